@@ -1,0 +1,103 @@
+"""The table of examples: one row per image, and what is known of it before any pixel is read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import pandas as pd
+
+from kerasall.errors import DataError
+from kerasall.files import atomic_path
+
+COLUMNS = ("id", "path", "label", "subject", "fold")
+"""Columns every table of examples has, all strings; "" means unknown. Later steps add columns.
+
+id       unique name: the path below the source's folder, with forward slashes
+path     absolute path of the image file
+label    class name
+subject  patient, or the stated stand-in (``Collection.subject_kind``), or ""
+fold     the publisher's own fold or part (C-NMC: fold_0, fold_1, fold_2, prelim), or ""
+"""
+
+SubjectKind = Literal["subject", "block", "none"]
+
+
+@dataclass(frozen=True)
+class Collection:
+    """Examples of one source with what a reader of its scores must know.
+
+    Attributes:
+        source: name of the reader (a key of ``SOURCES``).
+        root: folder the ids are relative to.
+        examples: table with ``COLUMNS``.
+        labels: class names in class order: index i is class i everywhere.
+        malignant: the class names that mean leukaemia.
+        subject_kind: what the column ``subject`` holds: real patients, blocks of consecutive file
+            numbers as a stand-in, or nothing.
+        notes: sentences every report on these data must carry.
+        read_warnings: what the reader found odd, for the report of ``check``.
+    """
+
+    source: str
+    root: Path
+    examples: pd.DataFrame
+    labels: tuple[str, ...]
+    malignant: tuple[str, ...] = ()
+    subject_kind: SubjectKind = "none"
+    notes: tuple[str, ...] = ()
+    read_warnings: tuple[str, ...] = field(default=())
+
+    def __post_init__(self) -> None:
+        require_valid(self.examples, self.labels, where=f"the {self.source} reader on {self.root}")
+        unknown = sorted(set(self.malignant) - set(self.labels))
+        if unknown:
+            raise DataError(
+                f"malignant classes must be among {list(self.labels)}, but {unknown} are not: "
+                "correct data.malignant"
+            )
+
+
+def make_examples(rows: Sequence[dict[str, str]]) -> pd.DataFrame:
+    """Makes a table with ``COLUMNS`` from dictionaries; absent values become ""."""
+    table = pd.DataFrame(list(rows), columns=list(COLUMNS), dtype=object)
+    return table.fillna("").astype(str).reset_index(drop=True)
+
+
+def require_valid(examples: pd.DataFrame, labels: Sequence[str], where: str) -> None:
+    """Checks what every later step relies on.
+
+    Raises:
+        DataError: no rows, missing columns, repeated ids, or labels outside ``labels``.
+    """
+    missing = [name for name in COLUMNS if name not in examples.columns]
+    if missing:
+        raise DataError(f"{where} must give the columns {list(COLUMNS)}, but {missing} are missing")
+    if examples.empty:
+        raise DataError(f"{where} must find at least one image, but found none: check the path")
+    repeated = examples["id"][examples["id"].duplicated()].unique()[:3]
+    if len(repeated):
+        raise DataError(f"{where} must give unique ids, but {list(repeated)} occur more than once")
+    unknown = sorted(set(examples["label"]) - set(labels))
+    if unknown:
+        raise DataError(f"{where} must give labels among {list(labels)}, but found {unknown[:5]}")
+
+
+def write_examples(examples: pd.DataFrame, path: str | Path) -> None:
+    """Writes the table as CSV (UTF-8), atomically."""
+    with atomic_path(path) as temporary:
+        examples.to_csv(temporary, index=False)
+
+
+def read_examples(path: str | Path) -> pd.DataFrame:
+    """Reads a table that ``write_examples`` wrote; every column a string, "" where nothing is known."""
+    try:
+        examples = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8")
+    except (OSError, UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
+        raise DataError(f"{path} must be a table of examples, but reading it failed: {error}") from None
+    missing = [name for name in COLUMNS if name not in examples.columns]
+    if missing:
+        raise DataError(f"{path} must have the columns {list(COLUMNS)}, but {missing} are missing")
+    return examples

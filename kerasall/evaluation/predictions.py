@@ -1,0 +1,155 @@
+"""The record in the middle: what was predicted for whom. Every score reads only this."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from kerasall.errors import DataError
+from kerasall.files import atomic_path
+
+
+@dataclass(frozen=True, eq=False)
+class Predictions:
+    """Predicted probabilities of N images over C classes.
+
+    Attributes:
+        ids: N unique names of images.
+        subjects: N names of patients (or stated stand-ins); "" where unknown.
+        groups: N names of groups that are independent of one another (a subject joined with its
+            duplicates). Intervals resample these.
+        labels: N true class indices, int64, in [0, C).
+        probabilities: float64 [N, C]; rows sum to 1 within 1e-3.
+        classes: C class names; index i is class i.
+        decisions: N decided class indices, int64. Where none are given, the most probable class,
+            the lowest index winning a tie. An ensemble that votes gives its own.
+    """
+
+    ids: np.ndarray
+    subjects: np.ndarray
+    groups: np.ndarray
+    labels: np.ndarray
+    probabilities: np.ndarray
+    classes: tuple[str, ...]
+    decisions: np.ndarray | None = None
+
+    def __post_init__(self) -> None:
+        convert = object.__setattr__
+        for name in ("ids", "subjects", "groups"):
+            convert(self, name, np.asarray(getattr(self, name), dtype=str))
+        convert(self, "labels", np.asarray(self.labels, dtype=np.int64))
+        convert(self, "probabilities", np.asarray(self.probabilities, dtype=np.float64))
+        convert(self, "classes", tuple(str(name) for name in self.classes))
+        if self.decisions is None and self.probabilities.ndim == 2 and len(self.probabilities):
+            convert(self, "decisions", self.probabilities.argmax(axis=1))
+        convert(self, "decisions", np.asarray(self.decisions if self.decisions is not None else [], dtype=np.int64))
+        self._check()
+
+    def _check(self) -> None:
+        count, classes = len(self.ids), len(self.classes)
+        if self.probabilities.shape != (count, classes):
+            raise DataError(
+                f"probabilities must have shape ({count}, {classes}) for {count} ids and {classes} classes, "
+                f"but have {self.probabilities.shape}"
+            )
+        for name in ("subjects", "groups", "labels", "decisions"):
+            if getattr(self, name).shape != (count,):
+                raise DataError(f"{name} must have one entry per id ({count}), but has shape {getattr(self, name).shape}")
+        if len(np.unique(self.ids)) != count:
+            raise DataError("ids must be unique, but some repeat")
+        if count == 0:
+            return
+        for name in ("labels", "decisions"):
+            values = getattr(self, name)
+            if values.min() < 0 or values.max() >= classes:
+                raise DataError(f"{name} must lie in [0, {classes}), but range from {values.min()} to {values.max()}")
+        if not np.isfinite(self.probabilities).all():
+            bad = self.ids[~np.isfinite(self.probabilities).all(axis=1)][:3]
+            raise DataError(f"probabilities must be finite, but are not for {list(bad)}")
+        sums = self.probabilities.sum(axis=1)
+        if self.probabilities.min() < 0 or np.abs(sums - 1).max() > 1e-3:
+            raise DataError("probabilities must be in [0, 1] and sum to 1 per row, but some do not")
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def take(self, rows: np.ndarray) -> Predictions:
+        """The predictions of the given rows (indices or a boolean mask)."""
+        names = ("ids", "subjects", "groups", "labels", "probabilities", "decisions")
+        return replace(self, **{name: getattr(self, name)[rows] for name in names})
+
+
+def concatenate(parts: list[Predictions]) -> Predictions:
+    """Joins predictions over the same classes, for example of k held-out folds."""
+    if not parts:
+        raise DataError("at least one record of predictions is needed, but none was given")
+    if len({part.classes for part in parts}) != 1:
+        raise DataError(f"records must share one class order, but have {sorted({p.classes for p in parts})}")
+    names = ("ids", "subjects", "groups", "labels", "probabilities", "decisions")
+    return Predictions(
+        classes=parts[0].classes, **{name: np.concatenate([getattr(p, name) for p in parts]) for name in names}
+    )
+
+
+def write_predictions(predictions: Predictions, path: str | Path) -> None:
+    """Writes ``.npz`` (exact) or ``.csv`` (nine digits), by suffix, atomically."""
+    path = Path(path)
+    if path.suffix not in (".npz", ".csv"):
+        raise DataError(f"predictions are written as .npz or .csv, but the path is {path}")
+    with atomic_path(path) as temporary:
+        if path.suffix == ".npz":
+            arrays = {name: getattr(predictions, name) for name in predictions.__dataclass_fields__}
+            np.savez_compressed(temporary, **(arrays | {"classes": np.asarray(predictions.classes)}))
+        else:
+            _to_table(predictions).to_csv(temporary, index=False, float_format="%.9f")
+
+
+def read_predictions(path: str | Path) -> Predictions:
+    """Reads what ``write_predictions`` wrote.
+
+    Raises:
+        DataError: the file is missing, of another kind, or does not hold predictions.
+    """
+    path = Path(path)
+    if path.suffix not in (".npz", ".csv"):
+        raise DataError(f"predictions are read from .npz or .csv, but the path is {path}")
+    try:
+        if path.suffix == ".npz":
+            with np.load(path, allow_pickle=False) as arrays:
+                return Predictions(**{n: arrays[n] for n in Predictions.__dataclass_fields__})
+        return _from_table(pd.read_csv(path, dtype={c: str for c in ("id", "subject", "group", "label", "decision")}, keep_default_na=False))
+    except DataError:
+        raise
+    except Exception as error:  # whatever a broken file provokes in numpy or pandas
+        raise DataError(f"{path} must hold predictions, but reading it failed: {error}") from None
+
+
+def _to_table(predictions: Predictions) -> pd.DataFrame:
+    names = np.asarray(predictions.classes)
+    columns = {
+        "id": predictions.ids,
+        "subject": predictions.subjects,
+        "group": predictions.groups,
+        "label": names[predictions.labels],
+        "decision": names[predictions.decisions],
+    }
+    for index, name in enumerate(predictions.classes):
+        columns[f"p_{name}"] = predictions.probabilities[:, index]
+    return pd.DataFrame(columns)
+
+
+def _from_table(table: pd.DataFrame) -> Predictions:
+    classes = tuple(name[2:] for name in table.columns if name.startswith("p_"))
+    index = {name: i for i, name in enumerate(classes)}
+    return Predictions(
+        ids=table["id"].to_numpy(),
+        subjects=table["subject"].to_numpy(),
+        groups=table["group"].to_numpy(),
+        labels=table["label"].map(index).to_numpy(),
+        decisions=table["decision"].map(index).to_numpy(),
+        probabilities=table[[f"p_{name}" for name in classes]].astype(float).to_numpy(),
+        classes=classes,
+    )

@@ -1,0 +1,113 @@
+"""Atomic writes, hashes and JSON. Below everything: imports nothing of kerasall but its errors."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from kerasall.errors import ArtifactError
+
+_CHUNK_BYTES = 1 << 20
+
+
+@contextmanager
+def atomic_path(destination: str | Path) -> Iterator[Path]:
+    """Gives a temporary path beside ``destination`` and renames it into place on success.
+
+    The caller writes a file or makes a folder at the yielded path. On any exception the temporary
+    path is removed and ``destination`` is left as it was, so a reader never sees half a file.
+
+    Args:
+        destination: where the finished file or folder shall lie. A folder must not exist yet;
+            a file is replaced.
+
+    Yields:
+        A path in the same folder (so that the rename is atomic), not yet existing.
+    """
+    destination = Path(destination)
+    destination.parent.mkdir(parents=True, exist_ok=True)
+    # The name keeps its suffix: several writers choose their format by it.
+    temporary = destination.with_name(f".{uuid.uuid4().hex[:8]}.{destination.name}")
+    try:
+        yield temporary
+        _sync(temporary)
+        os.replace(temporary, destination)
+        _sync_folder(destination.parent)
+    finally:
+        if temporary.is_dir():
+            shutil.rmtree(temporary, ignore_errors=True)
+        else:
+            temporary.unlink(missing_ok=True)
+
+
+def _sync(path: Path) -> None:
+    files = [path] if path.is_file() else [p for p in path.rglob("*") if p.is_file()]
+    for file in files:
+        descriptor = os.open(file, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Writes ``text`` as UTF-8, atomically."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: str | Path, value: Any) -> None:
+    """Writes ``value`` as indented JSON, atomically. NaN and infinity are refused: JSON has none."""
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def read_json(path: str | Path) -> Any:
+    """Reads a JSON file.
+
+    Raises:
+        ArtifactError: the file is missing or is not JSON; the message names it.
+    """
+    path = Path(path)
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ArtifactError(f"{path} must exist, but does not: make it again or correct the path") from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ArtifactError(f"{path} must be JSON, but reading it failed ({error}): make it again") from None
+
+
+def sha256_of_file(path: str | Path) -> str:
+    """SHA-256 of a file's bytes, as 64 hexadecimal digits."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while chunk := file.read(_CHUNK_BYTES):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def sha256_of_json(value: Any) -> str:
+    """SHA-256 of a JSON value in canonical form (sorted keys, no spaces)."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return hashlib.sha256(text.encode("utf-8")).hexdigest()
+
+
+def sha256_of_folder(folder: str | Path) -> str:
+    """SHA-256 over the names and contents of all files below ``folder``; times do not enter."""
+    folder = Path(folder)
+    files = sorted(p for p in folder.rglob("*") if p.is_file())
+    return sha256_of_json([[p.relative_to(folder).as_posix(), sha256_of_file(p)] for p in files])

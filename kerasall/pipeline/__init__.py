@@ -1,0 +1,1 @@
+"""The engine: components, artifacts, caching, resume, lineage. Knows nothing of leukaemia or images."""
