@@ -1,0 +1,152 @@
+"""The contract of an image operation, the table of all operations, and their composition.
+
+An operation is a frozen dataclass that checks its arguments once and maps an image to an image with
+TensorFlow operations only, so that it runs eagerly, inside ``Dataset.map`` and inside a SavedModel,
+also where height and width are not known beforehand. Its fields are its JSON form. Adding one: the
+dataclass in its file, one row in ``OPERATIONS``, one case in the tests.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Protocol
+
+import tensorflow as tf
+
+from kerasall.errors import SettingsError
+from kerasall.preprocessing.geometry import CenterCrop, PadToSquare, Resize
+
+
+class Operation(Protocol):
+    """What every row of ``OPERATIONS`` provides.
+
+    Attributes:
+        name: the operation's name in JSON and YAML.
+    """
+
+    name: ClassVar[str]
+
+    def __call__(self, image: tf.Tensor) -> tf.Tensor:
+        """Maps one image, float32 [H, W, 3], RGB, 0..255, to an image of the same kind."""
+        ...
+
+    def output_size(self, height: int | None, width: int | None) -> tuple[int | None, int | None]:
+        """Height and width of the result in pixels, None where they depend on the image."""
+        ...
+
+
+OPERATIONS: dict[str, type] = {
+    "center_crop": CenterCrop,
+    "resize": Resize,
+    "pad_to_square": PadToSquare,
+}
+"""Every deterministic operation by its name in JSON. Random ones are in ``augmentation``."""
+
+
+@dataclass(frozen=True)
+class Chain:
+    """Operations applied one after the other; equal chains give equal pixels everywhere.
+
+    The image is cast to float32 before the first operation and rounded only after the last:
+    TensorFlow rounds integers differently in eager and graph mode, floats alike.
+
+    Attributes:
+        operations: the steps in order. An empty chain leaves the pixels as they are.
+    """
+
+    operations: tuple[Operation, ...] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "operations", tuple(self.operations))
+        for operation in self.operations:
+            if OPERATIONS.get(getattr(operation, "name", "")) is not type(operation):
+                raise SettingsError(
+                    f"a chain must hold operations among {', '.join(OPERATIONS)}, but holds {operation!r}: "
+                    "add a row to OPERATIONS or correct the chain"
+                )
+
+    def __call__(self, image: tf.Tensor) -> tf.Tensor:
+        """Maps one image, uint8 [H, W, 3] RGB, to uint8 [h, w, 3]; rounds half to even and clips."""
+        image = tf.cast(image, tf.float32)
+        height, width = image.shape[0], image.shape[1]
+        for operation in self.operations:
+            height, width = operation.output_size(height, width)
+            image = tf.ensure_shape(operation(image), [height, width, 3])
+        return tf.cast(tf.clip_by_value(tf.round(image), 0.0, 255.0), tf.uint8)
+
+    def map_batch(self, images: tf.Tensor) -> tf.Tensor:
+        """Maps images of one size, uint8 [B, H, W, 3], to uint8 [B, h, w, 3] with known h and w."""
+        result = tf.TensorSpec([*self.output_size, 3], tf.uint8)
+        return tf.map_fn(self, images, fn_output_signature=result)
+
+    @property
+    def output_size(self) -> tuple[int, int]:
+        """Height and width of every result, in pixels.
+
+        Raises:
+            SettingsError: the size would depend on the image; a network needs one size.
+        """
+        height: int | None = None
+        width: int | None = None
+        for operation in self.operations:
+            height, width = operation.output_size(height, width)
+        if height is None or width is None:
+            names = [operation.name for operation in self.operations]
+            raise SettingsError(
+                f"a chain must give every image the same size, but {names} does not: "
+                'end it with {"op": "resize", "height": ..., "width": ...} or a center_crop'
+            )
+        return height, width
+
+    def to_json(self) -> list[dict[str, Any]]:
+        """The chain as JSON: a list of ``{"op": name, argument: value, ...}``."""
+        return [_operation_to_json(operation) for operation in self.operations]
+
+    @classmethod
+    def from_json(cls, steps: Sequence[Mapping[str, Any]]) -> Chain:
+        """Reads what ``to_json`` wrote, or the same by hand; arguments with defaults may be left out.
+
+        Raises:
+            SettingsError: not such a list, an unknown operation or argument (the message names the
+                nearest known one), a missing argument, or a value out of range.
+        """
+        if isinstance(steps, (str, bytes, Mapping)) or not isinstance(steps, Sequence):
+            raise SettingsError(f"a chain must be a list of operations, but is {steps!r}")
+        return cls(tuple(_operation_from_json(step) for step in steps))
+
+
+def _operation_to_json(operation: Any) -> dict[str, Any]:
+    values = {field.name: getattr(operation, field.name) for field in dataclasses.fields(operation)}
+    lists = {name: _as_list(value) for name, value in values.items()}
+    return {"op": operation.name, **lists}
+
+
+def _as_list(value: Any) -> Any:
+    return [_as_list(each) for each in value] if isinstance(value, tuple) else value
+
+
+def _operation_from_json(step: Mapping[str, Any]) -> Any:
+    if not isinstance(step, Mapping) or not isinstance(step.get("op"), str):
+        raise SettingsError(f'an operation must be a mapping with the key "op", but is {step!r}')
+    arguments = {name: value for name, value in step.items() if name != "op"}
+    if step["op"] not in OPERATIONS:
+        raise _unknown("operation", step["op"], list(OPERATIONS))
+    kind = OPERATIONS[step["op"]]
+    fields = dataclasses.fields(kind)
+    known = [field.name for field in fields]
+    for name in arguments:
+        if name not in known:
+            raise _unknown(f"argument of {step['op']}", str(name), known)
+    missing = [f.name for f in fields if f.default is dataclasses.MISSING and f.name not in arguments]
+    if missing:
+        raise SettingsError(f"{step['op']} needs the arguments {known}, but {missing} are missing: add them")
+    return kind(**arguments)
+
+
+def _unknown(what: str, name: str, known: Sequence[str]) -> SettingsError:
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    cure = f"did you mean {near[0]}?" if near else f"known: {', '.join(known)}"
+    return SettingsError(f"{name!r} is not a known {what}: {cure}")

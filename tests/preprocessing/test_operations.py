@@ -1,0 +1,105 @@
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from kerasall.errors import SettingsError
+from kerasall.preprocessing.geometry import CenterCrop, PadToSquare, Resize
+from kerasall.preprocessing.operations import OPERATIONS, Chain
+
+CASES = {
+    "center_crop": [CenterCrop(20, 30), CenterCrop(60, 11)],
+    "resize": [Resize(24, 24), Resize(61, 13, "area"), Resize(20, 20, "bicubic", antialias=True)],
+    "pad_to_square": [PadToSquare(), PadToSquare(value=255)],
+}
+EACH = [pytest.param(op, id=f"{name}{i}") for name, ops in CASES.items() for i, op in enumerate(ops)]
+
+
+def test_every_operation_has_a_case_and_its_own_name():
+    assert set(CASES) == set(OPERATIONS)
+    assert {name: kind.name for name, kind in OPERATIONS.items()} == {name: name for name in OPERATIONS}
+
+
+@pytest.mark.parametrize("operation", EACH)
+def test_operation_gives_the_same_everywhere_and_keeps_its_promises(operation, noise, run_everywhere):
+    result = run_everywhere(operation, noise)
+    assert result.shape == (*operation.output_size(37, 52), 3)
+    assert result.min() >= 0
+    assert result.max() <= 255
+
+
+@pytest.mark.parametrize("operation", EACH)
+def test_operation_survives_json(operation):
+    chain = Chain((operation,))
+    again = Chain.from_json(json.loads(json.dumps(chain.to_json())))
+    assert again == chain
+    assert again.to_json() == chain.to_json()
+    assert hash(again) == hash(chain)
+
+
+def test_empty_chain_keeps_every_pixel(noise):
+    np.testing.assert_array_equal(Chain()(noise), noise)
+
+
+def test_chain_rounds_half_to_even_and_clips():
+    checker = np.zeros((1, 2, 3), np.uint8)
+    checker[0, 0], checker[0, 1] = 1, 4  # their mean is 2.5
+    assert Chain((Resize(1, 1, "area"),))(checker).numpy().ravel().tolist() == [2, 2, 2]
+    edge = np.repeat(np.array([0, 0, 255, 255], np.uint8), 3).reshape(1, 4, 3)
+    overshooting = Chain((Resize(1, 9, "bicubic"),))(edge)
+    assert overshooting.dtype == tf.uint8
+    assert overshooting.numpy().min() == 0
+
+
+def test_chain_inside_a_dataset_equals_eager_to_the_last_bit(noise):
+    chain = Chain((PadToSquare(), Resize(31, 29), CenterCrop(24, 24)))
+    spec = tf.TensorSpec([None, None, None], tf.uint8)
+    dataset = tf.data.Dataset.from_generator(lambda: [noise], output_signature=spec)
+    mapped = dataset.map(lambda image: chain(tf.ensure_shape(image, [None, None, 3])))
+    assert mapped.element_spec.shape == (24, 24, 3)
+    np.testing.assert_array_equal(next(iter(mapped)), chain(noise))
+
+
+def test_chain_maps_a_batch_as_its_images(noise):
+    chain = Chain((Resize(16, 20),))
+    images = np.stack([noise, noise[::-1]])
+    batch = tf.function(chain.map_batch, input_signature=[tf.TensorSpec([None, None, None, 3], tf.uint8)])
+    assert batch.get_concrete_function().output_shapes == (None, 16, 20, 3)
+    np.testing.assert_array_equal(batch(images), np.stack([chain(image) for image in images]))
+    assert batch(images[:0]).shape == (0, 16, 20, 3)
+
+
+def test_output_size_is_known_or_the_cure_is_named():
+    assert Chain((PadToSquare(), Resize(30, 40), PadToSquare())).output_size == (40, 40)
+    with pytest.raises(SettingsError, match="resize"):
+        _ = Chain((PadToSquare(),)).output_size
+
+
+@pytest.mark.parametrize(
+    ("steps", "said"),
+    [
+        ([{"op": "resise", "height": 2, "width": 2}], "did you mean resize"),
+        ([{"op": "resize", "hight": 2, "width": 2}], "did you mean height"),
+        ([{"op": "resize", "height": 2}], "width.*missing"),
+        ([{"op": "resize", "height": 0, "width": 2}], "height must be a whole number from 1 to 8192"),
+        ([{"op": "resize", "height": True, "width": 2}], "height must be a whole number"),
+        ([{"op": "resize", "height": 2, "width": 2, "method": "cubic"}], "method must be one of"),
+        ([{"op": "resize", "height": 2, "width": 2, "method": "area", "antialias": True}], "method must be"),
+        ([{"op": "resize", "height": 2, "width": 2, "antialias": 1}], "true or false"),
+        ([{"op": "pad_to_square", "value": float("nan")}], "value must be a number from 0 to 255"),
+        ([{"height": 2}], 'key "op"'),
+        ("resize", "must be a list"),
+        ({"op": "resize"}, "must be a list"),
+    ],
+)
+def test_wrong_json_is_refused_with_the_cure(steps, said):
+    with pytest.raises(SettingsError, match=said):
+        Chain.from_json(steps)
+
+
+def test_chain_refuses_what_has_no_row():
+    with pytest.raises(SettingsError, match="OPERATIONS"):
+        Chain((tf.image.rot90,))
