@@ -1,0 +1,125 @@
+"""Artifacts as folders: ``<store>/<Component>/<key>/<output>/``, complete or absent.
+
+While a step runs, its folder carries the suffix ``.partial``; it is renamed when every output is
+written and hashed. A killed step leaves its ``.partial`` folder, from which the next try resumes.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from kerasall.errors import ArtifactError
+from kerasall.files import read_json, sha256_of_folder, write_json
+
+SCHEMA_VERSION = 1
+_RECORD = "artifact.json"
+_SCRATCH = ".scratch"
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """One finished output of a step: its folder, type and content digest."""
+
+    name: str
+    type: str
+    path: Path
+    digest: str
+    size: int
+
+
+class ArtifactStore:
+    """Finds, makes and locks the folders of artifacts below one root."""
+
+    def __init__(self, root: str | Path):
+        self.root = Path(root)
+
+    def folder(self, component: str, key: str) -> Path:
+        """Where the outputs of the step with this key lie once complete."""
+        return self.root / component / key[:20]
+
+    def find(self, component: str, key: str) -> dict[str, Artifact] | None:
+        """The outputs of a finished step, or None where it must run.
+
+        A folder whose files differ in number or size from its record is not trusted: it is set
+        aside under the suffix ``.damaged`` and None is returned.
+        """
+        folder = self.folder(component, key)
+        if not (folder / _RECORD).is_file():
+            return None
+        record = read_json(folder / _RECORD)
+        if record.get("schema_version") != SCHEMA_VERSION or record["key"] != key:
+            return None
+        artifacts = {
+            o["name"]: Artifact(o["name"], o["type"], folder / o["name"], o["digest"], o["size"])
+            for o in record["outputs"]
+        }
+        if any(_size(a.path) != a.size for a in artifacts.values()):
+            _set_aside(folder)
+            return None
+        return artifacts
+
+    def record(self, component: str, key: str) -> dict[str, Any]:
+        """What was written down when the step finished: parameters, inputs, metrics, seconds."""
+        return read_json(self.folder(component, key) / _RECORD)
+
+    @contextmanager
+    def locked(self, component: str, key: str) -> Iterator[None]:
+        """Holds the right to make this artifact; waits for another process that is making it."""
+        lock = self.folder(component, key).with_suffix(".lock")
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        with open(lock, "w") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
+
+    def open(self, component: str, key: str, outputs: list[str]) -> tuple[dict[str, Path], Path]:
+        """Makes the folders of a step that starts: fresh outputs, and the scratch an earlier try left."""
+        partial = self.folder(component, key).with_suffix(".partial")
+        folders = {name: partial / name for name in outputs}
+        for folder in folders.values():
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir(parents=True)
+        scratch = partial / _SCRATCH
+        scratch.mkdir(exist_ok=True)
+        return folders, scratch
+
+    def commit(
+        self, component: str, key: str, types: dict[str, str], record: dict[str, Any]
+    ) -> dict[str, Artifact]:
+        """Hashes the outputs, writes the record and renames the folder into place."""
+        final = self.folder(component, key)
+        partial = final.with_suffix(".partial")
+        empty = [name for name in types if not any((partial / name).iterdir())]
+        if empty:
+            raise ArtifactError(f"{component} must write every output, but left {empty} empty")
+        shutil.rmtree(partial / _SCRATCH)
+        outputs = [
+            {"name": n, "type": t, "digest": sha256_of_folder(partial / n), "size": _size(partial / n)}
+            for n, t in types.items()
+        ]
+        write_json(
+            partial / _RECORD, {"schema_version": SCHEMA_VERSION, "key": key, "outputs": outputs} | record
+        )
+        if final.exists():
+            _set_aside(final)
+        os.sync()
+        os.replace(partial, final)
+        found = self.find(component, key)
+        assert found is not None
+        return found
+
+
+def _size(folder: Path) -> int:
+    return sum(p.stat().st_size for p in folder.rglob("*") if p.is_file()) if folder.is_dir() else -1
+
+
+def _set_aside(folder: Path) -> None:
+    damaged = folder.with_suffix(".damaged")
+    shutil.rmtree(damaged, ignore_errors=True)
+    os.replace(folder, damaged)

@@ -1,0 +1,204 @@
+"""A component is a typed function; calling its decorated form makes a step of a pipeline.
+
+    @component
+    def statistics_gen(examples: In["Examples"], settings: CheckSettings, statistics: Out["Statistics"]): ...
+
+Arguments come in five kinds, told apart by their annotation:
+
+    Annotated[Path, Input("Type")]    folder of an artifact that an earlier step made
+    Annotated[Path, Output("Type")]   empty folder to fill; becomes an artifact when the function returns
+    Annotated[Path, Scratch()]        folder that outlives a kill and is emptied on success: for resuming
+    Annotated[T, Unkeyed()]           a value that does not change the result (a cache folder, a device)
+    anything else                     a parameter; part of the step's key, so it must turn into JSON
+
+The undecorated function stays callable as ``statistics_gen.function`` with plain folders and values.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, is_dataclass
+from pathlib import Path
+from typing import Any, get_type_hints
+
+from kerasall.pipeline.code import code_digest
+
+
+@dataclass(frozen=True)
+class Input:
+    """Marks an argument that receives the folder of an artifact of the given type."""
+
+    type: str
+
+
+@dataclass(frozen=True)
+class Output:
+    """Marks an argument that receives an empty folder to fill with an artifact of the given type."""
+
+    type: str
+
+
+@dataclass(frozen=True)
+class Scratch:
+    """Marks an argument that receives a folder kept over a kill and removed on success."""
+
+
+@dataclass(frozen=True)
+class Unkeyed:
+    """Marks a value that must not change the result and so stays out of the step's key."""
+
+
+@dataclass(frozen=True)
+class Channel:
+    """The promise of one output of a step, to be handed to later steps."""
+
+    step: Step
+    name: str
+    type: str
+
+
+class Component:
+    """A typed function with its arguments sorted by kind. Made by the decorator ``component``."""
+
+    def __init__(
+        self, function: Callable[..., Mapping[str, Any] | None], fingerprint: Callable[..., Any] | None
+    ):
+        self.function = function
+        self.fingerprint = fingerprint
+        self.name = "".join(word.capitalize() for word in function.__name__.split("_"))
+        self.__doc__ = function.__doc__
+        hints = get_type_hints(function, include_extras=True)
+        hints.pop("return", None)
+        self.marks = {name: _mark(hint) for name, hint in hints.items()}
+
+    def of_kind(self, kind: type) -> dict[str, Any]:
+        """The arguments marked with ``kind``, by name."""
+        return {name: mark for name, mark in self.marks.items() if isinstance(mark, kind)}
+
+    def code(self) -> str:
+        """Digest of the source this component runs, with all of the package's own that it imports."""
+        return code_digest(self.function.__module__)
+
+    def __call__(self, **arguments: Any) -> Step:
+        """Makes a step; nothing runs yet.
+
+        Raises:
+            TypeError: an argument is missing or unknown, or a channel has another type than the input.
+        """
+        given_by_runner = self.of_kind(Output) | self.of_kind(Scratch)
+        inspect.signature(self.function).bind(**arguments, **dict.fromkeys(given_by_runner))
+        for name, mark in self.of_kind(Input).items():
+            channel = arguments.get(name)
+            if channel is not None and getattr(channel, "type", None) != mark.type:
+                raise TypeError(
+                    f"{self.name}: {name} must be a channel of type {mark.type}, but is {channel!r}"
+                )
+        return Step(self, arguments)
+
+
+def _mark(hint: Any) -> Any:
+    for mark in getattr(hint, "__metadata__", ()):
+        if isinstance(mark, Input | Output | Scratch | Unkeyed):
+            return mark
+    return None
+
+
+def component(
+    function: Callable[..., Any] | None = None, *, fingerprint: Callable[..., Any] | None = None
+) -> Any:
+    """Turns a typed function into a component.
+
+    Args:
+        function: returns None or a dictionary of numbers and words to record as metrics.
+        fingerprint: called with the step's parameters (those its own signature names) before the key is
+            made; returns JSON that stands for what the function reads from outside, such as a listing
+            of a data folder.
+    """
+    if function is None:
+        return lambda inner: Component(inner, fingerprint)
+    return Component(function, fingerprint)
+
+
+@dataclass(frozen=True, eq=False)
+class Step:
+    """One call of a component inside a pipeline."""
+
+    component: Component
+    arguments: Mapping[str, Any]
+    name: str = ""
+
+    @property
+    def title(self) -> str:
+        """The step's name in a run: the component's, unless it was renamed."""
+        return self.name or self.component.name
+
+    def named(self, name: str) -> Step:
+        """The same step under a name of its own, where one component stands twice in a pipeline."""
+        return Step(self.component, self.arguments, name)
+
+    @property
+    def outputs(self) -> dict[str, Channel]:
+        """The channels of this step, by output name."""
+        return {name: Channel(self, name, mark.type) for name, mark in self.component.of_kind(Output).items()}
+
+    @property
+    def inputs(self) -> dict[str, Channel]:
+        """The channels this step reads, by argument name."""
+        return {name: value for name, value in self.arguments.items() if isinstance(value, Channel)}
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """The values that enter the key, as JSON values, by argument name."""
+        unkeyed = self.component.of_kind(Unkeyed)
+        inputs = self.component.of_kind(Input)
+        return {n: to_json(v) for n, v in self.arguments.items() if n not in unkeyed and n not in inputs}
+
+    def external_fingerprint(self) -> Any:
+        """What the component's fingerprint function says of the world outside, or None."""
+        if self.component.fingerprint is None:
+            return None
+        wanted = inspect.signature(self.component.fingerprint).parameters
+        return self.component.fingerprint(**{n: v for n, v in self.arguments.items() if n in wanted})
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """Steps in the order they run, and what of them a person wants to find in the run's folder.
+
+    Attributes:
+        steps: every step; one that reads another's output stands after it.
+        publish: name in the run's folder -> (channel, name inside the artifact), copied when ready.
+    """
+
+    steps: tuple[Step, ...]
+    publish: Mapping[str, tuple[Channel, str]]
+
+    def __post_init__(self) -> None:
+        seen: list[Step] = []
+        for step in self.steps:
+            late = [c.step.title for c in step.inputs.values() if c.step not in seen]
+            if late:
+                raise TypeError(f"step {step.title} must stand after {late}, whose output it reads")
+            if step.title in [other.title for other in seen]:
+                raise TypeError(
+                    f"steps must have different names, but {step.title} occurs twice: use .named()"
+                )
+            seen.append(step)
+
+
+def to_json(value: Any) -> Any:
+    """A parameter as JSON: pydantic models, dataclasses, paths, tuples and plain values."""
+    if hasattr(value, "model_dump"):
+        return value.model_dump(mode="json")
+    if is_dataclass(value) and not isinstance(value, type):
+        return to_json(asdict(value))
+    if isinstance(value, Mapping):
+        return {str(k): to_json(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [to_json(v) for v in value]
+    if isinstance(value, Path):
+        return str(value)
+    if value is None or isinstance(value, str | int | float | bool):
+        return value
+    raise TypeError(f"a parameter must turn into JSON, but {value!r} is of {type(value).__name__}")
