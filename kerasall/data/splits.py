@@ -1,0 +1,284 @@
+"""Grouped, stratified, seeded splits: holdout parts, k folds, and the publisher's own folds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
+from kerasall.data.leaks import Leak, check_leaks
+from kerasall.data.split_file import (
+    DROPPED,
+    HOLDOUT_PARTS,
+    SPLIT_COLUMNS,
+    Split,
+    Unit,
+    natural_order,
+    read_split,
+    require_same_data,
+    write_split,
+)
+from kerasall.data.stratification import deal_groups
+from kerasall.errors import DataError
+
+__all__ = [
+    "Leak",
+    "Split",
+    "check_leaks",
+    "fold_split",
+    "group_examples",
+    "holdout_split",
+    "inner_validation",
+    "official_fold_split",
+    "read_split",
+    "require_same_data",
+    "write_split",
+]
+
+
+def group_examples(examples: pd.DataFrame, clusters: Sequence[Sequence[str]] = ()) -> pd.Series:
+    """Joins subjects and duplicate clusters into groups that are independent of one another.
+
+    Args:
+        examples: table with the columns id and subject ("" = unknown: the image is on its own).
+        clusters: lists of ids that show the same cell; ids not in the table are passed over.
+
+    Returns:
+        Series id -> group, sorted by id. A group is named by its subjects joined with "+", or by its
+        first id where no subject is known.
+    """
+    table = examples[["id", "subject"]].astype(str).sort_values("id", ignore_index=True)
+    row = {name: index for index, name in enumerate(table["id"])}
+    edges = [list(rows) for rows in table[table["subject"] != ""].groupby("subject").groups.values()]
+    edges += [[row[name] for name in cluster if name in row] for cluster in clusters]
+    source = [members[0] for members in edges for _ in members[1:]]
+    target = [member for members in edges for member in members[1:]]
+    matrix = coo_array((np.ones(len(source)), (source, target)), shape=(len(table), len(table)))
+    _, component = connected_components(matrix, directed=False)
+    names = _group_names(table, component)
+    return pd.Series(names[component], index=table["id"], name="group")
+
+
+def _group_names(table: pd.DataFrame, component: np.ndarray) -> np.ndarray:
+    """Unique name of each component, object [number of components]."""
+    first = {index: row for row, index in reversed(list(enumerate(component.tolist())))}
+    names = np.asarray([table["id"].iloc[first[index]] for index in range(len(first))], dtype=object)
+    known = table[table["subject"] != ""]
+    for index, subjects in known["subject"].groupby(component[known.index]).unique().items():
+        subjects = sorted(subjects, key=natural_order)
+        names[index] = "+".join(subjects[:6]) + (f"+{len(subjects) - 6} more" if len(subjects) > 6 else "")
+    for index in np.flatnonzero(pd.Series(names).duplicated()):
+        names[index] += f" ({index})"
+    return names
+
+
+def holdout_split(
+    examples: pd.DataFrame,
+    clusters: Sequence[Sequence[str]] = (),
+    *,
+    shares: Mapping[str, float],
+    seed: int,
+    fixed: Mapping[str, Sequence[str]] | None = None,
+    unit: Unit = "group",
+    fingerprint: str = "",
+) -> Split:
+    """Splits into training and other parts: no group on two sides, near the shares in every class.
+
+    Args:
+        examples: table with id, label, subject, fold.
+        clusters: exact and near duplicates, lists of ids.
+        shares: part -> share of the images that are not in a fixed part, for example
+            {"validation": 0.15, "test": 0.15}; the rest is the training part.
+        seed: equal seeds give equal splits on any order of the rows.
+        fixed: part -> the publisher's folds that are this part, for example {"test": ["prelim"]}. Copies of
+            its images among the others become the part "dropped".
+        unit: "image" deals out single images whatever they belong to, which leaks: only for faithful copies
+            of papers that did so.
+        fingerprint: the data's fingerprint, kept in the split file.
+
+    Raises:
+        DataError: shares that are no shares, a part with no images, or a class that cannot stand in a part.
+    """
+    wanted = {part: float(share) for part, share in shares.items() if share > 0}
+    named = set(wanted) | set(fixed or {})
+    if (
+        not named <= set(HOLDOUT_PARTS[1:])
+        or sum(wanted.values()) >= 1
+        or min(shares.values(), default=0) < 0
+    ):
+        raise DataError(
+            f"shares must be at least 0, sum to less than 1 and belong to {list(HOLDOUT_PARTS[1:])}, "
+            f"but are {dict(shares)} with the fixed parts {list(fixed or {})}"
+        )
+    both = set(wanted) & set(fixed or {})
+    if both:
+        raise DataError(
+            f"a part is either fixed or drawn, but {sorted(both)} are both: set their shares to 0"
+        )
+    table, notes = _start(examples, clusters, fixed or {})
+    wanted = {"train": 1 - sum(wanted.values()), **wanted}
+    _deal(table, wanted, seed, unit)
+    return _finish("holdout", table, seed, fingerprint, unit, tuple(fixed or {}), {}, notes)
+
+
+def fold_split(
+    examples: pd.DataFrame,
+    clusters: Sequence[Sequence[str]] = (),
+    *,
+    folds: int,
+    seed: int,
+    fixed: Mapping[str, Sequence[str]] | None = None,
+    unit: Unit = "group",
+    fingerprint: str = "",
+) -> Split:
+    """Splits into ``folds`` parts fold_0, fold_1, ... of near equal class counts, no group in two of them.
+
+    Arguments and errors as ``holdout_split``; ``fixed`` parts stand outside the folds.
+    """
+    if folds < 2:
+        raise DataError(f"the number of folds must be at least 2, but is {folds}")
+    table, notes = _start(examples, clusters, fixed or {})
+    _deal(table, {f"fold_{index}": 1 / folds for index in range(folds)}, seed, unit)
+    return _finish("folds", table, seed, fingerprint, unit, tuple(fixed or {}), {}, notes)
+
+
+def official_fold_split(
+    examples: pd.DataFrame,
+    clusters: Sequence[Sequence[str]] = (),
+    *,
+    seed: int = 0,
+    fixed: Mapping[str, Sequence[str]] | None = None,
+    fingerprint: str = "",
+) -> Split:
+    """Keeps the publisher's folds (column ``fold``); only copies across folds are dropped from training.
+
+    Of each duplicate pair across two folds, the copy outside the held-out fold is listed in
+    ``Split.dropped[held-out fold]``; both copies are still scored when their own fold is held out.
+
+    Raises:
+        DataError: fewer than two folds, an image without one, or a fold that lacks a class.
+    """
+    table, notes = _start(examples, clusters, fixed or {})
+    own = table["part"] == ""
+    without = table["id"][own & (table["fold"] == "")]
+    folds = sorted(set(table["fold"][own]) - {""}, key=natural_order)
+    if len(without) or len(folds) < 2:
+        raise DataError(
+            f"official folds need at least two folds and one for every image, but {len(without)} images have "
+            f"none ({without.tolist()[:3]}) and the folds are {folds}: use folds drawn by kerasall instead"
+        )
+    reserved = sorted(set(folds) & {*HOLDOUT_PARTS, DROPPED})
+    if reserved:
+        raise DataError(
+            f"folds must not be named {reserved}, which are names of parts: rename them in the source"
+        )
+    table.loc[own, "part"] = table["fold"][own]
+    dropped = _copies_by_fold(table, clusters, folds)
+    joined = _joined_subjects(table[table["part"].isin(folds)])
+    if joined:
+        notes = (
+            *notes,
+            "Official folds are kept as published. Subject ids joined by identical cells stand in different "
+            f"folds and may be one patient each: {'; '.join(joined)}. Copies of held-out images "
+            f"({sum(map(len, dropped.values()))} in all folds) are not trained on, other images of these "
+            "subjects are.",
+        )
+    return _finish("folds", table, seed, fingerprint, "group", (*folds, *(fixed or {})), dropped, notes)
+
+
+def inner_validation(split: Split, share: float, seed: int, held_out: str | None = None) -> list[str]:
+    """Draws a grouped, stratified validation part out of the images to develop on.
+
+    Args:
+        split: folds, or a holdout split whose training part shall be divided.
+        share: share of the development images, in (0, 1).
+        seed: equal seeds give equal parts.
+        held_out: the fold that is held out; None for all folds together.
+
+    Returns:
+        Sorted ids to validate on; the other ``development_ids`` are to train on.
+    """
+    if not 0 < share < 1:
+        raise DataError(f"the share of the inner validation part must be between 0 and 1, but is {share}")
+    table = split.table[split.table["id"].isin(split.development_ids(held_out))]
+    names = table["group" if split.unit == "group" else "id"]
+    dealt = deal_groups(names, table["label"], {"train": 1 - share, "validation": share}, seed)
+    return table["id"][names.map(dealt) == "validation"].tolist()
+
+
+def _start(
+    examples: pd.DataFrame, clusters: Sequence[Sequence[str]], fixed: Mapping[str, Sequence[str]]
+) -> tuple[pd.DataFrame, tuple[str, ...]]:
+    """Table sorted by id with groups; part is set for fixed and dropped images, "" for those to deal out."""
+    table = examples[["id", "label", "subject", "fold"]].astype(str).sort_values("id", ignore_index=True)
+    table["group"] = group_examples(examples, clusters).to_numpy()
+    table["part"] = ""
+    for part, folds in fixed.items():
+        chosen = table["fold"].isin(list(folds))
+        if not chosen.any():
+            raise DataError(
+                f"the fixed part {part!r} must hold images, but no image has the fold {list(folds)}: "
+                f"the data have {sorted(set(table['fold']))}"
+            )
+        table.loc[chosen, "part"] = part
+    copies = _copies(table["id"][table["part"] != ""], clusters) - set(table["id"][table["part"] != ""])
+    table.loc[table["id"].isin(copies), "part"] = DROPPED
+    notes = ()
+    if copies:
+        notes = (
+            f"{len(copies)} copies of images of {sorted(fixed)} are left out of training and validation.",
+        )
+    return table, notes
+
+
+def _copies(ids: pd.Series, clusters: Sequence[Sequence[str]]) -> set[str]:
+    """All members of the clusters that hold one of ``ids``."""
+    wanted = set(ids)
+    return {name for cluster in clusters if wanted.intersection(cluster) for name in cluster}
+
+
+def _copies_by_fold(
+    table: pd.DataFrame, clusters: Sequence[Sequence[str]], folds: Sequence[str]
+) -> dict[str, tuple[str, ...]]:
+    part = dict(zip(table["id"], table["part"], strict=True))
+    copies = {fold: _copies(table["id"][table["part"] == fold], clusters) for fold in folds}
+    return {
+        fold: tuple(sorted(name for name in names if part.get(name) in folds and part[name] != fold))
+        for fold, names in copies.items()
+        if any(part.get(name) in folds and part[name] != fold for name in names)
+    }
+
+
+def _joined_subjects(table: pd.DataFrame) -> list[str]:
+    """Groups of several subjects that span several parts, as "20 and 21 (fold_0, fold_2)"."""
+    joined = []
+    for _, members in table[table["subject"] != ""].groupby("group"):
+        subjects = sorted(set(members["subject"]), key=natural_order)
+        if len(subjects) > 1 and members["part"].nunique() > 1:
+            joined.append(
+                f"{', '.join(subjects[:-1])} and {subjects[-1]} ({', '.join(sorted(set(members['part'])))})"
+            )
+    return joined
+
+
+def _deal(table: pd.DataFrame, shares: dict[str, float], seed: int, unit: Unit) -> None:
+    """Fills the empty entries of ``part`` in place."""
+    free = table["part"] == ""
+    if not free.any():
+        raise DataError(f"images to split into {list(shares)} are needed, but all stand in fixed parts")
+    names = table.loc[free, "group" if unit == "group" else "id"]
+    table.loc[free, "part"] = names.map(deal_groups(names, table.loc[free, "label"], shares, seed))
+
+
+def _finish(kind, table, seed, fingerprint, unit, fixed, dropped, notes) -> Split:
+    labels = set(table["label"])
+    for part, found in table.groupby("part")["label"].agg(set).items():
+        if part != DROPPED and found != labels:
+            raise DataError(
+                f"each class must stand in every part, but {sorted(labels - found)} do not stand in {part!r}: "
+                "choose other fixed parts or official folds, or splits drawn by kerasall"
+            )
+    return Split(kind, table[list(SPLIT_COLUMNS)], int(seed), fingerprint, unit, fixed, dropped, notes)
