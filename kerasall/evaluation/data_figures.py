@@ -1,0 +1,282 @@
+"""Figures of subjects, data and training, and the gallery of predictions.
+
+As in ``figures``: every ``draw_`` function returns the alternative text of what it drew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+
+from kerasall.evaluation.figure_style import (
+    INK,
+    MUTED,
+    RIGHT,
+    STYLE,
+    WRONG,
+    color_of,
+    percent_axis,
+    show_legend,
+)
+
+NAMED_SUBJECTS = 24
+"""Up to this many subjects are drawn as named bars; more become dots by rank."""
+
+
+@dataclass(frozen=True)
+class SubjectCount:
+    """How one subject (or block) fared: ``right`` of ``total`` images of class ``label``."""
+
+    name: str
+    label: str
+    right: int
+    total: int
+
+    @property
+    def accuracy(self) -> float:
+        """Share right in [0, 1]; an empty subject counts as 0."""
+        return self.right / self.total if self.total else 0.0
+
+
+@dataclass(frozen=True)
+class TrainingRun:
+    """Curves of one fit over E epochs (one fold of one stage).
+
+    Attributes:
+        label: which run, for example ``fold 1``.
+        loss: E training losses.
+        validation_loss: E validation losses, or empty.
+        accuracy: E training accuracies in [0, 1], or empty.
+        validation_accuracy: E validation accuracies in [0, 1], or empty.
+        best_epoch: the epoch (from 1) whose weights were kept, or None.
+    """
+
+    label: str
+    loss: Sequence[float]
+    validation_loss: Sequence[float] = ()
+    accuracy: Sequence[float] = ()
+    validation_accuracy: Sequence[float] = ()
+    best_epoch: int | None = None
+
+
+@dataclass(frozen=True)
+class GalleryImage:
+    """One image with what was called. ``pixels`` is uint8 [H, W, 3] RGB; ``probability`` of ``called``."""
+
+    id: str
+    pixels: np.ndarray
+    true: str
+    called: str
+    probability: float
+    subject: str = ""
+
+    @property
+    def right(self) -> bool:
+        """Whether the call is the true class."""
+        return self.true == self.called
+
+    @property
+    def title(self) -> str:
+        """For example ``✗ Benign → Early  81%``."""
+        return f"{'✓' if self.right else '✗'} {self.true} → {self.called}"
+
+
+@matplotlib.rc_context(STYLE)
+def draw_subject_accuracy(axes: Axes, subjects: Sequence[SubjectCount], classes: Sequence[str]) -> str:
+    """Accuracy of every subject, worst first, coloured by class: bars up to 24 subjects, then dots.
+
+    Returns:
+        Alternative text with the range and the three worst subjects.
+    """
+    ordered = sorted(subjects, key=lambda s: (s.accuracy, s.name))
+    colors = {name: color_of(index) for index, name in enumerate(classes)}
+    pooled = sum(s.right for s in ordered) / max(sum(s.total for s in ordered), 1)
+    draw = _draw_subject_bars if len(ordered) <= NAMED_SUBJECTS else _draw_subject_dots
+    draw(axes, ordered, colors, pooled)
+    worst = "; ".join(f"{s.name} ({s.label}) {s.right:,} of {s.total:,} right" for s in ordered[:3])
+    accuracies = [s.accuracy for s in ordered] or [0.0]
+    return (
+        f"Accuracy of {len(ordered)} subjects, from {100 * min(accuracies):.1f}% to {100 * max(accuracies):.1f}%, "
+        f"over all images {100 * pooled:.1f}%. Worst: {worst}."
+    )
+
+
+def _draw_subject_bars(
+    axes: Axes, ordered: Sequence[SubjectCount], colors: Mapping[str, str], pooled: float
+) -> None:
+    for row, subject in enumerate(ordered):
+        axes.barh(row, subject.accuracy, color=colors[subject.label], height=0.66)
+        axes.text(1.01, row, f"{subject.right:,} / {subject.total:,}", va="center", fontsize=8, color=MUTED)
+    axes.axvline(pooled, color=INK, linestyle=(0, (3, 2)), linewidth=1)
+    axes.set_yticks(range(len(ordered)), [subject.name for subject in ordered])
+    axes.set(xlim=(0, 1.16), ylim=(len(ordered) - 0.5, -0.5), xlabel="share right (dashed: all images)")
+    axes.set_xticks([0, 0.25, 0.5, 0.75, 1])
+    percent_axis(axes.xaxis)
+    axes.grid(axis="y", visible=False)
+    _class_legend(axes, colors)
+
+
+def _draw_subject_dots(
+    axes: Axes, ordered: Sequence[SubjectCount], colors: Mapping[str, str], pooled: float
+) -> None:
+    largest = max(subject.total for subject in ordered)
+    for rank, subject in enumerate(ordered):
+        area = 14 + 110 * subject.total / largest
+        axes.scatter(rank, subject.accuracy, s=area, color=colors[subject.label], alpha=0.8, linewidth=0)
+    axes.axhline(pooled, color=INK, linestyle=(0, (3, 2)), linewidth=1)
+    for rank, subject in enumerate(ordered[:3]):
+        axes.annotate(subject.name, (rank, subject.accuracy), (8, -3), textcoords="offset points", fontsize=8)
+    axes.set(xlabel="subjects, worst first (area = images; dashed: all images)", ylabel="share right")
+    axes.set_xticks([])
+    axes.margins(x=0.03, y=0.1)
+    percent_axis(axes.yaxis)
+    _class_legend(axes, colors)
+
+
+def _class_legend(axes: Axes, colors: Mapping[str, str]) -> None:
+    for name, color in colors.items():
+        axes.scatter([], [], s=40, color=color, label=name)
+    show_legend(
+        axes, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=min(len(colors), 4), handlelength=1
+    )
+
+
+@matplotlib.rc_context(STYLE)
+def draw_training_curves(axes: Sequence[Axes], runs: Sequence[TrainingRun]) -> str:
+    """Loss on the first panel and accuracy on the second, over epochs; the kept epoch has a ring.
+
+    Args:
+        axes: two panels.
+        runs: runs of one stage, for example one a fold; training dashed, validation solid.
+
+    Returns:
+        Alternative text with the epochs and last values of every run.
+    """
+    curves = (("loss", "loss", "validation_loss"), ("accuracy", "accuracy", "validation_accuracy"))
+    for panel, (name, trained, validated) in zip(axes, curves, strict=True):
+        for index, run in enumerate(runs):
+            color = color_of(index)
+            _draw_epochs(panel, getattr(run, trained), color, (0, (3, 2)))
+            _draw_epochs(panel, getattr(run, validated), color, "-", run.best_epoch)
+        panel.set(xlabel="epoch", ylabel=name)
+        panel.xaxis.get_major_locator().set_params(integer=True)
+    percent_axis(axes[1].yaxis)
+    _training_legend(axes[0], runs)
+    return "Training curves. " + " ".join(_describe_run(run) for run in runs)
+
+
+def _draw_epochs(axes: Axes, values: Sequence[float], color: str, dash, best: int | None = None) -> None:
+    if not len(values):
+        return
+    epochs = np.arange(1, len(values) + 1)
+    axes.plot(
+        epochs,
+        values,
+        color=color,
+        linestyle=dash,
+        linewidth=1.5 if best else 1.1,
+        marker="." if len(values) == 1 else "",
+    )
+    if best is not None and best <= len(values):
+        axes.plot(
+            [best],
+            [values[best - 1]],
+            "o",
+            markersize=7,
+            markerfacecolor="white",
+            markeredgecolor=color,
+            markeredgewidth=1.6,
+        )
+
+
+def _training_legend(axes: Axes, runs: Sequence[TrainingRun]) -> None:
+    for index, run in enumerate(runs):
+        axes.plot([], [], color=color_of(index), label=run.label)
+    axes.plot([], [], color=MUTED, linestyle=(0, (3, 2)), linewidth=1.1, label="training")
+    axes.plot([], [], color=MUTED, label="validation")
+    axes.plot([], [], "o", markerfacecolor="white", markeredgecolor=MUTED, markersize=6, label="kept epoch")
+    show_legend(axes, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=4)
+
+
+def _describe_run(run: TrainingRun) -> str:
+    text = (
+        f"{run.label}: {len(run.loss)} epochs, last training loss {run.loss[-1]:.3f}"
+        if len(run.loss)
+        else run.label
+    )
+    if len(run.validation_accuracy):
+        text += f", last validation accuracy {100 * run.validation_accuracy[-1]:.1f}%"
+    return text + (f", kept epoch {run.best_epoch}." if run.best_epoch else ".")
+
+
+@matplotlib.rc_context(STYLE)
+def draw_prediction_gallery(axes: np.ndarray, images: Sequence[GalleryImage]) -> str:
+    """Thumbnails with titles ``true → called`` and probability, green where right, red where wrong.
+
+    Args:
+        axes: array of at least as many panels as images; those left over are emptied.
+        images: what to show, in order.
+
+    Returns:
+        Alternative text: how many are right and wrong.
+    """
+    for panel in np.ravel(axes):
+        panel.set_axis_off()
+    for panel, image in zip(np.ravel(axes), images, strict=False):
+        panel.imshow(image.pixels)
+        color = RIGHT if image.right else WRONG
+        panel.set_title(
+            f"{image.title}\n{100 * image.probability:.0f}%", color=color, fontsize=7, loc="center"
+        )
+    right = sum(image.right for image in images)
+    return f"Gallery of {len(images)} predictions: {right} right (green titles), {len(images) - right} wrong (red titles)."
+
+
+@matplotlib.rc_context(STYLE)
+def draw_counts(
+    axes: Axes, rows: Sequence[str], columns: Sequence[str], counts: np.ndarray, what: str = "images"
+) -> str:
+    """Stacked horizontal bars of counts.
+
+    Args:
+        axes: where to draw.
+        rows: R names, one bar each (for example classes).
+        columns: K names, one colour each (for example train, validation, test).
+        counts: int [R, K].
+        what: what is counted.
+
+    Returns:
+        Alternative text with every total.
+    """
+    counts = np.asarray(counts, dtype=np.int64).reshape(len(rows), len(columns))
+    start = np.zeros(len(rows), dtype=np.int64)
+    for index, column in enumerate(columns):
+        axes.barh(
+            range(len(rows)),
+            counts[:, index],
+            left=start,
+            color=color_of(index),
+            height=0.62,
+            edgecolor="white",
+            label=column,
+        )
+        start += counts[:, index]
+    for row, total in enumerate(start):
+        axes.annotate(f"{total:,}", (total, row), (4, 0), textcoords="offset points", va="center", fontsize=8)
+    axes.set_yticks(range(len(rows)), rows)
+    axes.set(xlabel=what, ylim=(len(rows) - 0.5, -0.5))
+    axes.margins(x=0.14)
+    axes.grid(axis="y", visible=False)
+    if len(columns) > 1:
+        show_legend(
+            axes, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=min(len(columns), 5), handlelength=1
+        )
+    return (
+        f"Number of {what}. "
+        + "; ".join(f"{name}: {total:,}" for name, total in zip(rows, start, strict=True))
+        + "."
+    )
