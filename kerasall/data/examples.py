@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Literal
 
 import pandas as pd
 
 from kerasall.errors import DataError
-from kerasall.files import atomic_path
+from kerasall.files import atomic_path, read_json, write_json
 
 COLUMNS = ("id", "path", "label", "subject", "fold")
 """Columns every table of examples has, all strings; "" means unknown. Later steps add columns.
@@ -101,3 +101,25 @@ def read_examples(path: str | Path) -> pd.DataFrame:
     if missing:
         raise DataError(f"{path} must have the columns {list(COLUMNS)}, but {missing} are missing")
     return examples
+
+
+def write_collection(collection: Collection, folder: str | Path) -> None:
+    """Writes ``examples.csv`` and ``collection.json`` into an existing folder."""
+    folder = Path(folder)
+    write_examples(collection.examples, folder / "examples.csv")
+    facts = {f.name: getattr(collection, f.name) for f in fields(collection) if f.name != "examples"}
+    write_json(folder / "collection.json", facts | {"root": str(collection.root)})
+
+
+def read_collection(folder: str | Path) -> Collection:
+    """Reads what ``write_collection`` wrote."""
+    folder = Path(folder)
+    facts = read_json(folder / "collection.json")
+    sequences = {n: tuple(facts[n]) for n in ("labels", "malignant", "notes", "read_warnings")}
+    return Collection(
+        source=facts["source"],
+        root=Path(facts["root"]),
+        examples=read_examples(folder / "examples.csv"),
+        subject_kind=facts["subject_kind"],
+        **sequences,
+    )

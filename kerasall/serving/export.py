@@ -1,0 +1,129 @@
+"""A trained model and its chain of operations become one SavedModel that takes bytes of image files."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from kerasall.errors import ModelError
+from kerasall.files import atomic_path, sha256_of_file, write_json, write_text
+
+MANIFEST = "manifest.json"
+LABELS = "labels.txt"
+CARD = "card.json"
+SCHEMA_VERSION = 1
+
+Tensors = Mapping[str, tf.Tensor]
+
+
+def export_saved_model(
+    model: keras.Model,
+    chain: Callable[[tf.Tensor], tf.Tensor],
+    labels: Sequence[str],
+    folder: str | Path,
+) -> Path:
+    """Writes a SavedModel with decoding, ``chain`` and ``model`` in one graph, atomically.
+
+    Signatures (names are a contract):
+        serving_default: image_bytes string [None] -> probabilities float32 [None, C], label_index
+            int64 [None], and whatever else the model returns by name.
+        serving_pixels: pixels uint8 [None, H, W, 3], after the chain -> the same.
+
+    Args:
+        model: takes pixels [None, H, W, 3] in 0..255 and returns probabilities [None, C], or a
+            dictionary that holds ``probabilities``.
+        chain: one uint8 image [h, w, 3] -> uint8 [H, W, 3], in TensorFlow operations alone.
+        labels: C class names in class order.
+        folder: where the SavedModel shall lie; must not exist.
+
+    Raises:
+        ModelError: the number of labels differs from the model's outputs, or the image size is open.
+    """
+    folder = Path(folder)
+    size = _image_size(model)
+    _require_labels(model, labels)
+    archive = keras.export.ExportArchive()
+    archive.track(model)
+
+    def answer(pixels: tf.Tensor) -> Tensors:
+        return _named(model(tf.cast(pixels, tf.float32), training=False))
+
+    def from_bytes(image_bytes: tf.Tensor) -> Tensors:
+        return answer(decode_batch(image_bytes, chain, size))
+
+    bytes_spec = tf.TensorSpec([None], tf.string, name="image_bytes")
+    pixels_spec = tf.TensorSpec([None, *size, 3], tf.uint8, name="pixels")
+    archive.add_endpoint("serving_default", tf.function(from_bytes, input_signature=[bytes_spec]))
+    archive.add_endpoint("serving_pixels", tf.function(answer, input_signature=[pixels_spec]))
+    with atomic_path(folder) as temporary:
+        with _quiet_tensorflow():
+            archive.write_out(str(temporary), verbose=False)
+        write_text(temporary / LABELS, "".join(f"{label}\n" for label in labels))
+        write_manifest(temporary)
+    return folder
+
+
+def decode_batch(
+    image_bytes: tf.Tensor, chain: Callable[[tf.Tensor], tf.Tensor], size: tuple[int, int]
+) -> tf.Tensor:
+    """Decodes a batch of image files and applies the chain: string [N] -> uint8 [N, H, W, 3]."""
+
+    def decode(data: tf.Tensor) -> tf.Tensor:
+        image = tf.io.decode_image(data, channels=3, expand_animations=False)
+        image.set_shape([None, None, 3])
+        return tf.ensure_shape(chain(image), [*size, 3])
+
+    return tf.map_fn(decode, image_bytes, fn_output_signature=tf.TensorSpec([*size, 3], tf.uint8))
+
+
+def write_manifest(folder: str | Path) -> None:
+    """Writes the SHA-256 of every file below ``folder`` into its manifest.json."""
+    folder = Path(folder)
+    files = sorted(p for p in folder.rglob("*") if p.is_file() and p != folder / MANIFEST)
+    hashes = {p.relative_to(folder).as_posix(): sha256_of_file(p) for p in files}
+    write_json(folder / MANIFEST, {"schema_version": SCHEMA_VERSION, "files": hashes})
+
+
+def _named(outputs: Any) -> dict[str, tf.Tensor]:
+    named = dict(outputs) if isinstance(outputs, Mapping) else {"probabilities": outputs}
+    probabilities = tf.cast(named["probabilities"], tf.float32)
+    decided = named.get("label_index")
+    if decided is None:
+        decided = tf.argmax(probabilities, axis=-1)
+    return named | {"probabilities": probabilities, "label_index": tf.cast(decided, tf.int64)}
+
+
+def _image_size(model: keras.Model) -> tuple[int, int]:
+    shape = tuple(model.input_shape)
+    if len(shape) != 4 or None in shape[1:] or shape[3] != 3:
+        raise ModelError(
+            f"an exported model must take images of one size, [None, H, W, 3], but takes {shape}: "
+            "build it with a fixed image size"
+        )
+    return int(shape[1]), int(shape[2])
+
+
+def _require_labels(model: keras.Model, labels: Sequence[str]) -> None:
+    outputs = model.output_shape
+    shape = outputs["probabilities"] if isinstance(outputs, Mapping) else outputs
+    if len(set(labels)) != len(labels) or any(not label or "\n" in label for label in labels):
+        raise ModelError(f"labels must be different one-line names, but are {list(labels)}")
+    if shape[-1] != len(labels):
+        raise ModelError(f"the model must have one output per label ({len(labels)}), but has {shape[-1]}")
+
+
+class _quiet_tensorflow:
+    """Silences what TensorFlow's Python logger says of every function it traces while saving."""
+
+    def __enter__(self) -> None:
+        self._logger = logging.getLogger("tensorflow")
+        self._level = self._logger.level
+        self._logger.setLevel(logging.ERROR)
+
+    def __exit__(self, *_: object) -> None:
+        self._logger.setLevel(self._level)

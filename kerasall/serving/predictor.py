@@ -1,0 +1,178 @@
+"""Answers from a pushed SavedModel with TensorFlow alone: no Keras, no training code."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kerasall.decoding import DEFAULT_LIMITS, Limits, to_native
+from kerasall.errors import ArtifactError, DecodingError, KerasallError, ModelError
+from kerasall.files import read_json, sha256_of_file
+
+SIGNATURE = "serving_default"
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What the model says of N images.
+
+    Attributes:
+        probabilities: float32 [N, C]; NaN in the rows of images that could not be read.
+        label_indices: int64 [N]; -1 in those rows.
+        errors: N messages, "" where the image was read.
+    """
+
+    probabilities: np.ndarray
+    label_indices: np.ndarray
+    errors: tuple[str, ...]
+
+
+class Predictor:
+    """Loads a SavedModel once and answers batches of image files.
+
+    Args:
+        folder: ``savedmodels/<experiment>/<version>``, or ``savedmodels/<experiment>`` for the
+            newest version.
+        limits: what is refused before any pixel is decoded.
+
+    Raises:
+        ArtifactError: the folder is no SavedModel of kerasall, or a file differs from its manifest.
+        ModelError: the number of labels differs from the model's outputs.
+    """
+
+    def __init__(self, folder: str | Path, limits: Limits = DEFAULT_LIMITS):
+        self.folder = newest_version(folder)
+        verify_manifest(self.folder)
+        self.labels = read_labels(self.folder)
+        self.limits = limits
+        self._model = _load(self.folder)
+        self._answer = self._model.signatures[SIGNATURE]
+        outputs = self._answer.structured_outputs["probabilities"].shape[-1]
+        if outputs != len(self.labels):
+            raise ModelError(
+                f"{self.folder}: labels.txt must name {outputs} classes, but names {len(self.labels)}"
+            )
+
+    def predict(self, images: Sequence[bytes], names: Sequence[str] | None = None) -> Answers:
+        """Predicts image files given as bytes (BMP, PNG, JPEG, TIFF).
+
+        Args:
+            images: contents of N files.
+            names: what to call them in error messages.
+
+        Returns:
+            One row per image, in order; a bad image has a message and does not stop the others.
+        """
+        names = list(names or [f"image {i}" for i in range(len(images))])
+        readable, errors = self._readable(images, names)
+        probabilities = np.full((len(images), len(self.labels)), np.nan, np.float32)
+        indices = np.full(len(images), -1, np.int64)
+        for rows, part in self._answers(readable, names, errors):
+            probabilities[rows], indices[rows] = part
+        return Answers(probabilities, indices, tuple(errors))
+
+    def _readable(self, images: Sequence[bytes], names: Sequence[str]) -> tuple[dict[int, bytes], list[str]]:
+        native: dict[int, bytes] = {}
+        errors = [""] * len(images)
+        for row, (data, name) in enumerate(zip(images, names, strict=True)):
+            try:
+                native[row] = to_native(data, self.limits, name)
+            except DecodingError as error:
+                errors[row] = str(error)
+        return native, errors
+
+    def _answers(self, images: dict[int, bytes], names: Sequence[str], errors: list[str]) -> Any:
+        """Yields (rows, (probabilities, indices)); a batch that fails is tried again image by image."""
+        if not images:
+            return
+        try:
+            yield list(images), self._run(list(images.values()))
+            return
+        except Exception as error:
+            _reraise_unless_image_fault(error)
+        for row, data in images.items():
+            try:
+                yield [row], self._run([data])
+            except Exception as error:
+                _reraise_unless_image_fault(error)
+                errors[row] = (
+                    f"{names[row]} must be a whole image, but decoding its pixels failed: it is broken"
+                )
+
+    def _run(self, images: list[bytes]) -> tuple[np.ndarray, np.ndarray]:
+        import tensorflow as tf
+
+        outputs = self._answer(image_bytes=tf.constant(images, tf.string))
+        return outputs["probabilities"].numpy(), outputs["label_index"].numpy()
+
+
+def newest_version(folder: str | Path) -> Path:
+    """The SavedModel in ``folder``: itself, or the highest-numbered version below it.
+
+    Raises:
+        ArtifactError: there is none.
+    """
+    folder = Path(folder)
+    if (folder / "saved_model.pb").is_file():
+        return folder
+    versions = [p for p in folder.glob("*") if p.name.isdigit() and (p / "saved_model.pb").is_file()]
+    if not versions:
+        raise ArtifactError(
+            f"{folder} must be a SavedModel, or hold numbered versions of one, but does not: "
+            "give the folder that `kerasall run` printed"
+        )
+    return max(versions, key=lambda p: int(p.name))
+
+
+def verify_manifest(folder: str | Path) -> None:
+    """Compares every file below ``folder`` with its manifest.
+
+    Raises:
+        ArtifactError: naming the first file that is missing, changed, or not listed.
+    """
+    folder = Path(folder)
+    expected: dict[str, str] = read_json(folder / "manifest.json")["files"]
+    present = {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()} - {"manifest.json"}
+    for name in sorted(present - set(expected)):
+        raise ArtifactError(f"{folder / name} is not in the manifest: remove it, or export the model again")
+    for name, digest in expected.items():
+        if name not in present:
+            raise ArtifactError(
+                f"{folder / name} is in the manifest, but missing: copy the whole folder again"
+            )
+        if sha256_of_file(folder / name) != digest:
+            raise ArtifactError(
+                f"{folder / name} must have SHA-256 {digest[:12]}..., but was changed: copy the whole folder again"
+            )
+
+
+def read_labels(folder: str | Path) -> tuple[str, ...]:
+    """Class names in class order."""
+    path = Path(folder) / "labels.txt"
+    try:
+        return tuple(line for line in path.read_text(encoding="utf-8").splitlines() if line)
+    except OSError as error:
+        raise ArtifactError(f"{path} must hold the class names, but reading it failed: {error}") from None
+
+
+def _load(folder: Path) -> Any:
+    import tensorflow as tf
+
+    try:
+        model = tf.saved_model.load(str(folder))
+    except (OSError, ValueError, RuntimeError, tf.errors.OpError) as error:
+        raise ArtifactError(f"{folder} must be a whole SavedModel, but loading it failed: {error}") from None
+    if SIGNATURE not in model.signatures:
+        raise ArtifactError(f"{folder} must have the signature {SIGNATURE}, but has {list(model.signatures)}")
+    return model
+
+
+def _reraise_unless_image_fault(error: Exception) -> None:
+    import tensorflow as tf
+
+    if isinstance(error, KerasallError) or not isinstance(error, tf.errors.InvalidArgumentError):
+        raise error

@@ -1,0 +1,198 @@
+"""Export, reload with TensorFlow alone, predict files: equal answers, named faults, flat writes."""
+
+from __future__ import annotations
+
+import csv
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from kerasall.errors import ArtifactError, DataError, ModelError
+from kerasall.files import read_json, write_text
+from kerasall.preprocessing.operations import Chain
+from kerasall.serving.batch import find_images, predict_files
+from kerasall.serving.export import export_saved_model, write_manifest
+from kerasall.serving.predictor import Predictor, newest_version, verify_manifest
+
+LABELS = ("all", "hem")
+
+
+@pytest.fixture(scope="module")
+def chain() -> Chain:
+    return Chain.from_json([{"op": "resize", "height": 16, "width": 16}])
+
+
+@pytest.fixture(scope="module")
+def model() -> keras.Model:
+    keras.utils.set_random_seed(1)
+    image = keras.Input((16, 16, 3), name="image")
+    features = keras.layers.Conv2D(4, 3, activation="relu")(keras.layers.Rescaling(1 / 255)(image))
+    pooled = keras.layers.GlobalAveragePooling2D()(features)
+    return keras.Model(image, keras.layers.Dense(2, activation="softmax")(pooled))
+
+
+@pytest.fixture(scope="module")
+def saved(model, chain, tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("models") / "demo" / "1"
+    return export_saved_model(model, chain, LABELS, folder)
+
+
+@pytest.fixture
+def images(tmp_path) -> Path:
+    folder = tmp_path / "images"
+    folder.mkdir()
+    noise = np.random.default_rng(0)
+    for name in ("a.bmp", "b.png", "c.jpg", "d.tif", "e.PNG"):
+        cv2.imwrite(str(folder / name), noise.integers(0, 255, (20, 30, 3), np.uint8))
+    return folder
+
+
+def expected(model, chain, path: Path) -> np.ndarray:
+    pixels = cv2.cvtColor(cv2.imread(str(path)), cv2.COLOR_BGR2RGB)
+    return model(chain(tf.constant(pixels))[None].numpy().astype(np.float32)).numpy()[0]
+
+
+def test_signatures_keep_their_names(saved):
+    signatures = tf.saved_model.load(str(saved)).signatures
+    assert set(signatures) == {"serving_default", "serving_pixels"}
+    _, inputs = signatures["serving_default"].structured_input_signature
+    assert {(k, v.dtype.name, tuple(v.shape)) for k, v in inputs.items()} == {
+        ("image_bytes", "string", (None,))
+    }
+    outputs = signatures["serving_default"].structured_outputs
+    assert {k: (v.dtype.name, tuple(v.shape)) for k, v in outputs.items()} == {
+        "probabilities": ("float32", (None, 2)),
+        "label_index": ("int64", (None,)),
+    }
+
+
+def test_bytes_pixels_and_keras_agree(saved, model, chain, images):
+    path = images / "a.bmp"
+    answers = Predictor(saved).predict([path.read_bytes()])
+    np.testing.assert_allclose(answers.probabilities[0], expected(model, chain, path), atol=1e-6)
+    pixels = chain(tf.constant(cv2.cvtColor(cv2.imread(str(path)), cv2.COLOR_BGR2RGB)))[None]
+    direct = tf.saved_model.load(str(saved)).signatures["serving_pixels"](pixels=pixels)
+    np.testing.assert_allclose(direct["probabilities"].numpy(), answers.probabilities, atol=1e-6)
+
+
+def test_loads_in_a_process_without_keras(saved, images):
+    script = (
+        "import sys, tensorflow as tf; sys.modules['keras'] = None\n"
+        "f = tf.saved_model.load(sys.argv[1]).signatures['serving_default']\n"
+        "print(f(image_bytes=tf.constant([open(sys.argv[2], 'rb').read()]))['probabilities'].numpy().sum())"
+    )
+    command = [sys.executable, "-c", script, str(saved), str(images / "b.png")]
+    shown = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120).stdout
+    assert float(shown) == pytest.approx(1, abs=1e-5)
+
+
+def read_rows(path: Path) -> list[dict]:
+    lines = path.read_text(encoding="utf-8").splitlines()
+    return list(csv.DictReader(lines)) if path.suffix == ".csv" else [json.loads(line) for line in lines]
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl"])
+def test_one_row_a_file_and_bad_files_do_not_stop_the_rest(saved, model, chain, images, tmp_path, suffix):
+    (images / "broken.png").write_bytes((images / "b.png").read_bytes()[:60])
+    (images / "empty.bmp").touch()
+    out = tmp_path / f"out{suffix}"
+    paths = find_images([str(images)])
+    failed = predict_files(Predictor(saved), paths, out, batch_size=3)
+    assert failed == 2
+    rows = read_rows(out)
+    assert [row["path"] for row in rows] == [str(path) for path in paths]
+    for row in rows:
+        if "broken" in row["path"] or "empty" in row["path"]:
+            assert row["path"] in row["error"]
+            assert not row["label"]
+            assert not row["all"]
+        elif not row["path"].endswith((".jpg", ".tif")):
+            want = expected(model, chain, Path(row["path"]))
+            assert row["label"] == LABELS[int(want.argmax())]
+            np.testing.assert_allclose([float(row["all"]), float(row["hem"])], want, atol=1e-6)
+
+
+def test_rows_do_not_depend_on_the_batch_size(saved, images, tmp_path):
+    paths = find_images([str(images)])
+    texts = []
+    for size in (1, 2, 5):
+        predict_files(Predictor(saved), paths, tmp_path / f"{size}.csv", batch_size=size)
+        rows = read_rows(tmp_path / f"{size}.csv")
+        texts.append([[float(row["all"]), float(row["hem"])] for row in rows])
+    np.testing.assert_allclose(texts[0], texts[1], atol=1e-6)
+    np.testing.assert_allclose(texts[0], texts[2], atol=1e-6)
+
+
+def test_files_folders_and_patterns_are_found_once(images):
+    everything = find_images([str(images), str(images / "*.png"), str(images / "a.bmp")])
+    assert [p.name for p in everything] == ["a.bmp", "b.png", "c.jpg", "d.tif", "e.PNG"]
+    with pytest.raises(DataError, match="matches nothing"):
+        find_images([str(images / "*.gif")])
+
+
+def test_an_unknown_kind_of_output_is_refused(saved, images, tmp_path):
+    with pytest.raises(DataError, match=r"\.csv or \.jsonl"):
+        predict_files(Predictor(saved), find_images([str(images)]), tmp_path / "out.xlsx")
+
+
+@pytest.fixture
+def copy(saved, tmp_path) -> Path:
+    import shutil
+
+    return Path(shutil.copytree(saved, tmp_path / "copy"))
+
+
+def test_a_changed_byte_a_missing_and_a_foreign_file_are_named(copy):
+    verify_manifest(copy)
+    weights = next(copy.glob("variables/*.data*"))
+    content = bytearray(weights.read_bytes())
+    content[len(content) // 2] ^= 1
+    weights.write_bytes(content)
+    with pytest.raises(ArtifactError, match=r"variables\.data.* was changed"):
+        Predictor(copy)
+    weights.unlink()
+    with pytest.raises(ArtifactError, match="missing"):
+        Predictor(copy)
+    (copy / "extra.so").touch()
+    with pytest.raises(ArtifactError, match=r"extra\.so is not in the manifest"):
+        Predictor(copy)
+
+
+def test_labels_that_do_not_fit_are_refused_at_load(copy):
+    write_text(copy / "labels.txt", "all\nhem\nthird\n")
+    write_manifest(copy)
+    with pytest.raises(ModelError, match="must name 2 classes, but names 3"):
+        Predictor(copy)
+
+
+def test_newest_version_is_the_highest_number(saved, tmp_path):
+    for number in (2, 10):
+        (tmp_path / str(number)).mkdir()
+        (tmp_path / str(number) / "saved_model.pb").touch()
+    assert newest_version(tmp_path).name == "10"
+    assert newest_version(saved) == saved
+    with pytest.raises(ArtifactError, match="must be a SavedModel"):
+        newest_version(tmp_path / "nothing")
+
+
+def test_export_refuses_wrong_labels_and_open_sizes(model, chain, tmp_path):
+    with pytest.raises(ModelError, match=r"one output per label \(3\), but has 2"):
+        export_saved_model(model, chain, ("a", "b", "c"), tmp_path / "m")
+    with pytest.raises(ModelError, match="different one-line names"):
+        export_saved_model(model, chain, ("a", "a"), tmp_path / "m")
+    open_size = keras.Sequential([keras.Input((None, None, 3)), keras.layers.GlobalAveragePooling2D()])
+    with pytest.raises(ModelError, match="one size"):
+        export_saved_model(open_size, chain, LABELS, tmp_path / "m")
+    assert not list(tmp_path.iterdir())
+
+
+def test_manifest_lists_every_file(saved):
+    listed = read_json(saved / "manifest.json")["files"]
+    assert {"saved_model.pb", "labels.txt"} <= set(listed)
