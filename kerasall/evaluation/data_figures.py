@@ -86,8 +86,16 @@ class GalleryImage:
 
 
 @matplotlib.rc_context(STYLE)
-def draw_subject_accuracy(axes: Axes, subjects: Sequence[SubjectCount], classes: Sequence[str]) -> str:
+def draw_subject_accuracy(
+    axes: Axes, subjects: Sequence[SubjectCount], classes: Sequence[str], kind: str = "subject"
+) -> str:
     """Accuracy of every subject, worst first, coloured by class: bars up to 24 subjects, then dots.
+
+    Args:
+        axes: where to draw.
+        subjects: in any order; an empty list leaves the axes empty.
+        classes: names in class order, which choose the colours.
+        kind: what a subject is called, in the singular: ``subject``, ``block``.
 
     Returns:
         Alternative text with the range and the three worst subjects.
@@ -96,11 +104,13 @@ def draw_subject_accuracy(axes: Axes, subjects: Sequence[SubjectCount], classes:
     colors = {name: color_of(index) for index, name in enumerate(classes)}
     pooled = sum(s.right for s in ordered) / max(sum(s.total for s in ordered), 1)
     draw = _draw_subject_bars if len(ordered) <= NAMED_SUBJECTS else _draw_subject_dots
-    draw(axes, ordered, colors, pooled)
+    if ordered:
+        draw(axes, ordered, colors, pooled)
+        axes.set_title(f"{len(ordered)} {kind}s", pad=24)
     worst = "; ".join(f"{s.name} ({s.label}) {s.right:,} of {s.total:,} right" for s in ordered[:3])
     accuracies = [s.accuracy for s in ordered] or [0.0]
     return (
-        f"Accuracy of {len(ordered)} subjects, from {100 * min(accuracies):.1f}% to {100 * max(accuracies):.1f}%, "
+        f"Accuracy of {len(ordered)} {kind}s, from {100 * min(accuracies):.1f}% to {100 * max(accuracies):.1f}%, "
         f"over all images {100 * pooled:.1f}%. Worst: {worst}."
     )
 
@@ -130,7 +140,7 @@ def _draw_subject_dots(
     axes.axhline(pooled, color=INK, linestyle=(0, (3, 2)), linewidth=1)
     for rank, subject in enumerate(ordered[:3]):
         axes.annotate(subject.name, (rank, subject.accuracy), (8, -3), textcoords="offset points", fontsize=8)
-    axes.set(xlabel="subjects, worst first (area = images; dashed: all images)", ylabel="share right")
+    axes.set(xlabel="worst first (area = images; dashed: all images)", ylabel="share right")
     axes.set_xticks([])
     axes.margins(x=0.03, y=0.1)
     percent_axis(axes.yaxis)
