@@ -1,0 +1,421 @@
+"""From the bytes of an image file to pixels: header check, size limits, one policy for every kind.
+
+Below everything: Pillow and numpy only, no TensorFlow. Read are BMP, PNG, JPEG and TIFF, told apart by
+their first bytes, never by the file's name. Nothing is decoded before the header has passed the limits.
+
+Training and the exported model decode with TensorFlow's ``decode_image(channels=3)``. Kinds it reads
+exactly right are *native* and pass through ``to_native`` unchanged; every other kind becomes an 8-bit RGB
+PNG of the very pixels that ``decode`` gives, so that TensorFlow sees what Pillow sees:
+
+====================================================================  ============================
+kind                                                                  what TensorFlow 2.21 does
+====================================================================  ============================
+BMP 24-bit, 8-bit grey, 32-bit in plain BGR(A) order; either row order  right: native
+PNG of every colour type and depth, interlaced or not, tRNS, gAMA     right: native
+JPEG grey and YCbCr, baseline and progressive                         right: native
+BMP 8-bit with a palette, 4-bit                                       **wrong pixels, no error**: transcoded
+BMP 32-bit with other channel orders                                  **wrong pixels, no error**: transcoded
+BMP 1-bit, 16-bit, run-length coded, OS/2 header, bytes at the end    refuses: transcoded
+JPEG CMYK                                                             inverts some: transcoded
+EXIF orientation other than upright (any kind)                        ignores it: transcoded, upright
+TIFF                                                                  refuses: transcoded
+====================================================================  ============================
+
+Policy, the same on both ways:
+
+- Alpha is dropped, never composited: the stored colours are used as they are. tRNS counts as alpha.
+- 16-bit samples give their high byte (value // 256): no stretch to the image's own range, which would
+  make one pixel's value depend on the others. 12- and 32-bit and floating-point samples are refused.
+- Grey becomes three equal channels. CMYK is converted as RGB = (255 - C)(255 - K) / 255; colour profiles
+  and gamma are ignored.
+- EXIF (or XMP) orientation that stands before the pixels is applied; sizes are those after it.
+- A truncated file is an error, not an image with a grey rest. (``decode_image`` refuses it too: its
+  ``try_recover_truncated`` is off.)
+- Animated and multi-page files are refused: which of the pictures is meant cannot be known.
+"""
+
+from __future__ import annotations
+
+import io
+import struct
+import threading
+import warnings
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from PIL import Image
+from PIL.BmpImagePlugin import BmpImageFile
+from PIL.ImageFile import ImageFile
+from PIL.JpegImagePlugin import JpegImageFile
+from PIL.PngImagePlugin import PngImageFile
+from PIL.TiffImagePlugin import TiffImageFile
+
+from kerasall.errors import DecodingError
+
+_MEBIBYTE = 1 << 20
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What an image may measure at most; checked before any pixel is decoded.
+
+    Attributes:
+        max_side: width and height, in pixels.
+        max_pixels: width times height. 50 million pixels are 150 MB once decoded.
+        max_bytes: size of the encoded file.
+    """
+
+    max_side: int = 8192
+    max_pixels: int = 50_000_000
+    max_bytes: int = 256 * _MEBIBYTE
+
+
+DEFAULT_LIMITS = Limits()
+
+
+@dataclass(frozen=True)
+class ImageHeader:
+    """What the header tells of an image.
+
+    Attributes:
+        format: kind of file.
+        width: pixels after the orientation is applied.
+        height: pixels after the orientation is applied.
+        mode: Pillow's name of the stored samples, such as "RGB", "L", "P", "CMYK", "I;16".
+        native: whether TensorFlow's ``decode_image(channels=3)`` reads the bytes right as they are.
+        reason: why not; "" where native.
+        orientation: EXIF orientation, 1 (upright) to 8, still to be applied to the stored pixels.
+    """
+
+    format: Literal["BMP", "PNG", "JPEG", "TIFF"]
+    width: int
+    height: int
+    mode: str
+    native: bool
+    reason: str
+    orientation: int = 1
+
+
+# Opened by class and not by Image.open: only these four decoders can ever run, a JPEG is read as its
+# first picture even where others follow (MPO), and Pillow's own bomb check, which warns or raises before
+# the size can be put into a message, stays out of the way.
+_FORMATS: tuple[tuple[bytes, type[ImageFile]], ...] = (
+    (b"BM", BmpImageFile),
+    (b"\x89PNG\r\n\x1a\n", PngImageFile),
+    (b"\xff\xd8\xff", JpegImageFile),
+    (b"II*\0", TiffImageFile),
+    (b"MM\0*", TiffImageFile),
+    (b"II+\0", TiffImageFile),
+    (b"MM\0+", TiffImageFile),
+)
+
+# Only to name in a message what was given: (offset, first bytes, name).
+_OTHER_KINDS = (
+    (0, b"GIF8", "a GIF"),
+    (8, b"WEBP", "a WebP"),
+    (128, b"DICM", "a DICOM file"),
+    (4, b"ftyp", "a HEIC, AVIF or video file"),
+    (0, b"%PDF", "a PDF"),
+    (0, b"<svg", "an SVG drawing"),
+    (0, b"<?xml", "an XML file (SVG?)"),
+    (0, b"<!DOCTYPE", "an HTML page"),
+    (0, b"<html", "an HTML page"),
+    (0, b"PK\x03\x04", "a ZIP archive"),
+    (0, b"\x1f\x8b", "a gzip archive"),
+)
+
+_READABLE_MODES = frozenset({"1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr"})
+_READABLE_16_BIT_MODES = frozenset({"I;16", "I;16B", "I;16L", "I;16N"})
+
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_ORIENTATION_TAG = 0x0112
+
+# warnings.catch_warnings changes the process' filters: two threads inside it at once could leave them changed.
+_WARNINGS_LOCK = threading.Lock()
+
+
+def read_image_bytes(path: str | Path, limits: Limits = DEFAULT_LIMITS) -> bytes:
+    """Reads a file whole, unless it is larger than ``limits.max_bytes``.
+
+    Raises:
+        DecodingError: missing, not a regular file, unreadable or too large; the message names it.
+    """
+    path = Path(path)
+    try:
+        if not path.is_file():
+            found = "is not a regular file" if path.exists() else "does not exist"
+            raise DecodingError(f"{path} must be an image file, but {found}: correct the path")
+        _require_bytes(path.stat().st_size, limits, str(path))
+        return path.read_bytes()
+    except OSError as error:
+        raise DecodingError(f"{path} must be readable, but reading it failed: {error.strerror}") from None
+
+
+def read_header(data: bytes, limits: Limits = DEFAULT_LIMITS, name: str = "image") -> ImageHeader:
+    """Reads what stands before the pixels. Decodes none; takes microseconds whatever the image's size.
+
+    Args:
+        data: the file's bytes.
+        limits: what is refused as too large.
+        name: how messages call the image; best its path.
+
+    Raises:
+        DecodingError: empty, of another kind, broken, too large, animated, multi-page, or of a sample
+            type that has no stated way to 8-bit RGB.
+    """
+    header, _ = _open(data, limits, name)
+    return header
+
+
+def decode(data: bytes, limits: Limits = DEFAULT_LIMITS, name: str = "image") -> np.ndarray:
+    """Decodes an image to uint8 [height, width, 3], RGB.
+
+    Equals TensorFlow's decoding of ``to_native(data)`` exactly for BMP, PNG and TIFF. For native JPEG
+    TensorFlow uses a faster, coarser inverse cosine transform: photographs differ by less than two grey
+    levels on average, single pixels by more, most so above quality 95.
+
+    Raises:
+        DecodingError: as ``read_header``, and for truncated or corrupt pixel data.
+    """
+    header, image = _open(data, limits, name)
+    return _decode_opened(header, image, data, name)
+
+
+def to_native(data: bytes, limits: Limits = DEFAULT_LIMITS, name: str = "image") -> bytes:
+    """Gives bytes that TensorFlow's ``decode_image(channels=3)`` reads right.
+
+    Native kinds come back unchanged and undecoded; all others as an 8-bit RGB PNG of the pixels that
+    ``decode`` gives. A truncated BMP, PNG or TIFF is refused here; of a native JPEG only the header is
+    read, so a truncated one is found by ``decode`` or by TensorFlow.
+
+    Raises:
+        DecodingError: as ``read_header``, and for truncated data as far as said above.
+    """
+    header, image = _open(data, limits, name)
+    if header.native:
+        if header.format == "PNG":
+            _require_whole_png(data, name)
+        return data
+    png = io.BytesIO()
+    # Level 1: the PNG lives only until TensorFlow has decoded it.
+    Image.fromarray(_decode_opened(header, image, data, name)).save(png, "PNG", compress_level=1)
+    return png.getvalue()
+
+
+def _open(data: bytes, limits: Limits, name: str) -> tuple[ImageHeader, ImageFile]:
+    _require_bytes(len(data), limits, name)
+    reader = _find_reader(data, name)
+    try:
+        # Pillow warns of odd metadata, which is no fault of the pixels.
+        with _WARNINGS_LOCK, warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            image = reader(io.BytesIO(data))
+            orientation = _read_orientation(image)
+    except Exception as error:  # whatever a broken header provokes in Pillow
+        raise DecodingError(
+            f"{name} must be an image, but its header cannot be read ({_first_line(error)}): "
+            "the file is truncated, corrupt or of an unusual kind; export it again as PNG"
+        ) from None
+    _require_size(image, limits, name)
+    _require_readable(image, data, name)
+    return _describe(image, orientation, data), image
+
+
+def _require_bytes(size: int, limits: Limits, name: str) -> None:
+    if size == 0:
+        raise DecodingError(f"{name} must be an image, but is empty (0 bytes): copy or export it again")
+    if size > limits.max_bytes:
+        raise DecodingError(
+            f"{name} must have at most {limits.max_bytes:,} bytes, but has {size:,}: "
+            "crop or shrink it, or raise the limit"
+        )
+
+
+def _find_reader(data: bytes, name: str) -> type[ImageFile]:
+    for signature, reader in _FORMATS:
+        if data.startswith(signature):
+            return reader
+    start = data[:512].lstrip(b"\xef\xbb\xbf \t\r\n")
+    found = next(
+        (
+            kind
+            for offset, mark, kind in _OTHER_KINDS
+            if (data if offset else start)[offset:].startswith(mark)
+        ),
+        "of an unknown kind",
+    )
+    raise DecodingError(f"{name} must be a BMP, PNG, JPEG or TIFF image, but is {found}: convert it to PNG")
+
+
+def _read_orientation(image: ImageFile) -> int:
+    if isinstance(image, TiffImageFile):
+        return 1  # Pillow applies a TIFF's orientation itself while loading
+    # Not image.getexif(): a PNG's would decode all pixels to look for metadata after them.
+    try:
+        orientation = Image.Image.getexif(image).get(_ORIENTATION_TAG, 1)
+    except Exception:  # unreadable metadata say nothing about orientation; the pixels may be sound
+        return 1
+    return orientation if orientation in _UPRIGHT else 1
+
+
+def _require_size(image: ImageFile, limits: Limits, name: str) -> None:
+    width, height = image.size
+    if width < 1 or height < 1:
+        raise DecodingError(f"{name} must have at least 1 x 1 pixels, but its header says {width} x {height}")
+    if max(width, height) > limits.max_side or width * height > limits.max_pixels:
+        raise DecodingError(
+            f"{name} must have at most {limits.max_side:,} pixels a side and {limits.max_pixels:,} in all, but its "
+            f"header says {width:,} x {height:,}: crop or shrink it, or raise the limit"
+        )
+
+
+def _require_readable(image: ImageFile, data: bytes, name: str) -> None:
+    if getattr(image, "is_animated", False):
+        kind = "an animated PNG" if image.format == "PNG" else "a TIFF of several pages"
+        raise DecodingError(
+            f"{name} must hold one picture, but is {kind}: save the picture that is meant alone"
+        )
+    problem = ""
+    if image.mode not in _READABLE_MODES | _READABLE_16_BIT_MODES:
+        problem = f"samples of kind {image.mode}"
+    elif isinstance(image, TiffImageFile) and image.mode in _READABLE_16_BIT_MODES:
+        problem = _find_grey_tiff_problem(image)
+    elif isinstance(image, BmpImageFile):
+        problem = _find_bmp_problem(image, data)
+    if problem:
+        raise DecodingError(
+            f"{name} must have 8- or 16-bit grey or colour samples, but has {problem}: "
+            "save it as an 8-bit RGB PNG"
+        )
+
+
+def _find_grey_tiff_problem(image: TiffImageFile) -> str:
+    bits, photometric = image.tag_v2.get(258, (1,)), image.tag_v2.get(262, 1)
+    if tuple(bits) != (16,):
+        return f"samples of {bits[0]} bits"
+    return "16-bit samples with white as zero" if photometric == 0 else ""
+
+
+def _find_bmp_problem(image: BmpImageFile, data: bytes) -> str:
+    # With a palette equal to the grey scale Pillow takes the indices for grey values of the usual depth,
+    # and misreads files of another depth.
+    bits = _read_bmp_layout(data)[1]
+    expected = {"1": 1, "L": 8}.get(image.mode, bits)
+    return "" if bits == expected else f"{bits}-bit indices into a grey palette"
+
+
+def _describe(image: ImageFile, orientation: int, data: bytes) -> ImageHeader:
+    reason = _find_foreign_trait(image, data)
+    if not reason and orientation != 1:
+        reason = "stored turned or mirrored (EXIF orientation)"
+    width, height = image.size if orientation < 5 else image.size[::-1]
+    return ImageHeader(image.format, width, height, image.mode, not reason, reason, orientation)  # type: ignore[arg-type]
+
+
+def _find_foreign_trait(image: ImageFile, data: bytes) -> str:
+    if isinstance(image, TiffImageFile):
+        return "TIFF"
+    if isinstance(image, JpegImageFile):
+        return "" if image.mode in ("L", "RGB") else f"JPEG in {image.mode}"
+    if isinstance(image, BmpImageFile):
+        return _find_foreign_bmp_trait(image, data)
+    return ""
+
+
+def _find_foreign_bmp_trait(image: BmpImageFile, data: bytes) -> str:
+    header_size, bits, compression, masks = _read_bmp_layout(data)
+    if header_size < 40:
+        return "BMP with an OS/2 header"
+    if compression == 3 and masks != (0xFF0000, 0xFF00, 0xFF):
+        return "BMP with another channel order"
+    if compression not in (0, 3):
+        return "run-length coded BMP"
+    if bits == 8 and image.mode != "L":
+        return "BMP with a palette"
+    if bits not in (8, 24, 32):
+        return f"{bits}-bit BMP"
+    row_bytes = (image.width * bits + 31) // 32 * 4
+    (start,) = struct.unpack_from("<I", data, 10)
+    exact = len(data) == start + row_bytes * image.height
+    return "" if exact else "BMP whose length is not that of its pixels"
+
+
+def _read_bmp_layout(data: bytes) -> tuple[int, int, int, tuple[int, ...]]:
+    """Header size, bits per pixel, compression (0 none, 3 bit fields) and colour masks of a BMP."""
+    (header_size,) = struct.unpack_from("<I", data, 14)
+    if header_size < 40:
+        return header_size, struct.unpack_from("<H", data, 24)[0], 0, ()
+    bits, compression = struct.unpack_from("<HI", data, 28)
+    masks = struct.unpack_from("<3I", data, 54) if compression == 3 else ()
+    return header_size, bits, compression, masks
+
+
+def _decode_opened(header: ImageHeader, image: ImageFile, data: bytes, name: str) -> np.ndarray:
+    if header.format == "PNG":
+        _require_whole_png(data, name)
+    try:
+        return np.array(_to_rgb(image, header))
+    except Exception as error:  # whatever broken data provoke in Pillow
+        raise _broken_pixels(name, _first_line(error)) from None
+
+
+def _to_rgb(image: ImageFile, header: ImageHeader) -> Image.Image:
+    image.load()
+    if header.mode in _READABLE_16_BIT_MODES:
+        high_bytes = (np.asarray(image).astype(np.uint16) >> 8).astype(np.uint8)
+        rgb = Image.fromarray(high_bytes).convert("RGB")
+    else:
+        image.info.pop("transparency", None)  # dropped by policy; Pillow would warn
+        rgb = _straighten(image).convert("RGB")
+    return rgb if header.orientation == 1 else rgb.transpose(_UPRIGHT[header.orientation])
+
+
+def _straighten(image: Image.Image) -> Image.Image:
+    # Premultiplied colours: Pillow converts them only by way of the mode with separate alpha.
+    straight = {"RGBa": "RGBA", "La": "LA"}.get(image.mode)
+    return image.convert(straight) if straight else image
+
+
+def _require_whole_png(data: bytes, name: str) -> None:
+    if problem := _find_png_problem(data):
+        raise _broken_pixels(name, problem)
+
+
+def _find_png_problem(data: bytes) -> str:
+    """Checks every critical chunk's checksum up to the end mark, as libpng does; Pillow skips the pixels'."""
+    position = 8
+    while position + 12 <= len(data):
+        (length,) = struct.unpack_from(">I", data, position)
+        kind, end = data[position + 4 : position + 8], position + 8 + length
+        if end + 4 > len(data):
+            return f"it ends within chunk {kind!r}"
+        critical = not kind[0] & 0x20  # a small first letter marks metadata that a reader may skip
+        if critical and zlib.crc32(data[position + 4 : end]) != struct.unpack_from(">I", data, end)[0]:
+            return f"wrong checksum of chunk {kind!r}"
+        if kind == b"IEND":
+            return ""
+        position = end + 4
+    return "it ends before its end mark"
+
+
+def _broken_pixels(name: str, reason: str) -> DecodingError:
+    return DecodingError(
+        f"{name} must hold a whole image, but its pixels cannot be decoded ({reason}): "
+        "the file is truncated or corrupt; copy or export it again"
+    )
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).splitlines()
+    return lines[0][:160] if lines else type(error).__name__
