@@ -17,8 +17,7 @@ from kerasall.errors import SettingsError
 def require_integer(operation: Any, name: str, low: int, high: int | None = None) -> None:
     """Requires a whole number in [low, high]."""
     value = getattr(operation, name)
-    whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
-    if not whole or value < low or (high is not None and value > high):
+    if not isinstance(value, numbers.Integral) or not _is_number(value, low, high):
         raise _wrong(operation, name, f"a whole number {_range(low, high)}", value)
     object.__setattr__(operation, name, int(value))
 
@@ -57,9 +56,10 @@ def require_boolean(operation: Any, name: str) -> None:
 
 
 def _is_number(value: Any, low: float | None, high: float | None) -> bool:
-    if isinstance(value, bool) or not isinstance(value, numbers.Real) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
         return False
-    return (low is None or value >= low) and (high is None or value <= high)
+    number = float(value)
+    return math.isfinite(number) and (low is None or number >= low) and (high is None or number <= high)
 
 
 def _range(low: float | None, high: float | None) -> str:

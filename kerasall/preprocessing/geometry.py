@@ -75,10 +75,9 @@ class Resize:
             require_choice(self, "method", _METHODS_WITH_ANTIALIAS)
 
     def __call__(self, image: tf.Tensor) -> tf.Tensor:
-        resized = tf.image.resize(
-            image, [self.height, self.width], method=self.method, antialias=self.antialias
-        )
-        return tf.clip_by_value(tf.cast(resized, tf.float32), 0.0, 255.0)
+        size = [self.height, self.width]
+        resized = tf.image.resize(image, size, method=self.method, antialias=self.antialias)
+        return tf.clip_by_value(resized, 0.0, 255.0) if self.method == "bicubic" else resized
 
     def output_size(self, height: int | None, width: int | None) -> tuple[int | None, int | None]:
         return self.height, self.width

@@ -1,0 +1,298 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+
+from kerasall.data.input_pipeline import decode_pixels, epoch_batches, prediction_batches, weigh_by_class
+from kerasall.decoding import Limits, decode
+from kerasall.errors import DataError, DecodingError, SettingsError
+from kerasall.preprocessing.geometry import CenterCrop, PadToSquare, Resize
+from kerasall.preprocessing.operations import Chain
+
+CHAIN = Chain((PadToSquare(), Resize(24, 20)))
+COUNT = 37  # more than one decoding batch, and a part of a second
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory) -> list[Path]:
+    """PNG and BMP files of different sizes."""
+    folder = tmp_path_factory.mktemp("images")
+    random = np.random.default_rng(3)
+    paths = []
+    for number in range(COUNT):
+        pixels = random.integers(0, 256, (20 + number, 30, 3), dtype=np.uint8)
+        paths.append(folder / f"cell {number} ü.{'png' if number % 2 else 'bmp'}")
+        Image.fromarray(pixels).save(paths[-1])
+    return paths
+
+
+@pytest.fixture(scope="module")
+def decoded(files) -> np.ndarray:
+    """The pixels as a plain loop over Pillow's decoding gives them."""
+    return np.stack([CHAIN(decode(path.read_bytes())) for path in files])
+
+
+# Decoding
+
+
+def test_decoded_pixels_are_those_of_a_plain_loop(files, decoded):
+    cache = decode_pixels(files, CHAIN)
+    np.testing.assert_array_equal(cache.pixels, decoded)
+    assert (cache.path, cache.decoded, len(cache)) == (None, COUNT, COUNT)
+
+
+def test_disk_holds_the_same_pixels_as_memory_and_is_used_again(files, decoded, tmp_path):
+    first = decode_pixels(files, CHAIN, tmp_path, memory_bytes=0)
+    assert isinstance(first.pixels, np.memmap)
+    np.testing.assert_array_equal(first.pixels, decoded)
+    assert [first.path] == list(tmp_path.iterdir())
+
+    for memory_bytes in (0, 1 << 30):
+        again = decode_pixels(files, CHAIN, tmp_path, memory_bytes=memory_bytes)
+        assert (again.decoded, again.key, again.path) == (0, first.key, first.path)
+        np.testing.assert_array_equal(again.pixels, decoded)
+
+
+def test_reuse_needs_no_image_file_when_the_content_keys_are_known(files, tmp_path):
+    keys = [f"{number:064x}" for number in range(3)]
+    decode_pixels(files[:3], CHAIN, tmp_path, memory_bytes=0, keys=keys)
+    assert decode_pixels(["gone"] * 3, CHAIN, tmp_path, keys=keys).decoded == 0
+
+
+def test_other_content_order_or_chain_is_decoded_anew(files, tmp_path):
+    keys = {decode_pixels(files[:2], CHAIN, tmp_path, memory_bytes=0).key}
+    for paths, chain in (
+        (files[1::-1], CHAIN),
+        (files[1:3], CHAIN),
+        (files[:2], Chain((CenterCrop(24, 20),))),
+    ):
+        cache = decode_pixels(paths, chain, tmp_path, memory_bytes=0)
+        assert cache.decoded == 2
+        keys.add(cache.key)
+    assert len(keys) == 4
+
+
+@pytest.mark.parametrize("kept_bytes", [0, 60, 5000])
+def test_a_cut_cache_file_is_made_again(files, decoded, tmp_path, kept_bytes):
+    path = decode_pixels(files, CHAIN, tmp_path, memory_bytes=0).path
+    os.truncate(path, kept_bytes)
+    for memory_bytes in (1 << 30, 0):
+        again = decode_pixels(files, CHAIN, tmp_path, memory_bytes=memory_bytes)
+        assert again.decoded == COUNT
+        np.testing.assert_array_equal(again.pixels, decoded)
+
+
+def test_what_tensorflow_misreads_or_refuses_gives_the_pixels_of_its_png(tmp_path):
+    noise = np.random.default_rng(1).integers(0, 256, (24, 20, 3), dtype=np.uint8)
+    image = Image.fromarray(noise)
+    image.save(tmp_path / "a.tiff")
+    image.convert("1").save(tmp_path / "b.bmp")
+    image.quantize(16).save(tmp_path / "c.bmp")
+    paths = [tmp_path / name for name in ("a.tiff", "b.bmp", "c.bmp")]
+    expected = np.stack([noise, *(np.asarray(Image.open(path).convert("RGB")) for path in paths[1:])])
+    np.testing.assert_array_equal(decode_pixels(paths, Chain((CenterCrop(24, 20),))).pixels, expected)
+
+
+@pytest.mark.parametrize("memory_bytes", [0, 1 << 30])
+def test_a_broken_file_is_named_and_nothing_is_left_behind(files, tmp_path, memory_bytes):
+    broken = tmp_path / "broken.jpg"
+    Image.fromarray(np.zeros((200, 200, 3), np.uint8)).save(broken)
+    os.truncate(broken, broken.stat().st_size // 2)
+    with pytest.raises(DecodingError, match=r"broken\.jpg"):
+        decode_pixels([*files, broken], CHAIN, tmp_path / "cache", memory_bytes=memory_bytes)
+    assert not list((tmp_path / "cache").glob("*"))
+
+
+def test_a_missing_or_too_large_file_is_named(files, tmp_path):
+    with pytest.raises(DecodingError, match=r"absent\.png"):
+        decode_pixels([*files[:2], tmp_path / "absent.png"], CHAIN)
+    with pytest.raises(DecodingError, match=r"absent\.png"):
+        decode_pixels([*files[:2], tmp_path / "absent.png"], CHAIN, keys=["a", "b", "c"])
+    with pytest.raises(DecodingError, match="cell 20"):
+        decode_pixels(files, CHAIN, limits=Limits(max_side=39))
+
+
+def test_pixels_that_fit_nowhere_are_refused_with_the_cure(files):
+    with pytest.raises(DataError, match="cache folder"):
+        decode_pixels(files, CHAIN, memory_bytes=1)
+    with pytest.raises(DataError, match="at least one"):
+        decode_pixels([], CHAIN)
+    with pytest.raises(SettingsError, match="same size"):
+        decode_pixels(files, Chain((PadToSquare(),)))
+    with pytest.raises(DataError, match="one content key per file"):
+        decode_pixels(files, CHAIN, keys=["a"])
+
+
+@pytest.mark.realdata
+def test_real_images_decode_as_pillow_does_but_for_the_jpeg_transform(real_data):
+    jpegs = sorted((real_data / "aria" / "Original" / "Pro").glob("*.jpg"))[:6]
+    cells = sorted((real_data / "cnmc_sample").glob("*.bmp"))[:4]
+    chain = Chain((CenterCrop(224, 224),))
+    pixels = decode_pixels([*jpegs, *cells], chain).pixels.astype(int)
+    expected = np.stack([chain(decode(path.read_bytes())) for path in [*jpegs, *cells]]).astype(int)
+    np.testing.assert_array_equal(pixels[6:], expected[6:])
+    assert np.abs(pixels - expected)[:6].mean() < 2
+
+
+# Batches
+
+
+def numbered(count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Images whose every pixel is their own number, and their classes."""
+    pixels = np.broadcast_to(np.arange(count, dtype=np.uint8)[:, None, None, None], (count, 4, 5, 3))
+    return np.ascontiguousarray(pixels), np.arange(count) % 3
+
+
+def visited(batches) -> list[int]:
+    return [int(row.flat[0]) for batch in batches for row in batch[0].numpy()]
+
+
+def test_batches_are_those_of_a_plain_loop():
+    pixels, labels = numbered(11)
+    batches = list(epoch_batches(pixels, labels, classes=3, batch_size=4))
+    assert [len(images) for images, _ in batches] == [4, 4, 3]
+    for start, (images, targets) in zip((0, 4, 8), batches, strict=True):
+        np.testing.assert_array_equal(images, pixels[start : start + 4])
+        np.testing.assert_array_equal(targets, np.eye(3, dtype=np.float32)[labels[start : start + 4]])
+        assert (images.dtype, targets.dtype) == (tf.uint8, tf.float32)
+
+
+def test_shuffled_epochs_visit_every_row_once_in_ever_new_orders_that_can_be_repeated():
+    pixels, labels = numbered(50)
+
+    def order(seed, epoch):
+        batches = epoch_batches(pixels, labels, classes=3, batch_size=8, seed=seed, epoch=epoch, shuffle=True)
+        return visited(batches)
+
+    orders = [order(5, 0), order(5, 1), order(5, 2), order(6, 0)]
+    assert all(sorted(each) == list(range(50)) for each in orders)
+    assert len({tuple(each) for each in [*orders, list(range(50))]}) == 5
+    assert order(5, 1) == orders[1]  # the same without the epochs before it: a resumed run
+
+
+def test_labels_and_weights_stay_with_their_rows_when_shuffled():
+    pixels, labels = numbered(23)
+    weights = np.arange(23) / 10
+    batches = epoch_batches(
+        pixels, labels, classes=3, batch_size=5, seed=1, shuffle=True, sample_weights=weights
+    )
+    for images, targets, weight in batches:
+        row = images.numpy()[:, 0, 0, 0].astype(int)
+        np.testing.assert_array_equal(targets.numpy().argmax(axis=1), labels[row])
+        np.testing.assert_allclose(weight, weights[row], rtol=1e-6)
+
+
+def test_indices_choose_and_repeat_rows():
+    pixels, labels = numbered(10)
+    chosen = np.array([7, 2, 2, 9])
+    assert visited(epoch_batches(pixels, labels, classes=3, batch_size=3, indices=chosen)) == [7, 2, 2, 9]
+    shuffled = epoch_batches(pixels, labels, classes=3, batch_size=3, indices=chosen, shuffle=True, epoch=4)
+    assert sorted(visited(shuffled)) == [2, 2, 7, 9]
+
+
+def test_features_and_soft_labels_pass_unchanged():
+    features = np.random.default_rng(0).normal(size=(9, 6)).astype(np.float32)
+    soft = np.full((9, 2), 0.5)
+    dataset = epoch_batches(features, soft, batch_size=4)
+    assert dataset.element_spec[0].shape == (None, 6)
+    np.testing.assert_array_equal(np.concatenate([rows for rows, _ in dataset]), features)
+    np.testing.assert_array_equal(np.concatenate([targets for _, targets in dataset]), soft)
+
+
+def test_static_shapes_and_count_are_known_to_fit():
+    pixels, labels = numbered(10)
+    dataset = epoch_batches(pixels, labels, classes=3, batch_size=4, augment=add_noise)
+    assert dataset.cardinality() == 3
+    assert dataset.element_spec[0] == tf.TensorSpec([None, 4, 5, 3], tf.float32)
+    assert dataset.element_spec[1] == tf.TensorSpec([None, 3], tf.float32)
+
+
+def test_prediction_batches_are_the_rows_in_order(tmp_path):
+    pixels, _ = numbered(10)
+    np.save(tmp_path / "pixels.npy", pixels)
+    stored = np.load(tmp_path / "pixels.npy", mmap_mode="r")
+    batches = list(prediction_batches(stored, batch_size=4))
+    np.testing.assert_array_equal(np.concatenate(batches), pixels)
+    (chosen,) = prediction_batches(stored, batch_size=4, indices=np.array([3, 1]))
+    np.testing.assert_array_equal(chosen, pixels[[3, 1]])
+
+
+def add_noise(images, seeds):
+    def one(pair):
+        image, seed = pair
+        return tf.cast(image, tf.float32) + tf.random.stateless_uniform(tf.shape(image), seed)
+
+    return tf.map_fn(one, (images, seeds), fn_output_signature=tf.float32)
+
+
+def test_augmentation_is_keyed_by_seed_epoch_and_row_not_by_batch_or_order():
+    pixels, labels = numbered(12)
+
+    def by_row(**arguments):
+        dataset = epoch_batches(pixels, labels, classes=3, augment=add_noise, **arguments)
+        images = np.concatenate([images for images, _ in dataset])
+        return images[np.argsort(images[:, 0, 0, 0])]
+
+    plain = by_row(batch_size=5, seed=2, epoch=3)
+    np.testing.assert_array_equal(by_row(batch_size=4, seed=2, epoch=3, shuffle=True), plain)
+    noise = plain - pixels
+    assert len(np.unique(noise[:, 0, 0, 0])) == 12
+    for other in (by_row(batch_size=5, seed=2, epoch=4), by_row(batch_size=5, seed=3, epoch=3)):
+        assert not np.isclose(other, plain).any(axis=(1, 2, 3)).all()
+        assert np.abs(other - plain).mean() > 0.1
+
+
+def test_a_row_taken_twice_is_augmented_in_two_ways():
+    pixels, labels = numbered(4)
+    (batch,) = epoch_batches(
+        pixels, labels, classes=3, batch_size=9, augment=add_noise, indices=np.array([1, 1])
+    )
+    assert np.abs(batch[0][0] - batch[0][1]).max() > 0.1
+
+
+def test_fit_learns_from_these_batches():
+    import keras
+
+    random = np.random.default_rng(0)
+    labels = random.integers(0, 2, 64)
+    features = (random.normal(size=(64, 3)) + 3 * labels[:, None]).astype(np.float32)
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2, activation="softmax")])
+    model.compile(keras.optimizers.SGD(0.3), "categorical_crossentropy", metrics=["accuracy"])
+    for epoch in range(4):
+        batches = epoch_batches(features, labels, classes=2, batch_size=16, epoch=epoch, shuffle=True)
+        model.fit(batches, shuffle=False, verbose=0)
+    assert model.evaluate(epoch_batches(features, labels, classes=2, batch_size=16), verbose=0)[1] > 0.9
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ({"labels": [0, 1, 3], "classes": 3}, r"labels must be in \[0, 3\)"),
+        ({"labels": [0, 1], "classes": 3}, "one row each"),
+        ({"labels": [0, 1, 2]}, "number of classes"),
+        ({"labels": [0.0, 1.0, 2.0], "classes": 3}, "class indices"),
+        ({"labels": [0, 1, 2], "classes": 3, "sample_weights": [1.0]}, "one row each"),
+        ({"labels": [0, 1, 2], "classes": 3, "indices": [0, 3]}, r"indices must be in \[0, 3\)"),
+        ({"labels": [0, 1, 2], "classes": 3, "indices": np.array([True, False, True])}, "row number"),
+        ({"labels": [0, 1, 2], "classes": 3, "indices": []}, "at least one row"),
+        ({"labels": [0, 1, 2], "classes": 3, "batch_size": 0}, "batch_size must be at least 1"),
+        ({"labels": [0, 1, 2], "classes": 3, "seed": -1}, "seed must be at least 0"),
+    ],
+)
+def test_what_does_not_fit_is_refused(arguments, said):
+    with pytest.raises((DataError, SettingsError), match=said):
+        epoch_batches(numbered(3)[0], **({"batch_size": 2} | arguments))
+
+
+def test_class_weights_become_sample_weights():
+    np.testing.assert_array_equal(weigh_by_class([1, 0, 1], {0: 2.0, 1: 0.5}), np.float32([0.5, 2, 0.5]))
+    with pytest.raises(SettingsError, match=r"\[1\] have none"):
+        weigh_by_class([1, 0], {0: 2.0})
+    with pytest.raises(SettingsError, match="positive"):
+        weigh_by_class([0], {0: 0.0})
