@@ -138,7 +138,10 @@ def _draw_subject_dots(
         area = 14 + 110 * subject.total / largest
         axes.scatter(rank, subject.accuracy, s=area, color=colors[subject.label], alpha=0.8, linewidth=0)
     axes.axhline(pooled, color=INK, linestyle=(0, (3, 2)), linewidth=1)
-    for rank, subject in enumerate(ordered[:3]):
+    spread = ordered[-1].accuracy - ordered[0].accuracy
+    named = [0, *(r for r in (1, 2) if ordered[r].accuracy - ordered[r - 1].accuracy > 0.05 * spread)]
+    for rank in named:  # names of near neighbours would overprint each other
+        subject = ordered[rank]
         axes.annotate(subject.name, (rank, subject.accuracy), (8, -3), textcoords="offset points", fontsize=8)
     axes.set(xlabel="worst first (area = images; dashed: all images)", ylabel="share right")
     axes.set_xticks([])
@@ -156,27 +159,27 @@ def _class_legend(axes: Axes, colors: Mapping[str, str]) -> None:
 
 
 @matplotlib.rc_context(STYLE)
-def draw_training_curves(axes: Sequence[Axes], runs: Sequence[TrainingRun]) -> str:
-    """Loss on the first panel and accuracy on the second, over epochs; the kept epoch has a ring.
+def draw_training_curves(axes: Axes, runs: Sequence[TrainingRun], measure: str = "loss") -> str:
+    """``loss`` or ``accuracy`` over epochs; training dashed, validation solid, a ring on the kept epoch.
 
     Args:
-        axes: two panels.
-        runs: runs of one stage, for example one a fold; training dashed, validation solid.
+        axes: where to draw.
+        runs: runs of one stage, for example one a fold.
+        measure: ``loss`` or ``accuracy``.
 
     Returns:
         Alternative text with the epochs and last values of every run.
     """
-    curves = (("loss", "loss", "validation_loss"), ("accuracy", "accuracy", "validation_accuracy"))
-    for panel, (name, trained, validated) in zip(axes, curves, strict=True):
-        for index, run in enumerate(runs):
-            color = color_of(index)
-            _draw_epochs(panel, getattr(run, trained), color, (0, (3, 2)))
-            _draw_epochs(panel, getattr(run, validated), color, "-", run.best_epoch)
-        panel.set(xlabel="epoch", ylabel=name)
-        panel.xaxis.get_major_locator().set_params(integer=True)
-    percent_axis(axes[1].yaxis)
-    _training_legend(axes[0], runs)
-    return "Training curves. " + " ".join(_describe_run(run) for run in runs)
+    for index, run in enumerate(runs):
+        color = color_of(index)
+        _draw_epochs(axes, getattr(run, measure), color, (0, (3, 2)))
+        _draw_epochs(axes, getattr(run, f"validation_{measure}"), color, "-", run.best_epoch)
+    axes.set(xlabel="epoch", ylabel=measure)
+    axes.xaxis.get_major_locator().set_params(integer=True)
+    if measure == "accuracy":
+        percent_axis(axes.yaxis)
+    _training_legend(axes, runs)
+    return f"Training curves, {measure}. " + " ".join(_describe_run(run, measure) for run in runs)
 
 
 def _draw_epochs(axes: Axes, values: Sequence[float], color: str, dash, best: int | None = None) -> None:
@@ -212,15 +215,13 @@ def _training_legend(axes: Axes, runs: Sequence[TrainingRun]) -> None:
     show_legend(axes, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=4)
 
 
-def _describe_run(run: TrainingRun) -> str:
-    text = (
-        f"{run.label}: {len(run.loss)} epochs, last training loss {run.loss[-1]:.3f}"
-        if len(run.loss)
-        else run.label
-    )
-    if len(run.validation_accuracy):
-        text += f", last validation accuracy {100 * run.validation_accuracy[-1]:.1f}%"
-    return text + (f", kept epoch {run.best_epoch}." if run.best_epoch else ".")
+def _describe_run(run: TrainingRun, measure: str) -> str:
+    trained, validated = getattr(run, measure), getattr(run, f"validation_{measure}")
+    parts = [f"{run.label}: {len(trained)} epochs"]
+    parts += [f"last training {measure} {trained[-1]:.3f}"] if len(trained) else []
+    parts += [f"last validation {measure} {validated[-1]:.3f}"] if len(validated) else []
+    parts += [f"kept epoch {run.best_epoch}"] if run.best_epoch else []
+    return ", ".join(parts) + "."
 
 
 @matplotlib.rc_context(STYLE)

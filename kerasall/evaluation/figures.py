@@ -47,7 +47,7 @@ __all__ = [
     "new_figure",
 ]
 
-_BLUES = LinearSegmentedColormap.from_list("share", ["#ffffff", "#d3e6f3", "#6aaed6", "#1f6ea8", "#0b3c63"])
+_BLUES = LinearSegmentedColormap.from_list("share", ["#f4f7fa", "#d3e6f3", "#6aaed6", "#1f6ea8", "#0b3c63"])
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ def draw_confusion_matrix(
         ink = "white" if shares[row, column] > 0.5 else INK
         axes.text(
             column,
-            row,
+            row - 0.04,
             f"{matrix[row, column]:,}",
             ha="center",
             va="bottom",
@@ -119,7 +119,7 @@ def draw_confusion_matrix(
         )
         axes.text(
             column,
-            row,
+            row + 0.08,
             f"{100 * shares[row, column]:.1f}%",
             ha="center",
             va="top",

@@ -81,18 +81,19 @@ def training_section(stages: Sequence[Stage], note: str = "") -> Section:
     blocks: list[Block] = []
     for number, stage in enumerate(stages, start=1):
         blocks += [Heading(stage.name), _pairs(stage.settings)]
-        if any(len(run.loss) for run in stage.runs):
-            figure, axes = new_figure(7.6, 3.3, columns=2)
-            alt = f"{stage.name}. {draw_training_curves(axes[0], stage.runs)}"
-            blocks.append(figure_block(f"training-{number}", figure, alt, _CURVES, "full"))
+        for measure in ("loss", "accuracy"):
+            if any(len(getattr(run, measure)) for run in stage.runs):
+                figure, axes = new_figure(4.8, 3.6)
+                alt = f"{stage.name}. {draw_training_curves(axes[0, 0], stage.runs, measure)}"
+                blocks.append(figure_block(f"training-{number}-{measure}", figure, alt, _CURVES[measure]))
     intro = f"How the model learned. {note}".strip()
     return Section("training", "Training", intro, tuple(blocks))
 
 
-_CURVES = (
-    "Training (dashed) and validation (solid) by epoch. A validation loss that rises while the training "
-    "loss falls means learning by heart; rings mark the epochs whose weights were kept."
-)
+_CURVES = {
+    "loss": "Loss. A validation loss that rises while the training loss falls means learning by heart.",
+    "accuracy": "Accuracy. Rings mark the epochs whose weights were kept.",
+}
 
 
 def data_section(data: DataFacts) -> Section:

@@ -24,7 +24,8 @@ A block is one of these, told apart by ``type``:
     gallery     {caption, items: [{src, alt, title, text, tone}]}
     code        {text, caption}
 
-A cell is a string, a number, null, or {text, tone, share}: ``share`` in [0, 1] draws a bar under it.
+A cell is a string, a number, null, or {text, note, tone, share}: ``note`` stands small below it,
+``share`` in [0, 1] draws a bar.
 ``alert``, ``key_values``, ``table``, ``figure`` and ``code`` take ``width``: "full" or "half" of the page.
 New sections need no change of the template; a new kind of block needs a dataclass and a macro.
 """
@@ -154,9 +155,10 @@ class Column:
 
 @dataclass(frozen=True, config=_STRICT)
 class Cell:
-    """A table cell with a tone, or with a bar of length ``share``."""
+    """A table cell with a small note below it, a tone, or a bar of length ``share``."""
 
     text: str
+    note: str = ""
     tone: Tone = ""
     share: float | None = Field(default=None, ge=0, le=1)
 

@@ -119,12 +119,8 @@ def scores_section(
 def _class_table(classes: Sequence[ClassScores]) -> Table:
     labels = [score.label for score in classes[0].scores]
     columns = (Column("Class"), Column("Images", "right"), *(Column(label, "right") for label in labels))
-    rows = tuple((c.name, f"{c.images:,}", *(_with_interval(s) for s in c.scores)) for c in classes)
+    rows = tuple((c.name, f"{c.images:,}", *(Cell(s.text, s.interval) for s in c.scores)) for c in classes)
     return Table("Each class against the rest", columns, rows)
-
-
-def _with_interval(score: Score) -> str:
-    return f"{score.text} ({score.interval})" if score.interval else score.text
 
 
 def _fold_table(folds: Sequence[FoldScores]) -> Table:
@@ -196,7 +192,7 @@ def gallery_section(
 
 
 def _gallery_item(image: GalleryImage, number: int, malignant: Sequence[str]) -> GalleryItem:
-    sure = f"{100 * image.probability:.0f}% sure"
+    sure = f"{format_value(image.probability)} sure"
     text = " · ".join(part for part in (sure, image.subject) if part)
     if image.true in malignant and image.called not in malignant and malignant:
         text = f"malignant called benign · {text}"
@@ -234,17 +230,13 @@ def subject_section(
     caption = (
         f"A good score over all images can hide a {kind} on which the model fails; the worst stand first."
     )
-    columns = tuple(
-        Column(*c)
-        for c in (
-            (kind.capitalize(),),
-            ("Class",),
-            ("Right", "right"),
-            ("Images", "right"),
-            ("Accuracy", "right"),
-        )
+    columns = (
+        Column(kind.capitalize()),
+        Column("Class"),
+        Column("Right", "right"),
+        Column("Accuracy", "right"),
     )
-    rows = tuple((s.name, s.label, f"{s.right:,}", f"{s.total:,}", _accuracy_cell(s)) for s in ordered)
+    rows = tuple((s.name, s.label, f"{s.right:,} of {s.total:,}", _accuracy_cell(s)) for s in ordered)
     table = Table(f"Accuracy of each {kind}, worst first", columns, rows, tall=len(rows) > 16, width="half")
     return Section(
         "subjects",
@@ -256,4 +248,4 @@ def subject_section(
 
 def _accuracy_cell(subject: SubjectCount) -> Cell:
     tone: Tone = "bad" if subject.accuracy < 0.5 else ""
-    return Cell(format_value(subject.accuracy), tone, subject.accuracy)
+    return Cell(format_value(subject.accuracy), tone=tone, share=subject.accuracy)

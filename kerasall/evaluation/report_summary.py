@@ -135,24 +135,18 @@ def summary_section(
     """
     tiles = [_main_tile(main, resampled), *([_missed_tile(missed)] if missed else []), *map(_tile, others)]
     blocks: list[Block] = [Alert("bad", _SELECTED_TITLE, _SELECTED)] if protocol != "honest" else []
-    blocks += [
-        Scores(tuple(tiles)),
-        _verdict_alert(verdict),
-        KeyValues(
-            (Fact("What was trained", trained), Fact("On which data", data), Fact("How it was split", split))
-        ),
-    ]
+    facts = (
+        Fact("What was trained", trained),
+        Fact("On which data", data),
+        Fact("How it was split", split),
+        Fact("What it is good for", " ".join(uses)),
+    )
+    warning = Alert(
+        "bad", "Research use only: not a diagnostic device", items=tuple(map(Check, misuses)), width="half"
+    )
+    blocks += [Scores(tuple(tiles)), _verdict_alert(verdict), warning, KeyValues(facts)]
     if data_notes:
         blocks.append(Alert("warning", "What these data cannot tell", items=tuple(map(Check, data_notes))))
-    blocks += [
-        Alert("note", "You may use it to", items=tuple(map(Check, uses)), width="half"),
-        Alert(
-            "bad",
-            "Research use only: not a diagnostic device",
-            items=tuple(map(Check, misuses)),
-            width="half",
-        ),
-    ]
     return Section("summary", "Summary", blocks=tuple(blocks))
 
 
@@ -184,7 +178,8 @@ def _missed_tile(missed: MissedMalignant) -> ScoreTile:
 
 def _tile(score: Score) -> ScoreTile:
     interval = f"95% interval {score.interval}." if score.interval else ""
-    return ScoreTile(score.label, score.text, f"{interval} {score.meaning}".strip(), range=_range(score))
+    meaning = f"{score.meaning[0].upper()}{score.meaning[1:].rstrip('.')}." if score.meaning else ""
+    return ScoreTile(score.label, score.text, f"{interval} {meaning}".strip(), range=_range(score))
 
 
 def _range(score: Score) -> Range | None:
@@ -197,11 +192,11 @@ def _range(score: Score) -> Range | None:
 def _verdict_alert(verdict: Verdict) -> Alert:
     items = tuple(Check(text, met) for text, met in verdict.criteria)
     if verdict.blessed:
-        return Alert("good", "Passed every check for export, as a research model", items=items)
+        return Alert("good", "Passed every check for export, as a research model", items=items, width="half")
     title = "Did not pass the checks for export"
     text = (
         "It was exported by force all the same; its card says so."
         if verdict.forced
         else "The model is not exported."
     )
-    return Alert("bad", title, text, items)
+    return Alert("bad", title, text, items, "half")

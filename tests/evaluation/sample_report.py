@@ -100,7 +100,9 @@ def make_curves(classes=CLASSES, sharpness: float = 0.02) -> list[Curve]:
         y[0] = 0
         area = float(np.trapezoid(y, x))
         band = 0.03 * np.sqrt(y * (1 - y))
-        curves.append(Curve(name, x, y, area, area - 0.004, min(area + 0.003, 1), y - band, np.minimum(y + band, 1)))
+        curves.append(
+            Curve(name, x, y, area, area - 0.004, min(area + 0.003, 1), y - band, np.minimum(y + band, 1))
+        )
     return curves
 
 
@@ -134,16 +136,65 @@ def make_blocks(seed: int = 1) -> list[SubjectCount]:
 
 def make_sections(folder: Path | None = None) -> tuple:
     """All sections of the four-class sample."""
-    main = Score("Accuracy, out of fold", 0.9754, 0.9608, 0.9851, chance=0.3025, meaning="share of cells given the right class")
+    main = Score(
+        "Accuracy, out of fold",
+        0.9754,
+        0.9608,
+        0.9851,
+        chance=0.3025,
+        meaning="share of cells given the right class",
+    )
     scores = (
         main,
-        Score("Balanced accuracy", 0.9737, 0.9570, 0.9842, meaning="mean of the classes' sensitivities; large classes count no more than small ones"),
-        Score("Macro F1", 0.9730, 0.9561, 0.9839, meaning="mean over classes of the balance between sensitivity and precision"),
-        Score("Weighted F1", 0.9754, 0.9607, 0.9851, meaning="the same, weighted by the images of each class"),
-        Score("Cohen's kappa", 0.9664, 0.9467, 0.9796, percent=False, meaning="agreement beyond what chance alone would give; 1 is perfect"),
-        Score("Matthews correlation", 0.9665, 0.9469, 0.9797, percent=False, meaning="correlation of true and called classes; 0 is guessing"),
-        Score("ROC AUC, macro", 0.9976, 0.9949, 0.9990, percent=False, meaning="chance that a cell of a class gets a higher probability for it than another cell"),
-        Score("Log loss", 0.0871, 0.0582, 0.1263, percent=False, meaning="punishes confident wrong calls; 0 is perfect, lower is better"),
+        Score(
+            "Balanced accuracy",
+            0.9737,
+            0.9570,
+            0.9842,
+            meaning="mean of the classes' sensitivities; large classes count no more than small ones",
+        ),
+        Score(
+            "Macro F1",
+            0.9730,
+            0.9561,
+            0.9839,
+            meaning="mean over classes of the balance between sensitivity and precision",
+        ),
+        Score(
+            "Weighted F1", 0.9754, 0.9607, 0.9851, meaning="the same, weighted by the images of each class"
+        ),
+        Score(
+            "Cohen's kappa",
+            0.9664,
+            0.9467,
+            0.9796,
+            percent=False,
+            meaning="agreement beyond what chance alone would give; 1 is perfect",
+        ),
+        Score(
+            "Matthews correlation",
+            0.9665,
+            0.9469,
+            0.9797,
+            percent=False,
+            meaning="correlation of true and called classes; 0 is guessing",
+        ),
+        Score(
+            "ROC AUC, macro",
+            0.9976,
+            0.9949,
+            0.9990,
+            percent=False,
+            meaning="chance that a cell of a class gets a higher probability for it than another cell",
+        ),
+        Score(
+            "Log loss",
+            0.0871,
+            0.0582,
+            0.1263,
+            percent=False,
+            meaning="punishes confident wrong calls; 0 is perfect, lower is better",
+        ),
     )
     sensitivity = Score("Sensitivity to malignant cells", 0.9960, 0.9912, 0.9985)
     per_class = tuple(
@@ -172,7 +223,9 @@ def make_sections(folder: Path | None = None) -> tuple:
     )
     note = "These public files carry no patient id: how well the model does on a new patient cannot be measured. Blocks of consecutive file numbers stand in for patients."
     parts = tuple(f"fold {k}" for k in range(1, 6))
-    images = np.array([[101, 101, 101, 101, 100], [197] * 5, [193, 193, 193, 192, 192], [161, 161, 161, 161, 160]])
+    images = np.array(
+        [[101, 101, 101, 101, 100], [197] * 5, [193, 193, 193, 192, 192], [161, 161, 161, 161, 160]]
+    )
     return (
         summary_section(
             trained="MobileNet (ImageNet weights) with a new head, trained in two stages: the head alone, then the last blocks as well. The exported model was fitted again on all images with the same settings.",
@@ -183,16 +236,51 @@ def make_sections(folder: Path | None = None) -> tuple:
             verdict=Verdict(True, criteria),
             missed=MissedMalignant(11, 2752, sensitivity),
             others=(scores[1],),
-            data_notes=(note, "89 patients contributed according to the publishers; which image is whose is not known."),
+            data_notes=(
+                note,
+                "89 patients contributed according to the publishers; which image is whose is not known.",
+            ),
         ),
-        scores_section(scores, per_class, folds, main, "Intervals come from resampling whole blocks 2,000 times: images of one block resemble each other, so single images would make the intervals far too narrow.", ("Images of all five held-out folds together.",)),
+        scores_section(
+            scores,
+            per_class,
+            folds,
+            main,
+            "Intervals come from resampling whole blocks 2,000 times: images of one block resemble each other, so single images would make the intervals far too narrow.",
+            ("Images of all five held-out folds together.",),
+        ),
         confusion_section(MATRIX, CLASSES, MALIGNANT, make_curves(), make_curves()[:0]),
-        gallery_section(make_gallery(folder=folder), MALIGNANT, "Shown are the most confident mistakes of each class and right calls drawn at random."),
-        subject_section(make_blocks(), CLASSES, "block", "A block is a run of consecutive file numbers of one class, the stand-in for a patient in these data."),
+        gallery_section(
+            make_gallery(folder=folder),
+            MALIGNANT,
+            "Shown are the most confident mistakes of each class and right calls drawn at random.",
+        ),
+        subject_section(
+            make_blocks(),
+            CLASSES,
+            "block",
+            "A block is a run of consecutive file numbers of one class, the stand-in for a patient in these data.",
+        ),
         training_section(
             (
-                Stage("Stage 1: head only", {"Optimizer": "Adam, learning rate 0.001", "Epochs": "up to 20, stopped after 4 without gain", "Trained": "dense layers (4,100 weights)"}, make_runs(5, 20, 0.6, 0)),
-                Stage("Stage 2: fine-tuning", {"Optimizer": "Adam, learning rate 0.0001", "Epochs": "up to 12", "Trained": "from block conv_dw_11 (1.9 million weights)"}, make_runs(5, 12, 0.2, 1)),
+                Stage(
+                    "Stage 1: head only",
+                    {
+                        "Optimizer": "Adam, learning rate 0.001",
+                        "Epochs": "up to 20, stopped after 4 without gain",
+                        "Trained": "dense layers (4,100 weights)",
+                    },
+                    make_runs(5, 20, 0.6, 0),
+                ),
+                Stage(
+                    "Stage 2: fine-tuning",
+                    {
+                        "Optimizer": "Adam, learning rate 0.0001",
+                        "Epochs": "up to 12",
+                        "Trained": "from block conv_dw_11 (1.9 million weights)",
+                    },
+                    make_runs(5, 12, 0.2, 1),
+                ),
             ),
             "The weights of the epoch with the lowest validation loss were kept.",
         ),
@@ -204,25 +292,56 @@ def make_sections(folder: Path | None = None) -> tuple:
                 np.full((4, 5), 2),
                 "block",
                 {"Size": "224 × 224 pixels, all images", "Format": "JPEG", "Fingerprint": "9f31c2d07be4"},
-                warnings=("No patient ids: blocks of consecutive file numbers stand in for subjects.", "40 files are exact copies of another file."),
-                duplicates=("40 exact copies and 192 near duplicates were found; each cluster stays on one side of every split.", "No duplicate crosses classes."),
+                warnings=(
+                    "No patient ids: blocks of consecutive file numbers stand in for subjects.",
+                    "40 files are exact copies of another file.",
+                ),
+                duplicates=(
+                    "40 exact copies and 192 near duplicates were found; each cluster stays on one side of every split.",
+                    "No duplicate crosses classes.",
+                ),
             )
         ),
         weakness_section(
-            ("No patient ids: images of one patient may stand on both sides.", "One hospital, one microscope and one stain.", "Labels come from flow cytometry of the patient, not from each cell."),
+            (
+                "No patient ids: images of one patient may stand on both sides.",
+                "One hospital, one microscope and one stain.",
+                "Labels come from flow cytometry of the patient, not from each cell.",
+            ),
         ),
         provenance_section(
             "kerasall run configs/aria_mobilenet.yaml --data Original --weights weights",
             SETTINGS,
-            tuple(Step(name, "3f9d2c1ab77e4410", state, s) for name, state, s in (("ExampleGen", "cached", 0.4), ("StatisticsGen", "cached", 12.2), ("SchemaGen", "cached", 0.1), ("ExampleValidator", "cached", 9.0), ("Transform", "cached", 3.1), ("Trainer", "run", 1980.0), ("Evaluator", "run", 41.0))),
-            {"Software": "kerasall 0.1.0, Keras 3.15.1, TensorFlow 2.21.0, Python 3.11.9", "Device": "CPU, 2 cores", "Seed": "7", "Time": "34 min", "Peak memory": "3.1 GiB"},
+            tuple(
+                Step(name, "3f9d2c1ab77e4410", state, s)
+                for name, state, s in (
+                    ("ExampleGen", "cached", 0.4),
+                    ("StatisticsGen", "cached", 12.2),
+                    ("SchemaGen", "cached", 0.1),
+                    ("ExampleValidator", "cached", 9.0),
+                    ("Transform", "cached", 3.1),
+                    ("Trainer", "run", 1980.0),
+                    ("Evaluator", "run", 41.0),
+                )
+            ),
+            {
+                "Software": "kerasall 0.1.0, Keras 3.15.1, TensorFlow 2.21.0, Python 3.11.9",
+                "Device": "CPU, 2 cores",
+                "Seed": "7",
+                "Time": "34 min",
+                "Peak memory": "3.1 GiB",
+            },
         ),
     )
 
 
 def make_report(folder: Path | None = None) -> Report:
     """The four-class sample: honest, blessed."""
-    facts = (Fact("Experiment", "aria_mobilenet"), Fact("Run", "2026-11-03-1412"), Fact("Made", "3 November 2026"))
+    facts = (
+        Fact("Experiment", "aria_mobilenet"),
+        Fact("Run", "2026-11-03-1412"),
+        Fact("Made", "3 November 2026"),
+    )
     return Report(
         "MobileNet sorts blood-smear cells into four classes",
         "How well one neural network tells benign cells from three stages of acute lymphoblastic leukaemia, measured on images it was not trained on.",
@@ -240,7 +359,11 @@ def make_faithful_report(folder: Path | None = None) -> Report:
     for index in range(73):
         name, total = ("hem", "all")[index % 3 > 0], int(rng.integers(9, 420))
         share = float(np.clip(1 - rng.exponential(0.14), 0.2, 1))
-        subjects.append(SubjectCount(f"{'H' if name == 'hem' else 'P'}{index}", name, int(rng.binomial(total, share)), total))
+        subjects.append(
+            SubjectCount(
+                f"{'H' if name == 'hem' else 'P'}{index}", name, int(rng.binomial(total, share)), total
+            )
+        )
     main = Score("Accuracy on the selection part", 0.8511, 0.7987, 0.8893, chance=0.653)
     verdict = Verdict(False, (("No validation error in the data", True), ("Honest protocol", False)))
     sections = (
@@ -258,7 +381,12 @@ def make_faithful_report(folder: Path | None = None) -> Report:
         subject_section(subjects, classes),
         gallery_section(make_gallery(classes, folder), ("all",)),
     )
-    return Report("Nine ResNet101 networks vote on leukaemic cells", "A copy of a published protocol.", "faithful", sections=sections)
+    return Report(
+        "Nine ResNet101 networks vote on leukaemic cells",
+        "A copy of a published protocol.",
+        "faithful",
+        sections=sections,
+    )
 
 
 if __name__ == "__main__":
