@@ -142,7 +142,9 @@ def _draw_subject_dots(
     named = [0, *(r for r in (1, 2) if ordered[r].accuracy - ordered[r - 1].accuracy > 0.05 * spread)]
     for rank in named:  # names of near neighbours would overprint each other
         subject = ordered[rank]
-        axes.annotate(subject.name, (rank, subject.accuracy), (8, -3), textcoords="offset points", fontsize=8)
+        axes.annotate(
+            subject.name, (rank, subject.accuracy), (-3, -14), textcoords="offset points", fontsize=8
+        )
     axes.set(xlabel="worst first (area = images; dashed: all images)", ylabel="share right")
     axes.set_xticks([])
     axes.margins(x=0.03, y=0.1)

@@ -1,6 +1,6 @@
 """How every figure looks, and how it becomes bytes. Object API only: no pyplot, no global state.
 
-Figures are small (4.8 inches wide) so that their 9-point text stays readable when a phone shrinks
+Figures are small (4.2 inches wide) so that their 9-point text stays readable when a phone shrinks
 them to its width. Line plots become SVG with real text; pictures become PNG.
 """
 
@@ -60,7 +60,7 @@ _SCREEN_FONTS = "system-ui, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, 'DejaVu
 
 
 def new_figure(
-    width: float = 4.8, height: float = 3.8, rows: int = 1, columns: int = 1
+    width: float = 4.2, height: float = 3.4, rows: int = 1, columns: int = 1
 ) -> tuple[Figure, np.ndarray]:
     """An empty figure in the report's style.
 

@@ -106,26 +106,7 @@ def draw_confusion_matrix(
     axes.pcolormesh(edges, edges, shares, cmap=_BLUES, vmin=0, vmax=1, edgecolors="white", linewidth=2)
     size = float(np.clip(34 / count, 5.5, 11))
     for row, column in np.ndindex(matrix.shape):
-        ink = "white" if shares[row, column] > 0.5 else INK
-        axes.text(
-            column,
-            row - 0.04,
-            f"{matrix[row, column]:,}",
-            ha="center",
-            va="bottom",
-            color=ink,
-            fontsize=size,
-            weight="bold",
-        )
-        axes.text(
-            column,
-            row + 0.08,
-            f"{100 * shares[row, column]:.1f}%",
-            ha="center",
-            va="top",
-            color=ink,
-            fontsize=0.82 * size,
-        )
+        _write_cell(axes, row, column, matrix[row, column], shares[row, column], size)
     _outline_missed(axes, classes, malignant)
     totals = matrix.sum(axis=1)
     axes.set_xticks(range(count), classes, rotation=0 if max(map(len, classes)) * count < 44 else 40)
@@ -137,6 +118,13 @@ def draw_confusion_matrix(
     axes.tick_params(length=0, labelcolor=INK)
     axes.spines[:].set_visible(False)
     return _describe_matrix(matrix, classes)
+
+
+def _write_cell(axes: Axes, row: int, column: int, count: int, share: float, size: float) -> None:
+    options = {"textcoords": "offset points", "ha": "center", "color": "white" if share > 0.5 else INK}
+    place = (column, row)
+    axes.annotate(f"{count:,}", place, (0, 1), va="bottom", fontsize=size, weight="bold", **options)
+    axes.annotate(f"{100 * share:.1f}%", place, (0, -2), va="top", fontsize=0.82 * size, **options)
 
 
 def _outline_missed(axes: Axes, classes: Sequence[str], malignant: Sequence[str]) -> None:
@@ -319,7 +307,7 @@ def draw_fold_scores(
     axes.plot(range(len(values)), values, "o", color=color_of(1), markersize=7, label="one fold")
     for index, value in enumerate(values):
         axes.annotate(
-            f"{100 * value:.1f}%", (index, value), (7, 0), textcoords="offset points", fontsize=8, va="center"
+            f"{100 * value:.1f}%", (index, value), (0, 7), textcoords="offset points", fontsize=8, ha="center"
         )
     axes.set_xticks(range(len(names)), names)
     axes.set(xlim=(-0.5, len(names) - 0.3))

@@ -83,7 +83,7 @@ def training_section(stages: Sequence[Stage], note: str = "") -> Section:
         blocks += [Heading(stage.name), _pairs(stage.settings)]
         for measure in ("loss", "accuracy"):
             if any(len(getattr(run, measure)) for run in stage.runs):
-                figure, axes = new_figure(4.8, 3.6)
+                figure, axes = new_figure(height=3.3)
                 alt = f"{stage.name}. {draw_training_curves(axes[0, 0], stage.runs, measure)}"
                 blocks.append(figure_block(f"training-{number}-{measure}", figure, alt, _CURVES[measure]))
     intro = f"How the model learned. {note}".strip()
@@ -99,7 +99,7 @@ _CURVES = {
 def data_section(data: DataFacts) -> Section:
     """Counts by class and part, sizes, anomalies, duplicates."""
     images = np.asarray(data.images, dtype=np.int64)
-    figure, axes = new_figure(4.8, 1.3 + 0.36 * len(data.classes))
+    figure, axes = new_figure(height=1.3 + 0.34 * len(data.classes))
     alt = draw_counts(axes[0, 0], data.classes, data.parts, images)
     blocks: list[Block] = [
         _count_table(data, images),

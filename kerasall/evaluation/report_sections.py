@@ -88,13 +88,8 @@ def scores_section(
         method: one sentence on how the intervals were made.
         notes: below the first table, for example that few groups make intervals too narrow.
     """
-    rows = tuple((s.label, Cell(s.text), s.interval or None, s.meaning) for s in scores)
-    columns = (
-        Column("Score"),
-        Column("Value", "right"),
-        Column("95% interval", "right"),
-        Column("What it says"),
-    )
+    rows = tuple((Cell(s.label, s.meaning), s.text, s.interval or None) for s in scores)
+    columns = (Column("Score"), Column("Value", "right"), Column("95% interval", "right"))
     blocks: list[Block] = [
         Table("Scores over all classes", columns, rows, tuple(notes)),
         _class_table(per_class),
@@ -102,7 +97,7 @@ def scores_section(
     if folds:
         blocks.append(_fold_table(folds))
     if folds and main is not None:
-        figure, axes = new_figure(4.8, 3.2)
+        figure, axes = new_figure(height=3.0)
         alt = draw_fold_scores(
             axes[0, 0],
             [f.name for f in folds],
@@ -111,7 +106,7 @@ def scores_section(
             main.low,
             main.high,
         )
-        caption = f"{main.label} of each fold while it was held out, and of all folds together."
+        caption = f"{main.label}: each fold while it was held out, and all folds together."
         blocks.append(figure_block("folds", figure, alt, caption))
     return Section("scores", "Scores", method, tuple(blocks))
 
@@ -126,12 +121,12 @@ def _class_table(classes: Sequence[ClassScores]) -> Table:
 def _fold_table(folds: Sequence[FoldScores]) -> Table:
     labels = list(folds[0].scores)
     names = ("Images", "Groups", *labels)
-    columns = (Column("Held-out fold"), *(Column(name, "right") for name in names))
+    columns = (Column("Fold"), *(Column(name, "right") for name in names))
     rows = tuple(
         (f.name, f"{f.images:,}", f"{f.groups:,}", *(format_value(f.scores[label]) for label in labels))
         for f in folds
     )
-    return Table("Folds", columns, rows, width="half")
+    return Table("Folds, each while held out", columns, rows, width="half")
 
 
 def confusion_section(
@@ -152,19 +147,19 @@ def confusion_section(
         precision_recall: curves of the classes (see ``draw_precision_recall``).
         prevalences: shares of the precision-recall curves' classes.
     """
-    side = 3.4 + 0.28 * max(len(classes) - 2, 0)
-    figure, axes = new_figure(4.8, min(side, 6.4))
+    side = 3.1 + 0.24 * max(len(classes) - 2, 0)
+    figure, axes = new_figure(height=min(side, 5.6))
     alt = draw_confusion_matrix(axes[0, 0], matrix, classes, malignant)
     caption = "Counts, and the percentage of each true class (rows add up to 100%)."
     caption += " Outlined in red: malignant cells called benign." if malignant else ""
     blocks = [figure_block("confusion", figure, alt, caption)]
     if roc:
-        figure, axes = new_figure(4.8, 4.3)
+        figure, axes = new_figure(height=3.8)
         alt = draw_roc_curves(axes[0, 0], roc)
         caption = "ROC: the closer a curve comes to the upper left corner, the better; the dashed diagonal is guessing."
         blocks.append(figure_block("roc", figure, alt, caption))
     if precision_recall:
-        figure, axes = new_figure(4.8, 4.3)
+        figure, axes = new_figure(height=3.8)
         alt = draw_precision_recall(axes[0, 0], precision_recall, prevalences)
         caption = "Precision and recall; dotted lines show the precision of guessing."
         blocks.append(figure_block("precision-recall", figure, alt, caption))
@@ -193,9 +188,9 @@ def gallery_section(
 
 def _gallery_item(image: GalleryImage, number: int, malignant: Sequence[str]) -> GalleryItem:
     sure = f"{format_value(image.probability)} sure"
-    text = " · ".join(part for part in (sure, image.subject) if part)
+    text = "\n".join(part for part in (sure, image.subject) if part)
     if image.true in malignant and image.called not in malignant and malignant:
-        text = f"malignant called benign · {text}"
+        text = f"malignant called benign\n{text}"
     alt = f"Cell {image.id}: true class {image.true}, called {image.called}, {sure}"
     tone: Tone = "good" if image.right else "bad"
     return GalleryItem(
@@ -225,7 +220,7 @@ def subject_section(
     """
     ordered = sorted(subjects, key=lambda s: (s.accuracy, s.name))
     named = len(ordered) <= 24
-    figure, axes = new_figure(4.8, 1.5 + 0.2 * len(ordered) if named else 3.8)
+    figure, axes = new_figure(height=1.4 + 0.2 * len(ordered) if named else 3.9)
     alt = draw_subject_accuracy(axes[0, 0], ordered, classes, kind)
     caption = (
         f"A good score over all images can hide a {kind} on which the model fails; the worst stand first."

@@ -142,18 +142,21 @@ def summary_section(
         Fact("What it is good for", " ".join(uses)),
     )
     warning = Alert(
-        "bad", "Research use only: not a diagnostic device", items=tuple(map(Check, misuses)), width="half"
+        "warning",
+        "Research use only: not a diagnostic device",
+        items=tuple(map(Check, misuses)),
+        width="half",
     )
     blocks += [Scores(tuple(tiles)), _verdict_alert(verdict), warning, KeyValues(facts)]
     if data_notes:
-        blocks.append(Alert("warning", "What these data cannot tell", items=tuple(map(Check, data_notes))))
+        blocks.append(Alert("note", "What these data cannot tell", items=tuple(map(Check, data_notes))))
     return Section("summary", "Summary", blocks=tuple(blocks))
 
 
 _SELECTED_TITLE = "These scores are not a fair test"
 _SELECTED = (
     "To copy a published protocol, settings were chosen on the very images the scores are reported on. "
-    "Scores on new patients will be lower. The model is never blessed for export."
+    "Expect lower scores on new patients. The model is not for export."
 )
 
 

@@ -137,7 +137,7 @@ def make_blocks(seed: int = 1) -> list[SubjectCount]:
 def make_sections(folder: Path | None = None) -> tuple:
     """All sections of the four-class sample."""
     main = Score(
-        "Accuracy, out of fold",
+        "Accuracy (out of fold)",
         0.9754,
         0.9608,
         0.9851,
