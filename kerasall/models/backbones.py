@@ -1,0 +1,241 @@
+"""The ten backbones, one row each. Adding one adds a row, and the parametrised tests pick it up.
+
+Read from the sources of Keras Applications 3.15. The table loads no TensorFlow, so settings can be
+checked against it quickly; ``base.py`` builds what a row describes.
+"""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import dataclass, field
+from typing import Literal
+
+from kerasall.errors import SettingsError
+from kerasall.models import boundaries
+from kerasall.models.weights import WeightsFile
+
+_STORE = "https://storage.googleapis.com/tensorflow/keras-applications"
+_ORDERING = "weights_tf_dim_ordering_tf_kernels"
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """One architecture of Keras Applications, without its top.
+
+    Attributes:
+        name: key in ``BACKBONES`` and name of the part in a classifier.
+        constructor: name of the function in ``keras.applications``.
+        preprocess: how it was trained to see pixels: "tf" maps 0..255 to -1..1; "torch" scales to
+            0..1 and standardises by ImageNet's channel means and deviations; "caffe" swaps RGB to
+            BGR and subtracts ImageNet's channel means.
+        native_size: side in pixels of the images it was trained on.
+        min_size: the smallest side Keras accepts.
+        width: channels of the last feature map at alpha 1.
+        last_convolution: layer whose output is the last feature map of the convolutions, the one
+            Grad-CAM reads. Only the VGGs pool once more after it.
+        blocks: name of a block -> the layers at its lower boundary, from the top downwards
+            (``boundaries.py``).
+        weights: alpha -> file of ImageNet weights.
+    """
+
+    name: str
+    constructor: str
+    preprocess: Literal["tf", "torch", "caffe"]
+    native_size: int
+    min_size: int
+    width: int
+    last_convolution: str
+    blocks: dict[str, boundaries.Boundary]
+    weights: dict[float, WeightsFile] = field(repr=False)
+
+    @property
+    def takes_alpha(self) -> bool:
+        """Whether the width multiplier ``alpha`` may differ from 1: only for the MobileNets."""
+        return self.constructor.startswith("MobileNet")
+
+    def feature_width(self, alpha: float = 1.0) -> int:
+        """Channels of the last feature map: the length of the pooled feature vector."""
+        if self.constructor == "MobileNetV2":  # rounded to multiples of 8, never below the full width
+            return max(self.width, int(self.width * alpha + 4) // 8 * 8)
+        return int(self.width * alpha)
+
+
+def _file(path: str, md5: str = "", sha256: tuple[str, ...] = (), arrays: str = "") -> WeightsFile:
+    return WeightsFile(path.rsplit("/", 1)[-1], f"{_STORE}/{path}", md5, sha256, arrays)
+
+
+_ROWS = (
+    Backbone(
+        name="mobilenet",
+        constructor="MobileNet",
+        preprocess="tf",
+        native_size=224,
+        min_size=32,
+        width=1024,
+        last_convolution="conv_pw_13_relu",
+        blocks=boundaries.mobilenet_blocks(),
+        weights={
+            1.0: _file(
+                "mobilenet/mobilenet_1_0_224_tf_no_top.h5",
+                sha256=("d9140c7e6e85495e5ab848b28cebe696bdfa7f899ab698ba787e6e979856ea41",),
+                arrays="f4e72e831176fe84ad12b156ff17a912af37577e43a39ae8880fdbb613abc19a",
+            ),
+            0.75: _file("mobilenet/mobilenet_7_5_224_tf_no_top.h5"),
+            0.5: _file("mobilenet/mobilenet_5_0_224_tf_no_top.h5"),
+            0.25: _file(
+                "mobilenet/mobilenet_2_5_224_tf_no_top.h5",
+                sha256=("dbdb03ee2a22fd895301636cd328b234bb3a9952358f436d82f46b81e0d5b0bf",),
+                arrays="c0d01bb05a5e970ac2337419f54e33f020c7629f51180e6e1c9c905f83be6522",
+            ),
+        },
+    ),
+    Backbone(
+        name="mobilenet_v2",
+        constructor="MobileNetV2",
+        preprocess="tf",
+        native_size=224,
+        min_size=32,
+        width=1280,
+        last_convolution="out_relu",
+        blocks=boundaries.mobilenet_v2_blocks(),
+        weights={
+            alpha: _file(f"mobilenet_v2/mobilenet_v2_{_ORDERING}_{alpha}_224_no_top.h5")
+            for alpha in (1.4, 1.3, 1.0, 0.75, 0.5)
+        }
+        | {
+            0.35: _file(
+                f"mobilenet_v2/mobilenet_v2_{_ORDERING}_0.35_224_no_top.h5",
+                sha256=("2c81c9b1bd85fca57677411a76acd0ce347da981eb39557c15d87aaaa9cfdfae",),
+                arrays="181c5c450265538116b977643e4571e2531214f7bf3b0499573e78a7d3c9aac5",
+            )
+        },
+    ),
+    Backbone(
+        name="resnet50",
+        constructor="ResNet50",
+        preprocess="caffe",
+        native_size=224,
+        min_size=32,
+        width=2048,
+        last_convolution="conv5_block3_out",
+        blocks=boundaries.resnet_blocks(3, 4, 6, 3),
+        weights={1.0: _file(f"resnet/resnet50_{_ORDERING}_notop.h5", md5="4d473c1dd8becc155b73f8504c6f6626")},
+    ),
+    Backbone(
+        name="resnet101",
+        constructor="ResNet101",
+        preprocess="caffe",
+        native_size=224,
+        min_size=32,
+        width=2048,
+        last_convolution="conv5_block3_out",
+        blocks=boundaries.resnet_blocks(3, 4, 23, 3),
+        weights={
+            1.0: _file(f"resnet/resnet101_{_ORDERING}_notop.h5", md5="88cf7a10940856eca736dc7b7e228a21")
+        },
+    ),
+    Backbone(
+        name="vgg16",
+        constructor="VGG16",
+        preprocess="caffe",
+        native_size=224,
+        min_size=32,
+        width=512,
+        last_convolution="block5_conv3",
+        blocks=boundaries.vgg_blocks(),
+        weights={
+            1.0: _file(
+                f"vgg16/vgg16_{_ORDERING}_notop.h5",
+                md5="6d6bbae143d832006294945121d1f1fc",
+                sha256=("c3355916e2b5ed6b3efa87293a923fca28d3a5f9ed8c0717556756fbfd1269f2",),
+            )
+        },
+    ),
+    Backbone(
+        name="vgg19",
+        constructor="VGG19",
+        preprocess="caffe",
+        native_size=224,
+        min_size=32,
+        width=512,
+        last_convolution="block5_conv4",
+        blocks=boundaries.vgg_blocks(),
+        weights={1.0: _file(f"vgg19/vgg19_{_ORDERING}_notop.h5", md5="253f8cb515780f3b799900260a226db6")},
+    ),
+    Backbone(
+        name="densenet121",
+        constructor="DenseNet121",
+        preprocess="torch",
+        native_size=224,
+        min_size=32,
+        width=1024,
+        last_convolution="relu",
+        blocks=boundaries.densenet_blocks(6, 12, 24, 16),
+        weights={
+            1.0: _file(f"densenet/densenet121_{_ORDERING}_notop.h5", md5="30ee3e1110167f948a6b9946edeeb738")
+        },
+    ),
+    Backbone(
+        name="xception",
+        constructor="Xception",
+        preprocess="tf",
+        native_size=299,
+        min_size=71,
+        width=2048,
+        last_convolution="block14_sepconv2_act",
+        blocks=boundaries.xception_blocks(),
+        weights={
+            1.0: _file(f"xception/xception_{_ORDERING}_notop.h5", md5="b0042744bf5b25fce3cb969f33bebb97")
+        },
+    ),
+    Backbone(
+        name="inception_resnet_v2",
+        constructor="InceptionResNetV2",
+        preprocess="tf",
+        native_size=299,
+        min_size=75,
+        width=1536,
+        last_convolution="conv_7b_ac",
+        blocks=boundaries.inception_resnet_v2_blocks(),
+        weights={
+            1.0: _file(
+                f"inception_resnet_v2/inception_resnet_v2_{_ORDERING}_notop.h5",
+                md5="d19885ff4a710c122648d3b5c3b684e4",
+            )
+        },
+    ),
+    Backbone(
+        name="nasnet_large",
+        constructor="NASNetLarge",
+        preprocess="tf",
+        native_size=331,
+        min_size=32,
+        width=4032,
+        last_convolution="activation_259",
+        blocks=boundaries.nasnet_large_blocks(),
+        weights={
+            1.0: WeightsFile(
+                "nasnet_large_no_top.h5",
+                f"{_STORE}/nasnet/NASNet-large-no-top.h5",
+                md5="d81d89dc07e6e56530c4e77faddd61b5",
+                aliases=("NASNet-large-no-top.h5",),
+            )
+        },
+    ),
+)
+
+BACKBONES: dict[str, Backbone] = {row.name: row for row in _ROWS}
+"""All architectures by name."""
+
+
+def get_backbone(name: str) -> Backbone:
+    """The row called ``name``.
+
+    Raises:
+        SettingsError: there is none; the message names the nearest.
+    """
+    if name not in BACKBONES:
+        near = difflib.get_close_matches(name, BACKBONES, n=1)
+        hint = f": did you mean {near[0]!r}?" if near else ""
+        raise SettingsError(f"the backbone must be one of {', '.join(BACKBONES)}, but is {name!r}{hint}")
+    return BACKBONES[name]

@@ -1,0 +1,66 @@
+"""Activations of a frozen part, computed once per image and kept by content."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from kerasall.errors import ModelError
+from kerasall.files import atomic_path
+from kerasall.models.prediction import predict_activations
+
+BATCH = 32
+
+
+def cached_activations(
+    prefix: keras.Model,
+    pixels: np.ndarray,
+    pixels_key: str,
+    folder: str | Path,
+    memory_bytes: int = 2 << 30,
+) -> np.ndarray:
+    """What ``prefix`` gives for every image, from the folder where it is already there.
+
+    Args:
+        prefix: frozen part of a model, from ``split_at``.
+        pixels: uint8 [N, H, W, 3].
+        pixels_key: names the content of ``pixels``; equal keys mean equal pixels.
+        folder: where activations are kept, one file per content of prefix and pixels.
+        memory_bytes: read into memory up to this size, else mapped from the disk.
+
+    Returns:
+        float32 [N, ...], read-only where it is mapped.
+    """
+    path = Path(folder) / f"{activations_key(prefix, pixels_key)[:32]}.npy"
+    shape = (len(pixels), *prefix.output_shape[1:])
+    if None in shape:
+        raise ModelError(f"a cached part must give activations of one shape, but gives {prefix.output_shape}")
+    if not path.exists():
+        _write(prefix, pixels, path, shape)
+    fits = int(np.prod(shape)) * 4 <= memory_bytes
+    return np.load(path, mmap_mode=None if fits else "r", allow_pickle=False)
+
+
+def activations_key(prefix: keras.Model, pixels_key: str) -> str:
+    """SHA-256 over the graph and weights of ``prefix``, its pixels, and the precision it computes in."""
+    digest = hashlib.sha256()
+    shapes = [(variable.shape, str(variable.dtype)) for variable in prefix.weights]
+    layers = [type(layer).__name__ for layer in prefix._flatten_layers()]
+    facts = [pixels_key, str(prefix.output_shape), keras.config.dtype_policy().name, shapes, layers]
+    digest.update(json.dumps(facts, default=str).encode())
+    for variable in prefix.weights:
+        digest.update(np.ascontiguousarray(keras.ops.convert_to_numpy(variable)).tobytes())
+    return digest.hexdigest()
+
+
+def _write(prefix: keras.Model, pixels: np.ndarray, path: Path, shape: tuple[int, ...]) -> None:
+    batches = (pixels[start : start + BATCH] for start in range(0, len(pixels), BATCH))
+    with atomic_path(path) as temporary:
+        out = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.float32, shape=shape)
+        predict_activations(prefix, batches, out=out)
+        out.flush()
+        del out

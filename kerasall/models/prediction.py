@@ -1,0 +1,121 @@
+"""Fast forward passes over many batches: probabilities of a classifier, activations of a prefix."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import keras
+import numpy as np
+
+from kerasall.errors import ModelError
+
+_Forward = Callable[[Any], Any]
+_FORWARDS: weakref.WeakKeyDictionary[keras.Model, dict[tuple[str, bool], _Forward]] = (
+    weakref.WeakKeyDictionary()
+)
+_LARGEST: weakref.WeakKeyDictionary[keras.Model, int] = weakref.WeakKeyDictionary()
+
+
+def predict_probabilities(
+    model: keras.Model, batches: Iterable[Any], jit_compile: bool = False
+) -> np.ndarray:
+    """Class probabilities of all images in ``batches``, in inference mode.
+
+    Args:
+        model: a model with one input and one output [n, C].
+        batches: of images [n, H, W, 3], or of tuples whose first entry they are (a ``tf.data``
+            set of images and labels). Batches may differ in size; no size is traced anew.
+        jit_compile: whether to compile with XLA; on a CPU that is slower for most backbones.
+
+    Returns:
+        float32 [N, C] in the order of the batches; [0, C] where there are none.
+
+    Raises:
+        ModelError: the images do not fit the model's input.
+    """
+    return predict_activations(model, batches, jit_compile=jit_compile)
+
+
+def predict_activations(
+    model: keras.Model, batches: Iterable[Any], out: np.ndarray | None = None, jit_compile: bool = False
+) -> np.ndarray:
+    """Outputs of ``model`` for all images in ``batches``, in inference mode.
+
+    Args:
+        model: a model with one input and one output, for example a prefix from ``split_at``.
+        batches: as for ``predict_probabilities``.
+        out: array [N, ...] to fill, for example a memory map; its dtype is kept. Without it all
+            outputs are held in memory twice for a moment.
+        jit_compile: whether to compile with XLA.
+
+    Returns:
+        ``out``, or a new float32 array [N, ...] in the order of the batches.
+
+    Raises:
+        ModelError: the images do not fit the model's input, or ``out`` is not as long as they are.
+    """
+    if len(model.inputs) != 1 or len(model.outputs) != 1:
+        raise ModelError(f"{model.name} must have one input and one output to predict with")
+    parts, done = [], 0
+    for images in map(_first, batches):
+        outputs = _run(model, images, jit_compile)
+        if out is None:
+            parts.append(outputs)
+        elif done + len(outputs) <= len(out):
+            out[done : done + len(outputs)] = outputs
+        done += len(outputs)
+    if out is not None:
+        if done != len(out):
+            raise ModelError(
+                f"the array to fill must have one row per image, but has {len(out)} for {done} images"
+            )
+        return out
+    if not parts:
+        return np.zeros((0, *model.output_shape[1:]), np.float32)
+    return np.concatenate(parts, dtype=np.float32, casting="same_kind")
+
+
+def _first(batch: Any) -> Any:
+    return batch[0] if isinstance(batch, tuple | list) else batch
+
+
+def _run(model: keras.Model, images: Any, jit_compile: bool) -> np.ndarray:
+    expected = tuple(model.input_shape[1:])
+    if tuple(images.shape[1:]) != expected:
+        raise ModelError(
+            f"{model.name} takes batches of shape [n, {', '.join(map(str, expected))}], but got {tuple(images.shape)}: "
+            "prepare the images with the chain the model was trained with"
+        )
+    if keras.backend.backend() != "tensorflow":
+        return _run_padded(model, images)
+    dtype = keras.backend.standardize_dtype(images.dtype)
+    if dtype not in ("uint8", "float16", "bfloat16", "float32"):
+        images, dtype = keras.ops.cast(images, "float32"), "float32"
+    return np.asarray(_forward(model, dtype, jit_compile)(images), np.float32)
+
+
+def _forward(model: keras.Model, dtype: str, jit_compile: bool) -> _Forward:
+    """One graph per model and dtype, for any batch size; kept as long as the model lives."""
+    import tensorflow as tf  # here, because other backends need none
+
+    forwards = _FORWARDS.setdefault(model, {})
+    if (dtype, jit_compile) not in forwards:
+        alive = weakref.ref(model)  # a strong reference in the value would keep its own key alive
+        signature = [tf.TensorSpec((None, *model.input_shape[1:]), dtype)]
+
+        @tf.function(input_signature=signature, jit_compile=jit_compile, autograph=False)
+        def forward(images: tf.Tensor) -> tf.Tensor:
+            return alive()(images, training=False)  # pyright: ignore[reportOptionalCall]
+
+        forwards[dtype, jit_compile] = forward
+    return forwards[dtype, jit_compile]
+
+
+def _run_padded(model: keras.Model, images: Any) -> np.ndarray:
+    """For backends that compile per batch size: a smaller last batch is filled up to the largest seen."""
+    images = np.asarray(images)
+    _LARGEST[model] = largest = max(len(images), _LARGEST.get(model, 0))
+    padding = np.zeros((largest - len(images), *images.shape[1:]), images.dtype)
+    return np.asarray(model.predict_on_batch(np.concatenate([images, padding])), np.float32)[: len(images)]

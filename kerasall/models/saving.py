@@ -1,0 +1,109 @@
+"""Models as files: ``.keras`` only, written atomically, and read without running any code of theirs."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from kerasall.errors import ModelError
+from kerasall.files import atomic_path
+
+_CONFIG_BYTES = 64 << 20  # the largest backbone's is 1.5 MB
+
+
+def save_model(model: keras.Model, path: str | Path) -> None:
+    """Writes ``model`` as a ``.keras`` file, atomically.
+
+    Raises:
+        ModelError: the path has another ending, or the model holds a ``Lambda`` layer, which
+            ``load_model`` would refuse.
+    """
+    path = _require_keras(Path(path))
+    for layer in model._flatten_layers():
+        if isinstance(layer, keras.layers.Lambda):
+            raise ModelError(
+                f"{model.name} must not hold Lambda layers, but {layer.name} is one: write it as a layer"
+            )
+    with atomic_path(path) as temporary:
+        model.save(temporary)
+
+
+def load_model(path: str | Path, compile: bool = False) -> keras.Model:
+    """Reads a ``.keras`` file made of Keras' own layers only.
+
+    Args:
+        path: the file.
+        compile: whether to restore optimizer and loss as well.
+
+    Raises:
+        ModelError: the file is missing, broken, of another kind (``.h5`` and pickles can run code),
+            or names a ``Lambda`` or a class that is not Keras' own.
+    """
+    path = _require_keras(Path(path))
+    _require_own_classes(path, _read_config(path))
+    try:
+        return keras.saving.load_model(path, compile=compile, safe_mode=True)
+    except Exception as error:  # whatever a broken or hostile file provokes
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ModelError(
+            f"{path} must be a model this Keras can read, but loading it failed: {reason}"
+        ) from None
+
+
+def _require_keras(path: Path) -> Path:
+    if path.suffix != ".keras":
+        raise ModelError(
+            f"models are kept as .keras files (other kinds can run code when read), but the path is {path}"
+        )
+    return path
+
+
+def _read_config(path: Path) -> Any:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            if archive.getinfo("config.json").file_size > _CONFIG_BYTES:
+                raise ModelError(
+                    f"{path} must describe its model in at most {_CONFIG_BYTES} bytes, but needs more"
+                )
+            return json.loads(archive.read("config.json"))
+    except FileNotFoundError:
+        raise ModelError(f"the model file {path} must exist, but does not: correct the path") from None
+    except (
+        zipfile.BadZipFile,
+        KeyError,
+        OSError,
+        EOFError,
+        NotImplementedError,
+        UnicodeDecodeError,
+    ) as error:
+        raise ModelError(f"{path} must be a .keras archive, but reading it failed: {error}") from None
+    except json.JSONDecodeError as error:
+        raise ModelError(f"{path} must describe its model in JSON, but reading it failed: {error}") from None
+
+
+def _require_own_classes(path: Path, config: Any) -> None:
+    for entry in _entries(config):
+        module, name = entry.get("module"), entry.get("class_name")
+        foreign = isinstance(module, str) and module.split(".")[0] not in ("keras", "builtins")
+        if foreign or name in ("Lambda", "__lambda__", "function") or module == "builtins":
+            raise ModelError(
+                f"{path} must be made of Keras' own layers only, but names {module}.{name}, which could run code of "
+                "the file: load only models that this package saved"
+            )
+
+
+def _entries(value: Any) -> Iterator[dict[str, Any]]:
+    pending = [value]
+    while pending:
+        item = pending.pop()
+        if isinstance(item, dict):
+            if "class_name" in item:
+                yield item
+            pending.extend(item.values())
+        elif isinstance(item, list):
+            pending.extend(item)
