@@ -1,0 +1,272 @@
+"""C-NMC 2019: single cells of leukaemia patients (all) and healthy subjects (hem) on black, 450 px.
+
+The public set has 10,661 training images of 73 subjects (47 all, 26 hem) in three folds that share no
+subject id, 1,867 preliminary test images of 28 subjects (13 all, 15 hem) whose names stand in a label
+table, and 2,586 final test images without public labels. By the published list of hashes, no id and no
+file of the preliminary part occurs in the training folds; but within the training folds 104 groups of
+byte-identical files join the 73 ids into 66 groups, four of which span folds.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+
+import pandas as pd
+
+from kerasall.data.examples import Collection, make_examples
+from kerasall.data.image_folder import FoundFiles, find_files, list_some, require_folder, walk_files
+from kerasall.errors import DataError
+
+LABELS = ("all", "hem")
+MALIGNANT = ("all",)
+LABEL_TABLE = "C-NMC_test_prelim_phase_data_labels.csv"
+PRELIMINARY = "prelim"
+
+TRAINING_NOTE = (
+    "C-NMC: in the published training folds byte-identical cells join the 73 subject ids into 66 groups, four of "
+    "which span official folds: ids joined so may be one patient."
+)
+PRELIMINARY_NOTE = (
+    "C-NMC: the published preliminary test part shares no subject id and no byte-identical file with the training "
+    "folds."
+)
+
+# One published subject is spelt with a small h in the names of all its files.
+_CELL_NAME = re.compile(r"UID_(?P<subject>H?\d+)_\d+_\d+_(?P<label>all|hem)", re.IGNORECASE)
+_NAMED_AT_MOST = 20
+
+
+@dataclass
+class _Sorted:
+    """Images by what their names and folders tell."""
+
+    rows: list[dict[str, str]] = field(default_factory=list)
+    numbered: list[str] = field(default_factory=list)  # preliminary, label in the table
+    final: list[str] = field(default_factory=list)
+    unnamed: list[str] = field(default_factory=list)
+    contradicting: list[str] = field(default_factory=list)
+
+
+def parse_cell_name(name: str) -> tuple[str, str] | None:
+    """Reads subject and label from a file's name.
+
+    >>> parse_cell_name("UID_h3_4_1_hem.bmp")
+    ('H3', 'hem')
+    >>> parse_cell_name("1.bmp") is None
+    True
+    """
+    match = _CELL_NAME.fullmatch(PurePosixPath(name).stem)
+    return (match["subject"].upper(), match["label"].lower()) if match else None
+
+
+def read_cnmc(path: str | Path, label_csv: str | Path | None = None) -> Collection:
+    """Reads C-NMC in any of its public layouts, whole or in part.
+
+    Training images lie in ``fold_0``, ``fold_1``, ``fold_2`` with ``all`` and ``hem`` inside, at any depth;
+    preliminary test images in a folder with ``prelim`` in its name; a flat folder of named cells is read
+    too, without folds. A file whose name says one class and whose folder the other keeps the folder's
+    class and is named in a warning: its subject then has two labels, which stops a run until it is cured.
+    Files whose names cannot be read, images of the final test and preliminary images without a line in
+    the label table are left out and named.
+
+    Args:
+        path: any folder that holds the images.
+        label_csv: label table of the preliminary test (columns Patient_ID, new_names, labels; 1 = all);
+            by default the file of the published name below or beside ``path``.
+
+    Raises:
+        DataError: no C-NMC image found, or a label table that is broken or contradicts itself.
+    """
+    root = require_folder(path)
+    found = find_files(root)
+    images = _sort_images(found.images, root, numbered_everywhere=label_csv is not None)
+    table = _find_label_table(root, found, label_csv) if images.numbered or label_csv else None
+    unlabelled = _add_preliminary(images, root, table)
+    if not images.rows:
+        raise DataError(_describe_nothing_found(root, images))
+    expected = [name for name in found.others if PurePosixPath(name).name.lower() == LABEL_TABLE.lower()]
+    return Collection(
+        source="cnmc",
+        root=root,
+        examples=make_examples(sorted(images.rows, key=lambda row: row["id"])),
+        labels=LABELS,
+        malignant=MALIGNANT,
+        subject_kind="subject",
+        notes=_choose_notes(images.rows),
+        read_warnings=(
+            *_describe_oddities(images),
+            *_describe_unlabelled(unlabelled, table, root),
+            *found.warnings(expected),
+        ),
+    )
+
+
+def looks_like_cnmc(path: Path) -> bool:
+    """Whether a file with a C-NMC name, or the preliminary test's label table, lies at or below ``path``."""
+    return path.is_dir() and any(
+        parse_cell_name(name) or PurePosixPath(name).name.lower() == LABEL_TABLE.lower()
+        for name in walk_files(path)
+    )
+
+
+def _sort_images(images: tuple[str, ...], root: Path, numbered_everywhere: bool) -> _Sorted:
+    result = _Sorted()
+    for image in images:
+        folders = _list_folders(image, root)
+        part, known = _find_part(folders), parse_cell_name(image)
+        if part == "final":
+            result.final.append(image)
+        elif known:
+            subject, label = known
+            folder_label = next((name for name in reversed(folders) if name in LABELS), label)
+            if folder_label != label:
+                result.contradicting.append(image)
+            result.rows.append(_make_row(image, root, folder_label, subject, part))
+        elif part == PRELIMINARY or (numbered_everywhere and not part):
+            result.numbered.append(image)
+        else:
+            result.unnamed.append(image)
+    return result
+
+
+def _list_folders(image: str, root: Path) -> list[str]:
+    """Folders above an image in lower case, outermost first, from the given folder's own name on."""
+    above = [root.name]
+    if root.name.lower() in LABELS:
+        above.insert(0, root.parent.name)  # the path is one class of one fold
+    return [name.lower() for name in (*above, *PurePosixPath(image).parts[:-1])]
+
+
+def _find_part(folders: list[str]) -> str:
+    for name in reversed(folders):
+        if match := re.fullmatch(r"fold[_-]?(\d)", name):
+            return f"fold_{match[1]}"
+        if "prelim" in name or name == "validation_data":
+            return PRELIMINARY
+        if "test_final" in name or name == "testing_data":
+            return "final"
+    return ""
+
+
+def _make_row(image: str, root: Path, label: str, subject: str, fold: str) -> dict[str, str]:
+    return {"id": image, "path": str(root / image), "label": label, "subject": subject, "fold": fold}
+
+
+def _find_label_table(root: Path, found: FoundFiles, label_csv: str | Path | None) -> Path | None:
+    if label_csv is not None:
+        return Path(os.path.abspath(Path(label_csv).expanduser()))
+    below = [root / name for name in found.others if PurePosixPath(name).name.lower() == LABEL_TABLE.lower()]
+    beside = root.parent / LABEL_TABLE
+    return (below + ([beside] if beside.is_file() else []) or [None])[0]
+
+
+def _add_preliminary(images: _Sorted, root: Path, table: Path | None) -> list[str]:
+    """Adds the numbered images that the table labels; gives the others."""
+    labelled = _read_label_table(table) if table else {}
+    unlabelled = []
+    for image in images.numbered:
+        known = labelled.get(PurePosixPath(image).stem.lower())
+        if known:
+            images.rows.append(_make_row(image, root, known[1], known[0], PRELIMINARY))
+        else:
+            unlabelled.append(image)
+    return unlabelled
+
+
+def _read_label_table(path: Path) -> dict[str, tuple[str, str]]:
+    """New name without suffix -> (subject, label)."""
+    try:
+        table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
+        raise DataError(f"{path} must be C-NMC's label table, but reading it failed: {error}") from None
+    table.columns = [str(name).strip() for name in table.columns]
+    missing = [name for name in ("Patient_ID", "new_names", "labels") if name not in table.columns]
+    if missing:
+        raise DataError(f"{path} must have the columns Patient_ID, new_names and labels, but lacks {missing}")
+    labelled: dict[str, tuple[str, str]] = {}
+    columns = (table[name].str.strip() for name in ("Patient_ID", "new_names", "labels"))
+    for line, (cell, new_name, code) in enumerate(zip(*columns, strict=True), start=2):
+        known, label = parse_cell_name(cell), {"1": "all", "0": "hem"}.get(code)
+        stem = PurePosixPath(new_name).stem.lower()
+        if known is None or known[1] != label or not stem or stem in labelled:
+            raise DataError(
+                f"{path} must give every new name once, with a label (1 = all, 0 = hem) that agrees with the name in "
+                f"Patient_ID, but line {line} is {cell},{new_name},{code}: get the published table again"
+            )
+        labelled[stem] = (known[0], known[1])
+    return labelled
+
+
+def _choose_notes(rows: list[dict[str, str]]) -> tuple[str, ...]:
+    folds = {row["fold"] for row in rows}
+    training = (TRAINING_NOTE,) if folds - {PRELIMINARY} else ()
+    return training + ((PRELIMINARY_NOTE,) if PRELIMINARY in folds else ())
+
+
+def _describe_oddities(images: _Sorted) -> list[str]:
+    warnings = []
+    if images.contradicting:
+        warnings.append(
+            f"mislabelled: {len(images.contradicting)} files lie in the folder of the other class than their name "
+            f"says; the folder's class was taken; move or remove them: {_list(images.contradicting)}"
+        )
+    if images.unnamed:
+        warnings.append(
+            f"{len(images.unnamed)} images were left out because their names are not of the form "
+            f"UID_<subject>_<image>_<cell>_<all|hem>: {_list(images.unnamed)}"
+        )
+    if images.final:
+        warnings.append(
+            f"{len(images.final)} images of the final test were left out: their labels are not public"
+        )
+    counts = Counter(
+        PurePosixPath(row["id"]).stem.lower() for row in images.rows if row["fold"] != PRELIMINARY
+    )
+    twice = sorted(name for name, count in counts.items() if count > 1)
+    if twice:
+        warnings.append(f"{len(twice)} cell names occur in more than one folder: {_list(twice)}")
+    shared = _find_shared_subjects(images.rows)
+    if shared:
+        warnings.append(
+            f"subjects with images both in the training folds and in the preliminary test: {_list(shared)}"
+        )
+    return warnings
+
+
+def _find_shared_subjects(rows: list[dict[str, str]]) -> list[str]:
+    preliminary = {row["subject"] for row in rows if row["fold"] == PRELIMINARY}
+    return sorted(preliminary & {row["subject"] for row in rows if row["fold"] != PRELIMINARY})
+
+
+def _describe_unlabelled(images: list[str], table: Path | None, root: Path) -> list[str]:
+    if not images:
+        return []
+    if table is None:
+        return [
+            f"{len(images)} images of the preliminary test were left out because their label table was not found: "
+            f"put {LABEL_TABLE} into {root}, or give its path as label_csv"
+        ]
+    return [f"{len(images)} images were left out because {table} does not list them: {_list(images)}"]
+
+
+def _describe_nothing_found(root: Path, images: _Sorted) -> str:
+    if images.numbered:
+        found = (
+            f"{len(images.numbered)} images of the preliminary test without their label table {LABEL_TABLE}"
+        )
+    elif images.final:
+        found = f"only {len(images.final)} images of the final test, whose labels are not public"
+    else:
+        found = f"{len(images.unnamed)} images with other names" if images.unnamed else "no images"
+    return (
+        f"{root} must hold C-NMC images named UID_<subject>_<image>_<cell>_<all|hem>.bmp, as in fold_0/all, "
+        f"or the preliminary test with its label table, but holds {found}: correct the path or the source"
+    )
+
+
+def _list(names: list[str]) -> str:
+    return list_some(names, _NAMED_AT_MOST)

@@ -1,0 +1,131 @@
+"""SOURCES: every kind of data set there is a reader for. Adding one is one file and one row."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from kerasall.data.aria import looks_like_aria, read_aria
+from kerasall.data.cnmc import looks_like_cnmc, read_cnmc
+from kerasall.data.csv_table import read_csv
+from kerasall.data.examples import Collection
+from kerasall.data.image_folder import read_image_folder
+from kerasall.data.synthetic import is_synthetic, read_synthetic
+from kerasall.errors import DataError, SettingsError
+
+
+@dataclass(frozen=True)
+class Source:
+    """One kind of data set.
+
+    Attributes:
+        name: how settings and commands call it.
+        reader: path and options -> Collection.
+        detect: whether a path that exists holds such data, without reading any image.
+        description: one line for people.
+    """
+
+    name: str
+    reader: Callable[..., Collection]
+    detect: Callable[[Path], bool]
+    description: str
+
+
+_ROWS = (
+    Source(
+        "synthetic", read_synthetic, is_synthetic, "rendered cells with subjects, in a folder that says so"
+    ),
+    Source(
+        "cnmc", read_cnmc, looks_like_cnmc, "C-NMC 2019: folds and preliminary test, subjects from file names"
+    ),
+    Source(
+        "aria", read_aria, looks_like_aria, "four-class set (Benign, Early, Pre, Pro), blocks for subjects"
+    ),
+    Source(
+        "csv",
+        read_csv,
+        lambda path: path.is_file() and path.suffix.lower() == ".csv",
+        "table with path, label and where known subject and fold",
+    ),
+    Source("folder", read_image_folder, Path.is_dir, "any tree <class>/<image>, no subjects"),
+)
+
+SOURCES: dict[str, Source] = {row.name: row for row in _ROWS}
+"""Name -> row, in the order in which ``detect_source`` asks: the most particular first."""
+
+AUTO = "auto"
+
+
+def detect_source(path: str | Path) -> str:
+    """Name of the first source in ``SOURCES`` that recognises ``path``.
+
+    Raises:
+        DataError: the path does not exist, or no source recognises it.
+    """
+    path = Path(path).expanduser()
+    if not path.exists():
+        raise DataError(f"{path} must be a folder of images or a CSV, but does not exist: correct the path")
+    for source in SOURCES.values():
+        if source.detect(path):
+            return source.name
+    raise DataError(
+        f"{path} must be a folder of images or a CSV, but is neither: name the source, or correct the path"
+    )
+
+
+def read_source(name: str, path: str | Path, **options: Any) -> Collection:
+    """Reads a data set.
+
+    Args:
+        name: a key of ``SOURCES``, or "auto" to choose by what lies at ``path``.
+        path: folder or file.
+        **options: the reader's own arguments, such as ``blocks`` of "aria". With "auto" those of other
+            readers may stand here too; the one that is found takes its own.
+
+    Raises:
+        SettingsError: an unknown source, or an option that no such reader takes.
+        DataError: what the reader finds wrong.
+    """
+    if name != AUTO:
+        source = _find_source(name)
+        _require_options(options, [source])
+        return source.reader(path, **options)
+    _require_options(options, list(SOURCES.values()))
+    source = SOURCES[detect_source(path)]
+    own = _list_options(source.reader)
+    return source.reader(path, **{option: value for option, value in options.items() if option in own})
+
+
+def _find_source(name: str) -> Source:
+    if name in SOURCES:
+        return SOURCES[name]
+    near = difflib.get_close_matches(name, [AUTO, *SOURCES], n=1)
+    raise SettingsError(
+        f"source must be one of {[AUTO, *SOURCES]}, but is {name!r}"
+        + (f": did you mean {near[0]!r}?" if near else "")
+    )
+
+
+def _require_options(options: dict[str, Any], sources: list[Source]) -> None:
+    if len(sources) == 1 and _takes_any_option(sources[0].reader):
+        return  # the reader checks them itself
+    taken = sorted({option for source in sources for option in _list_options(source.reader)})
+    unknown = sorted(set(options) - set(taken))
+    if unknown:
+        names = " or ".join(source.name for source in sources)
+        raise SettingsError(
+            f"source {names} takes {taken or 'no options'}, but was given {unknown}: remove them or choose another source"
+        )
+
+
+def _list_options(reader: Callable[..., Collection]) -> list[str]:
+    parameters = inspect.signature(reader).parameters.values()
+    return [p.name for p in parameters if p.name != "path" and p.kind is not p.VAR_KEYWORD]
+
+
+def _takes_any_option(reader: Callable[..., Collection]) -> bool:
+    return any(p.kind is p.VAR_KEYWORD for p in inspect.signature(reader).parameters.values())
