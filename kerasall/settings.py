@@ -73,6 +73,10 @@ class SplitSettings(Strict):
     test: Share = 0.2
     test_folds: tuple[str, ...] = Field((), description="the publisher's parts that are the test part")
     folds: Annotated[int, Field(ge=2)] = 5
+    inner_validation: Share = Field(
+        0.15,
+        description="share of a fold's training images on which its epochs are decided; the held-out fold decides nothing",
+    )
     file: str | None = Field(None, description="a frozen split to use again")
     on_leak: Literal["stop", "report"] = "stop"
 
@@ -105,7 +109,7 @@ class StageSettings(Strict):
     """One stage of training.
 
     ``trainable``: ``head`` trains the head alone, ``all`` the whole network; any other value names
-    the backbone's layer after which the network is trained.
+    the block of the backbone from which on it trains.
     """
 
     name: str

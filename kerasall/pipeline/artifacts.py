@@ -108,7 +108,6 @@ class ArtifactStore:
         )
         if final.exists():
             _set_aside(final)
-        os.sync()
         os.replace(partial, final)
         found = self.find(component, key)
         assert found is not None

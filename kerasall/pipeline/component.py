@@ -62,10 +62,14 @@ class Component:
     """A typed function with its arguments sorted by kind. Made by the decorator ``component``."""
 
     def __init__(
-        self, function: Callable[..., Mapping[str, Any] | None], fingerprint: Callable[..., Any] | None
+        self,
+        function: Callable[..., Mapping[str, Any] | None],
+        fingerprint: Callable[..., Any] | None,
+        still_valid: Callable[[Mapping[str, Path]], bool] | None,
     ):
         self.function = function
         self.fingerprint = fingerprint
+        self.still_valid = still_valid
         self.name = "".join(word.capitalize() for word in function.__name__.split("_"))
         self.__doc__ = function.__doc__
         hints = get_type_hints(function, include_extras=True)
@@ -105,7 +109,10 @@ def _mark(hint: Any) -> Any:
 
 
 def component(
-    function: Callable[..., Any] | None = None, *, fingerprint: Callable[..., Any] | None = None
+    function: Callable[..., Any] | None = None,
+    *,
+    fingerprint: Callable[..., Any] | None = None,
+    still_valid: Callable[[Mapping[str, Path]], bool] | None = None,
 ) -> Any:
     """Turns a typed function into a component.
 
@@ -114,10 +121,12 @@ def component(
         fingerprint: called with the step's parameters (those its own signature names) before the key is
             made; returns JSON that stands for what the function reads from outside, such as a listing
             of a data folder.
+        still_valid: called with the folders of a finished artifact (output name -> folder); False makes
+            the step run again, for components that also write outside the store.
     """
     if function is None:
-        return lambda inner: Component(inner, fingerprint)
-    return Component(function, fingerprint)
+        return lambda inner: Component(inner, fingerprint, still_valid)
+    return Component(function, fingerprint, still_valid)
 
 
 @dataclass(frozen=True, eq=False)

@@ -129,7 +129,7 @@ def _run_step(
     execution = store.start_execution(run_id, step.title, name, key, step.parameters, inputs)
     try:
         with artifacts.locked(name, key):
-            outputs = artifacts.find(name, key)
+            outputs = _find_valid(step, artifacts, key)
             state = "cached" if outputs is not None else "complete"
             if outputs is None:
                 announce()
@@ -140,6 +140,13 @@ def _run_step(
         raise
     store.end_execution(execution, state, outputs, metrics)
     return state, outputs, metrics
+
+
+def _find_valid(step: Step, artifacts: ArtifactStore, key: str) -> dict[str, Artifact] | None:
+    found = artifacts.find(step.component.name, key)
+    if found is None or step.component.still_valid is None:
+        return found
+    return found if step.component.still_valid({n: a.path for n, a in found.items()}) else None
 
 
 def step_key(step: Step, inputs: Mapping[str, Artifact]) -> str:

@@ -1,0 +1,217 @@
+"""The command line. Heavy imports stand inside the commands, so that --help answers at once."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from kerasall import __version__
+from kerasall.errors import KerasallError
+
+app = typer.Typer(
+    name="kerasall",
+    help="Train, compare, trust and serve image classifiers for acute lymphoblastic leukaemia. "
+    "Research use only: not a diagnostic device.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+
+
+def main() -> None:
+    """Entry point: errors that a user can cure are printed without a traceback."""
+    try:
+        app()
+    except KerasallError as error:
+        print(f"kerasall: error: {error}", file=sys.stderr)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        print("kerasall: stopped; the same command goes on from here", file=sys.stderr)
+        sys.exit(130)
+
+
+@app.callback(invoke_without_command=True)
+def _root(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+    if version:
+        print(__version__)
+        raise typer.Exit
+
+
+@app.command()
+def run(
+    config: Annotated[Path, typer.Argument(help="YAML file of the experiment.")],
+    data: Annotated[Path | None, typer.Option(help="Folder or table of images; overrides data.path.")] = None,
+    weights: Annotated[
+        Path | None, typer.Option(help="Folder of ImageNet weights (KERASALL_WEIGHTS).")
+    ] = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a setting.")
+    ] = None,
+    name: Annotated[str | None, typer.Option(help="Name of the run; default the config's stem.")] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Push a model that was not blessed; its card says so.")
+    ] = False,
+) -> None:
+    """Run an experiment, or go on with it, or find that all of it is at hand."""
+    with quiet_tensorflow():
+        from kerasall.experiment import run_experiment
+
+        result = run_experiment(
+            config, data=data, weights=weights, overrides=set_ or [], name=name, force=force
+        )
+    _print_outcome(result)
+
+
+@app.command()
+def check(
+    path: Annotated[Path, typer.Argument(help="Folder or table of images.")],
+    source: Annotated[str, typer.Option(help="auto, cnmc, aria, folder or csv.")] = "auto",
+    as_json: Annotated[bool, typer.Option("--json", help="Print only JSON on standard output.")] = False,
+) -> None:
+    """Look at a data set before anything trains; exit status 1 if it holds errors."""
+    from kerasall.components.example_validator import check_source
+
+    result = check_source(source, path)
+    if as_json:
+        print(json.dumps(result, indent=2, ensure_ascii=False))
+    else:
+        _print_check(result)
+    if result["errors"]:
+        raise typer.Exit(1)
+
+
+@app.command()
+def predict(
+    model: Annotated[Path, typer.Argument(metavar="SAVEDMODEL", help="savedmodels/<experiment>[/<version>]")],
+    images: Annotated[list[str], typer.Argument(metavar="PATH...", help="Image files, folders, patterns.")],
+    out: Annotated[
+        Path | None, typer.Option(help=".csv or .jsonl file; default: CSV on standard output.")
+    ] = None,
+    batch_size: Annotated[int, typer.Option(min=1, help="Images per call of the model.")] = 32,
+) -> None:
+    """Predict images, one row a file; exit status 1 if any failed."""
+    with quiet_tensorflow():
+        from kerasall.serving.batch import find_images, predict_files
+        from kerasall.serving.predictor import Predictor
+
+        paths = find_images(images)
+        predictor = Predictor(model)
+    with _progress(len(paths)) as advance:
+        failed = predict_files(predictor, paths, out or sys.stdout, batch_size=batch_size, advance=advance)
+    _note(f"{len(paths)} files, {failed} failed{f'; predictions: {out}' if out else ''}")
+    _note("Research use only: not a diagnostic device.")
+    if failed:
+        raise typer.Exit(1)
+
+
+@app.command()
+def runs(
+    as_json: Annotated[bool, typer.Option("--json", help="Print only JSON on standard output.")] = False,
+) -> None:
+    """List the runs, newest first."""
+    from kerasall.run_listing import list_runs
+
+    rows = list_runs()
+    if as_json:
+        print(json.dumps(rows, indent=2, ensure_ascii=False))
+        return
+    if not rows:
+        print("No runs yet. Begin with: kerasall run configs/demo.yaml")
+    for row in rows:
+        print(f"{row['name']:<28} {row['state']:<12} {row['started']}  {row['main_score'] or ''}")
+
+
+@app.command()
+def status(
+    run_name: Annotated[str, typer.Argument(metavar="RUN", help="Name of a run.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print only JSON on standard output.")] = False,
+) -> None:
+    """Show the steps of a run, what they left, and what is missing."""
+    from kerasall.run_listing import describe_run
+
+    found = describe_run(run_name)
+    if as_json:
+        print(json.dumps(found, indent=2, ensure_ascii=False))
+        return
+    print(f"{found['name']}: {found['state']}" + (f" ({found['error']})" if found["error"] else ""))
+    for step in found["steps"]:
+        print(f"  {step['step']:<18} {step['state']:<9} {step['seconds']:8.1f} s  {', '.join(step['paths'])}")
+    for label, path in found["results"].items():
+        print(f"{label}: {path}")
+
+
+def _print_outcome(result) -> None:
+    from kerasall.run_listing import summarize_result
+
+    for label, value in summarize_result(result).items():
+        print(f"{label + ':':<14} {value}")
+
+
+def _print_check(result: dict) -> None:
+    print(f"{result['images']:,} images, {result['subjects']:,} subjects, source {result['source']}")
+    for name, count in result["classes"].items():
+        subjects = result["subjects_per_class"].get(name)
+        print(f"  {name:<12} {count:>7,} images{f', {subjects:,} subjects' if subjects else ''}")
+    print(
+        f"duplicates: {result['exact_duplicate_groups']} exact groups "
+        f"({result['cross_subject_duplicate_groups']} across subjects), {result['near_duplicate_groups']} near groups"
+    )
+    for note in result.get("notes", []):
+        print(f"note: {note}")
+    for kind in ("warnings", "errors"):
+        for anomaly in result[kind]:
+            print(f"{kind[:-1]}: {anomaly['message']}")
+    print("no errors" if not result["errors"] else f"{len(result['errors'])} errors")
+
+
+def _note(line: str) -> None:
+    print(line, file=sys.stderr)
+
+
+@contextmanager
+def _progress(total: int) -> Iterator:
+    """Yields a function that counts files up on a bar with time left; quiet where there is no terminal."""
+    from rich.console import Console
+    from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn
+
+    console = Console(stderr=True)
+    with Progress(
+        *Progress.get_default_columns()[:2], MofNCompleteColumn(), TimeRemainingColumn(),
+        console=console, transient=True, disable=not console.is_terminal,
+    ) as bar:  # fmt: skip
+        task = bar.add_task("predicting", total=total)
+        yield lambda count: bar.advance(task, count)
+
+
+@contextmanager
+def quiet_tensorflow() -> Iterator[None]:
+    """Imports TensorFlow without the lines its libraries write before their log level can be set.
+
+    Only the import is silenced, and only its C++ lines: an error is raised as ever.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    if "tensorflow" not in sys.modules and "KERASALL_VERBOSE" not in os.environ:
+        sys.stderr.flush()
+        kept = os.dup(2)
+        nothing = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nothing, 2)
+        try:
+            import tensorflow as tf
+
+            tf.config.list_physical_devices()
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
+            os.close(nothing)
+    yield
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,178 @@
+"""Training one classifier on given rows: stages one after another, frozen parts passed once.
+
+Where nothing is augmented, the frozen part of a stage gives the same activations in every epoch, so
+they are computed once per image and shared by epochs, folds and runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from kerasall.components.development import Development
+from kerasall.data.input_pipeline import PixelCache, epoch_batches, prediction_batches, weigh_by_class
+from kerasall.models.classifier import build_classifier, freeze, frozen_cut, split_at
+from kerasall.models.feature_cache import cached_activations
+from kerasall.models.heads import HeadSettings
+from kerasall.models.prediction import predict_probabilities
+from kerasall.settings import ModelSettings, StageSettings, TrainSettings
+from kerasall.training import fit as training
+from kerasall.training.history import History
+
+PREDICTION_BATCH = 32
+
+
+@dataclass(frozen=True, eq=False)
+class ClassifierTraining:
+    """Everything that one classifier's fits have in common.
+
+    Attributes:
+        data: the rows to develop on.
+        pixels: their decoded images, row by row.
+        model, train, augment: settings.
+        augmentation: maps a batch of images and seeds to augmented images, or None.
+        seed: of the run; every fit derives its own from it.
+        deterministic: bit-equal weights on the same machine.
+        weights_folder: where pretrained weights lie, or None.
+        cache_folder: where activations that do not fit into memory are kept.
+    """
+
+    data: Development
+    pixels: PixelCache
+    model: ModelSettings
+    train: TrainSettings
+    augmentation: Callable[..., Any] | None
+    seed: int
+    deterministic: bool
+    weights_folder: Path | None
+    cache_folder: Path
+
+    def fit(
+        self,
+        name: str,
+        rows: np.ndarray,
+        validation: np.ndarray | None,
+        state_folder: Path,
+        epochs: dict[str, int] | None = None,
+    ) -> tuple[keras.Model, list[History]]:
+        """Trains on ``rows``; early stopping and the best epoch are decided on ``validation``.
+
+        Args:
+            name: of this fit, for log lines and for the state's folder.
+            rows: positions of the training rows.
+            validation: positions of the validation rows; None trains for a fixed number of epochs.
+            state_folder: where each stage keeps what it needs to go on after a kill.
+            epochs: stage name -> number of epochs, where they are fixed.
+
+        Returns:
+            The trained model and one history per stage.
+        """
+        model = self.build(name)
+        histories = []
+        for stage in self.train.stages:
+            settings = self._stage_settings(stage, (epochs or {}).get(stage.name))
+            histories.append(self._fit_stage(model, stage, settings, name, rows, validation, state_folder))
+        return model, histories
+
+    def build(self, name: str) -> keras.Model:
+        """The untrained classifier; the same name and seed give the same weights."""
+        keras.utils.set_random_seed(self._seed_of(name))
+        settings = self.model
+        return build_classifier(
+            settings.backbone,
+            len(self.data.facts.labels),
+            self.pixels.pixels.shape[1:3],
+            HeadSettings(dense=settings.head.dense, dropout=settings.head.dropout),
+            weights=settings.weights,
+            alpha=settings.alpha,
+            weights_folder=self.weights_folder,
+            seed=self._seed_of(name),
+        )
+
+    def predict(self, model: keras.Model, rows: np.ndarray) -> np.ndarray:
+        """Probabilities float32 [len(rows), C] of the given rows, nothing augmented."""
+        batches = prediction_batches(self.pixels.pixels, batch_size=PREDICTION_BATCH, indices=rows)
+        return predict_probabilities(model, batches)
+
+    def _fit_stage(
+        self, model: keras.Model, stage: StageSettings, settings: training.StageSettings, name: str,
+        rows: np.ndarray, validation: np.ndarray | None, state_folder: Path,
+    ) -> History:  # fmt: skip
+        trained, inputs = self._part_to_train(model, stage)
+        seed = self._seed_of(f"{name}/{stage.name}")
+        augment = self.augmentation if inputs is self.pixels.pixels else None
+        weights = self._sample_weights(rows)
+        targets = keras.utils.to_categorical(self.data.labels, len(self.data.facts.labels))
+
+        def train_batches(epoch: int) -> Any:
+            return epoch_batches(
+                inputs, targets, batch_size=self.train.batch_size, seed=seed, epoch=epoch, shuffle=True,
+                augment=augment, sample_weights=weights, indices=rows,
+            )  # fmt: skip
+
+        def validation_batches() -> Any:
+            return epoch_batches(inputs, targets, batch_size=PREDICTION_BATCH, indices=validation)
+
+        return training.fit(
+            trained,
+            train_batches,
+            None if validation is None else validation_batches,
+            settings,
+            state_folder / stage.name,
+            label=f"{name} {stage.name}",
+            deterministic=self.deterministic,
+            seed=seed,
+        )
+
+    def _part_to_train(self, model: keras.Model, stage: StageSettings) -> tuple[keras.Model, np.ndarray]:
+        """The model, or what stands above its frozen part, and the inputs that this part takes."""
+        block = None if stage.trainable == "head" else stage.trainable
+        freeze(model, unfreeze_from=block, train_batch_norm=stage.train_batch_norm)
+        cut = frozen_cut(model)
+        if not self.train.cache_activations or self.augmentation is not None or cut is None:
+            return model, self.pixels.pixels
+        prefix, suffix = split_at(model, cut)
+        activations = cached_activations(
+            prefix,
+            self.pixels.pixels,
+            self.pixels.key,
+            self.cache_folder / "activations",
+            memory_bytes=int(self.train.memory_gib * 2**30),
+        )
+        return suffix, activations
+
+    def _stage_settings(self, stage: StageSettings, epochs: int | None) -> training.StageSettings:
+        schedule = dict(stage.schedule)
+        constants = {"label_smoothing": self.train.label_smoothing} if self.train.label_smoothing else {}
+        return training.StageSettings(
+            name=stage.name,
+            epochs=epochs or stage.epochs,
+            patience=None if epochs else stage.patience,
+            monitor=stage.monitor,
+            optimizer=stage.optimizer.name,
+            learning_rate=stage.optimizer.learning_rate,
+            optimizer_constants=stage.optimizer.constants,
+            schedule=schedule.pop("name", "constant"),
+            schedule_constants=schedule,
+            loss=self.train.loss,
+            loss_constants=constants,
+            jit_compile=None if self.train.jit_compile == "by_device" else self.train.jit_compile,
+        )
+
+    def _sample_weights(self, rows: np.ndarray) -> np.ndarray | None:
+        """Weights that make every class count the same, float32 [N], or None."""
+        if self.train.class_weights == "none":
+            return None
+        labels = self.data.labels
+        counts = np.bincount(labels[rows], minlength=len(self.data.facts.labels))
+        balanced = {i: len(rows) / (np.count_nonzero(counts) * n) for i, n in enumerate(counts) if n}
+        return weigh_by_class(labels, balanced)
+
+    def _seed_of(self, name: str) -> int:
+        """A seed of its own for every fit and stage, a pure function of the run's seed and the name."""
+        return int(np.random.SeedSequence([self.seed, *name.encode()]).generate_state(1)[0] >> 1)

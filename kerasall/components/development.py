@@ -1,0 +1,106 @@
+"""What Transform hands on: the images to develop on with their split, and the chain; never a test image."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from kerasall.data.examples import Collection, read_examples, write_examples
+from kerasall.data.splits import Split, read_split, write_split
+from kerasall.files import read_json, write_json
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What every later step must know of the data besides the rows.
+
+    Attributes:
+        labels: class names in class order.
+        malignant: those of them that mean leukaemia.
+        subject_kind: what the column ``subject`` holds; see ``Collection``.
+        source: name of the reader.
+        notes: sentences every report on these data must carry.
+        fingerprint: of the data.
+    """
+
+    labels: tuple[str, ...]
+    malignant: tuple[str, ...]
+    subject_kind: str
+    source: str
+    notes: tuple[str, ...]
+    fingerprint: str
+
+
+@dataclass(frozen=True, eq=False)
+class Development:
+    """Rows to develop on, their split, the facts and the preprocessing as JSON."""
+
+    examples: pd.DataFrame
+    split: Split
+    facts: Facts
+    preprocess: list[dict[str, Any]]
+
+    @property
+    def labels(self) -> np.ndarray:
+        """Class index of every row, int64 [N]."""
+        return class_indices(self.examples, self.facts.labels)
+
+    def rows(self, ids: list[str]) -> np.ndarray:
+        """Positions of the given ids in ``examples``, sorted."""
+        return np.flatnonzero(self.examples["id"].isin(set(ids)).to_numpy())
+
+    def rows_of(self, part: str) -> np.ndarray:
+        """Positions of the rows of one part of the split."""
+        return self.rows(list(self.split.ids(part)))
+
+
+def class_indices(examples: pd.DataFrame, labels: tuple[str, ...]) -> np.ndarray:
+    """Class index of every row, int64 [N]."""
+    index = {name: i for i, name in enumerate(labels)}
+    return examples["label"].map(index).to_numpy(np.int64)
+
+
+def facts_of(collection: Collection, fingerprint: str) -> Facts:
+    """The facts of a collection."""
+    return Facts(
+        collection.labels, collection.malignant, collection.subject_kind, collection.source,
+        collection.notes, fingerprint,
+    )  # fmt: skip
+
+
+def write_development(development: Development, folder: Path) -> None:
+    """Writes the four parts into an existing folder."""
+    write_examples(development.examples, folder / "examples.csv")
+    write_split(development.split, folder / "split.json")
+    write_facts(development.facts, folder)
+    write_json(folder / "preprocess.json", development.preprocess)
+
+
+def read_development(folder: Path) -> Development:
+    """Reads what ``write_development`` wrote."""
+    return Development(
+        read_examples(folder / "examples.csv"),
+        read_split(folder / "split.json"),
+        read_facts(folder),
+        read_json(folder / "preprocess.json"),
+    )
+
+
+def write_facts(facts: Facts, folder: Path) -> None:
+    """Writes ``facts.json``."""
+    write_json(folder / "facts.json", vars(facts))
+
+
+def read_facts(folder: Path) -> Facts:
+    """Reads ``facts.json``."""
+    values = read_json(folder / "facts.json")
+    return Facts(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+
+
+def without_parts(split: Split, parts: tuple[str, ...]) -> Split:
+    """The split without the rows of some parts, for a step that must not know them."""
+    return replace(split, table=split.table[~split.table["part"].isin(parts)].reset_index(drop=True))

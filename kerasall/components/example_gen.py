@@ -1,0 +1,94 @@
+"""ExampleGen: from a data source to the table of examples."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import pandas as pd
+
+from kerasall.data.examples import Collection, write_collection
+from kerasall.data.sources import read_source
+from kerasall.errors import SettingsError
+from kerasall.files import sha256_of_json
+from kerasall.pipeline.component import Output, Unkeyed, component
+from kerasall.settings import DataSettings
+
+
+def list_files(data: DataSettings) -> str | None:
+    """Digest of names, sizes and times of the files of a data source; None for rendered cells."""
+    if data.source == "synthetic":
+        return None
+    root = _require_path(data)
+    files = [root] if root.is_file() else sorted(p for p in root.rglob("*") if p.is_file())
+    return sha256_of_json([[str(p), *_size_and_time(p)] for p in files])
+
+
+@component(fingerprint=list_files)
+def example_gen(
+    data: DataSettings,
+    examples: Annotated[Path, Output("Examples")],
+    cache_folder: Annotated[Path, Unkeyed()],
+) -> dict[str, Any]:
+    """Reads the names, labels and subjects of a data source; no pixel is read.
+
+    Each row also carries the file's size and time, so that a changed file reruns what follows.
+    """
+    collection = read_collection_of(data, cache_folder)
+    sizes = pd.DataFrame(
+        [_size_and_time(Path(p)) for p in collection.examples["path"]], columns=["bytes", "modified"]
+    )
+    collection.examples[["bytes", "modified"]] = sizes.astype(str)
+    write_collection(collection, examples)
+    return {"images": len(collection.examples), "source": collection.source}
+
+
+def read_collection_of(data: DataSettings, cache_folder: Path) -> Collection:
+    """The collection that ``data`` describes, with the malignant classes it names.
+
+    Raises:
+        SettingsError: no path is set for a source that reads files.
+        DataError: the source does not hold what its reader expects.
+    """
+    if data.source == "synthetic":
+        from kerasall.data.synthetic import SyntheticSettings, render_cells
+
+        settings = SyntheticSettings(**data.synthetic.model_dump())
+        collection = render_cells(
+            cache_folder / "synthetic" / sha256_of_json(data.synthetic.model_dump())[:16], settings
+        )
+    else:
+        collection = read_source(data.source, _require_path(data), **_options(data))
+    if data.malignant is None:
+        return collection
+    return replace(collection, malignant=data.malignant)
+
+
+def _options(data: DataSettings) -> dict[str, Any]:
+    by_source = {
+        "aria": data.aria.model_dump(),
+        "cnmc": {"label_csv": data.label_csv},
+        "auto": {"label_csv": data.label_csv, **data.aria.model_dump()},
+    }
+    return by_source.get(data.source, {})
+
+
+def _require_path(data: DataSettings) -> Path:
+    if not data.path:
+        raise SettingsError(
+            f"data.path must name the folder of the {data.source} images, but is not set: "
+            "give --data PATH, or write data.path into the config"
+        )
+    path = Path(data.path).expanduser().absolute()
+    if not path.exists():
+        raise SettingsError(f"the data path {path} must exist, but does not: correct --data or data.path")
+    return path
+
+
+def _size_and_time(path: Path) -> tuple[int, int]:
+    try:
+        status = path.stat()
+    except OSError:
+        return -1, -1
+    return status.st_size, status.st_mtime_ns

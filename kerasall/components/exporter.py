@@ -1,0 +1,76 @@
+"""Exporter: the trained model as a SavedModel, and the proof that it answers like the trained one."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Annotated, Any
+
+import keras
+import numpy as np
+
+from kerasall.components.development import read_development, read_facts
+from kerasall.data.input_pipeline import decode_pixels, prediction_batches
+from kerasall.files import read_json, write_json
+from kerasall.models.prediction import predict_probabilities
+from kerasall.models.saving import load_model
+from kerasall.pipeline.component import Input, Output, component
+from kerasall.preprocessing.operations import Chain
+from kerasall.serving.batch import predict_files
+from kerasall.serving.export import export_saved_model
+from kerasall.serving.predictor import Predictor
+
+IMAGES = 50
+TOLERANCE = 1e-5
+MODEL = "model"
+"""Name of the SavedModel's folder inside the artifact."""
+
+
+@component
+def exporter(
+    trained: Annotated[Path, Input("Model")],
+    development: Annotated[Path, Input("Development")],
+    saved_model: Annotated[Path, Output("SavedModel")],
+    parity: Annotated[Path, Output("Parity")],
+) -> dict[str, Any]:
+    """Exports, loads the result again, and compares Keras, SavedModel and the table ``predict`` writes."""
+    model = load_model(trained / "model.keras")
+    chain = Chain.from_json(read_json(trained / "preprocess.json"))
+    labels = read_facts(trained).labels
+    export_saved_model(model, chain, labels, saved_model / MODEL)
+    examples = read_development(development).examples
+    chosen = np.unique(np.linspace(0, len(examples) - 1, IMAGES).astype(int))
+    paths = [Path(path) for path in examples["path"].iloc[chosen]]
+    result = compare(model, chain, saved_model / MODEL, paths)
+    write_json(parity / "parity.json", result)
+    return {"passed": result["passed"], "largest_difference": result["largest_difference"]}
+
+
+def compare(model: keras.Model, chain: Chain, saved_model: Path, paths: list[Path]) -> dict[str, Any]:
+    """Largest difference in any probability between the three ways to an answer, over the given images."""
+    pixels = decode_pixels(paths, chain).pixels
+    trained = predict_probabilities(model, prediction_batches(pixels, batch_size=16))
+    predictor = Predictor(saved_model)
+    served = predictor.predict([path.read_bytes() for path in paths])
+    written, names = _through_the_table(predictor, paths)
+    difference = max(np.abs(trained - served.probabilities).max(), np.abs(trained - written).max())
+    called = [predictor.labels[i] for i in served.label_indices]
+    same = bool((served.label_indices == trained.argmax(axis=1)).all()) and called == names
+    # NaN, the mark of an image that failed, compares as False here: such an export does not pass.
+    passed = bool(difference <= TOLERANCE) and same
+    shown = float(difference) if np.isfinite(difference) else None
+    return {
+        "passed": passed, "images": len(paths), "largest_difference": shown,
+        "tolerance": TOLERANCE, "labels_equal": same,
+    }  # fmt: skip
+
+
+def _through_the_table(predictor: Predictor, paths: list[Path]) -> tuple[np.ndarray, list[str]]:
+    with TemporaryDirectory() as folder:
+        out = Path(folder) / "predictions.csv"
+        predict_files(predictor, paths, out)
+        with out.open(encoding="utf-8", newline="") as file:
+            rows = list(csv.DictReader(file))
+    values = [[float(row[label] or "nan") for label in predictor.labels] for row in rows]
+    return np.asarray(values), [row["label"] for row in rows]

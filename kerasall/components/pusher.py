@@ -1,0 +1,68 @@
+"""Pusher: a blessed SavedModel, its card and its report go to ``savedmodels/<experiment>/<version>``."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+from kerasall.components.exporter import MODEL
+from kerasall.files import (
+    atomic_path,
+    read_json,
+    sha256_of_file,
+    sha256_of_folder,
+    sha256_of_json,
+    write_json,
+)
+from kerasall.pipeline.component import Input, Output, component
+from kerasall.serving.export import CARD, MANIFEST, write_manifest
+
+
+def still_pushed(outputs: Mapping[str, Path]) -> bool:
+    """Whether what an earlier run pushed still lies where it was put."""
+    destination = read_json(outputs["pushed"] / "pushed.json")["path"]
+    return destination is None or (Path(destination) / "manifest.json").is_file()
+
+
+@component(still_valid=still_pushed)
+def pusher(
+    saved_model: Annotated[Path, Input("SavedModel")],
+    evaluation: Annotated[Path, Input("Evaluation")],
+    blessing: Annotated[Path, Input("Blessing")],
+    experiment: str,
+    force: bool,
+    destination: str,
+    pushed: Annotated[Path, Output("Pushed")],
+) -> dict[str, Any]:
+    """Copies the model under the next version number, if it is blessed or ``force`` is set.
+
+    A model that is pushed without a blessing says so in its card.
+    """
+    verdict = read_json(blessing / "blessing.json")
+    if not (verdict["blessed"] or force):
+        write_json(pushed / "pushed.json", {"path": None, "blessed": False, "forced": False})
+        return {"pushed": False}
+    folder = _push(saved_model / MODEL, evaluation, verdict, Path(destination) / experiment)
+    forced = not verdict["blessed"]
+    write_json(pushed / "pushed.json", {"path": str(folder), "blessed": verdict["blessed"], "forced": forced})
+    return {"pushed": True, "path": str(folder), "forced": forced}
+
+
+def _push(model: Path, evaluation: Path, verdict: dict[str, Any], parent: Path) -> Path:
+    origin = sha256_of_json([sha256_of_file(model / MANIFEST), sha256_of_folder(evaluation), verdict])
+    versions = sorted((p for p in parent.glob("*") if p.name.isdigit()), key=lambda p: int(p.name))
+    for folder in versions:
+        # A push that was killed before its step was noted down is found again, not repeated.
+        if (folder / CARD).is_file() and read_json(folder / CARD).get("origin") == origin:
+            return folder
+    folder = parent / str(int(versions[-1].name) + 1 if versions else 1)
+    verdicts = {"blessing": verdict, "forced": not verdict["blessed"]}
+    card = read_json(evaluation / CARD) | verdicts | {"version": folder.name, "origin": origin}
+    with atomic_path(folder) as temporary:
+        shutil.copytree(model, temporary)
+        shutil.copyfile(evaluation / "report.html", temporary / "report.html")
+        write_json(temporary / CARD, card)
+        write_manifest(temporary)
+    return folder

@@ -1,0 +1,63 @@
+"""StatisticsGen: one pass over all pixels: readability, sizes, colours, hashes and duplicates."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+from kerasall.data.duplicates import NearDuplicateSettings, exact_duplicates, near_duplicates
+from kerasall.data.examples import Collection, read_collection
+from kerasall.data.statistics import ImageScan, scan_images, summarize
+from kerasall.decoding import Limits
+from kerasall.errors import DataError
+from kerasall.files import read_json, write_json
+from kerasall.pipeline.component import Input, Output, component
+from kerasall.settings import CheckSettings
+
+
+@component
+def statistics_gen(
+    examples: Annotated[Path, Input("Examples")],
+    checks: CheckSettings,
+    statistics: Annotated[Path, Output("Statistics")],
+) -> dict[str, Any]:
+    """Scans every image once; bad files are noted, not raised."""
+    collection = read_collection(examples)
+    scan, exact, near, near_error = scan_collection(collection, checks)
+    scan.table.to_csv(statistics / "scan.csv", index=False)
+    write_json(statistics / "statistics.json", summarize(collection, scan))
+    write_json(statistics / "duplicates.json", {"exact": exact, "near": near, "near_error": near_error})
+    return {
+        "images": len(scan.table),
+        "exact_duplicate_groups": len(exact),
+        "near_duplicate_groups": len(near),
+    }
+
+
+def scan_collection(
+    collection: Collection, checks: CheckSettings
+) -> tuple[ImageScan, list[list[str]], list[list[str]], str]:
+    """Scan, exact and near duplicates, and what stopped the search for near ones ("" if nothing)."""
+    scan = scan_images(collection.examples, limits=_limits(checks))
+    exact = exact_duplicates(scan)
+    try:
+        near = near_duplicates(collection.examples, scan, near_settings(checks))
+    except DataError as error:
+        return scan, exact, [], str(error)
+    return scan, exact, near, ""
+
+
+def near_settings(checks: CheckSettings) -> NearDuplicateSettings:
+    """The settings of the search, defaults where the config leaves them open."""
+    given = checks.near_duplicates.model_dump()
+    return NearDuplicateSettings(**{name: value for name, value in given.items() if value is not None})
+
+
+def read_duplicates(statistics: Path) -> tuple[list[list[str]], list[list[str]]]:
+    """Exact and near duplicate clusters, lists of ids."""
+    found = read_json(statistics / "duplicates.json")
+    return found["exact"], found["near"]
+
+
+def _limits(checks: CheckSettings) -> Limits:
+    return Limits(max_side=checks.max_side, max_pixels=checks.max_pixels)

@@ -1,0 +1,160 @@
+"""Trainer: one classifier, on one validation part or by cross-validation over the folds."""
+
+from __future__ import annotations
+
+import gc
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import keras
+import numpy as np
+
+from kerasall.components.classifier_training import ClassifierTraining
+from kerasall.components.development import Development, read_development, write_facts
+from kerasall.data.input_pipeline import decode_pixels
+from kerasall.data.splits import inner_validation as draw_inner_validation
+from kerasall.evaluation.predictions import Predictions, concatenate, write_predictions
+from kerasall.files import sha256_of_file, write_json
+from kerasall.models.backbones import get_backbone
+from kerasall.models.saving import save_model
+from kerasall.models.weights import resolve_weights
+from kerasall.pipeline.component import Input, Output, Scratch, Unkeyed, component
+from kerasall.preprocessing.augmentation import Augmentation
+from kerasall.preprocessing.operations import Chain
+from kerasall.settings import ModelSettings, TrainSettings
+from kerasall.training.history import History
+
+
+def hash_weights(model: ModelSettings, weights_folder: Path | None) -> str | None:
+    """Content of the pretrained weights, so that another file is another result."""
+    path = resolve_weights(get_backbone(model.backbone), model.alpha, model.weights, weights_folder)
+    return None if path is None else sha256_of_file(path)
+
+
+@component(fingerprint=hash_weights)
+def trainer(
+    development: Annotated[Path, Input("Development")],
+    model: ModelSettings,
+    train: TrainSettings,
+    augment: dict[str, Any] | None,
+    inner_validation: float,
+    seed: int,
+    deterministic: bool,
+    trained: Annotated[Path, Output("Model")],
+    record: Annotated[Path, Output("TrainingRecord")],
+    scratch: Annotated[Path, Scratch()],
+    weights_folder: Annotated[Path | None, Unkeyed()],
+    cache_folder: Annotated[Path, Unkeyed()],
+) -> dict[str, Any]:
+    """Trains, and predicts what no weight and no epoch was decided on.
+
+    With a holdout split the validation part decides early stopping and gives the validation
+    predictions. With folds each fold is held out once: its epochs are decided on an inner validation
+    part, its predictions join the out-of-fold record, and the final model is trained on all rows for
+    the median number of epochs.
+    """
+    begun = time.monotonic()
+    data = read_development(development)
+    chain = Chain.from_json(data.preprocess)
+    pixels = decode_pixels(
+        data.examples["path"], chain, cache_folder / "pixels",
+        memory_bytes=int(train.memory_gib * 2**30), keys=data.examples["sha256"],
+    )  # fmt: skip
+    augmentation = None if augment is None else Augmentation.from_json(augment)
+    training = ClassifierTraining(
+        data, pixels, model, train, augmentation, seed, deterministic, weights_folder, cache_folder
+    )
+    fits = _cross_validate if data.split.folds else _train_once
+    network, predictions, histories = fits(training, scratch, inner_validation, seed)
+
+    save_model(network, trained / "model.keras")
+    write_json(trained / "preprocess.json", data.preprocess)
+    write_facts(data.facts, trained)
+    write_predictions(predictions, record / "predictions.npz")
+    write_json(record / "training.json", _describe(network, histories, time.monotonic() - begun))
+    return {"parameters": network.count_params(), "predicted": len(predictions)}
+
+
+Histories = Mapping[str, list[History]]
+"""Name of a fit (holdout, a fold, final) -> one history per stage."""
+
+
+def _train_once(
+    training: ClassifierTraining, scratch: Path, _: float, __: int
+) -> tuple[keras.Model, Predictions, Histories]:
+    data = training.data
+    held_out = data.rows_of("validation")
+    if not len(held_out):
+        held_out = data.rows_of("selection")
+    model, histories = training.fit("holdout", data.rows_of("train"), held_out, scratch / "holdout")
+    return model, _predict(training, model, held_out), {"holdout": histories}
+
+
+def _cross_validate(
+    training: ClassifierTraining, scratch: Path, share: float, seed: int
+) -> tuple[keras.Model, Predictions, Histories]:
+    histories: dict[str, list[History]] = {}
+    parts = []
+    for fold in training.data.split.folds:
+        rows, inner, held_out = fold_rows(training.data, fold, share, seed)
+        model, histories[fold] = training.fit(fold, rows, inner, scratch / fold)
+        parts.append(_predict(training, model, held_out))
+        _say(
+            f"{fold}: accuracy {np.mean(parts[-1].decisions == parts[-1].labels):.4f} on {len(held_out)} held-out images"
+        )
+        del model
+        _release_memory()
+    epochs = {
+        stage.name: _median([histories[fold][index].best_epoch for fold in histories])
+        for index, stage in enumerate(training.train.stages)
+    }
+    everything = np.arange(len(training.data.examples))
+    model, histories["final"] = training.fit("final", everything, None, scratch / "final", epochs)
+    return model, concatenate(parts), histories
+
+
+def fold_rows(
+    data: Development, fold: str, share: float, seed: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Rows to train on, to decide epochs on, and to hold out; no group stands in two of them."""
+    held_out = data.rows_of(fold)
+    inner = data.rows(draw_inner_validation(data.split, share, seed, held_out=fold))
+    dropped = data.rows(list(data.split.dropped.get(fold, ())))
+    everything = np.arange(len(data.examples))
+    return np.setdiff1d(everything, np.concatenate([held_out, inner, dropped])), inner, held_out
+
+
+def _predict(training: ClassifierTraining, model: keras.Model, rows: np.ndarray) -> Predictions:
+    table = training.data.examples.iloc[rows]
+    return Predictions(
+        ids=table["id"],
+        subjects=table["subject"],
+        groups=table["group"],
+        labels=training.data.labels[rows],
+        probabilities=training.predict(model, rows),
+        classes=training.data.facts.labels,
+    )
+
+
+def _describe(model: keras.Model, histories: Histories, seconds: float) -> dict[str, Any]:
+    return {
+        "parameters": model.count_params(),
+        "seconds": round(seconds, 1),
+        "fits": {name: [history.to_json() for history in stages] for name, stages in histories.items()},
+    }
+
+
+def _median(values: list[int]) -> int:
+    return max(1, round(float(np.median(values))))
+
+
+def _release_memory() -> None:
+    keras.backend.clear_session()
+    gc.collect()
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)

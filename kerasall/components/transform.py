@@ -1,0 +1,116 @@
+"""Transform: validated examples become a frozen split, the part to develop on, and the test part."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import pandas as pd
+
+from kerasall.components.development import (
+    Development,
+    facts_of,
+    without_parts,
+    write_development,
+    write_facts,
+)
+from kerasall.components.statistics_gen import read_duplicates
+from kerasall.data.examples import Collection, read_collection, write_examples
+from kerasall.data.splits import (
+    Split,
+    check_leaks,
+    fold_split,
+    holdout_split,
+    official_fold_split,
+    read_split,
+    write_split,
+)
+from kerasall.errors import DataError
+from kerasall.files import read_json, sha256_of_file, write_json
+from kerasall.pipeline.component import Input, Output, component
+from kerasall.preprocessing.operations import Chain
+from kerasall.settings import SplitSettings
+
+HIDDEN = ("test", "dropped")
+"""Parts that no step but the Evaluator may know."""
+
+
+def hash_split_file(split: SplitSettings) -> str | None:
+    """Content of the frozen split file, where one is used."""
+    return sha256_of_file(split.file) if split.file and Path(split.file).is_file() else None
+
+
+@component(fingerprint=hash_split_file)
+def transform(
+    examples: Annotated[Path, Input("Examples")],
+    statistics: Annotated[Path, Input("Statistics")],
+    anomalies: Annotated[Path, Input("Anomalies")],
+    split: SplitSettings,
+    preprocess: list[dict[str, Any]],
+    seed: int,
+    development: Annotated[Path, Output("Development")],
+    test: Annotated[Path, Output("Test")],
+    frozen_split: Annotated[Path, Output("Split")],
+) -> dict[str, Any]:
+    """Draws or reads the split, checks it for leaks, and parts what Trainer and Evaluator may see.
+
+    Raises:
+        DataError: validation found errors.
+        LeakError: a subject or duplicate would stand on two sides.
+    """
+    _require_no_errors(anomalies)
+    collection = read_collection(examples)
+    exact, near = read_duplicates(statistics)
+    fingerprint = read_json(statistics / "statistics.json")["fingerprint"]
+    drawn = draw_split(collection, split, [*exact, *near], seed, fingerprint)
+    leaks = check_leaks(drawn, [*exact, *near], report_only=split.on_leak == "report")
+    chain = Chain.from_json(preprocess).to_json()
+
+    table = _join(collection, statistics, drawn)
+    facts = facts_of(collection, fingerprint)
+    shown = table[~table["part"].isin(HIDDEN)].reset_index(drop=True)
+    write_development(Development(shown, without_parts(drawn, HIDDEN), facts, chain), development)
+    write_examples(table[table["part"] == "test"], test / "examples.csv")
+    write_facts(facts, test)
+    write_split(drawn, frozen_split / "split.json")
+    write_json(frozen_split / "leaks.json", [vars(leak) for leak in leaks])
+    return {
+        "parts": table["part"].value_counts().to_dict(),
+        "groups": int(table["group"].nunique()),
+        "leaks": len(leaks),
+    }
+
+
+def draw_split(
+    collection: Collection, split: SplitSettings, clusters: list[list[str]], seed: int, fingerprint: str
+) -> Split:
+    """The split that the settings ask for."""
+    if split.file:
+        return read_split(split.file, collection.examples, fingerprint)
+    fixed = {"test": split.test_folds} if split.test_folds else {}
+    options: dict[str, Any] = {"seed": seed, "fixed": fixed, "fingerprint": fingerprint}
+    if split.kind == "folds":
+        return fold_split(collection.examples, clusters, folds=split.folds, **options)
+    if split.kind == "official_folds":
+        return official_fold_split(collection.examples, clusters, **options)
+    shares = {"validation": split.validation} | ({} if fixed else {"test": split.test})
+    return holdout_split(collection.examples, clusters, shares=shares, **options)
+
+
+def _join(collection: Collection, statistics: Path, split: Split) -> pd.DataFrame:
+    """Examples with group, part and content hash; file times, which need not decide anything, left out."""
+    table = collection.examples.drop(columns=["bytes", "modified"], errors="ignore")
+    table = table.merge(split.table[["id", "group", "part"]], on="id", validate="one_to_one")
+    scan = pd.read_csv(statistics / "scan.csv", usecols=["id", "sha256"], dtype=str, keep_default_na=False)
+    return table.merge(scan, on="id", validate="one_to_one")
+
+
+def _require_no_errors(anomalies: Path) -> None:
+    errors = read_json(anomalies / "anomalies.json")["errors"]
+    if errors:
+        shown = "\n  ".join(error["message"] for error in errors[:8])
+        more = f"\n  and {len(errors) - 8} more" if len(errors) > 8 else ""
+        raise DataError(
+            f"the data must pass validation before anything trains, but {len(errors)} errors were found:\n  "
+            f"{shown}{more}\nCorrect the data; `kerasall check` lists everything."
+        )

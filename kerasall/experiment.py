@@ -1,0 +1,129 @@
+"""Running one experiment: a config, the pipeline script it names, and the places on this machine.
+
+Scripts use this as ``run_experiment("configs/demo.yaml")``; the command line does the same.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shlex
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+
+from kerasall.config import dump_settings, load_settings
+from kerasall.errors import SettingsError
+from kerasall.files import write_text
+from kerasall.paths import require_free_space, runs_folder, savedmodels_folder, weights_folder
+from kerasall.pipeline.component import Pipeline
+from kerasall.pipeline.runner import RunPlaces, RunResult, run_pipeline
+from kerasall.settings import Settings
+
+BUILDER = "build_pipeline"
+"""Name of the function that a pipeline script must define: (settings, places) -> Pipeline."""
+
+NEEDED_BYTES = 2 << 30
+"""Free space below which no run starts: caches, checkpoints and exports of the smallest systems."""
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where a run may read and write on this machine. Nothing here changes a result.
+
+    Attributes:
+        cache: decoded pixels, activations, rendered images; may be deleted at any time.
+        savedmodels: pushed models.
+        weights: pretrained weights, or None for Keras' own download.
+        command: the command line, for the report.
+        force: push a model that was not blessed.
+    """
+
+    cache: Path
+    savedmodels: Path
+    weights: Path | None = None
+    command: str = ""
+    force: bool = False
+
+
+def run_experiment(
+    config: str | Path,
+    *,
+    data: str | Path | None = None,
+    weights: str | Path | None = None,
+    overrides: Sequence[str] = (),
+    name: str | None = None,
+    force: bool = False,
+    say: Callable[[str], None] | None = None,
+) -> RunResult:
+    """Runs an experiment, or goes on with it, or finds that all of it is at hand.
+
+    Args:
+        config: YAML file.
+        data: overrides ``data.path``.
+        weights: folder of pretrained weights; default ``KERASALL_WEIGHTS``, else Keras' download.
+        overrides: ``key=value`` with dotted keys.
+        name: name of the run; default the experiment's.
+        force: push the model even if the Evaluator does not bless it; its card says so.
+        say: receives one line per step; standard error by default.
+
+    Raises:
+        KerasallError: a setting, the data or the disk does not allow the run; the message says the cure.
+    """
+    if data is not None:
+        overrides = (*overrides, f"data.path={Path(data).expanduser().absolute()}")
+    settings = load_settings(config, overrides)
+    runs = RunPlaces(runs_folder(), _checked_name(name or settings.experiment))
+    require_free_space(runs.root, NEEDED_BYTES)
+    places = Places(runs.root / "cache", savedmodels_folder(), weights_folder(weights), command_line(), force)
+    pipeline = load_pipeline(settings, places)
+    write_text(runs.folder / "settings.yaml", dump_settings(settings))
+    return run_pipeline(
+        pipeline, runs, experiment=settings.experiment, settings=settings.model_dump(mode="json"),
+        command=places.command, say=say,
+    )  # fmt: skip
+
+
+def load_pipeline(settings: Settings, places: Places) -> Pipeline:
+    """Builds the pipeline that ``settings.pipeline`` names.
+
+    Raises:
+        SettingsError: the script is missing or does not define ``build_pipeline``.
+    """
+    module = _load_script(Path(settings.pipeline))
+    builder = getattr(module, BUILDER, None)
+    if builder is None:
+        raise SettingsError(f"{settings.pipeline} must define {BUILDER}(settings, places), but does not")
+    return builder(settings, places)
+
+
+def command_line() -> str:
+    """The command this process was started with."""
+    program, *arguments = sys.argv
+    name = Path(program).name
+    return shlex.join([name if name == "kerasall" else os.path.relpath(program or "python"), *arguments])
+
+
+def _load_script(path: Path) -> ModuleType:
+    if not path.is_file():
+        raise SettingsError(
+            f"the pipeline script {path} must exist, but does not: correct `pipeline:` in the config"
+        )
+    name = f"kerasall_pipeline_{path.stem}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def _checked_name(name: str) -> str:
+    reserved = {"artifacts", "cache", "metadata.sqlite"}
+    if name in reserved or name.startswith(".") or Path(name).name != name:
+        raise SettingsError(
+            f"a run's name must be a plain folder name and not one of {sorted(reserved)}, but is {name!r}"
+        )
+    return name
