@@ -39,6 +39,8 @@ def write_report(
     folder = Path(folder)
     document = report if isinstance(report, Report) else report_from_json(report)
     pictures = {**document.figures(), **(figures or {})}
+    for name in pictures:
+        _kind(name)  # refuses paths that lead out of the folder
     page = render_html(document, pictures)
     for name, content in pictures.items():
         with atomic_path(folder / name) as temporary:

@@ -134,13 +134,10 @@ def _beside(cells: Sequence[str], subjects: np.ndarray) -> tuple[str, ...]:
 
 def _anomalies(data: DataFacts) -> list[Alert]:
     alerts = []
-    if data.errors:
-        alerts.append(
-            Alert("bad", f"{len(data.errors)} errors in the data", items=tuple(map(Check, data.errors)))
-        )
-    if data.warnings:
-        title = f"{len(data.warnings)} {'warning' if len(data.warnings) == 1 else 'warnings'} about the data"
-        alerts.append(Alert("warning", title, items=tuple(map(Check, data.warnings))))
+    for level, name, messages in (("bad", "error", data.errors), ("warning", "warning", data.warnings)):
+        if messages:
+            title = f"{len(messages)} {name}{'' if len(messages) == 1 else 's'} about the data"
+            alerts.append(Alert(level, title, items=tuple(map(Check, messages))))
     return alerts or [Alert("good", "No anomalies were found in the data")]
 
 

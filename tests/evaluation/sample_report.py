@@ -6,6 +6,7 @@ Run as a script to look at them: ``python tests/evaluation/sample_report.py OUT 
 from __future__ import annotations
 
 import sys
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -335,6 +336,7 @@ def make_sections(folder: Path | None = None) -> tuple:
     )
 
 
+@cache
 def make_report(folder: Path | None = None) -> Report:
     """The four-class sample: honest, blessed."""
     facts = (
@@ -351,6 +353,7 @@ def make_report(folder: Path | None = None) -> Report:
     )
 
 
+@cache
 def make_faithful_report(folder: Path | None = None) -> Report:
     """A binary copy of a paper that chose on its test images: watermarked, not blessed."""
     rng = np.random.default_rng(5)
