@@ -1,0 +1,247 @@
+"""Exact and near duplicates: pairs nominated on thumbnails, confirmed on larger crops of the cells."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import pandas as pd
+
+from kerasall.data.foreground import crop_to_foreground, find_foreground
+from kerasall.data.likeness import ORIENTATIONS, compare_aligned, extract_texture, orient, to_unit_length
+from kerasall.data.statistics import ImageScan, show_progress
+from kerasall.decoding import Limits, decode, read_image_bytes
+from kerasall.errors import DataError, SettingsError
+
+CONFIRMING_SIDE = 128
+_ALIGNED_THUMBNAILS = 0.7
+"""Correlation that aligned thumbnails must reach before images are decoded again: copies reach 0.86 and
+more (JPEG, sizes, shifts and crops of real cells and fields), of unrelated pairs one in ten thousand."""
+_SMALLEST_BOX = 32
+"""Shorter side of the foreground, in pixels, below which an image has too little texture to tell."""
+_WEAKEST_TEXTURE = 0.5
+"""Root mean square of the thumbnail's texture, in grey levels, below which an image counts as blank."""
+_SMALL_GROUP = 5
+"""Groups of up to so many images are never too large, whatever share of a small data set they are."""
+_BLOCK = 1024
+_PAIRS_PER_IMAGE = 100
+_NO_LIMITS = Limits(max_side=1 << 30, max_pixels=1 << 60, max_bytes=1 << 40)
+
+
+@dataclass(frozen=True)
+class NearDuplicateSettings:
+    """When two images count as near duplicates, and when that would join too much.
+
+    Attributes:
+        enabled: False finds none.
+        nominate: least correlation, in (0, 1), of the coarse textures of two 32 px thumbnails, in the best
+            of eight orientations, for a closer look.
+        confirm: least correlation, in (0, 1), of the aligned textures at 128 px. Copies that were
+            compressed, resized, cropped by 5%, shifted or turned reach 0.85 and more; the most alike
+            unrelated cells of real smears 0.67.
+        max_subjects: most subjects that one near-duplicate group may join.
+        max_share: largest share of all images that one group may hold.
+    """
+
+    enabled: bool = True
+    nominate: float = 0.6
+    confirm: float = 0.8
+    max_subjects: int = 3
+    max_share: float = 0.05
+
+    def __post_init__(self) -> None:
+        for name in ("nominate", "confirm", "max_share"):
+            if not 0 < getattr(self, name) <= 1:
+                raise SettingsError(
+                    f"near_duplicates.{name} must lie in (0, 1], but is {getattr(self, name)}"
+                )
+        if self.max_subjects < 1:
+            raise SettingsError(
+                f"near_duplicates.max_subjects must be at least 1, but is {self.max_subjects}"
+            )
+
+
+def exact_duplicates(scan: ImageScan) -> list[list[str]]:
+    """Groups of readable images with byte-identical files: sorted lists of two ids or more, sorted."""
+    readable = scan.table[(scan.table["error"] == "") & (scan.table["sha256"] != "")]
+    groups = readable.groupby("sha256")["id"].agg(sorted)
+    return sorted(group for group in groups if len(group) > 1)
+
+
+def near_duplicates(
+    examples: pd.DataFrame, scan: ImageScan, settings: NearDuplicateSettings | None = None
+) -> list[list[str]]:
+    """Groups of images that show the same cells but are not the same bytes.
+
+    Of byte-identical images one is compared; its copies then join the group it falls into. Blank images and
+    those whose foreground is narrower than 32 px are not compared.
+
+    Args:
+        examples: table with the columns id, path, subject.
+        scan: of these examples, with thumbnails.
+        settings: thresholds; None for the defaults.
+
+    Returns:
+        Sorted lists of ids, sorted; equal on every run and on any order of the rows.
+
+    Raises:
+        DataError: a group would join too many subjects or images; the message names the threshold to raise.
+    """
+    settings = settings or NearDuplicateSettings()
+    groups = find_near_duplicates(examples, scan, settings)
+    if problem := find_excess(groups, examples, scan, settings):
+        raise DataError(problem)
+    return groups
+
+
+def find_near_duplicates(
+    examples: pd.DataFrame, scan: ImageScan, settings: NearDuplicateSettings
+) -> list[list[str]]:
+    """As ``near_duplicates``, but gives also groups that join too much."""
+    if not settings.enabled:
+        return []
+    if scan.thumbnails is None:
+        raise DataError(
+            "near duplicates need a scan with thumbnails, but this one has none: scan the images again"
+        )
+    chosen = _choose_images(scan)
+    ids = scan.table["id"].to_numpy()[chosen]
+    path = dict(zip(examples["id"], examples["path"], strict=True))
+    pairs = _nominate(scan.thumbnails[chosen], settings.nominate)
+    roots = _confirm(pairs, scan.thumbnails[chosen], [path[name] for name in ids], settings.confirm)
+    copies = scan.table.groupby("sha256")["id"].agg(list)
+    sha256 = scan.table["sha256"].to_numpy()[chosen]
+    groups: dict[int, list[str]] = {}
+    for index, root in enumerate(roots):
+        groups.setdefault(root, []).append(sha256[index])
+    return sorted(
+        sorted(name for content in members for name in copies[content])
+        for members in groups.values()
+        if len(members) > 1
+    )
+
+
+def find_excess(
+    groups: Sequence[Sequence[str]], examples: pd.DataFrame, scan: ImageScan, settings: NearDuplicateSettings
+) -> str:
+    """Says which near-duplicate group joins too many subjects or images; "" if none does.
+
+    Byte-identical copies count once: what they join is not the thresholds' doing.
+    """
+    sha256 = dict(zip(scan.table["id"], scan.table["sha256"], strict=True))
+    subject = dict(zip(examples["id"], examples["subject"], strict=True))
+    for group in groups:
+        distinct = list({sha256[name]: name for name in reversed(group)}.values())
+        subjects = sorted({subject[name] for name in distinct} - {""})
+        share = len(distinct) / len(examples)
+        if len(subjects) > settings.max_subjects:
+            found = f"{len(subjects)} subjects ({', '.join(subjects[:6])})"
+        elif share > settings.max_share and len(distinct) > _SMALL_GROUP:
+            found = f"{len(distinct)} images, {share:.0%} of all"
+        else:
+            continue
+        return (
+            f"a near-duplicate group may join at most {settings.max_subjects} subjects and "
+            f"{settings.max_share:.0%} of the images, but one joins {found}, among them "
+            f"{', '.join(sorted(distinct)[:3])}: look at them; if they are not copies, raise the threshold "
+            f"near_duplicates.confirm (now {settings.confirm}), if they are, near_duplicates.max_subjects or "
+            "max_share"
+        )
+    return ""
+
+
+def _choose_images(scan: ImageScan) -> np.ndarray:
+    """Rows to compare, in the order of their ids: readable, one of each content, large and not blank."""
+    assert scan.thumbnails is not None
+    table = scan.table.reset_index(drop=True)
+    table = table[(table["error"] == "") & (table["box_side"] >= _SMALLEST_BOX)].sort_values("id")
+    rows = table.drop_duplicates("sha256").index.to_numpy()
+    strong = [_texture_strength(scan.thumbnails[row]) >= _WEAKEST_TEXTURE for row in rows]
+    return rows[np.asarray(strong, dtype=bool)]
+
+
+def _texture_strength(thumbnail: np.ndarray) -> float:
+    texture = extract_texture(thumbnail, 1.5, 6)
+    return float(np.sqrt((texture**2).sum() / max(np.count_nonzero(texture), 1)))
+
+
+def _nominate(thumbnails: np.ndarray, threshold: float) -> np.ndarray:
+    """Pairs worth a closer look: int64 [P, 3] of first < second and the second's orientation, best first.
+
+    All pairs are compared, exactly, as blocks of one matrix product per orientation.
+    """
+    textures = np.zeros(thumbnails.shape, np.float32)
+    for index, thumbnail in enumerate(thumbnails):
+        textures[index] = extract_texture(thumbnail, 1.5, 6)
+    vectors = to_unit_length(textures.reshape(len(textures), -1))
+    found = [np.empty((0, 4))]
+    starts = range(0, len(vectors), _BLOCK)
+    for start in show_progress(starts, len(starts), "Comparing thumbnails"):
+        found.append(_nominate_block(vectors, textures.shape[1], start, threshold))
+        if sum(map(len, found)) > _PAIRS_PER_IMAGE * len(vectors) + 1000:
+            raise DataError(
+                f"thumbnails must tell images apart, but over {_PAIRS_PER_IMAGE} pairs per image correlate above "
+                f"near_duplicates.nominate = {threshold}: raise it, or remove the many copies of one image"
+            )
+    pairs = np.concatenate(found)
+    return pairs[np.lexsort((pairs[:, 1], pairs[:, 0], -pairs[:, 3].round(6)))][:, :3].astype(np.int64)
+
+
+def _nominate_block(vectors: np.ndarray, side: int, start: int, threshold: float) -> np.ndarray:
+    rows, others = vectors[start : start + _BLOCK], vectors[start:]
+    best = np.full((len(rows), len(others)), -1, np.float32)
+    which = np.zeros(best.shape, np.int8)
+    for orientation in range(ORIENTATIONS):
+        # Orienting the few rows the inverse way would do too; the inverse of a mirrored turn is itself.
+        inverse = orientation if orientation >= 4 else -orientation % 4
+        turned = orient(rows.reshape(-1, side, side), inverse).reshape(len(rows), -1)
+        correlation = turned @ others.T
+        better = correlation > best + 1e-6
+        best[better], which[better] = correlation[better], orientation
+    first, second = np.nonzero(np.triu(best, 1) > threshold)
+    return np.column_stack((first + start, second + start, which[first, second], best[first, second]))
+
+
+def _confirm(pairs: np.ndarray, thumbnails: np.ndarray, paths: Sequence[str], threshold: float) -> list[int]:
+    """Group number of every image. Pairs already joined by others are passed over."""
+    crop = lru_cache(maxsize=8192)(lambda index: _read_crop(paths[index]))  # 128 MiB at most
+    roots = list(range(len(paths)))
+
+    def is_same(pair: np.ndarray) -> bool:
+        first, second, orientation = (int(value) for value in pair)
+        if compare_aligned(thumbnails[first], thumbnails[second], orientation, 0.7, 3) < _ALIGNED_THUMBNAILS:
+            return False
+        return compare_aligned(crop(first), crop(second), orientation, 0.6, 2.5) >= threshold
+
+    for batch, same in _checked(pairs, roots, is_same):
+        for (first, second, _), joined in zip(batch, same, strict=True):
+            if joined:
+                roots[_root(roots, second)] = _root(roots, first)
+    return [_root(roots, index) for index in range(len(roots))]
+
+
+def _checked(
+    pairs: np.ndarray, roots: list[int], is_same: Callable[[np.ndarray], bool]
+) -> Iterator[tuple[np.ndarray, list[bool]]]:
+    starts = range(0, len(pairs), 256)
+    with ThreadPoolExecutor() as threads:
+        for start in show_progress(starts, len(starts), "Confirming duplicates"):
+            batch = pairs[start : start + 256]
+            batch = batch[[_root(roots, pair[0]) != _root(roots, pair[1]) for pair in batch]]
+            yield batch, list(threads.map(is_same, batch))
+
+
+def _root(roots: list[int], index: int) -> int:
+    while roots[index] != index:
+        roots[index] = roots[roots[index]]
+        index = roots[index]
+    return index
+
+
+def _read_crop(path: str) -> np.ndarray:
+    """Crop to the foreground, uint8 [128, 128]. The scan has already held the file against the limits."""
+    pixels = decode(read_image_bytes(path, _NO_LIMITS), _NO_LIMITS, path)
+    return crop_to_foreground(pixels, find_foreground(pixels), CONFIRMING_SIDE)

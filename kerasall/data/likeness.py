@@ -1,0 +1,125 @@
+"""How alike two pictures of cells are, whatever their orientation, small shifts, sizes and brightness."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+ORIENTATIONS = 8
+"""Quarter turns, unmirrored (0 to 3) and mirrored (4 to 7)."""
+
+_ALIGNED_SIDE = 64
+"""Side of the pictures that are aligned; the transform found is applied to the larger ones."""
+
+_SMALLEST_OVERLAP = 0.6
+"""Least share of a field of cells that must lie within the other after alignment."""
+
+
+def orient(pictures: np.ndarray, orientation: int) -> np.ndarray:
+    """Mirrors and turns square pictures [..., side, side]."""
+    mirrored = pictures[..., ::-1] if orientation >= 4 else pictures
+    return np.ascontiguousarray(np.rot90(mirrored, orientation % 4, axes=(-2, -1)))
+
+
+def extract_texture(picture: np.ndarray, fine: float, coarse: float) -> np.ndarray:
+    """Band-passed foreground: difference of two Gaussian blurs that take no account of the background.
+
+    Cells on black are all alike in outline and brightness; what tells them apart is the texture inside. So
+    blurs are normalised by the blurred foreground, the rim is cut off, and the mean is taken away.
+
+    Args:
+        picture: uint8 [side, side], 0 = background.
+        fine: standard deviation of the narrow blur, in thirty-seconds of the side.
+        coarse: that of the wide one.
+
+    Returns:
+        float32 [side, side] in grey levels; 0 outside the eroded foreground.
+    """
+    unit = len(picture) / 32
+    inside = _without_rim((picture > 0).astype(np.uint8), round(unit)).astype(np.float32)
+    count = inside.sum()
+    if count == 0:
+        return inside
+    grey = picture * inside
+    texture = (_blur(grey, inside, fine * unit) - _blur(grey, inside, coarse * unit)) * inside
+    return (texture - texture.sum() / count) * inside
+
+
+def _without_rim(inside: np.ndarray, width: int) -> np.ndarray:
+    if inside.all():
+        return inside
+    kernel = np.ones((2 * width + 1, 2 * width + 1), np.uint8)
+    eroded = cv2.erode(inside, kernel, borderType=cv2.BORDER_CONSTANT, borderValue=0)
+    # Thin or scattered foreground would vanish.
+    return eroded if eroded.sum() > 0.1 * inside.sum() else inside
+
+
+def _blur(grey: np.ndarray, inside: np.ndarray, sigma: float) -> np.ndarray:
+    return cv2.GaussianBlur(grey, (0, 0), sigma) / (cv2.GaussianBlur(inside, (0, 0), sigma) + 1e-3)
+
+
+def to_unit_length(vectors: np.ndarray) -> np.ndarray:
+    """Scales along the last axis to length 1; float32. Zero vectors stay zero."""
+    length = np.linalg.norm(vectors, axis=-1, keepdims=True)
+    return (vectors / np.maximum(length, 1e-6)).astype(np.float32)
+
+
+def compare_aligned(
+    first: np.ndarray, second: np.ndarray, orientation: int, fine: float, coarse: float
+) -> float:
+    """Correlation of two pictures' textures after the best small affine alignment.
+
+    The second is mirrored and turned, then shifted, scaled and sheared a little by maximising the enhanced
+    correlation coefficient (Evangelidis and Psarakis, 2008) of the coarse textures; the finer textures are
+    then correlated. Foreground of either that the other lacks counts against them.
+
+    Args:
+        first, second: uint8 [side, side], 0 = background.
+        orientation: of the second towards the first, 0 to 7.
+        fine, coarse: as in ``extract_texture``.
+
+    Returns:
+        Correlation in [-1, 1]; -1 where fields of cells overlap too little.
+    """
+    second = orient(second, orientation)
+    warp = _align(first, second)
+    textures = extract_texture(first, fine, coarse), _warped(extract_texture(second, fine, coarse), warp)
+    if first.all() and second.all():
+        valid = _warped(np.ones(first.shape, np.float32), warp) > 0.99
+        if valid.mean() < _SMALLEST_OVERLAP:
+            return -1.0
+        textures = tuple(texture * valid for texture in textures)
+    one, two = (to_unit_length(texture.ravel()) for texture in textures)
+    return float(one @ two)
+
+
+def _align(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Affine transform float32 [2, 3] from the first's pixels to the second's; the identity if none is found."""
+    side = min(len(first), _ALIGNED_SIDE)
+    ratio = len(first) / side
+    warp = np.eye(2, 3, dtype=np.float32)
+    stop = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, 25, 3e-4)
+    textures = [extract_texture(_reduced(picture, side), 1, 6) for picture in (first, second)]
+    if min(texture.std() for texture in textures) < 1e-3:
+        return warp
+    textures = [texture / texture.std() for texture in textures]
+    try:
+        _, warp = cv2.findTransformECC(*textures, warp, cv2.MOTION_AFFINE, stop, None, 3)
+    except cv2.error:  # no convergence: the pictures are not alike
+        return np.eye(2, 3, dtype=np.float32)
+    # Pixel centres lie at half coordinates: x' = ratio (A (x + .5) / ratio - .5) + t + .5) - .5.
+    half = np.full(2, 0.5, np.float32)
+    warp[:, 2] = ratio * (warp[:, :2] @ (half / ratio - half) + warp[:, 2] + half) - half
+    return warp
+
+
+def _reduced(picture: np.ndarray, side: int) -> np.ndarray:
+    if len(picture) == side:
+        return picture
+    small = cv2.resize(picture, (side, side), interpolation=cv2.INTER_AREA)
+    inside = cv2.resize((picture > 0).astype(np.float32), (side, side), interpolation=cv2.INTER_AREA)
+    return np.where(inside > 0.5, np.maximum(small, 1), 0).astype(np.uint8)
+
+
+def _warped(image: np.ndarray, warp: np.ndarray) -> np.ndarray:
+    return cv2.warpAffine(image, warp, image.shape[::-1], flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP)

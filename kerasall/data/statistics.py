@@ -1,0 +1,216 @@
+"""One pass over all image files: readable or not, sizes, colours, hashes, thumbnails; and their summary."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pandas as pd
+from rich.console import Console
+from rich.progress import track
+
+from kerasall.data.examples import Collection
+from kerasall.data.foreground import crop_to_foreground, find_foreground
+from kerasall.data.split_file import natural_order
+from kerasall.decoding import DEFAULT_LIMITS, Limits, decode, read_header, read_image_bytes
+from kerasall.errors import DataError, DecodingError
+from kerasall.files import atomic_path, sha256_of_json
+
+THUMBNAIL_SIDE = 32
+_TEXT_COLUMNS = ("id", "error", "format", "mode", "sha256")
+_COUNT_COLUMNS = ("width", "height", "bytes", "box_side")
+_COLOURS = ("mean_r", "mean_g", "mean_b")
+_MEASURES = (*_COLOURS, "std_grey", "foreground_share", "sharpness")
+_COLUMNS = (
+    "id",
+    "error",
+    "format",
+    "width",
+    "height",
+    "mode",
+    "native",
+    "bytes",
+    "sha256",
+    "box_side",
+    *_MEASURES,
+)
+
+
+@dataclass(frozen=True, eq=False)
+class ImageScan:
+    """What one pass over N files found.
+
+    Attributes:
+        table: one row per example, in the examples' order:
+            id; error ("" if readable, else the reason in words); format; width, height (pixels, 0 if
+            unknown); mode; native (TensorFlow reads it as it is); bytes; sha256 ("" if unreadable);
+            box_side (shorter side of the foreground's box, pixels);
+            mean_r, mean_g, mean_b (mean over the foreground, 0..255); std_grey (over the whole image);
+            foreground_share (1 where the background is not black); sharpness (variance of the Laplacian
+            over the foreground). Measures of unreadable files are NaN.
+        thumbnails: uint8 [N, 32, 32], grey: the foreground's box, 0 outside the foreground, all 0 where
+            unreadable; None if the scan was read from a file.
+    """
+
+    table: pd.DataFrame
+    thumbnails: np.ndarray | None = None
+
+
+def scan_images(
+    examples: pd.DataFrame, limits: Limits = DEFAULT_LIMITS, workers: int | None = None
+) -> ImageScan:
+    """Reads, hashes, decodes and measures every file once, in threads; memory stays flat.
+
+    Bad files never raise: their row's ``error`` says what is wrong.
+
+    Args:
+        examples: table with the columns id and path.
+        limits: what is refused as too large, from the header, before any pixel is decoded.
+        workers: threads; None for one per processor.
+    """
+    names = list(zip(examples["id"].astype(str), examples["path"].astype(str), strict=True))
+    workers = workers or min(16, os.cpu_count() or 1)
+    thumbnails = np.zeros((len(names), THUMBNAIL_SIDE, THUMBNAIL_SIDE), np.uint8)
+    rows = []
+    with ThreadPoolExecutor(workers) as threads:
+        found = threads.map(lambda name: _scan_file(*name, limits), names)
+        for index, (row, thumbnail) in enumerate(show_progress(found, len(names), "Reading images")):
+            rows.append(row)
+            if thumbnail is not None:
+                thumbnails[index] = thumbnail
+    return ImageScan(_typed(pd.DataFrame(rows, columns=list(_COLUMNS))), thumbnails)
+
+
+def show_progress(items: Iterable, total: int, what: str) -> Iterator:
+    """Passes ``items`` on, with a transient progress bar on standard error if that is a terminal."""
+    console = Console(stderr=True)
+    return iter(track(items, what, total, console=console, transient=True, disable=not console.is_terminal))
+
+
+def _scan_file(name: str, path: str, limits: Limits) -> tuple[dict[str, Any], np.ndarray | None]:
+    row: dict[str, Any] = {"id": name, "error": "", "native": False}
+    try:
+        data = read_image_bytes(path, limits)
+        row |= {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+        header = read_header(data, limits, name)
+        row |= {key: getattr(header, key) for key in ("format", "width", "height", "mode", "native")}
+        pixels = decode(data, limits, name)
+    except DecodingError as error:
+        return row | {"error": str(error)}, None
+    measures, thumbnail = _measure(pixels)
+    return row | measures, thumbnail
+
+
+def _measure(pixels: np.ndarray) -> tuple[dict[str, float], np.ndarray]:
+    foreground = find_foreground(pixels)
+    mask = None if foreground.mask is None else foreground.mask.view(np.uint8)
+    grey = cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY)
+    _, deviation = cv2.meanStdDev(cv2.Laplacian(grey, cv2.CV_16S), mask=mask)
+    measures = dict(zip(_COLOURS, cv2.mean(pixels, mask=mask), strict=False))
+    measures |= {
+        "std_grey": float(cv2.meanStdDev(grey)[1].item()),
+        "foreground_share": 1.0 if mask is None else float(mask.mean()),
+        "sharpness": float(deviation.item() ** 2),
+        "box_side": foreground.side,
+    }
+    return measures, crop_to_foreground(pixels, foreground, THUMBNAIL_SIDE)
+
+
+def _typed(table: pd.DataFrame) -> pd.DataFrame:
+    for column in _TEXT_COLUMNS:
+        table[column] = table[column].astype(object).where(table[column].notna(), "").astype(str)
+    for column in _COUNT_COLUMNS:
+        table[column] = pd.to_numeric(table[column]).fillna(0).astype(np.int64)
+    for column in _MEASURES:
+        table[column] = table[column].astype(np.float64)
+    table["native"] = table["native"].astype(bool)
+    return table
+
+
+def write_scan(scan: ImageScan, path: str | Path) -> None:
+    """Writes the table as CSV, atomically; thumbnails are not kept."""
+    with atomic_path(path) as temporary:
+        scan.table.to_csv(temporary, index=False)
+
+
+def read_scan(path: str | Path) -> ImageScan:
+    """Reads a table that ``write_scan`` wrote.
+
+    Raises:
+        DataError: the file is missing or is no such table.
+    """
+    try:
+        texts = dict.fromkeys(_TEXT_COLUMNS, str)
+        table = pd.read_csv(path, dtype=texts, keep_default_na=False, na_values={c: [""] for c in _MEASURES})
+        return ImageScan(_typed(table[list(_COLUMNS)].copy()))
+    except (OSError, KeyError, ValueError) as error:
+        raise DataError(
+            f"{path} must be the table of an image scan, but reading it failed: {error}"
+        ) from None
+
+
+def summarize(collection: Collection, scan: ImageScan) -> dict[str, Any]:
+    """Counts, sizes, formats, colours and the fingerprint of the data, as a JSON value.
+
+    The fingerprint is the SHA-256 over the sorted (id, label, subject, sha256 of the file): it changes with
+    any of them and not with paths, times or the order of rows.
+    """
+    examples, table = collection.examples, scan.table
+    readable = table[table["error"] == ""]
+    return {
+        "source": collection.source,
+        "images": len(table),
+        "readable": len(readable),
+        "labels": list(collection.labels),
+        "classes": _counts(examples["label"], collection.labels),
+        "subject_kind": collection.subject_kind,
+        "subjects": int(examples.loc[examples["subject"] != "", "subject"].nunique()),
+        "subjects_per_class": _subjects_by(examples, "label", collection.labels),
+        "images_per_subject": _counts(examples["subject"]),
+        "folds": _counts(examples["fold"]),
+        "sizes": _counts(readable["width"].astype(str) + "x" + readable["height"].astype(str)),
+        "width": _range(readable["width"]),
+        "height": _range(readable["height"]),
+        "formats": _counts(readable["format"]),
+        "transcoded": int((~readable["native"]).sum()),
+        "bytes": int(table["bytes"].sum()),
+        "colour_by_class": _colour_by_class(collection, scan),
+        "fingerprint": fingerprint_data(collection, scan),
+    }
+
+
+def fingerprint_data(collection: Collection, scan: ImageScan) -> str:
+    """SHA-256 over the sorted (id, label, subject, sha256) of all examples."""
+    hashes = dict(zip(scan.table["id"], scan.table["sha256"], strict=True))
+    columns = (collection.examples[name].astype(str) for name in ("id", "label", "subject"))
+    return sha256_of_json(sorted([*row, hashes.get(row[0], "")] for row in zip(*columns, strict=True)))
+
+
+def _counts(values: pd.Series, names: Iterable[str] | None = None) -> dict[str, int]:
+    found = values[values != ""].value_counts().to_dict()
+    order = sorted(found, key=natural_order) if names is None else names
+    return {name: int(found.get(name, 0)) for name in order}
+
+
+def _subjects_by(examples: pd.DataFrame, column: str, names: Iterable[str]) -> dict[str, int]:
+    known = examples[examples["subject"] != ""]
+    found = known.groupby(column)["subject"].nunique().to_dict()
+    return {name: int(found.get(name, 0)) for name in names}
+
+
+def _range(values: pd.Series) -> list[int]:
+    return [int(values.min()), int(values.max())] if len(values) else []
+
+
+def _colour_by_class(collection: Collection, scan: ImageScan) -> dict[str, dict[str, float]]:
+    """Mean over a class's readable images of each measure, two decimals."""
+    table = scan.table.merge(collection.examples[["id", "label"]], on="id")
+    means = table[table["error"] == ""].groupby("label")[list(_MEASURES)].mean().round(2)
+    return {name: means.loc[name].to_dict() for name in collection.labels if name in means.index}
