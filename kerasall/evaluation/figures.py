@@ -106,7 +106,7 @@ def draw_confusion_matrix(
     axes.pcolormesh(edges, edges, shares, cmap=_BLUES, vmin=0, vmax=1, edgecolors="white", linewidth=2)
     size = float(np.clip(34 / count, 5.5, 11))
     for row, column in np.ndindex(matrix.shape):
-        _write_cell(axes, row, column, matrix[row, column], shares[row, column], size)
+        _write_cell(axes, row, column, int(matrix[row, column]), float(shares[row, column]), size)
     _outline_missed(axes, classes, malignant)
     totals = matrix.sum(axis=1)
     axes.set_xticks(range(count), classes, rotation=0 if max(map(len, classes)) * count < 44 else 40)

@@ -18,9 +18,11 @@ from kerasall.evaluation.report_document import (
     Fact,
     Heading,
     KeyValues,
+    Level,
     List,
     Section,
     Table,
+    Width,
 )
 from kerasall.evaluation.report_sections import figure_block
 
@@ -134,7 +136,11 @@ def _beside(cells: Sequence[str], subjects: np.ndarray) -> tuple[str, ...]:
 
 def _anomalies(data: DataFacts) -> list[Alert]:
     alerts = []
-    for level, name, messages in (("bad", "error", data.errors), ("warning", "warning", data.warnings)):
+    kinds: tuple[tuple[Level, str, Sequence[str]], ...] = (
+        ("bad", "error", data.errors),
+        ("warning", "warning", data.warnings),
+    )
+    for level, name, messages in kinds:
         if messages:
             title = f"{len(messages)} {name}{'' if len(messages) == 1 else 's'} about the data"
             alerts.append(Alert(level, title, items=tuple(map(Check, messages))))
@@ -192,5 +198,5 @@ def _duration(seconds: float | None) -> str | None:
     return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
 
 
-def _pairs(values: Mapping[str, str], width="full") -> KeyValues:
+def _pairs(values: Mapping[str, str], width: Width = "full") -> KeyValues:
     return KeyValues(tuple(Fact(label, value) for label, value in values.items()), width=width)

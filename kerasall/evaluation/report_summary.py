@@ -39,7 +39,7 @@ class Score:
 
     Attributes:
         label: its name, for example ``Balanced accuracy``.
-        value: the score; NaN where it is not defined, shown as a dash.
+        value: the score; None or NaN where it is not defined, shown as a dash.
         low: lower end of its interval, or None.
         high: upper end of its interval, or None.
         percent: whether 0.95 reads as 95.0% (shares) or as 0.950 (AUC, kappa).
@@ -48,7 +48,7 @@ class Score:
     """
 
     label: str
-    value: float
+    value: float | None
     low: float | None = None
     high: float | None = None
     percent: bool = True
@@ -86,9 +86,9 @@ class Verdict:
     forced: bool = False
 
 
-def format_value(value: float, percent: bool = True) -> str:
-    """A share as ``97.2%``, another score as ``0.972``; only a perfect score reads 100.0%."""
-    if not np.isfinite(value):
+def format_value(value: float | None, percent: bool = True) -> str:
+    """A share as ``97.2%``, another score as ``0.972``; only a perfect score reads 100.0%; undefined: ``–``."""
+    if value is None or not np.isfinite(value):
         return "–"
     if not percent:
         return f"{value:.3f}"
@@ -186,10 +186,10 @@ def _tile(score: Score) -> ScoreTile:
 
 
 def _range(score: Score) -> Range | None:
-    values = (score.value, score.low, score.high, score.chance)
-    if not np.isfinite(score.value) or any(v is not None and not 0 <= v <= 1 for v in values):
-        return None
-    return Range(*(None if v is None else float(v) for v in values))
+    ends = (score.low, score.high, score.chance)
+    if score.value is None or not all(0 <= v <= 1 for v in (score.value, *ends) if v is not None):
+        return None  # also where a value is NaN
+    return Range(float(score.value), *(None if v is None else float(v) for v in ends))
 
 
 def _verdict_alert(verdict: Verdict) -> Alert:

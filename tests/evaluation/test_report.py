@@ -335,9 +335,10 @@ def test_summary_without_malignant_classes_or_interval_says_so():
 def test_summary_draws_no_range_for_scores_outside_zero_to_one():
     loss = Score("Log loss", 1.7, 1.2, 2.1, percent=False)
     undefined = Score("Kappa", float("nan"), percent=False)
-    scores = next(b for b in _summary(others=(loss, undefined)).blocks if isinstance(b, Scores))
-    assert [tile.range is None for tile in scores.items] == [False, True, True]
-    assert scores.items[2].value == "–"
+    absent = Score("ROC AUC", None, percent=False)
+    scores = next(b for b in _summary(others=(loss, undefined, absent)).blocks if isinstance(b, Scores))
+    assert [tile.range is None for tile in scores.items] == [False, True, True, True]
+    assert [tile.value for tile in scores.items[2:]] == ["–", "–"]
 
 
 def test_a_refused_model_shows_the_reasons_and_whether_it_was_forced():
