@@ -1,4 +1,4 @@
-"""The two frozen-at-first parts of a classifier: pixel scaling and the convolutional base."""
+"""The lower two parts of a classifier: pixel scaling and the convolutional base."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import keras
 
@@ -37,7 +38,7 @@ def build_preprocess(mode: str, image_size: tuple[int, int], name: str = "prepro
     """
     pixels = keras.Input((*image_size, 3), dtype="float32", name="pixels")
     if mode == "caffe":
-        reversed_channels = keras.ops.flip(pixels, axis=-1)
+        reversed_channels: Any = keras.ops.flip(pixels, axis=-1)
         # Keras numbers operations by a counter of the process; the name must not depend on it.
         reversed_channels._keras_history.operation.name = "rgb_to_bgr"
         scaled = _rescaling(1.0, [-mean for mean in _MEANS_BGR_255])(reversed_channels)
@@ -52,7 +53,7 @@ def build_preprocess(mode: str, image_size: tuple[int, int], name: str = "prepro
     return keras.Model(pixels, scaled, name=name)
 
 
-def _rescaling(scale: float | list[float], offset: float | list[float]) -> keras.layers.Layer:
+def _rescaling(scale: Any, offset: Any) -> keras.layers.Layer:
     return keras.layers.Rescaling(scale, offset=offset, dtype="float32", name="scale")
 
 

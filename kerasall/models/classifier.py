@@ -6,6 +6,7 @@ import difflib
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import keras
 
@@ -18,6 +19,8 @@ ALL = "all"
 """``freeze(model, unfreeze_from=ALL)``: the whole backbone trains."""
 HEAD = "head"
 """Answer of ``frozen_cut``: the whole backbone is frozen."""
+
+_Tensor = Any  # symbolic; Keras' own annotations know no private history and allow lists
 
 
 @dataclass(frozen=True)
@@ -222,7 +225,7 @@ def split_at(model: keras.Model, cut: str | None = None) -> tuple[keras.Model, k
         ModelError: no such block or layer, or other layers bypass it.
     """
     parts = find_parts(model)
-    image = keras.Input(model.input_shape[1:], dtype="float32", name="image")
+    image: _Tensor = keras.Input(model.input_shape[1:], dtype="float32", name="image")
     if cut in (None, HEAD):
         pooled = parts.head.get_layer(POOLED).output
         lower = keras.Model(parts.head.inputs[0], pooled)
@@ -252,9 +255,7 @@ def _boundary(parts: Parts, cut: str) -> tuple[str, ...]:
     return (cut,)
 
 
-def _cut_backbone(
-    parts: Parts, image: keras.KerasTensor, tensors: list[keras.KerasTensor]
-) -> tuple[keras.KerasTensor, keras.KerasTensor, keras.KerasTensor]:
+def _cut_backbone(parts: Parts, image: _Tensor, tensors: list[_Tensor]) -> tuple[_Tensor, _Tensor, _Tensor]:
     """Activations of an image below the cut, an input for such activations, and their feature map."""
     single = len(tensors) == 1
     outputs = keras.Model(parts.backbone.inputs[0], tensors[0] if single else tensors)(

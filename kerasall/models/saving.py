@@ -47,12 +47,15 @@ def load_model(path: str | Path, compile: bool = False) -> keras.Model:
     path = _require_keras(Path(path))
     _require_own_classes(path, _read_config(path))
     try:
-        return keras.saving.load_model(path, compile=compile, safe_mode=True)
+        model = keras.saving.load_model(path, compile=compile, safe_mode=True)
     except Exception as error:  # whatever a broken or hostile file provokes
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise ModelError(
             f"{path} must be a model this Keras can read, but loading it failed: {reason}"
         ) from None
+    if not isinstance(model, keras.Model):
+        raise ModelError(f"{path} must hold a model, but holds a {type(model).__name__}")
+    return model
 
 
 def _require_keras(path: Path) -> Path:

@@ -12,7 +12,7 @@ import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import h5py
 import numpy as np
@@ -114,7 +114,8 @@ def sha256_of_arrays(path: str | Path) -> str:
     """
     digest = hashlib.sha256()
     try:
-        with h5py.File(path, "r") as file:
+        with h5py.File(path, "r") as opened:
+            file: Any = opened
             for layer in file.attrs["layer_names"]:
                 for weight in file[layer].attrs["weight_names"]:
                     array = np.ascontiguousarray(file[layer][weight])
