@@ -188,7 +188,7 @@ def _read_label_table(path: Path) -> dict[str, tuple[str, str]]:
     if missing:
         raise DataError(f"{path} must have the columns Patient_ID, new_names and labels, but lacks {missing}")
     labelled: dict[str, tuple[str, str]] = {}
-    columns = (table[name].str.strip() for name in ("Patient_ID", "new_names", "labels"))
+    columns = (table[name].fillna("").str.strip() for name in ("Patient_ID", "new_names", "labels"))
     for line, (cell, new_name, code) in enumerate(zip(*columns, strict=True), start=2):
         known, label = parse_cell_name(cell), {"1": "all", "0": "hem"}.get(code)
         stem = PurePosixPath(new_name).stem.lower()

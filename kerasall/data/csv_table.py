@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import os
 from pathlib import Path
-
-import pandas as pd
 
 from kerasall.data.examples import Collection, make_examples
 from kerasall.data.image_folder import NO_SUBJECT_NOTE, list_some
@@ -29,46 +28,61 @@ def read_csv(path: str | Path) -> Collection:
             twice, or images that do not exist; the message names them.
     """
     file = Path(os.path.abspath(Path(path).expanduser()))
-    table = _read_table(file)
-    for name in _REQUIRED:
-        _require_filled(table, name, file)
-    rows = [_make_row(row, file.parent) for row in table.to_dict("records")]
+    columns, lines = _read_lines(file)
+    _require_filled(lines, file)
+    rows = [_make_row(line, file.parent) for line in lines.values()]
     _require_files([row["path"] for row in rows], file)
     examples = make_examples(sorted(rows, key=lambda row: row["id"]))
-    known = examples["subject"] != ""
+    known = sum(row.get("subject", "") != "" for row in rows)
     return Collection(
         source="csv",
         root=file.parent,
         examples=examples,
         labels=tuple(sorted(set(examples["label"]))),
-        subject_kind="subject" if known.any() else "none",
-        notes=() if known.all() else (NO_SUBJECT_NOTE if not known.any() else _describe_partly_known(known),),
-        read_warnings=tuple(_describe_ignored_columns(table)),
+        subject_kind="subject" if known else "none",
+        notes=_choose_notes(known, len(rows)),
+        read_warnings=tuple(_describe_ignored_columns(columns)),
     )
 
 
-def _read_table(file: Path) -> pd.DataFrame:
+def _read_lines(file: Path) -> tuple[list[str], dict[int, dict[str, str]]]:
+    """Column names, and line number -> values by column; empty lines are passed over."""
     try:
-        table = pd.read_csv(file, dtype=str, keep_default_na=False, encoding="utf-8-sig", index_col=False)
-    except (OSError, UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
+        # Not pandas: it takes a surplus field for an index, or drops it, without an error.
+        with open(file, encoding="utf-8-sig", newline="") as text:
+            reader = csv.reader(text, strict=True)
+            columns = [name.strip().lower() for name in next(reader, [])]
+            lines = [(reader.line_num, [field.strip() for field in line]) for line in reader]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{file} must be a table of images in CSV, but reading it failed: {error}") from None
-    table.columns = [str(name).strip().lower() for name in table.columns]
-    missing = [name for name in _REQUIRED if name not in table.columns]
+    _require_columns(columns, file)
+    filled = {number: line for number, line in lines if any(line)}
+    uneven = [str(number) for number, line in filled.items() if len(line) != len(columns)]
+    if uneven:
+        raise DataError(
+            f"{file} must have {len(columns)} fields in every line, but has another number in line "
+            f"{list_some(uneven)}: put fields that hold a comma into quotation marks"
+        )
+    return columns, {number: dict(zip(columns, line, strict=True)) for number, line in filled.items()}
+
+
+def _require_columns(columns: list[str], file: Path) -> None:
+    missing = [name for name in _REQUIRED if name not in columns]
     if missing:
         raise DataError(
             f"{file} must have the columns path and label, separated by commas, but {missing} are missing: "
-            f"its columns are {list(table.columns)}"
+            f"its columns are {columns}"
         )
-    repeated = sorted({name for name in table.columns if list(table.columns).count(name) > 1})
+    repeated = sorted({name for name in columns if columns.count(name) > 1})
     if repeated:
         raise DataError(f"{file} must have every column once, but has {repeated} more than once")
-    return table.fillna("").apply(lambda column: column.str.strip())
 
 
-def _require_filled(table: pd.DataFrame, name: str, file: Path) -> None:
-    lines = [str(row + 2) for row in range(len(table)) if not table[name].iloc[row]]
-    if lines:
-        raise DataError(f"{file} must give a {name} in every row, but not in line {list_some(lines)}")
+def _require_filled(lines: dict[int, dict[str, str]], file: Path) -> None:
+    for name in _REQUIRED:
+        empty = [str(number) for number, line in lines.items() if not line[name]]
+        if empty:
+            raise DataError(f"{file} must give a {name} in every row, but not in line {list_some(empty)}")
 
 
 def _make_row(row: dict[str, str], folder: Path) -> dict[str, str]:
@@ -90,13 +104,17 @@ def _require_files(paths: list[str], file: Path) -> None:
         )
 
 
-def _describe_partly_known(known: pd.Series) -> str:
+def _choose_notes(known: int, images: int) -> tuple[str, ...]:
+    if known == images:
+        return ()
+    if known == 0:
+        return (NO_SUBJECT_NOTE,)
     return (
-        f"For {int((~known).sum())} of {len(known)} images no patient is known: each of them counts as a patient "
-        "of its own, so scores may be optimistic."
+        f"For {images - known} of {images} images no patient is known: each of them counts as a patient of its own, "
+        "so scores may be optimistic.",
     )
 
 
-def _describe_ignored_columns(table: pd.DataFrame) -> list[str]:
-    ignored = [name for name in table.columns if name not in _REQUIRED + _OPTIONAL]
+def _describe_ignored_columns(columns: list[str]) -> list[str]:
+    ignored = [name or "(no name)" for name in columns if name not in _REQUIRED + _OPTIONAL]
     return [f"columns without a use here were left out: {list_some(ignored)}"] if ignored else []

@@ -1,0 +1,256 @@
+"""C-NMC in its public layouts; with the real names the published counts come out."""
+
+from __future__ import annotations
+
+import csv
+import shutil
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from kerasall.data.cnmc import LABEL_TABLE, parse_cell_name, read_cnmc
+from kerasall.errors import DataError
+
+TRAINING = (
+    "fold_0/all/UID_1_1_1_all.bmp",
+    "fold_0/hem/UID_H1_1_1_hem.bmp",
+    "fold_1/all/UID_2_1_1_all.bmp",
+    "fold_2/hem/UID_h3_4_1_hem.bmp",
+    "fold_2/hem/UID_h3_4_2_hem.bmp",
+)
+PRELIMINARY = {"1.bmp": "UID_57_29_1_all.bmp", "2.bmp": "UID_H25_1_2_hem.bmp"}
+PRELIMINARY_FOLDER = "validation_data/C-NMC_test_prelim_phase_data"
+
+
+def _touch(root: Path, names) -> Path:
+    for name in names:
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    return root
+
+
+def _write_table(path: Path, rows=None, head="Patient_ID,new_names,labels") -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    default = [f"{cell},{new},{int(cell.endswith('all.bmp'))}" for new, cell in PRELIMINARY.items()]
+    path.write_text("\n".join([head, *(default if rows is None else rows)]) + "\n", encoding="utf-8")
+    return path
+
+
+def _whole(root: Path, training="training_data", preliminary=PRELIMINARY_FOLDER) -> Path:
+    _touch(root, [f"{training}/{name}" for name in TRAINING])
+    return _touch(root, [f"{preliminary}/{name}" for name in PRELIMINARY])
+
+
+@pytest.fixture(scope="module")
+def real_tree(real_data, tmp_path_factory) -> Path:
+    root = tmp_path_factory.mktemp("cnmc") / "C-NMC_Leukemia"
+    with open(real_data / "cnmc_manifest.csv", encoding="utf-8", newline="") as file:
+        names = [row["path"] for row in csv.DictReader(file)]
+    for folder in {str(Path(name).parent) for name in names}:
+        (root / folder).mkdir(parents=True)
+    for name in names:
+        (root / name).touch()
+    shutil.copy(real_data / LABEL_TABLE, root / "validation_data" / LABEL_TABLE)
+    return root
+
+
+def test_real_names_give_the_published_counts(real_tree):
+    collection = read_cnmc(real_tree)
+    examples = collection.examples
+    training, preliminary = (examples[(examples["fold"] == "prelim") == part] for part in (False, True))
+    assert len(training) == 10_661
+    assert training["label"].value_counts().to_dict() == {"all": 7272, "hem": 3389}
+    assert training.groupby("label")["subject"].nunique().to_dict() == {"all": 47, "hem": 26}
+    assert training["subject"].nunique() == 73
+    assert training["fold"].value_counts().to_dict() == {"fold_0": 3527, "fold_1": 3581, "fold_2": 3553}
+    assert (training["subject"] == "H3").sum() == 36
+    assert training.groupby("subject")["fold"].nunique().max() == 1
+    assert len(preliminary) == 1867
+    assert preliminary["label"].value_counts().to_dict() == {"all": 1219, "hem": 648}
+    assert preliminary["subject"].nunique() == 28
+    assert not set(preliminary["subject"]) & set(training["subject"])
+    (warning,) = collection.read_warnings
+    assert "2586 images of the final test were left out" in warning
+    assert (collection.labels, collection.malignant, collection.subject_kind) == (
+        ("all", "hem"),
+        ("all",),
+        "subject",
+    )
+
+
+def test_the_published_hashes_bear_out_what_the_notes_say(real_data):
+    with open(real_data / "cnmc_manifest.csv", encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    training, preliminary = (
+        [(row["sha256"], row["path"]) for row in rows if part in row["path"]] for part in ("fold_", "prelim")
+    )
+    assert not {digest for digest, _ in training} & {digest for digest, _ in preliminary}
+    holders: dict[str, set[str]] = {}
+    folds: dict[str, str] = {}
+    for digest, name in training:
+        subject = parse_cell_name(name)[0]
+        holders.setdefault(digest, set()).add(subject)
+        folds[subject] = name.split("/")[-3]
+    groups = [{subject} for subject in folds]
+    for joined in holders.values():
+        touched = [group for group in groups if group & joined]
+        groups = [group for group in groups if not group & joined] + [set.union(*touched)]
+    spanning = [group for group in groups if len({folds[subject] for subject in group}) > 1]
+    assert (len(folds), len(groups), len(spanning)) == (73, 66, 4)
+    copies = Counter(digest for digest, _ in training)
+    assert sum(count > 1 for count in copies.values()) == 104
+
+
+@pytest.mark.parametrize(
+    "prefix", ["", "training_data/", "C-NMC_Leukemia/training_data/", "C-NMC_training_data/"]
+)
+def test_public_layouts_of_the_training_folds(tmp_path, prefix):
+    _touch(tmp_path, [prefix + name for name in TRAINING])
+    collection = read_cnmc(tmp_path)
+    examples = collection.examples
+    assert list(examples["id"]) == sorted(prefix + name for name in TRAINING)
+    assert list(examples["fold"]) == ["fold_0", "fold_0", "fold_1", "fold_2", "fold_2"]
+    assert list(examples["label"]) == ["all", "hem", "all", "hem", "hem"]
+    assert list(examples["subject"]) == ["1", "H1", "2", "H3", "H3"]
+    assert all(Path(path).is_absolute() and Path(path).is_file() for path in examples["path"])
+    assert collection.read_warnings == ()
+    assert len(collection.notes) == 1
+
+
+@pytest.mark.parametrize(("below", "fold"), [("fold_2", "fold_2"), ("fold_2/hem", "fold_2")])
+def test_a_part_of_the_tree_keeps_its_fold(tmp_path, below, fold):
+    _touch(tmp_path, TRAINING)
+    examples = read_cnmc(tmp_path / below).examples
+    assert set(examples["fold"]) == {fold}
+    assert set(examples["label"]) == {"hem"}
+
+
+def test_real_cells_in_a_flat_folder(real_data):
+    examples = read_cnmc(real_data / "cnmc_sample").examples
+    assert examples["label"].value_counts().to_dict() == {"hem": 6, "all": 4}
+    assert set(examples["subject"]) == {"1", "2", "13", "H1", "H2", "H3", "H6", "H10"}
+    assert set(examples["fold"]) == {""}
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        f"validation_data/{LABEL_TABLE}",
+        f"{PRELIMINARY_FOLDER}/{LABEL_TABLE}",
+        LABEL_TABLE,
+        f"../{LABEL_TABLE}",
+    ],
+)
+def test_label_table_is_found_below_and_beside(tmp_path, table):
+    root = _whole(tmp_path / "cnmc")
+    _write_table(root / table)
+    collection = read_cnmc(root)
+    preliminary = collection.examples.query("fold == 'prelim'")
+    assert list(preliminary["subject"]) == ["57", "H25"]
+    assert list(preliminary["label"]) == ["all", "hem"]
+    assert collection.read_warnings == ()
+    assert len(collection.notes) == 2
+
+
+def test_label_table_can_be_passed_even_for_a_flat_folder(tmp_path):
+    _touch(tmp_path / "images", PRELIMINARY)
+    table = _write_table(tmp_path / "elsewhere" / "mine.csv")
+    examples = read_cnmc(tmp_path / "images", label_csv=table).examples
+    assert list(examples["fold"]) == ["prelim", "prelim"]
+    with pytest.raises(DataError, match=r"none\.csv must be C-NMC's label table"):
+        read_cnmc(tmp_path / "images", label_csv=tmp_path / "none.csv")
+
+
+def test_preliminary_folder_given_directly_finds_the_table_beside(tmp_path):
+    _whole(tmp_path)
+    _write_table(tmp_path / "validation_data" / LABEL_TABLE)
+    examples = read_cnmc(tmp_path / PRELIMINARY_FOLDER).examples
+    assert list(examples["id"]) == ["1.bmp", "2.bmp"]
+
+
+def test_preliminary_images_without_table_are_left_out_with_the_cure(tmp_path):
+    collection = read_cnmc(_whole(tmp_path))
+    assert len(collection.examples) == len(TRAINING)
+    (warning,) = collection.read_warnings
+    assert "2 images of the preliminary test" in warning
+    assert f"put {LABEL_TABLE} into {tmp_path}" in warning
+    with pytest.raises(DataError, match="without their label table"):
+        read_cnmc(tmp_path / PRELIMINARY_FOLDER)
+
+
+def test_preliminary_images_that_the_table_lacks_are_named(tmp_path):
+    root = _touch(_whole(tmp_path), [f"{PRELIMINARY_FOLDER}/3.bmp"])
+    _write_table(root / LABEL_TABLE)
+    (warning,) = read_cnmc(root).read_warnings
+    assert f"{PRELIMINARY_FOLDER}/3.bmp" in warning
+
+
+@pytest.mark.parametrize(
+    ("rows", "head", "message"),
+    [
+        (["UID_57_29_1_all.bmp,1.bmp,0"], "Patient_ID,new_names,labels", "line 2"),
+        (
+            ["UID_57_29_1_all.bmp,1.bmp,1", "UID_57_29_2_all.bmp,1.bmp,1"],
+            "Patient_ID,new_names,labels",
+            "line 3",
+        ),
+        (["UID_57_29_1_all.bmp,1.bmp"], "Patient_ID,new_names,labels", "line 2"),
+        (["x,UID_57_29_1_all.bmp,1.bmp,1"], "Patient_ID,new_names,labels", "line 2"),
+        (["57,1.bmp,1"], "Patient_ID,new_names,labels", "line 2"),
+        (["UID_57_29_1_all.bmp,1.bmp,yes"], "Patient_ID,new_names,labels", "line 2"),
+        (["1.bmp,1"], "new_names,labels", "lacks"),
+    ],
+)
+def test_a_label_table_that_contradicts_itself_is_refused(tmp_path, rows, head, message):
+    root = _whole(tmp_path)
+    _write_table(root / LABEL_TABLE, rows, head)
+    with pytest.raises(DataError, match=message):
+        read_cnmc(root)
+
+
+def test_mislabelled_files_are_named_and_give_their_subject_two_labels(tmp_path):
+    wrong = "fold_0/hem/UID_1_1_2_all.bmp"
+    collection = read_cnmc(_touch(tmp_path, [*TRAINING, wrong]))
+    (warning,) = collection.read_warnings
+    assert warning.startswith("mislabelled")
+    assert wrong in warning
+    assert set(collection.examples.query("subject == '1'")["label"]) == {"all", "hem"}
+
+
+def test_names_that_cannot_be_read_are_left_out_and_named(tmp_path):
+    odd = ["fold_0/all/cell.bmp", "fold_0/all/UID_1_1_1_all (1).bmp", "fold_1/all/UID_X_1_1_all.bmp"]
+    collection = read_cnmc(_touch(tmp_path, [*TRAINING, *odd, "readme.txt", ".hidden/UID_9_1_1_all.bmp"]))
+    assert len(collection.examples) == len(TRAINING)
+    names, others = collection.read_warnings
+    assert all(name in names for name in odd)
+    assert "readme.txt" in others
+
+
+def test_a_cell_name_in_two_folders_and_a_shared_subject_are_named(tmp_path):
+    root = _touch(_whole(tmp_path), ["training_data/fold_1/all/UID_1_1_1_all.bmp"])
+    _write_table(root / LABEL_TABLE, ["UID_2_9_9_all.bmp,1.bmp,1", "UID_H25_1_2_hem.bmp,2.bmp,0"])
+    twice, shared = read_cnmc(root).read_warnings
+    assert "uid_1_1_1_all" in twice
+    assert shared.endswith("preliminary test: 2")
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        ([], "holds no images"),
+        (["a/1.bmp", "b/2.bmp"], "2 images with other names"),
+        (["testing_data/C-NMC_test_final_phase_data/1.bmp"], "only 1 images of the final test"),
+    ],
+)
+def test_a_folder_without_cells_says_what_it_holds(tmp_path, names, message):
+    with pytest.raises(DataError, match=message):
+        read_cnmc(_touch(tmp_path, names))
+
+
+def test_two_readings_are_equal(tmp_path):
+    _write_table(_whole(tmp_path) / LABEL_TABLE)
+    first, second = read_cnmc(tmp_path), read_cnmc(str(tmp_path) + "/.")
+    assert first.examples.equals(second.examples)
+    assert list(first.examples["id"]) == sorted(first.examples["id"])

@@ -1,0 +1,110 @@
+"""Any <class>/<image> tree: what counts as a class and an image, and links that lead back."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from kerasall.data.image_folder import find_files, list_some, read_image_folder
+from kerasall.errors import DataError
+
+
+def _touch(root: Path, *names: str) -> Path:
+    for name in names:
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    return root
+
+
+def test_classes_are_the_folders_at_the_top_and_all_suffixes_count(tmp_path):
+    names = ["b/1.BMP", "b/deep/er/2.tif", "a/x.jpeg", "a/y.jpg", "a/z.png", "a/w.tiff"]
+    collection = read_image_folder(_touch(tmp_path, *names))
+    assert collection.labels == ("a", "b")
+    assert list(collection.examples["id"]) == sorted(names)
+    assert list(collection.examples["label"]) == [name[0] for name in sorted(names)]
+    assert set(collection.examples["subject"]) == {""}
+    assert (collection.subject_kind, collection.malignant) == ("none", ())
+    assert "may be optimistic" in collection.notes[0]
+    assert collection.read_warnings == ()
+
+
+def test_what_is_left_out_is_said_and_hidden_files_are_not_mentioned(tmp_path):
+    root = _touch(
+        tmp_path, "a/1.png", "a/notes.txt", "a/.hidden.png", "a/._1.png", ".git/x.png", "__MACOSX/a/1.png"
+    )
+    _touch(root, "b/2.png", "c/3.png", "loose.png", "table.csv", "empty/readme.md")
+    collection = read_image_folder(root, classes=["b", "a"])
+    assert collection.labels == ("b", "a")
+    assert list(collection.examples["id"]) == ["a/1.png", "b/2.png"]
+    loose, unused, empty, others = collection.read_warnings
+    assert "1 images outside any class folder were left out: loose.png" in loose
+    assert "c (1)" in unused
+    assert empty.endswith("empty")
+    assert "3 files that are no images were left out: a/notes.txt, empty/readme.md, table.csv" in others
+
+
+@pytest.mark.parametrize(
+    ("names", "classes", "message"),
+    [
+        (["1.png", "2.png"], None, "2 images lie in it directly"),
+        (["a/readme.txt"], None, "no images lie below it"),
+        (["train/a/1.png", "Test/a/2.png"], None, "parts of a split"),
+        (["a/1.png"], ["a", "b"], r"\['b'\] hold no images.*folders with images are \['a'\]"),
+        (["a/1.png"], ["a", "a"], "named twice"),
+    ],
+)
+def test_trees_without_usable_classes_are_refused_with_a_cure(tmp_path, names, classes, message):
+    with pytest.raises(DataError, match=message):
+        read_image_folder(_touch(tmp_path, *names), classes)
+
+
+def test_a_file_or_nothing_is_no_folder(tmp_path):
+    _touch(tmp_path, "x.png")
+    with pytest.raises(DataError, match="is a file"):
+        read_image_folder(tmp_path / "x.png")
+    with pytest.raises(DataError, match="does not exist"):
+        read_image_folder(tmp_path / "none")
+
+
+def test_linked_folders_are_read_once_and_loops_end(tmp_path):
+    store = _touch(tmp_path / "store", "1.png", "2.png")
+    root = tmp_path / "root"
+    root.mkdir()
+    (root / "a").symlink_to(store, target_is_directory=True)
+    (store / "back").symlink_to(root, target_is_directory=True)
+    (store / "self").symlink_to(store, target_is_directory=True)
+    assert find_files(root).images == ("a/1.png", "a/2.png")
+    assert list(read_image_folder(root).labels) == ["a"]
+
+
+def test_an_image_that_is_a_dangling_link_stays_in_the_table(tmp_path):
+    root = _touch(tmp_path, "a/1.png")
+    (root / "a" / "2.png").symlink_to(root / "gone.png")
+    assert find_files(root).images == ("a/1.png", "a/2.png")  # the scan of pixels names it as unreadable
+
+
+def test_names_that_are_no_text_are_left_out_and_spelt_out(tmp_path):
+    root = _touch(tmp_path, "a/é.png")
+    try:
+        os.close(os.open(os.fsencode(root / "a") + b"/\xff.png", os.O_CREAT))
+    except OSError:
+        pytest.skip("this file system takes only names that are text")
+    collection = read_image_folder(root)
+    assert list(collection.examples["id"]) == ["a/é.png"]
+    (warning,) = collection.read_warnings
+    assert r"a/\udcff.png" in warning
+
+
+def test_order_does_not_depend_on_the_file_system(tmp_path):
+    names = [f"{label}/{number}.png" for label in ("b", "a-b", "a") for number in (10, 9, 1)]
+    forward, backward = _touch(tmp_path / "x", *names), _touch(tmp_path / "y", *reversed(names))
+    ids = [list(read_image_folder(root).examples["id"]) for root in (forward, backward)]
+    assert ids[0] == ids[1] == sorted(names)
+
+
+def test_list_some_names_a_few_and_counts_the_rest():
+    assert list_some(["a", "b"], 2) == "a, b"
+    assert list_some(["a", "b", "c", "d"], 2) == "a, b and 2 more"
