@@ -9,13 +9,12 @@ byte-identical files join the 73 ids into 66 groups, four of which span folds.
 
 from __future__ import annotations
 
+import csv
 import os
 import re
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-
-import pandas as pd
 
 from kerasall.data.examples import Collection, make_examples
 from kerasall.data.image_folder import FoundFiles, find_files, list_some, require_folder, walk_files
@@ -37,6 +36,7 @@ PRELIMINARY_NOTE = (
 
 # One published subject is spelt with a small h in the names of all its files.
 _CELL_NAME = re.compile(r"UID_(?P<subject>H?\d+)_\d+_\d+_(?P<label>all|hem)", re.IGNORECASE)
+_TABLE_COLUMNS = ("Patient_ID", "new_names", "labels")
 _NAMED_AT_MOST = 20
 
 
@@ -179,26 +179,32 @@ def _add_preliminary(images: _Sorted, root: Path, table: Path | None) -> list[st
 
 def _read_label_table(path: Path) -> dict[str, tuple[str, str]]:
     """New name without suffix -> (subject, label)."""
-    try:
-        table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
-        raise DataError(f"{path} must be C-NMC's label table, but reading it failed: {error}") from None
-    table.columns = [str(name).strip() for name in table.columns]
-    missing = [name for name in ("Patient_ID", "new_names", "labels") if name not in table.columns]
-    if missing:
-        raise DataError(f"{path} must have the columns Patient_ID, new_names and labels, but lacks {missing}")
     labelled: dict[str, tuple[str, str]] = {}
-    columns = (table[name].fillna("").str.strip() for name in ("Patient_ID", "new_names", "labels"))
-    for line, (cell, new_name, code) in enumerate(zip(*columns, strict=True), start=2):
+    for number, line in _read_table_lines(path):
+        cell, new_name, code = ((line.get(name) or "").strip() for name in _TABLE_COLUMNS)
         known, label = parse_cell_name(cell), {"1": "all", "0": "hem"}.get(code)
         stem = PurePosixPath(new_name).stem.lower()
-        if known is None or known[1] != label or not stem or stem in labelled:
+        if None in line or known is None or known[1] != label or not stem or stem in labelled:
             raise DataError(
                 f"{path} must give every new name once, with a label (1 = all, 0 = hem) that agrees with the name in "
-                f"Patient_ID, but line {line} is {cell},{new_name},{code}: get the published table again"
+                f"Patient_ID, but line {number} does not ({cell}, {new_name}, {code}): get the published table again"
             )
-        labelled[stem] = (known[0], known[1])
+        labelled[stem] = known
     return labelled
+
+
+def _read_table_lines(path: Path) -> list[tuple[int, dict]]:
+    """Line numbers and values by column; under None what a line has beyond the columns."""
+    try:
+        with open(path, encoding="utf-8-sig", newline="") as text:
+            reader = csv.DictReader(text, strict=True)
+            lines = [(reader.line_num, line) for line in reader]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{path} must be C-NMC's label table, but reading it failed: {error}") from None
+    missing = [name for name in _TABLE_COLUMNS if name not in (reader.fieldnames or [])]
+    if missing:
+        raise DataError(f"{path} must have the columns {', '.join(_TABLE_COLUMNS)}, but lacks {missing}")
+    return lines
 
 
 def _choose_notes(rows: list[dict[str, str]]) -> tuple[str, ...]:
