@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
 
 from kerasall.evaluation.figure_style import (
     INK,
@@ -177,7 +178,7 @@ def draw_training_curves(axes: Axes, runs: Sequence[TrainingRun], measure: str =
         _draw_epochs(axes, getattr(run, measure), color, (0, (3, 2)))
         _draw_epochs(axes, getattr(run, f"validation_{measure}"), color, "-", run.best_epoch)
     axes.set(xlabel="epoch", ylabel=measure)
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     if measure == "accuracy":
         percent_axis(axes.yaxis)
     _training_legend(axes, runs)

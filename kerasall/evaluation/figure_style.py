@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import io
 import re
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -26,7 +27,7 @@ INK, MUTED, GRID = "#1d2733", "#566373", "#e3e8ed"
 
 DASHES = ("-", "--", "-.", ":")
 
-STYLE = {
+STYLE: dict[Any, Any] = {
     "font.family": ["DejaVu Sans"],  # shipped with matplotlib: the layout is the same everywhere
     "font.size": 9,
     "axes.titlesize": 9.5,

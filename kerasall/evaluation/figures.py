@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -121,7 +122,11 @@ def draw_confusion_matrix(
 
 
 def _write_cell(axes: Axes, row: int, column: int, count: int, share: float, size: float) -> None:
-    options = {"textcoords": "offset points", "ha": "center", "color": _readable_on(_BLUES(share))}
+    options: dict[str, Any] = {
+        "textcoords": "offset points",
+        "ha": "center",
+        "color": _readable_on(_BLUES(share)),
+    }
     place = (column, row)
     axes.annotate(f"{count:,}", place, (0, 1), va="bottom", fontsize=size, weight="bold", **options)
     axes.annotate(f"{100 * share:.1f}%", place, (0, -2), va="top", fontsize=0.82 * size, **options)
