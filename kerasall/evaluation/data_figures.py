@@ -178,7 +178,7 @@ def draw_training_curves(axes: Axes, runs: Sequence[TrainingRun], measure: str =
         _draw_epochs(axes, getattr(run, measure), color, (0, (3, 2)))
         _draw_epochs(axes, getattr(run, f"validation_{measure}"), color, "-", run.best_epoch)
     axes.set(xlabel="epoch", ylabel=measure)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     if measure == "accuracy":
         percent_axis(axes.yaxis)
     _training_legend(axes, runs)
