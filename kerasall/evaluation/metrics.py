@@ -162,7 +162,7 @@ def malignant_mask(classes: Sequence[str], malignant: Sequence[str]) -> np.ndarr
     Raises:
         SettingsError: a name is not a class.
     """
-    unknown = sorted(set(malignant) - set(classes))
+    unknown = sorted({str(name) for name in malignant} - set(classes))
     if unknown:
         raise SettingsError(f"malignant classes must be among {list(classes)}, but {unknown} are not")
     return np.isin(np.asarray(classes, dtype=str), np.asarray(list(malignant), dtype=str))

@@ -120,7 +120,7 @@ def test_a_value_is_none_exactly_where_a_reason_is_given(cells, malignant):
     predictions = (
         from_matrix(np.array(cells), ("a", "b", "c"))
         if sum(cells)
-        else make_predictions([], np.empty((0, 3)))
+        else make_predictions([], np.empty((0, 3)), ("a", "b", "c"))
     )
     names = tuple(np.array(["a", "b", "c"])[sorted(malignant)])
     values, reasons = score(predictions, names), undefined_reasons(predictions, names)
