@@ -133,7 +133,7 @@ def _explain(problem: dict[str, Any]) -> str:
     where = ".".join(str(part) for part in problem["loc"]) or "(top level)"
     if problem["type"] == "extra_forbidden":
         known = _known_keys(problem["loc"][:-1])
-        near = difflib.get_close_matches(str(problem["loc"][-1]), known, n=3, cutoff=0.4)
+        near = difflib.get_close_matches(str(problem["loc"][-1]), known, n=3, cutoff=0.6)
         return f"{where}: unknown setting; " + (
             f"did you mean {' or '.join(near)}?" if near else f"known here: {', '.join(known)}"
         )

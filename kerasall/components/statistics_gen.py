@@ -7,12 +7,15 @@ from typing import Annotated, Any
 
 from kerasall.data.duplicates import NearDuplicateSettings, exact_duplicates, near_duplicates
 from kerasall.data.examples import Collection, read_collection
-from kerasall.data.statistics import ImageScan, scan_images, summarize
+from kerasall.data.statistics import ImageScan, scan_images, summarize, write_scan
 from kerasall.decoding import Limits
 from kerasall.errors import DataError
 from kerasall.files import read_json, write_json
 from kerasall.pipeline.component import Input, Output, component
 from kerasall.settings import CheckSettings
+
+
+SCAN = "scan.csv"
 
 
 @component
@@ -24,7 +27,7 @@ def statistics_gen(
     """Scans every image once; bad files are noted, not raised."""
     collection = read_collection(examples)
     scan, exact, near, near_error = scan_collection(collection, checks)
-    scan.table.to_csv(statistics / "scan.csv", index=False)
+    write_scan(scan, statistics / SCAN)
     write_json(statistics / "statistics.json", summarize(collection, scan))
     write_json(statistics / "duplicates.json", {"exact": exact, "near": near, "near_error": near_error})
     return {

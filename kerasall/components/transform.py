@@ -14,7 +14,7 @@ from kerasall.components.development import (
     write_development,
     write_facts,
 )
-from kerasall.components.statistics_gen import read_duplicates
+from kerasall.components.statistics_gen import SCAN, read_duplicates
 from kerasall.data.examples import Collection, read_collection, write_examples
 from kerasall.data.splits import (
     Split,
@@ -25,6 +25,7 @@ from kerasall.data.splits import (
     read_split,
     write_split,
 )
+from kerasall.data.statistics import read_scan
 from kerasall.errors import DataError
 from kerasall.files import read_json, sha256_of_file, write_json
 from kerasall.pipeline.component import Input, Output, component
@@ -101,8 +102,8 @@ def _join(collection: Collection, statistics: Path, split: Split) -> pd.DataFram
     """Examples with group, part and content hash; file times, which need not decide anything, left out."""
     table = collection.examples.drop(columns=["bytes", "modified"], errors="ignore")
     table = table.merge(split.table[["id", "group", "part"]], on="id", validate="one_to_one")
-    scan = pd.read_csv(statistics / "scan.csv", usecols=["id", "sha256"], dtype=str, keep_default_na=False)
-    return table.merge(scan, on="id", validate="one_to_one")
+    hashes = read_scan(statistics / SCAN).table[["id", "sha256"]]
+    return table.merge(hashes, on="id", validate="one_to_one")
 
 
 def _require_no_errors(anomalies: Path) -> None:

@@ -12,7 +12,8 @@ from typing import IO, Any
 
 import numpy as np
 
-from kerasall.errors import DataError
+from kerasall.decoding import Limits
+from kerasall.errors import DataError, DecodingError
 from kerasall.files import atomic_path
 from kerasall.serving.predictor import Predictor
 
@@ -82,7 +83,7 @@ def _rows(
 ) -> Iterator[dict[str, Any]]:
     waiting = iter(paths)
     while part := list(islice(waiting, batch_size)):
-        contents, unread = zip(*(_read(path, predictor.limits.max_bytes) for path in part), strict=True)
+        contents, unread = zip(*(_read(path, predictor.limits) for path in part), strict=True)
         answers = predictor.predict(contents, [str(path) for path in part])
         for row, path in enumerate(part):
             error = unread[row] or answers.errors[row]
@@ -90,15 +91,27 @@ def _rows(
         advance(len(part))
 
 
-def _read(path: Path, max_bytes: int) -> tuple[bytes, str]:
-    """A file's content and "", or b"" and what is wrong with it; a file over the limit is not read."""
+def read_image(path: Path, limits: Limits) -> bytes:
+    """The bytes of an image file; one over the limit is not read.
+
+    Raises:
+        DecodingError: the file cannot be read or is too large; the message names it.
+    """
     try:
         size = path.stat().st_size
-        if size > max_bytes:
-            return b"", f"{path} must have at most {max_bytes:,} bytes, but has {size:,}"
-        return path.read_bytes(), ""
+        if size > limits.max_bytes:
+            raise DecodingError(f"{path} must have at most {limits.max_bytes:,} bytes, but has {size:,}")
+        return path.read_bytes()
     except OSError as error:
-        return b"", f"{path} must be readable, but is not: {error.strerror}"
+        raise DecodingError(f"{path} must be readable, but is not: {error.strerror}") from None
+
+
+def _read(path: Path, limits: Limits) -> tuple[bytes, str]:
+    """A file's content and "", or b"" and what is wrong with it."""
+    try:
+        return read_image(path, limits), ""
+    except DecodingError as error:
+        return b"", str(error)
 
 
 def _row(

@@ -30,6 +30,16 @@ class Answers:
     label_indices: np.ndarray
     errors: tuple[str, ...]
 
+    def require_all(self) -> None:
+        """Stops where an image could not be read.
+
+        Raises:
+            DecodingError: with the first image's message.
+        """
+        failed = next((error for error in self.errors if error), None)
+        if failed:
+            raise DecodingError(failed)
+
 
 class Predictor:
     """Loads a SavedModel once and answers batches of image files.

@@ -1,0 +1,208 @@
+"""Evaluator: scores with intervals on images that decided nothing, a verdict, and the report."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+from kerasall.components.development import Facts, class_indices, read_development, read_facts
+from kerasall.components.exporter import MODEL
+from kerasall.data.examples import read_examples
+from kerasall.evaluation.intervals import Interval, group_intervals
+from kerasall.evaluation.metrics import confusion_matrix
+from kerasall.evaluation.predictions import Predictions, read_predictions, write_predictions
+from kerasall.evaluation.report import write_report
+from kerasall.files import read_json, write_json
+from kerasall.pipeline.component import Input, Output, Unkeyed, component
+from kerasall.serving.batch import read_image
+from kerasall.serving.export import CARD
+from kerasall.serving.predictor import Predictor
+from kerasall.settings import BlessSettings, Settings
+
+NEEDED = (
+    "accuracy",
+    "balanced_accuracy",
+    "f1_weighted",
+    "f1_macro",
+    "cohen_kappa",
+    "mcc",
+    "roc_auc",
+    "log_loss",
+)
+MALIGNANT = ("malignant_sensitivity", "malignant_specificity")
+
+
+@component
+def evaluator(
+    development: Annotated[Path, Input("Development")],
+    test: Annotated[Path, Input("Test")],
+    frozen_split: Annotated[Path, Input("Split")],
+    statistics: Annotated[Path, Input("Statistics")],
+    anomalies: Annotated[Path, Input("Anomalies")],
+    record: Annotated[Path, Input("TrainingRecord")],
+    saved_model: Annotated[Path, Input("SavedModel")],
+    parity: Annotated[Path, Input("Parity")],
+    settings: Settings,
+    evaluation: Annotated[Path, Output("Evaluation")],
+    blessing: Annotated[Path, Output("Blessing")],
+    command: Annotated[str, Unkeyed()],
+) -> dict[str, Any]:
+    """Opens the test part, once, and predicts it through the exported model from the files' bytes.
+
+    Without a test part the out-of-fold predictions are scored. Under ``protocol: faithful`` the part
+    ``selection`` is scored, is called so, and is never blessed.
+    """
+    from kerasall.components.evaluation_report import Evidence, make_card, make_report
+
+    facts = read_facts(test)
+    kind, predictions = scored_predictions(test, record, saved_model / MODEL, settings, facts)
+    intervals = score_intervals(predictions, facts, settings)
+    criteria = judge(
+        intervals, len(facts.labels), settings.bless, protocol=settings.protocol, scored=kind,
+        errors=len(read_json(anomalies / "anomalies.json")["errors"]), parity=read_json(parity / "parity.json"),
+    )  # fmt: skip
+    verdict = {"blessed": all(met for _, met in criteria), "criteria": [list(c) for c in criteria]}
+    evidence = Evidence(
+        scored=kind, predictions=predictions, intervals=intervals, criteria=criteria, facts=facts,
+        development=read_development(development), test=read_examples(test / "examples.csv"),
+        split_folder=frozen_split, statistics=read_json(statistics / "statistics.json"),
+        anomalies=read_json(anomalies / "anomalies.json"), training=read_json(record / "training.json"),
+        settings=settings, command=command,
+    )  # fmt: skip
+    write_report(evaluation, make_report(evidence))
+    write_predictions(predictions, evaluation / "predictions.csv")
+    write_predictions(predictions, evaluation / "predictions.npz")
+    write_json(evaluation / CARD, make_card(evidence))
+    write_json(blessing / "blessing.json", verdict)
+    return _headline(evidence, verdict)
+
+
+def scored_predictions(
+    test: Path, record: Path, saved_model: Path, settings: Settings, facts: Facts
+) -> tuple[str, Predictions]:
+    """What is scored, and how it is called: test, out-of-fold or selection."""
+    examples = read_examples(test / "examples.csv")
+    if len(examples):
+        return "test", predict_examples(examples, saved_model, facts)
+    kind = "selection" if settings.protocol == "faithful" else "out-of-fold"
+    return kind, read_predictions(record / "predictions.npz")
+
+
+def predict_examples(examples, saved_model: Path, facts: Facts, batch_size: int = 32) -> Predictions:
+    """Predictions of the exported model for the files of a table of examples."""
+    import numpy as np
+
+    predictor = Predictor(saved_model)
+    parts = []
+    for start in range(0, len(examples), batch_size):
+        paths = examples["path"].iloc[start : start + batch_size]
+        answers = predictor.predict([read_image(Path(p), predictor.limits) for p in paths], list(paths))
+        answers.require_all()
+        parts.append((answers.probabilities, answers.label_indices))
+    return Predictions(
+        ids=examples["id"],
+        subjects=examples["subject"],
+        groups=examples["group"],
+        labels=class_indices(examples, facts.labels),
+        probabilities=np.concatenate([p for p, _ in parts]),
+        decisions=np.concatenate([d for _, d in parts]),
+        classes=facts.labels,
+    )
+
+
+def score_intervals(predictions: Predictions, facts: Facts, settings: Settings) -> dict[str, Interval]:
+    """Every reported metric with its 95% interval, the main one first."""
+    wanted = [*NEEDED, *(MALIGNANT if facts.malignant else ()), settings.evaluate.main_metric]
+    names = list(dict.fromkeys([settings.evaluate.main_metric, *wanted, *settings.evaluate.metrics]))
+    return group_intervals(
+        predictions, names, facts.malignant, resamples=settings.evaluate.resamples, seed=settings.seed
+    )
+
+
+def judge(
+    intervals: dict[str, Interval],
+    classes: int,
+    bless: BlessSettings,
+    *,
+    protocol: str,
+    scored: str,
+    errors: int,
+    parity: dict[str, Any],
+) -> list[tuple[str, bool]]:
+    """Every criterion of the blessing and whether it is met."""
+    floor = 1 / classes + bless.balanced_accuracy_above_chance
+    balanced = intervals["balanced_accuracy"].low
+    criteria = [
+        ("No validation error in the data", errors == 0),
+        (
+            f"Trained model, exported model and command line agree within {parity['tolerance']:g} "
+            f"(largest difference {parity['largest_difference']:.1e} on {parity['images']} images)"
+            if parity["largest_difference"] is not None
+            else "The exported model answers every image like the trained one",
+            parity["passed"],
+        ),
+        (
+            f"Lower bound of balanced accuracy, {_percent(balanced)}, is above chance + "
+            f"{_percent(bless.balanced_accuracy_above_chance)} = {_percent(floor)}",
+            _above(balanced, floor),
+        ),
+    ]
+    if "malignant_sensitivity" in intervals:
+        low = intervals["malignant_sensitivity"].low
+        criteria.append(
+            (
+                f"Lower bound of sensitivity to malignant cells, {_percent(low)}, is above the floor of "
+                f"{_percent(bless.malignant_sensitivity)}",
+                _above(low, bless.malignant_sensitivity),
+            )
+        )
+    honest = protocol == "honest" and scored != "selection"
+    criteria.append(("Honest protocol: nothing was chosen on the images it is scored on", honest))
+    return criteria
+
+
+def _above(value: float | None, floor: float) -> bool:
+    """NaN and None, the marks of a score that is not defined, are not above anything."""
+    return value is not None and value > floor
+
+
+def _percent(value: float | None) -> str:
+    return "not defined" if value is None else f"{100 * value:.1f}%"
+
+
+@dataclass(frozen=True)
+class Missed:
+    """Malignant images called benign, out of all malignant ones."""
+
+    called_benign: int
+    total: int
+
+
+def count_missed(predictions: Predictions, malignant: tuple[str, ...]) -> Missed:
+    """Counts malignant images decided as a benign class."""
+    import numpy as np
+
+    matrix = confusion_matrix(predictions)
+    is_malignant = np.isin(predictions.classes, malignant)
+    rows = matrix[is_malignant]
+    return Missed(int(rows[:, ~is_malignant].sum()), int(rows.sum()))
+
+
+def _headline(evidence: Any, verdict: dict[str, Any]) -> dict[str, Any]:
+    """Numbers and words for the run's last lines and the metadata store."""
+    name = evidence.settings.evaluate.main_metric
+    main = evidence.intervals[name]
+    missed = count_missed(evidence.predictions, evidence.facts.malignant)
+    interval = (
+        ""
+        if main.low is None
+        else f" (95% interval {main.low:.4f} to {main.high:.4f}, by resampling {main.groups} groups)"
+    )
+    headline = {
+        "main_score": f"{name} {main.value:.4f}{interval}, {evidence.scored}, {len(evidence.predictions):,} images",
+        "malignant_called_benign": f"{missed.called_benign:,} of {missed.total:,} malignant images called benign",
+        "verdict": "blessed" if verdict["blessed"] else "not blessed: " + "; ".join(c for c, met in verdict["criteria"] if not met),
+        "blessed": verdict["blessed"],
+    }  # fmt: skip
+    return headline | {metric: interval.value for metric, interval in evidence.intervals.items()}
