@@ -22,6 +22,25 @@ def small_classifier() -> Callable[..., keras.Model]:
     return build
 
 
+@pytest.fixture
+def settled_classifier(small_classifier, images) -> Callable[..., keras.Model]:
+    """As ``small_classifier``, with batch statistics of ``images``: signals and gradients pass through it."""
+
+    def build(**changes) -> keras.Model:
+        model = small_classifier(**changes)
+        norms = [
+            layer for layer in model.layers[2].layers if isinstance(layer, keras.layers.BatchNormalization)
+        ]
+        for layer in norms:
+            layer.momentum = 0.0
+        model(images, training=True)
+        for layer in norms:
+            layer.momentum = 0.99
+        return model
+
+    return build
+
+
 @pytest.fixture(scope="session")
 def images() -> np.ndarray:
     """Twelve noise images, uint8 [12, 32, 32, 3]."""

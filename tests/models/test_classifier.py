@@ -72,8 +72,9 @@ def test_a_model_of_another_make_is_refused():
         find_parts(other)
 
 
-def test_nine_equal_networks_live_in_one_graph(small_classifier, images, tmp_path):
-    members = [small_classifier(name=f"member_{i}", seed=i) for i in range(9)]
+@pytest.mark.parametrize("count", [3, pytest.param(9, marks=pytest.mark.slow)])
+def test_equal_networks_live_in_one_graph(small_classifier, images, tmp_path, count):
+    members = [small_classifier(name=f"member_{i}", seed=i) for i in range(count)]
     image = keras.Input((32, 32, 3), name="image")
     ensemble = keras.Model(image, keras.layers.Average()([member(image) for member in members]))
     ensemble.save(tmp_path / "ensemble.keras")
@@ -103,8 +104,8 @@ def test_random_weights_train_everything_and_pretrained_start_frozen(small_class
 
 
 @pytest.mark.parametrize("train_batch_norm", [False, True])
-def test_frozen_backbone_stays_bit_equal_in_a_real_fit(small_classifier, images, targets, train_batch_norm):
-    model = small_classifier()
+def test_frozen_backbone_stays_bit_equal_in_a_real_fit(settled_classifier, images, targets, train_batch_norm):
+    model = settled_classifier()
     parts = find_parts(model)
     freeze(model, train_batch_norm=train_batch_norm)
     before, head = _copies([parts.backbone]), _copies([parts.head])
@@ -113,8 +114,8 @@ def test_frozen_backbone_stays_bit_equal_in_a_real_fit(small_classifier, images,
     assert not _equal(_copies([parts.head]), head)
 
 
-def test_unfreezing_from_a_block_moves_that_block_and_nothing_below(small_classifier, images, targets):
-    model = small_classifier()
+def test_unfreezing_from_a_block_moves_that_block_and_nothing_below(settled_classifier, images, targets):
+    model = settled_classifier()
     layers = find_parts(model).backbone.layers
     names = [layer.name for layer in layers]
     start = names.index("conv_dw_12")  # the beginning of block 12 but for its padding, which has no weights
@@ -134,8 +135,8 @@ def test_unfreezing_from_a_block_moves_that_block_and_nothing_below(small_classi
         assert not _equal(_copies([layer]), old), f"{layer.name} must train"
 
 
-def test_batch_norm_trains_above_the_block_when_asked(small_classifier, images, targets):
-    model = small_classifier()
+def test_batch_norm_trains_above_the_block_when_asked(settled_classifier, images, targets):
+    model = settled_classifier()
     freeze(model, unfreeze_from="block_12", train_batch_norm=True)
     backbone = find_parts(model).backbone
     below, above = backbone.get_layer("conv_pw_11_bn"), backbone.get_layer("conv_pw_12_bn")
@@ -177,10 +178,10 @@ def test_unknown_block_is_answered_with_the_nearest(small_classifier):
     [("mobilenet", 0.25, "head"), ("mobilenet", 0.25, "block_12"), ("mobilenet_v2", 0.35, "block_14")],
 )
 def test_training_the_suffix_is_training_the_whole_with_its_base_frozen(
-    small_classifier, images, targets, backbone, alpha, cut
+    settled_classifier, images, targets, backbone, alpha, cut
 ):
     whole, cut_model = (
-        small_classifier(backbone=backbone, alpha=alpha, head=HeadSettings((8,))) for _ in range(2)
+        settled_classifier(backbone=backbone, alpha=alpha, head=HeadSettings((8,))) for _ in range(2)
     )
     for model in (whole, cut_model):
         freeze(model, unfreeze_from=None if cut == "head" else cut)
@@ -190,7 +191,9 @@ def test_training_the_suffix_is_training_the_whole_with_its_base_frozen(
     _fit(whole, images, targets)  # three steps of four images
     _fit(suffix, prefix.predict(images, verbose=0), targets)
     moved = _copies([whole])
-    assert not _equal(moved, start)
+    changes = [abs(new - old).max() for new, old in zip(moved, start, strict=True)]
+    trained = len(whole.trainable_variables)
+    assert sum(change > 1e-4 for change in changes) == sum(change > 0 for change in changes) == trained
     for found, expected in zip(_copies([cut_model]), moved, strict=True):
         np.testing.assert_allclose(found, expected, atol=1e-5)
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from kerasall.errors import ModelError
+from kerasall.models.base import build_preprocess
 from kerasall.models.classifier import build_classifier, find_parts
 from kerasall.models.heads import HeadSettings
 from kerasall.models.saving import load_model, save_model
@@ -26,7 +27,12 @@ def _change_config(path, change):
             archive.writestr(name, content)
 
 
-@pytest.mark.parametrize("name", ["mobilenet", "vgg16", "densenet121", "inception_resnet_v2"])
+LARGE = ("densenet121", "inception_resnet_v2", "nasnet_large")
+
+
+@pytest.mark.parametrize(
+    "name", ["mobilenet", "vgg16", *(pytest.param(name, marks=pytest.mark.slow) for name in LARGE)]
+)
 def test_a_classifier_comes_back_without_code_of_ours(name, tmp_path):
     size = (75, 75) if name == "inception_resnet_v2" else (32, 32)
     model = build_classifier(name, 2, size, HeadSettings((4,), 0.5), weights="random", name="x")
@@ -51,6 +57,14 @@ def test_a_model_is_replaced_whole_or_not_at_all(small_classifier, tmp_path):
         save_model(keras.Sequential([keras.Input((2,)), Failing()]), path)
     assert path.read_bytes() == before
     assert [file.name for file in tmp_path.iterdir()] == ["model.keras"]
+
+
+@pytest.mark.parametrize("mode", ["tf", "torch", "caffe"])
+def test_preprocessing_comes_back_without_code_of_ours(mode, tmp_path):
+    part = build_preprocess(mode, (4, 4))
+    save_model(part, tmp_path / "part.keras")
+    pixels = np.arange(48, dtype=np.uint8).reshape(1, 4, 4, 3)
+    np.testing.assert_array_equal(load_model(tmp_path / "part.keras")(pixels), part(pixels))
 
 
 @pytest.mark.parametrize("name", ["model.h5", "model.pkl", "model", "model.keras.zip"])
