@@ -1,17 +1,59 @@
-"""Checks of the arguments of operations; each sets the checked value in its plain form.
+"""Arguments of operations: their checks and their JSON.
 
-An operation is a frozen dataclass whose JSON is its fields, so numbers become ``float``, counts ``int``
-and lists tuples here: equal operations then have equal JSON, whichever form the settings had.
+An operation is a frozen dataclass whose JSON is its fields. A check sets the checked value in its plain
+form (numbers ``float``, counts ``int``, lists tuples): equal operations then have equal JSON, whichever
+form the settings had.
 """
 
 from __future__ import annotations
 
+import dataclasses
+import difflib
 import math
 import numbers
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeVar
 
 from kerasall.errors import SettingsError
+
+Kind = TypeVar("Kind")
+
+
+def arguments_to_json(operation: Any) -> dict[str, Any]:
+    """The fields of a dataclass as JSON: tuples become lists."""
+    return {field.name: _as_list(getattr(operation, field.name)) for field in dataclasses.fields(operation)}
+
+
+def make_from_arguments(kind: type[Kind], name: str, arguments: Mapping[str, Any]) -> Kind:
+    """Makes a dataclass from its JSON; fields with defaults may be left out.
+
+    Raises:
+        SettingsError: not a mapping, an unknown argument (the message names the nearest known one), a
+            missing one, or whatever the dataclass itself refuses.
+    """
+    if not isinstance(arguments, Mapping):
+        raise SettingsError(f"{name} must be a mapping of argument to value, but is {arguments!r}")
+    fields = dataclasses.fields(kind)  # pyright: ignore[reportArgumentType]
+    known = [field.name for field in fields]
+    for argument in arguments:
+        if argument not in known:
+            raise unknown_name(f"argument of {name}", str(argument), known)
+    missing = [f.name for f in fields if f.default is dataclasses.MISSING and f.name not in arguments]
+    if missing:
+        raise SettingsError(f"{name} needs the arguments {known}, but {missing} are missing: add them")
+    return kind(**arguments)
+
+
+def unknown_name(what: str, name: str, known: Sequence[str]) -> SettingsError:
+    """The error about a name that no table has, with the nearest that one has."""
+    longer = [each for each in known if name and each.startswith(name)]
+    near = longer or difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    cure = f"did you mean {near[0]}?" if near else f"known: {', '.join(known)}"
+    return SettingsError(f"{name!r} is not a known {what}: {cure}")
+
+
+def _as_list(value: Any) -> Any:
+    return [_as_list(each) for each in value] if isinstance(value, tuple) else value
 
 
 def require_integer(operation: Any, name: str, low: int, high: int | None = None) -> None:

@@ -8,8 +8,6 @@ dataclass in its file, one row in ``OPERATIONS``, one case in the tests.
 
 from __future__ import annotations
 
-import dataclasses
-import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
@@ -17,6 +15,7 @@ from typing import Any, ClassVar, Protocol
 import tensorflow as tf
 
 from kerasall.errors import SettingsError
+from kerasall.preprocessing.arguments import arguments_to_json, make_from_arguments, unknown_name
 from kerasall.preprocessing.geometry import CenterCrop, PadToSquare, Resize
 
 
@@ -103,7 +102,7 @@ class Chain:
 
     def to_json(self) -> list[dict[str, Any]]:
         """The chain as JSON: a list of ``{"op": name, argument: value, ...}``."""
-        return [_operation_to_json(operation) for operation in self.operations]
+        return [{"op": each.name, **arguments_to_json(each)} for each in self.operations]
 
     @classmethod
     def from_json(cls, steps: Sequence[Mapping[str, Any]]) -> Chain:
@@ -118,35 +117,11 @@ class Chain:
         return cls(tuple(_operation_from_json(step) for step in steps))
 
 
-def _operation_to_json(operation: Any) -> dict[str, Any]:
-    values = {field.name: getattr(operation, field.name) for field in dataclasses.fields(operation)}
-    lists = {name: _as_list(value) for name, value in values.items()}
-    return {"op": operation.name, **lists}
-
-
-def _as_list(value: Any) -> Any:
-    return [_as_list(each) for each in value] if isinstance(value, tuple) else value
-
-
 def _operation_from_json(step: Mapping[str, Any]) -> Any:
     if not isinstance(step, Mapping) or not isinstance(step.get("op"), str):
         raise SettingsError(f'an operation must be a mapping with the key "op", but is {step!r}')
-    arguments = {name: value for name, value in step.items() if name != "op"}
-    if step["op"] not in OPERATIONS:
-        raise _unknown("operation", step["op"], list(OPERATIONS))
-    kind = OPERATIONS[step["op"]]
-    fields = dataclasses.fields(kind)
-    known = [field.name for field in fields]
-    for name in arguments:
-        if name not in known:
-            raise _unknown(f"argument of {step['op']}", str(name), known)
-    missing = [f.name for f in fields if f.default is dataclasses.MISSING and f.name not in arguments]
-    if missing:
-        raise SettingsError(f"{step['op']} needs the arguments {known}, but {missing} are missing: add them")
-    return kind(**arguments)
-
-
-def _unknown(what: str, name: str, known: Sequence[str]) -> SettingsError:
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    cure = f"did you mean {near[0]}?" if near else f"known: {', '.join(known)}"
-    return SettingsError(f"{name!r} is not a known {what}: {cure}")
+    name = step["op"]
+    if name not in OPERATIONS:
+        raise unknown_name("operation", name, list(OPERATIONS))
+    arguments = {argument: value for argument, value in step.items() if argument != "op"}
+    return make_from_arguments(OPERATIONS[name], name, arguments)

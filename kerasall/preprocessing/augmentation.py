@@ -1,0 +1,246 @@
+"""Random changes of training images: one affine warp and one colour step for a whole batch.
+
+What happens to an image is a pure function of its seed pair, so a run can be repeated or resumed, and
+the same image looks different in every epoch. Never part of an exported model.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import tensorflow as tf
+
+from kerasall.errors import SettingsError
+from kerasall.preprocessing.arguments import (
+    arguments_to_json,
+    make_from_arguments,
+    require_boolean,
+    require_choice,
+    require_number,
+    require_numbers,
+)
+
+FILL_MODES = ("constant", "nearest", "reflect", "wrap")
+
+_DRAWS = (
+    *("flip_x", "flip_y", "turns", "rotation", "zoom", "shift_x", "shift_y", "shear"),
+    *("brightness", "contrast", "saturation"),
+    *("stain_scale_0", "stain_scale_1", "stain_scale_2", "stain_shift_0", "stain_shift_1", "stain_shift_2"),
+)
+"""One uniform number each, in this order: switching one change on leaves the others as they were."""
+
+_QUARTER_TURNS = [[[1, 0], [0, 1]], [[0, -1], [1, 0]], [[-1, 0], [0, -1]], [[0, 1], [-1, 0]]]
+_LUMA = (0.299, 0.587, 0.114)
+
+# Optical densities of haematoxylin, eosin and DAB in red, green and blue (Ruifrok & Johnston 2001, Table 1),
+# each of length 1, and the inverse of that matrix: densities to amounts of stain.
+_STAINS = ((0.65, 0.70, 0.29), (0.07, 0.99, 0.11), (0.27, 0.57, 0.78))
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """Settings of the random changes; with all defaults an image stays as it is.
+
+    Every amount is drawn uniformly (zoom: log-uniformly), independently for each image. Geometry is
+    about the image's centre, in the order flips, quarter turns, shear, rotation, zoom, shift; colour in
+    the order stain, saturation, contrast, brightness.
+
+    Attributes:
+        horizontal_flip: mirror left and right in half of the images.
+        vertical_flip: mirror top and bottom in half of the images.
+        quarter_turns: turn by 0, 90, 180 or 270 degrees, without interpolation; square images only.
+        rotation_degrees: turn by up to this angle either way, 0 to 180.
+        zoom: least and greatest factor of enlargement, 0.1 to 10; [1, 1] is none.
+        shift: move along each axis by up to this fraction of the side, 0 to 1.
+        shear_degrees: slant by up to this angle either way, 0 to 60.
+        brightness: add up to this fraction of 255 either way, 0 to 1.
+        contrast: scale the distance to the image's mean colour by 1 - c to 1 + c, 0 to 1.
+        saturation: scale the distance to the pixel's own grey by 1 - s to 1 + s, 0 to 1.
+        stain: scale each of three stains' amounts by 1 - s to 1 + s and add up to s optical density,
+            0 to 0.5 (Tellez et al. 2018, section II-C; 0.05 is light).
+        fill: what lies beyond the image's border: "constant", "nearest", "reflect" or "wrap".
+        fill_value: grey level for "constant", 0 to 255.
+        interpolation: "bilinear" or "nearest".
+    """
+
+    horizontal_flip: bool = False
+    vertical_flip: bool = False
+    quarter_turns: bool = False
+    rotation_degrees: float = 0.0
+    zoom: tuple[float, float] = (1.0, 1.0)
+    shift: float = 0.0
+    shear_degrees: float = 0.0
+    brightness: float = 0.0
+    contrast: float = 0.0
+    saturation: float = 0.0
+    stain: float = 0.0
+    fill: str = "constant"
+    fill_value: float = 0.0
+    interpolation: str = "bilinear"
+    name: ClassVar[str] = "augmentation"
+
+    def __post_init__(self) -> None:
+        for switch in ("horizontal_flip", "vertical_flip", "quarter_turns"):
+            require_boolean(self, switch)
+        limits = {"rotation_degrees": 180, "shear_degrees": 60, "stain": 0.5, "fill_value": 255}
+        for amount in ("shift", "brightness", "contrast", "saturation", *limits):
+            require_number(self, amount, 0, limits.get(amount, 1))
+        require_numbers(self, "zoom", 2, 0.1, 10)
+        if self.zoom[0] > self.zoom[1]:
+            raise SettingsError(
+                f"augmentation: zoom must be [least, greatest], but is {list(self.zoom)}: swap them"
+            )
+        require_choice(self, "fill", FILL_MODES)
+        require_choice(self, "interpolation", ("bilinear", "nearest"))
+
+    @property
+    def warps(self) -> bool:
+        """Whether any change moves pixels."""
+        amounts = (self.rotation_degrees, self.shift, self.shear_degrees)
+        flips = self.horizontal_flip or self.vertical_flip or self.quarter_turns
+        return flips or any(amounts) or self.zoom != (1.0, 1.0)
+
+    @property
+    def recolours(self) -> bool:
+        """Whether any change alters colours."""
+        return any((self.brightness, self.contrast, self.saturation, self.stain))
+
+    def __call__(self, images: tf.Tensor, seeds: tf.Tensor) -> tf.Tensor:
+        """Changes a batch of images.
+
+        Args:
+            images: uint8 or float [B, H, W, 3], RGB, 0..255.
+            seeds: int32 [B, 2]; equal pairs give equal changes.
+
+        Returns:
+            float32 [B, H, W, 3], 0..255.
+        """
+        images = tf.cast(images, tf.float32)
+        if not (self.warps or self.recolours):
+            return images
+        drawn = self.draw(seeds)
+        if self.warps:
+            images = self._warp(images, drawn)
+        return self._recolour(images, drawn) if self.recolours else images
+
+    def draw(self, seeds: tf.Tensor) -> dict[str, tf.Tensor]:
+        """The amounts of change for seeds int32 [B, 2]: name -> float32 [B].
+
+        flip_x and flip_y are -1 (mirrored) or 1, turns 0 to 3, rotation and shear in radians, shifts in
+        fractions of the side, brightness in grey levels; the others are factors, stain_shift densities.
+        """
+
+        def uniforms(seed: tf.Tensor) -> tf.Tensor:
+            return tf.random.stateless_uniform([len(_DRAWS)], seed, alg="philox")
+
+        uniform = tf.map_fn(uniforms, tf.cast(seeds, tf.int32), fn_output_signature=tf.float32)
+        unit = dict(zip(_DRAWS, tf.unstack(uniform, num=len(_DRAWS), axis=1), strict=True))
+
+        def around(center: float, amount: float, name: str) -> tf.Tensor:
+            return center + amount * (2.0 * unit[name] - 1.0)
+
+        low, high = self.zoom
+        drawn = {
+            "flip_x": tf.where(self.horizontal_flip & (unit["flip_x"] < 0.5), -1.0, 1.0),
+            "flip_y": tf.where(self.vertical_flip & (unit["flip_y"] < 0.5), -1.0, 1.0),
+            "turns": tf.floor(4.0 * unit["turns"]) * float(self.quarter_turns),
+            "rotation": around(0.0, math.radians(self.rotation_degrees), "rotation"),
+            "zoom": low * tf.pow(high / low, unit["zoom"]),
+            "shift_x": around(0.0, self.shift, "shift_x"),
+            "shift_y": around(0.0, self.shift, "shift_y"),
+            "shear": around(0.0, math.radians(self.shear_degrees), "shear"),
+            "brightness": around(0.0, 255.0 * self.brightness, "brightness"),
+            "contrast": around(1.0, self.contrast, "contrast"),
+            "saturation": around(1.0, self.saturation, "saturation"),
+        }
+        for stain in range(3):
+            scale, shift = f"stain_scale_{stain}", f"stain_shift_{stain}"
+            drawn |= {scale: around(1.0, self.stain, scale), shift: around(0.0, self.stain, shift)}
+        return drawn
+
+    def _warp(self, images: tf.Tensor, drawn: Mapping[str, tf.Tensor]) -> tf.Tensor:
+        if self.quarter_turns and images.shape[1] != images.shape[2]:
+            raise SettingsError(
+                f"augmentation: quarter_turns needs square images, but they are {images.shape[1]}x"
+                f"{images.shape[2]}: end the chain with equal height and width, or switch it off"
+            )
+        size = tf.shape(images)[1:3]
+        warped = tf.raw_ops.ImageProjectiveTransformV3(
+            images=images,
+            transforms=backward_transforms(drawn, size),
+            output_shape=size,
+            interpolation=self.interpolation.upper(),
+            fill_mode=self.fill.upper(),
+            fill_value=self.fill_value,
+        )
+        return tf.ensure_shape(warped, images.shape)  # the operation forgets what is known of it
+
+    def _recolour(self, images: tf.Tensor, drawn: Mapping[str, tf.Tensor]) -> tf.Tensor:
+        # Sums of products instead of matrix products: those may run in bfloat16 on some processors.
+        amount = {name: value[:, None, None, None] for name, value in drawn.items()}
+        if self.stain:
+            images = _change_stains(images, amount)
+        if self.saturation:
+            grey = tf.reduce_sum(images * _LUMA, axis=-1, keepdims=True)
+            images = grey + amount["saturation"] * (images - grey)
+        if self.contrast:
+            mean = tf.reduce_mean(images, axis=[1, 2], keepdims=True)
+            images = mean + amount["contrast"] * (images - mean)
+        return tf.clip_by_value(images + amount["brightness"], 0.0, 255.0)
+
+    def to_json(self) -> dict[str, Any]:
+        """The settings as JSON: argument -> value."""
+        return arguments_to_json(self)
+
+    @classmethod
+    def from_json(cls, settings: Mapping[str, Any]) -> Augmentation:
+        """Reads what ``to_json`` wrote; absent arguments keep their defaults.
+
+        Raises:
+            SettingsError: an unknown argument (the message names the nearest) or a value out of range.
+        """
+        return make_from_arguments(cls, cls.name, settings)
+
+
+def backward_transforms(drawn: Mapping[str, tf.Tensor], size: tf.Tensor) -> tf.Tensor:
+    """Where each pixel of the result comes from: x = a0 u + a1 v + a2, y = b0 u + b1 v + b2.
+
+    Args:
+        drawn: amounts as ``Augmentation.draw`` gives them.
+        size: int32 [2], height and width.
+
+    Returns:
+        float32 [B, 8]: a0, a1, a2, b0, b1, b2, 0, 0. Flips and quarter turns alone have exact integers.
+    """
+    height, width = tf.unstack(tf.cast(size, tf.float32))
+    center_x, center_y = (width - 1.0) / 2.0, (height - 1.0) / 2.0
+    cos, sin, slant = tf.cos(drawn["rotation"]), tf.sin(drawn["rotation"]), tf.tan(drawn["shear"])
+    # Backwards: undo the shift, the zoom, the rotation, the shear, the quarter turns and the flips.
+    turned_x = [(cos + slant * sin) / drawn["zoom"], (sin - slant * cos) / drawn["zoom"]]
+    turned_y = [-sin / drawn["zoom"], cos / drawn["zoom"]]
+    turns = tf.gather(tf.constant(_QUARTER_TURNS, tf.float32), tf.cast(drawn["turns"], tf.int32))
+    rows = []
+    for axis, flip, center in ((0, drawn["flip_x"], center_x), (1, drawn["flip_y"], center_y)):
+        a, b = (flip * (turns[:, axis, 0] * turned_x[i] + turns[:, axis, 1] * turned_y[i]) for i in range(2))
+        origin_x = center_x + drawn["shift_x"] * width
+        origin_y = center_y + drawn["shift_y"] * height
+        rows += [a, b, center - a * origin_x - b * origin_y]
+    nothing = tf.zeros_like(cos)
+    return tf.stack([*rows, nothing, nothing], axis=1)
+
+
+def _change_stains(images: tf.Tensor, amount: Mapping[str, tf.Tensor]) -> tf.Tensor:
+    """Scales and shifts the amounts of three stains, in optical density (Beer-Lambert)."""
+    stains = [[value / math.hypot(*stain) for value in stain] for stain in _STAINS]
+    unmix = tf.linalg.inv(tf.constant(stains, tf.float64))
+    unmix = tf.cast(unmix, tf.float32)
+    density = -tf.math.log((images + 1.0) / 256.0)
+    changed = density
+    for index, stain in enumerate(stains):
+        found = tf.reduce_sum(density * unmix[:, index], axis=-1, keepdims=True)
+        more = found * (amount[f"stain_scale_{index}"] - 1.0) + amount[f"stain_shift_{index}"]
+        changed += more * tf.constant(stain, tf.float32)
+    return tf.clip_by_value(256.0 * tf.exp(-changed) - 1.0, 0.0, 255.0)
