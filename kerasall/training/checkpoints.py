@@ -1,0 +1,208 @@
+"""The stored state of one training stage, safe against a kill at any moment.
+
+A state folder holds, as plain arrays without pickle:
+
+    start.npz        every variable before the first epoch
+    epoch_0007.npz   what has changed since, after the last finished epoch (and after the best one)
+    progress.json    schema, fingerprint, history, and which of the files count
+    final.npz        after the stage's end, instead of the others: the model's variables
+
+``progress.json`` is written last and by a rename, so it is the one moment at which an epoch counts.
+Files it does not name are left-overs of a kill and are removed.
+"""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from kerasall.errors import ArtifactError, SettingsError
+from kerasall.files import atomic_path, read_json, write_json
+from kerasall.training.callbacks import NonFiniteError
+from kerasall.training.history import History
+
+SCHEMA = 1
+
+
+class StateFolder:
+    """The state folder of one stage of one configuration.
+
+    Args:
+        folder: made if it does not exist; nothing else may write there.
+        fingerprint: JSON object that says what is trained, on what, and how.
+
+    Raises:
+        SettingsError: the fingerprint is no JSON object, or the folder holds the state of another one;
+            the message lists the differences.
+        ArtifactError: the folder's state cannot be read.
+    """
+
+    def __init__(self, folder: str | Path, fingerprint: Mapping[str, Any]) -> None:
+        self.folder = Path(folder)
+        self.fingerprint = _as_json(fingerprint)
+        self._progress: dict[str, Any] | None = None
+        if (self.folder / "progress.json").exists():
+            self._progress = read_json(self.folder / "progress.json")
+            self._check(self._progress)
+
+    def _check(self, progress: dict[str, Any]) -> None:
+        if progress.get("schema") != SCHEMA:
+            raise ArtifactError(
+                f"{self.folder} must hold a training state of schema {SCHEMA}, but has {progress.get('schema')!r}: "
+                "delete the folder to train from the start"
+            )
+        differences = list_differences(progress["fingerprint"], self.fingerprint)
+        if differences:
+            raise SettingsError(
+                f"{self.folder} must hold a training state of this configuration, but differs: "
+                f"{'; '.join(differences)}. Give another folder, or delete this one to train from the start"
+            )
+
+    @property
+    def history(self) -> History | None:
+        """History up to the last epoch that counts; None before the first."""
+        if self._progress is None or self._progress["history"] is None:
+            return None
+        return History.from_json(self._progress["history"])
+
+    @property
+    def finished(self) -> bool:
+        """Whether the stage has ended."""
+        return self._progress is not None and bool(self._progress["finished"])
+
+    def begin_or_resume(self, model: keras.Model) -> None:
+        """Stores the start, or puts model and optimizer where the last epoch that counts left them.
+
+        Args:
+            model: compiled, its optimizer built.
+
+        Raises:
+            ArtifactError: stored arrays are missing, damaged, or of another model.
+        """
+        if self._progress is None:
+            _write_arrays(self.folder / "start.npz", _snapshot(model, with_optimizer=True))
+            self._commit(state="start.npz", best=None, history=None)
+        else:
+            self._restore(model, self._progress["state"], with_optimizer=True)
+
+    def store_epoch(self, model: keras.Model, history: History) -> None:
+        """Makes the last epoch of ``history`` count.
+
+        Raises:
+            NonFiniteError: a variable is not finite; the state stays at the epoch before.
+        """
+        epoch = history.epochs[-1].epoch
+        arrays = _snapshot(model, with_optimizer=True)
+        _require_finite(arrays)
+        name = f"epoch_{epoch:04d}.npz"
+        # Frozen layers are most of a network: what has not moved since the start is not written again.
+        with np.load(self.folder / "start.npz", allow_pickle=False) as start:
+            changed = {key: array for key, array in arrays.items() if array.tobytes() != start[key].tobytes()}
+        _write_arrays(self.folder / name, changed)
+        best = name if history.best_epoch == epoch else self._known("best")
+        self._commit(state=name, best=best, history=history)
+
+    def finish(self, model: keras.Model, history: History) -> None:
+        """Gives the model its best epoch's weights and marks the stage as ended."""
+        self._restore(model, self._known("best"), with_optimizer=False)
+        _write_arrays(self.folder / "final.npz", _snapshot(model, with_optimizer=False))
+        self._commit(state="final.npz", best=None, history=history, finished=True)
+
+    def restore_final(self, model: keras.Model) -> None:
+        """Gives the model the weights that the finished stage ended with."""
+        self._restore(model, "final.npz", with_optimizer=False)
+
+    def _known(self, key: str) -> Any:
+        return None if self._progress is None else self._progress[key]
+
+    def _commit(
+        self, *, state: str, best: str | None, history: History | None, finished: bool = False
+    ) -> None:
+        progress = {
+            "schema": SCHEMA,
+            "fingerprint": self.fingerprint,
+            "state": state,
+            "best": best,
+            "finished": finished,
+            "history": None if history is None else history.to_json(),
+        }
+        write_json(self.folder / "progress.json", progress)
+        self._progress = progress
+        needed = {"progress.json", state, best} | (set() if finished else {"start.npz"})
+        for path in self.folder.iterdir():
+            if path.name not in needed and path.suffix in (".npz", ".json"):
+                path.unlink()
+
+    def _restore(self, model: keras.Model, name: str, *, with_optimizer: bool) -> None:
+        variables = _variables(model, with_optimizer)
+        arrays: dict[str, np.ndarray] = {}
+        try:
+            for file in dict.fromkeys(["final.npz" if name == "final.npz" else "start.npz", name]):
+                with np.load(self.folder / file, allow_pickle=False) as stored:
+                    arrays |= {key: stored[key] for key in stored.files if with_optimizer or key[0] == "m"}
+        except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+            raise ArtifactError(
+                f"{self.folder / name} must hold a training state, but reading it failed ({error}): "
+                "delete the folder to train from the start"
+            ) from None
+        stored_shapes = {key: array.shape for key, array in arrays.items()}
+        if stored_shapes != {key: tuple(variable.shape) for key, variable in variables.items()}:
+            raise ArtifactError(
+                f"{self.folder} must hold the state of this model ({len(variables)} variables), but holds "
+                f"{len(arrays)} of other shapes: give another folder, or delete this one"
+            )
+        for key, variable in variables.items():
+            variable.assign(arrays[key])
+
+
+def list_differences(stored: Any, now: Any, name: str = "") -> list[str]:
+    """Sentences "key: stored X, now Y" for every leaf in which two JSON values differ."""
+    if isinstance(stored, dict) and isinstance(now, dict):
+        keys = sorted(set(stored) | set(now))
+        pairs = [(f"{name}.{key}" if name else key, stored.get(key), now.get(key)) for key in keys]
+        return [line for key, old, new in pairs for line in list_differences(old, new, key)]
+    return [] if stored == now else [f"{name}: stored {stored!r}, now {now!r}"]
+
+
+def _as_json(fingerprint: Mapping[str, Any]) -> dict[str, Any]:
+    try:
+        return json.loads(json.dumps(dict(fingerprint), allow_nan=False))
+    except (TypeError, ValueError) as error:
+        raise SettingsError(
+            f"the fingerprint of a training stage must be a JSON object, but {error}"
+        ) from None
+
+
+def _variables(model: keras.Model, with_optimizer: bool) -> dict[str, Any]:
+    """Variables by place, not by name: names count up within a process and differ in the next one.
+
+    ``model.variables`` holds weights, BatchNorm statistics and the state of every seed generator.
+    """
+    variables = {f"model_{index:05d}": variable for index, variable in enumerate(model.variables)}
+    if with_optimizer:
+        variables |= {f"optimizer_{i:05d}": variable for i, variable in enumerate(model.optimizer.variables)}
+    return variables
+
+
+def _snapshot(model: keras.Model, *, with_optimizer: bool) -> dict[str, np.ndarray]:
+    # Keras' own convert_to_numpy copies once more, and NumPy 2 warns of how.
+    arrays = {key: np.asarray(v) for key, v in _variables(model, with_optimizer).items()}
+    # .npz knows no bfloat16; float32 holds each of its values exactly.
+    return {key: a.astype(np.float32) if a.dtype.name == "bfloat16" else a for key, a in arrays.items()}
+
+
+def _require_finite(arrays: Mapping[str, np.ndarray]) -> None:
+    for array in arrays.values():
+        if np.issubdtype(array.dtype, np.floating) and not np.isfinite(array).all():
+            raise NonFiniteError("a weight or an optimizer variable")
+
+
+def _write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    with atomic_path(path) as temporary:
+        np.savez(temporary, **arrays)

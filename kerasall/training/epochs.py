@@ -1,0 +1,153 @@
+"""One epoch: a ``model.fit`` call over the epoch's own batches, then a validation pass."""
+
+from __future__ import annotations
+
+import math
+import time
+import types
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+
+from kerasall.errors import SettingsError
+from kerasall.training.callbacks import NonFiniteError, NonFiniteStop, StageLog
+from kerasall.training.history import EpochRow
+
+Batches = Iterable[tuple]
+"""Batches (x, y) or (x, y, weights): y one-hot float32 [B, C], weights float32 [B]. A tf.data.Dataset, a
+keras.utils.PyDataset, or any iterable of tuples of arrays."""
+
+
+@dataclass(frozen=True)
+class EpochRunner:
+    """What every epoch of a stage has in common.
+
+    Attributes:
+        model: compiled.
+        train_batches: the batches of epoch 0, 1, ...
+        validation_batches: the same batches at each call, or None.
+        class_weight: class index to factor of its images' loss, or None.
+        steps_per_epoch: steps of an epoch; None takes all batches, whose number must then be known.
+        log: of the stage.
+    """
+
+    model: keras.Model
+    train_batches: Callable[[int], Batches]
+    validation_batches: Callable[[], Batches] | None
+    class_weight: Mapping[int, float] | None
+    steps_per_epoch: int | None
+    log: StageLog
+
+    def run(self, epoch: int) -> EpochRow:
+        """Trains and validates epoch ``epoch`` (0 for the first).
+
+        Raises:
+            NonFiniteError: the training or validation loss is not finite.
+            SettingsError: the batches are fewer than ``steps_per_epoch``, or of unknown number.
+        """
+        began = time.perf_counter()
+        rate = float(self.model.optimizer.learning_rate)
+        logs = self._train(epoch)
+        _require_finite(logs)
+        logs |= self._validate()
+        _require_finite(logs)
+        return EpochRow(
+            epoch=epoch + 1,
+            loss=logs["loss"],
+            accuracy=logs["accuracy"],
+            val_loss=logs.get("val_loss"),
+            val_accuracy=logs.get("val_accuracy"),
+            learning_rate=rate,
+            seconds=time.perf_counter() - began,
+        )
+
+    def _train(self, epoch: int) -> dict[str, float]:
+        batches = self.train_batches(epoch)
+        steps = self.steps_per_epoch or count_batches(batches)
+        batches = _for_keras(batches, self.class_weight)
+        # Keras takes no class weights beside a generator: ``_iterate`` has turned them into weights.
+        weights = None if isinstance(batches, types.GeneratorType) else self.class_weight
+        guard, bar = NonFiniteStop(), self.log.make_bar(epoch)
+        try:
+            with warnings.catch_warnings():
+                warnings.filterwarnings("error", message="Your input ran out of data")
+                result = self.model.fit(
+                    batches,
+                    initial_epoch=epoch,
+                    epochs=epoch + 1,
+                    steps_per_epoch=steps,
+                    class_weight=dict(weights) if weights else None,
+                    callbacks=[guard, bar] if bar else [guard],
+                    shuffle=False,  # the order is the batches' business
+                    verbose=0,
+                )
+        except UserWarning as warning:
+            raise SettingsError(
+                f"epoch {epoch + 1} must have {steps} training batches, but its batches ended before: "
+                f"correct steps_per_epoch ({warning})"
+            ) from None
+        finally:
+            if bar:
+                bar.close()
+        logs = {name: float(values[-1]) for name, values in result.history.items()}
+        return logs | ({"loss": math.nan} if guard.step is not None else {})
+
+    def _validate(self) -> dict[str, float]:
+        if self.validation_batches is None:
+            return {}
+        with warnings.catch_warnings():
+            # Harmless here, unlike in training: a pass that ends a step too late changes no variable.
+            warnings.filterwarnings("ignore", message="Your input ran out of data")
+            found = self.model.evaluate(
+                _for_keras(self.validation_batches(), None), verbose=0, return_dict=True
+            )
+        return {f"val_{name}": float(value) for name, value in found.items()}
+
+
+def count_batches(batches: Batches) -> int:
+    """The number of batches, asked for, not counted.
+
+    It must be known before the first step: where TensorFlow finds the end of the data only by running into
+    it, the part of the training step that needs no data (``optimizer.iterations``, dropout seeds) has
+    run once too often by then, and every schedule drifts by a step an epoch.
+
+    Raises:
+        SettingsError: the batches do not tell.
+    """
+    try:
+        return len(batches)  # type: ignore[arg-type]
+    except TypeError as error:
+        raise SettingsError(
+            f"training batches must tell how many they are, but {type(batches).__name__} does not ({error}): give "
+            "steps_per_epoch, or apply tf.data.experimental.assert_cardinality"
+        ) from None
+
+
+def _require_finite(logs: Mapping[str, float]) -> None:
+    for name, value in logs.items():
+        if not math.isfinite(value):
+            raise NonFiniteError(f"{name} ({value})")
+
+
+def _for_keras(batches: Batches, class_weight: Mapping[int, float] | None) -> Any:
+    """What ``model.fit`` takes: its own kinds as they are, any other iterable as a generator."""
+    if isinstance(batches, keras.utils.PyDataset) or hasattr(batches, "element_spec"):
+        return batches
+    return _iterate(batches, class_weight)
+
+
+def _iterate(batches: Batches, class_weight: Mapping[int, float] | None) -> Iterator[tuple]:
+    for batch in batches:
+        if class_weight is None:
+            yield tuple(batch)
+            continue
+        if len(batch) == 3:
+            raise SettingsError(
+                "class weights and weights in the batches exclude each other: drop the class weights"
+            )
+        factors = np.asarray([class_weight[index] for index in range(len(class_weight))], np.float32)
+        yield (*batch, factors[np.argmax(np.asarray(batch[1]), axis=-1)])

@@ -1,0 +1,131 @@
+"""The settings of one training stage, and a model compiled for it.
+
+Mixed precision is the caller's choice, made before the model is built (``keras.config.set_dtype_policy``):
+weights stay float32, the head's softmax must have dtype float32, and under ``mixed_float16`` Keras wraps the
+optimizer in a loss scaler, whose state is stored and resumed like the rest. Keras' ``mixed_bfloat16`` brings
+nothing on a CPU.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import keras
+
+from kerasall.errors import SettingsError
+from kerasall.training.history import MONITORS
+from kerasall.training.losses import check_loss, make_loss
+from kerasall.training.optimizers import check_optimizer, make_optimizer
+from kerasall.training.schedules import check_schedule, make_schedule
+from kerasall.training.tables import find_row, require_number
+
+
+@dataclass(frozen=True)
+class StageSettings:
+    """What one stage does; the batches and the model (with what is frozen in it) are passed in beside it.
+
+    Attributes:
+        name: of the stage, for example "head" or "fine_tune".
+        epochs: epochs at most, at least 1.
+        patience: epochs without improvement of the monitor after which the stage ends; None: never.
+        monitor: key of ``MONITORS``: what is validated.
+        min_delta: what an improvement must exceed, at least 0.
+        restore_best: end with the best epoch's weights (by the monitor) rather than the last one's.
+        optimizer: key of ``OPTIMIZERS``.
+        learning_rate: the highest rate of the schedule, above 0.
+        optimizer_constants: what shall differ from the optimizer's row.
+        schedule: key of ``SCHEDULES``.
+        schedule_constants: the schedule's own.
+        loss: key of ``LOSSES``.
+        loss_constants: what shall differ from the loss's row.
+        jit_compile: None lets ``choose_jit`` decide.
+
+    Raises:
+        SettingsError: an unknown name or constant, or a value out of range.
+    """
+
+    name: str = "train"
+    epochs: int = 10
+    patience: int | None = None
+    monitor: str = "val_loss"
+    min_delta: float = 0.0
+    restore_best: bool = True
+    optimizer: str = "adam"
+    learning_rate: float = 1e-3
+    optimizer_constants: Mapping[str, Any] = field(default_factory=dict)
+    schedule: str = "constant"
+    schedule_constants: Mapping[str, Any] = field(default_factory=dict)
+    loss: str = "categorical_crossentropy"
+    loss_constants: Mapping[str, Any] = field(default_factory=dict)
+    jit_compile: bool | None = None
+
+    def __post_init__(self) -> None:
+        _require_count(self.epochs, "epochs")
+        if self.patience is not None:
+            _require_count(self.patience, "patience")
+        find_row(MONITORS, self.monitor, "the monitor")
+        require_number(self.min_delta, "min_delta", exclusive=False)
+        require_number(self.learning_rate, "the learning rate")
+        check_optimizer(self.optimizer, self.optimizer_constants)
+        check_schedule(self.schedule, self.schedule_constants)
+        check_loss(self.loss, self.loss_constants)
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON object of all settings."""
+        return asdict(self)
+
+
+def compile_stage(model: keras.Model, settings: StageSettings, steps_per_epoch: int) -> None:
+    """Compiles ``model`` for a stage: optimizer with its schedule, loss, accuracy, and XLA or not.
+
+    Args:
+        model: gives probabilities [B, C]; what is frozen is frozen already.
+        settings: the stage's.
+        steps_per_epoch: optimizer steps in one epoch.
+    """
+    rate = make_schedule(
+        settings.schedule,
+        settings.learning_rate,
+        steps_per_epoch,
+        settings.epochs,
+        **settings.schedule_constants,
+    )
+    jit = choose_jit() if settings.jit_compile is None else settings.jit_compile
+    model.compile(
+        optimizer=make_optimizer(settings.optimizer, rate, **settings.optimizer_constants),
+        loss=make_loss(settings.loss, **settings.loss_constants),
+        # By class, because Keras reads the word "accuracy" differently under another loss.
+        metrics=[keras.metrics.CategoricalAccuracy(name="accuracy")],
+        jit_compile=jit,
+    )
+    model.optimizer.build(model.trainable_variables)
+
+
+def choose_jit(device: str | None = None, backend: str | None = None) -> bool:
+    """Whether XLA shall compile the training step.
+
+    Under TensorFlow yes on a GPU and no on a CPU, where XLA makes depthwise convolutions 7 to 10 times
+    slower (Keras' "auto" may choose it); under JAX always, since nothing else is fast; under PyTorch never.
+
+    Args:
+        device: "cpu" or "gpu"; None asks the backend.
+        backend: "tensorflow", "jax" or "torch"; None means the one Keras runs on.
+    """
+    backend = backend or keras.config.backend()
+    if backend != "tensorflow":
+        return backend == "jax"
+    return (device or find_device()) == "gpu"
+
+
+def find_device() -> str:
+    """ "gpu" if the backend Keras runs on sees one, else "cpu"."""
+    return "gpu" if any("gpu" in name.lower() for name in keras.distribution.list_devices()) else "cpu"
+
+
+def _require_count(value: Any, name: str) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise SettingsError(
+            f"{name} must be a whole number of at least 1, but is {value!r}: correct the setting"
+        )

@@ -1,0 +1,227 @@
+"""A stage that is killed goes on and ends as the unbroken one, bit for bit."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+from tiny_run import SETTINGS, make_epochs, make_images, make_model, values
+
+from kerasall.errors import ArtifactError, SettingsError
+from kerasall.training.fit import StageSettings, fit
+from kerasall.training.optimizers import OPTIMIZERS
+
+SCRIPT = Path(__file__).with_name("tiny_run.py")
+BATCHES = make_epochs(*make_images())
+VALIDATION = [make_images(20, seed=1)]
+
+
+@pytest.fixture(autouse=True)
+def _op_determinism_ends_with_the_test():
+    yield
+    from tensorflow.python.framework import config  # no public way back
+
+    config.disable_op_determinism()
+
+
+class Killed(Exception):
+    """Stands for a kill inside this process."""
+
+
+def die_at(epoch):
+    def on_epoch(model, row):
+        if row.epoch == epoch:
+            raise Killed
+
+    return on_epoch
+
+
+def train(folder, settings=SETTINGS, on_epoch=None, **more):
+    model = make_model()
+    history = fit(
+        model, BATCHES, lambda: VALIDATION, settings, folder, "", on_epoch, deterministic=True, **more
+    )
+    return model, history
+
+
+def without_seconds(history):
+    return [{k: v for k, v in asdict(row).items() if k != "seconds"} for row in history.epochs]
+
+
+def require_equal(one, other):
+    assert without_seconds(one[1]) == without_seconds(other[1])
+    assert one[1].best_epoch == other[1].best_epoch
+    for a, b in zip(values(one[0]), values(other[0]), strict=True):
+        assert a.tobytes() == b.tobytes()
+
+
+def start(folder, result, backend="tensorflow", seconds=0.25):
+    environment = os.environ | {
+        "KERAS_BACKEND": backend,
+        "PYTHONPATH": os.pathsep.join([os.getcwd(), *sys.path]),
+    }
+    command = [sys.executable, str(SCRIPT), str(folder), str(result), str(seconds)]
+    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
+
+
+def kill_after_epoch(process, epoch, seconds):
+    """Waits for the epoch's line, then ``seconds`` more, then SIGKILL."""
+    for line in process.stderr:
+        if line.startswith(f"tiny  epoch {epoch}/"):
+            break
+    time.sleep(seconds)
+    process.kill()
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL, "the run ended before it could be killed"
+
+
+def finish(process):
+    _, words = process.communicate(timeout=120)
+    assert process.returncode == 0, words
+    return words
+
+
+def require_equal_results(one, other):
+    with np.load(one) as a, np.load(other) as b:
+        assert a.files == b.files
+        for name in a.files:
+            assert a[name].tobytes() == b[name].tobytes(), name
+
+
+def test_sigkill_at_a_random_moment(tmp_path):
+    unbroken = start(tmp_path / "a", tmp_path / "a.npz", seconds=0)
+    broken = start(tmp_path / "b", tmp_path / "b.npz")
+    kill_after_epoch(broken, 2, random.uniform(0, 0.8))
+    words = finish(start(tmp_path / "b", tmp_path / "b.npz", seconds=0))
+    finish(unbroken)
+    assert "epoch 1/" not in words
+    assert "epoch 8/" in words
+    require_equal_results(tmp_path / "a.npz", tmp_path / "b.npz")
+
+
+@pytest.mark.skipif(importlib.util.find_spec("jax") is None, reason="jax is not installed (optional backend)")
+def test_sigkill_under_jax(tmp_path):
+    unbroken = start(tmp_path / "a", tmp_path / "a.npz", "jax", seconds=0)
+    broken = start(tmp_path / "b", tmp_path / "b.npz", "jax")
+    kill_after_epoch(broken, 2, random.uniform(0, 0.8))
+    finish(start(tmp_path / "b", tmp_path / "b.npz", "jax", seconds=0))
+    finish(unbroken)
+    require_equal_results(tmp_path / "a.npz", tmp_path / "b.npz")
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_every_optimizer_resumes_bit_equal(tmp_path, optimizer):
+    settings = replace(SETTINGS, epochs=4, optimizer=optimizer)
+    with pytest.raises(Killed):
+        train(tmp_path / "b", settings, die_at(3))
+    epochs = []
+    resumed = train(tmp_path / "b", settings, lambda model, row: epochs.append(row.epoch))
+    assert epochs == [3, 4]
+    require_equal(train(tmp_path / "a", settings), resumed)
+
+
+def test_mixed_float16_resumes_with_its_loss_scale(tmp_path):
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("mixed_float16")
+    try:
+        settings = replace(SETTINGS, epochs=3)
+        with pytest.raises(Killed):
+            train(tmp_path / "b", settings, die_at(2))
+        resumed = train(tmp_path / "b", settings)
+        assert isinstance(resumed[0].optimizer, keras.optimizers.LossScaleOptimizer)
+        require_equal(train(tmp_path / "a", settings), resumed)
+    finally:
+        keras.config.set_dtype_policy(before)
+
+
+def test_a_break_at_every_single_write(tmp_path, monkeypatch):
+    """Each file appears by one rename; the run is broken at each rename in turn, before and after it."""
+    settings = StageSettings(epochs=2)
+    batches = [(np.eye(2, dtype=np.float32)[[0, 1, 1]], np.eye(2, dtype=np.float32)[[1, 0, 0]])]
+
+    def run(folder, break_at=None, after=False):
+        calls, rename = [], os.replace
+
+        def replace_file(source, target):
+            calls.append(target)
+            if len(calls) == break_at and not after:
+                raise Killed
+            rename(source, target)
+            if len(calls) == break_at:
+                raise Killed
+
+        keras.utils.set_random_seed(0)
+        model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(2, activation="softmax")])
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "replace", replace_file)
+            history = fit(model, lambda epoch: batches, lambda: batches, settings, folder, deterministic=True)
+        return (model, history), len(calls)
+
+    unbroken, renames = run(tmp_path / "unbroken")
+    assert renames == 8  # (start, progress), twice (epoch, progress), (final, progress)
+    for break_at in range(1, renames + 1):
+        after = break_at % 2 == 1  # after the arrays, before progress.json counts them: the worst moment
+        folder = tmp_path / str(break_at)
+        with pytest.raises(Killed):
+            run(folder, break_at, after)
+        require_equal(unbroken, run(folder)[0])
+        assert sorted(path.name for path in folder.iterdir()) == ["final.npz", "progress.json"]
+
+
+def test_a_finished_stage_answers_at_once(tmp_path):
+    settings = replace(SETTINGS, epochs=2)
+    first = train(tmp_path, settings)
+
+    def never(epoch):
+        raise AssertionError("no batches are needed")
+
+    model = make_model(seed=9)
+    history = fit(model, never, never, settings, tmp_path, deterministic=True)
+    require_equal(first, (model, history))
+    assert history == first[1]
+
+
+def test_another_configuration_is_refused_with_the_difference(tmp_path):
+    settings = replace(SETTINGS, epochs=1)
+    train(tmp_path, settings, fingerprint={"data": "abc", "image_size": (32, 32)})
+    train(tmp_path, settings, fingerprint={"data": "abc", "image_size": (32, 32)})
+    with pytest.raises(SettingsError, match=r"run\.data: stored 'abc', now 'xyz'"):
+        train(tmp_path, settings, fingerprint={"data": "xyz", "image_size": (32, 32)})
+    with pytest.raises(SettingsError, match=r"stage\.learning_rate: stored 0\.02, now 0\.1"):
+        train(
+            tmp_path,
+            replace(settings, learning_rate=0.1),
+            fingerprint={"data": "abc", "image_size": (32, 32)},
+        )
+    with pytest.raises(SettingsError, match="must be a JSON object"):
+        train(tmp_path, settings, fingerprint={"data": object()})
+
+
+def test_a_damaged_or_foreign_state_is_refused(tmp_path):
+    settings = replace(SETTINGS, epochs=2)
+    with pytest.raises(Killed):
+        train(tmp_path, settings, die_at(2))
+    model = keras.Sequential(
+        [keras.Input((32, 32, 3)), keras.layers.Flatten(), keras.layers.Dense(2, "softmax")]
+    )
+    with pytest.raises(ArtifactError, match="state of this model"):
+        fit(model, BATCHES, lambda: VALIDATION, settings, tmp_path, deterministic=True)
+    file = tmp_path / "epoch_0001.npz"
+    damaged = bytearray(file.read_bytes())
+    damaged[len(damaged) // 2] ^= 0xFF
+    file.write_bytes(damaged)
+    with pytest.raises(ArtifactError, match="delete the folder"):
+        train(tmp_path, settings)
+    file.unlink()
+    with pytest.raises(ArtifactError, match="delete the folder"):
+        train(tmp_path, settings)
