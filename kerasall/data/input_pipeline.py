@@ -78,7 +78,12 @@ def epoch_batches(
     order = np.random.default_rng([seed, epoch]).permutation(len(rows)) if shuffle else np.arange(len(rows))
     batches = _gathered(columns, rows, order, batch_size)
     key = int(np.random.SeedSequence([seed, epoch]).generate_state(1)[0] >> 1)  # 31 bits: fits int32
-    return batches.map(lambda at, *batch: _augmented(at, batch, augment, key)).prefetch(tf.data.AUTOTUNE)
+    batches = batches.map(
+        lambda at, *batch: _augmented(at, batch, augment, key),
+        num_parallel_calls=tf.data.AUTOTUNE,
+        deterministic=True,
+    )
+    return batches.prefetch(tf.data.AUTOTUNE)
 
 
 def prediction_batches(

@@ -7,6 +7,7 @@ import cv2
 import numpy as np
 import pytest
 import tensorflow as tf
+from scipy.ndimage import map_coordinates
 
 from kerasall.errors import SettingsError
 from kerasall.preprocessing.augmentation import Augmentation, backward_transforms
@@ -55,14 +56,15 @@ def test_without_settings_every_pixel_stays(squares, dtype):
     np.testing.assert_array_equal(result, squares)
 
 
+def warp(augmentation: Augmentation, image: np.ndarray, **amounts: float) -> np.ndarray:
+    """One image moved by given amounts instead of drawn ones."""
+    drawn = {name: tf.constant([value], tf.float32) for name, value in (NEUTRAL | amounts).items()}
+    transforms = backward_transforms(drawn, tf.constant(image.shape[:2]))
+    return augmentation._warp(image, transforms.numpy()[0])
+
+
 def test_a_warp_by_nothing_keeps_every_pixel(squares):
-    warp = Augmentation(rotation_degrees=1)._warp(squares.astype(np.float32), fixed())
-    np.testing.assert_array_equal(warp, squares)
-
-
-def fixed(**amounts: float) -> dict[str, tf.Tensor]:
-    """The drawn amounts of a batch whose every image changes in the same given way."""
-    return {name: tf.fill([32], float(value)) for name, value in (NEUTRAL | amounts).items()}
+    np.testing.assert_array_equal(warp(Augmentation(rotation_degrees=1), squares[0]), squares[0])
 
 
 @pytest.mark.parametrize(
@@ -85,10 +87,10 @@ def test_flips_and_quarter_turns_move_pixels_exactly_and_all_occur(squares, sett
 
 def test_flip_comes_before_the_turn(squares):
     augmentation = Augmentation(horizontal_flip=True, quarter_turns=True)
-    turned = augmentation._warp(squares.astype(np.float32), fixed(turns=1)).numpy()
-    both = augmentation._warp(squares.astype(np.float32), fixed(turns=1, flip_x=-1)).numpy()
-    k = next(k for k in (1, 3) if np.array_equal(turned[0], np.rot90(squares[0], k)))
-    np.testing.assert_array_equal(both[0], np.rot90(np.fliplr(squares[0]), k))
+    turned = warp(augmentation, squares[0], turns=1)
+    both = warp(augmentation, squares[0], turns=1, flip_x=-1)
+    k = next(k for k in (1, 3) if np.array_equal(turned, np.rot90(squares[0], k)))
+    np.testing.assert_array_equal(both, np.rot90(np.fliplr(squares[0]), k))
 
 
 def test_amounts_stay_in_their_ranges_and_fill_them():
@@ -154,7 +156,7 @@ def test_the_same_inside_a_dataset(squares):
         {"flip_x": -1, "turns": 2, "shear": 0.1, "rotation": -0.3, "zoom": 1.1, "shift_y": 0.07},
     ],
 )
-def test_the_warp_is_that_of_opencv_with_the_matrix_multiplied_out(smooth, amounts):
+def test_the_warp_is_that_of_scipy_with_the_matrix_multiplied_out(smooth, amounts):
     amounts = NEUTRAL | amounts
     height, width = smooth.shape[1:3]
 
@@ -167,67 +169,58 @@ def test_the_warp_is_that_of_opencv_with_the_matrix_multiplied_out(smooth, amoun
     forward = forward @ np.diag([amounts["flip_x"], amounts["flip_y"]])
     center = np.array([(width - 1) / 2, (height - 1) / 2])
     offset = center + np.array([amounts["shift_x"] * width, amounts["shift_y"] * height]) - forward @ center
-    expected = cv2.warpAffine(
-        smooth[0], np.column_stack([forward, offset]), (width, height), borderMode=cv2.BORDER_REFLECT
-    )
-
-    drawn = {name: tf.fill([1], float(value)) for name, value in amounts.items()}
-    result = Augmentation(shift=0.1, fill="reflect")._warp(smooth, drawn).numpy()[0]
+    backward = np.linalg.inv(forward)
+    v, u = np.mgrid[:height, :width]
+    x, y = np.einsum("ij,jhw->ihw", backward, np.stack([u, v]) - offset[:, None, None])
+    channels = [map_coordinates(smooth[0, ..., c], [y, x], order=1, mode="reflect") for c in range(3)]
+    expected = np.stack(channels, axis=-1)
+    result = warp(Augmentation(shift=0.1, fill="reflect"), smooth[0], **amounts)
     assert np.abs(result - expected).max() < 1.5
     assert np.abs(smooth[0] - expected).max() > 20  # the case moves the image at all
 
 
 def test_fill_value_lies_beyond_the_border(squares):
-    drawn = fixed(shift_x=1.0)
-    result = Augmentation(shift=1, fill_value=9)._warp(squares.astype(np.float32), drawn)
-    assert (result.numpy() == 9).all()
-
-
-def test_transforms_of_turns_are_whole_numbers():
-    transforms = backward_transforms(fixed(turns=3, flip_y=-1), tf.constant([14, 14])).numpy()
-    np.testing.assert_array_equal(transforms, np.rint(transforms))
+    assert (warp(Augmentation(shift=1, fill_value=9), squares[0], shift_x=1.0) == 9).all()
 
 
 def recoloured(image, **amounts):
-    settings = {name: 1.0 for name in ("brightness", "contrast", "saturation") if name in amounts}
-    drawn = {name: tf.fill([1], float(value)) for name, value in (NEUTRAL | amounts).items()}
-    return Augmentation(**settings)._recolour(tf.constant(image), drawn).numpy()
+    settings = {name: 0.5 for name in ("brightness", "contrast", "saturation", "stain") if name in amounts}
+    return Augmentation(**settings)._recolour(image, NEUTRAL | amounts)
 
 
 def test_colour_amounts_do_what_they_say(smooth):
-    np.testing.assert_allclose(recoloured(smooth, brightness=10), np.clip(smooth + 10, 0, 255), atol=1e-3)
-    mean = smooth.mean(axis=(1, 2), keepdims=True)
-    np.testing.assert_allclose(
-        recoloured(smooth, contrast=0.0), np.broadcast_to(mean, smooth.shape), atol=0.01
-    )
-    grey = cv2.cvtColor(smooth[0], cv2.COLOR_RGB2GRAY)[None, ..., None]
-    np.testing.assert_allclose(recoloured(smooth, saturation=0.0), np.repeat(grey, 3, 3), atol=0.01)
-    np.testing.assert_allclose(recoloured(smooth, contrast=1.0, saturation=1.0), smooth, atol=1e-3)
+    image = smooth[0]
+    np.testing.assert_allclose(recoloured(image, brightness=10), np.clip(image + 10, 0, 255), atol=1e-3)
+    mean = np.broadcast_to(image.mean(axis=(0, 1)), image.shape)
+    np.testing.assert_allclose(recoloured(image, contrast=0.0), mean, atol=0.01)
+    grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)[..., None]
+    np.testing.assert_allclose(recoloured(image, saturation=0.0), np.repeat(grey, 3, 2), atol=0.01)
+    np.testing.assert_allclose(recoloured(image, contrast=1.0, saturation=1.0), image, atol=1e-3)
+    both = recoloured(image, saturation=1.3, contrast=0.7)
+    saturated = grey + 1.3 * (image - grey)
+    center = saturated.mean(axis=(0, 1))
+    np.testing.assert_allclose(both, np.clip(center + 0.7 * (saturated - center), 0, 255), atol=0.01)
+
+
+STILL = {**{f"stain_scale_{i}": 1.0 for i in range(3)}, **{f"stain_shift_{i}": 0.0 for i in range(3)}}
 
 
 def test_stain_jitter_of_nothing_is_nothing_and_keeps_white_light(smooth):
-    augmentation = Augmentation(stain=0.05)
-    still = {
-        **{f"stain_scale_{i}": tf.ones([1]) for i in range(3)},
-        **{f"stain_shift_{i}": tf.zeros([1]) for i in range(3)},
-        "brightness": tf.zeros([1]),
-    }
-    np.testing.assert_allclose(augmentation._recolour(smooth, still), smooth, atol=0.01)
+    np.testing.assert_allclose(recoloured(smooth[0], stain=None, **STILL), smooth[0], atol=0.01)
     white = np.full((32, 4, 4, 3), 255, np.float32)
-    assert 215 < augmentation(white, seeds(32)).numpy().min() < 250
+    assert 215 < Augmentation(stain=0.05)(white, seeds(32)).numpy().min() < 250
 
 
 def test_more_of_a_stain_darkens_along_its_own_colour():
-    from kerasall.preprocessing.augmentation import _STAINS
-
-    image = np.full((1, 2, 2, 3), 127, np.float32)
-    for index, stain in enumerate(_STAINS):
-        drawn = {f"stain_scale_{i}": tf.ones([1]) for i in range(3)}
-        drawn |= {f"stain_shift_{i}": tf.constant([0.3 * (i == index)]) for i in range(3)}
-        drawn["brightness"] = tf.zeros([1])
-        result = Augmentation(stain=0.3)._recolour(image, drawn).numpy()[0, 0, 0]
-        more = np.log(128 / (result + 1))
-        np.testing.assert_allclose(more, 0.3 * np.array(stain) / np.linalg.norm(stain), atol=1e-4)
+    haematoxylin_eosin_dab = np.array([[0.65, 0.70, 0.29], [0.07, 0.99, 0.11], [0.27, 0.57, 0.78]])
+    image = np.full((2, 2, 3), 127, np.float32)
+    for index, stain in enumerate(haematoxylin_eosin_dab):
+        stain = stain / np.linalg.norm(stain)
+        added = recoloured(image, stain=None, **(STILL | {f"stain_shift_{index}": 0.3}))[0, 0]
+        np.testing.assert_allclose(np.log(128 / (added + 1)), 0.3 * stain, atol=1e-4)
+        pure = (256 * np.exp(-0.5 * stain) - 1).astype(np.float32) * np.ones((2, 2, 1), np.float32)
+        scaled = recoloured(pure, stain=None, **(STILL | {f"stain_scale_{index}": 1.4}))[0, 0]
+        np.testing.assert_allclose(np.log(256 / (scaled + 1)), 0.7 * stain, atol=1e-4)
 
 
 def test_settings_survive_json():
