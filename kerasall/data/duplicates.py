@@ -11,15 +11,28 @@ import numpy as np
 import pandas as pd
 
 from kerasall.data.foreground import crop_to_foreground, find_foreground
-from kerasall.data.likeness import ORIENTATIONS, compare_aligned, extract_texture, orient, to_unit_length
+from kerasall.data.likeness import (
+    ORIENTATIONS,
+    band_pass,
+    compare_aligned,
+    extract_texture,
+    measure_strength,
+    orient,
+    to_unit_length,
+)
 from kerasall.data.statistics import ImageScan, show_progress
 from kerasall.decoding import Limits, decode, read_image_bytes
 from kerasall.errors import DataError, SettingsError
 
 CONFIRMING_SIDE = 128
-_ALIGNED_THUMBNAILS = 0.7
-"""Correlation that aligned thumbnails must reach before images are decoded again: copies reach 0.86 and
-more (JPEG, sizes, shifts and crops of real cells and fields), of unrelated pairs one in ten thousand."""
+_FIELD_BAND = (1.5, 6)
+"""Blurs of ``band_pass`` at which fields of many cells are nominated: coarse, as a copy that was cropped or
+shifted is compared before it is aligned."""
+_CUT_OUT_BAND = (0.7, 3)
+"""Those for cells on black: finer, as their boxes are already aligned and nuclei alike at a coarse look."""
+_CONFIRMING_BAND = (0.4, 1.5)
+_ALIGNED_THUMBNAILS = 0.6
+"""Correlation that aligned thumbnails must reach before images are decoded again."""
 _SMALLEST_BOX = 32
 """Shorter side of the foreground, in pixels, below which an image has too little texture to tell."""
 _WEAKEST_TEXTURE = 0.5
@@ -37,18 +50,19 @@ class NearDuplicateSettings:
 
     Attributes:
         enabled: False finds none.
-        nominate: least correlation, in (0, 1), of the coarse textures of two 32 px thumbnails, in the best
-            of eight orientations, for a closer look.
-        confirm: least correlation, in (0, 1), of the aligned textures at 128 px. Copies that were
-            compressed, resized, cropped by 5%, shifted or turned reach 0.85 and more; the most alike
-            unrelated cells of real smears 0.67.
+        nominate: least correlation, in (0, 1], of two 32 px thumbnails' textures, in the best of eight
+            orientations, for a closer look.
+        confirm: least correlation, in (0, 1], of the aligned textures at 128 px. Copies that were
+            compressed, resized, cropped by 5%, shifted, brightened or turned reach 0.79 and more; the most
+            alike unrelated pairs 0.25 (four-class fields, 3.4 million pairs), 0.22 (C-NMC cells) and 0.58
+            (rendered cells).
         max_subjects: most subjects that one near-duplicate group may join.
         max_share: largest share of all images that one group may hold.
     """
 
     enabled: bool = True
-    nominate: float = 0.6
-    confirm: float = 0.8
+    nominate: float = 0.55
+    confirm: float = 0.7
     max_subjects: int = 3
     max_share: float = 0.05
 
@@ -164,45 +178,61 @@ def _choose_images(scan: ImageScan) -> np.ndarray:
 
 
 def _texture_strength(thumbnail: np.ndarray) -> float:
-    texture = extract_texture(thumbnail, 1.5, 6)
-    return float(np.sqrt((texture**2).sum() / max(np.count_nonzero(texture), 1)))
+    return measure_strength(band_pass(thumbnail, *_FIELD_BAND))
 
 
 def _nominate(thumbnails: np.ndarray, threshold: float) -> np.ndarray:
     """Pairs worth a closer look: int64 [P, 3] of first < second and the second's orientation, best first.
 
-    All pairs are compared, exactly, as blocks of one matrix product per orientation.
+    All pairs of fields and all pairs of cut-out cells are compared, exactly.
     """
-    textures = np.zeros(thumbnails.shape, np.float32)
+    is_field = thumbnails.all(axis=(1, 2))
+    found = [np.empty((0, 4))]
+    for rows, band in ((np.flatnonzero(is_field), _FIELD_BAND), (np.flatnonzero(~is_field), _CUT_OUT_BAND)):
+        pairs = _correlate_all(thumbnails[rows], band, threshold)
+        pairs[:, :2] = rows[pairs[:, :2].astype(np.int64)]
+        found.append(pairs)
+    pairs = np.concatenate(found)
+    return pairs[np.lexsort((pairs[:, 1], pairs[:, 0], -pairs[:, 3].round(6)))][:, :3].astype(np.int64)
+
+
+def _correlate_all(thumbnails: np.ndarray, band: tuple[float, float], threshold: float) -> np.ndarray:
+    """Rows (first, second, orientation, correlation) over the threshold, by blocks of a matrix product."""
+    side = thumbnails.shape[1]
+    vectors = np.zeros((len(thumbnails), side * side), np.float32)
     for index, thumbnail in enumerate(thumbnails):
-        textures[index] = extract_texture(thumbnail, 1.5, 6)
-    vectors = to_unit_length(textures.reshape(len(textures), -1))
+        vectors[index] = extract_texture(thumbnail, *band).ravel()
+    vectors = to_unit_length(vectors)
     found = [np.empty((0, 4))]
     starts = range(0, len(vectors), _BLOCK)
     for start in show_progress(starts, len(starts), "Comparing thumbnails"):
-        found.append(_nominate_block(vectors, textures.shape[1], start, threshold))
+        found.append(_correlate_block(vectors, side, start, threshold))
         if sum(map(len, found)) > _PAIRS_PER_IMAGE * len(vectors) + 1000:
             raise DataError(
                 f"thumbnails must tell images apart, but over {_PAIRS_PER_IMAGE} pairs per image correlate above "
                 f"near_duplicates.nominate = {threshold}: raise it, or remove the many copies of one image"
             )
-    pairs = np.concatenate(found)
-    return pairs[np.lexsort((pairs[:, 1], pairs[:, 0], -pairs[:, 3].round(6)))][:, :3].astype(np.int64)
+    return np.concatenate(found)
 
 
-def _nominate_block(vectors: np.ndarray, side: int, start: int, threshold: float) -> np.ndarray:
+def _correlate_block(vectors: np.ndarray, side: int, start: int, threshold: float) -> np.ndarray:
+    """Pairs of the block's rows with later ones; of several orientations over the threshold, the best."""
     rows, others = vectors[start : start + _BLOCK], vectors[start:]
-    best = np.full((len(rows), len(others)), -1, np.float32)
-    which = np.zeros(best.shape, np.int8)
+    found = []
     for orientation in range(ORIENTATIONS):
-        # Orienting the few rows the inverse way would do too; the inverse of a mirrored turn is itself.
+        # The few rows are turned the inverse way; a mirrored turn is its own inverse.
         inverse = orientation if orientation >= 4 else -orientation % 4
         turned = orient(rows.reshape(-1, side, side), inverse).reshape(len(rows), -1)
         correlation = turned @ others.T
-        better = correlation > best + 1e-6
-        best[better], which[better] = correlation[better], orientation
-    first, second = np.nonzero(np.triu(best, 1) > threshold)
-    return np.column_stack((first + start, second + start, which[first, second], best[first, second]))
+        first, second = np.divmod(np.flatnonzero(correlation > threshold), len(others))
+        first, second = first[second > first], second[second > first]
+        turns = np.full(len(first), orientation)
+        found.append(np.column_stack((first + start, second + start, turns, correlation[first, second])))
+    pairs = np.concatenate(found)
+    pairs = pairs[np.lexsort((pairs[:, 2], -pairs[:, 3].round(6), pairs[:, 1], pairs[:, 0]))]
+    is_best = np.ones(len(pairs), dtype=bool)
+    is_best[1:] = (np.diff(pairs[:, :2], axis=0) != 0).any(axis=1)
+    return pairs[is_best]
 
 
 def _confirm(pairs: np.ndarray, thumbnails: np.ndarray, paths: Sequence[str], threshold: float) -> list[int]:
@@ -212,9 +242,12 @@ def _confirm(pairs: np.ndarray, thumbnails: np.ndarray, paths: Sequence[str], th
 
     def is_same(pair: np.ndarray) -> bool:
         first, second, orientation = (int(value) for value in pair)
-        if compare_aligned(thumbnails[first], thumbnails[second], orientation, 0.7, 3) < _ALIGNED_THUMBNAILS:
+        if (
+            compare_aligned(thumbnails[first], thumbnails[second], orientation, *_CUT_OUT_BAND)
+            < _ALIGNED_THUMBNAILS
+        ):
             return False
-        return compare_aligned(crop(first), crop(second), orientation, 0.6, 2.5) >= threshold
+        return compare_aligned(crop(first), crop(second), orientation, *_CONFIRMING_BAND) >= threshold
 
     for batch, same in _checked(pairs, roots, is_same):
         for (first, second, _), joined in zip(batch, same, strict=True):

@@ -22,10 +22,32 @@ def orient(pictures: np.ndarray, orientation: int) -> np.ndarray:
 
 
 def extract_texture(picture: np.ndarray, fine: float, coarse: float) -> np.ndarray:
-    """Band-passed foreground: difference of two Gaussian blurs that take no account of the background.
+    """Band-passed foreground, squashed, so that many small structures count and no single strong edge.
 
-    Cells on black are all alike in outline and brightness; what tells them apart is the texture inside. So
-    blurs are normalised by the blurred foreground, the rim is cut off, and the mean is taken away.
+    Cells on black are all alike in outline and brightness, and in the edge of the nucleus; what tells them
+    apart is the grain inside. The hyperbolic tangent of the band-passed picture over its root mean square
+    keeps that edge from outweighing it.
+
+    Args:
+        picture: uint8 [side, side], 0 = background.
+        fine, coarse: as in ``band_pass``.
+
+    Returns:
+        float32 [side, side] in (-1, 1), 0 outside the foreground without its rim.
+    """
+    band = band_pass(picture, fine, coarse)
+    return np.tanh(band / max(measure_strength(band), 1e-6))
+
+
+def measure_strength(band: np.ndarray) -> float:
+    """Root mean square over the foreground of what ``band_pass`` gave, in grey levels."""
+    return float(np.sqrt((band**2).sum() / max(np.count_nonzero(band), 1)))
+
+
+def band_pass(picture: np.ndarray, fine: float, coarse: float) -> np.ndarray:
+    """Difference of two Gaussian blurs of the foreground, neither of which sees the background.
+
+    Blurs are normalised by the blurred foreground, the rim is cut off, and the mean is taken away.
 
     Args:
         picture: uint8 [side, side], 0 = background.
@@ -33,7 +55,7 @@ def extract_texture(picture: np.ndarray, fine: float, coarse: float) -> np.ndarr
         coarse: that of the wide one.
 
     Returns:
-        float32 [side, side] in grey levels; 0 outside the eroded foreground.
+        float32 [side, side] in grey levels, 0 outside the foreground without its rim.
     """
     unit = len(picture) / 32
     inside = _without_rim((picture > 0).astype(np.uint8), round(unit)).astype(np.float32)
@@ -41,8 +63,8 @@ def extract_texture(picture: np.ndarray, fine: float, coarse: float) -> np.ndarr
     if count == 0:
         return inside
     grey = picture * inside
-    texture = (_blur(grey, inside, fine * unit) - _blur(grey, inside, coarse * unit)) * inside
-    return (texture - texture.sum() / count) * inside
+    band = (_blur(grey, inside, fine * unit) - _blur(grey, inside, coarse * unit)) * inside
+    return (band - band.sum() / count) * inside
 
 
 def _without_rim(inside: np.ndarray, width: int) -> np.ndarray:
@@ -70,19 +92,21 @@ def compare_aligned(
     """Correlation of two pictures' textures after the best small affine alignment.
 
     The second is mirrored and turned, then shifted, scaled and sheared a little by maximising the enhanced
-    correlation coefficient (Evangelidis and Psarakis, 2008) of the coarse textures; the finer textures are
-    then correlated. Foreground of either that the other lacks counts against them.
+    correlation coefficient (Evangelidis and Psarakis, 2008) of coarse bands; the finer textures are then
+    correlated. Foreground of either that the other lacks counts against them.
 
     Args:
         first, second: uint8 [side, side], 0 = background.
         orientation: of the second towards the first, 0 to 7.
-        fine, coarse: as in ``extract_texture``.
+        fine, coarse: as in ``band_pass``.
 
     Returns:
-        Correlation in [-1, 1]; -1 where fields of cells overlap too little.
+        Correlation in [-1, 1]; -1 where only a large distortion aligns them or fields overlap too little.
     """
     second = orient(second, orientation)
     warp = _align(first, second)
+    if not _is_small(warp):
+        return -1.0
     textures = extract_texture(first, fine, coarse), _warped(extract_texture(second, fine, coarse), warp)
     if first.all() and second.all():
         valid = _warped(np.ones(first.shape, np.float32), warp) > 0.99
@@ -97,20 +121,28 @@ def _align(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """Affine transform float32 [2, 3] from the first's pixels to the second's; the identity if none is found."""
     side = min(len(first), _ALIGNED_SIDE)
     ratio = len(first) / side
-    warp = np.eye(2, 3, dtype=np.float32)
+    bands = [band_pass(_reduced(picture, side), 1, 6) for picture in (first, second)]
+    strengths = [float(band.std()) for band in bands]
+    if min(strengths) < 1e-3:
+        return np.eye(2, 3, dtype=np.float32)
+    bands = [band / strength for band, strength in zip(bands, strengths, strict=True)]
     stop = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, 25, 3e-4)
-    textures = [extract_texture(_reduced(picture, side), 1, 6) for picture in (first, second)]
-    if min(texture.std() for texture in textures) < 1e-3:
-        return warp
-    textures = [texture / texture.std() for texture in textures]
     try:
-        _, warp = cv2.findTransformECC(*textures, warp, cv2.MOTION_AFFINE, stop, None, 3)
+        _, warp = cv2.findTransformECC(
+            *bands, np.eye(2, 3, dtype=np.float32), cv2.MOTION_AFFINE, stop, None, 3
+        )
     except cv2.error:  # no convergence: the pictures are not alike
         return np.eye(2, 3, dtype=np.float32)
-    # Pixel centres lie at half coordinates: x' = ratio (A (x + .5) / ratio - .5) + t + .5) - .5.
+    # Pixel centres lie at half coordinates: x' = ratio (A ((x + .5) / ratio - .5) + t + .5) - .5.
     half = np.full(2, 0.5, np.float32)
     warp[:, 2] = ratio * (warp[:, :2] @ (half / ratio - half) + warp[:, 2] + half) - half
     return warp
+
+
+def _is_small(warp: np.ndarray) -> bool:
+    """Whether an affine transform stretches and squeezes by less than a third."""
+    stretches = np.linalg.svd(warp[:, :2], compute_uv=False)
+    return bool(stretches.min() > 0.75 and stretches.max() < 1.33)
 
 
 def _reduced(picture: np.ndarray, side: int) -> np.ndarray:
