@@ -133,7 +133,12 @@ def render_cells(
 def read_synthetic(path: str | Path, **options: Any) -> Collection:
     """Reads a rendered folder; with ``options`` (fields of ``SyntheticSettings``) renders it if need be."""
     if not options:
-        options = read_json(Path(path) / MARKER)["settings"]
+        options = read_json(Path(path) / MARKER).get("settings")
+    if not options:
+        raise DataError(
+            f"{path}/{MARKER} must hold the settings the cells were rendered with, but holds none: "
+            "delete the folder and render again"
+        )
     known = [field.name for field in fields(SyntheticSettings)]
     unknown = sorted(set(options) - set(known))
     if unknown:

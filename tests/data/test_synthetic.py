@@ -226,3 +226,6 @@ def test_unknown_settings_are_refused(tmp_path):
     (tmp_path / MARKER).write_text('{"settings": {"colour": 1}}')
     with pytest.raises(SettingsError, match="colour"):
         read_synthetic(tmp_path)
+    (tmp_path / MARKER).write_text("{}")
+    with pytest.raises(DataError, match="holds none"):
+        read_synthetic(tmp_path)
