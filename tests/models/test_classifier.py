@@ -175,7 +175,11 @@ def test_unknown_block_is_answered_with_the_nearest(small_classifier):
 
 @pytest.mark.parametrize(
     ("backbone", "alpha", "cut"),
-    [("mobilenet", 0.25, "head"), ("mobilenet", 0.25, "block_12"), ("mobilenet_v2", 0.35, "block_14")],
+    [
+        ("mobilenet", 0.25, "head"),
+        ("mobilenet", 0.25, "block_12"),
+        pytest.param("mobilenet_v2", 0.35, "block_14", marks=pytest.mark.slow),
+    ],
 )
 def test_training_the_suffix_is_training_the_whole_with_its_base_frozen(
     settled_classifier, images, targets, backbone, alpha, cut
