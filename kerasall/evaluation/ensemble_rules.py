@@ -1,0 +1,315 @@
+"""How the probabilities of several members become one answer: the rules, each written once.
+
+A formula takes the module whose operations it shall use, ``numpy`` for stored predictions or
+``keras.ops`` for the graph of an ensemble, so that a report and a served model follow one text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from difflib import get_close_matches
+from typing import Any, Literal
+
+import numpy as np
+
+from kerasall.errors import DataError, ModelError, SettingsError
+from kerasall.evaluation.predictions import Predictions
+
+TIE = 1e-6
+"""Probabilities closer than this count as equal, so that rounding in float32 decides nothing."""
+FLOOR = 1e-7
+"""The smallest probability whose logarithm stacking takes."""
+
+Operations = Any  # the module numpy, or keras.ops
+Tensor = Any  # an array of numpy, or a tensor or symbolic tensor of Keras
+
+
+@dataclass(frozen=True, eq=False)
+class Stacking:
+    """A logistic regression over the log probabilities of M members.
+
+    Attributes:
+        kernel: float [M * C, C]; row k * C + j weighs ln P_jk.
+        bias: float [C].
+    """
+
+    kernel: np.ndarray
+    bias: np.ndarray
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "kernel", np.asarray(self.kernel, dtype=np.float64))
+        object.__setattr__(self, "bias", np.asarray(self.bias, dtype=np.float64))
+
+
+Formula = Callable[[Operations, Tensor, Any], Tensor]
+"""(operations, members [N, M, C], weights or stacking or None) -> probabilities [N, C]."""
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One row of ``RULES``.
+
+    Attributes:
+        name: key in ``RULES``.
+        title: words for a report.
+        equation: of member k, class j: P_jk is a probability, P'_j the ensemble's.
+        formula: the same as a function.
+        parameter: what the rule needs besides the members: "weights", one positive number a member;
+            "stacking", a ``Stacking``; or "" for nothing.
+    """
+
+    name: str
+    title: str
+    equation: str
+    formula: Formula
+    parameter: Literal["", "weights", "stacking"] = ""
+
+
+def count_votes(ops: Operations, members: Tensor) -> Tensor:
+    """How many members find each class the most probable: [N, M, C] -> whole numbers [N, C].
+
+    A member that finds several classes equally probable votes for the first of them.
+    """
+    classes = np.arange(members.shape[-1], dtype=np.int32)
+    chosen = ops.expand_dims(ops.argmax(members, axis=-1), -1)
+    return ops.sum(ops.where(ops.equal(chosen, classes), 1, 0), axis=-2)
+
+
+def mean_probabilities(ops: Operations, members: Tensor) -> Tensor:
+    """The members' mean: [N, M, C] -> [N, C]. Curves of a majority vote are drawn from it."""
+    return ops.mean(members, axis=-2)
+
+
+def decide(ops: Operations, probabilities: Tensor, means: Tensor) -> Tensor:
+    """Index of the most probable class [N]; ties go to the highest mean, then to the first class.
+
+    Args:
+        ops: the operations to use.
+        probabilities: of the ensemble, [N, C].
+        means: of the members, [N, C]. In proportion to their sums, so that a tied majority vote is
+            broken by summed probability.
+    """
+    tied = ops.where(_highest(ops, probabilities), means, -1.0)
+    return ops.argmax(ops.where(_highest(ops, tied), 1, 0), axis=-1)
+
+
+def _highest(ops: Operations, scores: Tensor) -> Tensor:
+    return ops.greater_equal(scores, ops.subtract(ops.max(scores, axis=-1, keepdims=True), TIE))
+
+
+def _vote_shares(ops: Operations, members: Tensor, _: None) -> Tensor:
+    return ops.divide(count_votes(ops, members), members.shape[-2])
+
+
+def _average(ops: Operations, members: Tensor, _: None) -> Tensor:
+    return mean_probabilities(ops, members)
+
+
+def _weighted_average(ops: Operations, members: Tensor, weights: np.ndarray) -> Tensor:
+    shares = np.asarray((weights / weights.sum())[:, None], dtype=members.dtype)
+    return ops.sum(ops.multiply(members, shares), axis=-2)
+
+
+def _maximum(ops: Operations, members: Tensor, _: None) -> Tensor:
+    peaks = ops.max(members, axis=-2)
+    return ops.divide(peaks, ops.sum(peaks, axis=-1, keepdims=True))
+
+
+def stacking_inputs(ops: Operations, members: Tensor) -> Tensor:
+    """What stacking is fitted on: log probabilities, member after member, [N, M, C] -> [N, M * C]."""
+    flat = ops.reshape(members, (-1, members.shape[-2] * members.shape[-1]))
+    return ops.log(ops.maximum(flat, FLOOR))
+
+
+def _stacking(ops: Operations, members: Tensor, stacking: Stacking) -> Tensor:
+    kernel, bias = (np.asarray(each, dtype=members.dtype) for each in (stacking.kernel, stacking.bias))
+    scores = ops.add(ops.matmul(stacking_inputs(ops, members), kernel), bias)
+    powers = ops.exp(ops.subtract(scores, ops.max(scores, axis=-1, keepdims=True)))
+    return ops.divide(powers, ops.sum(powers, axis=-1, keepdims=True))
+
+
+_ROWS = (
+    Rule(
+        "majority_vote",
+        "Majority vote",
+        "P'_j = share of members whose largest P_jk is class j",
+        _vote_shares,
+    ),
+    Rule("average", "Average", "P'_j = sum_k P_jk / M", _average),
+    Rule(
+        "weighted_average",
+        "Weighted average",
+        "P'_j = sum_k W_k P_jk / sum_k W_k (Mondal et al. 2021, Eq. 1)",
+        _weighted_average,
+        "weights",
+    ),
+    Rule("maximum", "Maximum", "P'_j = max_k P_jk / sum_i max_k P_ik", _maximum),
+    Rule("stacking", "Stacking", "P' = softmax(bias + sum_ki kernel_ki ln P_ik)", _stacking, "stacking"),
+)
+
+RULES: dict[str, Rule] = {row.name: row for row in _ROWS}
+"""Every rule by name."""
+
+
+def check_rule(
+    rule: str,
+    members: int,
+    classes: int,
+    weights: Sequence[float] | np.ndarray | None = None,
+    stacking: Stacking | None = None,
+) -> tuple[Rule, Any]:
+    """The row of ``rule`` and its checked parameter: weights float64 [M], a ``Stacking`` or None.
+
+    Raises:
+        SettingsError: an unknown rule (the message names the nearest), or weights or a stacking that
+            are missing, not asked for, or do not fit.
+        ModelError: fewer than two members.
+    """
+    if rule not in RULES:
+        near = get_close_matches(rule, RULES, n=1)
+        hint = f": did you mean {near[0]!r}?" if near else ""
+        raise SettingsError(f"the ensemble's rule must be one of {', '.join(RULES)}, but is {rule!r}{hint}")
+    if members < 2:
+        raise ModelError(
+            f"an ensemble must have at least 2 members, but has {members}: add members, or use the model alone"
+        )
+    row = RULES[rule]
+    given = {"weights": weights, "stacking": stacking}
+    for name, value in given.items():
+        if (value is not None) != (row.parameter == name):
+            need, found = ("take no", "some were given") if value is not None else ("have", "none were given")
+            raise SettingsError(f"the rule {rule!r} must {need} {name}, but {found}")
+    if row.parameter == "weights":
+        return row, _check_weights(np.asarray(weights, dtype=np.float64), members)
+    if stacking is not None:
+        _check_stacking(stacking, members, classes)
+    return row, stacking
+
+
+def _check_weights(weights: np.ndarray, members: int) -> np.ndarray:
+    if weights.shape != (members,):
+        raise SettingsError(
+            f"there must be one weight per member ({members}), but there are {weights.tolist()}"
+        )
+    if not np.isfinite(weights).all() or weights.min() <= 0:
+        raise SettingsError(
+            f"weights must be finite and greater than 0, but are {weights.tolist()}: leave out a member that "
+            "deserves no weight"
+        )
+    return weights
+
+
+def _check_stacking(stacking: Stacking, members: int, classes: int) -> None:
+    shapes = stacking.kernel.shape, stacking.bias.shape
+    if shapes != ((members * classes, classes), (classes,)):
+        raise SettingsError(
+            f"stacking {members} members over {classes} classes must have a kernel "
+            f"[{members * classes}, {classes}] and a bias [{classes}], but has {list(shapes)}"
+        )
+    if not (np.isfinite(stacking.kernel).all() and np.isfinite(stacking.bias).all()):
+        raise SettingsError("stacking must have finite coefficients, but some are not: fit it again")
+
+
+def tie_note(rule: str, members: int, classes: int) -> str:
+    """What a report and a card say of ties; "" where the rule does not vote or no tie can be.
+
+    An even number of voters is allowed, and so are more than two classes, where odd numbers tie too.
+    """
+    if rule != "majority_vote" or (members % 2 and classes == 2):
+        return ""
+    why = f"{members} members voting on {classes} classes can tie"
+    cure = "" if members % 2 else "; an odd number of members ties less often"
+    return (
+        f"{why}: a tie goes to the class with the highest summed probability, then to the first class{cure}"
+    )
+
+
+def combine(
+    members: Sequence[np.ndarray],
+    rule: str,
+    weights: Sequence[float] | np.ndarray | None = None,
+    stacking: Stacking | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Combines stored probabilities as the ensemble's graph combines its members'.
+
+    Args:
+        members: M arrays [N, C].
+        rule: key in ``RULES``.
+        weights: M positive numbers, for the weighted average.
+        stacking: for stacking.
+
+    Returns:
+        probabilities float64 [N, C] (of a majority vote the vote shares) and decided class indices
+        int64 [N]. The two can differ in their favourite where ``decide`` broke a tie.
+
+    Raises:
+        SettingsError: see ``check_rule``.
+        ModelError: fewer than two members, or members of different shapes.
+
+    >>> combine([np.array([[0.9, 0.1]]), np.array([[0.4, 0.6]])], "weighted_average", [1.0, 3.0])
+    (array([[0.525, 0.475]]), array([0]))
+    """
+    arrays = [np.asarray(each, dtype=np.float64) for each in members]
+    shapes = sorted({array.shape for array in arrays})
+    if len(shapes) > 1 or any(len(shape) != 2 for shape in shapes):
+        raise ModelError(f"members must give arrays of one shape [images, classes], but give {shapes}")
+    row, parameter = check_rule(rule, len(arrays), shapes[0][1] if shapes else 0, weights, stacking)
+    stacked = np.stack(arrays, axis=1)
+    probabilities = row.formula(np, stacked, parameter)
+    return probabilities, decide(np, probabilities, mean_probabilities(np, stacked))
+
+
+def combine_predictions(
+    members: Sequence[Predictions],
+    rule: str,
+    weights: Sequence[float] | np.ndarray | None = None,
+    stacking: Stacking | None = None,
+) -> Predictions:
+    """``combine`` on records of the same images; the record holds the ensemble's decisions.
+
+    Raises:
+        DataError: the records are not of the same images, labels and classes in one order.
+    """
+    require_same_images(members)
+    probabilities, decisions = combine([each.probabilities for each in members], rule, weights, stacking)
+    return replace(members[0], probabilities=probabilities, decisions=decisions)
+
+
+def require_same_images(members: Sequence[Predictions]) -> None:
+    """Checks that all records are of the same images, labels and classes in one order.
+
+    Raises:
+        DataError: there is no record, or one differs from the first.
+    """
+    if not members:
+        raise DataError("at least one member's predictions are needed, but none were given")
+    first = members[0]
+    for number, other in enumerate(members[1:], 2):
+        for name in ("classes", "ids", "labels"):
+            if not np.array_equal(getattr(first, name), getattr(other, name)):
+                raise DataError(
+                    f"members must predict the same images in one order, but member {number} has other {name} than "
+                    "member 1: predict all members on one split"
+                )
+
+
+def first_members(
+    members: Sequence[Predictions], rule: str, weights: Sequence[float] | np.ndarray | None = None
+) -> dict[int, Predictions]:
+    """Ensembles of the first 3, 5, 7, ... members in the given order, up to all that make odd numbers.
+
+    The order must not come from the images scored here: to add members best first by these very
+    predictions would choose on the test part.
+
+    Args:
+        members: records of the same images.
+        rule: key in ``RULES``, other than stacking, whose coefficients fit one number of members.
+        weights: one per member, for the weighted average; the first k serve the first k members.
+
+    Returns:
+        number of members -> the ensemble's predictions.
+    """
+    sizes = range(3, len(members) + 1, 2)
+    chosen = {size: None if weights is None else np.asarray(weights)[:size] for size in sizes}
+    return {size: combine_predictions(members[:size], rule, chosen[size]) for size in sizes}
