@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import keras
@@ -46,15 +47,25 @@ def cached_activations(
 
 
 def activations_key(prefix: keras.Model, pixels_key: str) -> str:
-    """SHA-256 over the graph and weights of ``prefix``, its pixels, and the precision it computes in."""
+    """SHA-256 over the operations and weights of ``prefix``, its pixels, and the precision it computes in."""
     digest = hashlib.sha256()
     shapes = [(variable.shape, str(variable.dtype)) for variable in prefix.weights]
-    layers = [type(layer).__name__ for layer in prefix._flatten_layers()]
-    facts = [pixels_key, str(prefix.output_shape), keras.config.dtype_policy().name, shapes, layers]
-    digest.update(json.dumps(facts, default=str).encode())
+    precision = keras.config.dtype_policy().name
+    facts = [pixels_key, str(prefix.output_shape), precision, shapes, list(_describe_operations(prefix))]
+    digest.update(json.dumps(facts, default=str, sort_keys=True).encode())
     for variable in prefix.weights:
         digest.update(np.ascontiguousarray(keras.ops.convert_to_numpy(variable)).tobytes())
     return digest.hexdigest()
+
+
+def _describe_operations(model: keras.Model) -> Iterator[list]:
+    """Kind and arguments of every operation, parts inside parts too; names, which decide nothing, left out."""
+    for operation in model.operations:
+        if isinstance(operation, keras.Model):
+            yield from _describe_operations(operation)
+        else:
+            config = operation.get_config()
+            yield [type(operation).__name__, {k: v for k, v in config.items() if k != "name"}]
 
 
 def _write(prefix: keras.Model, pixels: np.ndarray, path: Path, shape: tuple[int, ...]) -> None:

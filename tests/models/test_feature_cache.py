@@ -1,0 +1,42 @@
+"""Activations are computed once per content, equal the prefix's own, and never mistaken for others."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+import pytest
+
+from kerasall.models.classifier import build_classifier, split_at
+from kerasall.models.feature_cache import activations_key, cached_activations
+
+
+def make_prefix(backbone: str = "mobilenet", seed: int = 0, name: str | None = None, **options) -> keras.Model:
+    model = build_classifier(backbone, 2, (32, 32), weights="random", seed=seed, name=name, **options)
+    return split_at(model, "head")[0]
+
+
+@pytest.fixture(scope="module")
+def pixels() -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (70, 32, 32, 3), np.uint8)
+
+
+def test_cached_activations_equal_the_prefix_and_are_read_again(tmp_path, pixels):
+    prefix = make_prefix(alpha=0.25)
+    first = cached_activations(prefix, pixels, "key", tmp_path)
+    np.testing.assert_allclose(first, prefix(pixels.astype(np.float32)).numpy(), atol=1e-5)
+    (file,) = tmp_path.iterdir()
+    before = file.stat().st_mtime_ns
+    again = cached_activations(make_prefix(alpha=0.25, name="other"), pixels, "key", tmp_path, memory_bytes=1)
+    assert isinstance(again, np.memmap)
+    np.testing.assert_array_equal(first, again)
+    assert file.stat().st_mtime_ns == before
+
+
+def test_keys_tell_apart_weights_pixels_architectures_and_preprocessing():
+    key = activations_key(make_prefix(alpha=0.25), "key")
+    assert key != activations_key(make_prefix(alpha=0.25), "other pixels")
+    assert key != activations_key(make_prefix(alpha=0.25, seed=1), "key")
+    assert key != activations_key(make_prefix("mobilenet_v2", alpha=0.35), "key")
+    image = keras.Input((4, 4, 3))
+    scaled = [keras.Model(image, keras.layers.Rescaling(scale)(image)) for scale in (1 / 255, 1 / 127.5)]
+    assert activations_key(scaled[0], "key") != activations_key(scaled[1], "key")

@@ -1,0 +1,282 @@
+"""Whole experiments on a few rendered cells: cached, resumed after SIGKILL, blessed or refused, served."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[1]
+
+TINY = {
+    "pipeline": str(ROOT / "pipelines" / "single_classifier.py"),
+    "deterministic": True,
+    "data": {
+        "source": "synthetic",
+        "synthetic": {"subjects_per_class": 6, "images_per_subject": 6, "size": 48, "seed": 5},
+    },
+    "checks": {"near_duplicates": {"enabled": False}},
+    "split": {"validation": 0.2, "test": 0.3},
+    "preprocess": [{"op": "resize", "height": 32, "width": 32}],
+    "model": {"backbone": "mobilenet", "alpha": 0.25, "weights": "random", "head": {"dropout": 0.2}},
+    "train": {
+        "batch_size": 8,
+        "stages": [{"name": "all", "trainable": "all", "train_batch_norm": True, "epochs": 4}],
+    },
+    "evaluate": {"resamples": 200, "gallery": 4},
+}
+FOLDS = {
+    "split": {"kind": "folds", "folds": 2},
+    "train": {"stages": [TINY["train"]["stages"][0] | {"epochs": 2}]},
+}
+STEPS = [
+    "ExampleGen", "StatisticsGen", "SchemaGen", "ExampleValidator", "Transform", "Trainer", "Exporter",
+    "Evaluator", "Pusher",
+]  # fmt: skip
+
+
+class House:
+    """A working folder with its own runs and savedmodels, and the command line in a process of its own."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def config(self, name: str, **changes) -> Path:
+        path = self.folder / f"{name}.yaml"
+        path.write_text(yaml.safe_dump(TINY | changes))
+        return path
+
+    def environment(self) -> dict[str, str]:
+        places = {
+            "KERASALL_RUNS": str(self.folder / "runs"),
+            "KERASALL_SAVEDMODELS": str(self.folder / "savedmodels"),
+        }
+        return os.environ | places | {"PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": ""}
+
+    def start(self, *arguments: str | Path) -> subprocess.Popen:
+        command = [sys.executable, "-m", "kerasall.cli", *map(str, arguments)]
+        return subprocess.Popen(
+            command,
+            cwd=self.folder,
+            env=self.environment(),
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+
+    def call(self, *arguments: str | Path, status: int = 0) -> tuple[str, str]:
+        process = self.start(*arguments)
+        out, err = process.communicate(timeout=400)
+        assert process.returncode == status, err
+        assert "Traceback" not in err
+        return out, err
+
+    def run(self, name: str) -> dict:
+        return json.loads((self.folder / "runs" / name / "run.json").read_text())
+
+    def states(self, name: str) -> dict[str, str]:
+        return {step["step"]: step["state"] for step in self.run(name)["steps"]}
+
+    def output(self, name: str, step: str, output: str) -> Path:
+        (found,) = [s for s in self.run(name)["steps"] if s["step"] == step]
+        return Path(found["outputs"][output]["path"])
+
+
+@pytest.fixture(scope="module")
+def house(tmp_path_factory) -> House:
+    """One finished run of the tiny experiment, pushed by force: four epochs need not be any good."""
+    house = House(tmp_path_factory.mktemp("house"))
+    house.call("run", house.config("tiny"), "--force")
+    return house
+
+
+def weights_of(path: Path) -> list[np.ndarray]:
+    from kerasall.models.saving import load_model
+
+    return [np.asarray(variable) for variable in load_model(path / "model.keras").weights]
+
+
+def test_a_run_leaves_report_numbers_predictions_and_a_model(house):
+    assert list(house.states("tiny")) == STEPS
+    folder = house.folder / "runs" / "tiny"
+    results = json.loads((folder / "report.json").read_text())["results"]
+    assert results["scored"] == "test"
+    with (folder / "predictions.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == results["images"] > 10
+    right = sum(row["label"] == row["decision"] for row in rows)
+    assert results["metrics"]["accuracy"]["value"] == pytest.approx(right / len(rows))
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    assert "not a diagnostic device" in page
+    assert "http://" not in page.replace("http://www.w3.org", "")
+    model = house.folder / "savedmodels" / "tiny" / "1"
+    card = json.loads((model / "card.json").read_text())
+    assert card["forced"] is (not results["blessed"])
+    assert {"labels.txt", "manifest.json", "report.html", "saved_model.pb"} <= {
+        p.name for p in model.iterdir()
+    }
+
+
+def test_no_step_before_the_evaluator_is_given_a_test_image(house):
+    test = house.output("tiny", "Transform", "test") / "examples.csv"
+    hidden = {row["id"] for row in csv.DictReader(test.read_text().splitlines())}
+    development = (house.output("tiny", "Transform", "development") / "examples.csv").read_text()
+    split = (house.output("tiny", "Transform", "development") / "split.json").read_text()
+    assert hidden
+    for name in hidden:
+        assert name not in development
+        assert name not in split
+    inputs = {s["step"]: s for s in house.run("tiny")["steps"]}
+    assert set(inputs) == set(STEPS)
+
+
+def test_the_same_command_again_finds_everything_cached(house):
+    _, err = house.call("run", house.config("tiny"), "--force")
+    assert set(house.states("tiny").values()) == {"cached"}
+    assert err.count("cached") == len(STEPS)
+    assert [p.name for p in (house.folder / "savedmodels" / "tiny").iterdir()] == ["1"]
+
+
+def test_a_changed_setting_reruns_only_what_follows(house):
+    house.call("run", house.config("tiny"), "--force", "--name", "changed", "--set", "evaluate.resamples=300")
+    states = house.states("changed")
+    assert {name for name, state in states.items() if state != "cached"} == {"Evaluator", "Pusher"}
+
+
+def test_a_model_without_a_blessing_is_not_pushed(house):
+    out, _ = house.call(
+        "run", house.config("tiny"), "--name", "strict", "--set", "bless.malignant_sensitivity=1.0"
+    )
+    assert "not blessed" in out
+    assert "not pushed" in out
+    assert house.run("strict")["state"] == "complete"
+    assert "1.0" not in [p.name for p in (house.folder / "savedmodels" / "tiny").iterdir()]
+    blessing = json.loads((house.output("strict", "Evaluator", "blessing") / "blessing.json").read_text())
+    assert blessing["blessed"] is False
+    assert [text for text, met in blessing["criteria"] if not met]
+
+
+def test_runs_and_status_tell_where_things_lie(house):
+    out, _ = house.call("runs")
+    assert "tiny" in out
+    out, _ = house.call("status", "tiny", "--json")
+    status = json.loads(out)
+    assert [step["step"] for step in status["steps"]] == STEPS
+    assert Path(status["results"]["report"]).is_file()
+    _, err = house.call("status", "nothing", status=1)
+    assert "there must be a run nothing" in err
+
+
+def test_predict_names_bad_files_and_goes_on(house, tmp_path):
+    examples = house.output("tiny", "Transform", "development") / "examples.csv"
+    sources = [row["path"] for row in csv.DictReader(examples.read_text().splitlines())][:3]
+    for path in sources:
+        shutil.copy(path, tmp_path)
+    first = tmp_path / Path(sources[0]).name
+    (tmp_path / "truncated.bmp").write_bytes(first.read_bytes()[:2000])
+    (tmp_path / "empty.png").touch()
+    (tmp_path / "enormous.bmp").write_bytes(_bmp_header(20_000, 20_000))
+    out = tmp_path / "out.csv"
+    _, err = house.call(
+        "predict", house.folder / "savedmodels" / "tiny", str(tmp_path), "--out", out, status=1
+    )
+    rows = {Path(row["path"]).name: row for row in csv.DictReader(out.read_text().splitlines())}
+    assert {name for name, row in rows.items() if row["error"]} == {
+        "truncated.bmp",
+        "empty.png",
+        "enormous.bmp",
+    }
+    assert sum(bool(row["label"]) for row in rows.values()) == 3
+    assert "6 files, 3 failed" in err
+
+
+def _bmp_header(width: int, height: int) -> bytes:
+    import struct
+
+    header = struct.pack("<2sIHHI", b"BM", 54 + 2000, 0, 0, 54)
+    return header + struct.pack("<IiiHHIIiiII", 40, width, height, 1, 24, 0, 0, 0, 0, 0, 0) + bytes(2000)
+
+
+def test_mistakes_get_one_line_and_exit_status_one(house, tmp_path):
+    for arguments, message in (
+        (["run", tmp_path / "no.yaml"], "must exist"),
+        (["run", house.config("tiny"), "--set", "trian.x=1"], "did you mean train"),
+        (["run", house.config("tiny"), "--weights", tmp_path / "none"], "weights folder"),
+        (["predict", tmp_path, "x.png"], "matches nothing"),
+        (["check", tmp_path / "none"], "does not exist"),
+    ):
+        _, err = house.call(*arguments, status=1)
+        assert message in err
+        assert err.startswith("kerasall: error: ")
+
+
+def test_errors_in_the_data_stop_the_run_and_name_the_file(tmp_path):
+    house = House(tmp_path)
+    rng = np.random.default_rng(0)
+    for label in ("all", "hem"):
+        (tmp_path / "cells" / label).mkdir(parents=True)
+        for number in range(6):
+            pixels = rng.integers(0, 255, (40, 40, 3), np.uint8)
+            import cv2
+
+            cv2.imwrite(str(tmp_path / "cells" / label / f"{number}.png"), pixels)
+    (tmp_path / "cells" / "all" / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\nnothing")
+    config = house.config("broken", data={"source": "folder", "path": str(tmp_path / "cells")})
+    _, err = house.call("run", config, status=1)
+    assert "broken.png" in err
+    assert house.run("broken")["state"] == "failed"
+    out, _ = house.call("check", tmp_path / "cells", "--json", status=1)
+    assert any("broken.png" in error["message"] for error in json.loads(out)["errors"])
+
+
+def test_cross_validation_scores_every_image_once_by_a_model_that_did_not_see_it(tmp_path):
+    house = House(tmp_path)
+    house.call("run", house.config("folds", **_with_train(FOLDS)))
+    results = json.loads((tmp_path / "runs" / "folds" / "report.json").read_text())["results"]
+    assert results["scored"] == "out-of-fold"
+    assert results["images"] == sum(fold["images"] for fold in results["folds"])
+    assert len(results["folds"]) == 2
+    training = json.loads((house.output("folds", "Trainer", "record") / "training.json").read_text())
+    assert set(training["fits"]) == {"fold_0", "fold_1", "final"}
+
+
+def _with_train(changes: dict) -> dict:
+    return changes | {"train": TINY["train"] | changes["train"]}
+
+
+@pytest.mark.parametrize("moment", ["Trainer", "Exporter", "Transform"])
+def test_a_killed_run_goes_on_and_ends_with_the_same_weights(house, tmp_path, moment):
+    """SIGKILL while a step works, then the same command: bit-equal weights and equal metrics."""
+    other = House(tmp_path)
+    process = other.start("run", other.config("tiny"), "--force")
+    partial = tmp_path / "runs" / "artifacts" / moment
+    wanted = "**/epoch_0002.npz" if moment == "Trainer" else "*.partial"
+    _wait_for(lambda: list(partial.glob(wanted)), process)
+    os.kill(process.pid, signal.SIGKILL)
+    process.communicate()
+    assert not (tmp_path / "runs" / "tiny" / "report.html").exists()
+    other.call("run", other.config("tiny"), "--force")
+    mine, theirs = (weights_of(h.output("tiny", "Trainer", "trained")) for h in (other, house))
+    for one, two in zip(mine, theirs, strict=True):
+        np.testing.assert_array_equal(one, two)
+    reports = [json.loads((h.folder / "runs" / "tiny" / "report.json").read_text()) for h in (other, house)]
+    assert reports[0]["results"]["metrics"] == reports[1]["results"]["metrics"]
+
+
+def _wait_for(condition, process: subprocess.Popen) -> None:
+    deadline = time.monotonic() + 200
+    while not condition():
+        assert process.poll() is None, process.communicate()[1]
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
