@@ -1,0 +1,237 @@
+"""From factors to runs: the smallest array that fits, its columns given to factors, dummy levels.
+
+A factor with fewer levels than its column repeats some of them (Taguchi's dummy levels): two levels
+in a column of three run as 1, 2, 1. Repeats cost runs, not degrees of freedom, and a level written
+twice by the user (adam, sgdm, adam) is the same thing.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from kerasall.errors import SettingsError
+from kerasall.taguchi.arrays import ARRAYS, levels_of, load_array, resolve_name, rows_of
+from kerasall.taguchi.effects import Interaction, choose_clear_columns, find_interactions, make_contrasts
+
+RESERVED_COLUMN = re.compile(r"row|run|y\d*", re.IGNORECASE)
+"""Names that a table of results keeps for itself: no factor may have one."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Runs of an experiment.
+
+    Attributes:
+        array: name of the orthogonal array.
+        factors: name -> the value behind each level of its column; dummy levels repeat a value.
+        columns: name -> number of its column in the array, from 1.
+        levels: int [rows, factors], level numbers from 1, factors in the order of ``factors``.
+        spare_columns: columns that no factor has; they estimate the error.
+    """
+
+    array: str
+    factors: dict[str, tuple[Any, ...]]
+    columns: dict[str, int]
+    levels: np.ndarray
+    spare_columns: tuple[int, ...]
+
+    @property
+    def degrees_of_freedom(self) -> dict[str, int]:
+        """Name -> number of distinct levels less one."""
+        return {name: len(set(group_levels(values))) - 1 for name, values in self.factors.items()}
+
+    @property
+    def error_df(self) -> int:
+        """Degrees of freedom left for the error."""
+        return len(self.levels) - 1 - sum(self.degrees_of_freedom.values())
+
+    def settings(self) -> list[dict[str, Any]]:
+        """The value of every factor in every row."""
+        return [
+            {name: values[level - 1] for (name, values), level in zip(self.factors.items(), row, strict=True)}
+            for row in self.levels
+        ]
+
+    def table(self) -> dict[str, np.ndarray]:
+        """Name -> level numbers [rows]: what ``analyze`` takes beside the responses."""
+        return {name: self.levels[:, index] for index, name in enumerate(self.factors)}
+
+    def interactions(self) -> list[Interaction]:
+        """Every interaction of two factors, and what it is aliased with in these runs."""
+        codes = [_codes(self.levels[:, i], values) for i, values in enumerate(self.factors.values())]
+        return find_interactions(list(self.factors), [make_contrasts(code) for code in codes])
+
+    def warnings(self) -> list[str]:
+        """What the design cannot do."""
+        if self.error_df > 0:
+            return []
+        return [
+            "The design is saturated: its factors take every degree of freedom and leave none for the "
+            "error, so no effect can be tested unless small factors are pooled; a larger array "
+            "(error_df=2) has room."
+        ]
+
+    def to_json(self) -> dict[str, Any]:
+        """Array, columns, runs (level numbers and values), interactions, warnings."""
+        names = list(self.factors)
+        return {
+            "array": self.array,
+            "rows": len(self.levels),
+            "factors": {name: list(values) for name, values in self.factors.items()},
+            "columns": dict(self.columns),
+            "spare_columns": list(self.spare_columns),
+            "degrees_of_freedom": self.degrees_of_freedom,
+            "error_df": self.error_df,
+            "runs": [
+                {"row": index + 1, "levels": dict(zip(names, map(int, row), strict=True)), "settings": values}
+                for index, (row, values) in enumerate(zip(self.levels, self.settings(), strict=True))
+            ],
+            "interactions": [
+                {
+                    "factors": list(i.factors),
+                    "estimable": i.estimable,
+                    "aliased_with": list(i.aliased_with),
+                }
+                for i in self.interactions()
+            ],
+            "warnings": self.warnings(),
+        }
+
+    def to_csv(self, repeats: int = 0) -> str:
+        """A table to fill in: row, level numbers, and empty columns y1 to y``repeats``."""
+        buffer = io.StringIO()
+        writer = csv.writer(buffer, lineterminator="\n")
+        writer.writerow(["row", *self.factors, *[f"y{i + 1}" for i in range(repeats)]])
+        for index, row in enumerate(self.levels):
+            writer.writerow([index + 1, *row, *[""] * repeats])
+        return buffer.getvalue()
+
+
+def group_levels(values: Sequence[Any]) -> tuple[int, ...]:
+    """Group number from 0 of each level; levels with equal text are one group.
+
+    >>> group_levels(["adam", "sgdm", "adam"])
+    (0, 1, 0)
+    """
+    numbers: dict[str, int] = {}
+    return tuple(numbers.setdefault(str(value).strip(), len(numbers)) for value in values)
+
+
+def _codes(levels: np.ndarray, values: Sequence[Any]) -> np.ndarray:
+    return np.array(group_levels(values))[levels - 1]
+
+
+def plan(factors: Mapping[str, Sequence[Any]], array: str = "auto", error_df: int = 0) -> Plan:
+    """Plans the runs of an experiment.
+
+    Args:
+        factors: name -> its levels, at least two of them different. Equal ones are dummy levels.
+            Where a column has more levels than its factor, the factor's first levels are repeated:
+            put the one that matters most first.
+        array: name of an array, or ``auto`` for the one with the fewest rows (then the fewest
+            repeated levels).
+        error_df: degrees of freedom that must be left for the error; ``auto`` looks for them.
+
+    Returns:
+        The plan. Among columns alike, each factor gets the one least aliased with interactions.
+
+    Raises:
+        SettingsError: a factor is not usable, or no array (or not the named one) fits.
+    """
+    _check_factors(factors)
+    name = choose_array(factors, error_df) if array == "auto" else resolve_name(array)
+    needed = _column_levels(levels_of(name), [len(values) for values in factors.values()])
+    if needed is None:
+        raise SettingsError(
+            f"{name} must have a column for every factor, but does not fit {_describe(factors)}: "
+            f"use {choose_array(factors, error_df)} or array: auto"
+        )
+    found = load_array(name)
+    candidates = [[i for i, count in enumerate(found.levels) if count == want] for want in needed]
+    columns = choose_clear_columns(candidates, [make_contrasts(column - 1) for column in found.table.T])
+    made = Plan(
+        array=name,
+        factors={
+            key: tuple(values[level % len(values)] for level in range(want))
+            for (key, values), want in zip(factors.items(), needed, strict=True)
+        },
+        columns={key: column + 1 for key, column in zip(factors, columns, strict=True)},
+        levels=found.table[:, columns],
+        spare_columns=tuple(i + 1 for i in range(len(found.levels)) if i not in columns),
+    )
+    if made.error_df < error_df:
+        raise SettingsError(
+            f"{error_df} degrees of freedom must be left for the error, but {name} leaves {made.error_df}: "
+            f"use {choose_array(factors, error_df)}"
+        )
+    return made
+
+
+def _check_factors(factors: Mapping[str, Sequence[Any]]) -> None:
+    if not factors:
+        raise SettingsError("an experiment needs at least one factor: give NAME=level,level,...")
+    for name, values in factors.items():
+        if not name.strip() or RESERVED_COLUMN.fullmatch(name.strip()):
+            raise SettingsError(
+                f"a factor must not be called {name!r}: row, run and y1, y2, ... name other columns of a "
+                "table of results; rename it"
+            )
+        if isinstance(values, str) or len(set(group_levels(values))) < 2:
+            raise SettingsError(
+                f"factor {name} must have at least two different levels, but has {values!r}: "
+                "add a level or leave the factor out"
+            )
+
+
+def choose_array(factors: Mapping[str, Sequence[Any]], error_df: int = 0) -> str:
+    """Name of the array with the fewest rows that fits; then the one that repeats the fewest levels.
+
+    Raises:
+        SettingsError: none is large enough.
+
+    >>> choose_array({name: [1, 2, 3] for name in "ABCD"})
+    'L9(3^4)'
+    """
+    wanted = [len(values) for values in factors.values()]
+    spent = sum(len(set(group_levels(values))) - 1 for values in factors.values())
+    fitting = []
+    for order, name in enumerate(ARRAYS):
+        needed = _column_levels(levels_of(name), wanted)
+        if needed is not None and rows_of(name) - 1 - spent >= error_df:
+            fitting.append((rows_of(name), sum(needed) - sum(wanted), order, name))
+    if not fitting:
+        raise SettingsError(
+            f"an array must fit {_describe(factors)} and leave {error_df} degrees of freedom for the error, "
+            "but none offered does (the largest are L64(2^63), L81(3^40), L64(4^21), L50(2^1 5^11) and "
+            "L18(6^1 3^6)): take fewer factors or levels"
+        )
+    return min(fitting)[-1]
+
+
+def _column_levels(offered: Sequence[int], wanted: Sequence[int]) -> list[int] | None:
+    """Levels of the column for each factor, the smallest that suffices; None if they do not fit."""
+    free = Counter(offered)
+    given = [0] * len(wanted)
+    # Those that need the most choose first: what they leave suffices for the others.
+    for index in sorted(range(len(wanted)), key=lambda i: -wanted[i]):
+        enough = [count for count, left in free.items() if left and count >= wanted[index]]
+        if not enough:
+            return None
+        given[index] = min(enough)
+        free[given[index]] -= 1
+    return given
+
+
+def _describe(factors: Mapping[str, Sequence[Any]]) -> str:
+    counts = Counter(len(values) for values in factors.values())
+    return " and ".join(
+        f"{n} factor{'s' if n > 1 else ''} of {levels} levels" for levels, n in sorted(counts.items())
+    )
