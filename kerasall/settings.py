@@ -21,11 +21,14 @@ class SyntheticSettings(Strict):
     """Rendered cells; see ``kerasall.data.synthetic``."""
 
     kind: Literal["cnmc", "aria"] = "cnmc"
-    subjects_per_class: Positive = 12
+    subjects_per_class: Positive = 16
     images_per_subject: Positive = 40
-    size: Positive = 128
+    size: Positive | None = None
     seed: int = 0
     shuffle_labels: bool = False
+    exact_copies: Annotated[int, Field(ge=0)] = 0
+    near_copies: Annotated[int, Field(ge=0)] = 0
+    truncated: Annotated[int, Field(ge=0)] = 0
 
 
 class AriaSettings(Strict):
@@ -61,6 +64,7 @@ class CheckSettings(Strict):
 
     near_duplicates: NearDuplicates = NearDuplicates()
     two_label_subjects: Literal["error", "warning"] = "error"
+    schema_file: str | None = Field(None, description="a pinned schema.json; default: inferred from the data")
     max_side: Positive = 8192
     max_pixels: Positive = 50_000_000
 

@@ -9,9 +9,8 @@ from __future__ import annotations
 import sys
 
 from kerasall.components.evaluator import evaluator
-from kerasall.components.example_validator import example_validator
-
 from kerasall.components.example_gen import example_gen
+from kerasall.components.example_validator import example_validator
 from kerasall.components.exporter import exporter
 from kerasall.components.pusher import pusher
 from kerasall.components.schema_gen import schema_gen
@@ -29,12 +28,13 @@ def build_pipeline(settings: Settings, places: Places) -> Pipeline:
     examples = example_gen(data=settings.data, cache_folder=places.cache)
     # One pass over the pixels: readability, sizes, colours, duplicates; errors stop the run.
     statistics = statistics_gen(examples=examples.outputs["examples"], checks=settings.checks)
-    schema = schema_gen(statistics=statistics.outputs["statistics"])
+    schema = schema_gen(statistics=statistics.outputs["statistics"], schema_file=settings.checks.schema_file)
     anomalies = example_validator(
         examples=examples.outputs["examples"],
         statistics=statistics.outputs["statistics"],
         schema=schema.outputs["schema"],
         checks=settings.checks,
+        folds=settings.split.folds if settings.split.kind == "folds" else 0,
     )
     # A split by subject and duplicate group, frozen; only the Evaluator is given the test part.
     split = transform(

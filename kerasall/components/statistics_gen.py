@@ -5,7 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any
 
-from kerasall.data.duplicates import NearDuplicateSettings, exact_duplicates, near_duplicates
+from kerasall.data.duplicates import (
+    NearDuplicateSettings,
+    exact_duplicates,
+    find_excess,
+    find_near_duplicates,
+)
 from kerasall.data.examples import Collection, read_collection
 from kerasall.data.statistics import ImageScan, scan_images, summarize, write_scan
 from kerasall.decoding import Limits
@@ -13,7 +18,6 @@ from kerasall.errors import DataError
 from kerasall.files import read_json, write_json
 from kerasall.pipeline.component import Input, Output, component
 from kerasall.settings import CheckSettings
-
 
 SCAN = "scan.csv"
 
@@ -40,14 +44,15 @@ def statistics_gen(
 def scan_collection(
     collection: Collection, checks: CheckSettings
 ) -> tuple[ImageScan, list[list[str]], list[list[str]], str]:
-    """Scan, exact and near duplicates, and what stopped the search for near ones ("" if nothing)."""
-    scan = scan_images(collection.examples, limits=_limits(checks))
+    """Scan, exact and near duplicates, and what is wrong with the near ones ("" if nothing)."""
+    scan = scan_images(collection.examples, limits=limits_of(checks))
     exact = exact_duplicates(scan)
+    settings = near_settings(checks)
     try:
-        near = near_duplicates(collection.examples, scan, near_settings(checks))
+        near = find_near_duplicates(collection.examples, scan, settings)
     except DataError as error:
         return scan, exact, [], str(error)
-    return scan, exact, near, ""
+    return scan, exact, near, find_excess(near, collection.examples, scan, settings)
 
 
 def near_settings(checks: CheckSettings) -> NearDuplicateSettings:
@@ -62,5 +67,6 @@ def read_duplicates(statistics: Path) -> tuple[list[list[str]], list[list[str]]]
     return found["exact"], found["near"]
 
 
-def _limits(checks: CheckSettings) -> Limits:
+def limits_of(checks: CheckSettings) -> Limits:
+    """What is refused before its pixels are decoded."""
     return Limits(max_side=checks.max_side, max_pixels=checks.max_pixels)

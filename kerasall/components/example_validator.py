@@ -1,0 +1,56 @@
+"""ExampleValidator: what is wrong or odd in the data, before anything trains."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+from kerasall.components.statistics_gen import SCAN, limits_of, near_settings
+from kerasall.data.examples import Collection, read_collection
+from kerasall.data.schema import Schema
+from kerasall.data.sources import read_source
+from kerasall.data.statistics import read_scan
+from kerasall.data.validation import ValidationSettings, check, describe, validate
+from kerasall.files import read_json, write_json
+from kerasall.pipeline.component import Input, Output, component
+from kerasall.settings import CheckSettings
+
+
+@component
+def example_validator(
+    examples: Annotated[Path, Input("Examples")],
+    statistics: Annotated[Path, Input("Statistics")],
+    schema: Annotated[Path, Input("Schema")],
+    checks: CheckSettings,
+    folds: int,
+    anomalies: Annotated[Path, Output("Anomalies")],
+) -> dict[str, Any]:
+    """Writes all anomalies; Transform refuses to go on where there are errors."""
+    collection = read_collection(examples)
+    scan = read_scan(statistics / SCAN)
+    duplicates = read_json(statistics / "duplicates.json")
+    validation = validate(
+        collection, scan, duplicates["exact"], duplicates["near"],
+        Schema.from_json(read_json(schema / "schema.json")), validation_settings(checks, folds),
+        duplicates["near_error"],
+    )  # fmt: skip
+    found = describe(collection, scan, duplicates["exact"], duplicates["near"], validation)
+    write_json(anomalies / "anomalies.json", found)
+    return {"errors": len(found["errors"]), "warnings": len(found["warnings"])}
+
+
+def validation_settings(checks: CheckSettings, folds: int = 0) -> ValidationSettings:
+    """What counts as an anomaly; ``folds`` each need every class."""
+    return ValidationSettings(two_label_subjects=checks.two_label_subjects, folds=folds)
+
+
+def check_source(source: str, path: str | Path, checks: CheckSettings | None = None) -> dict[str, Any]:
+    """The JSON object of ``kerasall check`` for a folder or table of images."""
+    return check_collection(read_source(source, path), checks or CheckSettings())
+
+
+def check_collection(collection: Collection, checks: CheckSettings) -> dict[str, Any]:
+    """Scans a collection and describes it with all its anomalies."""
+    return check(
+        collection, limits=limits_of(checks), near=near_settings(checks), settings=validation_settings(checks)
+    )
