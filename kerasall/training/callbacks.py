@@ -37,7 +37,7 @@ class NonFiniteStop(keras.callbacks.Callback):
         """Reads the running loss."""
         if self.step is None and not math.isfinite((logs or {}).get("loss", 0.0)):
             self.step = batch + 1
-            self.model.stop_training = True
+            self.model.stop_training = True  # pyright: ignore[reportOptionalMemberAccess]
 
 
 class StepProgress(keras.callbacks.Callback):
@@ -66,7 +66,7 @@ class StepProgress(keras.callbacks.Callback):
     def on_train_begin(self, logs: Mapping[str, Any] | None = None) -> None:
         """Draws the empty bar."""
         self._progress.start()
-        self._task = self._progress.add_task(self._title, total=self.params.get("steps"), loss="")
+        self._task = self._progress.add_task(self._title, total=(self.params or {}).get("steps"), loss="")
 
     def on_train_batch_end(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
         """Moves the bar by one step."""

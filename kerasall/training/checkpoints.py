@@ -48,8 +48,9 @@ class StateFolder:
         self.fingerprint = _as_json(fingerprint)
         self._progress: dict[str, Any] | None = None
         if (self.folder / "progress.json").exists():
-            self._progress = read_json(self.folder / "progress.json")
-            self._check(self._progress)
+            progress = read_json(self.folder / "progress.json")
+            self._check(progress)
+            self._progress = progress
 
     def _check(self, progress: dict[str, Any]) -> None:
         if progress.get("schema") != SCHEMA:
@@ -89,6 +90,7 @@ class StateFolder:
             _write_arrays(self.folder / "start.npz", _snapshot(model, with_optimizer=True))
             self._commit(state="start.npz", best=None, history=None)
         else:
+            self._remove_leftovers(self._progress)
             self._restore(model, self._progress["state"], with_optimizer=True)
 
     def store_epoch(self, model: keras.Model, history: History) -> None:
@@ -116,6 +118,8 @@ class StateFolder:
 
     def restore_final(self, model: keras.Model) -> None:
         """Gives the model the weights that the finished stage ended with."""
+        if self._progress is not None:
+            self._remove_leftovers(self._progress)
         self._restore(model, "final.npz", with_optimizer=False)
 
     def _known(self, key: str) -> Any:
@@ -134,7 +138,11 @@ class StateFolder:
         }
         write_json(self.folder / "progress.json", progress)
         self._progress = progress
-        needed = {"progress.json", state, best} | (set() if finished else {"start.npz"})
+        self._remove_leftovers(progress)
+
+    def _remove_leftovers(self, progress: Mapping[str, Any]) -> None:
+        needed = {"progress.json", progress["state"], progress["best"]}
+        needed |= set() if progress["finished"] else {"start.npz"}
         for path in self.folder.iterdir():
             if path.name not in needed and path.suffix in (".npz", ".json"):
                 path.unlink()
@@ -205,4 +213,4 @@ def _require_finite(arrays: Mapping[str, np.ndarray]) -> None:
 
 def _write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
     with atomic_path(path) as temporary:
-        np.savez(temporary, **arrays)
+        np.savez(temporary, **arrays)  # pyright: ignore[reportArgumentType]

@@ -104,7 +104,7 @@ def make_deterministic(seed: int) -> None:
 
     Seeds Python, NumPy and the backend, and under TensorFlow turns on op determinism for the rest of the
     process: on a GPU some kernels become slower or are refused, tf.data maps that draw stateful random
-    numbers lose their parallelism; on a CPU the cost is small.
+    numbers lose their parallelism.
 
     Raises:
         SettingsError: JAX on a GPU was started without the flag that this needs.

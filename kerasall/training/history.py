@@ -75,8 +75,9 @@ class History:
             ArtifactError: keys are missing or unknown.
         """
         try:
-            fields = {name: value[name] for name in value if name != "seconds"}
-            return cls(**(fields | {"epochs": tuple(EpochRow(**row) for row in value["epochs"])}))
+            fields: dict[str, Any] = {name: value[name] for name in value if name != "seconds"}
+            fields["epochs"] = tuple(EpochRow(**row) for row in value["epochs"])
+            return cls(**fields)
         except (KeyError, TypeError) as error:
             raise ArtifactError(
                 f"a training history must hold {list(cls.__dataclass_fields__)}: {error}"

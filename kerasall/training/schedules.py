@@ -52,9 +52,9 @@ class CyclicLearningRate(keras.optimizers.schedules.LearningRateSchedule):
         """Rate at ``step`` (integer scalar), float32 scalar."""
         # Whole numbers as long as possible: float32 has no room for late steps.
         step = ops.cast(step, "int32")
-        cycle = ops.floor_divide(step, 2 * self.step_size)
-        position = ops.cast(step - cycle * (2 * self.step_size), "float32")
-        height = 1.0 - ops.absolute(position / float(self.step_size) - 1.0)
+        cycle: Any = ops.floor_divide(step, 2 * self.step_size)
+        position: Any = ops.cast(step - cycle * (2 * self.step_size), "float32")
+        height: Any = 1.0 - ops.absolute(position / float(self.step_size) - 1.0)  # pyright: ignore
         return self.minimum + (self.maximum - self.minimum) * height * self._factor(step, cycle)
 
     def _factor(self, step: Any, cycle: Any) -> Any:

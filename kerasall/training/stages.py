@@ -98,7 +98,7 @@ def compile_stage(model: keras.Model, settings: StageSettings, steps_per_epoch: 
         loss=make_loss(settings.loss, **settings.loss_constants),
         # By class, because Keras reads the word "accuracy" differently under another loss.
         metrics=[keras.metrics.CategoricalAccuracy(name="accuracy")],
-        jit_compile=jit,
+        jit_compile=jit,  # pyright: ignore[reportArgumentType]
     )
     model.optimizer.build(model.trainable_variables)
 

@@ -9,26 +9,20 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from tiny_run import SETTINGS, make_epochs, make_images, make_model, values
+from tiny_run import SETTINGS, make_epochs, make_images, make_linear, make_model, make_points, values
 
 from kerasall.errors import KerasallError, SettingsError
 from kerasall.training.fit import StageSettings, choose_jit, fit
 from kerasall.training.history import MONITORS
 
-IMAGES, LABELS = make_images()
-EPOCHS = make_epochs(IMAGES, LABELS)
-VALIDATION = [make_images(20, seed=1)]
+EPOCHS = make_epochs(*make_points())
+VALIDATION = [make_points(20, seed=1)]
+IMAGES = {"batches": make_epochs(*make_images()), "validation": lambda: [make_images(20, seed=1)]}
 
 
 def train(folder, settings=SETTINGS, model=None, batches=EPOCHS, validation=lambda: VALIDATION, **more):
-    model = model or make_model()
+    model = model or make_linear()
     return model, fit(model, batches, validation, settings, folder / "state", **more)
-
-
-def make_linear(seed=0):
-    """Two inputs to two probabilities: for what needs no images."""
-    keras.utils.set_random_seed(seed)
-    return keras.Sequential([keras.Input((2,)), keras.layers.Dense(2, activation="softmax")])
 
 
 class TraceCounter(keras.layers.Layer):
@@ -52,6 +46,7 @@ def test_it_learns_and_traces_once(tmp_path, capfd):
         model,
         on_epoch=lambda m, row: seen.append((row.epoch, TraceCounter.count)),
         label="tiny head",
+        **IMAGES,
     )
     assert history.best.val_accuracy >= 0.8
     assert [epoch for epoch, _ in seen] == list(range(1, 13))
@@ -84,7 +79,7 @@ def test_patience_ends_the_stage(tmp_path, monitor):
     # Rate too small to move anything: no epoch after the first is better by more than min_delta.
     settings = StageSettings(epochs=9, patience=2, monitor=monitor, min_delta=0.3, learning_rate=1e-9)
     rows = {"batches": lambda epoch: [(np.eye(2, dtype=np.float32), np.eye(2, dtype=np.float32))]}
-    _, history = train(tmp_path, settings, make_linear(), validation=lambda: rows["batches"](0), **rows)
+    _, history = train(tmp_path, settings, validation=lambda: rows["batches"](0), **rows)
     assert (len(history.epochs), history.best_epoch, history.stopped_early) == (3, 1, True)
 
 
@@ -114,7 +109,7 @@ def test_frozen_parts_stay_bit_equal_and_are_stored_once(tmp_path):
     def look(model, row):
         stored.extend(set(np.load(path).files) for path in (tmp_path / "state").glob("epoch_*.npz"))
 
-    train(tmp_path, replace(SETTINGS, epochs=2), model, on_epoch=look)
+    train(tmp_path, replace(SETTINGS, epochs=2), model, on_epoch=look, **IMAGES)
     after = [np.asarray(v) for layer in frozen for v in layer.variables]
     assert all(np.array_equal(a, b) for a, b in zip(before, after, strict=True))
     # head kernel and bias, and the dropout's seed
@@ -126,22 +121,24 @@ def as_dataset(batches):
     return tf.data.Dataset.from_tensor_slices((x, y)).batch(16)
 
 
-def test_class_weights_equal_weights_in_the_batches(tmp_path):
-    settings = replace(SETTINGS, epochs=2)
+@pytest.mark.parametrize("kind", ["list", "dataset", "batches"])
+def test_class_weights_and_weights_in_the_batches_weigh_the_loss(tmp_path, kind):
+    points = np.random.default_rng(0).normal(size=(12, 2)).astype(np.float32)
+    targets = np.eye(2, dtype=np.float32)[np.arange(12) % 2]
+    model = make_linear()
     factors = np.array([0.5, 2.0], np.float32)
-    kinds = {
-        "list": (EPOCHS, {0: 0.5, 1: 2.0}),
-        "dataset": (lambda epoch: as_dataset(EPOCHS(epoch)), {0: 0.5, 1: 2.0}),
-        "batches": (lambda epoch: [(x, y, y @ factors) for x, y in EPOCHS(epoch)], None),
-    }
-    losses = {}
-    for name, (batches, weights) in kinds.items():
-        _, history = train(tmp_path / name, settings, batches=batches, class_weight=weights)
-        losses[name] = [row.loss for row in history.epochs]
-    assert losses["list"] == pytest.approx(losses["batches"], rel=1e-6)
-    assert losses["dataset"] == pytest.approx(losses["batches"], rel=1e-6)
-    _, plain = train(tmp_path / "plain", settings)
-    assert plain.epochs[0].loss != pytest.approx(losses["list"][0], rel=1e-3)
+    expected = -(targets @ factors * np.log((np.asarray(model(points)) * targets).sum(axis=1))).mean()
+    batches = {
+        "list": [(points, targets)],
+        "dataset": as_dataset([(points, targets)]),
+        "batches": [(points, targets, targets @ factors)],
+    }[kind]
+    weights = None if kind == "batches" else {0: 0.5, 1: 2.0}
+    settings = StageSettings(epochs=1, learning_rate=1e-9)
+    _, history = train(
+        tmp_path, settings, model, batches=lambda epoch: batches, validation=None, class_weight=weights
+    )
+    assert history.epochs[0].loss == pytest.approx(expected, rel=1e-5)
 
 
 @pytest.mark.parametrize("weights", [{0: 1.0}, {0: 1.0, 2: 1.0}, {"0": 1.0, "1": 2.0}, {0: 1.0, 1: -1.0}])
@@ -176,15 +173,11 @@ def test_a_loss_that_is_not_finite_stops_and_loses_nothing(tmp_path):
     with pytest.raises(
         KerasallError, match=r"epoch 3 of train loss \(nan\).*0\.25.*lower learning_rate.*epochs 1 to 2"
     ):
-        train(tmp_path, settings, make_linear(), batches=broken, validation=None)
+        train(tmp_path, settings, batches=broken, validation=None)
     progress = json.loads((tmp_path / "state" / "progress.json").read_text())
     assert [row["epoch"] for row in progress["history"]["epochs"]] == [1, 2]
-    model, history = train(
-        tmp_path, settings, make_linear(), batches=lambda epoch: broken(0), validation=None
-    )
-    unbroken, _ = train(
-        tmp_path / "b", settings, make_linear(), batches=lambda epoch: broken(0), validation=None
-    )
+    model, history = train(tmp_path, settings, batches=lambda epoch: broken(0), validation=None)
+    unbroken, _ = train(tmp_path / "b", settings, batches=lambda epoch: broken(0), validation=None)
     assert len(history.epochs) == 4
     assert all(np.array_equal(a, b) for a, b in zip(values(model), values(unbroken), strict=True))
 
@@ -193,7 +186,7 @@ def test_weights_that_overflow_in_the_last_step_stop_too(tmp_path):
     huge = [(np.full((2, 2), 3e38, np.float32), np.eye(2, dtype=np.float32))]
     settings = StageSettings(epochs=1, optimizer="sgdm", learning_rate=1e30)
     with pytest.raises(KerasallError, match="no epoch was finished before"):
-        train(tmp_path, settings, make_linear(), batches=lambda epoch: huge, validation=None)
+        train(tmp_path, settings, batches=lambda epoch: huge, validation=None)
 
 
 @pytest.mark.parametrize(
@@ -229,5 +222,5 @@ def test_jit_by_device_and_backend():
 def test_settings_override_jit(tmp_path, jit):
     batches = [(np.eye(2, dtype=np.float32), np.eye(2, dtype=np.float32))]
     settings = StageSettings(epochs=1, jit_compile=jit)
-    model, _ = train(tmp_path, settings, make_linear(), batches=lambda epoch: batches, validation=None)
+    model, _ = train(tmp_path, settings, batches=lambda epoch: batches, validation=None)
     assert model.jit_compile is jit

@@ -62,6 +62,18 @@ def make_model(seed=1, inner=()):
     return keras.Sequential(layers)
 
 
+def make_linear(seed=0):
+    """Two inputs to two probabilities: where the network does not matter."""
+    keras.utils.set_random_seed(seed)
+    return keras.Sequential([keras.Input((2,)), keras.layers.Dense(2, activation="softmax")])
+
+
+def make_points(count=40, seed=0):
+    """float32 [count, 2] and one-hot float32 [count, 2]: class 1 lies to the right."""
+    points = np.random.default_rng(seed).normal(size=(count, 2)).astype(np.float32)
+    return points, np.eye(2, dtype=np.float32)[(points[:, 0] > 0).astype(int)]
+
+
 def values(model):
     """All variables, the states of seed generators among them, as arrays."""
     return [np.array(np.asarray(variable)) for variable in model.variables]
