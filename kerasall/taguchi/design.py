@@ -75,8 +75,8 @@ class Plan:
             return []
         return [
             "The design is saturated: its factors take every degree of freedom and leave none for the "
-            "error, so no effect can be tested unless small factors are pooled; a larger array "
-            "(error_df=2) has room."
+            "error, so no effect can be tested unless small factors are pooled; ask for room with error_df "
+            "(--error-df 2)."
         ]
 
     def to_json(self) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from itertools import combinations
 
 import numpy as np
+from scipy.special import stdtrit
 
 _ALIASED = 1e-6
 """Squared length above which two orthonormal sets of contrasts share something."""
@@ -181,3 +182,20 @@ def choose_clear_columns(candidates: Sequence[Sequence[int]], contrasts: Sequenc
             score += np.bincount(owner, lengths, minlength=len(contrasts))
         chosen.append(column)
     return chosen
+
+
+def lenth_margin(effects: Sequence[float], confidence: float = 0.95) -> float:
+    """Lenth's margin of error: single-degree effects beyond it stand out, even without an error.
+
+    s0 = 1.5 median|c|; pseudo standard error = 1.5 median of the |c| below 2.5 s0; margin =
+    t(m/3 degrees of freedom) times it, for m effects.
+
+    Source: R. V. Lenth, Quick and easy analysis of unreplicated factorials, Technometrics 31:469 (1989).
+
+    >>> round(lenth_margin([1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 40.0]), 1)
+    19.8
+    """
+    sizes = np.abs(np.asarray(effects, dtype=np.float64))
+    start = 1.5 * np.median(sizes)
+    error = 1.5 * np.median(sizes[sizes <= 2.5 * start])
+    return float(stdtrit(len(sizes) / 3, 0.5 + confidence / 2) * error)

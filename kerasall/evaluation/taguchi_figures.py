@@ -1,0 +1,167 @@
+"""Figures of designed experiments: main effects, one interaction, half-normal plot of effects.
+
+As in ``figures``: computed values are drawn on the Axes given, and the alternative text is returned.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from scipy.special import ndtri
+
+from kerasall.evaluation.figure_style import INK, MUTED, STYLE, color_of, dash_of, show_legend
+
+_MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+
+
+@matplotlib.rc_context(STYLE)
+def draw_main_effects(
+    axes: Axes,
+    response_table: Mapping[str, Sequence[float | None]],
+    level_names: Mapping[str, Sequence[str]] | None = None,
+    ratio: str = "mean S/N ratio (dB)",
+) -> str:
+    """Mean ratio at each level, one stroke a factor, beside one another on one scale; best levels filled.
+
+    Args:
+        axes: where to draw.
+        response_table: factor -> mean at each level; None where a level was never run.
+        level_names: factor -> names of its levels; their numbers where absent.
+        ratio: what the means are of, for the axis.
+
+    Returns:
+        Alternative text with each factor's best level and effect.
+    """
+    names = {factor: (level_names or {}).get(factor) for factor in response_table}
+    start, ticks, labels, parts = 0, [], [], []
+    known = [mean for means in response_table.values() for mean in means if mean is not None]
+    axes.axhline(float(np.mean(known)), color=MUTED, linestyle=(0, (2, 3)), linewidth=1)
+    for index, (factor, means) in enumerate(response_table.items()):
+        x = start + np.arange(len(means))
+        y = np.array([np.nan if mean is None else mean for mean in means], dtype=np.float64)
+        texts = names[factor] or [str(level + 1) for level in range(len(means))]
+        best = int(np.nanargmax(y))
+        axes.plot(x, y, color=color_of(index), marker="o", markerfacecolor="white", markersize=5)
+        axes.plot(x[best], y[best], color=color_of(index), marker="o", markersize=7)
+        axes.annotate(
+            factor, (float(x.mean()), 1), (0, 4), xycoords=("data", "axes fraction"),
+            textcoords="offset points", ha="center", color=color_of(index), fontsize=8.5, weight="bold",
+        )  # fmt: skip
+        ticks += list(x)
+        labels += texts
+        start += len(means) + 1
+        effect = float(np.nanmax(y) - np.nanmin(y))
+        parts.append(f"{factor}: best level {texts[best]} at {y[best]:.2f}, effect {effect:.2f}")
+    crowded = len(labels) > 8 or max(map(len, labels)) * len(labels) > 40
+    axes.set_xticks(ticks, labels, rotation=90 if crowded else 0)
+    axes.set(ylabel=ratio, xlim=(-0.8, start - 1.2))
+    axes.grid(False, axis="x")
+    return "Main effects. " + "; ".join(parts) + "."
+
+
+@matplotlib.rc_context(STYLE)
+def draw_interaction(
+    axes: Axes,
+    means: np.ndarray,
+    first: str,
+    second: str,
+    first_levels: Sequence[str],
+    second_levels: Sequence[str],
+    ratio: str = "mean S/N ratio (dB)",
+) -> str:
+    """Mean ratio at each pair of levels; parallel lines mean that the two factors do not interact.
+
+    Args:
+        axes: where to draw.
+        means: float [levels of first, levels of second]; nan where a pair was not run.
+        first: factor along x.
+        second: factor of the lines.
+        first_levels: names.
+        second_levels: names.
+        ratio: what the means are of, for the axis.
+
+    Returns:
+        Alternative text with the best pair and how far the lines are from parallel.
+    """
+    means = np.asarray(means, dtype=np.float64)
+    for index, name in enumerate(second_levels):
+        axes.plot(
+            range(len(first_levels)),
+            means[:, index],
+            color=color_of(index),
+            linestyle=dash_of(index),
+            marker=_MARKERS[index % len(_MARKERS)],
+            markersize=5,
+            label=name,
+        )
+    axes.set_xticks(range(len(first_levels)), list(first_levels))
+    axes.set(xlabel=first, ylabel=ratio, xlim=(-0.25, len(first_levels) - 0.75))
+    show_legend(axes, title=second, title_fontsize=8)
+    row, column = np.unravel_index(int(np.nanargmax(means)), means.shape)
+    return (
+        f"Interaction of {first} and {second}: largest mean {means[row, column]:.2f} at {first} = "
+        f"{first_levels[row]}, {second} = {second_levels[column]}; {_parallelism(means)}."
+    )
+
+
+def _parallelism(means: np.ndarray) -> str:
+    if np.isnan(means).any():
+        return "not every pair was run"
+    additive = means.mean(axis=1, keepdims=True) + means.mean(axis=0, keepdims=True) - means.mean()
+    return f"the means depart from parallel lines by up to {np.abs(means - additive).max():.2f}"
+
+
+@matplotlib.rc_context(STYLE)
+def draw_half_normal(
+    axes: Axes, effects: Sequence[tuple[str, float]], margin: float | None = None, labelled: int = 4
+) -> str:
+    """Sizes of single-degree effects against half-normal quantiles; noise alone lies on a line through 0.
+
+    Args:
+        axes: where to draw.
+        effects: (name, effect) of equal variance; an empty name marks the error's.
+        margin: effects beyond it stand out from noise, for example Lenth's; drawn dashed.
+        labelled: names at most this many of the largest where there is no margin.
+
+    Returns:
+        Alternative text that names the effects that stand out.
+
+    Source: C. Daniel, Use of half-normal plots in interpreting factorial two-level experiments,
+    Technometrics 1:311 (1959).
+    """
+    ordered = sorted(effects, key=lambda effect: abs(effect[1]))
+    sizes = np.array([abs(effect) for _, effect in ordered])
+    x = half_normal_quantiles(len(sizes))
+    error = np.array([not name for name, _ in ordered])
+    axes.scatter(x[~error], sizes[~error], s=26, color=color_of(0), label="factors", zorder=3)
+    if error.any():
+        style = {"facecolor": "white", "edgecolor": MUTED, "zorder": 3}
+        axes.scatter(x[error], sizes[error], s=26, label="error", **style)
+    if margin is not None:
+        axes.axhline(margin, color=color_of(1), linestyle=(0, (4, 3)), linewidth=1.2, label="margin of error")
+    shown = [i for i in range(len(sizes)) if not error[i] and _stands_out(i, sizes, margin, labelled)]
+    for i in shown:
+        options = {"ha": "right", "va": "center", "fontsize": 8, "color": INK}
+        axes.annotate(ordered[i][0], (x[i], sizes[i]), (-6, 0), textcoords="offset points", **options)
+    axes.set(xlabel="half-normal quantile", ylabel="size of effect", xlim=(0, x[-1] * 1.08))
+    axes.set_ylim(0, max(sizes.max(), margin or 0) * 1.12 or 1)
+    show_legend(axes, loc="upper left")
+    named = ", ".join(f"{ordered[i][0]} ({sizes[i]:.2f})" for i in reversed(shown))
+    beyond = "largest" if margin is None else f"beyond the margin of {margin:.2f}"
+    return f"Half-normal plot of {len(sizes)} effects; {beyond}: {named or 'none'}."
+
+
+def _stands_out(index: int, sizes: np.ndarray, margin: float | None, labelled: int) -> bool:
+    return bool(sizes[index] > margin) if margin is not None else index >= len(sizes) - labelled
+
+
+def half_normal_quantiles(count: int) -> np.ndarray:
+    """Half-normal quantiles of (i - 0.5) / count, float [count], ascending.
+
+    >>> half_normal_quantiles(3).round(3)
+    array([0.21 , 0.674, 1.383])
+    """
+    return ndtri(0.5 + (np.arange(count) + 0.5) / (2 * count))

@@ -1,0 +1,258 @@
+"""What a Taguchi experiment says: ratios, response table, analysis of variance, predicted optimum.
+
+``analyze`` takes level numbers and responses of anybody's experiment; numpy and scipy only.
+
+Sources: M. S. Phadke, Quality Engineering Using Robust Design (1989), chapters 3 and 7 (additive
+model, pooling, dummy levels, prediction).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from kerasall.errors import SettingsError
+from kerasall.taguchi.anova import Anova, FactorLevels, Model, analyze_variance, check_estimable
+from kerasall.taguchi.cautions import find_cautions
+from kerasall.taguchi.effects import Interaction, find_interactions
+from kerasall.taguchi.prediction import Prediction, predict_ratio
+from kerasall.taguchi.result_table import as_matrix, read_factors
+from kerasall.taguchi.signal_to_noise import ChosenSignal, parse_signal
+
+HALF = "half"
+"""``pool=HALF`` pools the smallest factors, see ``smallest_half``."""
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """All that ``analyze`` found.
+
+    Attributes:
+        signal: the ratio and its target.
+        signal_to_noise: float [rows].
+        response_table: factor -> mean ratio at each level; dummy levels repeat the merged mean.
+        effects: factor -> largest less smallest level mean.
+        ranks: factor -> 1 for the largest effect.
+        best_levels: factor -> number of the level with the largest mean (the first of equals).
+        anova: the table.
+        prediction: at the best levels.
+        warnings: what a reader must know before believing it.
+        confidence: of the intervals.
+        model: the fitted model.
+    """
+
+    signal: ChosenSignal
+    signal_to_noise: np.ndarray
+    response_table: dict[str, list[float | None]]
+    effects: dict[str, float]
+    ranks: dict[str, int]
+    best_levels: dict[str, int]
+    anova: Anova
+    prediction: Prediction
+    warnings: list[str]
+    confidence: float
+    model: Model
+
+    @property
+    def level_names(self) -> dict[str, tuple[str, ...]]:
+        """Factor -> name of each level."""
+        return {factor.name: factor.names for factor in self.model.factors}
+
+    def predict(self, levels: Mapping[str, int], confirmed: float | None = None) -> Prediction:
+        """The additive model at any combination.
+
+        Args:
+            levels: level number of every factor.
+            confirmed: ratio of runs made there.
+        """
+        return predict_ratio(self.model, levels, self.confidence, confirmed)
+
+    def interactions(self) -> list[Interaction]:
+        """Every interaction of two factors, and what it is aliased with in this table."""
+        varied = [f for f in self.model.factors if f.df]
+        return find_interactions([f.name for f in varied], [f.contrasts for f in varied])
+
+    def interaction_means(self, first: str, second: str) -> np.ndarray:
+        """Mean ratio of the rows at each pair of levels, float [levels of first, levels of second].
+
+        nan marks a pair that was not run.
+        """
+        by_name = {factor.name: factor for factor in self.model.factors}
+        rows, columns = by_name[first], by_name[second]
+        shape = (max(rows.group) + 1, max(columns.group) + 1)
+        sums, counts = np.zeros(shape), np.zeros(shape)
+        np.add.at(sums, (rows.codes, columns.codes), self.signal_to_noise)
+        np.add.at(counts, (rows.codes, columns.codes), 1)
+        with np.errstate(invalid="ignore"):
+            means = sums / counts
+        run = np.pad(means, ((0, 1), (0, 1)), constant_values=np.nan)  # the last stands for "never run"
+        return run[np.ix_(rows.group, columns.group)]
+
+    def half_normal_effects(self) -> list[tuple[str, float]]:
+        """Single-degree effects of one and the same variance, for a half-normal plot.
+
+        Factors give their orthonormal linear, quadratic, ... contrasts; the error's degrees of
+        freedom follow under an empty name. Without any real effect all are draws of one normal
+        distribution. The table must be balanced enough that contrasts are nearly orthogonal.
+        """
+        factors = self.model.factors
+        named = []
+        for factor, coefficients in zip(factors, self.model.full_fit.coefficients, strict=True):
+            kinds = _contrast_names(factor.df)
+            named += [(f"{factor.name}{kind}", float(c)) for kind, c in zip(kinds, coefficients, strict=True)]
+        rows = len(self.signal_to_noise)
+        taken = np.column_stack([np.ones(rows), *[f.contrasts.columns for f in factors]])
+        complete, _ = np.linalg.qr(taken, mode="complete")
+        left = complete[:, 1 + self.model.full_fit.rank :]
+        return named + [("", float(effect)) for effect in left.T @ self.signal_to_noise]
+
+    def to_json(self) -> dict[str, Any]:
+        """The document of ``kerasall taguchi analyze --json``; every number finite or null."""
+        error, total, best = self.anova.error, self.anova.total, self.prediction
+        corrected = {row.factor: row.corrected_contribution_percent for row in self.anova.rows}
+        keys = ("factor", "sum_of_squares", "df", "mean_square", "f", "p", "contribution_percent")
+        return {
+            "signal_to_noise": [float(ratio) for ratio in self.signal_to_noise],
+            "response_table": self.response_table,
+            "effects": self.effects,
+            "ranks": self.ranks,
+            "best_levels": self.best_levels,
+            "anova": [{key: getattr(row, key) for key in keys} for row in self.anova.rows],
+            "error": {
+                "sum_of_squares": error.sum_of_squares,
+                "df": error.df,
+                "mean_square": error.mean_square,
+                "contribution_percent": error.contribution_percent,
+                "pooled": [row.factor for row in self.anova.pooled],
+                "corrected_contribution_percent": {
+                    **corrected,
+                    "error": error.corrected_contribution_percent,
+                },
+            },
+            "total": {
+                "sum_of_squares": total.sum_of_squares,
+                "df": total.df,
+                "contribution_percent": total.contribution_percent,
+            },
+            "predicted": {
+                "value": best.value,
+                "low": best.low,
+                "high": best.high,
+                "levels": best.levels,
+                "confirmed": best.confirmed,
+            },
+            "warnings": self.warnings,
+        }
+
+
+def _contrast_names(df: int) -> list[str]:
+    if df == 1:
+        return [""]
+    return [[" linear", " quadratic", " cubic"][i] if i < 3 else f" degree {i + 1}" for i in range(df)]
+
+
+def analyze(
+    table: Mapping[str, Sequence[int] | np.ndarray],
+    responses: Sequence[Sequence[float]] | np.ndarray,
+    *,
+    signal: str | ChosenSignal = "larger",
+    levels: Mapping[str, Sequence[Any]] | None = None,
+    levels_as: str = "dummy",
+    pool: Sequence[str] | str = (),
+    confirmation: Sequence[float] | None = None,
+    confidence: float = 0.95,
+    significance: float = 0.05,
+) -> Analysis:
+    """Analyses an experiment.
+
+    Args:
+        table: factor -> level numbers from 1, one a row; a data frame will do.
+        responses: float [rows, repeats]; nan where a repeat is absent.
+        signal: see ``signal_to_noise.SIGNALS``; ``target:M`` carries its target.
+        levels: factor -> names of its levels, in order of number; equal names are dummy levels.
+        levels_as: ``dummy`` merges levels of equal name, ``separate`` does not.
+        pool: factors whose sums of squares are taken for error, or ``half``.
+        confirmation: responses of runs made at the predicted optimum.
+        confidence: of intervals, between 0 and 1.
+        significance: largest p that is called significant.
+
+    Raises:
+        DataError: the table cannot be analysed.
+        SettingsError: an option does not fit the table.
+    """
+    chosen = signal if isinstance(signal, ChosenSignal) else parse_signal(signal)
+    responses = as_matrix(responses)
+    factors = read_factors(table, levels or {}, levels_as, len(responses))
+    if not 0 < confidence < 1:
+        raise SettingsError(f"the confidence must lie between 0 and 1, but is {confidence}: write 0.95")
+    ratio = chosen.compute(responses)
+    model = Model(factors, factors, ratio)
+    check_estimable(model)
+    if pool:
+        pooled = smallest_half(model) if pool == HALF and HALF not in table else _names(pool, factors)
+        model = Model(factors, tuple(f for f in factors if f.name not in pooled), ratio)
+    anova = analyze_variance(model)
+    response_table = {factor.name: model.level_means(factor) for factor in factors}
+    effects = {name: _spread(means) for name, means in response_table.items()}
+    best = {name: _first_best(means) for name, means in response_table.items()}
+    confirmed = None if confirmation is None else float(chosen.compute(as_matrix([confirmation]))[0])
+    prediction = predict_ratio(model, best, confidence, confirmed)
+    repeats = (~np.isnan(responses)).sum(axis=1)
+    return Analysis(
+        signal=chosen,
+        signal_to_noise=ratio,
+        response_table=response_table,
+        effects=effects,
+        ranks=_rank(effects),
+        best_levels=best,
+        anova=anova,
+        prediction=prediction,
+        warnings=find_cautions(model, anova, prediction, repeats, levels_as, significance),
+        confidence=confidence,
+        model=model,
+    )
+
+
+def smallest_half(model: Model) -> list[str]:
+    """Names of the smallest factors, as many as give the error about half the degrees of freedom.
+
+    Phadke's rule of thumb. Choosing what is small after looking makes F too large and intervals too
+    narrow; the analysis warns of it.
+    """
+    anova = analyze_variance(model)
+    spent, pooled = anova.error.df, []
+    for row in sorted(anova.rows, key=lambda r: r.mean_square or 0.0):
+        if spent + row.df > anova.total.df / 2 and spent:
+            break
+        spent += row.df
+        pooled.append(row.factor)
+    return pooled
+
+
+def _names(pool: Sequence[str] | str, factors: Sequence[FactorLevels]) -> list[str]:
+    pooled = [pool] if isinstance(pool, str) else list(pool)
+    known = [factor.name for factor in factors]
+    for name in pooled:
+        if name not in known:
+            raise SettingsError(f"a pooled factor must be one of {', '.join(known)}, but is {name!r}")
+    return pooled
+
+
+def _spread(means: Sequence[float | None]) -> float:
+    known = [mean for mean in means if mean is not None]
+    return max(known) - min(known)
+
+
+def _first_best(means: Sequence[float | None]) -> int:
+    known = [mean for mean in means if mean is not None]
+    # Levels whose means differ by rounding alone are equals: the first of them is named.
+    top = max(known) - 1e-12 * max(1.0, max(abs(mean) for mean in known))
+    return next(i + 1 for i, mean in enumerate(means) if mean is not None and mean >= top)
+
+
+def _rank(effects: Mapping[str, float]) -> dict[str, int]:
+    order = sorted(effects, key=lambda name: -effects[name])
+    return {name: order.index(name) + 1 for name in effects}

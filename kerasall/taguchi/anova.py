@@ -1,0 +1,251 @@
+"""Analysis of variance of main effects by least squares, and prediction with intervals.
+
+For an orthogonal array these are the textbook's sums over level means; for unbalanced tables each
+factor's sum of squares is adjusted for all others (type II, the same as type III without interactions).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+
+import numpy as np
+from scipy.special import fdtrc, stdtrit
+
+from kerasall.errors import DataError
+from kerasall.taguchi.effects import Contrasts, Fit, fit_main_effects, make_contrasts
+
+_ZERO = 1e-20
+"""A sum of squares this small against that of the responses is rounding, not variation."""
+
+
+@dataclass(frozen=True)
+class FactorLevels:
+    """One factor as it was run.
+
+    Attributes:
+        name: of the factor.
+        names: name of each level, by level number less one.
+        group: int [levels], group of each level; dummy levels share one; -1 if it was never run.
+        codes: int [rows], group of each row, 0 to groups - 1.
+    """
+
+    name: str
+    names: tuple[str, ...]
+    group: tuple[int, ...]
+    codes: np.ndarray = field(repr=False)
+
+    @cached_property
+    def contrasts(self) -> Contrasts:
+        return make_contrasts(self.codes)
+
+    @property
+    def df(self) -> int:
+        return self.contrasts.df
+
+
+@dataclass(frozen=True)
+class AnovaRow:
+    """One line of the table.
+
+    Attributes:
+        factor: name.
+        sum_of_squares: adjusted for the other factors.
+        df: degrees of freedom; distinct levels less one.
+        mean_square: sum of squares / df; None where df is 0.
+        f: mean square / error mean square; None where there is no error to divide by.
+        p: upper tail of F(df, error df).
+        contribution_percent: 100 SS / SS_total.
+        corrected_contribution_percent: 100 (SS - df MS_error) / SS_total, what is left of the
+            contribution once the noise's share is taken off; the raw one where no error is estimated.
+    """
+
+    factor: str
+    sum_of_squares: float
+    df: int
+    mean_square: float | None
+    f: float | None
+    p: float | None
+    contribution_percent: float | None
+    corrected_contribution_percent: float | None
+
+
+@dataclass(frozen=True)
+class Anova:
+    """The table.
+
+    Attributes:
+        rows: one a factor in the model.
+        pooled: one a factor pooled into the error, without F and p.
+        error: the line of the error; its F and p are None.
+        total: the line of the total.
+    """
+
+    rows: tuple[AnovaRow, ...]
+    pooled: tuple[AnovaRow, ...]
+    error: AnovaRow
+    total: AnovaRow
+
+    @property
+    def saturated(self) -> bool:
+        """Whether no degree of freedom is left for the error."""
+        return self.error.df == 0
+
+
+@dataclass(frozen=True)
+class Model:
+    """Main effects fitted to the ratios of the rows.
+
+    Attributes:
+        factors: those of the table.
+        kept: those in the model; the others are pooled into the error.
+        response: float [rows].
+    """
+
+    factors: tuple[FactorLevels, ...]
+    kept: tuple[FactorLevels, ...]
+    response: np.ndarray
+
+    @cached_property
+    def fit(self) -> Fit:
+        return fit_main_effects([f.contrasts for f in self.kept], self.response)
+
+    @cached_property
+    def full_fit(self) -> Fit:
+        """With the pooled factors too."""
+        if len(self.kept) == len(self.factors):
+            return self.fit
+        return fit_main_effects([f.contrasts for f in self.factors], self.response)
+
+    @property
+    def error_df(self) -> int:
+        return len(self.response) - 1 - self.fit.rank
+
+    @cached_property
+    def error_mean_square(self) -> float | None:
+        """None where the error has no degree of freedom."""
+        return self.fit.residual_sum_of_squares / self.error_df if self.error_df else None
+
+    def level_means(self, factor: FactorLevels) -> list[float | None]:
+        """Mean ratio at each level, the other factors being as they are over the whole table.
+
+        In an orthogonal table it is the plain mean of the level's rows; in another one the mean
+        adjusted by least squares. Dummy levels repeat the merged mean; None marks a level never run.
+        """
+        position = self.factors.index(factor)
+        means = (
+            self.full_fit.mean + factor.contrasts.by_level @ self.full_fit.coefficients[position]
+            if factor.df
+            else np.array([self.full_fit.mean])
+        )
+        return [None if group < 0 else float(means[group]) for group in factor.group]
+
+    def estimate(self, levels: Mapping[str, int]) -> tuple[float, float]:
+        """Predicted ratio at the given level numbers, and its variance in units of the error's.
+
+        Pooled factors add nothing: what was taken for noise does not enter a prediction.
+        """
+        value, parts = self.fit.mean, []
+        for factor, coefficients in zip(self.kept, self.fit.coefficients, strict=True):
+            row = factor.contrasts.by_level[factor.group[levels[factor.name] - 1]]
+            value += float(row @ coefficients)
+            parts.append(row)
+        point = np.concatenate([np.empty(0), *parts])
+        return value, 1 / len(self.response) + float(point @ self.fit.inverse @ point)
+
+    def half_width(self, variance: float, confidence: float) -> float | None:
+        """t times the standard error; None where the error has no degree of freedom."""
+        if self.error_mean_square is None:
+            return None
+        quantile = float(stdtrit(self.error_df, 0.5 + confidence / 2))
+        return quantile * float(np.sqrt(self.error_mean_square * variance))
+
+
+def check_estimable(model: Model) -> None:
+    """Makes sure that every factor has an effect of its own in these rows.
+
+    Raises:
+        DataError: too many factors for the rows, or two that cannot be told apart.
+    """
+    spent = sum(factor.df for factor in model.factors)
+    if model.fit.rank == spent:
+        return
+    rows = len(model.response)
+    if spent > rows - 1:
+        raise DataError(
+            f"{spent} degrees of freedom of the factors must fit into the {rows - 1} of {rows} rows: "
+            "leave a factor out (a column that numbers the rows must be called row) or add runs"
+        )
+    before: list[FactorLevels] = []
+    for factor in model.factors:
+        tried = Model((*before, factor), (*before, factor), model.response)
+        if tried.fit.rank < sum(f.df for f in tried.kept):
+            raise DataError(
+                f"the effects of factor {factor.name} must differ from those of "
+                f"{', '.join(f.name for f in before)}, but in these rows they are the same: "
+                "leave one of them out or add runs"
+            )
+        before.append(factor)
+
+
+def analyze_variance(model: Model) -> Anova:
+    """The table of ``model``: factors, pooled factors, error and total."""
+    rounding = _ZERO * float((model.response**2).sum())
+    total = float(((model.response - model.response.mean()) ** 2).sum())
+    total = total if total > rounding else 0.0
+    error_sum = model.fit.residual_sum_of_squares if model.error_df else 0.0
+    error_sum = error_sum if error_sum > rounding else 0.0
+    noise = error_sum / model.error_df if error_sum else None
+
+    def line(name: str, sum_of_squares: float, df: int, tested: bool = False) -> AnovaRow:
+        mean_square = sum_of_squares / df if df else None
+        f = mean_square / noise if tested and noise and mean_square is not None else None
+        return AnovaRow(
+            factor=name,
+            sum_of_squares=sum_of_squares,
+            df=df,
+            mean_square=mean_square,
+            f=f,
+            p=float(fdtrc(df, model.error_df, f)) if f is not None else None,
+            contribution_percent=100 * sum_of_squares / total if total else None,
+            corrected_contribution_percent=(
+                100 * (sum_of_squares - df * (noise or 0.0)) / total if total else None
+            ),
+        )
+
+    rows = tuple(
+        line(f.name, s, f.df, tested=True) for f, s in _sums_of_squares(model.kept, model.fit, model)
+    )
+    pooled = tuple(
+        line(f.name, s, f.df)
+        for f, s in _sums_of_squares(model.factors, model.full_fit, model)
+        if f not in model.kept
+    )
+    # The error takes back what the noise lent to the factors, so that the corrected shares add to 100.
+    spent = sum(row.df for row in rows)
+    error = line("error", error_sum, model.error_df)
+    if total:
+        corrected = 100 * (error_sum + spent * (noise or 0.0)) / total
+        error = replace(error, corrected_contribution_percent=corrected)
+    whole = line("total", total, len(model.response) - 1)
+    whole = replace(whole, corrected_contribution_percent=whole.contribution_percent)
+    return Anova(rows, pooled, error, whole)
+
+
+def _sums_of_squares(
+    factors: Sequence[FactorLevels], fit: Fit, model: Model
+) -> list[tuple[FactorLevels, float]]:
+    """Each factor with its sum of squares, adjusted for the others among ``factors``.
+
+    It is b' V^-1 b, with b its coefficients and V their block of (X'X)^-1: what the residual would
+    grow by if the factor were left out.
+    """
+    found, start = [], 0
+    for factor, coefficients in zip(factors, fit.coefficients, strict=True):
+        block = fit.inverse[start : start + factor.df, start : start + factor.df]
+        start += factor.df
+        found.append(
+            (factor, float(coefficients @ np.linalg.solve(block, coefficients)) if factor.df else 0.0)
+        )
+    return found

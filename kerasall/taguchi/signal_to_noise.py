@@ -1,0 +1,171 @@
+"""Signal-to-noise ratios: one number in decibels for the responses of a row; larger is always better.
+
+Sources: M. S. Phadke, Quality Engineering Using Robust Design (1989), chapter 5; the target form is
+that of Chen et al., BMC Bioinformatics 22(S5):615 (2021).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from kerasall.errors import DataError, SettingsError
+
+
+@dataclass(frozen=True)
+class Signal:
+    """One way to make a ratio of the responses y1 to yn of a row.
+
+    Attributes:
+        name: as users write it, without the target.
+        formula: for people.
+        compute: (responses float [rows, repeats], target) -> float [rows]; nan marks absent responses.
+        needs_target: whether a target m belongs to it.
+        needs_repeats: whether a row must have two responses at least.
+        positive: whether every response must be positive, or ``zero`` if 0 is allowed too.
+        unit: of the result.
+    """
+
+    name: str
+    formula: str
+    compute: Callable[[np.ndarray, float], np.ndarray]
+    needs_target: bool = False
+    needs_repeats: bool = False
+    positive: bool | str = False
+    unit: str = "dB"
+
+
+def _decibels(ratio: np.ndarray) -> np.ndarray:
+    with np.errstate(divide="ignore"):
+        return 10 * np.log10(ratio)
+
+
+def _smaller(y: np.ndarray, _: float) -> np.ndarray:
+    return -_decibels(np.nanmean(y**2, axis=1))
+
+
+def _larger(y: np.ndarray, _: float) -> np.ndarray:
+    return -_decibels(np.nanmean(1 / y**2, axis=1))
+
+
+def _nominal(y: np.ndarray, _: float) -> np.ndarray:
+    return _decibels(np.nanmean(y, axis=1) ** 2) - _decibels(np.nanvar(y, axis=1, ddof=1))
+
+
+def _target(y: np.ndarray, m: float) -> np.ndarray:
+    return -_decibels((np.nanmean(y, axis=1) - m) ** 2)
+
+
+def _target_runs(y: np.ndarray, m: float) -> np.ndarray:
+    return -_decibels(np.nanmean((y - m) ** 2, axis=1))
+
+
+def _mean(y: np.ndarray, _: float) -> np.ndarray:
+    return np.nanmean(y, axis=1)
+
+
+SIGNALS: dict[str, Signal] = {
+    signal.name: signal
+    for signal in (
+        Signal("larger", "-10 log10(mean(1 / y^2))", _larger, positive=True),
+        Signal("smaller", "-10 log10(mean(y^2))", _smaller, positive="zero"),
+        Signal("nominal", "10 log10(mean(y)^2 / s^2)", _nominal, needs_repeats=True),
+        Signal("target", "-10 log10((mean(y) - m)^2)", _target, needs_target=True),
+        Signal("target-runs", "-10 log10(mean((y - m)^2))", _target_runs, needs_target=True),
+        Signal("mean", "mean(y), as it is", _mean, unit=""),
+    )
+}
+"""Name -> signal. ``target`` looks at the mean alone, so the spread of the repeats does not enter;
+``target-runs`` punishes spread too. ``mean`` takes the responses as they are."""
+
+
+@dataclass(frozen=True)
+class ChosenSignal:
+    """A signal and its target.
+
+    >>> parse_signal("target:1").compute(np.array([[0.8045, 0.8066, 0.7927]])).round(2)
+    array([14.04])
+    """
+
+    signal: Signal
+    target: float = 0.0
+
+    def __str__(self) -> str:
+        return f"{self.signal.name}:{self.target:g}" if self.signal.needs_target else self.signal.name
+
+    def compute(self, responses: np.ndarray) -> np.ndarray:
+        """The ratio of each row.
+
+        Args:
+            responses: float [rows, repeats]; nan where a repeat is absent.
+
+        Returns:
+            float [rows], finite.
+
+        Raises:
+            DataError: a row has no response, or one of which the ratio is not defined.
+        """
+        responses = np.asarray(responses, dtype=np.float64)
+        present = (~np.isnan(responses)).sum(axis=1)
+        if not len(responses) or not present.all():
+            raise DataError(
+                f"every row must have a response, but {_rows(present == 0)} has none: "
+                "fill it in or leave the row out"
+            )
+        self._check(responses, present)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            ratio = self.signal.compute(responses, self.target)
+        if not np.isfinite(ratio).all():
+            raise DataError(
+                f"the ratio {self.signal.formula} must be finite, but {_rows(~np.isfinite(ratio))} is not "
+                "(its responses hit the target or are all equal or 0): choose another signal, "
+                "such as --signal mean"
+            )
+        return ratio
+
+    def _check(self, responses: np.ndarray, present: np.ndarray) -> None:
+        if self.signal.needs_repeats and present.min() < 2:
+            raise DataError(
+                f"signal {self.signal.name} must have two responses a row at least, but "
+                f"{_rows(present < 2)} has one: repeat the runs or choose another signal"
+            )
+        low = responses < 0 if self.signal.positive == "zero" else responses <= 0
+        if self.signal.positive and low.any():
+            sign = "must not be negative" if self.signal.positive == "zero" else "must be positive"
+            raise DataError(
+                f"responses {sign} for signal {self.signal.name}, but in {_rows(low.any(axis=1))} one is "
+                f"{responses[low][0]:g}: shift the responses or choose target:M or mean"
+            )
+
+
+def _rows(wrong: Any) -> str:
+    numbers = [str(i + 1) for i in np.flatnonzero(wrong)]
+    more = f" and {len(numbers) - 5} more" if len(numbers) > 5 else ""
+    return f"row {', '.join(numbers[:5])}{more}" if numbers else "the table"
+
+
+def parse_signal(text: str) -> ChosenSignal:
+    """Reads ``larger``, ``smaller``, ``nominal``, ``target:1``, ``target-runs:1`` or ``mean``.
+
+    Raises:
+        SettingsError: anything else.
+    """
+    name, _, number = text.strip().partition(":")
+    known = ", ".join(f"{s.name}:M" if s.needs_target else s.name for s in SIGNALS.values())
+    if name not in SIGNALS:
+        raise SettingsError(f"a signal must be one of {known}, but is {text!r}")
+    signal = SIGNALS[name]
+    if not signal.needs_target:
+        if number:
+            raise SettingsError(f"signal {name} takes no target, but is {text!r}: write {name}")
+        return ChosenSignal(signal)
+    try:
+        target = float(number)
+    except ValueError:
+        target = np.nan
+    if not np.isfinite(target):
+        raise SettingsError(f"signal {name} needs a target, but is {text!r}: write {name}:1 or the like")
+    return ChosenSignal(signal, target)
