@@ -1,0 +1,262 @@
+"""Comparisons of models on the same images: differences over groups, and the classical image-level tests."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from math import sqrt
+from typing import Any
+
+import numpy as np
+from scipy.special import bdtr, chdtrc, ndtr, ndtri, stdtr, stdtrit
+
+from kerasall.errors import DataError
+from kerasall.evaluation.intervals import FEW_GROUPS, groups_known
+from kerasall.evaluation.metrics import Metric, find_metric, undefined_reason
+from kerasall.evaluation.operating_points import positive_scores
+from kerasall.evaluation.predictions import Predictions
+from kerasall.evaluation.resampling import Draws, Resampler, Units, find_units
+
+INDEPENDENT = "images count as independent: where patients have several, the p-value is too small"
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One comparison of models.
+
+    Attributes:
+        test: name of the test.
+        p_value: two-sided, or None where the data do not allow one.
+        statistic: the test's own, or None.
+        difference: first less second, or None for a test of many models.
+        low: lower end of the difference's interval, or None.
+        high: upper end.
+        note: what a reader must know, or "".
+    """
+
+    test: str
+    p_value: float | None
+    statistic: float | None = None
+    difference: float | None = None
+    low: float | None = None
+    high: float | None = None
+    note: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """The fields as a dictionary."""
+        return asdict(self)
+
+
+def aligned(records: Sequence[Predictions]) -> list[Predictions]:
+    """The records with their images in the first one's order.
+
+    Raises:
+        DataError: they are not of the same images, labels and classes, or hold none.
+    """
+    first, others = records[0], []
+    if len(first) == 0:
+        raise DataError("a comparison needs at least one image, but there is none")
+    order = np.argsort(first.ids)
+    for other in records[1:]:
+        theirs = np.argsort(other.ids)
+        if not np.array_equal(first.ids[order], other.ids[theirs]):
+            raise DataError("compared models must have predicted the same images, but their ids differ")
+        rows = np.empty(len(order), np.int64)
+        rows[order] = theirs
+        if other.classes != first.classes or (other.labels[rows] != first.labels).any():
+            raise DataError("compared models must share classes and labels, but these differ")
+        others.append(other.take(rows))
+    return [first, *others]
+
+
+# --- differences over groups -------------------------------------------------------------------------
+
+
+def paired_difference(
+    first: Predictions,
+    second: Predictions,
+    metric: str,
+    malignant: Sequence[str] = (),
+    *,
+    confidence: float = 0.95,
+) -> Comparison:
+    """Difference of any metric between two models, with an interval and p-value over groups.
+
+    Each group is left out in turn (a stratified jackknife), and the difference is divided by its standard
+    error and held against Student's t. Its degrees of freedom count uneven groups as fewer, by Kish's
+    (sum n)^2 / sum n^2 per class and Satterthwaite's formula over classes. Unlike a percentile bootstrap
+    of the difference, which rejects a true null in 15% of data sets with 28 uneven groups, it keeps to 5%.
+
+    Args:
+        first: predictions of one model; its groups are used.
+        second: predictions of the other on the same images.
+        metric: name of ``METRICS``, or a score of one class such as "recall:ALL".
+        malignant: names of the malignant classes.
+        confidence: nominal coverage of the interval.
+
+    Raises:
+        DataError: the records are not of the same images.
+        SettingsError: an unknown metric or class.
+    """
+    pair, row = aligned([first, second]), find_metric(metric, first.classes)
+    for record in pair:
+        if reason := undefined_reason(row, record, malignant):
+            return Comparison("group jackknife", None, note=f"not defined: {reason}")
+    difference = row(pair[0], malignant) - row(pair[1], malignant)
+    error, freedom, note = _jackknife_error(pair, row, malignant)
+    if error is None:
+        return Comparison("group jackknife", None, difference=difference, note=note)
+    if error <= 1e-12:
+        p_value = 1.0 if abs(difference) <= 1e-12 else None
+        note = "; ".join(filter(None, ["no group differs from another in it", note]))
+        return Comparison("group jackknife", p_value, None, difference, difference, difference, note)
+    statistic, width = difference / error, float(stdtrit(freedom, 0.5 + confidence / 2)) * error
+    p_value = float(2 * stdtr(freedom, -abs(statistic)))
+    return Comparison(
+        "group jackknife", p_value, statistic, difference, difference - width, difference + width, note
+    )
+
+
+def _jackknife_error(
+    pair: list[Predictions], metric: Metric, malignant: Sequence[str]
+) -> tuple[float | None, float, str]:
+    """Standard error of the difference, its degrees of freedom, and a note; no error where it cannot be had."""
+    units = find_units(pair[0])
+    # Leaving out the only group of a class would leave the class empty.
+    strata = [members for members in units.membership if members.sum() > 1]
+    if not strata:
+        return None, 0.0, "no class has two groups: how much groups differ is unknown"
+    left_out = np.flatnonzero(np.any(strata, axis=0))
+    weights = np.ones((len(left_out), len(units.sizes)))
+    weights[np.arange(len(left_out)), left_out] = 0
+    draws = Draws(weights, np.zeros((len(left_out), len(units.classes))))
+    scores = [Resampler(record, units, draws, malignant).score(metric)[0] for record in pair]
+    differences = np.full(len(units.sizes), np.nan)
+    differences[left_out] = scores[0] - scores[1]
+    if np.isnan(differences[left_out]).any():
+        return None, 0.0, "without one of the groups the metric is not defined"
+    variances, freedoms = zip(
+        *(_stratum(differences[members], units.sizes[members]) for members in strata), strict=True
+    )
+    total = sum(variances)
+    freedom = total**2 / max(sum(v * v / f for v, f in zip(variances, freedoms, strict=True)), 1e-300)
+    return sqrt(total), freedom, _note(pair[0], units, len(strata))
+
+
+def _stratum(differences: np.ndarray, sizes: np.ndarray) -> tuple[float, float]:
+    """Jackknife variance and degrees of freedom of one class's groups."""
+    count = len(differences)
+    variance = (count - 1) / count * float(((differences - differences.mean()) ** 2).sum())
+    return variance, max(float(sizes.sum() ** 2 / (sizes**2).sum()) - 1, 1.0)
+
+
+def _note(predictions: Predictions, units: Units, used: int) -> str:
+    notes = []
+    if not groups_known(predictions):
+        notes.append(f"groups are unknown: {INDEPENDENT}")
+    elif units.groups < FEW_GROUPS:
+        notes.append(f"fewer than {FEW_GROUPS} groups: interval and p-value are rough")
+    if used < len(units.classes):
+        notes.append("a class has only one group: how much such groups differ is unknown")
+    return "; ".join(notes)
+
+
+# --- tests on images ---------------------------------------------------------------------------------
+
+
+def mcnemar(first: Predictions, second: Predictions) -> Comparison:
+    """Exact McNemar test: are the images that only one model decides rightly shared evenly?
+
+    p = min(1, 2 P(X <= min(b, c))) with X binomial(b + c, 1/2), b and c the numbers of images that only the
+    first and only the second model decides rightly (McNemar, Psychometrika 12:153, 1947). The statistic is
+    min(b, c), the difference is that of the accuracies.
+    """
+    one, two = aligned([first, second])
+    right = [record.decisions == record.labels for record in (one, two)]
+    only_first, only_second = int((right[0] & ~right[1]).sum()), int((~right[0] & right[1]).sum())
+    fewer, discordant = min(only_first, only_second), only_first + only_second
+    p_value = min(1.0, 2 * float(bdtr(fewer, discordant, 0.5))) if discordant else 1.0
+    difference = (only_first - only_second) / len(one)
+    return Comparison("McNemar, exact", p_value, float(fewer), difference, note=INDEPENDENT)
+
+
+def delong(
+    first: Predictions, second: Predictions, positive: Sequence[str], confidence: float = 0.95
+) -> Comparison:
+    """DeLong's test of two areas under correlated ROC curves.
+
+    Source: DeLong, DeLong and Clarke-Pearson, Biometrics 44:837, 1988; the statistic is z.
+
+    Args:
+        first: predictions of one model.
+        second: predictions of the other on the same images.
+        positive: classes that count as positive; at least two images of them and two others.
+        confidence: nominal coverage of the interval.
+    """
+    pair = aligned([first, second])
+    placements = [_placements(*positive_scores(record, positive)) for record in pair]
+    areas = [float(ours.mean()) for ours, _ in placements]
+    if min(len(values) for values in placements[0]) < 2:
+        raise DataError(
+            f"DeLong's test needs two images of {list(positive)} and two others, but there are fewer"
+        )
+    variance = sum(
+        float(np.var(one - two, ddof=1)) / len(one) for one, two in zip(*placements, strict=True)
+    )  # of the positives' placements and of the others'
+    difference = areas[0] - areas[1]
+    if variance <= 1e-18:
+        return Comparison(
+            "DeLong", 1.0 if abs(difference) < 1e-12 else None, None, difference, note=INDEPENDENT
+        )
+    statistic, width = difference / sqrt(variance), float(ndtri(0.5 + confidence / 2)) * sqrt(variance)
+    p_value = float(2 * ndtr(-abs(statistic)))
+    return Comparison(
+        "DeLong", p_value, statistic, difference, difference - width, difference + width, INDEPENDENT
+    )
+
+
+def _placements(scores: np.ndarray, positive: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Share of the others each positive beats, and share of the positives that beat each other."""
+    ours, theirs = np.sort(scores[positive]), np.sort(scores[~positive])
+    beaten = [np.searchsorted(theirs, scores[positive], side=side) for side in ("left", "right")]
+    beating = [np.searchsorted(ours, scores[~positive], side=side) for side in ("left", "right")]
+    return (beaten[0] + beaten[1]) / 2 / len(theirs), 1 - (beating[0] + beating[1]) / 2 / len(ours)
+
+
+def cochran_q(records: Sequence[Predictions]) -> Comparison:
+    """Cochran's Q: do k models decide rightly equally often?
+
+    Q = (k - 1) (k sum_j G_j^2 - T^2) / (k T - sum_i L_i^2) with G_j the images model j decides rightly, L_i
+    the models that decide image i rightly and T their sum; chi-squared with k - 1 degrees of freedom
+    (Cochran, Biometrika 37:256, 1950). For two models it is McNemar's test without correction.
+
+    Raises:
+        DataError: fewer than two models, or not of the same images.
+    """
+    if len(records) < 2:
+        raise DataError(f"Cochran's Q compares at least two models, but {len(records)} is given")
+    right = np.stack([record.decisions == record.labels for record in aligned(records)]).astype(float)
+    models, total = len(right), right.sum()
+    spread = models * total - (right.sum(axis=0) ** 2).sum()
+    if spread == 0:
+        return Comparison("Cochran's Q", 1.0, 0.0, note="the models are right on the same images")
+    statistic = float((models - 1) * (models * (right.sum(axis=1) ** 2).sum() - total**2) / spread)
+    return Comparison("Cochran's Q", float(chdtrc(models - 1, statistic)), statistic, note=INDEPENDENT)
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Holm's adjusted p-values, which keep the chance of any false claim at the level (Scand. J. Stat. 6:65, 1979).
+
+    The i-th smallest of m becomes max over j <= i of min(1, (m - j + 1) p_j).
+
+    >>> [round(p, 3) for p in holm([0.01, 0.04, 0.03])]
+    [0.03, 0.06, 0.06]
+    """
+    values = np.asarray(p_values, dtype=float)
+    if values.size and not ((values >= 0) & (values <= 1)).all():
+        raise DataError(f"p-values must lie in [0, 1], but are {list(p_values)}")
+    order = np.argsort(values)
+    stepped = np.maximum.accumulate(values[order] * np.arange(len(values), 0, -1)) if len(values) else values
+    adjusted = np.empty(len(values))
+    adjusted[order] = np.minimum(stepped, 1)
+    return adjusted.tolist()

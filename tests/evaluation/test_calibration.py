@@ -1,0 +1,125 @@
+"""Temperature scaling: it finds what was put in, and changes nothing that it should not."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from kerasall.errors import ArtifactError, DataError
+from kerasall.evaluation.calibration import Calibration, fit_calibration
+from kerasall.evaluation.metrics import METRICS
+from kerasall.evaluation.predictions import Predictions
+from kerasall.evaluation.reliability import reliability
+
+
+def distorted(
+    temperature: float, biases=(0.0, 0.0, 0.0), count=20_000, seed=0, decisions=None
+) -> Predictions:
+    """Labels drawn from true probabilities; the stated ones need ``temperature`` and ``biases`` to match."""
+    rng = np.random.default_rng(seed)
+    logits = 1.5 * rng.normal(size=(count, len(biases)))
+    true = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    labels = (true.cumsum(axis=1) > rng.random((count, 1))).argmax(axis=1)
+    stated = np.exp((np.log(true) - np.asarray(biases)) * temperature)
+    names = np.arange(count).astype(str)
+    return Predictions(
+        names,
+        names,
+        names,
+        labels,
+        stated / stated.sum(axis=1, keepdims=True),
+        tuple("abc"[: len(biases)]),
+        decisions,
+    )
+
+
+@pytest.mark.parametrize("temperature", [0.4, 1.0, 2.5])
+def test_a_known_temperature_is_recovered(temperature):
+    calibration = fit_calibration(distorted(temperature))
+    assert calibration.temperature == pytest.approx(temperature, rel=0.03)
+    assert calibration.biases == (0.0, 0.0, 0.0)
+    assert not calibration.at_limit
+
+
+def test_known_biases_are_recovered():
+    biases = (0.8, -0.5, -0.3)
+    calibration = fit_calibration(distorted(1.7, biases), biases=True)
+    assert calibration.temperature == pytest.approx(1.7, rel=0.03)
+    assert calibration.biases == pytest.approx(biases, abs=0.06)
+    assert sum(calibration.biases) == pytest.approx(0, abs=1e-12)
+
+
+def test_calibration_lowers_loss_and_error_on_other_images():
+    calibration = fit_calibration(distorted(2.5, seed=1, count=3000))
+    test = distorted(2.5, seed=2, count=5000)
+    calibrated = calibration.apply_to(test)
+    assert METRICS["log_loss"](calibrated) < METRICS["log_loss"](test) - 0.1
+    assert reliability(test).error > 0.08
+    assert reliability(calibrated).error < 0.03
+    assert calibration.loss_after < calibration.loss_before
+
+
+def test_temperature_alone_changes_no_decision():
+    test = distorted(3.0, count=500)
+    calibrated = fit_calibration(test).apply_to(test)
+    assert (calibrated.decisions == test.decisions).all()
+    assert calibrated.probabilities.sum(axis=1) == pytest.approx(1)
+    assert METRICS["accuracy"](calibrated) == METRICS["accuracy"](test)
+
+
+def test_biases_move_decisions_but_not_those_of_a_vote():
+    validation = distorted(1.0, (1.5, -1.0, -0.5), count=4000)
+    calibration = fit_calibration(validation, biases=True)
+    moved = calibration.apply_to(validation)
+    assert (moved.decisions == moved.probabilities.argmax(axis=1)).all()
+    assert METRICS["accuracy"](moved) > METRICS["accuracy"](validation)
+    votes = np.random.default_rng(0).integers(0, 3, 4000)
+    voted = distorted(1.0, (1.5, -1.0, -0.5), count=4000, decisions=votes)
+    assert (calibration.apply_to(voted).decisions == votes).all()
+
+
+def test_zero_probabilities_and_all_right_images_stay_finite():
+    names = np.arange(4).astype(str)
+    labels = np.array([0, 1, 0, 1])
+    sure = Predictions(names, names, names, labels, np.eye(2)[labels] * 0.8 + 0.1, ("a", "b"))
+    calibration = fit_calibration(sure)
+    # Four right images are no reason to be surer than the model was.
+    assert calibration.at_limit
+    assert calibration.temperature == 1.0
+    assert calibration.apply(sure.probabilities) == pytest.approx(sure.probabilities)
+    fitted = fit_calibration(distorted(2.0, count=500))
+    assert np.isfinite(fitted.apply(np.array([[0.0, 1.0, 0.0], [1.0, 0.0, 0.0]]))).all()
+
+
+def test_it_depends_on_labels_and_not_on_the_order_of_images():
+    validation = distorted(2.0, count=1000)
+    shuffled = validation.take(np.random.default_rng(0).permutation(1000))
+    assert fit_calibration(shuffled).temperature == pytest.approx(
+        fit_calibration(validation).temperature, rel=1e-5
+    )
+    permuted = Predictions(
+        validation.ids, validation.subjects, validation.groups, np.roll(validation.labels, 1),
+        validation.probabilities, validation.classes,
+    )  # fmt: skip
+    assert fit_calibration(permuted).temperature > 3 * fit_calibration(validation).temperature
+
+
+def test_json_keeps_it_exactly_and_refuses_what_it_is_not():
+    calibration = fit_calibration(distorted(2.0, count=500), biases=True)
+    assert Calibration.from_json(json.loads(json.dumps(calibration.to_json()))) == calibration
+    with pytest.raises(ArtifactError, match="temperature"):
+        Calibration.from_json(calibration.to_json() | {"temperature": 0})
+    with pytest.raises(ArtifactError, match="fields"):
+        Calibration.from_json(calibration.to_json() | {"colour": 1})
+
+
+def test_missing_images_and_other_classes_are_refused():
+    validation = distorted(2.0, count=500)
+    with pytest.raises(DataError, match="every class"):
+        fit_calibration(validation.take(validation.labels != 1), biases=True)
+    with pytest.raises(DataError, match="validation images"):
+        fit_calibration(validation.take(np.zeros(500, bool)))
+    with pytest.raises(DataError, match="classes"):
+        fit_calibration(validation).apply_to(distorted(1.0, (0.0, 0.0), count=10))

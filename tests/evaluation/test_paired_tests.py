@@ -1,0 +1,142 @@
+"""Comparisons of models against statsmodels, definitions and simulated nulls."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from statsmodels.stats.contingency_tables import cochrans_q
+from statsmodels.stats.contingency_tables import mcnemar as statsmodels_mcnemar
+from statsmodels.stats.multitest import multipletests
+
+from kerasall.errors import DataError
+from kerasall.evaluation.metrics import METRICS
+from kerasall.evaluation.paired_tests import cochran_q, delong, holm, mcnemar, paired_difference
+from kerasall.evaluation.predictions import Predictions
+
+
+def simulate_models(seed, models=2, groups=28, skill=(0.8, 0.8), digits=6) -> list[Predictions]:
+    """Models that find the same groups hard, each group also having an effect of its own on each model."""
+    rng = np.random.default_rng(seed)
+    sizes = np.clip(np.exp(rng.normal(np.log(50), 1, groups)), 5, 300).astype(int)
+    group = np.repeat(np.arange(groups), sizes)
+    labels, hardness = group % 2, rng.normal(0, 0.8, groups)
+    records = []
+    for model in range(models):
+        margin = (
+            skill[model] * 2 + (hardness + rng.normal(0, 0.6, groups))[group] + rng.logistic(size=len(group))
+        )
+        positive = np.round(1 / (1 + np.exp(-np.where(labels == 1, margin, -margin))), digits)
+        names = group.astype(str)
+        probabilities = np.stack([1 - positive, positive], axis=1)
+        records.append(
+            Predictions(
+                np.arange(len(group)).astype(str), names, names, labels, probabilities, ("hem", "all")
+            )
+        )
+    return records
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_mcnemar_equals_statsmodels(seed):
+    first, second = simulate_models(seed)
+    right = [r.labels == r.decisions for r in (first, second)]
+    table = [
+        [(right[0] & right[1]).sum(), (right[0] & ~right[1]).sum()],
+        [(~right[0] & right[1]).sum(), (~right[0] & ~right[1]).sum()],
+    ]
+    expected = statsmodels_mcnemar(table, exact=True)
+    ours = mcnemar(first, second)
+    assert ours.p_value == pytest.approx(expected.pvalue, abs=1e-12)
+    assert ours.statistic == expected.statistic
+    assert ours.difference == pytest.approx(right[0].mean() - right[1].mean())
+
+
+@pytest.mark.parametrize("models", [2, 5])
+def test_cochran_q_equals_statsmodels(models):
+    records = simulate_models(1, models, skill=(0.8, 0.7, 0.8, 0.9, 0.8))
+    expected = cochrans_q(np.stack([r.labels == r.decisions for r in records], axis=1).astype(int))
+    ours = cochran_q(records)
+    assert (ours.statistic, ours.p_value) == pytest.approx((expected.statistic, expected.pvalue), rel=1e-9)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_holm_equals_statsmodels(seed):
+    values = np.random.default_rng(seed).random(6) ** 3
+    assert holm(values) == pytest.approx(multipletests(values, method="holm")[1])
+    assert holm([]) == []
+
+
+def test_delong_equals_its_definition():
+    """Kernel of all pairs, structural components and their covariance, as printed in the paper."""
+    first, second = simulate_models(2, groups=10, digits=1)  # one digit: ties
+    positive = first.labels == 1
+    components = []
+    for record in (first, second):
+        ours, theirs = record.probabilities[positive, 1], record.probabilities[~positive, 1]
+        kernel = (ours[:, None] > theirs) + 0.5 * (ours[:, None] == theirs)
+        components.append((kernel.mean(axis=1), kernel.mean(axis=0), kernel.mean()))
+    covariance = np.cov(components[0][0], components[1][0]) / positive.sum()
+    covariance = covariance + np.cov(components[0][1], components[1][1]) / (~positive).sum()
+    variance = covariance[0, 0] + covariance[1, 1] - 2 * covariance[0, 1]
+    ours = delong(first, second, ["all"])
+    assert ours.difference == pytest.approx(components[0][2] - components[1][2], abs=1e-12)
+    assert ours.difference == pytest.approx(METRICS["roc_auc"](first) - METRICS["roc_auc"](second), abs=1e-12)
+    assert ours.statistic == pytest.approx(ours.difference / np.sqrt(variance), abs=1e-9)
+    assert ours.low < ours.difference < ours.high
+    assert (ours.p_value < 0.05) == (ours.low > 0 or ours.high < 0)
+
+
+@pytest.mark.parametrize("metric", ["accuracy", "f1_weighted", "roc_auc", "log_loss", "recall:all"])
+def test_paired_difference_of_any_metric(metric):
+    better, worse = simulate_models(3, groups=60, skill=(1.6, 0.6))
+    forward, backward = paired_difference(better, worse, metric), paired_difference(worse, better, metric)
+    assert forward.p_value < 0.01
+    assert forward.low <= forward.difference <= forward.high
+    assert (forward.low > 0) != (forward.high < 0)
+    assert (backward.low, backward.high) == pytest.approx((-forward.high, -forward.low))
+    assert backward.p_value == pytest.approx(forward.p_value)
+
+
+def test_paired_difference_keeps_its_level_where_mcnemar_does_not():
+    """Equal models, 28 uneven groups, 300 data sets: 5% of rejections are allowed, 8% is within chance."""
+    pairs = [simulate_models(seed) for seed in range(300)]
+    by_group = np.mean([paired_difference(*pair, "accuracy").p_value <= 0.05 for pair in pairs])
+    by_image = np.mean([mcnemar(*pair).p_value <= 0.05 for pair in pairs])
+    assert by_group <= 0.08
+    assert by_image > 0.2
+
+
+def test_a_paired_interval_is_narrower_than_the_spread_of_groups():
+    first, second = simulate_models(4, groups=40)
+    same = paired_difference(first, first, "accuracy")
+    assert (same.difference, same.low, same.high, same.p_value) == (0, 0, 0, 1)
+    other = paired_difference(first, second, "accuracy")
+    assert 0 < other.high - other.low < 0.15
+
+
+def test_order_of_images_does_not_matter():
+    first, second = simulate_models(5)
+    shuffled = second.take(np.random.default_rng(0).permutation(len(second)))
+    assert paired_difference(first, shuffled, "accuracy") == paired_difference(first, second, "accuracy")
+    assert mcnemar(first, shuffled) == mcnemar(first, second)
+
+
+def test_records_of_other_images_are_refused():
+    first, second = simulate_models(6)
+    with pytest.raises(DataError, match="same images"):
+        mcnemar(first, second.take(np.arange(5)))
+    relabelled = Predictions(
+        second.ids, second.subjects, second.groups, 1 - second.labels, second.probabilities, second.classes
+    )
+    with pytest.raises(DataError, match="labels"):
+        paired_difference(first, relabelled, "accuracy")
+
+
+def test_too_few_groups_give_no_p_value_and_say_why():
+    first, second = simulate_models(8, groups=2)
+    comparison = paired_difference(first, second, "accuracy")
+    assert comparison.p_value is None
+    assert "no class has two groups" in comparison.note
+    assert "fewer than 20 groups" in paired_difference(*simulate_models(8, groups=12), "accuracy").note
+    only = [record.take(record.labels == 0) for record in simulate_models(8)]
+    assert paired_difference(*only, "balanced_accuracy").note.startswith("not defined")
