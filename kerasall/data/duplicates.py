@@ -13,10 +13,9 @@ import pandas as pd
 from kerasall.data.foreground import crop_to_foreground, find_foreground
 from kerasall.data.likeness import (
     ORIENTATIONS,
-    band_pass,
     compare_aligned,
     extract_texture,
-    measure_strength,
+    measure_grain,
     orient,
     to_unit_length,
 )
@@ -31,12 +30,15 @@ shifted is compared before it is aligned."""
 _CUT_OUT_BAND = (0.7, 3)
 """Those for cells on black: finer, as their boxes are already aligned and nuclei alike at a coarse look."""
 _CONFIRMING_BAND = (0.4, 1.5)
-_ALIGNED_THUMBNAILS = 0.6
+_ALIGNED_THUMBNAILS = 0.5
 """Correlation that aligned thumbnails must reach before images are decoded again."""
-_SMALLEST_BOX = 32
+_SMALLEST_BOX = 24
 """Shorter side of the foreground, in pixels, below which an image has too little texture to tell."""
-_WEAKEST_TEXTURE = 0.5
-"""Root mean square of the thumbnail's texture, in grey levels, below which an image counts as blank."""
+_LEAST_GRAIN = 0.3
+"""``measure_grain`` of the thumbnail, in grey levels, below which nothing tells an image from another."""
+_SIZE_TOLERANCE = 0.18
+"""Greatest difference of two cells' widths or heights, as shares of their images, in logarithms: cropping an
+image by 5% on each side changes them by 0.11."""
 _SMALL_GROUP = 5
 """Groups of up to so many images are never too large, whatever share of a small data set they are."""
 _BLOCK = 1024
@@ -53,16 +55,16 @@ class NearDuplicateSettings:
         nominate: least correlation, in (0, 1], of two 32 px thumbnails' textures, in the best of eight
             orientations, for a closer look.
         confirm: least correlation, in (0, 1], of the aligned textures at 128 px. Copies that were
-            compressed, resized, cropped by 5%, shifted, brightened or turned reach 0.79 and more; the most
-            alike unrelated pairs 0.25 (four-class fields, 3.4 million pairs), 0.22 (C-NMC cells) and 0.58
-            (rendered cells).
+            compressed, resized, cropped by 5%, shifted, brightened or turned reach 0.8 (0.66 at JPEG quality
+            50); the most alike unrelated pairs 0.25 (four-class fields, 3.4 million pairs), 0.19 (C-NMC
+            cells) and 0.57 (rendered cells).
         max_subjects: most subjects that one near-duplicate group may join.
         max_share: largest share of all images that one group may hold.
     """
 
     enabled: bool = True
     nominate: float = 0.55
-    confirm: float = 0.7
+    confirm: float = 0.62
     max_subjects: int = 3
     max_share: float = 0.05
 
@@ -91,7 +93,7 @@ def near_duplicates(
     """Groups of images that show the same cells but are not the same bytes.
 
     Of byte-identical images one is compared; its copies then join the group it falls into. Blank images and
-    those whose foreground is narrower than 32 px are not compared.
+    those whose foreground is narrower than 24 px are not compared.
 
     Args:
         examples: table with the columns id, path, subject.
@@ -173,12 +175,12 @@ def _choose_images(scan: ImageScan) -> np.ndarray:
     table = scan.table.reset_index(drop=True)
     table = table[(table["error"] == "") & (table["box_side"] >= _SMALLEST_BOX)].sort_values("id")
     rows = table.drop_duplicates("sha256").index.to_numpy()
-    strong = [_texture_strength(scan.thumbnails[row]) >= _WEAKEST_TEXTURE for row in rows]
-    return rows[np.asarray(strong, dtype=bool)]
+    grain = [_measure_grain(scan.thumbnails[row]) for row in rows]
+    return rows[np.asarray(grain) >= _LEAST_GRAIN]
 
 
-def _texture_strength(thumbnail: np.ndarray) -> float:
-    return measure_strength(band_pass(thumbnail, *_FIELD_BAND))
+def _measure_grain(thumbnail: np.ndarray) -> float:
+    return measure_grain(thumbnail, *(_FIELD_BAND if thumbnail.all() else _CUT_OUT_BAND))
 
 
 def _nominate(thumbnails: np.ndarray, threshold: float) -> np.ndarray:
@@ -237,7 +239,7 @@ def _correlate_block(vectors: np.ndarray, side: int, start: int, threshold: floa
 
 def _confirm(pairs: np.ndarray, thumbnails: np.ndarray, paths: Sequence[str], threshold: float) -> list[int]:
     """Group number of every image. Pairs already joined by others are passed over."""
-    crop = lru_cache(maxsize=8192)(lambda index: _read_crop(paths[index]))  # 128 MiB at most
+    view = lru_cache(maxsize=8192)(lambda index: _read_view(paths[index]))  # 128 MiB at most
     roots = list(range(len(paths)))
 
     def is_same(pair: np.ndarray) -> bool:
@@ -247,7 +249,10 @@ def _confirm(pairs: np.ndarray, thumbnails: np.ndarray, paths: Sequence[str], th
             < _ALIGNED_THUMBNAILS
         ):
             return False
-        return compare_aligned(crop(first), crop(second), orientation, *_CONFIRMING_BAND) >= threshold
+        one, other = view(first), view(second)
+        if not one.has_size_of(other, orientation):
+            return False
+        return compare_aligned(one.crop, other.crop, orientation, *_CONFIRMING_BAND) >= threshold
 
     for batch, same in _checked(pairs, roots, is_same):
         for (first, second, _), joined in zip(batch, same, strict=True):
@@ -274,7 +279,24 @@ def _root(roots: list[int], index: int) -> int:
     return index
 
 
-def _read_crop(path: str) -> np.ndarray:
-    """Crop to the foreground, uint8 [128, 128]. The scan has already held the file against the limits."""
+@dataclass(frozen=True, eq=False)
+class _View:
+    """Foreground of one image at 128 px, and its width and height as shares of the image's."""
+
+    crop: np.ndarray
+    width: float
+    height: float
+
+    def has_size_of(self, other: _View, orientation: int) -> bool:
+        width, height = (other.width, other.height) if orientation % 2 == 0 else (other.height, other.width)
+        differences = abs(np.log(self.width / width)), abs(np.log(self.height / height))
+        return max(differences) < _SIZE_TOLERANCE
+
+
+def _read_view(path: str) -> _View:
+    """Decodes again; the scan has already held the file against the limits."""
     pixels = decode(read_image_bytes(path, _NO_LIMITS), _NO_LIMITS, path)
-    return crop_to_foreground(pixels, find_foreground(pixels), CONFIRMING_SIDE)
+    found = find_foreground(pixels)
+    height, width = pixels.shape[:2]
+    share = (found.right - found.left) / width, (found.bottom - found.top) / height
+    return _View(crop_to_foreground(pixels, found, CONFIRMING_SIDE), *share)

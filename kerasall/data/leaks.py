@@ -6,7 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
 import pandas as pd
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from kerasall.data.split_file import Split, natural_order
 from kerasall.errors import LeakError
@@ -20,6 +23,25 @@ class Leak:
     name: str
     sides: tuple[str, str]
     ids: tuple[str, ...]
+
+
+def join_linked(sets: Sequence[Sequence[int]], size: int) -> np.ndarray:
+    """Number of the component of each of ``size`` things, where things in one set are linked: int [size]."""
+    source = [members[0] for members in sets for _ in members[1:]]
+    target = [member for members in sets for member in members[1:]]
+    links = coo_array((np.ones(len(source)), (source, target)), shape=(size, size))
+    return connected_components(links, directed=False)[1]
+
+
+def merge_clusters(clusters: Sequence[Sequence[str]]) -> list[list[str]]:
+    """Joins clusters that share an id: a copy of a copy is a copy. Sorted lists, sorted."""
+    names = sorted({name for cluster in clusters for name in cluster})
+    row = {name: index for index, name in enumerate(names)}
+    component = join_linked([[row[name] for name in cluster] for cluster in clusters if cluster], len(names))
+    merged: dict[int, list[str]] = {}
+    for name, index in zip(names, component.tolist(), strict=True):
+        merged.setdefault(index, []).append(name)
+    return sorted(merged.values())
 
 
 def check_leaks(
@@ -39,6 +61,7 @@ def check_leaks(
     Raises:
         LeakError: something stands on two sides; the message names examples.
     """
+    clusters = merge_clusters(clusters)
     leaks: dict[tuple, Leak] = {}
     for sides, first, second, drawn in _sides(split):
         for leak in _crossing(split.table, clusters, sides, first, second, with_groups=drawn):

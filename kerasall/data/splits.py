@@ -6,10 +6,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
-from kerasall.data.leaks import Leak, check_leaks
+from kerasall.data.leaks import Leak, check_leaks, join_linked, merge_clusters
 from kerasall.data.split_file import (
     DROPPED,
     HOLDOUT_PARTS,
@@ -54,10 +52,7 @@ def group_examples(examples: pd.DataFrame, clusters: Sequence[Sequence[str]] = (
     row = {name: index for index, name in enumerate(table["id"])}
     edges = [list(rows) for rows in table[table["subject"] != ""].groupby("subject").groups.values()]
     edges += [[row[name] for name in cluster if name in row] for cluster in clusters]
-    source = [members[0] for members in edges for _ in members[1:]]
-    target = [member for members in edges for member in members[1:]]
-    matrix = coo_array((np.ones(len(source)), (source, target)), shape=(len(table), len(table)))
-    _, component = connected_components(matrix, directed=False)
+    component = join_linked([members for members in edges if members], len(table))
     names = _group_names(table, component)
     return pd.Series(names[component], index=table["id"], name="group")
 
@@ -237,7 +232,7 @@ def _start(
 def _copies(ids: pd.Series, clusters: Sequence[Sequence[str]]) -> set[str]:
     """All members of the clusters that hold one of ``ids``."""
     wanted = set(ids)
-    return {name for cluster in clusters if wanted.intersection(cluster) for name in cluster}
+    return {name for cluster in merge_clusters(clusters) if wanted.intersection(cluster) for name in cluster}
 
 
 def _copies_by_fold(

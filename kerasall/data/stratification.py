@@ -53,7 +53,7 @@ def deal_groups(
 
 
 def _require_enough_groups(counts: np.ndarray, classes: np.ndarray, parts: list[str]) -> None:
-    for name, holders in zip(classes, (counts > 0).sum(axis=0), strict=True):
+    for name, holders in zip(classes.tolist(), (counts > 0).sum(axis=0), strict=True):
         if holders < len(parts):
             raise DataError(
                 f"each class must stand in every one of the {len(parts)} parts {parts}, but class {name!r} "
