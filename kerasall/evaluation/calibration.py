@@ -61,7 +61,7 @@ class Calibration:
             )
         probabilities = self.apply(predictions.probabilities)
         most_probable = predictions.probabilities.argmax(axis=1)
-        follows = np.array_equal(predictions.decisions, most_probable)
+        follows = np.array_equal(np.asarray(predictions.decisions), most_probable)
         return replace(
             predictions, probabilities=probabilities, decisions=None if follows else predictions.decisions
         )
@@ -78,8 +78,12 @@ class Calibration:
             ArtifactError: fields are missing, unknown, or do not fit together.
         """
         try:
-            lists = {name: tuple(value[name]) for name in ("biases", "classes")}
-            calibration = Calibration(**(value | lists))
+            fields: dict[str, Any] = {
+                **value,
+                "biases": tuple(value["biases"]),
+                "classes": tuple(value["classes"]),
+            }
+            calibration = Calibration(**fields)
         except (KeyError, TypeError) as error:
             raise ArtifactError(
                 f"a stored calibration must have the fields of Calibration: {error}"

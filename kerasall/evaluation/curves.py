@@ -124,7 +124,14 @@ def precision_recall(
     precision = _precision(false_positive, recall, rates.positive.mean())
     area = float(np.diff(recall, prepend=0) @ precision)
     return _banded(
-        " + ".join(positive), grid, _at_recall(grid, recall, precision), *ends, confidence, area, areas
+        " + ".join(positive),
+        grid,
+        _at_recall(grid, recall, precision),
+        ends[0],
+        ends[1],
+        confidence,
+        area,
+        areas,
     )
 
 

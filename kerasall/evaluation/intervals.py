@@ -156,10 +156,20 @@ class _Maker:
             return self._record(None, None, None, self.method(metric), f"not defined: {reason}")
         if metric.name == "malignant_called_benign":
             return self._missed_count()
-        value = metric(self.predictions, self.malignant)
-        low, high = self._wilson(metric, value) if self.method(metric) == WILSON else self._resampled(metric)
-        low, high = max(metric.lowest, min(low, value)), min(metric.highest, max(high, value))
+        value, low, high = self._ends(metric)
         return self._record(value, low, high, self.method(metric), self._note(metric, value))
+
+    def _ends(self, metric: Metric) -> tuple[float, float, float]:
+        value = metric(self.predictions, self.malignant)
+        if metric.trials is not None and not self.known:
+            matrix = confusion_matrix(self.predictions).astype(float)
+            trials = float(metric.trials(matrix, self.resampler.malignant))
+            low, high = wilson_interval(value * trials, trials, self.confidence)
+        else:
+            lows, highs = self.resampler.score(metric)
+            tail = (1 - self.confidence) / 2
+            low, high = float(np.quantile(lows, tail)), float(np.quantile(highs, 1 - tail))
+        return value, max(metric.lowest, min(low, value)), min(metric.highest, max(high, value))
 
     def method(self, metric: Metric) -> str:
         if self.known:
@@ -169,23 +179,16 @@ class _Maker:
     def _record(self, value, low, high, method: str, note: str) -> Interval:
         return Interval(value, low, high, self.confidence, method, self.resampler.units.groups, note)
 
-    def _wilson(self, metric: Metric, value: float) -> tuple[float, float]:
-        matrix = confusion_matrix(self.predictions).astype(float)
-        trials = float(metric.trials(matrix, self.resampler.malignant))
-        return wilson_interval(value * trials, trials, self.confidence)
-
-    def _resampled(self, metric: Metric) -> tuple[float, float]:
-        lows, highs = self.resampler.score(metric)
-        tail = (1 - self.confidence) / 2
-        return float(np.quantile(lows, tail)), float(np.quantile(highs, 1 - tail))
-
     def _missed_count(self) -> Interval:
         """The count's interval is the sensitivity's, told in images."""
-        share = self.make(find_metric("malignant_sensitivity", self.predictions.classes))
+        sensitivity = find_metric("malignant_sensitivity", self.predictions.classes)
         images = int(self.resampler.malignant[self.predictions.labels].sum())
-        value = round(images * (1 - share.value))
-        low, high = (round(images * (1 - end), 6) for end in (share.high, share.low))
-        return self._record(float(value), float(floor(low)), float(ceil(high)), share.method, share.note)
+        # Rounded first, so that 1 - 0.9 is no tenth and a bit.
+        value, high, low = (round(images * (1 - end), 6) for end in self._ends(sensitivity))
+        note = self._note(sensitivity, 1 - value / images)
+        return self._record(
+            float(round(value)), float(floor(low)), float(ceil(high)), self.method(sensitivity), note
+        )
 
     def _note(self, metric: Metric, value: float) -> str:
         if not self.known:

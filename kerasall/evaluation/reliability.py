@@ -69,8 +69,12 @@ def reliability(
         np.bincount(place, weights=(rng.random(len(sure)) < sure) - sure, minlength=bins) for _ in range(200)
     ]
     with np.errstate(invalid="ignore"):
-        means = [np.bincount(place, weights=values, minlength=bins) / counts for values in (sure, right)]
-    return Reliability(*means, counts, error, low, high, float(np.abs(noise).sum() / len(sure) / 200))
+        mean_sure, share_right = (
+            np.bincount(place, weights=values, minlength=bins) / counts for values in (sure, right)
+        )
+    return Reliability(
+        mean_sure, share_right, counts, error, low, high, float(np.abs(noise).sum() / len(sure) / 200)
+    )
 
 
 def _error_interval(

@@ -17,6 +17,7 @@ from functools import cached_property
 
 import numpy as np
 
+from kerasall.evaluation.confusion_scores import Formula
 from kerasall.evaluation.metrics import Metric, malignant_mask, ranking_shares, ranking_tasks
 from kerasall.evaluation.predictions import Predictions
 
@@ -141,9 +142,10 @@ class Resampler:
             metric: a metric that is defined on the predictions.
         """
         if metric.formula is not None:
-            return _resample_counts(metric, self.predictions, self.units, self.draws, self.malignant)
+            counts = unit_counts(self.predictions, self.units)
+            return _resample_counts(metric.formula, counts, self.units, self.draws, self.malignant)
         if metric.losses is not None:
-            return _resample_losses(metric, self.predictions, self.units, self.draws)
+            return _resample_losses(metric, metric.losses(self.predictions), self.units, self.draws)
         areas = self._areas_of(metric)
         shares = ranking_shares(metric, np.stack([area.positives for area in areas], axis=1))
         lows, highs = (
@@ -194,25 +196,25 @@ def unit_counts(predictions: Predictions, units: Units) -> np.ndarray:
     return counts.reshape(-1, classes, classes).astype(float)
 
 
-def _resample_counts(metric, predictions, units, draws, mask) -> tuple[np.ndarray, np.ndarray]:
-    counts = unit_counts(predictions, units)
-    gradient = _gradient(metric, counts.sum(axis=0), mask)
-    classes = len(predictions.classes)
+def _resample_counts(
+    formula: Formula, counts: np.ndarray, units: Units, draws: Draws, mask: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    gradient, classes = _gradient(formula, counts.sum(axis=0), mask), len(mask)
     seen = draws.units @ counts.reshape(len(counts), -1)
     ends = []
     for side in (-1, 1):
         unseen = _unseen_counts(counts, gradient, units, side)
         matrices = seen + draws.unseen @ unseen.reshape(len(unseen), -1)
-        ends.append(metric.formula(matrices.reshape(-1, classes, classes), mask))
+        ends.append(formula(matrices.reshape(-1, classes, classes), mask))
     return ends[0], ends[1]
 
 
-def _gradient(metric: Metric, matrix: np.ndarray, mask: np.ndarray) -> np.ndarray:
+def _gradient(formula: Formula, matrix: np.ndarray, mask: np.ndarray) -> np.ndarray:
     """Change of the metric per image added to each cell, scaled to a largest entry of 1: float [C, C]."""
     step = 1e-6 * matrix.sum()
     # Forward steps only: a cell may be empty, and a count below zero has no meaning.
     moved = matrix + step * np.eye(matrix.size).reshape(-1, *matrix.shape)
-    change = (metric.formula(moved, mask) - metric.formula(matrix, mask)).reshape(matrix.shape)
+    change = (formula(moved, mask) - formula(matrix, mask)).reshape(matrix.shape)
     return np.round(change / max(np.abs(change).max(), 1e-300), 4)
 
 
@@ -239,8 +241,10 @@ def _unseen_counts(counts: np.ndarray, gradient: np.ndarray, units: Units, side:
     return unseen * sizes
 
 
-def _resample_losses(metric, predictions, units, draws) -> tuple[np.ndarray, np.ndarray]:
-    sums = units.totals(metric.losses(predictions))
+def _resample_losses(
+    metric: Metric, losses: np.ndarray, units: Units, draws: Draws
+) -> tuple[np.ndarray, np.ndarray]:
+    sums = units.totals(losses)
     sizes = units.group_means(units.sizes)
     means = units.group_means(sums) / sizes
     ends = []

@@ -83,7 +83,7 @@ def test_area_and_its_interval_are_those_of_the_metric():
 
 def test_roc_band_holds_the_true_curve_at_a_point():
     """At a false-positive rate of 0.25, for 40 groups, in most of 60 data sets."""
-    truth = roc_curve(simulate(999, groups=4000, images=20), ["b"], resamples=100)
+    truth = roc_curve(simulate(999, groups=1500, images=20), ["b"], resamples=100)
     at = int(np.argmin(np.abs(GRID - 0.25)))
     hits = 0
     for seed in range(60):
