@@ -16,7 +16,10 @@ import tensorflow as tf
 
 from kerasall.errors import SettingsError
 from kerasall.preprocessing.arguments import arguments_to_json, make_from_arguments, unknown_name
+from kerasall.preprocessing.contrast import CLAHE, ContrastStretch, Gamma, HistogramEqualization
 from kerasall.preprocessing.geometry import CenterCrop, PadToSquare, Resize
+from kerasall.preprocessing.segmentation import CropToContent, HsvThresholdMask, OtsuMask
+from kerasall.preprocessing.stain import MacenkoNormalization, ReinhardNormalization
 
 
 class Operation(Protocol):
@@ -41,6 +44,15 @@ OPERATIONS: dict[str, type] = {
     "center_crop": CenterCrop,
     "resize": Resize,
     "pad_to_square": PadToSquare,
+    "crop_to_content": CropToContent,
+    "contrast_stretch": ContrastStretch,
+    "gamma": Gamma,
+    "histogram_equalization": HistogramEqualization,
+    "clahe": CLAHE,
+    "otsu_mask": OtsuMask,
+    "hsv_threshold_mask": HsvThresholdMask,
+    "reinhard": ReinhardNormalization,
+    "macenko": MacenkoNormalization,
 }
 """Every deterministic operation by its name in JSON. Random ones are in ``augmentation``."""
 

@@ -1,0 +1,182 @@
+"""Operations that keep the cells and blank or cut away the rest."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import tensorflow as tf
+
+from kerasall.errors import SettingsError
+from kerasall.preprocessing.arguments import (
+    require_boolean,
+    require_choice,
+    require_integer,
+    require_number,
+    require_numbers,
+)
+from kerasall.preprocessing.channels import (
+    CHANNELS,
+    count_levels,
+    hue_saturation_value,
+    take_channel,
+    to_grey_levels,
+)
+from kerasall.preprocessing.morphology import close_mask, fill_holes, open_mask
+
+_LARGEST_RADIUS = 50
+
+
+@dataclass(frozen=True)
+class OtsuMask:
+    """Blanks the pixels on one side of Otsu's threshold of one channel.
+
+    The threshold t splits this image's 256 grey levels into <= t and > t so that the variance between
+    the two parts is greatest (Otsu 1979, equation 18), as ``cv2.THRESH_OTSU`` does.
+
+    Attributes:
+        channel: "red", "green", "blue", "grey", "hue", "saturation" or "value".
+        keep: "above" or "below" the threshold.
+        fill_value: grey level of what is blanked, 0 to 255.
+        opening: first remove specks: parts that no square of 2 r + 1 pixels fits into, r in 0 to 50.
+        closing: then close gaps narrower than 2 r + 1 pixels.
+        fill_holes: then keep also what the kept parts enclose. Takes tens of milliseconds an image.
+    """
+
+    channel: str = "saturation"
+    keep: str = "above"
+    fill_value: float = 0.0
+    opening: int = 0
+    closing: int = 0
+    fill_holes: bool = False
+    name: ClassVar[str] = "otsu_mask"
+
+    def __post_init__(self) -> None:
+        require_choice(self, "channel", CHANNELS)
+        require_choice(self, "keep", ("above", "below"))
+        _require_cleaning(self)
+
+    def mask(self, image: tf.Tensor) -> tf.Tensor:
+        """Which pixels of an image are kept: bool [H, W]."""
+        levels = to_grey_levels(take_channel(image, self.channel))
+        above = levels > otsu_threshold(count_levels(levels))
+        return _clean(above if self.keep == "above" else tf.logical_not(above), self)
+
+    def __call__(self, image: tf.Tensor) -> tf.Tensor:
+        return tf.where(self.mask(image)[:, :, None], image, self.fill_value)
+
+    def output_size(self, height: int | None, width: int | None) -> tuple[int | None, int | None]:
+        return height, width
+
+
+@dataclass(frozen=True)
+class HsvThresholdMask:
+    """Blanks the pixels outside a box of hue, saturation and value, as ``cv2.inRange`` does.
+
+    Attributes:
+        lower: least hue (0 to 179), saturation and value (0 to 255) that are kept.
+        upper: greatest that are kept. Where the hue's lower bound exceeds its upper one, the kept hues
+            run through 179 and 0 (reds).
+        fill_value, opening, closing, fill_holes: as for ``OtsuMask``.
+    """
+
+    lower: tuple[float, float, float]
+    upper: tuple[float, float, float]
+    fill_value: float = 0.0
+    opening: int = 0
+    closing: int = 0
+    fill_holes: bool = False
+    name: ClassVar[str] = "hsv_threshold_mask"
+
+    def __post_init__(self) -> None:
+        for bound in ("lower", "upper"):
+            require_numbers(self, bound, 3, 0, 255)
+            if getattr(self, bound)[0] > 179:
+                raise SettingsError(
+                    f"hsv_threshold_mask: {bound} must start with a hue from 0 to 179 (half degrees, as in "
+                    f"OpenCV), but it is {getattr(self, bound)[0]}: correct the setting"
+                )
+        if self.lower[1] > self.upper[1] or self.lower[2] > self.upper[2]:
+            raise SettingsError(
+                "hsv_threshold_mask: lower saturation and value must not exceed the upper ones, but the "
+                f"bounds are {list(self.lower)} and {list(self.upper)}: swap them"
+            )
+        _require_cleaning(self)
+
+    def mask(self, image: tf.Tensor) -> tf.Tensor:
+        """Which pixels of an image are kept: bool [H, W]."""
+        colour = hue_saturation_value(image)
+        reached = tf.unstack(colour >= self.lower, num=3, axis=-1)
+        within = tf.unstack(colour <= self.upper, num=3, axis=-1)
+        wraps = self.lower[0] > self.upper[0]
+        hue = reached[0] | within[0] if wraps else reached[0] & within[0]
+        return _clean(hue & reached[1] & within[1] & reached[2] & within[2], self)
+
+    def __call__(self, image: tf.Tensor) -> tf.Tensor:
+        return tf.where(self.mask(image)[:, :, None], image, self.fill_value)
+
+    def output_size(self, height: int | None, width: int | None) -> tuple[int | None, int | None]:
+        return height, width
+
+
+@dataclass(frozen=True)
+class CropToContent:
+    """Cuts away the margins that hold nothing but background; an image of background alone stays whole.
+
+    Attributes:
+        background: grey level of the background, 0 (black) to 255.
+        tolerance: a pixel is background if no channel is further from that level.
+        margin: pixels to keep around the content, where the image has them.
+    """
+
+    background: float = 0.0
+    tolerance: float = 10.0
+    margin: int = 0
+    name: ClassVar[str] = "crop_to_content"
+
+    def __post_init__(self) -> None:
+        require_number(self, "background", 0, 255)
+        require_number(self, "tolerance", 0, 255)
+        require_integer(self, "margin", 0)
+
+    def __call__(self, image: tf.Tensor) -> tf.Tensor:
+        content = tf.reduce_any(tf.abs(image - self.background) > self.tolerance, axis=-1)
+        (top, bottom), (left, right) = (self._span(tf.reduce_any(content, axis=axis)) for axis in (1, 0))
+        return image[top:bottom, left:right]
+
+    def _span(self, occupied: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """First and last + 1 index to keep of one side, given which of its lines hold content."""
+        size = tf.shape(occupied)[0]
+        held = tf.cast(tf.where(occupied)[:, 0], tf.int32)
+        first = tf.maximum(tf.reduce_min(tf.concat([held, [size]], axis=0)) - self.margin, 0)
+        last = tf.minimum(tf.reduce_max(tf.concat([held, [-1]], axis=0)) + 1 + self.margin, size)
+        empty = tf.equal(tf.size(held), 0)
+        return tf.where(empty, 0, first), tf.where(empty, size, last)
+
+    def output_size(self, height: int | None, width: int | None) -> tuple[int | None, int | None]:
+        return None, None
+
+
+def otsu_threshold(counts: tf.Tensor) -> tf.Tensor:
+    """Otsu's threshold, int32, of a histogram int32 [256]: the darker part is <= it."""
+    share = tf.cast(counts, tf.float64) / tf.cast(tf.maximum(tf.reduce_sum(counts), 1), tf.float64)
+    weight = tf.cumsum(share)
+    moment = tf.cumsum(share * tf.range(256, dtype=tf.float64))
+    between = tf.math.divide_no_nan((moment[-1] * weight - moment) ** 2, weight * (1.0 - weight))
+    split = (weight > 1e-12) & (weight < 1.0 - 1e-12)  # rounding must not make a peak of an empty part
+    return tf.argmax(tf.where(split, between, 0.0), output_type=tf.int32)
+
+
+def _require_cleaning(operation: Any) -> None:
+    require_number(operation, "fill_value", 0, 255)
+    require_integer(operation, "opening", 0, _LARGEST_RADIUS)
+    require_integer(operation, "closing", 0, _LARGEST_RADIUS)
+    require_boolean(operation, "fill_holes")
+
+
+def _clean(mask: tf.Tensor, operation: Any) -> tf.Tensor:
+    if operation.opening:
+        mask = open_mask(mask, operation.opening)
+    if operation.closing:
+        mask = close_mask(mask, operation.closing)
+    return fill_holes(mask) if operation.fill_holes else mask
