@@ -60,9 +60,11 @@ def run(
     ] = False,
 ) -> None:
     """Run an experiment, or go on with it, or find that all of it is at hand."""
-    with quiet_tensorflow():
-        from kerasall.experiment import run_experiment
+    from kerasall.experiment import run_experiment, settle
 
+    # What a mistyped command would stumble over is found before TensorFlow takes its seconds.
+    settle(config, data=data, weights=weights, overrides=set_ or [], name=name)
+    with quiet_tensorflow():
         result = run_experiment(
             config, data=data, weights=weights, overrides=set_ or [], name=name, force=force
         )
@@ -97,11 +99,11 @@ def predict(
     batch_size: Annotated[int, typer.Option(min=1, help="Images per call of the model.")] = 32,
 ) -> None:
     """Predict images, one row a file; exit status 1 if any failed."""
-    with quiet_tensorflow():
-        from kerasall.serving.batch import find_images, predict_files
-        from kerasall.serving.predictor import Predictor
+    from kerasall.serving.batch import find_images, predict_files
+    from kerasall.serving.predictor import Predictor
 
-        paths = find_images(images)
+    paths = find_images(images)
+    with quiet_tensorflow():
         predictor = Predictor(model)
     with _progress(len(paths)) as advance:
         failed = predict_files(predictor, paths, out or sys.stdout, batch_size=batch_size, advance=advance)

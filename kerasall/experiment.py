@@ -72,18 +72,31 @@ def run_experiment(
     Raises:
         KerasallError: a setting, the data or the disk does not allow the run; the message says the cure.
     """
-    if data is not None:
-        overrides = (*overrides, f"data.path={Path(data).expanduser().absolute()}")
-    settings = load_settings(config, overrides)
-    runs = RunPlaces(runs_folder(), _checked_name(name or settings.experiment))
-    require_free_space(runs.root, NEEDED_BYTES)
-    places = Places(runs.root / "cache", savedmodels_folder(), weights_folder(weights), command_line(), force)
+    settings, runs, weights = settle(config, data=data, weights=weights, overrides=overrides, name=name)
+    places = Places(runs.root / "cache", savedmodels_folder(), weights, command_line(), force)
     pipeline = load_pipeline(settings, places)
     write_text(runs.folder / "settings.yaml", dump_settings(settings))
     return run_pipeline(
         pipeline, runs, experiment=settings.experiment, settings=settings.model_dump(mode="json"),
         command=places.command, say=say,
     )  # fmt: skip
+
+
+def settle(
+    config: str | Path,
+    *,
+    data: str | Path | None = None,
+    weights: str | Path | None = None,
+    overrides: Sequence[str] = (),
+    name: str | None = None,
+) -> tuple[Settings, RunPlaces, Path | None]:
+    """Settings, places of the run and the weights folder; arguments and errors as ``run_experiment``."""
+    if data is not None:
+        overrides = (*overrides, f"data.path={Path(data).expanduser().absolute()}")
+    settings = load_settings(config, overrides)
+    runs = RunPlaces(runs_folder(), _checked_name(name or settings.experiment))
+    require_free_space(runs.root, NEEDED_BYTES)
+    return settings, runs, weights_folder(weights)
 
 
 def load_pipeline(settings: Settings, places: Places) -> Pipeline:

@@ -255,7 +255,9 @@ def _with_train(changes: dict) -> dict:
     return changes | {"train": TINY["train"] | changes["train"]}
 
 
-@pytest.mark.parametrize("moment", ["Trainer", "Exporter", "Transform"])
+@pytest.mark.parametrize(
+    "moment", ["Trainer", *(pytest.param(name, marks=pytest.mark.slow) for name in ("Exporter", "Transform"))]
+)
 def test_a_killed_run_goes_on_and_ends_with_the_same_weights(house, tmp_path, moment):
     """SIGKILL while a step works, then the same command: bit-equal weights and equal metrics."""
     other = House(tmp_path)

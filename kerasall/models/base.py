@@ -57,6 +57,12 @@ def _rescaling(scale: Any, offset: Any) -> keras.layers.Layer:
     return keras.layers.Rescaling(scale, offset=offset, dtype="float32", name="scale")
 
 
+FRESH_MOMENTUM = 0.9
+"""Momentum of batch normalisation's moving statistics in a backbone with random weights. Keras' 0.99
+suits the long trainings of ImageNet; from random weights on some hundred images the statistics would
+lag by ten epochs, in which a validated score means nothing."""
+
+
 def build_backbone(
     name: str,
     image_size: tuple[int, int],
@@ -74,7 +80,8 @@ def build_backbone(
     Args:
         name: key in ``BACKBONES``.
         image_size: height and width in pixels.
-        weights: "imagenet", "random", or the path of a weights file (``resolve_weights``), which
+        weights: "imagenet", "random" (batch normalisation then follows new statistics faster, see
+            ``FRESH_MOMENTUM``), or the path of a weights file (``resolve_weights``), which
             may be a ``.keras`` classifier of this package: its backbone is taken. ImageNet weights
             of the MobileNets are those trained at 224 pixels, whatever ``image_size`` is.
         alpha: width multiplier, other than 1 only for the MobileNets.
@@ -102,6 +109,10 @@ def build_backbone(
     model = keras.Model(model.inputs[0], model.outputs[0], name=layer_name or name)
     if path is not None:
         _load_weights(model, path, f"{name} with alpha {alpha}" if row.takes_alpha else name)
+    else:
+        for layer in model.layers:
+            if isinstance(layer, keras.layers.BatchNormalization):
+                layer.momentum = FRESH_MOMENTUM
     return model
 
 
