@@ -68,7 +68,7 @@ class Augmentation:
         zoom: least and greatest factor of enlargement, 0.1 to 10; [1, 1] is none.
         shift: move along each axis by up to this fraction of the side, 0 to 1.
         shear_degrees: slant by up to this angle either way, 0 to 60.
-        brightness: add up to this fraction of 255 either way, 0 to 1.
+        brightness: scale all light by 1 - b to 1 + b, 0 to 1; a black background stays black.
         contrast: scale the distance to the image's mean colour by 1 - c to 1 + c, 0 to 1.
         saturation: scale the distance to the pixel's own grey by 1 - s to 1 + s, 0 to 1.
         stain: scale each of three stains' amounts by 1 - s to 1 + s and add up to s optical density,
@@ -152,7 +152,7 @@ class Augmentation:
         """The amounts of change for seeds int32 [B, 2]: name -> float32 [B].
 
         flip_x and flip_y are -1 (mirrored) or 1, turns 0 to 3, rotation and shear in radians, shifts in
-        fractions of the side, brightness in grey levels; the others are factors, stain_shift densities.
+        fractions of the side, stain_shift in optical density; the others are factors.
         """
 
         def uniforms(seed: tf.Tensor) -> tf.Tensor:
@@ -174,7 +174,7 @@ class Augmentation:
             "shift_x": around(0.0, self.shift, "shift_x"),
             "shift_y": around(0.0, self.shift, "shift_y"),
             "shear": around(0.0, math.radians(self.shear_degrees), "shear"),
-            "brightness": around(0.0, 255.0 * self.brightness, "brightness"),
+            "brightness": around(1.0, self.brightness, "brightness"),
             "contrast": around(1.0, self.contrast, "contrast"),
             "saturation": around(1.0, self.saturation, "saturation"),
         }
@@ -212,8 +212,8 @@ class Augmentation:
             image = _change_stains(image, amounts)
         saturate = amounts["saturation"] * np.eye(3) + (1.0 - amounts["saturation"]) * np.tile(_LUMA, (3, 1))
         mean = saturate @ cv2.mean(image)[:3]
-        offset = (1.0 - amounts["contrast"]) * mean + amounts["brightness"]
-        recoloured = cv2.transform(image, np.column_stack([amounts["contrast"] * saturate, offset]))
+        change = np.column_stack([amounts["contrast"] * saturate, (1.0 - amounts["contrast"]) * mean])
+        recoloured = cv2.transform(image, amounts["brightness"] * change)
         return np.clip(recoloured, 0.0, 255.0)
 
     def to_json(self) -> dict[str, Any]:

@@ -27,8 +27,8 @@ EVERYTHING = Augmentation(
     fill="reflect",
 )
 NEUTRAL = {
-    **dict.fromkeys(("flip_x", "flip_y", "zoom", "contrast", "saturation"), 1.0),
-    **dict.fromkeys(("turns", "rotation", "shear", "shift_x", "shift_y", "brightness"), 0.0),
+    **dict.fromkeys(("flip_x", "flip_y", "zoom", "brightness", "contrast", "saturation"), 1.0),
+    **dict.fromkeys(("turns", "rotation", "shear", "shift_x", "shift_y"), 0.0),
 }
 
 
@@ -101,7 +101,7 @@ def test_amounts_stay_in_their_ranges_and_fill_them():
         "zoom": (0.8, 1.25),
         "shift_x": (-0.1, 0.1),
         "shift_y": (-0.1, 0.1),
-        "brightness": (-25.5, 25.5),
+        "brightness": (0.9, 1.1),
         "contrast": (0.8, 1.2),
         "saturation": (0.7, 1.3),
         **{f"stain_scale_{i}": (0.95, 1.05) for i in range(3)},
@@ -190,16 +190,16 @@ def recoloured(image, **amounts):
 
 def test_colour_amounts_do_what_they_say(smooth):
     image = smooth[0]
-    np.testing.assert_allclose(recoloured(image, brightness=10), np.clip(image + 10, 0, 255), atol=1e-3)
+    np.testing.assert_allclose(recoloured(image, brightness=1.2), np.clip(image * 1.2, 0, 255), atol=1e-3)
     mean = np.broadcast_to(image.mean(axis=(0, 1)), image.shape)
     np.testing.assert_allclose(recoloured(image, contrast=0.0), mean, atol=0.01)
     grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)[..., None]
     np.testing.assert_allclose(recoloured(image, saturation=0.0), np.repeat(grey, 3, 2), atol=0.01)
     np.testing.assert_allclose(recoloured(image, contrast=1.0, saturation=1.0), image, atol=1e-3)
-    both = recoloured(image, saturation=1.3, contrast=0.7)
+    both = recoloured(image, saturation=1.3, contrast=0.7, brightness=0.9)
     saturated = grey + 1.3 * (image - grey)
     center = saturated.mean(axis=(0, 1))
-    np.testing.assert_allclose(both, np.clip(center + 0.7 * (saturated - center), 0, 255), atol=0.01)
+    np.testing.assert_allclose(both, np.clip(0.9 * (center + 0.7 * (saturated - center)), 0, 255), atol=0.01)
 
 
 STILL = {**{f"stain_scale_{i}": 1.0 for i in range(3)}, **{f"stain_shift_{i}": 0.0 for i in range(3)}}
