@@ -23,6 +23,7 @@ def draw_main_effects(
     response_table: Mapping[str, Sequence[float | None]],
     level_names: Mapping[str, Sequence[str]] | None = None,
     ratio: str = "mean S/N ratio (dB)",
+    grand_mean: float | None = None,
 ) -> str:
     """Mean ratio at each level, one stroke a factor, beside one another on one scale; best levels filled.
 
@@ -31,14 +32,15 @@ def draw_main_effects(
         response_table: factor -> mean at each level; None where a level was never run.
         level_names: factor -> names of its levels; their numbers where absent.
         ratio: what the means are of, for the axis.
+        grand_mean: mean of all rows, drawn dashed.
 
     Returns:
         Alternative text with each factor's best level and effect.
     """
     names = {factor: (level_names or {}).get(factor) for factor in response_table}
     start, ticks, labels, parts = 0, [], [], []
-    known = [mean for means in response_table.values() for mean in means if mean is not None]
-    axes.axhline(float(np.mean(known)), color=MUTED, linestyle=(0, (2, 3)), linewidth=1)
+    if grand_mean is not None:
+        axes.axhline(grand_mean, color=MUTED, linestyle=(0, (2, 3)), linewidth=1)
     for index, (factor, means) in enumerate(response_table.items()):
         x = start + np.arange(len(means))
         y = np.array([np.nan if mean is None else mean for mean in means], dtype=np.float64)
@@ -98,9 +100,9 @@ def draw_interaction(
             label=name,
         )
     axes.set_xticks(range(len(first_levels)), list(first_levels))
-    axes.set(xlabel=first, ylabel=ratio, xlim=(-0.25, len(first_levels) - 0.75))
-    show_legend(axes, title=second, title_fontsize=8)
-    row, column = np.unravel_index(int(np.nanargmax(means)), means.shape)
+    axes.set(xlabel=first, ylabel=ratio, xlim=(-0.2, len(first_levels) - 0.35))
+    show_legend(axes, title=second, title_fontsize=8, loc="center right")
+    row, column = (int(place) for place in np.unravel_index(int(np.nanargmax(means)), means.shape))
     return (
         f"Interaction of {first} and {second}: largest mean {means[row, column]:.2f} at {first} = "
         f"{first_levels[row]}, {second} = {second_levels[column]}; {_parallelism(means)}."
@@ -124,10 +126,10 @@ def draw_half_normal(
         axes: where to draw.
         effects: (name, effect) of equal variance; an empty name marks the error's.
         margin: effects beyond it stand out from noise, for example Lenth's; drawn dashed.
-        labelled: names at most this many of the largest where there is no margin.
+        labelled: this many of the largest are named, and all beyond the margin.
 
     Returns:
-        Alternative text that names the effects that stand out.
+        Alternative text that names the largest effects.
 
     Source: C. Daniel, Use of half-normal plots in interpreting factorial two-level experiments,
     Technometrics 1:311 (1959).
@@ -136,26 +138,28 @@ def draw_half_normal(
     sizes = np.array([abs(effect) for _, effect in ordered])
     x = half_normal_quantiles(len(sizes))
     error = np.array([not name for name, _ in ordered])
-    axes.scatter(x[~error], sizes[~error], s=26, color=color_of(0), label="factors", zorder=3)
+    axes.scatter(x[~error], sizes[~error], s=26, color=color_of(0), label="effects", zorder=3)
     if error.any():
         style = {"facecolor": "white", "edgecolor": MUTED, "zorder": 3}
         axes.scatter(x[error], sizes[error], s=26, label="error", **style)
     if margin is not None:
         axes.axhline(margin, color=color_of(1), linestyle=(0, (4, 3)), linewidth=1.2, label="margin of error")
-    shown = [i for i in range(len(sizes)) if not error[i] and _stands_out(i, sizes, margin, labelled)]
+    named = [i for i in range(len(sizes)) if not error[i]]
+    shown = [i for i in named if i in named[-labelled:] or (margin is not None and sizes[i] > margin)]
     for i in shown:
         options = {"ha": "right", "va": "center", "fontsize": 8, "color": INK}
         axes.annotate(ordered[i][0], (x[i], sizes[i]), (-6, 0), textcoords="offset points", **options)
     axes.set(xlabel="half-normal quantile", ylabel="size of effect", xlim=(0, x[-1] * 1.08))
     axes.set_ylim(0, max(sizes.max(), margin or 0) * 1.12 or 1)
-    show_legend(axes, loc="upper left")
-    named = ", ".join(f"{ordered[i][0]} ({sizes[i]:.2f})" for i in reversed(shown))
-    beyond = "largest" if margin is None else f"beyond the margin of {margin:.2f}"
-    return f"Half-normal plot of {len(sizes)} effects; {beyond}: {named or 'none'}."
+    show_legend(axes, loc="lower right")
+    text = ", ".join(f"{ordered[i][0]} ({sizes[i]:.2f})" for i in reversed(shown))
+    return f"Half-normal plot of {len(sizes)} effects; largest: {text}{_beyond(sizes[named], margin)}."
 
 
-def _stands_out(index: int, sizes: np.ndarray, margin: float | None, labelled: int) -> bool:
-    return bool(sizes[index] > margin) if margin is not None else index >= len(sizes) - labelled
+def _beyond(sizes: np.ndarray, margin: float | None) -> str:
+    if margin is None:
+        return ""
+    return f"; {int((sizes > margin).sum())} lie beyond the margin of {margin:.2f}"
 
 
 def half_normal_quantiles(count: int) -> np.ndarray:

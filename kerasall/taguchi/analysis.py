@@ -17,7 +17,7 @@ import numpy as np
 from kerasall.errors import SettingsError
 from kerasall.taguchi.anova import Anova, FactorLevels, Model, analyze_variance, check_estimable
 from kerasall.taguchi.cautions import find_cautions
-from kerasall.taguchi.effects import Interaction, find_interactions
+from kerasall.taguchi.effects import Interaction, complement, find_interactions, interaction_columns
 from kerasall.taguchi.prediction import Prediction, predict_ratio
 from kerasall.taguchi.result_table import as_matrix, read_factors
 from kerasall.taguchi.signal_to_noise import ChosenSignal, parse_signal
@@ -94,20 +94,29 @@ class Analysis:
     def half_normal_effects(self) -> list[tuple[str, float]]:
         """Single-degree effects of one and the same variance, for a half-normal plot.
 
-        Factors give their orthonormal linear, quadratic, ... contrasts; the error's degrees of
-        freedom follow under an empty name. Without any real effect all are draws of one normal
-        distribution. The table must be balanced enough that contrasts are nearly orthogonal.
+        Factors give their orthonormal linear, quadratic, ... contrasts; interactions of two that can
+        be estimated follow; what is left belongs to the error, under an empty name. Without any real
+        effect all are draws of one normal distribution. The table must be nearly balanced.
         """
-        factors = self.model.factors
-        named = []
-        for factor, coefficients in zip(factors, self.model.full_fit.coefficients, strict=True):
-            kinds = _contrast_names(factor.df)
-            named += [(f"{factor.name}{kind}", float(c)) for kind, c in zip(kinds, coefficients, strict=True)]
-        rows = len(self.signal_to_noise)
-        taken = np.column_stack([np.ones(rows), *[f.contrasts.columns for f in factors]])
-        complete, _ = np.linalg.qr(taken, mode="complete")
-        left = complete[:, 1 + self.model.full_fit.rank :]
-        return named + [("", float(effect)) for effect in left.T @ self.signal_to_noise]
+        factors, ratio = self.model.factors, self.signal_to_noise
+        named = [
+            (f"{factor.name}{kind}", float(c))
+            for factor, coefficients in zip(factors, self.model.full_fit.coefficients, strict=True)
+            for kind, c in zip(_contrast_names(factor.df), coefficients, strict=True)
+        ]
+        taken = np.column_stack([np.ones(len(ratio)), *[f.contrasts.columns for f in factors]])
+        taken, _ = np.linalg.qr(taken)
+        by_name = {factor.name: factor.contrasts for factor in factors}
+        for interaction in self.interactions():
+            first, second = (by_name[name] for name in interaction.factors)
+            columns = complement(taken, interaction_columns(first, second))
+            taken = np.column_stack([taken, columns])
+            labels = [f"{interaction} {i + 1}" for i in range(columns.shape[1])]
+            labels = [str(interaction)] if len(labels) == 1 else labels
+            found = zip(labels, columns.T @ ratio, strict=True)
+            named += [(label if interaction.estimable else "", float(effect)) for label, effect in found]
+        left = complement(taken, np.eye(len(ratio)))
+        return named + [("", float(effect)) for effect in left.T @ ratio]
 
     def to_json(self) -> dict[str, Any]:
         """The document of ``kerasall taguchi analyze --json``; every number finite or null."""
@@ -225,7 +234,7 @@ def smallest_half(model: Model) -> list[str]:
     anova = analyze_variance(model)
     spent, pooled = anova.error.df, []
     for row in sorted(anova.rows, key=lambda r: r.mean_square or 0.0):
-        if spent + row.df > anova.total.df / 2 and spent:
+        if spent >= anova.total.df / 2:
             break
         spent += row.df
         pooled.append(row.factor)

@@ -136,8 +136,7 @@ def plan(factors: Mapping[str, Sequence[Any]], array: str = "auto", error_df: in
         factors: name -> its levels, at least two of them different. Equal ones are dummy levels.
             Where a column has more levels than its factor, the factor's first levels are repeated:
             put the one that matters most first.
-        array: name of an array, or ``auto`` for the one with the fewest rows (then the fewest
-            repeated levels).
+        array: name of an array, or ``auto`` for the smallest that fits, see ``choose_array``.
         error_df: degrees of freedom that must be left for the error; ``auto`` looks for them.
 
     Returns:
@@ -192,7 +191,10 @@ def _check_factors(factors: Mapping[str, Sequence[Any]]) -> None:
 
 
 def choose_array(factors: Mapping[str, Sequence[Any]], error_df: int = 0) -> str:
-    """Name of the array with the fewest rows that fits; then the one that repeats the fewest levels.
+    """Name of the smallest array that fits, every level that it has to repeat counted as a row.
+
+    So a two-level factor beside three of three levels runs in the nine rows of L9, one level repeated,
+    but five factors of three levels run in L18 and not, each unbalanced, in the 16 rows of L16(4^5).
 
     Raises:
         SettingsError: none is large enough.
@@ -206,7 +208,8 @@ def choose_array(factors: Mapping[str, Sequence[Any]], error_df: int = 0) -> str
     for order, name in enumerate(ARRAYS):
         needed = _column_levels(levels_of(name), wanted)
         if needed is not None and rows_of(name) - 1 - spent >= error_df:
-            fitting.append((rows_of(name), sum(needed) - sum(wanted), order, name))
+            repeated = sum(needed) - sum(wanted)
+            fitting.append((rows_of(name) + repeated, repeated, order, name))
     if not fitting:
         raise SettingsError(
             f"an array must fit {_describe(factors)} and leave {error_df} degrees of freedom for the error, "

@@ -118,7 +118,7 @@ def find_interactions(names: Sequence[str], contrasts: Sequence[Contrasts]) -> l
         contrasts: K, over the same rows.
     """
     pairs = list(combinations(range(len(names)), 2))
-    products = [_interaction_columns(contrasts[a], contrasts[b]) for a, b in pairs]
+    products = [interaction_columns(contrasts[a], contrasts[b]) for a, b in pairs]
     labels = [*names, *[f"{names[a]}×{names[b]}" for a, b in pairs]]
     shared = _shared_lengths([c.columns for c in contrasts] + products)
     found = []
@@ -131,14 +131,26 @@ def find_interactions(names: Sequence[str], contrasts: Sequence[Contrasts]) -> l
     return found
 
 
-def _interaction_columns(first: Contrasts, second: Contrasts) -> np.ndarray:
+def interaction_columns(first: Contrasts, second: Contrasts) -> np.ndarray:
     """Orthonormal columns of the interaction, cleared of the mean and the two main effects."""
     rows = len(first.columns)
     product = (first.columns[:, :, None] * second.columns[:, None, :]).reshape(rows, -1) * np.sqrt(rows)
     mains = np.column_stack([np.ones(rows), first.columns, second.columns])
     basis, _ = np.linalg.qr(mains)
-    cleared = product - basis @ (basis.T @ product)
-    left, singular, _ = np.linalg.svd(cleared, full_matrices=False)
+    return complement(basis, product)
+
+
+def complement(basis: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    """Orthonormal columns that span what ``columns`` add to ``basis``.
+
+    Args:
+        basis: float [rows, B], orthonormal.
+        columns: float [rows, C].
+
+    Returns:
+        float [rows, at most C].
+    """
+    left, singular, _ = np.linalg.svd(columns - basis @ (basis.T @ columns), full_matrices=False)
     return left[:, singular > 1e-8]
 
 

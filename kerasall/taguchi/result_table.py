@@ -122,9 +122,12 @@ def _read_factor(
             f"{list(numbers[:6])}{'...' if len(numbers) > 6 else ''}: number its levels from 1"
         )
     count = int(whole.max())
-    texts = tuple(str(n).strip() for n in names) if names else tuple(str(n + 1) for n in range(count))
-    if count > max(len(texts), rows):
-        raise DataError(f"factor {name} has level number {count}, but only {rows} rows: number levels from 1")
+    if not names and count > rows:
+        raise DataError(
+            f"factor {name} has level number {count}, but only {rows} rows: number its levels from 1, or "
+            "name them all"
+        )
+    texts = tuple(str(n).strip() for n in names or range(1, count + 1))
     if len(texts) < count:
         raise SettingsError(
             f"factor {name} has {count} levels in the table, but {len(texts)} names: give all"

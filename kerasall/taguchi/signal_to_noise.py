@@ -87,7 +87,7 @@ class ChosenSignal:
     """A signal and its target.
 
     >>> parse_signal("target:1").compute(np.array([[0.8045, 0.8066, 0.7927]])).round(2)
-    array([14.04])
+    array([14.03])
     """
 
     signal: Signal

@@ -1,0 +1,104 @@
+"""Chen et al. (2021): tables 6 and 8 to the printed digits, and what they hide."""
+
+from __future__ import annotations
+
+import pytest
+from textbook_data import OPTIMIZERS, RESNET_ACCURACY, RESNET_CONFIRMATION, RESNET_ETA, resnet_table
+
+from kerasall.taguchi.analysis import analyze
+from kerasall.taguchi.wording import describe_analysis
+
+TABLE_6 = {
+    "A": [13.2862, 10.8125, 12.8563],
+    "B": [12.4006, 12.7940, 11.7603],
+    "C": [11.8722, 12.0397, 13.0432],
+    "D": [13.4306, 12.6837, 10.8407],
+}
+TABLE_6_EFFECTS = {"A": 2.4737, "B": 1.0337, "C": 1.1710, "D": 2.5898}
+TABLE_8 = {
+    "A": (10.4812, 5.2406, 41.62),
+    "B": (1.6333, 0.8167, 6.49),
+    "C": (2.4063, 1.2031, 9.56),
+    "D": (10.6617, 5.3309, 42.34),
+}
+
+
+def _analyze(levels_as: str, responses=RESNET_ACCURACY, signal="target:1"):
+    return analyze(
+        resnet_table(),
+        responses,
+        signal=signal,
+        levels={"A": OPTIMIZERS},
+        levels_as=levels_as,
+        confirmation=RESNET_CONFIRMATION if signal != "mean" else None,
+    )
+
+
+def test_tables_6_and_8_from_the_accuracies_to_the_printed_digits():
+    found = _analyze("separate").to_json()
+    for name, printed in TABLE_6.items():
+        assert [f"{mean:.4f}" for mean in found["response_table"][name]] == [f"{m:.4f}" for m in printed]
+        assert f"{found['effects'][name]:.4f}" == f"{TABLE_6_EFFECTS[name]:.4f}"
+    assert found["best_levels"] == {"A": 1, "B": 2, "C": 3, "D": 1}
+    assert found["ranks"] == {"D": 1, "A": 2, "C": 3, "B": 4}
+    for row in found["anova"]:
+        square, variance, share = TABLE_8[row["factor"]]
+        assert f"{row['sum_of_squares']:.4f}" == f"{square:.4f}"
+        assert f"{row['mean_square']:.4f}" == f"{variance:.4f}"
+        assert f"{row['contribution_percent']:.2f}" == f"{share:.2f}"
+        assert (row["df"], row["f"], row["p"]) == (2, None, None)
+    assert f"{found['total']['sum_of_squares']:.4f}" == "25.1825"
+    assert (found["error"]["df"], found["total"]["df"]) == (0, 8)
+
+
+@pytest.mark.parametrize("responses", [RESNET_ETA, 1 - 10 ** (-RESNET_ETA / 20)])
+def test_the_printed_ratios_give_them_too_but_for_the_last_digit(responses):
+    signal = "mean" if responses is RESNET_ETA else "target:1"
+    found = _analyze("separate", responses, signal)
+    for row in found.anova.rows:
+        assert row.sum_of_squares == pytest.approx(TABLE_8[row.factor][0], abs=3e-4)
+        assert row.contribution_percent == pytest.approx(TABLE_8[row.factor][2], abs=0.006)
+    for name, printed in TABLE_6.items():
+        assert found.response_table[name] == pytest.approx(printed, abs=1.01e-4)
+
+
+def test_separate_levels_leave_nothing_to_test_with():
+    found = _analyze("separate")
+    assert found.prediction.value == pytest.approx(15.60, abs=0.005)
+    assert (found.prediction.low, found.prediction.high) == (None, None)
+    assert found.prediction.confirmed == pytest.approx(14.94, abs=0.005)
+    text = describe_analysis(found)
+    assert "saturated" in text
+    assert "no factor is significant at 0.05" in text
+    assert "Factor A has equal levels (1, 3)" in text
+    assert "15.60 dB" in text
+
+
+def test_the_dummy_level_gives_a_degree_of_freedom_to_the_error():
+    found = _analyze("dummy")
+    rows = {row.factor: row for row in found.anova.rows}
+    assert (rows["A"].df, found.anova.error.df) == (1, 1)
+    assert found.anova.error.sum_of_squares == pytest.approx(0.2773, abs=5e-5)
+    assert {n: (round(r.f, 1), round(r.p, 2)) for n, r in rows.items()} == {
+        "A": (36.8, 0.10),
+        "D": (19.2, 0.16),
+        "C": (4.3, 0.32),
+        "B": (2.9, 0.38),
+    }
+    assert found.response_table["A"][0] == found.response_table["A"][2]
+    assert found.best_levels["A"] == 1
+    assert found.prediction.value == pytest.approx(15.38, abs=0.005)
+    assert found.prediction.low < 14.94 < found.prediction.high
+    assert found.prediction.confirmed_as_predicted
+    text = describe_analysis(found)
+    assert "No factor is significant at 0.05: the smallest p is 0.104 (A)" in text
+    assert "Confirmed there: 14.94 dB, inside" in text
+
+
+def test_shares_add_up_before_and_after_the_noise_is_taken_off():
+    found = _analyze("dummy")
+    lines = [*found.anova.rows, found.anova.error]
+    assert sum(row.contribution_percent for row in lines) == pytest.approx(100)
+    assert sum(row.corrected_contribution_percent for row in lines) == pytest.approx(100)
+    a = found.anova.rows[0]
+    assert a.corrected_contribution_percent == pytest.approx(100 * (10.2039 - 0.2773) / 25.1825, abs=0.01)

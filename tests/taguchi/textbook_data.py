@@ -1,0 +1,94 @@
+"""Published experiments, each checked in the tests against other numbers its source prints."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from kerasall.taguchi.arrays import load_array
+
+# Chen et al., BMC Bioinformatics 22(S5):615 (2021): L9, optimizer (adam twice), batch, epochs, rate.
+RESNET_ACCURACY = np.array(
+    [
+        [0.8045, 0.8066, 0.7927],
+        [0.7916, 0.7943, 0.8050],
+        [0.7477, 0.7483, 0.7483],
+        [0.6508, 0.6508, 0.6508],
+        [0.7783, 0.7809, 0.7788],
+        [0.6909, 0.6904, 0.6888],
+        [0.8056, 0.8013, 0.7965],
+        [0.7268, 0.7327, 0.7338],
+        [0.7954, 0.7868, 0.7563],
+    ]
+)
+"""Table 5, preliminary test set, three runs of each row."""
+RESNET_ETA = np.array([14.0346, 13.8487, 11.9754, 9.1385, 13.1253, 10.1737, 14.0288, 11.4082, 13.1318])
+"""Table 5, the printed ratios."""
+RESNET_CONFIRMATION = [0.8249, 0.8184, 0.8452, 0.8125, 0.8061, 0.8281, 0.8307, 0.8002, 0.8216]
+"""Table 7."""
+OPTIMIZERS = ["adam", "sgdm", "adam"]
+
+
+def resnet_table() -> dict[str, np.ndarray]:
+    """Table 2: L9(3^4)."""
+    return array_table("L9(3^4)", "ABCD")
+
+
+def array_table(array: str, names: str) -> dict[str, np.ndarray]:
+    """Factors in the first columns of an array; a blank leaves its column spare."""
+    return {
+        name: column for name, column in zip(names, load_array(array).table.T, strict=False) if name != " "
+    }
+
+
+def factorial_table(names: str) -> dict[str, np.ndarray]:
+    """Two-level factors in standard (Yates) order."""
+    run = np.arange(2 ** len(names))
+    return {name: 1 + (run >> index & 1) for index, name in enumerate(names)}
+
+
+# M. S. Phadke, Quality Engineering Using Robust Design (1989), section 3: simplified polysilicon
+# deposition in L9: temperature, pressure, settling time, cleaning.
+PHADKE_L9_ETA = np.array([-20.0, -10, -30, -25, -45, -65, -45, -65, -70])
+
+# The same book, chapter 4: polysilicon surface defects, L18 with columns 1 and 7 spare:
+# temperature, pressure, nitrogen, silane, settling time, cleaning.
+PHADKE_L18_COLUMNS = " ABCDE F"
+PHADKE_L18_ETA = np.array(
+    [
+        *[0.51, -37.30, -45.17, -25.76, -62.54, -62.23, -59.88, -71.69, -68.15],
+        *[-3.47, -5.08, -54.85, -49.38, -36.54, -64.18, -27.31, -71.51, -72.00],
+    ]
+)
+PHADKE_L18_MEANS = {
+    "A": [-24.23, -50.10, -61.76],
+    "B": [-27.55, -47.44, -61.10],
+    "C": [-39.03, -55.99, -41.07],
+    "D": [-39.20, -46.85, -50.04],
+    "E": [-51.52, -40.54, -44.03],
+    "F": [-45.56, -41.58, -48.95],
+}
+"""The book's level averages."""
+
+# M. Hamada and C. F. J. Wu, Analysis of designed experiments with complex aliasing, Journal of
+# Quality Technology 24:130 (1992): blood glucose readings, L18(2^1 3^7), columns A G B C D E F H.
+GLUCOSE_COLUMNS = "AGBCDEFH"
+GLUCOSE = np.array(
+    [
+        *[97.94, 83.40, 95.88, 88.86, 106.58, 89.57, 91.98, 98.41, 87.56],
+        *[88.11, 83.81, 98.27, 115.52, 94.89, 94.70, 121.62, 93.86, 96.10],
+    ]
+)
+
+# D. C. Montgomery, Design and Analysis of Experiments: pilot plant filtration rate, 2^4.
+FILTRATION = np.array([45.0, 71, 48, 65, 68, 60, 80, 65, 43, 100, 45, 104, 75, 86, 70, 96])
+FILTRATION_EFFECTS = {"A": 21.625, "B": 3.125, "C": 9.875, "D": 14.625}
+
+# G. E. P. Box, W. G. Hunter and J. S. Hunter, Statistics for Experimenters (1978): reactor, 2^5.
+REACTOR = np.array(
+    [
+        *[61.0, 53, 63, 61, 53, 56, 54, 61, 69, 61, 94, 93, 66, 60, 95, 98],
+        *[56, 63, 70, 65, 59, 55, 67, 65, 44, 45, 78, 77, 49, 42, 81, 82],
+    ]
+)
+REACTOR_EFFECTS = {"A": 1.375, "B": 19.5, "C": 0.625, "D": 10.75, "E": 6.25}
+"""Sizes of the printed main effects."""
