@@ -4,11 +4,12 @@
 
 Simulated experiments have known main effects and normal noise of one decibel from row to row. In
 every factor that matters the best level lies ``gap`` decibels above the next; factors that do
-nothing are added in the second half of the table. Takes about a minute.
+nothing are added in the second half of the table. Takes about half a minute.
 
 What to expect: without pooling, 95% intervals hold the truth in about 95% of experiments whose
-factors all matter. They hold it less often where useless factors were set to their luckiest level,
-and far less often where factors were pooled because they came out small.
+factors all matter. They hold it in 78 to 94% where factors that do nothing were set to their luckiest
+level, and in 70 to 98% where the smallest factors were pooled: the less, the more real effects went
+into the error.
 """
 
 from __future__ import annotations
@@ -75,8 +76,8 @@ def simulate(
     counts = np.zeros(3)
     for _ in range(runs):
         truth = [_draw_effects(rng, count, gap * (i < len(levels) - idle)) for i, count in enumerate(levels)]
-        ratio = 20 + sum(effect[table[name] - 1] for name, effect in zip(table, truth, strict=True))
-        ratio = ratio + rng.standard_normal(len(ratio))
+        ratio = 20 + rng.standard_normal(len(made.levels))
+        ratio += sum(effect[table[name] - 1] for name, effect in zip(table, truth, strict=True))
         responses = 1 - 10 ** (-ratio / 20)  # accuracies whose ratio about the target 1 this is
         found = analyze(table, responses, signal="target:1")
         chosen = [found.best_levels[name] - 1 for name in table]
@@ -100,7 +101,7 @@ def _holds(prediction, mean: float) -> bool:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--runs", type=int, default=1000)
     parser.add_argument("--gap", type=float, default=2.5)
     parser.add_argument("--seed", type=int, default=0)

@@ -41,6 +41,7 @@ class Analysis:
         prediction: at the best levels.
         warnings: what a reader must know before believing it.
         confidence: of the intervals.
+        significance: largest p that is called significant.
         model: the fitted model.
     """
 
@@ -54,6 +55,7 @@ class Analysis:
     prediction: Prediction
     warnings: list[str]
     confidence: float
+    significance: float
     model: Model
 
     @property
@@ -221,6 +223,7 @@ def analyze(
         prediction=prediction,
         warnings=find_cautions(model, anova, prediction, repeats, levels_as, significance),
         confidence=confidence,
+        significance=significance,
         model=model,
     )
 

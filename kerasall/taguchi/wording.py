@@ -126,6 +126,12 @@ def _prediction_lines(analysis: Analysis) -> list[str]:
     lines = [f"Predicted at {where}: {found.value:.2f}{unit} ({interval})"]
     if found.confirmed is not None:
         lines.append(f"Confirmed there: {found.confirmed:.2f}{unit}" + _verdict(analysis))
+    doubtful = [row.factor for row in analysis.anova.rows if row.p is None or row.p > analysis.significance]
+    if doubtful:
+        lines.append(
+            f"It counts on {', '.join(doubtful)}, not significant here: the best of their levels is partly the "
+            "luckiest, so expect a confirmation to fall short of it"
+        )
     return lines
 
 

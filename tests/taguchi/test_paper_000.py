@@ -93,6 +93,7 @@ def test_the_dummy_level_gives_a_degree_of_freedom_to_the_error():
     text = describe_analysis(found)
     assert "No factor is significant at 0.05: the smallest p is 0.104 (A)" in text
     assert "Confirmed there: 14.94 dB, inside" in text
+    assert "It counts on A, B, C, D, not significant here" in text
 
 
 def test_shares_add_up_before_and_after_the_noise_is_taken_off():
