@@ -13,7 +13,9 @@ import pandas as pd
 from kerasall.data.foreground import crop_to_foreground, find_foreground
 from kerasall.data.likeness import (
     ORIENTATIONS,
+    Grain,
     compare_aligned,
+    extract_grain,
     extract_texture,
     measure_grain,
     orient,
@@ -30,8 +32,9 @@ shifted is compared before it is aligned."""
 _CUT_OUT_BAND = (0.7, 3)
 """Those for cells on black: finer, as their boxes are already aligned and nuclei alike at a coarse look."""
 _CONFIRMING_BAND = (0.4, 1.5)
-_ALIGNED_THUMBNAILS = 0.5
-"""Correlation that aligned thumbnails must reach before images are decoded again."""
+_ALIGNED_FIELDS, _ALIGNED_CUT_OUTS = 0.75, 0.5
+"""Correlation that aligned thumbnails must reach before images are decoded again; copies of fields reach 0.86,
+of cut-outs with weak grain 0.57."""
 _SMALLEST_BOX = 24
 """Shorter side of the foreground, in pixels, below which an image has too little texture to tell."""
 _LEAST_GRAIN = 0.3
@@ -239,20 +242,23 @@ def _correlate_block(vectors: np.ndarray, side: int, start: int, threshold: floa
 
 def _confirm(pairs: np.ndarray, thumbnails: np.ndarray, paths: Sequence[str], threshold: float) -> list[int]:
     """Group number of every image. Pairs already joined by others are passed over."""
-    view = lru_cache(maxsize=8192)(lambda index: _read_view(paths[index]))  # 128 MiB at most
+    thumbnail = lru_cache(maxsize=16384)(
+        lambda index: extract_grain(thumbnails[index], *_CUT_OUT_BAND)
+    )  # 128 MiB
+    view = lru_cache(maxsize=2048)(lambda index: _read_view(paths[index]))  # 160 MiB
     roots = list(range(len(paths)))
 
     def is_same(pair: np.ndarray) -> bool:
         first, second, orientation = (int(value) for value in pair)
-        if (
-            compare_aligned(thumbnails[first], thumbnails[second], orientation, *_CUT_OUT_BAND)
-            < _ALIGNED_THUMBNAILS
-        ):
+        one, other = thumbnail(first), thumbnail(second)
+        needed = _ALIGNED_FIELDS if one.is_field else _ALIGNED_CUT_OUTS
+        if compare_aligned(one, other, orientation) < needed:
             return False
         one, other = view(first), view(second)
-        if not one.has_size_of(other, orientation):
-            return False
-        return compare_aligned(one.crop, other.crop, orientation, *_CONFIRMING_BAND) >= threshold
+        return (
+            one.has_size_of(other, orientation)
+            and compare_aligned(one.grain, other.grain, orientation) >= threshold
+        )
 
     for batch, same in _checked(pairs, roots, is_same):
         for (first, second, _), joined in zip(batch, same, strict=True):
@@ -281,9 +287,9 @@ def _root(roots: list[int], index: int) -> int:
 
 @dataclass(frozen=True, eq=False)
 class _View:
-    """Foreground of one image at 128 px, and its width and height as shares of the image's."""
+    """Grain of one image's foreground at 128 px, and its width and height as shares of the image's."""
 
-    crop: np.ndarray
+    grain: Grain
     width: float
     height: float
 
@@ -299,4 +305,4 @@ def _read_view(path: str) -> _View:
     found = find_foreground(pixels)
     height, width = pixels.shape[:2]
     share = (found.right - found.left) / width, (found.bottom - found.top) / height
-    return _View(crop_to_foreground(pixels, found, CONFIRMING_SIDE), *share)
+    return _View(extract_grain(crop_to_foreground(pixels, found, CONFIRMING_SIDE), *_CONFIRMING_BAND), *share)

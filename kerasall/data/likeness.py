@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import cv2
 import numpy as np
 
@@ -109,30 +111,53 @@ def to_unit_length(vectors: np.ndarray) -> np.ndarray:
     return (vectors / np.maximum(length, 1e-6)).astype(np.float32)
 
 
-def compare_aligned(
-    first: np.ndarray, second: np.ndarray, orientation: int, fine: float, coarse: float
-) -> float:
+@dataclass(frozen=True, eq=False)
+class Grain:
+    """What is compared of a picture.
+
+    Attributes:
+        texture: float32 [side, side], from ``extract_texture``.
+        guide: float32 [up to 64, up to 64], a coarse band of unit strength, by which pictures are aligned;
+            None where there is nothing to align by.
+        is_field: whether all of the picture is foreground.
+    """
+
+    texture: np.ndarray
+    guide: np.ndarray | None
+    is_field: bool
+
+
+def extract_grain(picture: np.ndarray, fine: float, coarse: float) -> Grain:
+    """Prepares a picture for comparison; arguments as of ``extract_texture``."""
+    guide = band_pass(_reduced(picture, min(len(picture), _ALIGNED_SIDE)), 1, 6)
+    strength = float(guide.std())
+    return Grain(
+        extract_texture(picture, fine, coarse),
+        guide / strength if strength > 1e-3 else None,
+        bool(picture.all()),
+    )
+
+
+def compare_aligned(first: Grain, second: Grain, orientation: int) -> float:
     """Correlation of two pictures' textures after the best small affine alignment.
 
     The second is mirrored and turned, then shifted, scaled and sheared a little by maximising the enhanced
-    correlation coefficient (Evangelidis and Psarakis, 2008) of coarse bands; the finer textures are then
-    correlated. Foreground of either that the other lacks counts against them.
+    correlation coefficient (Evangelidis and Psarakis, 2008) of the guides; the textures are then correlated.
+    Foreground of either that the other lacks counts against them.
 
     Args:
-        first, second: uint8 [side, side], 0 = background.
+        first, second: of pictures of equal sides.
         orientation: of the second towards the first, 0 to 7.
-        fine, coarse: as in ``band_pass``.
 
     Returns:
         Correlation in [-1, 1]; -1 where only a large distortion aligns them or fields overlap too little.
     """
-    second = orient(second, orientation)
-    warp = _align(first, second)
+    warp = _align(first, second, orientation)
     if not _is_small(warp):
         return -1.0
-    textures = extract_texture(first, fine, coarse), _warped(extract_texture(second, fine, coarse), warp)
-    if first.all() and second.all():
-        valid = _warped(np.ones(first.shape, np.float32), warp) > 0.99
+    textures = first.texture, _warped(orient(second.texture, orientation), warp)
+    if first.is_field and second.is_field:
+        valid = _warped(np.ones(textures[0].shape, np.float32), warp) > 0.99
         if valid.mean() < _SMALLEST_OVERLAP:
             return -1.0
         textures = tuple(texture * valid for texture in textures)
@@ -140,23 +165,19 @@ def compare_aligned(
     return float(one @ two)
 
 
-def _align(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+def _align(first: Grain, second: Grain, orientation: int) -> np.ndarray:
     """Affine transform float32 [2, 3] from the first's pixels to the second's; the identity if none is found."""
-    side = min(len(first), _ALIGNED_SIDE)
-    ratio = len(first) / side
-    bands = [band_pass(_reduced(picture, side), 1, 6) for picture in (first, second)]
-    strengths = [float(band.std()) for band in bands]
-    if min(strengths) < 1e-3:
-        return np.eye(2, 3, dtype=np.float32)
-    bands = [band / strength for band, strength in zip(bands, strengths, strict=True)]
+    warp = np.eye(2, 3, dtype=np.float32)
+    if first.guide is None or second.guide is None:
+        return warp
     stop = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, 25, 3e-4)
+    guides = first.guide, orient(second.guide, orientation)
     try:
-        _, warp = cv2.findTransformECC(
-            *bands, np.eye(2, 3, dtype=np.float32), cv2.MOTION_AFFINE, stop, None, 3
-        )
+        _, warp = cv2.findTransformECC(*guides, warp, cv2.MOTION_AFFINE, stop, None, 3)
     except cv2.error:  # no convergence: the pictures are not alike
         return np.eye(2, 3, dtype=np.float32)
     # Pixel centres lie at half coordinates: x' = ratio (A ((x + .5) / ratio - .5) + t + .5) - .5.
+    ratio = len(first.texture) / len(first.guide)
     half = np.full(2, 0.5, np.float32)
     warp[:, 2] = ratio * (warp[:, :2] @ (half / ratio - half) + warp[:, 2] + half) - half
     return warp

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -268,7 +269,17 @@ def _deal(table: pd.DataFrame, shares: dict[str, float], seed: int, unit: Unit) 
     table.loc[free, "part"] = names.map(deal_groups(names, table.loc[free, "label"], shares, seed))
 
 
-def _finish(kind, table, seed, fingerprint, unit, fixed, dropped, notes) -> Split:
+def _finish(
+    kind: Literal["holdout", "folds"],
+    table: pd.DataFrame,
+    seed: int,
+    fingerprint: str,
+    unit: Unit,
+    fixed: tuple[str, ...],
+    dropped: Mapping[str, tuple[str, ...]],
+    notes: tuple[str, ...],
+) -> Split:
+    """The split, once every class is seen to stand in every part."""
     labels = set(table["label"])
     for part, found in table.groupby("part")["label"].agg(set).items():
         if part != DROPPED and found != labels:
