@@ -242,10 +242,15 @@ def _correlate_block(vectors: np.ndarray, side: int, start: int, threshold: floa
 
 def _confirm(pairs: np.ndarray, thumbnails: np.ndarray, paths: Sequence[str], threshold: float) -> list[int]:
     """Group number of every image. Pairs already joined by others are passed over."""
-    thumbnail = lru_cache(maxsize=16384)(
-        lambda index: extract_grain(thumbnails[index], *_CUT_OUT_BAND)
-    )  # 128 MiB
-    view = lru_cache(maxsize=2048)(lambda index: _read_view(paths[index]))  # 160 MiB
+
+    @lru_cache(maxsize=16384)  # 128 MiB
+    def thumbnail(index: int) -> Grain:
+        return extract_grain(thumbnails[index], *_CUT_OUT_BAND)
+
+    @lru_cache(maxsize=2048)  # 160 MiB
+    def view(index: int) -> _View:
+        return _read_view(paths[index])
+
     roots = list(range(len(paths)))
 
     def is_same(pair: np.ndarray) -> bool:

@@ -80,7 +80,7 @@ def scan_images(
     thumbnails = np.zeros((len(names), THUMBNAIL_SIDE, THUMBNAIL_SIDE), np.uint8)
     rows = []
     with ThreadPoolExecutor(workers) as threads:
-        found = threads.map(lambda name: _scan_file(*name, limits), names)
+        found = threads.map(lambda pair: _scan_file(pair[0], pair[1], limits), names)
         for index, (row, thumbnail) in enumerate(show_progress(found, len(names), "Reading images")):
             rows.append(row)
             if thumbnail is not None:
