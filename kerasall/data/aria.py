@@ -40,7 +40,7 @@ def read_aria(path: str | Path, variant: str = "Original", blocks: int = 10) -> 
             ``blocks``.
     """
     root = _find_root(require_folder(path), variant)
-    folders = _find_class_folders(root)
+    folders = find_class_folders(root)
     found = find_files(root)
     rows: list[dict[str, str]] = []
     for name in sorted(folders.values()):
@@ -62,11 +62,11 @@ def read_aria(path: str | Path, variant: str = "Original", blocks: int = 10) -> 
 
 def looks_like_aria(path: Path) -> bool:
     """Whether ``read_aria`` would find all four class folders at or below ``path``."""
-    return path.is_dir() and any(len(_find_class_folders(folder)) == 4 for folder in _list_candidates(path))
+    return path.is_dir() and any(len(find_class_folders(folder)) == 4 for folder in _list_candidates(path))
 
 
 def _find_root(path: Path, variant: str) -> Path:
-    roots = [folder for folder in _list_candidates(path) if len(_find_class_folders(folder)) == 4]
+    roots = [folder for folder in _list_candidates(path) if len(find_class_folders(folder)) == 4]
     if path in roots:
         return path
     chosen = [root for root in roots if root.name.lower() == variant.lower()]
@@ -99,7 +99,7 @@ def _list_folders(path: Path) -> list[Path]:
         return []  # a folder beside the data that may not be listed
 
 
-def _find_class_folders(path: Path) -> dict[str, str]:
+def find_class_folders(path: Path) -> dict[str, str]:
     """Stage -> name of its folder. Two folders of one stage: the stage is left out, as it is ambiguous."""
     named: dict[str, list[str]] = {}
     for folder in _list_folders(path):
