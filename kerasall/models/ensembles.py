@@ -23,6 +23,7 @@ from kerasall.evaluation.ensemble_rules import (
     tie_note,
 )
 from kerasall.models.classifier import find_parts, rename
+from kerasall.models.named_outputs import name_operations
 from kerasall.models.pixel_steps import Step, fit_pixels, image_size_of, largest_size
 
 __all__ = ["RULES", "Stacking", "build_ensemble", "combine", "find_members", "tie_note"]
@@ -88,7 +89,7 @@ def build_ensemble(
     joined: _Tensor = keras.ops.stack(answers, axis=1)
     joined._keras_history.operation.name = MEMBERS
     model = keras.Model(image, _answers(row, parameter, joined, classes), name=name)
-    _name_operations(model, [*_RESERVED, *(member.name for member in members)])
+    name_operations(model, [*_RESERVED, *(member.name for member in members)])
     return model
 
 
@@ -166,16 +167,6 @@ def _one_each(what: str, values: Sequence[Any], members: Sequence[keras.Model]) 
             f"there must be as many {what} as members ({len(members)}), but there are {len(values)}"
         )
     return values
-
-
-def _name_operations(model: keras.Model, named: Sequence[str]) -> None:
-    """Names by what an operation is, not by Keras' counter of the process: equal parts, equal files."""
-    counts: Counter[str] = Counter()
-    for operation in model.operations:
-        if operation.name not in named:
-            kind = type(operation).__name__.lower()
-            counts[kind] += 1
-            operation.name = f"{model.name}_{kind}_{counts[kind]}"
 
 
 def find_members(ensemble: keras.Model) -> list[keras.Model]:

@@ -1,9 +1,10 @@
-"""Predictions of models that answer with a dictionary: ensembles and deep-feature classifiers."""
+"""Models that answer with a dictionary, ensembles and deep-feature classifiers: predictions, names inside."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Collection, Iterable
 from typing import Any
 
 import keras
@@ -42,3 +43,16 @@ def predict_outputs(
         name: part.reshape(-1, *tensor.shape[1:]).astype(tensor.dtype)
         for part, (name, tensor) in zip(parts, outputs.items(), strict=True)
     }
+
+
+def name_operations(model: keras.Model, named: Collection[str]) -> None:
+    """Names a new model's operations by what they are, except those in ``named``.
+
+    Keras names them by a counter of the process; so equal parts would not give equal files.
+    """
+    counts: Counter[str] = Counter()
+    for operation in model.operations:
+        if operation.name not in named:
+            kind = type(operation).__name__.lower()
+            counts[kind] += 1
+            operation.name = f"{model.name}_{kind}_{counts[kind]}"

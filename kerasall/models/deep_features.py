@@ -1,0 +1,255 @@
+"""Features of several frozen backbones side by side, and classifiers of them as one Keras model.
+
+The system of Hasanaath et al.: average-pooled features of any set of backbones, concatenated,
+standardised, and classified by a linear support vector machine or a perceptron.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from kerasall.errors import ModelError, SettingsError
+from kerasall.models.backbones import get_backbone
+from kerasall.models.base import build_backbone, build_preprocess, require_buildable
+from kerasall.models.feature_cache import cached_activations
+from kerasall.models.feature_classifiers import CLASSIFIERS, FeatureClassifier
+from kerasall.models.heads import POOLED
+from kerasall.models.named_outputs import name_operations
+from kerasall.models.pixel_steps import Step, fit_pixels, image_size_of, largest_size
+
+_RESERVED = (
+    "image",
+    "features",
+    "standardised",
+    "decisions",
+    "probabilities",
+    "hidden",
+    "platt",
+    "likelihood",
+)
+
+_Tensor = Any
+
+
+def build_extractor(
+    backbone: str,
+    image_size: tuple[int, int],
+    weights: str | Path = "imagenet",
+    alpha: float = 1.0,
+    weights_folder: str | Path | None = None,
+    name: str | None = None,
+    seed: int = 0,
+) -> keras.Model:
+    """Builds a frozen backbone with average pooling: pixels to a feature vector.
+
+    Args:
+        backbone: key in ``BACKBONES``.
+        image_size: height and width of its images in pixels.
+        weights: "imagenet", "random" or the path of a weights file (``build_backbone``).
+        alpha: width multiplier of the MobileNets.
+        weights_folder: folder of ImageNet weights (``resolve_weights``).
+        name: name of the extractor, by default the backbone's.
+        seed: of random weights.
+
+    Returns:
+        A model from RGB pixels 0..255, uint8 or float [N, H, W, 3], to float32 [N, ``feature_width``].
+
+    Raises:
+        SettingsError: an unknown backbone, or a size or alpha that cannot be.
+        WeightsError: the weights are missing, changed, or of another architecture.
+    """
+    row = get_backbone(backbone)
+    require_buildable(row, image_size, alpha)
+    image: _Tensor = keras.Input((*image_size, 3), dtype="float32", name="image")
+    base = build_backbone(backbone, image_size, weights, alpha, weights_folder, seed)
+    maps = base(build_preprocess(row.preprocess, image_size)(image))
+    pooled = keras.layers.GlobalAveragePooling2D(dtype="float32", name=POOLED)(maps)
+    model = keras.Model(image, pooled, name=name or backbone)
+    model.trainable = False
+    return model
+
+
+def extract_features(
+    extractors: Sequence[keras.Model],
+    pixels: np.ndarray,
+    pixels_key: str,
+    folder: str | Path,
+    steps: Sequence[Sequence[Step] | None] | None = None,
+    memory_bytes: int = 2 << 30,
+) -> np.ndarray:
+    """Features of all extractors side by side; each extractor sees each set of images once.
+
+    Singles, pairs and trios of the same extractors are all made of what was computed once for each.
+
+    Args:
+        extractors: from ``build_extractor``.
+        pixels: uint8 [N, H, W, 3], after the chain that the extractors share.
+        pixels_key: names the content of ``pixels``; equal keys mean equal pixels.
+        folder: where features are kept.
+        steps: what each extractor does to the pixels first, as in ``build_ensemble``.
+        memory_bytes: see ``cached_activations``.
+
+    Returns:
+        float32 [N, D] in the order of the extractors.
+    """
+    _check_extractors(extractors)
+    parts = []
+    for extractor, own in zip(extractors, _steps_of(extractors, steps), strict=True):
+        size = tuple(pixels.shape[1:3])
+        view = _seen_through_steps(extractor, size, own)
+        # The cache knows weights and kinds of layers, but neither their settings nor how pixels were fitted.
+        facts = json.dumps([pixels_key, size, own, extractor.to_json()], default=str)
+        key = hashlib.sha256(facts.encode()).hexdigest()
+        parts.append(cached_activations(view, pixels, key, folder, memory_bytes))
+    return np.concatenate(parts, axis=1)
+
+
+def _seen_through_steps(
+    extractor: keras.Model, size: tuple[int, int], steps: Sequence[Step] | None
+) -> keras.Model:
+    image: _Tensor = keras.Input((*size, 3), dtype="float32", name="image")
+    return keras.Model(image, extractor(fit_pixels(image, image_size_of(extractor), steps, extractor.name)))
+
+
+def build_feature_model(
+    extractors: Sequence[keras.Model],
+    classifier: FeatureClassifier,
+    image_size: tuple[int, int] | None = None,
+    steps: Sequence[Sequence[Step] | None] | None = None,
+    name: str = "deep_features",
+) -> keras.Model:
+    """Makes extractors and a fitted classifier one frozen Keras model that decides as they do.
+
+    Args:
+        extractors: those whose features the classifier was fitted to, in that order.
+        classifier: a linear support vector machine or a perceptron.
+        image_size: height and width of the images after the common chain, by default the size of the
+            extractor with the largest images.
+        steps: as given to ``extract_features``.
+        name: name of the model.
+
+    Returns:
+        A model from RGB pixels 0..255, uint8 or float [N, H, W, 3], called ``image``, to a dictionary:
+        ``probabilities`` float32 [N, C] and ``label_index`` [N]; of a support vector machine also
+        ``decision_values`` float32 [N, C], the largest of which decides. Its probabilities are fitted
+        to the decisions (``PlattScaling``), so the decided class need not be the most probable one.
+
+    Raises:
+        ModelError: the classifier is of another kind or was fitted to features of another length.
+        SettingsError: names that repeat, or steps that end in another size.
+    """
+    _check_extractors(extractors)
+    _check_classifier(classifier, sum(int(each.outputs[0].shape[-1]) for each in extractors))
+    size = image_size or largest_size(extractors)
+    image: _Tensor = keras.Input((*size, 3), dtype="float32", name="image")
+    parts = [
+        extractor(fit_pixels(image, image_size_of(extractor), own, extractor.name))
+        for extractor, own in zip(extractors, _steps_of(extractors, steps), strict=True)
+    ]
+    features = (
+        keras.layers.Concatenate(dtype="float32", name="features")(parts) if len(parts) > 1 else parts[0]
+    )
+    answers = _SVM_OR_MLP[classifier.row.name](classifier, _standardise(classifier, features))
+    model = keras.Model(image, answers, name=name)
+    name_operations(model, {*_RESERVED, *(extractor.name for extractor in extractors)})
+    model.trainable = False
+    return model
+
+
+def _standardise(classifier: FeatureClassifier, features: _Tensor) -> _Tensor:
+    scaler = classifier.pipeline[0]
+    # Subtracting first keeps the digits of features whose deviation is small beside their mean.
+    return keras.layers.Normalization(
+        mean=scaler.mean_, variance=scaler.scale_**2, dtype="float32", name="standardised"
+    )(features)
+
+
+def _dense(inputs: _Tensor, kernel: np.ndarray, bias: np.ndarray, name: str, activation: str) -> _Tensor:
+    layer = keras.layers.Dense(len(bias), activation=activation, dtype="float32", name=name)
+    outputs = layer(inputs)
+    layer.set_weights([kernel, bias])
+    return outputs
+
+
+def _support_vector_machine(classifier: FeatureClassifier, inputs: _Tensor) -> dict[str, _Tensor]:
+    fitted, platt = classifier.pipeline[-1], classifier.platt
+    if platt is None:
+        raise ModelError(
+            "a support vector machine must have its Platt scaling: fit it with fit_feature_classifier"
+        )
+    kernel, bias = fitted.coef_.T, fitted.intercept_
+    if classifier.classes == 2:  # one border: minus the distance to its one side is that to the other
+        kernel, bias = np.concatenate([-kernel, kernel], axis=1), np.concatenate([-bias, bias])
+    decisions = _dense(inputs, kernel, bias, "decisions", "linear")
+    scaling = {"scale": platt.slopes.tolist(), "offset": platt.offsets.tolist()}
+    lines = keras.layers.Rescaling(**scaling, dtype="float32", name="platt")(decisions)
+    sigmoids = keras.layers.Activation("log_sigmoid", dtype="float32", name="likelihood")(lines)
+    probabilities = keras.layers.Softmax(dtype="float32", name="probabilities")(sigmoids)
+    return {
+        "probabilities": probabilities,
+        "label_index": _decided(decisions),
+        "decision_values": decisions,
+    }
+
+
+def _perceptron(classifier: FeatureClassifier, inputs: _Tensor) -> dict[str, _Tensor]:
+    fitted: Any = classifier.pipeline[-1]
+    kernels, biases = list(fitted.coefs_), list(fitted.intercepts_)
+    if classifier.classes == 2:  # a sigmoid is the softmax of minus and plus half of it
+        kernels[-1] = np.concatenate([-kernels[-1], kernels[-1]], axis=1) / 2
+        biases[-1] = np.concatenate([-biases[-1], biases[-1]]) / 2
+    hidden = _dense(inputs, kernels[0], biases[0], "hidden", "relu")
+    probabilities = _dense(hidden, kernels[1], biases[1], "probabilities", "softmax")
+    return {"probabilities": probabilities, "label_index": _decided(probabilities)}
+
+
+def _decided(scores: _Tensor) -> _Tensor:
+    return keras.ops.argmax(scores, axis=-1)
+
+
+_SVM_OR_MLP = {"linear_svm": _support_vector_machine, "mlp": _perceptron}
+
+
+def _check_classifier(classifier: FeatureClassifier, width: int) -> None:
+    row = classifier.row
+    if not row.exportable:
+        able = ", ".join(name for name, each in CLASSIFIERS.items() if each.exportable)
+        raise ModelError(
+            f"only {able} can become layers of a model, but the classifier is {row.name}, which is no sum of weighted "
+            f"features: export one of these, and keep {row.name} for comparison in the report"
+        )
+    if classifier.pipeline.n_features_in_ != width:
+        raise ModelError(
+            f"the classifier was fitted to {classifier.pipeline.n_features_in_} features, but the extractors give "
+            f"{width}: give the extractors it was fitted with, in that order"
+        )
+
+
+def _check_extractors(extractors: Sequence[keras.Model]) -> None:
+    if not extractors:
+        raise SettingsError("deep features need at least one backbone, but none was given")
+    names = [extractor.name for extractor in extractors]
+    repeated = [name for name, count in Counter(names).items() if count > 1 or name in _RESERVED]
+    if repeated:
+        raise SettingsError(
+            f"extractors must have names of their own, but {', '.join(repeated)} is taken: give a name"
+        )
+
+
+def _steps_of(
+    extractors: Sequence[keras.Model], steps: Sequence[Sequence[Step] | None] | None
+) -> Sequence[Sequence[Step] | None]:
+    steps = steps or [None] * len(extractors)
+    if len(steps) != len(extractors):
+        raise SettingsError(
+            f"there must be as many lists of steps as extractors ({len(extractors)}), but there are {len(steps)}"
+        )
+    return steps
