@@ -14,6 +14,7 @@ import typer
 
 from kerasall import __version__
 from kerasall.errors import KerasallError
+from kerasall.taguchi_cli import taguchi_app
 
 app = typer.Typer(
     name="kerasall",
@@ -23,6 +24,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
+app.add_typer(taguchi_app)
 
 
 def main() -> None:

@@ -79,7 +79,8 @@ class SplitSettings(Strict):
     folds: Annotated[int, Field(ge=2)] = 5
     inner_validation: Share = Field(
         0.15,
-        description="share of a fold's training images on which its epochs are decided; the held-out fold decides nothing",
+        description="share of a fold's training images on which its epochs are decided; 0 fixes the epochs; "
+        "the held-out fold decides nothing",
     )
     file: str | None = Field(None, description="a frozen split to use again")
     on_leak: Literal["stop", "report"] = "stop"

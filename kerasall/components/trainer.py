@@ -53,8 +53,8 @@ def trainer(
 
     With a holdout split the validation part decides early stopping and gives the validation
     predictions. With folds each fold is held out once: its epochs are decided on an inner validation
-    part, its predictions join the out-of-fold record, and the final model is trained on all rows for
-    the median number of epochs.
+    part (or fixed, where that share is 0), its predictions join the out-of-fold record, and the final
+    model is trained on all rows for the median number of epochs.
     """
     begun = time.monotonic()
     data = read_development(development)
@@ -100,7 +100,7 @@ def _cross_validate(
     parts = []
     for fold in training.data.split.folds:
         rows, inner, held_out = fold_rows(training.data, fold, share, seed)
-        model, histories[fold] = training.fit(fold, rows, inner, scratch / fold)
+        model, histories[fold] = training.fit(fold, rows, inner if len(inner) else None, scratch / fold)
         parts.append(_predict(training, model, held_out))
         _say(
             f"{fold}: accuracy {np.mean(parts[-1].decisions == parts[-1].labels):.4f} on {len(held_out)} held-out images"
@@ -119,9 +119,12 @@ def _cross_validate(
 def fold_rows(
     data: Development, fold: str, share: float, seed: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Rows to train on, to decide epochs on, and to hold out; no group stands in two of them."""
+    """Rows to train on, to decide epochs on (none where ``share`` is 0), and to hold out.
+
+    No group stands in two of them.
+    """
     held_out = data.rows_of(fold)
-    inner = data.rows(draw_inner_validation(data.split, share, seed, held_out=fold))
+    inner = data.rows(draw_inner_validation(data.split, share, seed, held_out=fold) if share else [])
     dropped = data.rows(list(data.split.dropped.get(fold, ())))
     everything = np.arange(len(data.examples))
     return np.setdiff1d(everything, np.concatenate([held_out, inner, dropped])), inner, held_out
