@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from difflib import get_close_matches
+from typing import Any
 
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
@@ -83,7 +84,7 @@ def stacking_coefficients(members: Sequence[Predictions], strength: float = 1.0)
     if absent:
         raise DataError(f"stacking needs images of every class, but none is labelled {', '.join(absent)}")
     inputs = stacking_inputs(np, np.stack([each.probabilities for each in members], axis=1))
-    model = LogisticRegression(C=strength, max_iter=10_000)
+    model: Any = LogisticRegression(C=strength, max_iter=10_000)
     with warnings.catch_warnings():
         warnings.simplefilter("error", ConvergenceWarning)
         try:

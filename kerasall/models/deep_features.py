@@ -165,7 +165,7 @@ def build_feature_model(
 
 
 def _standardise(classifier: FeatureClassifier, features: _Tensor) -> _Tensor:
-    scaler = classifier.pipeline[0]
+    scaler: Any = classifier.pipeline[0]
     # Subtracting first keeps the digits of features whose deviation is small beside their mean.
     return keras.layers.Normalization(
         mean=scaler.mean_, variance=scaler.scale_**2, dtype="float32", name="standardised"
@@ -180,7 +180,8 @@ def _dense(inputs: _Tensor, kernel: np.ndarray, bias: np.ndarray, name: str, act
 
 
 def _support_vector_machine(classifier: FeatureClassifier, inputs: _Tensor) -> dict[str, _Tensor]:
-    fitted, platt = classifier.pipeline[-1], classifier.platt
+    fitted: Any = classifier.pipeline[-1]
+    platt = classifier.platt
     if platt is None:
         raise ModelError(
             "a support vector machine must have its Platt scaling: fit it with fit_feature_classifier"

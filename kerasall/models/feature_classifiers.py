@@ -50,8 +50,8 @@ class Row:
 
 
 def _linear_svm(seed: int) -> ClassifierMixin:
-    # One class against the rest; hinge has no primal solver, and its dual one draws at random.
-    return LinearSVC(C=1.0, loss="hinge", dual=True, max_iter=5_000, random_state=seed)
+    # One class against the rest; for the hinge loss there is the dual solver only, which draws at random.
+    return LinearSVC(C=1.0, loss="hinge", dual="auto", max_iter=5_000, random_state=seed)
 
 
 def _rbf_svm(_: int) -> ClassifierMixin:
@@ -207,7 +207,7 @@ def _fit_platt(
         )
     for fold in np.unique(folds):
         _require_classes(labels[folds != fold], classes, f"the images outside fold {fold}")
-    held_out = cross_val_predict(
+    held_out: Any = cross_val_predict(
         pipeline, features, labels, cv=PredefinedSplit(folds), method="decision_function"
     )
     decisions = _one_per_class(held_out)
@@ -222,7 +222,7 @@ def _fit_sigmoid(decisions: np.ndarray, positive: np.ndarray) -> tuple[float, fl
     # A target between 0 and 1 is an image that is there twice, once in each class, with these weights.
     twice, truth = np.concatenate([decisions, decisions])[:, None], np.repeat([1, 0], len(decisions))
     spread = decisions.std() or 1.0
-    model = LogisticRegression(C=np.inf, max_iter=1_000, tol=1e-8)
+    model: Any = LogisticRegression(C=np.inf, max_iter=1_000, tol=1e-8)
     model.fit(twice / spread, truth, sample_weight=np.concatenate([targets, 1 - targets]))
     return float(model.coef_[0, 0] / spread), float(model.intercept_[0])
 

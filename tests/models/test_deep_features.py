@@ -122,6 +122,34 @@ def test_the_model_decides_as_the_perceptron(extractors, cells, features, classe
     np.testing.assert_allclose(found["probabilities"], fitted.predict(known)[0], atol=1e-4)
 
 
+def test_features_are_found_again_by_a_later_process():
+    """Equal settings make an equal description, whatever Keras counted in between."""
+    again = build_extractor("mobilenet", (32, 32), "random", 0.25, seed=1)
+    keras.layers.Dense(2)(keras.layers.ReLU()(keras.Input((3,))))
+    assert again.to_json() == build_extractor("mobilenet", (32, 32), "random", 0.25, seed=1).to_json()
+    vgg = [build_extractor("vgg16", (32, 32), "random").to_json() for _ in range(2)]
+    assert vgg[0] == vgg[1]
+
+
+@pytest.mark.realdata
+def test_the_model_decides_as_the_support_vector_machine_on_real_cells(real_data, real_weights):
+    """Real features are sparse and of many scales; the images are four classes of blood cells."""
+    size = (96, 96)
+    chosen = {"mobilenet": 0.25, "mobilenet_v2": 0.35}
+    extractors = [
+        build_extractor(name, size, "imagenet", alpha, real_weights) for name, alpha in chosen.items()
+    ]
+    folders = sorted(path for path in (real_data / "aria" / "Original").iterdir() if path.is_dir())
+    files = [path for folder in folders for path in sorted(folder.glob("*.jpg"))[:60]]
+    images = [cv2.resize(cv2.imread(str(path)), size)[:, :, ::-1] for path in files]
+    pixels, labels = np.stack(images), np.repeat(np.arange(4), 60)
+    features = np.concatenate([predict_activations(each, [pixels]) for each in extractors], axis=1)
+    fitted = fit_feature_classifier("linear_svm", features, labels, 4, np.arange(240) % 60 // 12)
+    found = predict_outputs(build_feature_model(extractors, fitted), [pixels[:100], pixels[100:]])
+    np.testing.assert_array_equal(found["label_index"], fitted.pipeline.predict(features.astype(float)))
+    np.testing.assert_allclose(found["decision_values"], fitted.decide(features), atol=1e-4)
+
+
 @pytest.mark.parametrize("classes", [2, 3])
 @pytest.mark.parametrize("name", ["linear_svm", "mlp"])
 def test_layers_equal_scikit_learn_on_made_up_features(name, classes):
