@@ -276,7 +276,8 @@ def _adjust(p_values: Sequence[float | None]) -> list[float | None]:
 
 def _count_right(first: Predictions, second: Predictions) -> tuple[int, int, int, int]:
     one, two = (record.decisions == record.labels for record in (first, second))
-    return tuple(int(cell.sum()) for cell in (one & two, one & ~two, ~one & two, ~one & ~two))
+    both, neither = int((one & two).sum()), int((~one & ~two).sum())
+    return both, int((one & ~two).sum()), int((~one & two).sum()), neither
 
 
 def _count_better_groups(first: Predictions, second: Predictions) -> tuple[int, int, int]:
@@ -284,9 +285,6 @@ def _count_better_groups(first: Predictions, second: Predictions) -> tuple[int, 
     gain = (first.decisions == first.labels).astype(int) - (second.decisions == second.labels)
     sums = np.bincount(group, weights=gain)
     return int((sums > 0).sum()), int((sums < 0).sum()), int((sums == 0).sum())
-
-
-# --- the document ------------------------------------------------------------------------------------
 
 
 def _system_json(system: SystemScores) -> dict[str, Any]:

@@ -9,7 +9,6 @@ from kerasall.evaluation.comparison_figures import ForestRow, draw_forest, fores
 from kerasall.evaluation.comparison_wording import (
     cochran_words,
     difference_words,
-    groups_words,
     is_percent,
     p_words,
     title_of,
@@ -67,7 +66,8 @@ def _difference_table(comparison: SystemComparison) -> Table:
 
 
 def _pair_cell(comparison: SystemComparison, pair: Pair) -> Cell:
-    note = groups_words(pair) if comparison.known_groups else ""
+    first, second, equal = pair.groups
+    note = f"{first:,} groups better, {second:,} worse, {equal:,} equal" if comparison.known_groups else ""
     return Cell(f"{pair.first} − {pair.second}", note)
 
 
@@ -80,6 +80,7 @@ def _difference_forest(comparison: SystemComparison, title: str, lower_is_better
         rows.append(ForestRow(f"{pair.first} − {pair.second}", found.difference, found.low, found.high, text))
     figure, axes = forest_figure(len(rows))
     label = f"difference in {title.lower()}"
+    label += " (percentage points)" if is_percent(comparison.metric) else ""
     alt = draw_forest(axes, rows, label, 0.0, is_percent(comparison.metric))
     side = "left" if lower_is_better else "right"
     caption = f"To the {side} of the dashed line the first system is better; an interval across it leaves that open."
@@ -121,7 +122,10 @@ def _all_differences(comparison: SystemComparison) -> Table:
         )
         for metric in comparison.systems[0].intervals
     )
-    notes = ("These are not adjusted for their number: decide by the main score, chosen before looking.",)
+    notes = (
+        "These are not adjusted for their number: decide by the main score, chosen before looking.",
+        "A lower log loss is better.",
+    )
     return Table("Differences in every score", columns, rows, notes)
 
 
@@ -137,7 +141,7 @@ def images_section(comparison: SystemComparison) -> Section:
          *([p_words(p.mcnemar_adjusted)] if several else []))
         for p in comparison.pairs
     )  # fmt: skip
-    caption = "Images that both systems, one or none decided rightly, with the exact McNemar test"
+    caption = "Which of the two is right on how many images, with the exact McNemar test"
     blocks: list[Block] = [Alert("warning", "Images of one patient are not independent", IMAGE_TESTS)]
     blocks.append(Table(caption, tuple(columns), rows))
     if comparison.cochran:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
+
 from kerasall.evaluation.comparison import SystemComparison, SystemScores
 from kerasall.evaluation.comparison_differences import differences_section, images_section
 from kerasall.evaluation.comparison_figures import ForestRow, draw_forest, forest_figure
@@ -40,6 +43,9 @@ from kerasall.evaluation.report_sections import figure_block
 _MOST_BANDS = 3
 """More curves than this are drawn without bands, which would cover one another."""
 
+_LONGEST_NAME, _MOST_NAMED = 16, 4
+"""Longer names, or those of more systems, give way to letters in tables and figures."""
+
 
 def make_comparison_report(comparison: SystemComparison, command: str = "") -> Report:
     """The document of a comparison, ready for ``write_report``; ``results`` holds its JSON form.
@@ -48,10 +54,13 @@ def make_comparison_report(comparison: SystemComparison, command: str = "") -> R
         comparison: what ``compare_systems`` found.
         command: the command line that made it, or "".
     """
+    results, shown = comparison.to_json(), lettered(comparison)
+    names = [system.name for system in comparison.systems]
+    key = tuple(zip((system.name for system in shown.systems), names, strict=True))
     selected = any(system.scored == "selection" for system in comparison.systems)
-    roc = _roc_section(comparison)
+    roc = _roc_section(shown)
     return Report(
-        title=" against ".join(system.name for system in comparison.systems),
+        title=" against ".join(names) if len(names) <= _MOST_NAMED else f"{len(names)} systems compared",
         subtitle=f"{len(comparison.systems)} systems side by side on the same {comparison.images:,} images.",
         protocol="faithful" if selected else "honest",
         facts=(
@@ -60,23 +69,44 @@ def make_comparison_report(comparison: SystemComparison, command: str = "") -> R
             Fact("Groups", f"{comparison.groups:,}" if comparison.known_groups else "not known"),
             Fact("Main score", title_of(comparison, comparison.metric)),
         ),
-        results=comparison.to_json(),
+        results=results,
         sections=(
-            _summary(comparison),
-            _systems_section(comparison),
-            differences_section(comparison),
-            images_section(comparison),
+            _summary(shown, key),
+            _systems_section(shown),
+            differences_section(shown),
+            images_section(shown),
             *([roc] if roc else []),
             _method_section(comparison, command),
         ),
     )
 
 
+def lettered(comparison: SystemComparison) -> SystemComparison:
+    """The comparison with systems called A, B, C ... where their names are too long or too many for columns."""
+    names = [system.name for system in comparison.systems]
+    if max(map(len, names)) <= _LONGEST_NAME and len(names) <= _MOST_NAMED:
+        return comparison
+    letter = {name: _letters(index) for index, name in enumerate(names)}
+    return replace(
+        comparison,
+        systems=tuple(replace(s, name=letter[s.name]) for s in comparison.systems),
+        pairs=tuple(replace(p, first=letter[p.first], second=letter[p.second]) for p in comparison.pairs),
+    )
+
+
+def _letters(index: int) -> str:
+    """A to Z, then AA, AB and so on."""
+    before, last = divmod(index, 26)
+    return (_letters(before - 1) if before else "") + chr(ord("A") + last)
+
+
 # --- summary -----------------------------------------------------------------------------------------
 
 
-def _summary(comparison: SystemComparison) -> Section:
+def _summary(comparison: SystemComparison, key: Sequence[tuple[str, str]]) -> Section:
+    names = tuple(Fact(shown, name) for shown, name in key if shown != name)
     blocks: list[Block] = [
+        *([KeyValues(names)] if names else []),
         Scores(tuple(_tile(comparison, system) for system in comparison.systems)),
         Alert(
             "note",
@@ -133,7 +163,7 @@ def _systems_section(comparison: SystemComparison) -> Section:
 def _score_table(comparison: SystemComparison) -> Table:
     systems = comparison.systems
     columns = (Column("Score"), *(Column(system.name, "right") for system in systems))
-    rows = [
+    rows: list[tuple[str | Cell, ...]] = [
         (title_of(comparison, metric), *(Cell(*interval_words(metric, s.intervals[metric])) for s in systems))
         for metric in systems[0].intervals
     ]

@@ -85,13 +85,15 @@ def verdict_words(comparison: SystemComparison, pair: Pair) -> str:
     found = turned(found) if better == pair.second else found
     value, ends = difference_words(comparison.metric, found)
     level = f"{100 * comparison.confidence:g}% interval {ends}" if ends else ""
-    adjusted = f", Holm-adjusted p {p_words(pair.adjusted)}" if len(comparison.pairs) > 1 and ends else ""
+    adjusted = f", Holm-adjusted p {_equals(pair.adjusted)}" if len(comparison.pairs) > 1 and ends else ""
     numbers = f"difference {value}" + (f", {level}{adjusted}" if level else "")
     if better:
         other = pair.second if better == pair.first else pair.first
         return f"{better} is better than {other} by {title.lower()}: {numbers}."
-    if found.difference is None or not ends:
-        return f"{pair.first} and {pair.second} cannot be told apart by {title.lower()}: {found.note or 'no interval'}."
+    if found.p_value is None:
+        reason = found.note or "no interval"
+        told = f"difference {value}, but {reason}" if found.difference is not None else reason
+        return f"{pair.first} and {pair.second} cannot be told apart by {title.lower()}: {told}."
     return f"No difference between {pair.first} and {pair.second} is shown by {title.lower()}: {numbers}."
 
 
