@@ -67,7 +67,7 @@ def _difference_table(comparison: SystemComparison) -> Table:
 
 def _pair_cell(comparison: SystemComparison, pair: Pair) -> Cell:
     first, second, equal = pair.groups
-    note = f"{first:,} groups better, {second:,} worse, {equal:,} equal" if comparison.known_groups else ""
+    note = f"groups: {first:,} better, {second:,} worse, {equal:,} equal" if comparison.known_groups else ""
     return Cell(f"{pair.first} − {pair.second}", note)
 
 
