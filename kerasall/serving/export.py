@@ -109,8 +109,8 @@ def _image_size(model: keras.Model) -> tuple[int, int]:
 
 
 def _require_labels(model: keras.Model, labels: Sequence[str]) -> None:
-    outputs = model.output_shape
-    shape = outputs["probabilities"] if isinstance(outputs, Mapping) else outputs
+    outputs = model.output  # not output_shape, which forgets the names of a dictionary
+    shape = (outputs["probabilities"] if isinstance(outputs, Mapping) else outputs).shape
     if len(set(labels)) != len(labels) or any(not label or "\n" in label for label in labels):
         raise ModelError(f"labels must be different one-line names, but are {list(labels)}")
     if shape[-1] != len(labels):

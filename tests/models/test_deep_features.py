@@ -190,11 +190,6 @@ def test_saved_and_reloaded_it_is_the_same_and_frozen(extractors, cells, feature
         np.testing.assert_array_equal(found[name], values)
 
 
-@pytest.mark.xfail(
-    raises=ModelError,
-    strict=True,
-    reason="export looks for named outputs in output_shape, which has no names",
-)
 def test_exported_it_answers_bytes_with_the_decision_as_label(extractors, cells, features, tmp_path):
     known, pixels, labels, folds = of_classes(features, cells, 2)
     fitted = fit_feature_classifier("linear_svm", known, labels, 2, folds)

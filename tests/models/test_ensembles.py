@@ -236,20 +236,11 @@ def test_a_model_without_named_outputs_is_sent_elsewhere(small_classifier, image
         predict_outputs(small_classifier(), [images])
 
 
-NAMELESS_EXPORT = pytest.mark.xfail(
-    raises=ModelError,
-    strict=True,
-    reason="export looks for named outputs in output_shape, which has no names",
-)
-
-
-@NAMELESS_EXPORT
 def test_nine_voters_answer_the_same_all_the_way_to_the_saved_model(tmp_path):
     members = [linear_member(seed) for seed in range(9)]
     assert_same_all_the_way(build_ensemble(members, "majority_vote"), tmp_path)
 
 
-@NAMELESS_EXPORT
 @pytest.mark.slow
 def test_nine_equal_mobilenets_vote_in_one_saved_model(lively_classifier, tmp_path):
     members = [lively_classifier(seed=seed, classes=2) for seed in range(9)]
