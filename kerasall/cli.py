@@ -13,6 +13,7 @@ from typing import Annotated
 import typer
 
 from kerasall import __version__
+from kerasall.compare_cli import compare
 from kerasall.errors import KerasallError
 from kerasall.taguchi_cli import taguchi_app
 
@@ -25,6 +26,7 @@ app = typer.Typer(
     add_completion=False,
 )
 app.add_typer(taguchi_app)
+app.command()(compare)
 
 
 def main() -> None:

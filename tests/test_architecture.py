@@ -28,7 +28,8 @@ LIGHT = [
     "kerasall", "kerasall.cli", "kerasall.config", "kerasall.decoding", "kerasall.evaluation.metrics",
     "kerasall.evaluation.intervals", "kerasall.evaluation.report", "kerasall.data.sources",
     "kerasall.data.duplicates", "kerasall.data.splits", "kerasall.data.synthetic", "kerasall.data.validation",
-    "kerasall.pipeline.runner", "kerasall.models.backbones",
+    "kerasall.pipeline.runner", "kerasall.models.backbones", "kerasall.taguchi.analysis", "kerasall.taguchi.design",
+    "kerasall.evaluation.comparison", "kerasall.experiment",
 ]  # fmt: skip
 
 

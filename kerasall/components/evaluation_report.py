@@ -379,6 +379,8 @@ def _training(evidence: Evidence) -> Section:
     monitors = {"val_loss": "lowest validation loss", "val_accuracy": "highest validation accuracy"}
     rules = {monitors[stage.monitor] for stage in evidence.settings.train.stages}
     note = f"The weights of the epoch with the {' or '.join(sorted(rules))} were kept."
+    if not any(row["val_loss"] for stages in evidence.training["fits"].values() for row in stages[0]["epochs"]):
+        note = "The number of epochs was fixed beforehand; the last epoch's weights were kept."
     return training_section(stages, note)
 
 
