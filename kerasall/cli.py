@@ -212,6 +212,8 @@ def quiet_tensorflow() -> Iterator[None]:
             import tensorflow as tf
 
             tf.config.list_physical_devices()
+            # Each fold is a network of its own, so each traces anew: that is meant, not a fault.
+            tf.get_logger().setLevel("ERROR")
         finally:
             os.dup2(kept, 2)
             os.close(kept)
