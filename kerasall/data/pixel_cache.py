@@ -5,10 +5,11 @@ Files -> header check -> what TensorFlow cannot read becomes PNG -> decode -> de
 
 from __future__ import annotations
 
+import hashlib
 import math
 import os
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -20,11 +21,14 @@ from rich.progress import track
 
 from kerasall.decoding import DEFAULT_LIMITS, Limits, read_image_bytes, to_native
 from kerasall.errors import DataError, DecodingError
-from kerasall.files import atomic_path, sha256_of_file, sha256_of_json
+from kerasall.files import atomic_path, sha256_of_json
 
 _DECODE_BATCH = 32
 _CACHE_VERSION = 1
 """To be raised when equal files and chains would give other pixels than before."""
+
+ReadImage = Callable[[str, Limits], bytes]
+"""Path and limits -> bytes of an image file; raises DecodingError naming the path."""
 
 
 class PixelChain(Protocol):
@@ -66,16 +70,18 @@ def decode_pixels(
     memory_bytes: int = 2 << 30,
     keys: Sequence[str] | None = None,
     limits: Limits = DEFAULT_LIMITS,
+    read: ReadImage = read_image_bytes,
 ) -> PixelCache:
     """Decodes every file once and applies the chain.
 
     Args:
-        paths: N image files.
+        paths: N image files, or other names that ``read`` knows.
         chain: the deterministic preprocessing; it must give one static size.
         folder: where pixels that do not fit into memory are kept, and looked for.
         memory_bytes: keep the pixels in memory up to this size, else in ``folder``.
         keys: SHA-256 of each file's bytes, if already known; else the files are hashed.
         limits: pixel and byte limits, checked from each header before its pixels are decoded.
+        read: how the bytes at a path are read; called from several threads at once.
 
     Raises:
         DecodingError: a file is missing or does not decode; the message names it.
@@ -85,8 +91,12 @@ def decode_pixels(
     if not len(paths):
         raise DataError("at least one image file is needed, but none was given: check the data path")
     names = [str(path) for path in paths]
+
+    def read_native(name: str) -> bytes:
+        return to_native(read(name, limits), limits, name)
+
     shape = (len(names), *chain.output_size, 3)
-    key = _content_key(names, chain, keys)
+    key = _content_key(names, chain, keys, lambda name: read(name, limits))
     in_memory = math.prod(shape) <= memory_bytes
     stored = None if folder is None else Path(folder) / f"pixels-{key[:32]}.npy"
     pixels = None if stored is None else _load_pixels(stored, shape, in_memory)
@@ -96,30 +106,26 @@ def decode_pixels(
         stored = _require_room(stored, shape)
         with atomic_path(stored) as temporary:
             pixels = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.uint8, shape=shape)
-            _fill(pixels, names, chain, limits)
+            _fill(pixels, names, chain, read_native)
             pixels.flush()
         return PixelCache(np.load(stored, mmap_mode="r"), key, stored, decoded=len(names))
     pixels = np.empty(shape, np.uint8)
-    _fill(pixels, names, chain, limits)
+    _fill(pixels, names, chain, read_native)
     return PixelCache(pixels, key, None, decoded=len(names))
 
 
-def _content_key(names: Sequence[str], chain: PixelChain, keys: Sequence[str] | None) -> str:
+def _content_key(
+    names: Sequence[str],
+    chain: PixelChain,
+    keys: Sequence[str] | None,
+    read_bytes: Callable[[str], bytes],
+) -> str:
     if keys is not None and len(keys) != len(names):
         raise DataError(f"one content key per file is needed ({len(names)}), but {len(keys)} were given")
     if keys is None:
-        keys = [_hash(name) for name in names]
+        keys = [hashlib.sha256(read_bytes(name)).hexdigest() for name in names]
     decoder = {"version": _CACHE_VERSION, "tensorflow": tf.version.VERSION}
     return sha256_of_json({"files": list(keys), "chain": chain.to_json(), "decoder": decoder})
-
-
-def _hash(name: str) -> str:
-    try:
-        return sha256_of_file(name)
-    except OSError as error:
-        raise DecodingError(
-            f"{name} must be a readable file, but reading it failed ({error.strerror}): restore or remove it"
-        ) from None
 
 
 def _load_pixels(path: Path, shape: tuple[int, ...], in_memory: bool) -> np.ndarray | None:
@@ -148,20 +154,24 @@ def _require_room(path: Path | None, shape: tuple[int, ...]) -> Path:
     return path
 
 
-def _fill(pixels: np.ndarray, names: Sequence[str], chain: PixelChain, limits: Limits) -> None:
+def _fill(
+    pixels: np.ndarray, names: Sequence[str], chain: PixelChain, read_native: Callable[[str], bytes]
+) -> None:
     start = 0
     try:
-        for batch in _with_progress(_decoded(names, chain, limits), len(names)):
+        for batch in _with_progress(_decoded(names, chain, read_native), len(names)):
             pixels[start : start + len(batch)] = batch
             start += len(batch)
     except tf.errors.OpError as error:
-        _name_broken_file(names[start : start + _DECODE_BATCH], chain, limits)
+        _name_broken_file(names[start : start + _DECODE_BATCH], chain, read_native)
         raise DecodingError(f"an image after {names[start]} could not be decoded: {error.message}") from error
 
 
-def _decoded(names: Sequence[str], chain: PixelChain, limits: Limits) -> Iterator[np.ndarray]:
+def _decoded(
+    names: Sequence[str], chain: PixelChain, read_native: Callable[[str], bytes]
+) -> Iterator[np.ndarray]:
     def read(rows: np.ndarray) -> np.ndarray:
-        return np.array([_read(names[int(row)], limits) for row in rows], dtype=object)
+        return np.array([read_native(names[int(row)]) for row in rows], dtype=object)
 
     def decode(rows: tf.Tensor) -> tf.Tensor:
         files = tf.ensure_shape(tf.numpy_function(read, [rows], tf.string), [None])
@@ -176,19 +186,15 @@ def _decoded(names: Sequence[str], chain: PixelChain, limits: Limits) -> Iterato
     return dataset.prefetch(2).as_numpy_iterator()
 
 
-def _read(name: str, limits: Limits) -> bytes:
-    return to_native(read_image_bytes(name, limits), limits, name)
-
-
 def _decode(data: tf.Tensor, chain: PixelChain) -> tf.Tensor:
     image = tf.io.decode_image(data, channels=3, expand_animations=False)
     return chain(tf.ensure_shape(image, [None, None, 3]))
 
 
-def _name_broken_file(names: Sequence[str], chain: PixelChain, limits: Limits) -> None:
+def _name_broken_file(names: Sequence[str], chain: PixelChain, read_native: Callable[[str], bytes]) -> None:
     """Decodes one by one, outside tf.data, whose errors do not say which file they are about."""
     for name in names:
-        data = _read(name, limits)
+        data = read_native(name)
         try:
             _decode(tf.constant(data), chain)
         except tf.errors.OpError as error:

@@ -14,6 +14,7 @@ from kerasall.data.cnmc import looks_like_cnmc, read_cnmc
 from kerasall.data.csv_table import read_csv
 from kerasall.data.examples import Collection
 from kerasall.data.image_folder import read_image_folder
+from kerasall.data.records import looks_like_records, read_records
 from kerasall.data.synthetic import is_synthetic, read_synthetic
 from kerasall.errors import DataError, SettingsError
 
@@ -39,6 +40,7 @@ _ROWS = (
     Source(
         "synthetic", read_synthetic, is_synthetic, "rendered cells with subjects, in a folder that says so"
     ),
+    Source("records", read_records, looks_like_records, "TFRecords that `kerasall data build` made"),
     Source(
         "cnmc", read_cnmc, looks_like_cnmc, "C-NMC 2019: folds and preliminary test, subjects from file names"
     ),

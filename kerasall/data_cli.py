@@ -1,0 +1,66 @@
+"""The command ``kerasall data build``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+data_app = typer.Typer(
+    name="data",
+    help="Turn data sets into other forms.",
+    no_args_is_help=True,
+)
+
+
+@data_app.callback()
+def _root() -> None:
+    """Without a callback typer would take the only command for the whole program."""
+
+
+@data_app.command()
+def build(
+    path: Annotated[Path, typer.Argument(help="Folder or table of images.")],
+    out: Annotated[Path, typer.Option(help="Folder for the records; must not exist or be empty.")],
+    source: Annotated[
+        str, typer.Option(help="auto, cnmc, aria, folder, csv, synthetic or records.")
+    ] = "auto",
+    shards: Annotated[int | None, typer.Option(min=1, help="Files; default one per 128 MiB.")] = None,
+    near_duplicates: Annotated[
+        bool, typer.Option(help="Look for near duplicates and keep them in one group.")
+    ] = True,
+    as_json: Annotated[bool, typer.Option("--json", help="Print only JSON on standard output.")] = False,
+) -> None:
+    """Write a data set as TFRecords with its groups, hashes and an index."""
+    from kerasall.cli import quiet_tensorflow
+    from kerasall.data.duplicates import NearDuplicateSettings
+    from kerasall.data.sources import read_source
+
+    collection = read_source(source, path)
+    with quiet_tensorflow():
+        from kerasall.data.record_files import write_records
+
+        settings = NearDuplicateSettings(enabled=near_duplicates)
+        records = write_records(collection, out, shards=shards, near_duplicate_settings=settings)
+    if as_json:
+        print(json.dumps(records.index, indent=2, ensure_ascii=False))
+        return
+    for line in _describe(records.index):
+        print(line)
+    print(f"records: {records.folder}")
+
+
+def _describe(index: dict) -> list[str]:
+    subjects = {"subject": f"{index['subjects']:,} subjects", "block": f"{index['subjects']:,} blocks"}
+    size = sum(shard["bytes"] for shard in index["shards"]) / 2**20
+    return [
+        f"{index['images']:,} images, {subjects.get(index['subject_kind'], 'no subjects known')}, "
+        f"{index['groups']:,} groups, source {index['made_from']}",
+        *(f"  {name:<12} {count:>7,} images" for name, count in index["classes"].items()),
+        f"{len(index['shards'])} shards, {size:,.1f} MiB, {index['transcoded']:,} images made readable for TensorFlow",
+        f"fingerprint: {index['fingerprint']}",
+        *(f"note: {note}" for note in index["notes"]),
+        *(f"warning: {warning}" for warning in index["read_warnings"]),
+    ]
