@@ -217,7 +217,8 @@ def _start(
         if not chosen.any():
             raise DataError(
                 f"the fixed part {part!r} must hold images, but no image has the fold {list(folds)}: "
-                f"the data have {sorted(set(table['fold']))}"
+                f"the data have {sorted(set(table['fold']))}. Put that part of the data in place, or do without "
+                f"it: --set split.{part}_folds=[]"
             )
         table.loc[chosen, "part"] = part
     copies = _copies(table["id"][table["part"] != ""], clusters) - set(table["id"][table["part"] != ""])
