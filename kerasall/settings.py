@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -76,6 +77,13 @@ class SplitSettings(Strict):
     validation: Share = 0.2
     test: Share = 0.2
     test_folds: tuple[str, ...] = Field((), description="the publisher's parts that are the test part")
+    selection: Share = Field(
+        0.0, description="share of the part on which a faithful copy chooses and is scored, as its paper was"
+    )
+    selection_folds: tuple[str, ...] = Field((), description="the publisher's parts that are that part")
+    unit: Literal["group", "image"] = Field(
+        "group", description="image deals out single images, which leaks: for copies of papers that did so"
+    )
     folds: Annotated[int, Field(ge=2)] = 5
     inner_validation: Share = Field(
         0.15,
@@ -134,6 +142,10 @@ class TrainSettings(Strict):
     loss: str = "categorical_crossentropy"
     label_smoothing: Share = 0.0
     class_weights: Literal["none", "balanced"] = "none"
+    oversample: Literal["none", "majority"] | dict[str, Positive] = Field(
+        "none",
+        description="repeat training images of small classes: as many as the largest, or class -> count",
+    )
     stages: tuple[StageSettings, ...] = (StageSettings(name="head", epochs=10),)
     jit_compile: bool | Literal["by_device"] = "by_device"
     cache_activations: bool = Field(True, description="pass a frozen part once, where nothing is augmented")
@@ -146,6 +158,159 @@ class TrainSettings(Strict):
         names = [stage.name for stage in self.stages]
         if not names or len(set(names)) != len(names):
             raise ValueError(f"stages must have different names, but are {names}")
+        return self
+
+    @model_validator(mode="after")
+    def _balanced_once(self) -> TrainSettings:
+        if self.class_weights != "none" and self.oversample != "none":
+            raise ValueError("class_weights and oversample both balance the classes: set one of them to none")
+        return self
+
+
+class MemberSettings(Strict):
+    """One member of an ensemble.
+
+    What is not given is as for the whole experiment; each member has a seed of its own, from the
+    experiment's seed and the member's name.
+    """
+
+    name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
+    model: ModelSettings = ModelSettings()
+    train: TrainSettings | None = None
+    epochs: dict[str, Positive] = Field({}, description="stage -> epochs, where they alone differ")
+    steps: tuple[dict[str, Any], ...] = Field(
+        (), description="operations after the common chain that fit images to this member, as a resize"
+    )
+
+    def seed(self, common: int) -> int:
+        """The member's own seed: a pure function of the experiment's and the member's name."""
+        digest = hashlib.sha256(f"{common} {self.name}".encode()).digest()
+        return int.from_bytes(digest[:4], "big") >> 1
+
+    def training(self, common: TrainSettings) -> TrainSettings:
+        """The member's own stages, batches and loss, from what all members have in common."""
+        train = self.train or common
+        stages = tuple(
+            stage.model_copy(update={"epochs": self.epochs.get(stage.name, stage.epochs)})
+            for stage in train.stages
+        )
+        return train.model_copy(update={"stages": stages})
+
+
+class EnsembleSettings(Strict):
+    """How the members' answers become one; see ``kerasall.evaluation.ensemble_rules``."""
+
+    rule: Literal["majority_vote", "average", "weighted_average", "maximum", "stacking"] = "majority_vote"
+    weights: Literal["f1", "auc", "kappa", "accuracy"] | tuple[Annotated[float, Field(gt=0)], ...] = Field(
+        "kappa", description="of the weighted average: the members' scores by this metric, or one number each"
+    )
+    weights_from: Literal["validation", "selection"] = Field(
+        "validation",
+        description="validation also means out-of-fold; selection is the part a faithful copy is scored on",
+    )
+    stacking_strength: Annotated[float, Field(gt=0)] = Field(
+        1.0, description="inverse of the penalty on stacking's coefficients"
+    )
+
+
+class BackboneSettings(Strict):
+    """One frozen backbone among several that are compared."""
+
+    name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
+    backbone: str
+    alpha: Annotated[float, Field(gt=0)] = 1.0
+    weights: str = Field("imagenet", description="imagenet, random, or a path")
+
+
+class ExtractorSettings(BackboneSettings):
+    """A backbone whose pooled features are used as they are."""
+
+    steps: tuple[dict[str, Any], ...] = Field(
+        (), description="operations after the common chain that fit images to this backbone, as a resize"
+    )
+
+
+class FeatureChoice(Strict):
+    """What is exported, named beforehand."""
+
+    features: tuple[str, ...]
+    classifier: Literal["linear_svm", "mlp"]
+
+
+class DeepFeatureSettings(Strict):
+    """Classifiers of the features of several backbones side by side; every combination is scored."""
+
+    extractors: tuple[ExtractorSettings, ...] = Field(min_length=1)
+    combinations: tuple[tuple[str, ...], ...] = Field(
+        min_length=1, description="names of the extractors whose features are concatenated"
+    )
+    classifiers: tuple[
+        Literal["knn", "linear_svm", "rbf_svm", "decision_tree", "random_forest", "mlp"], ...
+    ] = ("linear_svm",)
+    augmented_copies: Annotated[int, Field(ge=0)] = Field(
+        0, description="changed copies of every training image, by `augment`, beside the image itself"
+    )
+    chosen: FeatureChoice | None = Field(
+        None, description="the combination to export; null: the best exportable one where it is not scored"
+    )
+
+    @model_validator(mode="after")
+    def _names_fit_together(self) -> DeepFeatureSettings:
+        names = [extractor.name for extractor in self.extractors]
+        if len(set(names)) != len(names):
+            raise ValueError(f"extractors must have different names, but are {names}")
+        for combination in self.combinations:
+            if not combination or set(combination) - set(names) or len(set(combination)) != len(combination):
+                raise ValueError(
+                    f"a combination must name extractors of {names} once each, but is {list(combination)}"
+                )
+        if self.chosen is None and not {"linear_svm", "mlp"} & set(self.classifiers):
+            raise ValueError("classifiers must hold linear_svm or mlp: only these can be exported")
+        if self.chosen and (
+            self.chosen.features not in self.combinations or self.chosen.classifier not in self.classifiers
+        ):
+            raise ValueError(
+                "deep_features.chosen must be one of the combinations with one of the classifiers"
+            )
+        return self
+
+
+class SweepChoice(Strict):
+    """What is exported, named beforehand."""
+
+    backbone: str
+    optimizer: str
+    epochs: Positive
+
+
+class SweepSettings(Strict):
+    """Frozen backbones x optimizers x numbers of epochs, each cell scored."""
+
+    backbones: tuple[BackboneSettings, ...] = Field(min_length=1)
+    optimizers: tuple[OptimizerSettings, ...] = Field(min_length=1)
+    epochs: tuple[Positive, ...] = Field(
+        min_length=1, description="checkpoints of one run of the largest number"
+    )
+    chosen: SweepChoice | None = Field(
+        None, description="the cell to export; null: the best one where it is not scored"
+    )
+
+    @model_validator(mode="after")
+    def _cells_differ(self) -> SweepSettings:
+        for what, values in (
+            ("backbones", [backbone.name for backbone in self.backbones]),
+            ("optimizers", [optimizer.name for optimizer in self.optimizers]),
+            ("epochs", list(self.epochs)),
+        ):
+            if len(set(values)) != len(values):
+                raise ValueError(f"sweep.{what} must differ, but are {values}")
+            wanted = self.chosen and getattr(
+                self.chosen, what.removesuffix("s") if what != "epochs" else what
+            )
+            if wanted is not None and wanted not in values:
+                raise ValueError(
+                    f"sweep.chosen must be a cell of the sweep, but {wanted!r} is not among {values}"
+                )
         return self
 
 
@@ -180,6 +345,10 @@ class Settings(Strict):
     preprocess: tuple[dict[str, Any], ...] = ({"op": "resize", "height": 224, "width": 224},)
     augment: dict[str, Any] | None = None
     model: ModelSettings = ModelSettings()
+    members: tuple[MemberSettings, ...] = Field((), description="of an ensemble, instead of the one model")
+    ensemble: EnsembleSettings = EnsembleSettings()
+    deep_features: DeepFeatureSettings | None = None
+    sweep: SweepSettings | None = None
     train: TrainSettings = TrainSettings()
     evaluate: EvaluateSettings = EvaluateSettings()
     bless: BlessSettings = BlessSettings()
@@ -188,6 +357,69 @@ class Settings(Strict):
 
     @model_validator(mode="after")
     def _leaks_only_where_faithful(self) -> Settings:
-        if self.split.on_leak == "report" and self.protocol != "faithful":
-            raise ValueError("split.on_leak: report is legal only under protocol: faithful")
+        split = self.split
+        asked = {
+            "split.on_leak: report": split.on_leak == "report",
+            "split.unit: image": split.unit == "image",
+            "split.selection": bool(split.selection or split.selection_folds),
+            "ensemble.weights_from: selection": self.ensemble.weights_from == "selection",
+        }
+        found = [name for name, is_asked in asked.items() if is_asked]
+        if found and self.protocol != "faithful":
+            raise ValueError(f"{found[0]} is legal only under protocol: faithful")
+        if self.ensemble.weights_from == "selection" and not (split.selection or split.selection_folds):
+            raise ValueError(
+                "ensemble.weights_from: selection needs split.selection or split.selection_folds"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _nothing_is_chosen_on_scored_images(self) -> Settings:
+        if self.protocol != "honest" or self.split.test_folds:
+            return self
+        if self.split.kind == "holdout" and self.split.test:
+            return self
+        for name in ("deep_features", "sweep"):
+            part = getattr(self, name)
+            if part is not None and part.chosen is None:
+                raise ValueError(
+                    f"{name}.chosen must name what is exported, or the split must have a test part: without one the "
+                    "best would be chosen on the images it is scored on"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _frozen_parts_can_be_stored(self) -> Settings:
+        if self.deep_features and bool(self.deep_features.augmented_copies) != (self.augment is not None):
+            raise ValueError("augment and deep_features.augmented_copies must be set together or not at all")
+        if self.sweep is None:
+            return self
+        if (
+            len(self.train.stages) != 1
+            or self.train.stages[0].trainable != "head"
+            or self.train.stages[0].patience
+        ):
+            raise ValueError("a sweep must have one stage that trains the head alone, without patience")
+        if self.augment is not None:
+            raise ValueError(
+                "a sweep passes every image once through the frozen backbone: augment must be null"
+            )
+        if self.train.stages[0].schedule.get("name") == "cosine":
+            raise ValueError(
+                "in a sweep a short run must be the beginning of a long one, but cosine depends on its end"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _members_fit_together(self) -> Settings:
+        names = [member.name for member in self.members]
+        if len(set(names)) != len(names):
+            raise ValueError(f"members must have different names, but are {names}")
+        weights = self.ensemble.weights
+        if not isinstance(weights, str) and len(weights) != len(names):
+            raise ValueError(f"ensemble.weights must be one number per member, but are {list(weights)}")
+        for member in self.members:
+            stages = [stage.name for stage in (member.train or self.train).stages]
+            if unknown := sorted(set(member.epochs) - set(stages)):
+                raise ValueError(f"member {member.name}: epochs name {unknown}, but its stages are {stages}")
         return self
