@@ -13,16 +13,16 @@ at which offset, so one image is read by one seek, in any order, from many threa
 from __future__ import annotations
 
 import re
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from rich.console import Console
-from rich.progress import track
 
 from kerasall.data.examples import COLUMNS, Collection, make_examples
 from kerasall.data.image_folder import require_folder
+from kerasall.data.statistics import show_progress
 from kerasall.decoding import DEFAULT_LIMITS, Limits, read_header, read_image_bytes
 from kerasall.errors import ArtifactError, DecodingError
 from kerasall.files import atomic_path, read_json, sha256_of_file
@@ -55,6 +55,7 @@ offset        bytes from the shard's start to the image's first byte
 length        bytes of the image
 """
 
+_WRITERS = 16
 _SHARD_NAME = re.compile(r"images-\d{5}-of-\d{5}\.tfrecord")
 _IMAGE_PATH = re.compile(r"(?P<shard>.+\.tfrecord)#(?P<offset>\d+)\+(?P<length>\d+)", re.DOTALL)
 
@@ -192,19 +193,12 @@ def _require_unchanged(path: Path, stated: dict[str, Any], verify: bool) -> None
 
 def _extract(records: Records) -> list[str]:
     """Paths of the image files, written where they are not yet there; named by content, never by id."""
-    console = Console(stderr=True)
-    rows = zip(records.paths, records.table["image_sha256"], records.table["length"], strict=True)
-    return [
-        str(_extract_image(path, sha256, length, records.folder / EXTRACTED))
-        for path, sha256, length in track(
-            rows,
-            description=f"extracting {len(records.table)} images",
-            total=len(records.table),
-            console=console,
-            transient=True,
-            disable=not console.is_terminal,
-        )
-    ]
+    folder = records.folder / EXTRACTED
+    columns = (records.paths, records.table["image_sha256"], records.table["length"])
+    # In threads: what takes long is not the copying but the disk's word that each file has arrived.
+    with ThreadPoolExecutor(_WRITERS) as threads:
+        files = threads.map(lambda *row: str(_extract_image(*row, folder)), *columns)
+        return list(show_progress(files, len(records.table), "Extracting images"))
 
 
 def _extract_image(path: str, sha256: str, length: int, folder: Path) -> Path:

@@ -24,6 +24,7 @@ from kerasall.data import aria, cnmc
 from kerasall.data.examples import Collection
 from kerasall.data.grouped_examples import group_collection
 from kerasall.decoding import read_image_bytes, to_native
+from kerasall.errors import DataError
 
 WITHOUT_FOLD = "train"
 """Name of the part of images that the publisher put into none."""
@@ -142,6 +143,13 @@ class Aria(_CellImages):
         )
 
     def _read(self, folder: Path) -> tuple[Collection, dict[str, str]]:
-        collection = aria.read_aria(folder, variant=self.builder_config.name)
+        variant = self.builder_config.name
+        collection = aria.read_aria(folder, variant=variant)
+        # The reader takes the only class folders there are, whatever lies above them; a config promises more.
+        if collection.root.name.lower() != variant:
+            raise DataError(
+                f"{folder} must hold the folder {variant.title()} for the config {variant!r}, but the class folders "
+                f"lie in {collection.root}: name that folder {variant.title()}, or choose the other config"
+            )
         stages = aria.find_class_folders(collection.root)
         return collection, {label: stage for stage, label in stages.items()}

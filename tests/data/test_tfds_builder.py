@@ -19,6 +19,8 @@ from kerasall.data.tfds_builder import Aria, Cnmc
 from kerasall.decoding import decode
 from kerasall.errors import DataError
 
+pytest.importorskip("dill", reason="tensorflow_datasets.testing imports dill, which it does not depend on")
+
 
 def _draw(path: Path, seed: int, mode: str = "RGB") -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -163,3 +165,12 @@ def test_an_empty_or_wrong_manual_folder_is_named(tmp_path):
         _load("cnmc", tmp_path / "none", tmp_path / "out")
     with pytest.raises(DataError, match="C-NMC images"):
         _load("cnmc", make_aria(tmp_path / "in"), tmp_path / "out")
+
+
+def test_a_config_never_takes_the_other_variant(tmp_path):
+    manual = make_aria(tmp_path / "in")
+    shutil.rmtree(manual / "Segmented")
+    with pytest.raises(DataError, match="must hold the folder Segmented"):
+        _load("aria/segmented", manual, tmp_path / "out")
+    parts, _ = _load("aria/original", manual / "Original", tmp_path / "out")
+    assert len(parts["train"]) == 40
