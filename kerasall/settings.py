@@ -42,7 +42,7 @@ class AriaSettings(Strict):
 class DataSettings(Strict):
     """Where the examples come from and what their classes mean."""
 
-    source: Literal["auto", "cnmc", "aria", "folder", "csv", "synthetic"] = "auto"
+    source: Literal["auto", "cnmc", "aria", "folder", "csv", "records", "synthetic"] = "auto"
     path: str | None = None
     label_csv: str | None = None
     malignant: tuple[str, ...] | None = Field(None, description="class names that mean leukaemia")

@@ -16,6 +16,8 @@ import numpy as np
 
 from kerasall.components.development import Development
 from kerasall.data.input_pipeline import PixelCache, epoch_batches, prediction_batches, weigh_by_class
+from kerasall.data.oversampling import count_classes, oversample
+from kerasall.errors import SettingsError
 from kerasall.models.classifier import build_classifier, freeze, frozen_cut, split_at
 from kerasall.models.feature_cache import cached_activations
 from kerasall.models.heads import HeadSettings
@@ -64,7 +66,7 @@ class ClassifierTraining:
 
         Args:
             name: of this fit, for log lines and for the state's folder.
-            rows: positions of the training rows.
+            rows: positions of the training rows, each once; repeats are added here (``balance``).
             validation: positions of the validation rows; None trains for a fixed number of epochs.
             state_folder: where each stage keeps what it needs to go on after a kill.
             epochs: stage name -> number of epochs, where they are fixed.
@@ -73,11 +75,37 @@ class ClassifierTraining:
             The trained model and one history per stage.
         """
         model = self.build(name)
+        rows = self.balance(rows)
         histories = []
         for stage in self.train.stages:
             settings = self._stage_settings(stage, (epochs or {}).get(stage.name))
             histories.append(self._fit_stage(model, stage, settings, name, rows, validation, state_folder))
         return model, histories
+
+    def balance(self, rows: np.ndarray) -> np.ndarray:
+        """The training rows with the repeats that ``train.oversample`` asks for.
+
+        Raises:
+            SettingsError: a count for a class that there is not, or below the class's images.
+        """
+        wanted = self.train.oversample
+        if wanted == "none":
+            return rows
+        if isinstance(wanted, str):
+            return oversample(self.data.labels, rows, "majority", self.seed)
+        names = self.data.facts.labels
+        if unknown := sorted(set(wanted) - set(names)):
+            raise SettingsError(
+                f"train.oversample must name classes among {list(names)}, but names {unknown}"
+            )
+        target = {names.index(name): count for name, count in wanted.items()}
+        return oversample(self.data.labels, rows, target, self.seed)
+
+    def count_classes(self, rows: np.ndarray) -> dict[str, dict[str, int]]:
+        """Class name -> images, of the training rows and of the rows an epoch visits."""
+        names = self.data.facts.labels
+        counts = {"images": rows, "visited_an_epoch": self.balance(rows)}
+        return {what: count_classes(self.data.labels, each, names) for what, each in counts.items()}
 
     def build(self, name: str) -> keras.Model:
         """The untrained classifier; the same name and seed give the same weights."""

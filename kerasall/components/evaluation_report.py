@@ -17,6 +17,9 @@ from kerasall.config import dump_settings
 from kerasall.data.splits import read_split
 from kerasall.decoding import decode
 from kerasall.evaluation.data_figures import GalleryImage, SubjectCount, TrainingRun
+from kerasall.evaluation.ensemble_rules import RULES
+from kerasall.evaluation.ensemble_scores import EnsembleScores
+from kerasall.evaluation.ensemble_section import ensemble_section
 from kerasall.evaluation.figures import Curve
 from kerasall.evaluation.intervals import Interval
 from kerasall.evaluation.metrics import METRICS, confusion_matrix, find_metric
@@ -40,7 +43,7 @@ from kerasall.evaluation.report_sections import (
 )
 from kerasall.evaluation.report_summary import MissedMalignant, Score, Verdict, summary_section
 from kerasall.files import read_json
-from kerasall.settings import Settings
+from kerasall.settings import ModelSettings, Settings, StageSettings, TrainSettings
 
 PERCENT = {"accuracy", "balanced_accuracy", "malignant_sensitivity", "malignant_specificity"}
 """Metrics that read as percentages; the others read as plain numbers."""
@@ -89,6 +92,8 @@ class Evidence:
     training: dict[str, Any]
     settings: Settings
     command: str
+    curves: Predictions
+    ensemble: EnsembleScores | None = None
 
     @property
     def blessed(self) -> bool:
@@ -126,6 +131,7 @@ def make_report(evidence: Evidence) -> Report:
         sections=(
             _summary(evidence, main),
             _scores(evidence, main),
+            *_ensemble(evidence),
             _confusion(evidence),
             _gallery(evidence),
             *_subjects(evidence),
@@ -153,6 +159,7 @@ def make_results(evidence: Evidence) -> dict[str, Any]:
         "malignant_images": missed.total if evidence.facts.malignant else None,
         "folds": _fold_accuracies(evidence),
         "blessed": evidence.blessed,
+        "ensemble": evidence.ensemble.to_json() if evidence.ensemble else None,
         "criteria": [{"criterion": text, "met": met} for text, met in evidence.criteria],
         "fingerprint": evidence.facts.fingerprint,
     }
@@ -166,11 +173,19 @@ def make_card(evidence: Evidence) -> dict[str, Any]:
         "description": evidence.settings.description,
         "intended_use": "Research use only: not a diagnostic device.",
         "kerasall_version": __version__,
-        "model": evidence.settings.model.model_dump(mode="json"),
+        "model": _model_json(evidence.settings),
         "preprocess": evidence.development.preprocess,
         "data": {"source": evidence.facts.source, "notes": list(evidence.facts.notes)},
         "results": make_results(evidence),
     }
+
+
+def _model_json(settings: Settings) -> Any:
+    """The classifier's settings, or those of every member with the rule that joins them."""
+    if not settings.members:
+        return settings.model.model_dump(mode="json")
+    members = {member.name: member.model.model_dump(mode="json") for member in settings.members}
+    return {"ensemble": settings.ensemble.model_dump(mode="json"), "members": members}
 
 
 def _score(evidence: Evidence, name: str) -> Score:
@@ -193,7 +208,7 @@ def _summary(evidence: Evidence, main: Score) -> Section:
     groups = evidence.intervals[evidence.settings.evaluate.main_metric].groups
     return summary_section(
         trained=f"{_model_words(evidence.settings)}, {evidence.training['parameters']:,} parameters, trained in "
-        f"{len(evidence.settings.train.stages)} stage(s).{_refit_words(evidence)}",
+        f"{_stage_words(evidence.settings)}.{_refit_words(evidence)}",
         data=f"{len(evidence.examples):,} images: {classes}.",
         split=f"Scored on {SCORED[evidence.scored]} ({len(evidence.predictions):,} images). {_split_words(evidence)}",
         main=main,
@@ -208,8 +223,31 @@ def _summary(evidence: Evidence, main: Score) -> Section:
     )
 
 
+def _stage_words(settings: Settings) -> str:
+    counts = {len(_train_of(settings, name).stages) for name in _member_names(settings)}
+    return f"{' or '.join(map(str, sorted(counts)))} stage(s)" + (" each" if settings.members else "")
+
+
+def _member_names(settings: Settings) -> list[str]:
+    """Names of the members; one empty name for a single classifier."""
+    return [member.name for member in settings.members] or [""]
+
+
+def _train_of(settings: Settings, name: str) -> TrainSettings:
+    """Stages, batches and loss of a member, or of the single classifier."""
+    own = {member.name: member.training(settings.train) for member in settings.members}
+    return own.get(name, settings.train)
+
+
 def _model_words(settings: Settings) -> str:
-    model = settings.model
+    if settings.members:
+        title = RULES[settings.ensemble.rule].title
+        members = ", ".join(f"{m.name}: {_backbone_words(m.model)}" for m in settings.members)
+        return f"{title} of {len(settings.members)} members ({members})"
+    return _backbone_words(settings.model)
+
+
+def _backbone_words(model: ModelSettings) -> str:
     width = f" (alpha {model.alpha:g})" if model.alpha != 1 else ""
     return (
         f"{model.backbone}{width} from {'ImageNet' if model.weights == 'imagenet' else model.weights} weights"
@@ -217,13 +255,28 @@ def _model_words(settings: Settings) -> str:
 
 
 def _refit_words(evidence: Evidence) -> str:
-    if "final" not in evidence.training["fits"]:
+    records = [training for _, training in _trainings(evidence)]
+    if not all("final" in training["fits"] for training in records):
         return ""
-    epochs = [stages["best_epoch"] for stages in evidence.training["fits"]["final"]]
-    return (
-        " The exported model was trained once more on all images, for the folds' median number of epochs "
-        f"({', '.join(map(str, epochs))}); the score is that of the folds' models."
+    words = " The exported model was trained once more on all images, for the folds' median number of epochs "
+    epochs = [[stage["best_epoch"] for stage in training["fits"]["final"]] for training in records]
+    shown = "; ".join(", ".join(map(str, each)) for each in epochs)
+    return f"{words}({shown}); the score is that of the folds' models."
+
+
+def _trainings(evidence: Evidence) -> list[tuple[str, dict[str, Any]]]:
+    """Name and record of every member's training; one empty name for a single classifier."""
+    members = evidence.training.get("members")
+    return list(members.items()) if members else [("", evidence.training)]
+
+
+def _ensemble(evidence: Evidence) -> list[Section]:
+    if evidence.ensemble is None:
+        return []
+    chosen = evidence.settings.ensemble.weights_from == "selection" and bool(
+        evidence.ensemble.description["decided_by"]
     )
+    return [ensemble_section(evidence.ensemble, evidence.facts.labels, PERCENT, chosen)]
 
 
 def _split_words(evidence: Evidence) -> str:
@@ -290,7 +343,7 @@ def _confusion(evidence: Evidence) -> Section:
         confusion_matrix(evidence.predictions),
         evidence.facts.labels,
         evidence.facts.malignant,
-        roc=_roc_curves(evidence.predictions),
+        roc=_roc_curves(evidence.curves),
     )
 
 
@@ -358,30 +411,49 @@ def _subjects(evidence: Evidence) -> list[Section]:
 
 
 def _training(evidence: Evidence) -> Section:
+    stages = [
+        stage
+        for name, training in _trainings(evidence)
+        for stage in _stages(name, training, _train_of(evidence.settings, name))
+    ]
+    monitors = {"val_loss": "lowest validation loss", "val_accuracy": "highest validation accuracy"}
+    names = _member_names(evidence.settings)
+    rules = {monitors[s.monitor] for name in names for s in _train_of(evidence.settings, name).stages}
+    note = f"The weights of the epoch with the {' or '.join(sorted(rules))} were kept."
+    return training_section(stages, note)
+
+
+def _stages(member: str, training: dict[str, Any], train: TrainSettings) -> list[Stage]:
+    """The stages of one classifier with the curves of all its fits."""
     stages = []
-    for index, stage in enumerate(evidence.settings.train.stages):
+    for index, stage in enumerate(train.stages):
         runs = [
             _training_run(name, histories[index])
-            for name, histories in evidence.training["fits"].items()
+            for name, histories in training["fits"].items()
             if index < len(histories)
         ]
-        optimizer = f"{stage.optimizer.name}, learning rate {stage.optimizer.learning_rate:g}"
-        part = {"head": "the head alone", "all": "the whole network"}.get(
-            stage.trainable, f"from {stage.trainable} on"
+        title = f"{member}, stage {index + 1}" if member else f"Stage {index + 1}"
+        stages.append(Stage(f"{title}: {stage.name}", _stage_facts(stage, train, training), tuple(runs)))
+    return stages
+
+
+def _stage_facts(stage: StageSettings, train: TrainSettings, training: dict[str, Any]) -> dict[str, str]:
+    parts = {"head": "the head alone", "all": "the whole network"}
+    schedule = stage.schedule.get("name", "constant")
+    facts = {
+        "Trained": parts.get(stage.trainable, f"from {stage.trainable} on"),
+        "Optimizer": f"{stage.optimizer.name}, learning rate {stage.optimizer.learning_rate:g}"
+        + (f", {schedule}" if schedule != "constant" else ""),
+        "Epochs": f"up to {stage.epochs}" + (f", patience {stage.patience}" if stage.patience else ""),
+        "Batch": str(train.batch_size),
+    }
+    if train.oversample != "none":
+        visited = training["classes"]["visited_an_epoch"]
+        found = training["classes"]["images"]
+        facts["Images an epoch, oversampled"] = ", ".join(
+            f"{name} {count:,} (of {found[name]:,})" for name, count in visited.items()
         )
-        settings = {
-            "Trained": part,
-            "Optimizer": optimizer,
-            "Epochs": f"up to {stage.epochs}" + (f", patience {stage.patience}" if stage.patience else ""),
-            "Batch": str(evidence.settings.train.batch_size),
-        }
-        stages.append(Stage(f"Stage {index + 1}: {stage.name}", settings, tuple(runs)))
-    monitors = {"val_loss": "lowest validation loss", "val_accuracy": "highest validation accuracy"}
-    rules = {monitors[stage.monitor] for stage in evidence.settings.train.stages}
-    note = f"The weights of the epoch with the {' or '.join(sorted(rules))} were kept."
-    if not any(row["val_loss"] for stages in evidence.training["fits"].values() for row in stages[0]["epochs"]):
-        note = "The number of epochs was fixed beforehand; the last epoch's weights were kept."
-    return training_section(stages, note)
+    return facts
 
 
 def _training_run(name: str, history: dict[str, Any]) -> TrainingRun:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any
 
 from kerasall.components.development import Facts, class_indices, read_development, read_facts
+from kerasall.components.ensembler import ENSEMBLE, MEMBERS
 from kerasall.components.exporter import MODEL
+from kerasall.components.trainer import PREDICTIONS, SELECTION_PREDICTIONS
 from kerasall.data.examples import read_examples
-from kerasall.evaluation.intervals import Interval, group_intervals
+from kerasall.evaluation.ensemble_scores import EnsembleScores, for_curves, intervals_of, score_ensemble
+from kerasall.evaluation.intervals import Interval
 from kerasall.evaluation.metrics import confusion_matrix
 from kerasall.evaluation.predictions import Predictions, read_predictions, write_predictions
 from kerasall.evaluation.report import write_report
@@ -30,6 +34,8 @@ NEEDED = (
     "roc_auc",
     "log_loss",
 )
+COMPARED = ("balanced_accuracy", "f1_weighted", "cohen_kappa", "roc_auc")
+"""What members are compared by, besides the main metric."""
 MALIGNANT = ("malignant_sensitivity", "malignant_specificity")
 
 
@@ -56,8 +62,9 @@ def evaluator(
     from kerasall.components.evaluation_report import Evidence, make_card, make_report
 
     facts = read_facts(test)
-    kind, predictions = scored_predictions(test, record, saved_model / MODEL, settings, facts)
-    intervals = score_intervals(predictions, facts, settings)
+    scored = scored_predictions(test, record, saved_model / MODEL, settings, facts)
+    kind, predictions = scored.kind, scored.predictions
+    intervals = score_intervals(scored, facts, settings)
     criteria = judge(
         intervals, len(facts.labels), settings.bless, protocol=settings.protocol, scored=kind,
         errors=len(read_json(anomalies / "anomalies.json")["errors"]), parity=read_json(parity / "parity.json"),
@@ -68,7 +75,8 @@ def evaluator(
         development=read_development(development), test=read_examples(test / "examples.csv"),
         split_folder=frozen_split, statistics=read_json(statistics / "statistics.json"),
         anomalies=read_json(anomalies / "anomalies.json"), training=read_json(record / "training.json"),
-        settings=settings, command=command,
+        settings=settings, command=command, curves=scored.curves,
+        ensemble=score_members(scored, facts, settings),
     )  # fmt: skip
     write_report(evaluation, make_report(evidence))
     write_predictions(predictions, evaluation / "predictions.csv")
@@ -78,19 +86,51 @@ def evaluator(
     return _headline(evidence, verdict)
 
 
+@dataclass(frozen=True, eq=False)
+class Scored:
+    """What is scored.
+
+    Attributes:
+        kind: what the images are: test, out-of-fold or selection.
+        predictions: of the model.
+        members: of an ensemble, name -> predictions of the same images; empty for one classifier.
+        ensemble: how the ensemble was made, or None.
+    """
+
+    kind: str
+    predictions: Predictions
+    members: dict[str, Predictions] = field(default_factory=dict)
+    ensemble: dict[str, Any] | None = None
+
+    @property
+    def curves(self) -> Predictions:
+        """Predictions whose probabilities curves are drawn from; see ``for_curves``."""
+        if self.ensemble is None:
+            return self.predictions
+        return for_curves(self.predictions, list(self.members.values()), self.ensemble["rule"])
+
+
 def scored_predictions(
     test: Path, record: Path, saved_model: Path, settings: Settings, facts: Facts
-) -> tuple[str, Predictions]:
-    """What is scored, and how it is called: test, out-of-fold or selection."""
+) -> Scored:
+    """The test part through the exported model, where there is one; else what the Trainer recorded."""
+    path = record / ENSEMBLE
+    ensemble = read_json(path) if path.is_file() else None
+    names = ensemble["members"] if ensemble else []
     examples = read_examples(test / "examples.csv")
     if len(examples):
-        return "test", predict_examples(examples, saved_model, facts)
+        predictions, members = predict_examples(examples, saved_model, facts, names)
+        return Scored("test", predictions, members, ensemble)
     kind = "selection" if settings.protocol == "faithful" else "out-of-fold"
-    return kind, read_predictions(record / "predictions.npz")
+    file = SELECTION_PREDICTIONS if (record / SELECTION_PREDICTIONS).is_file() else PREDICTIONS
+    members = {name: read_predictions(record / MEMBERS / name / file) for name in names}
+    return Scored(kind, read_predictions(record / file), members, ensemble)
 
 
-def predict_examples(examples, saved_model: Path, facts: Facts, batch_size: int = 32) -> Predictions:
-    """Predictions of the exported model for the files of a table of examples."""
+def predict_examples(
+    examples, saved_model: Path, facts: Facts, members: Sequence[str] = (), batch_size: int = 32
+) -> tuple[Predictions, dict[str, Predictions]]:
+    """Predictions of the exported model, and of each of its members, for the files of a table of examples."""
     import numpy as np
 
     predictor = Predictor(saved_model)
@@ -99,25 +139,45 @@ def predict_examples(examples, saved_model: Path, facts: Facts, batch_size: int 
         paths = examples["path"].iloc[start : start + batch_size]
         answers = predictor.predict([read_image(Path(p), predictor.limits) for p in paths], list(paths))
         answers.require_all()
-        parts.append((answers.probabilities, answers.label_indices))
-    return Predictions(
+        parts.append(answers)
+    record = Predictions(
         ids=examples["id"],
         subjects=examples["subject"],
         groups=examples["group"],
         labels=class_indices(examples, facts.labels),
-        probabilities=np.concatenate([p for p, _ in parts]),
-        decisions=np.concatenate([d for _, d in parts]),
+        probabilities=np.concatenate([part.probabilities for part in parts]),
+        decisions=np.concatenate([part.label_indices for part in parts]),
         classes=facts.labels,
     )
+    if not members:
+        return record, {}
+    own = np.concatenate([part.extras["member_probabilities"] for part in parts])
+    # Each member decides by its own most probable class, as it votes.
+    return record, {
+        name: replace(record, probabilities=own[:, k], decisions=own[:, k].argmax(axis=1))
+        for k, name in enumerate(members)
+    }
 
 
-def score_intervals(predictions: Predictions, facts: Facts, settings: Settings) -> dict[str, Interval]:
+def score_intervals(scored: Scored, facts: Facts, settings: Settings) -> dict[str, Interval]:
     """Every reported metric with its 95% interval, the main one first."""
     wanted = [*NEEDED, *(MALIGNANT if facts.malignant else ()), settings.evaluate.main_metric]
     names = list(dict.fromkeys([settings.evaluate.main_metric, *wanted, *settings.evaluate.metrics]))
-    return group_intervals(
-        predictions, names, facts.malignant, resamples=settings.evaluate.resamples, seed=settings.seed
-    )
+    return intervals_of(
+        scored.predictions, scored.curves, names, facts.malignant,
+        resamples=settings.evaluate.resamples, seed=settings.seed,
+    )  # fmt: skip
+
+
+def score_members(scored: Scored, facts: Facts, settings: Settings) -> EnsembleScores | None:
+    """The members beside the ensemble, or None for one classifier."""
+    if scored.ensemble is None:
+        return None
+    metrics = list(dict.fromkeys([settings.evaluate.main_metric, *COMPARED]))
+    return score_ensemble(
+        scored.predictions, scored.members, scored.ensemble, metrics, facts.malignant,
+        resamples=settings.evaluate.resamples, seed=settings.seed,
+    )  # fmt: skip
 
 
 def judge(

@@ -13,6 +13,7 @@ import numpy as np
 from kerasall.components.development import read_development, read_facts
 from kerasall.data.input_pipeline import decode_pixels, prediction_batches
 from kerasall.files import read_json, write_json
+from kerasall.models.named_outputs import predict_outputs
 from kerasall.models.prediction import predict_probabilities
 from kerasall.models.saving import load_model
 from kerasall.pipeline.component import Input, Output, component
@@ -49,14 +50,13 @@ def exporter(
 
 def compare(model: keras.Model, chain: Chain, saved_model: Path, paths: list[Path]) -> dict[str, Any]:
     """Largest difference in any probability between the three ways to an answer, over the given images."""
-    pixels = decode_pixels(paths, chain).pixels
-    trained = predict_probabilities(model, prediction_batches(pixels, batch_size=16))
+    trained, decisions = answer(model, decode_pixels(paths, chain).pixels)
     predictor = Predictor(saved_model)
     served = predictor.predict([path.read_bytes() for path in paths])
     written, names = _through_the_table(predictor, paths)
     difference = max(np.abs(trained - served.probabilities).max(), np.abs(trained - written).max())
     called = [predictor.labels[i] for i in served.label_indices]
-    same = bool((served.label_indices == trained.argmax(axis=1)).all()) and called == names
+    same = bool((served.label_indices == decisions).all()) and called == names
     # NaN, the mark of an image that failed, compares as False here: such an export does not pass.
     passed = bool(difference <= TOLERANCE) and same
     shown = float(difference) if np.isfinite(difference) else None
@@ -64,6 +64,23 @@ def compare(model: keras.Model, chain: Chain, saved_model: Path, paths: list[Pat
         "passed": passed, "images": len(paths), "largest_difference": shown,
         "tolerance": TOLERANCE, "labels_equal": same,
     }  # fmt: skip
+
+
+def answer(model: keras.Model, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Probabilities [N, C] and decided class indices [N] of a classifier or an ensemble.
+
+    An ensemble decides itself, as the most probable class need not be the one after a tie was broken.
+
+    Args:
+        model: one output [N, C], or named outputs with ``probabilities`` and ``label_index``.
+        pixels: uint8 [N, H, W, 3], after the chain.
+    """
+    batches = prediction_batches(pixels, batch_size=16)
+    if not isinstance(model.output, dict):
+        probabilities = predict_probabilities(model, batches)
+        return probabilities, probabilities.argmax(axis=1)
+    outputs = predict_outputs(model, batches)
+    return outputs["probabilities"], outputs["label_index"]
 
 
 def _through_the_table(predictor: Predictor, paths: list[Path]) -> tuple[np.ndarray, list[str]]:

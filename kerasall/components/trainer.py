@@ -6,6 +6,7 @@ import gc
 import sys
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -26,6 +27,15 @@ from kerasall.preprocessing.augmentation import Augmentation
 from kerasall.preprocessing.operations import Chain
 from kerasall.settings import ModelSettings, TrainSettings
 from kerasall.training.history import History
+
+PREDICTIONS = "predictions.npz"
+"""File of a TrainingRecord: validation or out-of-fold predictions."""
+
+SELECTION = "selection"
+"""The part on which a faithful copy of a paper chooses and is scored, as its paper was."""
+
+SELECTION_PREDICTIONS = "selection.npz"
+"""File of a TrainingRecord: predictions of that part, where there is one."""
 
 
 def hash_weights(model: ModelSettings, weights_folder: Path | None) -> str | None:
@@ -48,17 +58,21 @@ def trainer(
     scratch: Annotated[Path, Scratch()],
     weights_folder: Annotated[Path | None, Unkeyed()],
     cache_folder: Annotated[Path, Unkeyed()],
+    steps: list[dict[str, Any]] | None = None,
 ) -> dict[str, Any]:
-    """Trains, and predicts what no weight and no epoch was decided on.
+    """Trains, and predicts what no weight was decided on.
 
     With a holdout split the validation part decides early stopping and gives the validation
-    predictions. With folds each fold is held out once: its epochs are decided on an inner validation
+    predictions; a part ``selection`` is predicted too (and decides where there is no other). With folds each fold is held out once: its epochs are decided on an inner validation
     part (or fixed, where that share is 0), its predictions join the out-of-fold record, and the final
     model is trained on all rows for the median number of epochs.
+
+    A member of an ensemble may have ``steps`` of its own: they follow the common chain, on its whole
+    pixel values, as in the ensemble's graph.
     """
     begun = time.monotonic()
     data = read_development(development)
-    chain = Chain.from_json(data.preprocess)
+    chain = ChainInTwo(Chain.from_json(data.preprocess), Chain.from_json(steps or []))
     pixels = decode_pixels(
         data.examples["path"], chain, cache_folder / "pixels",
         memory_bytes=int(train.memory_gib * 2**30), keys=data.examples["sha256"],
@@ -71,11 +85,48 @@ def trainer(
     network, predictions, histories = fits(training, scratch, inner_validation, seed)
 
     save_model(network, trained / "model.keras")
-    write_json(trained / "preprocess.json", data.preprocess)
+    write_json(trained / "preprocess.json", [*data.preprocess, *(steps or [])])
     write_facts(data.facts, trained)
-    write_predictions(predictions, record / "predictions.npz")
-    write_json(record / "training.json", _describe(network, histories, time.monotonic() - begun))
-    return {"parameters": network.count_params(), "predicted": len(predictions)}
+    write_predictions(predictions, record / PREDICTIONS)
+    if SELECTION in data.split.parts:
+        write_predictions(
+            _predict(training, network, data.rows_of(SELECTION)), record / SELECTION_PREDICTIONS
+        )
+    described = _describe(network, histories, time.monotonic() - begun)
+    described["classes"] = training.count_classes(development_rows(data))
+    write_json(record / "training.json", described)
+    metrics = {"parameters": network.count_params(), "predicted": len(predictions)}
+    del network, training, pixels
+    _release_memory()
+    return metrics
+
+
+@dataclass(frozen=True)
+class ChainInTwo:
+    """Two chains one after the other, pixels rounded in between: the common one and a member's own."""
+
+    common: Chain
+    own: Chain
+
+    def __call__(self, image: Any) -> Any:
+        """Maps one image, uint8 [H, W, 3] RGB, to uint8 [h, w, 3]."""
+        image = self.common(image)
+        return self.own(image) if self.own.operations else image
+
+    def to_json(self) -> list[dict[str, Any]]:
+        """The operations of both, the rounding between them as one of its own: it changes the pixels."""
+        between = [{"op": "round"}] if self.own.operations else []
+        return [*self.common.to_json(), *between, *self.own.to_json()]
+
+    @property
+    def output_size(self) -> tuple[int, int]:
+        """Height and width of every result, in pixels."""
+        return Chain((*self.common.operations, *self.own.operations)).output_size
+
+
+def development_rows(data: Development) -> np.ndarray:
+    """Rows that the model which is kept is trained on: all folds, or the training part."""
+    return data.rows(data.split.development_ids())
 
 
 Histories = Mapping[str, list[History]]
@@ -86,9 +137,7 @@ def _train_once(
     training: ClassifierTraining, scratch: Path, _: float, __: int
 ) -> tuple[keras.Model, Predictions, Histories]:
     data = training.data
-    held_out = data.rows_of("validation")
-    if not len(held_out):
-        held_out = data.rows_of("selection")
+    held_out = data.rows_of("validation" if "validation" in data.split.parts else SELECTION)
     model, histories = training.fit("holdout", data.rows_of("train"), held_out, scratch / "holdout")
     return model, _predict(training, model, held_out), {"holdout": histories}
 
@@ -111,7 +160,7 @@ def _cross_validate(
         stage.name: _median([histories[fold][index].best_epoch for fold in histories])
         for index, stage in enumerate(training.train.stages)
     }
-    everything = np.arange(len(training.data.examples))
+    everything = development_rows(training.data)
     model, histories["final"] = training.fit("final", everything, None, scratch / "final", epochs)
     return model, concatenate(parts), histories
 
@@ -126,8 +175,7 @@ def fold_rows(
     held_out = data.rows_of(fold)
     inner = data.rows(draw_inner_validation(data.split, share, seed, held_out=fold) if share else [])
     dropped = data.rows(list(data.split.dropped.get(fold, ())))
-    everything = np.arange(len(data.examples))
-    return np.setdiff1d(everything, np.concatenate([held_out, inner, dropped])), inner, held_out
+    return np.setdiff1d(development_rows(data), np.concatenate([held_out, inner, dropped])), inner, held_out
 
 
 def _predict(training: ClassifierTraining, model: keras.Model, rows: np.ndarray) -> Predictions:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
+import numpy as np
 import pandas as pd
 
 from kerasall.components.development import (
@@ -26,11 +28,15 @@ from kerasall.data.splits import (
     write_split,
 )
 from kerasall.data.statistics import read_scan
+from kerasall.decoding import decode
 from kerasall.errors import DataError
 from kerasall.files import read_json, sha256_of_file, write_json
 from kerasall.pipeline.component import Input, Output, component
-from kerasall.preprocessing.operations import Chain
+from kerasall.preprocessing.fitting import fit_chain
 from kerasall.settings import SplitSettings
+
+FITTED_IMAGES = 300
+"""Training images, evenly spaced, that operations without fitted numbers are fitted on."""
 
 HIDDEN = ("test", "dropped")
 """Parts that no step but the Evaluator may know."""
@@ -55,6 +61,9 @@ def transform(
 ) -> dict[str, Any]:
     """Draws or reads the split, checks it for leaks, and parts what Trainer and Evaluator may see.
 
+    Operations that are fitted on images (stain normalisation) are fitted on training images; with folds
+    on all images to develop on, whose labels such a fit does not read.
+
     Raises:
         DataError: validation found errors.
         LeakError: a subject or duplicate would stand on two sides.
@@ -65,9 +74,8 @@ def transform(
     fingerprint = read_json(statistics / "statistics.json")["fingerprint"]
     drawn = draw_split(collection, split, [*exact, *near], seed, fingerprint)
     leaks = check_leaks(drawn, [*exact, *near], report_only=split.on_leak == "report")
-    chain = Chain.from_json(preprocess).to_json()
-
     table = _join(collection, statistics, drawn)
+    chain = fit_chain(preprocess, lambda: training_images(table)).to_json()
     facts = facts_of(collection, fingerprint)
     shown = table[~table["part"].isin(HIDDEN)].reset_index(drop=True)
     write_development(Development(shown, without_parts(drawn, HIDDEN), facts, chain), development)
@@ -82,20 +90,34 @@ def transform(
     }
 
 
+def training_images(table: pd.DataFrame) -> Iterator[np.ndarray]:
+    """Up to ``FITTED_IMAGES`` decoded training images, uint8 [H, W, 3]; none of a part that is scored.
+
+    Args:
+        table: columns path and part.
+    """
+    paths = table["path"][~table["part"].isin((*HIDDEN, "validation", "selection"))]
+    chosen = np.unique(np.linspace(0, len(paths) - 1, FITTED_IMAGES).astype(int))
+    return (decode(Path(path).read_bytes(), name=path) for path in paths.iloc[chosen])
+
+
 def draw_split(
     collection: Collection, split: SplitSettings, clusters: list[list[str]], seed: int, fingerprint: str
 ) -> Split:
     """The split that the settings ask for."""
     if split.file:
         return read_split(split.file, collection.examples, fingerprint)
-    fixed = {"test": split.test_folds} if split.test_folds else {}
+    named = {"test": split.test_folds, "selection": split.selection_folds}
+    fixed = {part: folds for part, folds in named.items() if folds}
     options: dict[str, Any] = {"seed": seed, "fixed": fixed, "fingerprint": fingerprint}
-    if split.kind == "folds":
-        return fold_split(collection.examples, clusters, folds=split.folds, **options)
     if split.kind == "official_folds":
         return official_fold_split(collection.examples, clusters, **options)
-    shares = {"validation": split.validation} | ({} if fixed else {"test": split.test})
-    return holdout_split(collection.examples, clusters, shares=shares, **options)
+    options["unit"] = split.unit
+    if split.kind == "folds":
+        return fold_split(collection.examples, clusters, folds=split.folds, **options)
+    shares = {"validation": split.validation, "test": split.test, "selection": split.selection}
+    drawn = {part: share for part, share in shares.items() if part not in fixed}
+    return holdout_split(collection.examples, clusters, shares=drawn, **options)
 
 
 def _join(collection: Collection, statistics: Path, split: Split) -> pd.DataFrame:

@@ -6,6 +6,7 @@
 Arguments come in five kinds, told apart by their annotation:
 
     Annotated[Path, Input("Type")]    folder of an artifact that an earlier step made
+    Annotated[list[Path], Input("T")] folders of any number of them, given as a list of channels
     Annotated[Path, Output("Type")]   empty folder to fill; becomes an artifact when the function returns
     Annotated[Path, Scratch()]        folder that outlives a kill and is emptied on success: for resuming
     Annotated[T, Unkeyed()]           a value that does not change the result (a cache folder, a device)
@@ -93,11 +94,12 @@ class Component:
         given_by_runner = self.of_kind(Output) | self.of_kind(Scratch)
         inspect.signature(self.function).bind(**arguments, **dict.fromkeys(given_by_runner))
         for name, mark in self.of_kind(Input).items():
-            channel = arguments.get(name)
-            if channel is not None and getattr(channel, "type", None) != mark.type:
-                raise TypeError(
-                    f"{self.name}: {name} must be a channel of type {mark.type}, but is {channel!r}"
-                )
+            given = arguments.get(name)
+            for channel in given if isinstance(given, list | tuple) else [given]:
+                if channel is not None and getattr(channel, "type", None) != mark.type:
+                    raise TypeError(
+                        f"{self.name}: {name} must be a channel of type {mark.type}, but is {channel!r}"
+                    )
         return Step(self, arguments)
 
 
@@ -153,8 +155,26 @@ class Step:
 
     @property
     def inputs(self) -> dict[str, Channel]:
-        """The channels this step reads, by argument name."""
-        return {name: value for name, value in self.arguments.items() if isinstance(value, Channel)}
+        """The channels this step reads, by argument name; those of a list as ``name[0]``, ``name[1]``, ..."""
+        found: dict[str, Channel] = {}
+        for name in self.component.of_kind(Input):
+            value = self.arguments.get(name)
+            if isinstance(value, Channel):
+                found[name] = value
+            elif isinstance(value, list | tuple):
+                found |= {f"{name}[{number}]": channel for number, channel in enumerate(value)}
+        return found
+
+    def input_folders(self, folders: Mapping[str, Path]) -> dict[str, Any]:
+        """The arguments that stand for artifacts, from the folder of each of ``inputs``."""
+        given = {name: self.arguments.get(name) for name in self.component.of_kind(Input)}
+        return {
+            name: [folders[f"{name}[{number}]"] for number in range(len(value))]
+            if isinstance(value, list | tuple)
+            else folders[name]
+            for name, value in given.items()
+            if value is not None
+        }
 
     @property
     def parameters(self) -> dict[str, Any]:

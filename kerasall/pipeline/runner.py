@@ -16,7 +16,7 @@ from typing import Any
 from kerasall.errors import ArtifactError, KerasallError
 from kerasall.files import atomic_path, read_json, sha256_of_json, write_json
 from kerasall.pipeline.artifacts import Artifact, ArtifactStore
-from kerasall.pipeline.component import Input, Output, Pipeline, Scratch, Step
+from kerasall.pipeline.component import Output, Pipeline, Scratch, Step
 from kerasall.pipeline.metadata import MetadataStore
 
 RUN_SCHEMA_VERSION = 1
@@ -169,7 +169,7 @@ def _execute(
     types = {name: mark.type for name, mark in component.of_kind(Output).items()}
     folders, scratch = artifacts.open(component.name, key, list(types))
     arguments: dict[str, Any] = dict(step.arguments)
-    arguments |= {name: inputs[name].path for name in component.of_kind(Input) if name in inputs}
+    arguments |= step.input_folders({name: artifact.path for name, artifact in inputs.items()})
     arguments |= folders | dict.fromkeys(component.of_kind(Scratch), scratch)
     begun = time.monotonic()
     metrics = component.function(**arguments) or {}

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +24,14 @@ class Answers:
         probabilities: float32 [N, C]; NaN in the rows of images that could not be read.
         label_indices: int64 [N]; -1 in those rows.
         errors: N messages, "" where the image was read.
+        extras: what else the model says by name, [N, ...] each, for example an ensemble's
+            ``member_probabilities`` float32 [N, M, C]; zero in the rows of images that could not be read.
     """
 
     probabilities: np.ndarray
     label_indices: np.ndarray
     errors: tuple[str, ...]
+    extras: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     def require_all(self) -> None:
         """Stops where an image could not be read.
@@ -81,9 +84,13 @@ class Predictor:
         readable, errors = self._readable(images, names)
         probabilities = np.full((len(images), len(self.labels)), np.nan, np.float32)
         indices = np.full(len(images), -1, np.int64)
-        for rows, part in self._answers(readable, names, errors):
-            probabilities[rows], indices[rows] = part
-        return Answers(probabilities, indices, tuple(errors))
+        extras: dict[str, np.ndarray] = {}
+        for rows, outputs in self._answers(readable, names, errors):
+            probabilities[rows], indices[rows] = outputs.pop("probabilities"), outputs.pop("label_index")
+            for name, values in outputs.items():
+                every = extras.setdefault(name, np.zeros((len(images), *values.shape[1:]), values.dtype))
+                every[rows] = values
+        return Answers(probabilities, indices, tuple(errors), extras)
 
     def _readable(self, images: Sequence[bytes], names: Sequence[str]) -> tuple[dict[int, bytes], list[str]]:
         native: dict[int, bytes] = {}
@@ -96,7 +103,7 @@ class Predictor:
         return native, errors
 
     def _answers(self, images: dict[int, bytes], names: Sequence[str], errors: list[str]) -> Any:
-        """Yields (rows, (probabilities, indices)); a batch that fails is tried again image by image."""
+        """Yields (rows, outputs by name); a batch that fails is tried again image by image."""
         if not images:
             return
         try:
@@ -113,11 +120,11 @@ class Predictor:
                     f"{names[row]} must be a whole image, but decoding its pixels failed: it is broken"
                 )
 
-    def _run(self, images: list[bytes]) -> tuple[np.ndarray, np.ndarray]:
+    def _run(self, images: list[bytes]) -> dict[str, np.ndarray]:
         import tensorflow as tf
 
         outputs = self._answer(image_bytes=tf.constant(images, tf.string))
-        return outputs["probabilities"].numpy(), outputs["label_index"].numpy()
+        return {name: values.numpy() for name, values in outputs.items()}
 
 
 def newest_version(folder: str | Path) -> Path:

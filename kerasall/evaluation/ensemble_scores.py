@@ -1,0 +1,164 @@
+"""What an ensemble gains over its members: scores side by side, paired differences, votes, growth."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from kerasall.evaluation.ensemble_rules import combine_predictions, first_members
+from kerasall.evaluation.intervals import Interval, group_intervals
+from kerasall.evaluation.metrics import find_metric
+from kerasall.evaluation.paired_tests import Comparison, paired_difference
+from kerasall.evaluation.predictions import Predictions
+
+Intervals = Mapping[str, Interval]
+
+
+@dataclass(frozen=True)
+class Votes:
+    """The images of which exactly ``right`` members are right, and how many of them the ensemble got right."""
+
+    right: int
+    images: int
+    ensemble_right: int
+
+
+@dataclass(frozen=True, eq=False)
+class EnsembleScores:
+    """An ensemble beside its members, on the same images.
+
+    Attributes:
+        description: rule, title, equation, members, weights, decided_by, tie_note.
+        main: name of the metric of ``differences`` and ``first``.
+        members: member -> metric -> interval, in the ensemble's order.
+        ensemble: metric -> interval.
+        differences: member -> ensemble minus member in the main metric, paired over groups.
+        votes: from no member right to all of them.
+        agreement: float [M, M], share of images on which two members decide the same.
+        first: number of members -> interval of the main metric for the first so many members.
+    """
+
+    description: Mapping[str, Any]
+    main: str
+    members: Mapping[str, Intervals]
+    ensemble: Intervals
+    differences: Mapping[str, Comparison]
+    votes: Sequence[Votes]
+    agreement: np.ndarray
+    first: Mapping[int, Interval]
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON object for programs."""
+        return {
+            **self.description,
+            "scores": {
+                name: {metric: interval.to_json() for metric, interval in scores.items()}
+                for name, scores in self.members.items()
+            },
+            "ensemble_minus_member": {
+                name: {"metric": self.main, "difference": d.difference, "low": d.low, "high": d.high}
+                for name, d in self.differences.items()
+            },
+            "members_right": [vars(each) for each in self.votes],
+            "first_members": {str(size): interval.to_json() for size, interval in self.first.items()},
+        }
+
+
+def score_ensemble(
+    ensemble: Predictions,
+    members: Mapping[str, Predictions],
+    description: Mapping[str, Any],
+    metrics: Sequence[str],
+    malignant: Sequence[str] = (),
+    *,
+    resamples: int = 2000,
+    seed: int = 0,
+) -> EnsembleScores:
+    """Scores members and ensemble on the same images, from the same draws of groups.
+
+    Args:
+        ensemble: its predictions, with its own decisions.
+        members: name -> predictions of the same images, in the ensemble's order.
+        description: how the ensemble was made, with ``rule`` and ``weights``.
+        metrics: names of metrics, the main one first.
+        malignant: names of the malignant classes.
+        resamples, seed: of the intervals.
+    """
+    options: Any = {"resamples": resamples, "seed": seed}
+    main, records = metrics[0], list(members.values())
+    curves = for_curves(ensemble, records, description["rule"])
+    return EnsembleScores(
+        description,
+        main,
+        {name: group_intervals(each, metrics, malignant, **options) for name, each in members.items()},
+        intervals_of(ensemble, curves, metrics, malignant, **options),
+        {name: paired_difference(ensemble, each, main, malignant) for name, each in members.items()},
+        count_right(ensemble, records),
+        agreement(records),
+        _grow(records, description, main, malignant, options),
+    )
+
+
+def for_curves(ensemble: Predictions, members: Sequence[Predictions], rule: str) -> Predictions:
+    """Predictions whose probabilities curves and areas are computed from.
+
+    Vote shares take few values and order images badly, so those of a majority vote come from the
+    members' mean probabilities; decisions stay the ensemble's.
+    """
+    if rule != "majority_vote":
+        return ensemble
+    means = combine_predictions(members, "average").probabilities
+    return replace(ensemble, probabilities=means)
+
+
+def intervals_of(
+    decided: Predictions,
+    curves: Predictions,
+    metrics: Sequence[str],
+    malignant: Sequence[str] = (),
+    **options: Any,
+) -> dict[str, Interval]:
+    """Intervals of metrics that read decisions from ``decided``, and of the others from ``curves``."""
+    if curves is decided:
+        return group_intervals(decided, metrics, malignant, **options)
+    graded = [name for name in metrics if find_metric(name, decided.classes).needs_probabilities]
+    plain = [name for name in metrics if name not in graded]
+    found = group_intervals(decided, plain, malignant, **options)
+    found |= group_intervals(curves, graded, malignant, **options)
+    return {name: found[name] for name in metrics}
+
+
+def count_right(ensemble: Predictions, members: Sequence[Predictions]) -> list[Votes]:
+    """How many members are right on how many images, from none to all; a review queue in numbers."""
+    labels = ensemble.labels
+    right = np.sum([each.decisions == labels for each in members], axis=0)
+    kept = ensemble.decisions == labels
+    sizes = range(len(members) + 1)
+    return [Votes(k, int((right == k).sum()), int((kept & (right == k)).sum())) for k in sizes]
+
+
+def agreement(members: Sequence[Predictions]) -> np.ndarray:
+    """Share of images on which two members decide the same, float [M, M], 1 on the diagonal."""
+    decisions = np.stack([each.decisions for each in members])
+    return (decisions[:, None] == decisions[None]).mean(axis=-1)
+
+
+def _grow(
+    members: Sequence[Predictions],
+    description: Mapping[str, Any],
+    main: str,
+    malignant: Sequence[str],
+    options: Any,
+) -> dict[int, Interval]:
+    """The main metric of the first 3, 5, ... members, in the order of the config."""
+    rule = description["rule"]
+    if len(members) < 5 or rule == "stacking":
+        return {}
+    found = {}
+    for size, decided in first_members(members, rule, description["weights"]).items():
+        curves = for_curves(decided, members[:size], rule)
+        found[size] = intervals_of(decided, curves, [main], malignant, **options)[main]
+    return found

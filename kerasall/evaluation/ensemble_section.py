@@ -1,0 +1,142 @@
+"""The report's section on an ensemble: its rule, its members beside it, their votes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from kerasall.evaluation.ensemble_scores import EnsembleScores
+from kerasall.evaluation.intervals import Interval
+from kerasall.evaluation.metrics import find_metric
+from kerasall.evaluation.report_document import (
+    Alert,
+    Block,
+    Cell,
+    Column,
+    Fact,
+    Heading,
+    KeyValues,
+    List,
+    Section,
+    Table,
+)
+from kerasall.evaluation.report_summary import format_value
+
+_INTRO = "What each member reaches alone, and what they reach together, on the same images."
+_CURVES = (
+    "Areas under curves and log loss of the majority vote are computed from the members' mean probabilities: vote "
+    "shares take only few values."
+)
+
+
+def ensemble_section(
+    scores: EnsembleScores, classes: Sequence[str], percent: set[str], chosen_on_scored: bool = False
+) -> Section:
+    """Rule and weights, scores with intervals, paired differences, votes, agreement and growth.
+
+    Args:
+        scores: of ``score_ensemble``.
+        classes: names in class order.
+        percent: metrics that read as percentages.
+        chosen_on_scored: whether the weights come from the very images that are scored.
+    """
+    made = scores.description
+    blocks: list[Block] = [_rule(scores)]
+    if chosen_on_scored:
+        text = "The members were weighed by their scores on the images that the ensemble is scored on."
+        blocks.append(Alert("warning", "Weights chosen on the scored images", text))
+    blocks.append(_score_table(scores, classes, percent))
+    notes = [note for note in (made["tie_note"], _CURVES * (made["rule"] == "majority_vote")) if note]
+    if notes:
+        blocks.append(List(tuple(notes)))
+    blocks += [Heading("Votes"), _vote_table(scores), _agreement_table(scores)]
+    if scores.first:
+        blocks.append(_growth_table(scores, classes, percent))
+    return Section("ensemble", "The ensemble and its members", _INTRO, tuple(blocks))
+
+
+def _rule(scores: EnsembleScores) -> KeyValues:
+    made = scores.description
+    facts = [Fact("Rule", made["title"]), Fact("Equation", made["equation"])]
+    if made["decided_by"]:
+        facts.append(Fact("Decided by", made["decided_by"]))
+    return KeyValues(tuple(facts))
+
+
+def _score_table(scores: EnsembleScores, classes: Sequence[str], percent: set[str]) -> Table:
+    names = list(scores.ensemble)
+    weights = scores.description["weights"]
+    titles = [find_metric(name, classes).title for name in names]
+    columns = [Column("Model"), *(Column(title, "right") for title in titles)]
+    columns.insert(1, Column("Weight", "right"))
+    columns.append(Column("Ensemble less member", "right"))
+    rows = []
+    for number, (member, intervals) in enumerate(scores.members.items()):
+        weight = None if weights is None else f"{weights[number]:.3f}"
+        cells = [_cell(intervals[name], name in percent) for name in names]
+        rows.append((member, weight, *cells, _difference(scores, member, scores.main in percent)))
+    rows.append(("ensemble", None, *(_cell(scores.ensemble[n], n in percent) for n in names), None))
+    notes = (
+        "Below each score its 95% interval. The last column is the paired difference in the first score: its interval, "
+        "over the same groups, is narrower than the two scores' own suggest.",
+        "Which member is best was not known before: the best of several scores is too high by chance.",
+    )
+    return Table("Members and ensemble", tuple(columns), tuple(rows), notes)
+
+
+def _cell(interval: Interval, percent: bool) -> Cell:
+    ends = (interval.low, interval.high)
+    note = "" if None in ends else " to ".join(format_value(end, percent) for end in ends)
+    return Cell(format_value(interval.value, percent), note)
+
+
+def _difference(scores: EnsembleScores, member: str, percent: bool) -> Cell | None:
+    found = scores.differences[member]
+    if found.difference is None:
+        return None
+    scale = 100 if percent else 1
+    values = [None if v is None else f"{scale * v:+.1f}" if percent else f"{v:+.3f}" for v in (
+        found.difference, found.low, found.high)]  # fmt: skip
+    note = "" if None in values else f"{values[1]} to {values[2]}"
+    return Cell(str(values[0]), note)
+
+
+def _vote_table(scores: EnsembleScores) -> Table:
+    total = max(1, sum(each.images for each in scores.votes))
+    rows = tuple(
+        (
+            f"{each.right} of {len(scores.members)}",
+            Cell(f"{each.images:,}", share=each.images / total),
+            f"{each.ensemble_right:,}",
+        )
+        for each in scores.votes
+    )
+    columns = (Column("Members right"), Column("Images", "right"), Column("Ensemble right", "right"))
+    notes = ("Images that most members get wrong are the ones to show an expert.",)
+    return Table("How many members are right", columns, rows, notes, width="half")
+
+
+def _agreement_table(scores: EnsembleScores) -> Table:
+    names = list(scores.members)
+    columns = (Column("Same call"), *(Column(name, "right") for name in names))
+    rows = tuple(
+        (name, *(None if i == j else format_value(float(scores.agreement[i, j])) for j in range(len(names))))
+        for i, name in enumerate(names)
+    )
+    pairs = scores.agreement[np.triu_indices(len(names), 1)]
+    notes = (f"Two members call {format_value(float(pairs.mean()))} of the images alike, on average.",)
+    return Table("Agreement of members", columns, rows, notes, width="half")
+
+
+def _growth_table(scores: EnsembleScores, classes: Sequence[str], percent: set[str]) -> Table:
+    title = find_metric(scores.main, classes).title
+    rows = []
+    for size, interval in scores.first.items():
+        cell = _cell(interval, scores.main in percent)
+        rows.append((f"first {size}", cell))
+    columns = (Column("Members"), Column(title, "right"))
+    notes = ["Members are added in the order of the config, not by their scores."]
+    if "out-of-fold" in scores.description["decided_by"]:
+        notes.append("Weights are those of all folds together here.")
+    return Table("Ensembles of the first members", columns, tuple(rows), tuple(notes), width="half")
