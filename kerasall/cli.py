@@ -14,6 +14,7 @@ import typer
 
 from kerasall import __version__
 from kerasall.compare_cli import compare
+from kerasall.data_cli import data_app
 from kerasall.errors import KerasallError
 from kerasall.taguchi_cli import taguchi_app
 
@@ -25,6 +26,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
+app.add_typer(data_app)
 app.add_typer(taguchi_app)
 app.command()(compare)
 
@@ -78,7 +80,7 @@ def run(
 @app.command()
 def check(
     path: Annotated[Path, typer.Argument(help="Folder or table of images.")],
-    source: Annotated[str, typer.Option(help="auto, cnmc, aria, folder or csv.")] = "auto",
+    source: Annotated[str, typer.Option(help="auto, cnmc, aria, folder, csv or records.")] = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="Print only JSON on standard output.")] = False,
 ) -> None:
     """Look at a data set before anything trains; exit status 1 if it holds errors."""

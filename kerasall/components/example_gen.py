@@ -9,6 +9,8 @@ from typing import Annotated, Any
 import pandas as pd
 
 from kerasall.data.examples import Collection, write_collection
+from kerasall.data.records import EXTRACTED
+from kerasall.data.records import INDEX as RECORDS_INDEX
 from kerasall.data.sources import read_source
 from kerasall.errors import SettingsError
 from kerasall.files import sha256_of_json
@@ -22,6 +24,9 @@ def list_files(data: DataSettings) -> str | None:
         return None
     root = _require_path(data)
     files = [root] if root.is_file() else sorted(p for p in root.rglob("*") if p.is_file())
+    if (root / RECORDS_INDEX).is_file():
+        # Images that reading the records extracted there follow from the shards.
+        files = [p for p in files if p.relative_to(root).parts[0] != EXTRACTED]
     return sha256_of_json([[str(p), *_size_and_time(p)] for p in files])
 
 
