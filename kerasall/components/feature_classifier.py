@@ -1,0 +1,359 @@
+"""FeatureTrainer: classifiers of the features of frozen backbones, every combination scored, one exported."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+from rich.console import Console
+from rich.progress import track
+
+from kerasall.components.development import Development, read_development, write_facts
+from kerasall.components.divisions import (
+    Division,
+    describe_choice,
+    divide,
+    make_predictions,
+    name_scored,
+)
+from kerasall.components.record_tables import CellScore, choose_cell, make_table, score_cell
+from kerasall.components.trainer import PREDICTIONS, SELECTION, SELECTION_PREDICTIONS, development_rows
+from kerasall.data.input_pipeline import decode_pixels, prediction_batches
+from kerasall.data.pixel_cache import PixelCache
+from kerasall.data.stratification import deal_groups
+from kerasall.errors import ModelError, SettingsError
+from kerasall.evaluation.metrics import find_metric
+from kerasall.evaluation.predictions import Predictions, concatenate, read_predictions, write_predictions
+from kerasall.files import read_json, sha256_of_file, sha256_of_json, write_json
+from kerasall.models.backbones import get_backbone
+from kerasall.models.deep_features import build_extractor, build_feature_model, extract_features
+from kerasall.models.feature_classifiers import CLASSIFIERS, FeatureClassifier, fit_feature_classifier
+from kerasall.models.named_outputs import predict_outputs
+from kerasall.models.saving import save_model
+from kerasall.models.weights import resolve_weights
+from kerasall.pipeline.component import Input, Output, Scratch, Unkeyed, component
+from kerasall.preprocessing.augmentation import Augmentation
+from kerasall.preprocessing.operations import Chain
+from kerasall.settings import DeepFeatureSettings, EvaluateSettings, ExtractorSettings
+
+PLATT_FOLDS = 3
+"""Parts of the fitted rows, groups whole, on whose held-out decisions probabilities are fitted."""
+
+MEMORY_BYTES = 2 << 30
+"""Pixels and features kept in memory; more goes to disk."""
+
+COMPARED = 32
+"""Images on which the model and the fitted classifier must agree before anything is exported."""
+
+TOLERANCE = 1e-3
+"""Largest difference of a probability: the model computes in float32, scikit-learn in float64."""
+
+CONSOLE = Console(stderr=True)
+
+Cell = tuple[tuple[str, ...], str]
+"""A combination: names of the extractors, name of the classifier."""
+
+
+def hash_extractor_weights(
+    deep_features: DeepFeatureSettings | None, weights_folder: Path | None
+) -> list[str | None]:
+    """Content of every extractor's pretrained weights, so that another file is another result.
+
+    Raises:
+        SettingsError: the experiment has no deep features.
+    """
+    if deep_features is None:
+        raise SettingsError(
+            "this pipeline needs the setting deep_features, but it is null: state extractors, combinations and "
+            "classifiers, as in configs/deep_features_svm.yaml"
+        )
+    rows = deep_features.extractors
+    paths = [resolve_weights(get_backbone(r.backbone), r.alpha, r.weights, weights_folder) for r in rows]
+    return [None if path is None else sha256_of_file(path) for path in paths]
+
+
+@component(fingerprint=hash_extractor_weights)
+def feature_trainer(
+    development: Annotated[Path, Input("Development")],
+    deep_features: DeepFeatureSettings,
+    augment: dict[str, Any] | None,
+    evaluate: EvaluateSettings,
+    seed: int,
+    trained: Annotated[Path, Output("Model")],
+    record: Annotated[Path, Output("TrainingRecord")],
+    scratch: Annotated[Path, Scratch()],
+    weights_folder: Annotated[Path | None, Unkeyed()],
+    cache_folder: Annotated[Path, Unkeyed()],
+) -> dict[str, Any]:
+    """Computes each backbone's features once, fits every combination, and exports one of them.
+
+    Combinations are scored on the validation part, out of fold, or (in a faithful copy) on the part
+    ``selection``. What is fitted is kept in ``scratch``, so that a killed step goes on.
+    """
+    begun = time.monotonic()
+    data = read_development(development)
+    chain = Chain.from_json(data.preprocess)
+    pixels = decode_pixels(
+        data.examples["path"], chain, cache_folder / "pixels",
+        memory_bytes=MEMORY_BYTES, keys=data.examples["sha256"],
+    )  # fmt: skip
+    backbones = Backbones(deep_features, pixels, augment, seed, weights_folder, cache_folder / "features")
+    fitting = Fitting(data, deep_features, backbones.extract(), seed)
+
+    cells = track(
+        fitting.cells, "fitting classifiers", console=CONSOLE, transient=True, disable=not CONSOLE.is_terminal
+    )
+    predictions = {cell: fitting.predict_held_out(cell, scratch) for cell in cells}
+    scores = {cell: score_cell(each, data.facts, evaluate, seed) for cell, each in predictions.items()}
+    chosen = _choose(deep_features, scores, data, evaluate)
+    classifier = fitting.fit(chosen, development_rows(data))
+    shown = np.unique(np.linspace(0, len(data.examples) - 1, COMPARED).astype(int))
+    model = build_feature_model(
+        [backbones.build(name) for name in chosen[0]], classifier, chain.output_size,
+        [list(backbones.row(name).steps) or None for name in chosen[0]],
+    )  # fmt: skip
+
+    require_same_answers(model, fitting.predict(classifier, chosen, shown), pixels.pixels[shown])
+
+    save_model(model, trained / "model.keras")
+    write_json(trained / "preprocess.json", data.preprocess)
+    write_facts(data.facts, trained)
+    write_predictions(predictions[chosen], record / PREDICTIONS)
+    if SELECTION in data.split.parts:
+        selected = fitting.predict(classifier, chosen, data.rows_of(SELECTION))
+        write_predictions(selected, record / SELECTION_PREDICTIONS)
+    described = _describe(chosen, scores, fitting, evaluate, fitting.read_notes(scratch))
+    described |= {"parameters": model.count_params(), "seconds": round(time.monotonic() - begun, 1)}
+    write_json(record / "training.json", described)
+    metrics = {
+        "combinations": len(scores),
+        "exported": described["model"],
+        "parameters": model.count_params(),
+    }
+    del model
+    keras.backend.clear_session()
+    return metrics
+
+
+def require_same_answers(model: keras.Model, fitted: Predictions, pixels: np.ndarray) -> None:
+    """Checks that layers answer like the classifier they were made of.
+
+    Args:
+        model: from ``build_feature_model``.
+        fitted: what the classifier answers for the images, from stored features.
+        pixels: the images, uint8 [N, H, W, 3], after the common chain.
+
+    Raises:
+        ModelError: a probability differs by more than ``TOLERANCE``.
+    """
+    answers = predict_outputs(model, prediction_batches(pixels, batch_size=16))["probabilities"]
+    difference = float(np.abs(answers - fitted.probabilities).max())
+    if not difference <= TOLERANCE:
+        raise ModelError(
+            f"the model must answer like the fitted classifier, but a probability differs by {difference:.2g}: its "
+            "features are too small to be standardised in float32, as those of a deep network from random weights; "
+            "use pretrained weights, or another combination"
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Backbones:
+    """The extractors of an experiment, built one at a time: large ones need not stand side by side."""
+
+    settings: DeepFeatureSettings
+    pixels: PixelCache
+    augment: dict[str, Any] | None
+    seed: int
+    weights_folder: Path | None
+    folder: Path
+
+    def row(self, name: str) -> ExtractorSettings:
+        """Settings of one extractor."""
+        return next(row for row in self.settings.extractors if row.name == name)
+
+    def build(self, name: str) -> keras.Model:
+        """The extractor; the same seed gives the same random weights."""
+        row = self.row(name)
+        steps = Chain.from_json(list(row.steps)).operations
+        height, width = self.pixels.pixels.shape[1:3]
+        for step in steps:
+            height, width = step.output_size(height, width)
+        return build_extractor(
+            row.backbone, (height, width), row.weights, row.alpha, self.weights_folder, row.name,
+            seed=int(np.random.SeedSequence([self.seed, *name.encode()]).generate_state(1)[0] >> 1),
+        )  # fmt: skip
+
+    def extract(self) -> dict[str, np.ndarray]:
+        """Name -> features float32 [1 + copies, N, D]: of the images, then of their changed copies."""
+        found = {}
+        for row in self.settings.extractors:
+            extractor = self.build(row.name)
+            steps = [list(row.steps) or None]
+            found[row.name] = np.stack([
+                extract_features([extractor], pixels, key, self.folder, steps, MEMORY_BYTES)
+                for pixels, key in self._views()
+            ])  # fmt: skip
+            del extractor
+            keras.backend.clear_session()
+        return found
+
+    def _views(self) -> Iterator[tuple[Any, str]]:
+        yield self.pixels.pixels, self.pixels.key
+        if self.augment is None:
+            return
+        augmentation = Augmentation.from_json(self.augment)
+        for copy in range(1, self.settings.augmented_copies + 1):
+            seed = int(np.random.SeedSequence([self.seed, copy]).generate_state(1)[0] >> 1)
+            key = sha256_of_json([self.pixels.key, self.augment, seed])
+            yield ChangedPixels(self.pixels.pixels, augmentation, seed), key
+
+
+@dataclass(frozen=True, eq=False)
+class ChangedPixels:
+    """Images changed at random as they are read, uint8 [N, H, W, 3]; only the asked ones are in memory."""
+
+    pixels: np.ndarray
+    augmentation: Augmentation
+    seed: int
+
+    def __len__(self) -> int:
+        return len(self.pixels)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of the whole array."""
+        return self.pixels.shape
+
+    def __getitem__(self, rows: slice) -> np.ndarray:
+        at = np.arange(len(self.pixels), dtype=np.int32)[rows]
+        seeds = np.stack([np.full_like(at, self.seed), at], axis=1)
+        changed = self.augmentation(tf.constant(self.pixels[rows]), tf.constant(seeds))
+        return np.clip(np.rint(np.asarray(changed)), 0, 255).astype(np.uint8)
+
+
+@dataclass(frozen=True, eq=False)
+class Fitting:
+    """Fits classifiers to features that were computed beforehand.
+
+    Attributes:
+        data: the rows to develop on.
+        settings: combinations and classifiers.
+        features: as ``Backbones.extract`` gives them.
+        seed: of classifiers and of the parts for Platt scaling.
+    """
+
+    data: Development
+    settings: DeepFeatureSettings
+    features: dict[str, np.ndarray]
+    seed: int
+
+    @property
+    def cells(self) -> list[Cell]:
+        """Every combination, in the order of the settings."""
+        return [(names, kind) for names in self.settings.combinations for kind in self.settings.classifiers]
+
+    def width(self, names: tuple[str, ...]) -> int:
+        """Number of features of a combination."""
+        return sum(self.features[name].shape[-1] for name in names)
+
+    def fit(self, cell: Cell, rows: np.ndarray) -> FeatureClassifier:
+        """Fits one combination to the given rows and their changed copies."""
+        names, kind = cell
+        copies = 1 + self.settings.augmented_copies
+        features = np.concatenate(
+            [
+                np.concatenate([self.features[name][copy][rows] for name in names], axis=1)
+                for copy in range(copies)
+            ]
+        )
+        labels = np.tile(self.data.labels[rows], copies)
+        needs_folds = CLASSIFIERS[kind].answer == "decisions"
+        folds = np.tile(platt_folds(self.data, rows, self.seed), copies) if needs_folds else None
+        return fit_feature_classifier(kind, features, labels, len(self.data.facts.labels), folds, self.seed)
+
+    def predict(self, classifier: FeatureClassifier, cell: Cell, rows: np.ndarray) -> Predictions:
+        """Predictions for the given rows, unchanged."""
+        features = np.concatenate([self.features[name][0][rows] for name in cell[0]], axis=1)
+        return make_predictions(self.data, rows, *classifier.predict(features))
+
+    def predict_held_out(self, cell: Cell, scratch: Path) -> Predictions:
+        """Predictions of every held-out row by a classifier that was fitted to the others."""
+        return concatenate([self._predict_division(cell, each, scratch) for each in divide(self.data)])
+
+    def read_notes(self, scratch: Path) -> list[str]:
+        """What the fits in ``scratch`` have to say, and how often."""
+        files = sorted(scratch.rglob("*.json"))
+        counts = Counter(note for file in files for note in read_json(file))
+        return [f"{note} ({count} of {len(files)} fits)." for note, count in counts.items()]
+
+    def _predict_division(self, cell: Cell, division: Division, scratch: Path) -> Predictions:
+        path = scratch / division.name / f"{'+'.join(cell[0])}_{cell[1]}.npz"
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            classifier = self.fit(cell, division.fitted)
+            # The predictions are written last: they mark the fit as done.
+            write_json(path.with_suffix(".json"), list(classifier.notes))
+            write_predictions(self.predict(classifier, cell, division.held_out), path)
+        return read_predictions(path)
+
+
+def platt_folds(data: Development, rows: np.ndarray, seed: int) -> np.ndarray:
+    """Number of the part of every row, int64 [len(rows)]: what the split kept whole stays whole."""
+    table = data.examples.iloc[rows]
+    names = table["group" if data.split.unit == "group" else "id"].astype(str)
+    shares = {str(part): 1 / PLATT_FOLDS for part in range(PLATT_FOLDS)}
+    return names.map(deal_groups(names, table["label"], shares, seed)).astype(np.int64).to_numpy()
+
+
+def _choose(
+    settings: DeepFeatureSettings,
+    scores: dict[Cell, CellScore],
+    data: Development,
+    evaluate: EvaluateSettings,
+) -> Cell:
+    if settings.chosen:
+        return settings.chosen.features, settings.chosen.classifier
+    able = {cell: score for cell, score in scores.items() if CLASSIFIERS[cell[1]].exportable}
+    return choose_cell(able, data.facts, evaluate)
+
+
+def _describe(
+    chosen: Cell,
+    scores: dict[Cell, CellScore],
+    fitting: Fitting,
+    evaluate: EvaluateSettings,
+    notes: list[str],
+) -> dict[str, Any]:
+    """Content of training.json: what is exported, every score, and the table for the report."""
+    data, cells = fitting.data, list(scores)
+    metric = find_metric(evaluate.main_metric, data.facts.labels).title
+    rows = [
+        ((_join(cell[0]), f"{fitting.width(cell[0]):,}", CLASSIFIERS[cell[1]].title), scores[cell])
+        for cell in cells
+    ]
+    table = make_table(
+        f"Features and classifiers, scored on {name_scored(data)} images", ("Features of", "Numbers", "Classifier"),
+        rows, data.facts, evaluate, chosen=cells.index(chosen),
+        notes=[describe_choice(data, metric.lower(), named=fitting.settings.chosen is not None), *notes],
+    )  # fmt: skip
+    return {
+        "model": f"{CLASSIFIERS[chosen[1]].title} on {fitting.width(chosen[0]):,} features of {_join(chosen[0])}",
+        "fits": {},
+        "chosen": {"features": list(chosen[0]), "classifier": chosen[1]},
+        "combinations": [
+            {"features": list(names), "classifier": kind, **scores[names, kind].to_json()}
+            for names, kind in cells
+        ],
+        "tables": [table],
+    }
+
+
+def _join(names: tuple[str, ...]) -> str:
+    return " + ".join(names)

@@ -1,0 +1,248 @@
+"""Systems on frozen networks: deep features with classic classifiers, and the optimizer sweep."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from kerasall.components.development import Development, Facts, read_development, write_development
+from kerasall.components.feature_classifier import (
+    ChangedPixels,
+    Fitting,
+    feature_trainer,
+    platt_folds,
+    require_same_answers,
+)
+from kerasall.components.record_tables import table_sections
+from kerasall.config import validate
+from kerasall.data.splits import Split
+from kerasall.decoding import decode
+from kerasall.errors import ModelError, SettingsError
+from kerasall.evaluation.predictions import read_predictions
+from kerasall.models.named_outputs import predict_outputs
+from kerasall.models.saving import load_model
+from kerasall.preprocessing.augmentation import Augmentation
+from kerasall.settings import DeepFeatureSettings, EvaluateSettings
+
+ROOT = Path(__file__).parents[1]
+CLASSES = ("all", "hem")
+CHAIN = [{"op": "resize", "height": 32, "width": 32}]
+EVALUATE = EvaluateSettings(resamples=200)
+
+
+def draw_cells(folder: Path, subjects: int, images: int, size: int = 32) -> pd.DataFrame:
+    """Noisy discs, bluer in class hem, of a few subjects; one row each without its part."""
+    import cv2
+
+    random, rows = np.random.default_rng(3), []
+    for label in CLASSES:
+        for subject in range(subjects):
+            for number in range(images):
+                image = random.normal(60, 12, (size, size, 3)) + 8 * (subject % 3)
+                color = (170, 90, 110 if label == "all" else 160)
+                cv2.circle(image, (size // 2, size // 2), size // 3, color, -1)
+                image += random.normal(0, 10, image.shape)
+                path = folder / f"{label}_{subject}_{number}.png"
+                cv2.imwrite(str(path), np.clip(image, 0, 255).astype(np.uint8)[..., ::-1])
+                rows.append(
+                    {"id": path.name, "path": str(path), "label": label, "subject": f"{label}{subject}"}
+                )
+    table = pd.DataFrame(rows)
+    return table.assign(group=table["subject"], sha256=table["id"], fold="")
+
+
+def develop(table: pd.DataFrame, parts: dict[str, str], kind: str, folder: Path, unit: str = "group") -> Path:
+    """A Development artifact in which the subjects stand in the given parts."""
+    table = table.assign(part=table["subject"].str[-1].map(parts)).sort_values("id", ignore_index=True)
+    split = Split(kind, table[["id", "label", "subject", "group", "part"]], 0, unit=unit)
+    facts = Facts(CLASSES, ("all",), "subject", "drawn", (), "0")
+    folder.mkdir()
+    write_development(Development(table, split, facts, CHAIN), folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory) -> pd.DataFrame:
+    return draw_cells(tmp_path_factory.mktemp("cells"), subjects=6, images=5)
+
+
+FOLDS = {"0": "fold_0", "1": "fold_0", "2": "fold_1", "3": "fold_1", "4": "fold_2", "5": "fold_2"}
+SELECTION = {"0": "train", "1": "train", "2": "train", "3": "train", "4": "selection", "5": "selection"}
+
+FEATURES = {
+    "extractors": [
+        {"name": "vgg16", "backbone": "vgg16", "weights": "random"},
+        {"name": "small", "backbone": "mobilenet", "alpha": 0.25, "weights": "random"},
+    ],
+    "combinations": [["vgg16"], ["small", "vgg16"]],
+    "classifiers": ["linear_svm", "decision_tree"],
+}
+
+
+def run_features(development: Path, places: Path, augment: dict | None = None, **changes) -> dict:
+    settings = DeepFeatureSettings.model_validate(FEATURES | changes)
+    folders = {name: places / name for name in ("trained", "record", "scratch", "cache")}
+    for folder in folders.values():
+        folder.mkdir(parents=True, exist_ok=True)
+    feature_trainer.function(
+        development, settings, augment, EVALUATE, 5, folders["trained"], folders["record"], folders["scratch"],
+        None, folders["cache"],
+    )  # fmt: skip
+    return folders
+
+
+@pytest.fixture(scope="module")
+def folded(table, tmp_path_factory):
+    """The step run on three folds, with what is exported named beforehand."""
+    folder = tmp_path_factory.mktemp("folded")
+    development = develop(table, FOLDS, "folds", folder / "development")
+    chosen = {"features": ["vgg16"], "classifier": "linear_svm"}
+    return development, run_features(development, folder, chosen=chosen)
+
+
+def pixels_of(table: pd.DataFrame) -> np.ndarray:
+    return np.stack([decode(Path(path).read_bytes()) for path in table["path"]])
+
+
+def test_every_combination_is_scored_out_of_fold_and_the_named_one_is_kept(folded):
+    _, folders = folded
+    training = json.loads((folders["record"] / "training.json").read_text())
+    assert [(c["features"], c["classifier"]) for c in training["combinations"]] == [
+        (["vgg16"], "linear_svm"),
+        (["vgg16"], "decision_tree"),
+        (["small", "vgg16"], "linear_svm"),
+        (["small", "vgg16"], "decision_tree"),
+    ]
+    kept = read_predictions(folders["record"] / "predictions.npz")
+    assert len(kept) == 60
+    accuracy = np.mean(kept.decisions == kept.labels)
+    assert training["combinations"][0]["main"]["value"] == pytest.approx(accuracy)
+    assert accuracy > 0.8
+    (section,) = table_sections(training)
+    assert len(section.blocks[0].rows) == 4
+    assert section.blocks[0].rows[0][0].note == "exported"
+    assert "named in the config" in " ".join(section.blocks[0].notes)
+
+
+def test_the_model_of_all_folds_answers_like_a_classifier_fitted_to_all_rows(folded, table):
+    from kerasall.models.deep_features import build_extractor
+    from kerasall.models.feature_classifiers import fit_feature_classifier
+
+    _, folders = folded
+    table = table.sort_values("id", ignore_index=True)
+    pixels, labels = pixels_of(table), table["label"].map(CLASSES.index).to_numpy()
+    model = load_model(folders["trained"] / "model.keras")
+    answers = predict_outputs(model, [pixels])
+    seed = int(np.random.SeedSequence([5, *b"vgg16"]).generate_state(1)[0] >> 1)
+    features = build_extractor("vgg16", (32, 32), "random", seed=seed).predict(pixels, verbose=0)
+    folds = np.arange(len(labels)) // 5 % 3
+    expected = fit_feature_classifier("linear_svm", features, labels, 2, folds, seed=5)
+    np.testing.assert_allclose(answers["decision_values"], expected.decide(features), atol=1e-3)
+    assert (answers["label_index"] == labels).mean() > 0.9
+
+
+def test_the_labels_of_a_held_out_fold_do_not_change_what_is_predicted_for_it(folded, tmp_path):
+    """Only the others' labels may: with random features and one fold's labels turned around."""
+    data = read_development(folded[0])
+    features = {"vgg16": np.random.default_rng(0).normal(size=(1, len(data.examples), 12))}
+    labels, inside = data.examples["label"], data.examples["part"] == "fold_1"
+    turned = data.examples.assign(label=labels.where(~inside, labels.map({"all": "hem", "hem": "all"})))
+    settings = DeepFeatureSettings.model_validate(FEATURES)
+    cell = (("vgg16",), "linear_svm")
+    one, two = (
+        Fitting(replace(data, examples=rows), settings, features, 1).predict_held_out(cell, tmp_path / name)
+        for name, rows in (("one", data.examples), ("two", turned))
+    )
+    inside = np.isin(one.ids, data.split.ids("fold_1"))
+    np.testing.assert_array_equal(one.probabilities[inside], two.probabilities[inside])
+    assert (one.probabilities[~inside] != two.probabilities[~inside]).any()
+
+
+def test_a_step_killed_midway_fits_only_what_is_missing(folded, tmp_path, monkeypatch):
+    from kerasall.components import feature_classifier
+
+    development, folders = folded
+    fitted = []
+    original = feature_classifier.fit_feature_classifier
+    monkeypatch.setattr(
+        feature_classifier, "fit_feature_classifier", lambda *a, **k: fitted.append(a[0]) or original(*a, **k)
+    )
+    lost = folders["scratch"] / "fold_1" / "vgg16_linear_svm.npz"
+    before = read_predictions(folders["record"] / "predictions.npz")
+    lost.unlink()
+    run_features(
+        development, folders["record"].parent, chosen={"features": ["vgg16"], "classifier": "linear_svm"}
+    )
+    assert len(fitted) == 2  # the lost one, and the one that is exported
+    after = read_predictions(folders["record"] / "predictions.npz")
+    np.testing.assert_array_equal(before.probabilities, after.probabilities)
+
+
+def test_a_faithful_copy_chooses_on_the_selection_part_and_says_so(table, tmp_path):
+    development = develop(table, SELECTION, "holdout", tmp_path / "development")
+    augment = {"horizontal_flip": True, "rotation_degrees": 90}
+    settings = {"combinations": [["vgg16"]], "classifiers": ["mlp", "knn"], "augmented_copies": 1}
+    folders = run_features(development, tmp_path, augment, **settings)
+    training = json.loads((folders["record"] / "training.json").read_text())
+    assert training["chosen"] == {"features": ["vgg16"], "classifier": "mlp"}
+    assert "too high" in training["tables"][0]["notes"][0]
+    scored, selection = (
+        read_predictions(folders["record"] / name) for name in ("predictions.npz", "selection.npz")
+    )
+    assert len(scored) == 20
+    np.testing.assert_allclose(scored.probabilities, selection.probabilities)
+
+
+def test_changed_pixels_are_the_same_whatever_slices_are_read(table):
+    pixels = pixels_of(table)[:10]
+    changed = ChangedPixels(pixels, Augmentation(horizontal_flip=True, vertical_flip=True), seed=4)
+    whole = changed[0:10]
+    np.testing.assert_array_equal(whole, np.concatenate([changed[0:4], changed[4:10]]))
+    for before, after in zip(pixels, whole, strict=True):
+        flips = [before[::y, ::x] for y in (1, -1) for x in (1, -1)]
+        assert any((after == each).all() for each in flips)
+    assert (whole != pixels).any()
+
+
+def test_platt_folds_keep_groups_whole(folded):
+    data = read_development(folded[0])
+    rows = np.arange(len(data.examples))
+    folds = platt_folds(data, rows, seed=1)
+    assert set(folds) == {0, 1, 2}
+    assert data.examples.assign(fold=folds).groupby("group")["fold"].nunique().max() == 1
+
+
+def test_a_model_that_does_not_answer_like_its_classifier_is_refused(folded, table):
+    _, folders = folded
+    model = load_model(folders["trained"] / "model.keras")
+    kept = read_predictions(folders["record"] / "predictions.npz")
+    pixels = pixels_of(table.sort_values("id"))[:8]
+    with pytest.raises(ModelError, match="must answer like the fitted classifier"):
+        require_same_answers(model, kept.take(np.arange(8, 16)[::-1]), pixels)
+
+
+BASE = {"experiment": "x", "pipeline": "p.py"}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"split": {"kind": "folds"}}, "deep_features.chosen must name what is exported"),
+        ({"deep_features": FEATURES | {"combinations": [["vgg"]]}}, "must name extractors of"),
+        ({"deep_features": FEATURES | {"classifiers": ["knn"]}}, "only these can be exported"),
+        ({"deep_features": FEATURES | {"augmented_copies": 1}}, "must be set together"),
+        (
+            {"deep_features": FEATURES | {"chosen": {"features": ["small"], "classifier": "mlp"}}},
+            "must be one of the combinations",
+        ),
+    ],
+)
+def test_deep_feature_settings_that_cannot_be_are_refused(change, message):
+    validate(BASE | {"deep_features": FEATURES}, "here")
+    with pytest.raises(SettingsError, match=message):
+        validate(BASE | {"deep_features": FEATURES} | change, "here")
