@@ -84,7 +84,9 @@ def trainer(
     fits = _cross_validate if data.split.folds else _train_once
     network, predictions, histories = fits(training, scratch, inner_validation, seed)
 
-    save_model(network, trained / "model.keras")
+    # Anew, without the optimizer: its state doubles the file, and its schedule need not be Keras' own.
+    plain = keras.Model(network.inputs[0], network.outputs[0], name=network.name)
+    save_model(plain, trained / "model.keras")
     write_json(trained / "preprocess.json", [*data.preprocess, *(steps or [])])
     write_facts(data.facts, trained)
     write_predictions(predictions, record / PREDICTIONS)
@@ -96,7 +98,7 @@ def trainer(
     described["classes"] = training.count_classes(development_rows(data))
     write_json(record / "training.json", described)
     metrics = {"parameters": network.count_params(), "predicted": len(predictions)}
-    del network, training, pixels
+    del network, plain, training, pixels
     _release_memory()
     return metrics
 
