@@ -381,13 +381,17 @@ def test_another_rule_trains_nothing_anew_and_a_faithful_copy_is_labelled(runs, 
 
 
 def test_a_faithful_run_scores_the_selection_part_and_is_never_blessed(runs, vote):
-    faithful = ["protocol=faithful", "split.test=0", "split.selection=0.3", "ensemble.rule=weighted_average",
+    faithful = ["protocol=faithful", "split.test=0", "split.selection=0.3", "split.unit=image",
+                "split.on_leak=report", "ensemble.rule=weighted_average",
                 "ensemble.weights=f1", "ensemble.weights_from=selection"]  # fmt: skip
     result = runs.run(name="faithful", overrides=faithful)
     document = runs.report(result)
     assert document["protocol"] == "faithful"
     assert document["results"]["scored"] == "selection"
     assert document["results"]["blessed"] is False
+    page = (result.folder / "report.html").read_text(encoding="utf-8")
+    assert "Single images were dealt out" in page
+    assert "never divided" not in page
     split = read_examples(result.artifacts["Transform", "development"].path / "examples.csv")
     assert document["results"]["images"] == (split["part"] == "selection").sum()
     (section,) = [s for s in document["sections"] if s["id"] == "ensemble"]

@@ -283,8 +283,11 @@ def _split_words(evidence: Evidence) -> str:
     split = read_split(evidence.split_folder / "split.json")
     whole = "Patients and duplicates" if evidence.facts.subject_kind == "subject" else "Blocks and duplicates"
     whole = "Duplicates" if evidence.facts.subject_kind == "none" else whole
+    whole = f"{whole} were never divided."
+    if split.unit == "image":
+        whole = "Single images were dealt out, whichever patient or smear they come from, as in the paper."
     kind = f"{len(split.folds)}-fold cross-validation" if split.folds else "One split"
-    return f"{kind} over {split.table['group'].nunique():,} groups. {whole} were never divided."
+    return f"{kind} over {split.table['group'].nunique():,} groups. {whole}"
 
 
 def _scores(evidence: Evidence, main: Score) -> Section:
@@ -490,7 +493,9 @@ def _data(evidence: Evidence) -> Section:
             {"Fingerprint": evidence.facts.fingerprint[:16], "Sizes": _sizes(evidence.statistics)},
             errors=[error["message"] for error in anomalies["errors"]],
             warnings=[warning["message"] for warning in anomalies["warnings"]],
-            duplicates=_duplicate_words(anomalies),
+            duplicates=_duplicate_words(
+                anomalies, divided=read_split(evidence.split_folder / "split.json").unit == "image"
+            ),
         )
     )
 
@@ -514,13 +519,17 @@ def _sizes(statistics: dict[str, Any]) -> str:
     return shown + (f" and {len(sizes) - 4} more" if len(sizes) > 4 else "")
 
 
-def _duplicate_words(anomalies: dict[str, Any]) -> list[str]:
+def _duplicate_words(anomalies: dict[str, Any], divided: bool) -> list[str]:
     exact, near = anomalies["exact_duplicate_groups"], anomalies["near_duplicate_groups"]
     if not exact and not near:
         return ["No exact and no near duplicates were found."]
     return [
-        f"{exact} groups of byte-identical files and {near} groups of near duplicates were found; each group "
-        "stays on one side of every split.",
+        f"{exact} groups of byte-identical files and {near} groups of near duplicates were found; "
+        + (
+            "some stand on two sides of the split."
+            if divided
+            else "each group stays on one side of every split."
+        ),
         f"{anomalies['cross_subject_duplicate_groups']} groups join different subjects, which then count as one group.",
     ]
 
