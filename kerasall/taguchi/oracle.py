@@ -1,0 +1,269 @@
+"""The keras-tuner oracle that runs an orthogonal array, every raw response in a trial of its own.
+
+It remembers nothing that is not in the project folder: which trial comes next follows from the design and
+the trials that exist. A search may be killed at any moment and started again; nothing is lost, doubled or
+reordered.
+
+keras-tuner 1.4 itself averages a trial's second report with the first, accepts a second end, hands out
+retried trials last first, and keeps its lock when a method raises; that is why the methods that create,
+update and end trials are its own here.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import keras_tuner
+import numpy as np
+from keras_tuner.engine.trial import Trial, TrialStatus
+
+from kerasall.errors import KerasallError, SettingsError
+from kerasall.taguchi.stored_oracle import FINISHED, StoredOracle
+from kerasall.taguchi.trial_results import SECONDS
+from kerasall.taguchi.trials import Place, read_levels
+
+_IDLE_SECONDS = 0.05
+
+
+class TaguchiOracle(StoredOracle):
+    """Runs the rows of an orthogonal array, for any ``keras_tuner.Tuner``.
+
+    Factors are ordinary ``hp.Choice`` hyperparameters; what else a hypermodel asks for keeps its default.
+    ``trial.hyperparameters.values`` also holds ``taguchi/row`` (from 1, or "confirmation"),
+    ``taguchi/repeat`` and ``taguchi/fold`` (from 1), ``taguchi/seed`` (the trial's own) and
+    ``taguchi/levels`` (level numbers in the order of the factors, which tell a dummy level from its twin).
+
+    Args:
+        objective: name of a metric, or ``keras_tuner.Objective``.
+        factors: name -> its levels; numbers, texts or booleans. Equal levels are dummy levels.
+        array: name of an array, or ``auto`` for the smallest that fits.
+        repeats: runs of every row.
+        folds: every repeat is run once for each of so many held-out folds; None for once.
+        seed: not negative; every trial gets a seed of its own from it.
+        confirmations: runs at the predicted optimum, after all others. May be raised later.
+        signal: ratio to maximise, see ``signal_to_noise.SIGNALS``; None takes ``larger`` or ``smaller``
+            by the objective's direction.
+        error_df: degrees of freedom that the array must leave for the error.
+        max_retries_per_trial: how often a failed trial is run again.
+        max_consecutive_failed_trials: the search stops after so many in a row.
+        retry_failed: run again what had failed for good, once the search is started anew.
+
+    Raises:
+        SettingsError: a setting is not usable, or no array fits. Also when a search goes on in a folder
+            whose experiment was another: the message lists the differences.
+    """
+
+    def create_trial(self, tuner_id: str) -> Trial:
+        """The next trial for a tuner; a copy, of which ``end_trial`` takes back status and message.
+
+        A tuner that asks while its trial is unfinished, as one does that was restarted, gets it again.
+        """
+        with self._lock:
+            try:
+                trial = self._next_trial(tuner_id)
+            except KerasallError as error:
+                if not _is_chief():
+                    raise
+                # An exception would reach one worker only, and leave the chief waiting for ever.
+                self.halted = str(error)
+                trial = self._no_trial(tuner_id)
+            trial = Trial.from_state(trial.get_state())
+        if trial.status == TrialStatus.IDLE:
+            time.sleep(_IDLE_SECONDS)  # keras-tuner asks again at once
+        return trial
+
+    def update_trial(self, trial_id: str, metrics: Mapping[str, float], step: int = 0) -> Trial:
+        """Takes a trial's metrics. A second report of a step replaces the first; ended trials keep theirs."""
+        with self._lock:
+            self._load()
+            trial = self._known(trial_id)
+            if trial.status in FINISHED:
+                self._refuse(trial, "metrics")
+            else:
+                self._check_objective_found(metrics)
+                for name, value in metrics.items():
+                    self._record(trial, name, float(value), step)
+                self._save_trial(trial)
+            return Trial.from_state(trial.get_state())
+
+    def end_trial(self, trial: Trial) -> None:
+        """Ends a trial or sends it for retry. A second end of one trial is refused and changes nothing.
+
+        Raises:
+            SettingsError: the trial is unknown, not over, or reported no objective.
+            KerasallError: too many trials failed in a row; all of them are stored.
+        """
+        with self._lock:
+            self._load()
+            known = self._known(trial.trial_id)
+            if known.status in FINISHED:
+                self._refuse(known, "end")
+                return
+            if trial.status not in (*FINISHED, TrialStatus.INVALID):
+                raise SettingsError(
+                    f"an ended trial must be COMPLETED, INVALID or FAILED, but {trial.trial_id} is {trial.status}"
+                )
+            if trial.status == TrialStatus.COMPLETED and not known.metrics.exists(self.objective.name):
+                raise SettingsError(
+                    f"a completed trial must report {self.objective.name}, but {trial.trial_id} did not"
+                )
+            self._judge(known, trial)
+            if known.status in FINISHED:
+                self.end_order.append(known.trial_id)
+                self._failed_in_a_row = self._failed_in_a_row + 1 if known.status == TrialStatus.FAILED else 0
+            for tuner_id in [i for i, own in self.ongoing_trials.items() if own is known]:
+                del self.ongoing_trials[tuner_id]
+            self._save_trial(known)
+            self.save()
+            self._display.on_trial_end(known)
+            self._check_consecutive_failures()
+
+    def update_space(self, hyperparameters: keras_tuner.HyperParameters) -> None:
+        """Learns of hyperparameters that are no factors; they keep their defaults in every trial."""
+        with self._lock:
+            known = {hp.name for hp in self.hyperparameters.space}
+            super().update_space(hyperparameters)
+            for hp in self.hyperparameters.space:
+                if hp.name not in known:
+                    known.add(hp.name)
+                    self._display.write(
+                        f"{hp.name} is no factor: every trial takes its default, {hp.default!r}"
+                    )
+
+    @property
+    def all_handed_out(self) -> bool:
+        """Whether no further trial will be started: all are finished or running, or the search has stopped."""
+        with self._lock:
+            running = {trial.trial_id for trial in self.ongoing_trials.values()}
+            waiting = [
+                n for n in range(len(self._places)) if not self._is_finished(n) and _name(n) not in running
+            ]
+            return not waiting or bool(self.halted)
+
+    def _next_trial(self, tuner_id: str) -> Trial:
+        self._load()
+        if not (self._folder / "oracle.json").exists():
+            self.save()  # the design stands on disk before the first trial does
+        self.tuner_ids.add(tuner_id)
+        if tuner_id in self.ongoing_trials:
+            return self._begin(int(self.ongoing_trials[tuner_id].trial_id), tuner_id)
+        running = {trial.trial_id for trial in self.ongoing_trials.values()}
+        free = [number for number in self._open_numbers() if _name(number) not in running]
+        if not free or self.halted:
+            return self._no_trial(tuner_id)
+        return self._begin(min(free, key=lambda number: self._order(number, tuner_id)), tuner_id)
+
+    def _order(self, number: int, tuner_id: str) -> tuple[int, int]:
+        """Its own broken-off trial first, then as planned; another tuner's last, it may still be running."""
+        owner = next((tuner for tuner, trial in self._former.items() if trial == _name(number)), None)
+        return (0 if owner == tuner_id else 1 if owner is None else 2), number
+
+    def _open_numbers(self) -> list[int]:
+        """Numbers of the trials that may run now; the confirmation waits for all others."""
+        runs = self.design.runs
+        unfinished = [number for number in range(len(self._places)) if not self._is_finished(number)]
+        return [number for number in unfinished if number < runs] or unfinished
+
+    def _is_finished(self, number: int) -> bool:
+        return _name(number) in self.trials and self.trials[_name(number)].status in FINISHED
+
+    def _no_trial(self, tuner_id: str) -> Trial:
+        status = TrialStatus.STOPPED if self.all_handed_out else TrialStatus.IDLE
+        if status == TrialStatus.STOPPED:
+            self.tuner_ids.discard(tuner_id)
+        return Trial(keras_tuner.HyperParameters(), trial_id="", status=status)
+
+    def _begin(self, number: int, tuner_id: str) -> Trial:
+        trial_id = _name(number)
+        if trial_id not in self.trials:
+            values = self.design.values_of(self._places[number], self._levels_of(self._places[number]))
+            self.trials[trial_id] = Trial(self._complete(values), trial_id=trial_id)
+            self.start_order.append(trial_id)
+        trial = self.trials[trial_id]
+        trial.status, trial.message, trial.score = TrialStatus.RUNNING, None, None
+        trial.metrics = type(trial.metrics)()  # whatever a run reported that did not end does not count
+        self.ongoing_trials[tuner_id] = trial
+        self._former = {tuner: former for tuner, former in self._former.items() if former != trial_id}
+        self._started[trial_id] = time.monotonic()
+        self._save_trial(trial)
+        self.save()
+        self._display.on_trial_begin(trial)
+        return trial
+
+    def _levels_of(self, place: Place) -> dict[str, int]:
+        if not isinstance(place.row, str):
+            return self.design.levels_of(place.row)
+        first = self.trials.get(_name(self.design.runs))
+        if first is not None:
+            return read_levels(first.hyperparameters.values, self.design.plan.factors)
+        return self.analyze().best_levels
+
+    def _complete(self, values: Mapping[str, Any]) -> keras_tuner.HyperParameters:
+        """Hyperparameters with these values, and the default for whatever is no factor."""
+        made = self.hyperparameters.copy()
+        made.values = dict(values)
+        for hp in made.space:
+            if hp.name not in made.values and made.is_active(hp):
+                made.values[hp.name] = hp.default
+        return made
+
+    def _known(self, trial_id: str) -> Trial:
+        if trial_id not in self.trials:
+            raise SettingsError(f"a trial must be one that this oracle created, but {trial_id!r} is not")
+        return self.trials[trial_id]
+
+    def _refuse(self, trial: Trial, what: str) -> None:
+        self._display.write(f"trial {trial.trial_id} is {trial.status} already: a second {what} is refused")
+
+    def _record(self, trial: Trial, name: str, value: float, step: int) -> None:
+        tracker, kept = trial.metrics, []
+        if tracker.exists(name):
+            kept = [seen for seen in tracker.get_history(name) if seen.step != step]
+            del tracker.metrics[name]
+        tracker.register(name, direction=self.objective.direction if name == self.objective.name else None)
+        tracker.set_history(name, kept)
+        tracker.update(name, value, step=step)
+
+    def _judge(self, known: Trial, reported: Trial) -> None:
+        """Gives a trial its last status, score and seconds."""
+        self.update_space(reported.hyperparameters)
+        values = {**reported.hyperparameters.values, **known.hyperparameters.values}
+        known.hyperparameters = reported.hyperparameters.copy()
+        known.hyperparameters.values = values
+        known.status, known.message = reported.status, reported.message
+        if known.status == TrialStatus.COMPLETED:
+            self.score_trial(known)
+            known.score = float(known.score)
+            if np.isnan(known.score):
+                known.status, known.score = TrialStatus.INVALID, None
+                known.message = f"{self.objective.name} is not a number"
+        self._run_times[known.trial_id] += 1
+        exhausted = self._run_times[known.trial_id] > self.max_retries_per_trial
+        if known.status == TrialStatus.INVALID and exhausted:
+            known.status = TrialStatus.FAILED
+        if known.trial_id in self._started:
+            self._record(known, SECONDS, round(time.monotonic() - self._started.pop(known.trial_id), 3), 0)
+
+    def _check_consecutive_failures(self) -> None:
+        if self._failed_in_a_row < self.max_consecutive_failed_trials:
+            return
+        message = self.trials[self.end_order[-1]].message or "its message stayed with its worker"
+        error = KerasallError(
+            f"trials must succeed, but {self._failed_in_a_row} in a row failed, the last with: {message.strip()}\n"
+            "Correct the cause and search again; retry_failed=True runs the failed ones again too"
+        )
+        self._failed_in_a_row = 0
+        if not _is_chief():
+            raise error
+        self.halted = str(error)
+
+
+def _name(number: int) -> str:
+    return f"{number:04d}"
+
+
+def _is_chief() -> bool:
+    return "KERASTUNER_ORACLE_IP" in os.environ and "chief" in os.environ.get("KERASTUNER_TUNER_ID", "")

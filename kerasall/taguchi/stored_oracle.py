@@ -1,0 +1,256 @@
+"""An oracle whose only memory is its project folder.
+
+    trial_0007/trial.json   one trial: factors, place, status, metrics
+    oracle.json             the design, the order of ends, which tuner runs which trial
+
+Both are written atomically; keras-tuner itself writes them in place, and a kill may halve one.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import keras_tuner
+import pandas as pd
+from keras_tuner.engine.trial import Trial, TrialStatus
+
+from kerasall.errors import ArtifactError, SettingsError
+from kerasall.files import read_json, write_text
+from kerasall.taguchi.analysis import Analysis
+from kerasall.taguchi.signal_to_noise import parse_signal
+from kerasall.taguchi.trial_log import TrialLog
+from kerasall.taguchi.trial_results import SECONDS, analyze_trials, tabulate_trials
+from kerasall.taguchi.trials import list_design_differences, make_design
+
+SCHEMA = 1
+FINISHED = (TrialStatus.COMPLETED, TrialStatus.FAILED)
+"""Statuses of a trial that is not run again."""
+
+
+class StoredOracle(keras_tuner.Oracle):
+    """The design of an experiment and the trials in its project folder.
+
+    See ``TaguchiOracle``, which decides what runs next, for the arguments.
+    """
+
+    def __init__(
+        self,
+        objective: str | keras_tuner.Objective | None,
+        factors: Mapping[str, Sequence[Any]],
+        array: str = "auto",
+        repeats: int = 3,
+        folds: int | None = None,
+        seed: int = 0,
+        confirmations: int = 0,
+        signal: str | None = None,
+        error_df: int = 0,
+        max_retries_per_trial: int = 1,
+        max_consecutive_failed_trials: int = 3,
+        retry_failed: bool = False,
+    ) -> None:
+        if isinstance(objective, list | tuple):
+            raise SettingsError(f"an experiment must have one objective, but has {objective}: choose one")
+        if not isinstance(confirmations, int) or confirmations < 0:
+            raise SettingsError(f"confirmations must be a whole number from 0, but is {confirmations!r}")
+        super().__init__(
+            objective=objective,
+            max_retries_per_trial=max_retries_per_trial,
+            max_consecutive_failed_trials=max_consecutive_failed_trials,
+        )
+        goal = (self.objective.name, self.objective.direction)
+        self.design = make_design(factors, array, error_df, goal, repeats, folds, seed)
+        self.confirmations = confirmations
+        self.signal = str(parse_signal(signal or ("larger" if goal[1] == "max" else "smaller")))
+        self.retry_failed = retry_failed
+        self.seed = seed  # keras-tuner takes 0 for "draw one"
+        self._places = self.design.places(confirmations)
+        self.max_trials = len(self._places)
+        self._register_factors()
+        self._lock = threading.RLock()
+        self._loaded = False
+        self._former: dict[str, str] = {}  # tuner -> the trial it ran when the search was broken off
+        self._started: dict[str, float] = {}
+        self._failed_in_a_row = 0
+        self.halted = ""
+        self._display = TrialLog(goal[0], self._count, self._pace)
+
+    @classmethod
+    def from_project(cls, directory: str | Path, project_name: str) -> Self:
+        """The oracle of a project as it stands on disk, to read its results.
+
+        Raises:
+            ArtifactError: there is none.
+        """
+        state = read_json(Path(directory) / project_name / "oracle.json")
+        _require_schema(state, Path(directory) / project_name)
+        design = state["design"]
+        oracle = cls(
+            keras_tuner.Objective(design["objective"], design["direction"]),
+            **{key: design[key] for key in ("factors", "array", "repeats", "folds", "seed")},
+            confirmations=state["confirmations"],
+            signal=state["signal"],
+        )
+        oracle._set_project_dir(str(directory), project_name)
+        return oracle
+
+    def results(self) -> pd.DataFrame:
+        """Every trial that exists, in order of its number.
+
+        Returns:
+            Columns trial, row, repeat, fold, status, one per factor (its value), one per factor called
+            "<factor> level" (its level number), objective, every metric, seconds. Absent numbers are nan.
+        """
+        with self._lock:
+            self._load()
+            return tabulate_trials(self.design, self._ordered_trials())
+
+    def analyze(self, signal: str | None = None, **options: Any) -> Analysis:
+        """Analyses the finished trials, and the confirmation runs where they apply.
+
+        A response is the mean over the folds of one repeat.
+
+        Args:
+            signal: None for the oracle's own.
+            **options: of ``kerasall.taguchi.analysis.analyze``.
+
+        Raises:
+            DataError: a row has no finished repeat, or the ratio is not defined for a response.
+        """
+        with self._lock:
+            self._load()
+            return analyze_trials(self.design, self._ordered_trials(), signal or self.signal, **options)
+
+    def get_best_trials(self, num_trials: int = 1) -> list[Trial]:
+        """The best trials by their own objective; see ``analyze`` for the best levels."""
+        with self._lock:
+            self._load()
+            return super().get_best_trials(num_trials)
+
+    def remaining_trials(self) -> int:
+        """Number of trials that are not finished."""
+        done, planned = self._count()
+        return planned - done
+
+    def get_state(self) -> dict[str, Any]:
+        """All that the trials' own files do not hold, as JSON."""
+        return {
+            "schema": SCHEMA,
+            "design": self.design.document,
+            "confirmations": self.confirmations,
+            "signal": self.signal,
+            "hyperparameters": self.hyperparameters.get_config(),
+            "ongoing_trials": {tuner: trial.trial_id for tuner, trial in self.ongoing_trials.items()},
+            "start_order": self.start_order,
+            "end_order": self.end_order,
+            "run_times": dict(self._run_times),
+        }
+
+    def set_state(self, state: Mapping[str, Any]) -> None:
+        """Goes on from a state; ``trials`` must hold the trials already.
+
+        Raises:
+            ArtifactError: the state has another schema.
+            SettingsError: it is that of another experiment; the message lists the differences.
+        """
+        _require_schema(state, self._folder)
+        differences = list_design_differences(state["design"], self.design.document)
+        if differences:
+            raise SettingsError(
+                f"{self._folder} must hold this experiment, but: {'; '.join(differences)}. Take the old settings, "
+                "give another project_name, or pass overwrite=True to throw its results away"
+            )
+        added = self.hyperparameters
+        self.hyperparameters = keras_tuner.HyperParameters.from_config(state["hyperparameters"])
+        super().update_space(added)
+        self._former = dict(state["ongoing_trials"])
+        self.ongoing_trials = {}
+        self.start_order = list(state["start_order"])
+        self._run_times = defaultdict(int, state["run_times"])
+        # A kill may have come between the two files; the trials' own statuses count.
+        finished = [i for i, trial in self.trials.items() if trial.status in FINISHED]
+        self.end_order = [i for i in state["end_order"] if i in finished]
+        self.end_order += [i for i in finished if i not in self.end_order]
+
+    def save(self) -> None:
+        """Writes the state, atomically."""
+        with self._lock:
+            self._load()
+            write_text(self._folder / "oracle.json", json.dumps(self.get_state()))
+
+    def reload(self) -> None:
+        """Reads state and trials from the project folder."""
+        with self._lock:
+            self._loaded = False
+            self._load()
+            for path in self._folder.glob("*.json"):
+                # keras-tuner writes its tuners' files, which hold nothing, in place: a kill may halve one.
+                if path.read_text(encoding="utf-8").strip() in ("", "{"):
+                    write_text(path, "{}")
+
+    def _set_project_dir(self, directory: str, project_name: str) -> None:
+        super()._set_project_dir(directory, project_name)
+        self._loaded = False
+
+    @property
+    def _folder(self) -> Path:
+        if getattr(self, "_directory", None) is None:
+            raise SettingsError("an oracle must have a project folder: give it to a keras_tuner.Tuner first")
+        return Path(self._directory) / str(self._project_name)
+
+    def _load(self) -> None:
+        """Reads the project once. Late, because a tuner with overwrite=True empties the folder first."""
+        if self._loaded:
+            return
+        trials = [read_json(path) for path in sorted(self._folder.glob("trial_*/trial.json"))]
+        path = self._folder / "oracle.json"
+        if trials and not path.exists():
+            raise ArtifactError(
+                f"{self._folder} must hold oracle.json beside its {len(trials)} trials, but does not: put it back, "
+                "or give another project_name"
+            )
+        self.trials = {state["trial_id"]: Trial.from_state(state) for state in trials}
+        if path.exists():
+            self.set_state(read_json(path))
+            self._reopen_failed()
+        self._loaded = True
+
+    def _reopen_failed(self) -> None:
+        failed = [i for i, trial in self.trials.items() if trial.status == TrialStatus.FAILED]
+        for trial_id in failed if self.retry_failed else []:
+            self.trials[trial_id].status = TrialStatus.INVALID
+            self.end_order.remove(trial_id)
+            self._run_times.pop(trial_id, None)
+
+    def _save_trial(self, trial: Trial) -> None:
+        path = self._folder / f"trial_{trial.trial_id}" / "trial.json"
+        write_text(path, json.dumps(trial.get_state()))
+
+    def _register_factors(self) -> None:
+        for name, values in self.design.plan.factors.items():
+            self.hyperparameters.Choice(name, list(dict.fromkeys(values)))
+        # keras-tuner builds the hypermodel once before the search: let it find the reserved values too.
+        first = self.design.values_of(self._places[0], self.design.levels_of(1))
+        self.hyperparameters.values.update(first)
+
+    def _ordered_trials(self) -> list[Trial]:
+        return [self.trials[trial_id] for trial_id in sorted(self.trials)]
+
+    def _count(self) -> tuple[int, int]:
+        return len(self.end_order), len(self._places)
+
+    def _pace(self) -> tuple[list[float], int]:
+        ended = [trial.metrics for trial in self.trials.values() if trial.metrics.exists(SECONDS)]
+        return [metrics.get_last_value(SECONDS) for metrics in ended], len(self.tuner_ids)
+
+
+def _require_schema(state: Mapping[str, Any], folder: Path) -> None:
+    if state.get("schema") != SCHEMA:
+        raise ArtifactError(
+            f"{folder} must hold a Taguchi experiment of schema {SCHEMA}, but has {state.get('schema')!r} (another "
+            "kind of oracle, or another version of kerasall): give another project_name"
+        )

@@ -1,0 +1,214 @@
+"""A keras-tuner tuner for Taguchi experiments: epochs resume, memory and disk are given back."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import keras
+import keras_tuner
+import pandas as pd
+from keras_tuner.engine.trial import Trial
+from keras_tuner.src.engine.tuner_utils import TunerCallback
+
+from kerasall.errors import SettingsError
+from kerasall.files import write_text
+from kerasall.taguchi.analysis import Analysis
+from kerasall.taguchi.chief import serve_oracle, wait_for_chief
+from kerasall.taguchi.oracle import TaguchiOracle
+from kerasall.taguchi.stored_oracle import FINISHED
+from kerasall.taguchi.trial_epochs import CHECKPOINT, TrialEpochs, remove_epoch_states
+from kerasall.taguchi.trials import RESERVED, read_levels, read_place
+
+
+@dataclass(frozen=True)
+class TrialRun:
+    """One trial in plain values, for a ``run`` function.
+
+    Attributes:
+        trial_id: its number, as text.
+        settings: factor -> value.
+        levels: factor -> level number, from 1.
+        row: of the array, from 1, or "confirmation".
+        repeat: from 1.
+        fold: from 1.
+        seed: the trial's own.
+        folder: the trial's own; kept when the trial runs again after a kill, so that it can go on.
+    """
+
+    trial_id: str
+    settings: dict[str, Any]
+    levels: dict[str, int]
+    row: int | str
+    repeat: int
+    fold: int
+    seed: int
+    folder: Path
+
+
+class TaguchiTuner(keras_tuner.Tuner):
+    """Runs a ``TaguchiOracle``'s trials.
+
+    Beyond ``keras_tuner.Tuner``: every trial is seeded by its own seed; a trial that was killed goes on
+    after its last finished epoch; memory is given back between trials; checkpoints of the best trials
+    alone are kept; nothing is printed on standard output; chief and workers end when they should.
+
+    Args:
+        oracle: of the experiment.
+        hypermodel: builds the model, and fits it unless it is a function; its hyperparameters are the
+            oracle's factors. Not needed with ``run``.
+        run: (TrialRun, *arguments of ``search``) -> metrics, instead of a hypermodel. It may go on by
+            itself from what it left in the trial's folder.
+        report: epoch whose metrics count: ``best`` by the objective, as keras-tuner has it, or ``last``,
+            which fits an experiment with the number of epochs as a factor.
+        keep_checkpoints: number of best trials whose weights are kept.
+        chief_timeout: seconds that a worker waits for its chief.
+        **options: of ``keras_tuner.Tuner``, such as ``directory`` and ``project_name``.
+
+    Raises:
+        SettingsError: an option is not usable, or the folder holds another experiment.
+    """
+
+    def __init__(
+        self,
+        oracle: TaguchiOracle,
+        hypermodel: Any = None,
+        run: Callable[..., Any] | None = None,
+        report: str = "best",
+        keep_checkpoints: int = 1,
+        chief_timeout: float = 600.0,
+        **options: Any,
+    ) -> None:
+        if not isinstance(oracle, TaguchiOracle):
+            raise SettingsError(f"a TaguchiTuner must have a TaguchiOracle, but has {oracle!r}")
+        if (hypermodel is None) == (run is None):
+            raise SettingsError(
+                "a TaguchiTuner must have either a hypermodel or a run function: give one of them"
+            )
+        if report not in ("best", "last"):
+            raise SettingsError(f"report must be best or last, but is {report!r}")
+        if options.get("executions_per_trial", 1) != 1:
+            raise SettingsError(
+                "every run must be a trial of its own, but executions_per_trial is "
+                f"{options['executions_per_trial']}: keras-tuner would keep only their mean; set the oracle's repeats"
+            )
+        self._run, self._report, self._keep = run, report, keep_checkpoints
+        self._chief_timeout = chief_timeout
+        self.taguchi_oracle = oracle  # a worker's ``oracle`` becomes a client of the chief's
+        with contextlib.redirect_stdout(sys.stderr):
+            super().__init__(oracle, hypermodel, **options)
+
+    def results(self) -> pd.DataFrame:
+        """The table of ``TaguchiOracle.results``."""
+        return self._read_oracle().results()
+
+    def analyze(self, signal: str | None = None, **options: Any) -> Analysis:
+        """The analysis of ``TaguchiOracle.analyze``."""
+        return self._read_oracle().analyze(signal, **options)
+
+    def search(self, *arguments: Any, **options: Any) -> None:
+        """Runs every trial that is not finished; as chief, serves the workers that do.
+
+        Raises:
+            KerasallError: too many trials failed in a row, or a worker finds no chief.
+        """
+        with contextlib.redirect_stdout(sys.stderr):
+            if self._is_chief():
+                self.oracle.verbose = options.get("verbose", 1)
+                self.save()
+                serve_oracle(self.taguchi_oracle)
+                return
+            if self._is_worker():
+                wait_for_chief(self._chief_timeout)
+            super().search(*arguments, **options)
+
+    def describe_run(self, trial: Trial) -> TrialRun:
+        """What a ``run`` function is given."""
+        values, factors = trial.hyperparameters.values, self.taguchi_oracle.design.plan.factors
+        place = read_place(values)
+        return TrialRun(
+            trial_id=trial.trial_id,
+            settings={name: values[name] for name in factors},
+            levels=read_levels(values, factors),
+            row=place.row,
+            repeat=place.repeat,
+            fold=place.fold,
+            seed=values[f"{RESERVED}seed"],
+            folder=Path(self.get_trial_dir(trial.trial_id)),
+        )
+
+    def run_trial(self, trial: Trial, *arguments: Any, **options: Any) -> Any:
+        """Runs one trial, or goes on with it.
+
+        Returns:
+            Metrics of the epoch that counts, or whatever the hypermodel's own ``fit`` returned.
+        """
+        try:
+            if self._run is not None:
+                keras.utils.set_random_seed(trial.hyperparameters.values[f"{RESERVED}seed"])
+                return self._run(self.describe_run(trial), *arguments, **options)
+            return self._fit(trial, *arguments, **options)
+        finally:
+            keras.utils.clear_session(free_memory=True)
+
+    def _fit(self, trial: Trial, *arguments: Any, **options: Any) -> Any:
+        epochs = TrialEpochs(self.get_trial_dir(trial.trial_id), self.oracle.objective)
+        if epochs.rows:
+            options["initial_epoch"] = len(epochs.rows)
+            print(
+                f"trial {trial.trial_id} goes on after epoch {len(epochs.rows)}", file=sys.stderr, flush=True
+            )
+        callbacks = self._deepcopy_callbacks(options.pop("callbacks", []))
+        self._configure_tensorboard_dir(callbacks, trial)
+        callbacks += [TunerCallback(self, trial), epochs]
+        found = self._build_and_fit_model(trial, *arguments, callbacks=callbacks, **options)
+        if not isinstance(found, keras.callbacks.History) or not epochs.rows:
+            return found
+        best = epochs.best()
+        if best is None:
+            raise keras_tuner.errors.FatalValueError(
+                f"the objective must be a metric of every epoch, but {self.oracle.objective.name} is not one of "
+                f"{', '.join(epochs.rows[-1])}: correct it, or give fit validation data"
+            )
+        return epochs.rows[best if self._report == "best" else -1]
+
+    def _build_hypermodel(self, hp: keras_tuner.HyperParameters) -> Any:
+        # Here, because keras-tuner clears the session, and with it the seed, just before.
+        keras.utils.set_random_seed(hp.values[f"{RESERVED}seed"])
+        return super()._build_hypermodel(hp)
+
+    def on_trial_end(self, trial: Trial) -> None:
+        """Ends the trial, then gives back the disk that it needed."""
+        if trial.message and self._is_worker():
+            print(f"trial {trial.trial_id} failed\n{trial.message}", file=sys.stderr, flush=True)
+        super().on_trial_end(trial)
+        remove_epoch_states(self.get_trial_dir(trial.trial_id))
+        self._prune_checkpoints()
+
+    def _prune_checkpoints(self) -> None:
+        best = {trial.trial_id for trial in self.oracle.get_best_trials(self._keep)}
+        for path in Path(self.project_dir).glob("trial_*/*.weights.h5"):
+            trial_id = path.parent.name.removeprefix("trial_")
+            needed = trial_id in best and path.name == CHECKPOINT
+            if not needed and self.oracle.get_trial(trial_id).status in FINISHED:
+                path.unlink(missing_ok=True)
+
+    def save(self) -> None:
+        """Writes the oracle's state and the tuner's, atomically."""
+        if not self._is_worker():
+            self.oracle.save()
+        write_text(self._get_tuner_fname(), json.dumps(self.get_state()))
+
+    def _read_oracle(self) -> TaguchiOracle:
+        if self._is_worker():
+            self.taguchi_oracle.reload()  # what the chief has written since
+        return self.taguchi_oracle
+
+    def _is_chief(self) -> bool:
+        return "KERASTUNER_ORACLE_IP" in os.environ and "chief" in os.environ["KERASTUNER_TUNER_ID"]
