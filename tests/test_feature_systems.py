@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,15 +22,25 @@ from kerasall.components.feature_classifier import (
     require_same_answers,
 )
 from kerasall.components.record_tables import table_sections
+from kerasall.components.sweep import HeadTraining, checkpoint, read_checkpoint, sweep_trainer
 from kerasall.config import validate
+from kerasall.data.input_pipeline import epoch_batches
 from kerasall.data.splits import Split
 from kerasall.decoding import decode
 from kerasall.errors import ModelError, SettingsError
 from kerasall.evaluation.predictions import read_predictions
+from kerasall.models import heads as models
 from kerasall.models.named_outputs import predict_outputs
 from kerasall.models.saving import load_model
 from kerasall.preprocessing.augmentation import Augmentation
-from kerasall.settings import DeepFeatureSettings, EvaluateSettings
+from kerasall.settings import (
+    DeepFeatureSettings,
+    EvaluateSettings,
+    HeadSettings,
+    SweepSettings,
+    TrainSettings,
+)
+from kerasall.training.fit import fit
 
 ROOT = Path(__file__).parents[1]
 CLASSES = ("all", "hem")
@@ -246,3 +259,172 @@ def test_deep_feature_settings_that_cannot_be_are_refused(change, message):
     validate(BASE | {"deep_features": FEATURES}, "here")
     with pytest.raises(SettingsError, match=message):
         validate(BASE | {"deep_features": FEATURES} | change, "here")
+
+
+SWEEP = {
+    "backbones": [{"name": "vgg16", "backbone": "vgg16", "weights": "random"}],
+    "optimizers": [{"name": "adam", "learning_rate": 0.01}, {"name": "rmsprop", "learning_rate": 0.003}],
+    "epochs": [4, 2],
+}
+TRAIN = {
+    "batch_size": 8,
+    "loss": "binary_crossentropy",
+    "stages": [
+        {
+            "name": "head",
+            "epochs": 9,
+            "schedule": {"name": "exponential_decay", "rate": 0.9, "decay_steps": 5},
+        }
+    ],
+}
+HEAD = HeadSettings(dense=(8,), dropout=0.3)
+
+
+def run_sweep(development: Path, places: Path, **changes) -> dict:
+    settings = SweepSettings.model_validate(SWEEP | changes)
+    folders = {name: places / name for name in ("trained", "record", "scratch", "cache")}
+    for folder in folders.values():
+        folder.mkdir(parents=True, exist_ok=True)
+    sweep_trainer.function(
+        development, settings, HEAD, TrainSettings.model_validate(TRAIN), EVALUATE, 5, True, folders["trained"],
+        folders["record"], folders["scratch"], None, folders["cache"],
+    )  # fmt: skip
+    return folders
+
+
+def weights_in(path: Path) -> list[np.ndarray]:
+    """A checkpoint's weights, without the state of the dropout, which is whole numbers."""
+    return [each for each in read_checkpoint(path) if each.dtype == np.float32]
+
+
+@pytest.fixture(scope="module")
+def swept(table, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("swept")
+    development = develop(table, SELECTION, "holdout", folder / "development")
+    return development, run_sweep(development, folder)
+
+
+def test_every_cell_of_a_sweep_is_scored_and_the_exported_one_is_the_best(swept, table):
+    _, folders = swept
+    training = json.loads((folders["record"] / "training.json").read_text())
+    cells = [(c["optimizer"], c["epochs"]) for c in training["combinations"]]
+    assert cells == [("adam", 2), ("adam", 4), ("rmsprop", 2), ("rmsprop", 4)]
+    values = [c["main"]["value"] for c in training["combinations"]]
+    best = training["combinations"][int(np.argmax(values))]
+    assert training["chosen"] == {name: best[name] for name in ("backbone", "optimizer", "epochs")}
+    kept = read_predictions(folders["record"] / "predictions.npz")
+    assert np.mean(kept.decisions == kept.labels) == pytest.approx(max(values))
+    rows = table.set_index("id").loc[kept.ids]
+    model = load_model(folders["trained"] / "model.keras")
+    np.testing.assert_allclose(model.predict(pixels_of(rows), verbose=0), kept.probabilities, atol=1e-5)
+    assert [len(stages[0]["epochs"]) for stages in training["fits"].values()] == [4, 4]
+    assert "too high" in training["tables"][0]["notes"][0]
+    (section,) = table_sections(training)
+    assert len(section.blocks[0].rows) == 4
+
+
+def test_a_checkpoint_is_bit_for_bit_what_a_shorter_run_ends_with(swept, tmp_path):
+    development, folders = swept
+    short = run_sweep(development, tmp_path, epochs=[2], optimizers=SWEEP["optimizers"][:1])
+    one, two = (
+        read_checkpoint(checkpoint(f["scratch"] / "vgg16" / "adam_holdout", 2)) for f in (folders, short)
+    )
+    for early, last in zip(one, two, strict=True):
+        np.testing.assert_array_equal(early, last)
+
+
+def test_training_on_stored_activations_equals_training_through_the_whole_network(swept):
+    """Same seeds, same batches: loss history and head's weights within 1e-4."""
+    from kerasall.models.classifier import build_classifier, find_parts, freeze
+
+    development, folders = swept
+    data = read_development(development)
+    training = json.loads((folders["record"] / "training.json").read_text())
+    stored = training["runs"]["vgg16 adam"][0]
+
+    base = HeadTraining(
+        data, None, None, TrainSettings.model_validate(TRAIN), None, 5, True, None, folders["cache"]
+    )
+    head = models.HeadSettings(dense=HEAD.dense, dropout=HEAD.dropout)
+    seed = base._seed_of("vgg16")
+    model = build_classifier("vgg16", 2, (32, 32), head, weights="random", seed=seed)
+    freeze(model)
+    frozen = [np.array(each) for each in find_parts(model).backbone.get_weights()]
+    untrained = [np.array(each) for each in find_parts(model).head.get_weights()]
+    pixels, targets = pixels_of(data.examples), np.eye(2)[data.labels]
+    seed = base._seed_of("holdout/head")
+    stage = base.train.stages[0].model_copy(
+        update={"epochs": 4, "optimizer": SweepSettings.model_validate(SWEEP).optimizers[0]}
+    )
+    rows, held_out = data.rows_of("train"), data.rows_of("selection")
+    history = fit(
+        model,
+        lambda epoch: epoch_batches(
+            pixels, targets, batch_size=8, seed=seed, epoch=epoch, shuffle=True, indices=rows
+        ),
+        lambda: epoch_batches(pixels, targets, batch_size=32, indices=held_out),
+        replace(base._stage_settings(stage, None), restore_best=False),
+        folders["scratch"] / "whole",
+        deterministic=True,
+        seed=seed,
+    )
+    for whole, cached in zip(history.to_json()["epochs"], stored["epochs"], strict=True):
+        for name in ("loss", "val_loss", "accuracy", "val_accuracy"):
+            assert whole[name] == pytest.approx(cached[name], abs=1e-4)
+    last = weights_in(checkpoint(folders["scratch"] / "vgg16" / "adam_holdout", 4))
+    for before, whole, cached in zip(untrained, find_parts(model).head.get_weights(), last, strict=True):
+        np.testing.assert_allclose(whole, cached, atol=1e-4)
+        assert np.abs(whole - before).max() > 0.01
+    for before, after in zip(frozen, find_parts(model).backbone.get_weights(), strict=True):
+        np.testing.assert_array_equal(before, after)
+
+
+def test_with_folds_the_named_cell_is_trained_once_more_on_all_rows(table, tmp_path):
+    development = develop(table, FOLDS, "folds", tmp_path / "development")
+    chosen = {"backbone": "vgg16", "optimizer": "adam", "epochs": 2}
+    folders = run_sweep(development, tmp_path, optimizers=SWEEP["optimizers"][:1], epochs=[2], chosen=chosen)
+    assert len(read_predictions(folders["record"] / "predictions.npz")) == 60
+    training = json.loads((folders["record"] / "training.json").read_text())
+    assert len(training["runs"]["vgg16 adam"]) == 3
+    assert training["classes"]["images"] == {"all": 30, "hem": 30}
+    final = weights_in(checkpoint(folders["scratch"] / "vgg16" / "adam_final", 2))
+    model = load_model(folders["trained"] / "model.keras")
+    np.testing.assert_array_equal(model.get_weights()[-1], final[-1])
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"split": {"kind": "folds"}}, "sweep.chosen must name what is exported"),
+        ({"augment": {"horizontal_flip": True}}, "augment must be null"),
+        ({"train": {"stages": [{"name": "all", "trainable": "all", "epochs": 2}]}}, "trains the head alone"),
+        (
+            {"train": {"stages": [{"name": "h", "epochs": 2, "schedule": {"name": "cosine"}}]}},
+            "cosine depends",
+        ),
+        ({"sweep": SWEEP | {"epochs": [2, 2]}}, "sweep.epochs must differ"),
+        (
+            {"sweep": SWEEP | {"chosen": {"backbone": "vgg16", "optimizer": "adam", "epochs": 3}}},
+            "must be a cell of the sweep",
+        ),
+    ],
+)
+def test_sweep_settings_that_cannot_be_are_refused(change, message):
+    base = BASE | {"sweep": SWEEP, "train": TRAIN}
+    validate(base, "here")
+    with pytest.raises(SettingsError, match=message):
+        validate(base | change, "here")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["deep_features_svm_small", "optimizer_sweep_small"])
+def test_a_small_system_runs_from_images_to_report_and_saved_model(name, tmp_path):
+    places = {"KERASALL_RUNS": str(tmp_path / "runs"), "KERASALL_SAVEDMODELS": str(tmp_path / "models")}
+    command = [sys.executable, "-m", "kerasall.cli", "run", str(ROOT / "configs" / f"{name}.yaml")]
+    environment = os.environ | places | {"PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": ""}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=500)
+    assert done.returncode == 0, done.stderr
+    results = json.loads((tmp_path / "runs" / name / "report.json").read_text())["results"]
+    assert results["scored"] == "test"
+    assert results["metrics"]["accuracy"]["value"] > 0.8
+    assert (tmp_path / "models" / name / "1" / "saved_model.pb").is_file()
