@@ -182,7 +182,8 @@ class Backbones:
         """The extractor; the same seed gives the same random weights."""
         row = self.row(name)
         steps = Chain.from_json(list(row.steps)).operations
-        height, width = self.pixels.pixels.shape[1:3]
+        height: Any = self.pixels.pixels.shape[1]
+        width: Any = self.pixels.pixels.shape[2]
         for step in steps:
             height, width = step.output_size(height, width)
         return build_extractor(
@@ -345,6 +346,7 @@ def _describe(
     )  # fmt: skip
     return {
         "model": f"{CLASSIFIERS[chosen[1]].title} on {fitting.width(chosen[0]):,} features of {_join(chosen[0])}",
+        "how": "fitted to stored features; the networks themselves stay as they are",
         "fits": {},
         "chosen": {"features": list(chosen[0]), "classifier": chosen[1]},
         "combinations": [

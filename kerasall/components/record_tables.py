@@ -45,8 +45,10 @@ def score_cell(predictions: Predictions, facts: Facts, evaluate: EvaluateSetting
 def choose_cell(scores: Mapping[Any, CellScore], facts: Facts, evaluate: EvaluateSettings) -> Any:
     """Key of the best score by the main metric; of equal ones the first."""
     sign = 1 if find_metric(evaluate.main_metric, facts.labels).direction == "higher" else -1
-    values = {key: score.main.value for key, score in scores.items()}
-    return max(values, key=lambda key: -np.inf if values[key] is None else sign * values[key])
+    values = {
+        key: -np.inf if score.main.value is None else sign * score.main.value for key, score in scores.items()
+    }
+    return max(values, key=lambda key: values[key])
 
 
 def make_table(
@@ -99,6 +101,13 @@ def table_sections(training: Mapping[str, Any]) -> tuple[Section, ...]:
         return ()
     intro = "Every combination that was fitted, each on the same images. The exported one is marked."
     return (Section("combinations", "All combinations", intro, tables),)
+
+
+def describe_training(training: Mapping[str, Any]) -> str:
+    """What was trained and how, one sentence for the summary; "" where the record does not say."""
+    if "model" not in training:
+        return ""
+    return f"{training['model']}; {training['parameters']:,} parameters, {training['how']}."
 
 
 def _read_table(table: Mapping[str, Any]) -> Table:

@@ -325,6 +325,9 @@ def _describe(
     )  # fmt: skip
     return {
         "model": f"Head of {chosen[0]}, trained with {chosen[1]} for {chosen[2]} epochs",
+        "how": "the frozen network's activations stored, the head alone trained"
+        + (", in the end on all images; the score is that of the folds' heads" if data.split.folds else ""),
+        "curves": {"Trained": "the head alone, in one run for all numbers of epochs", "Kept": "nothing by its curve"},
         "fits": {f"{name} {optimizer}": [_mean_history(each)] for (name, optimizer), each in histories.items()},
         "runs": {f"{n} {o}": [history.to_json() for history in each] for (n, o), each in histories.items()},
         "chosen": {"backbone": chosen[0], "optimizer": chosen[1], "epochs": chosen[2]},
