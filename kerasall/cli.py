@@ -38,8 +38,11 @@ def main() -> None:
     except KerasallError as error:
         print(f"kerasall: error: {error}", file=sys.stderr)
         sys.exit(1)
+    except OSError as error:
+        print(f"kerasall: error: {error.strerror or error}: {error.filename or ''}", file=sys.stderr)
+        sys.exit(1)
     except KeyboardInterrupt:
-        print("kerasall: stopped; the same command goes on from here", file=sys.stderr)
+        print("kerasall: stopped; `kerasall run` goes on where it was when called again", file=sys.stderr)
         sys.exit(130)
 
 
@@ -64,12 +67,19 @@ def run(
     force: Annotated[
         bool, typer.Option("--force", help="Push a model that was not blessed; its card says so.")
     ] = False,
+    plan: Annotated[bool, typer.Option("--plan", help="Only print what every network will cost.")] = False,
+    smoke: Annotated[
+        bool, typer.Option("--smoke", help="As --plan, with one step of every stage at batch 2.")
+    ] = False,
 ) -> None:
     """Run an experiment, or go on with it, or find that all of it is at hand."""
     from kerasall.experiment import run_experiment, settle
 
     # What a mistyped command would stumble over is found before TensorFlow takes its seconds.
-    settle(config, data=data, weights=weights, overrides=set_ or [], name=name)
+    settings, *_ = settle(config, data=data, weights=weights, overrides=set_ or [], name=name)
+    if plan or smoke:
+        _print_plan(settings, smoke)
+        return
     with quiet_tensorflow():
         result = run_experiment(
             config, data=data, weights=weights, overrides=set_ or [], name=name, force=force
@@ -105,12 +115,17 @@ def predict(
     batch_size: Annotated[int, typer.Option(min=1, help="Images per call of the model.")] = 32,
 ) -> None:
     """Predict images, one row a file; exit status 1 if any failed."""
-    from kerasall.serving.batch import find_images, predict_files
-    from kerasall.serving.predictor import Predictor
+    from kerasall.serving.batch import find_images, predict_files, require_destination
+    from kerasall.serving.predictor import Predictor, describe_verdict
 
     paths = find_images(images)
+    if out is not None:
+        require_destination(out)
+    elif hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors="backslashreplace")
     with quiet_tensorflow():
         predictor = Predictor(model)
+    _note(describe_verdict(predictor.folder))
     with _progress(len(paths)) as advance:
         failed = predict_files(predictor, paths, out or sys.stdout, batch_size=batch_size, advance=advance)
     _note(f"{len(paths)} files, {failed} failed{f'; predictions: {out}' if out else ''}")
@@ -153,6 +168,16 @@ def status(
         print(f"  {step['step']:<18} {step['state']:<9} {step['seconds']:8.1f} s  {', '.join(step['paths'])}")
     for label, path in found["results"].items():
         print(f"{label}: {path}")
+
+
+def _print_plan(settings, smoke: bool) -> None:
+    with quiet_tensorflow():
+        from kerasall.planning import count_images, format_plan, plan_experiment
+
+        images = count_images(settings)
+    _note(f"images: {'unknown (give --data)' if images is None else f'{images:,}'}")
+    print(format_plan(plan_experiment(settings, smoke)))
+    _note("Memory and hours are estimates; hours are for every image passed once per epoch on this machine.")
 
 
 def _print_outcome(result) -> None:

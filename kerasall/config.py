@@ -69,6 +69,8 @@ def _read_extended(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
     base = values.pop("extends", None)
     if base is None:
         return values
+    if not isinstance(base, str):
+        raise SettingsError(f"extends in {path} must name one file, but is {base!r}")
     return _merge(_read_extended(path.parent / base, (*seen, path.resolve())), values)
 
 

@@ -16,7 +16,6 @@ from types import ModuleType
 
 from kerasall.config import dump_settings, load_settings
 from kerasall.errors import SettingsError
-from kerasall.files import write_text
 from kerasall.paths import require_free_space, runs_folder, savedmodels_folder, weights_folder
 from kerasall.pipeline.component import Pipeline
 from kerasall.pipeline.runner import RunPlaces, RunResult, run_pipeline
@@ -75,10 +74,9 @@ def run_experiment(
     settings, runs, weights = settle(config, data=data, weights=weights, overrides=overrides, name=name)
     places = Places(runs.root / "cache", savedmodels_folder(), weights, command_line(), force)
     pipeline = load_pipeline(settings, places)
-    write_text(runs.folder / "settings.yaml", dump_settings(settings))
     return run_pipeline(
         pipeline, runs, experiment=settings.experiment, settings=settings.model_dump(mode="json"),
-        command=places.command, say=say,
+        command=places.command, say=say, texts={"settings.yaml": dump_settings(settings)},
     )  # fmt: skip
 
 
@@ -129,6 +127,7 @@ def _load_script(path: Path) -> ModuleType:
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # so that a component defined in the script has a source to be keyed by
     spec.loader.exec_module(module)
     return module
 

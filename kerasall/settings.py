@@ -319,7 +319,7 @@ class EvaluateSettings(Strict):
 
     metrics: tuple[str, ...] = ("accuracy",)
     main_metric: str = "accuracy"
-    resamples: Positive = 2000
+    resamples: Annotated[int, Field(ge=100)] = 2000
     gallery: Positive = 24
 
 
@@ -337,7 +337,7 @@ class Settings(Strict):
     description: str = ""
     pipeline: str
     protocol: Protocol = "honest"
-    seed: int = 0
+    seed: Annotated[int, Field(ge=0)] = 0
     deterministic: bool = False
     data: DataSettings = DataSettings()
     checks: CheckSettings = CheckSettings()

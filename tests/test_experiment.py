@@ -154,6 +154,25 @@ def test_a_changed_setting_reruns_only_what_follows(house):
     assert {name for name, state in states.items() if state != "cached"} == {"Evaluator", "Pusher"}
 
 
+def test_validation_images_that_decided_epochs_are_never_called_honest(house):
+    house.call(
+        "run",
+        house.config("tiny"),
+        "--name",
+        "no_test",
+        "--set",
+        "split.test=0.0",
+        "--set",
+        "split.validation=0.4",
+    )
+    results = json.loads((house.folder / "runs" / "no_test" / "report.json").read_text())["results"]
+    assert results["scored"] == "validation"
+    (honest,) = [c["met"] for c in results["criteria"] if c["criterion"].startswith("Honest")]
+    assert honest is False
+    (searched,) = [c["met"] for c in results["criteria"] if c["criterion"].startswith("Near duplicates")]
+    assert searched is False
+
+
 def test_a_model_without_a_blessing_is_not_pushed(house):
     out, _ = house.call(
         "run", house.config("tiny"), "--name", "strict", "--set", "bless.malignant_sensitivity=1.0"

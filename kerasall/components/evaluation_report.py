@@ -71,6 +71,7 @@ WEAKNESSES = {
 SCORED = {
     "test": "the test part, opened once, after every choice was made",
     "out-of-fold": "every image once, by a model that saw neither its group nor its duplicates",
+    "validation": "the validation part, which also decided when training stopped: too good to be trusted",
     "selection": "the part on which the paper's protocol also chose its settings",
 }
 
@@ -494,7 +495,9 @@ def _data(evidence: Evidence) -> Section:
             errors=[error["message"] for error in anomalies["errors"]],
             warnings=[warning["message"] for warning in anomalies["warnings"]],
             duplicates=_duplicate_words(
-                anomalies, divided=read_split(evidence.split_folder / "split.json").unit == "image"
+                anomalies,
+                divided=read_split(evidence.split_folder / "split.json").unit == "image",
+                searched=evidence.settings.checks.near_duplicates.enabled,
             ),
         )
     )
@@ -519,8 +522,10 @@ def _sizes(statistics: dict[str, Any]) -> str:
     return shown + (f" and {len(sizes) - 4} more" if len(sizes) > 4 else "")
 
 
-def _duplicate_words(anomalies: dict[str, Any], divided: bool) -> list[str]:
+def _duplicate_words(anomalies: dict[str, Any], divided: bool, searched: bool) -> list[str]:
     exact, near = anomalies["exact_duplicate_groups"], anomalies["near_duplicate_groups"]
+    if not searched:
+        return [f"{exact} groups of byte-identical files were found. Near duplicates were not looked for."]
     if not exact and not near:
         return ["No exact and no near duplicates were found."]
     return [
@@ -540,6 +545,16 @@ def _weaknesses(evidence: Evidence) -> list[str]:
     if leaks:
         found.append(
             f"{len(leaks)} subjects or duplicates stand on two sides of the split, as in the paper's protocol."
+        )
+    if not evidence.settings.checks.near_duplicates.enabled:
+        found.append(
+            "Near duplicates were not looked for: copies of one cell may stand on both sides of the split."
+        )
+    if evidence.scored == "out-of-fold" and any(
+        "fitted" in str(s) or s["op"] in ("reinhard", "macenko") for s in evidence.development.preprocess
+    ):
+        found.append(
+            "Stain normalisation was fitted once on all images to develop on, the held-out folds among them."
         )
     if evidence.facts.source == "synthetic":
         found.insert(0, "The cells are rendered, not photographed: the score says nothing about leukaemia.")

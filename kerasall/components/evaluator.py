@@ -12,6 +12,8 @@ from kerasall.components.ensembler import ENSEMBLE, MEMBERS
 from kerasall.components.exporter import MODEL
 from kerasall.components.trainer import PREDICTIONS, SELECTION_PREDICTIONS
 from kerasall.data.examples import read_examples
+from kerasall.data.splits import Split
+from kerasall.decoding import read_image_bytes
 from kerasall.evaluation.ensemble_scores import EnsembleScores, for_curves, intervals_of, score_ensemble
 from kerasall.evaluation.intervals import Interval
 from kerasall.evaluation.metrics import confusion_matrix
@@ -19,7 +21,6 @@ from kerasall.evaluation.predictions import Predictions, read_predictions, write
 from kerasall.evaluation.report import write_report
 from kerasall.files import read_json, write_json
 from kerasall.pipeline.component import Input, Output, Unkeyed, component
-from kerasall.serving.batch import read_image
 from kerasall.serving.export import CARD
 from kerasall.serving.predictor import Predictor
 from kerasall.settings import BlessSettings, Settings
@@ -62,19 +63,22 @@ def evaluator(
     from kerasall.components.evaluation_report import Evidence, make_card, make_report
 
     facts = read_facts(test)
-    scored = scored_predictions(test, record, saved_model / MODEL, settings, facts)
+    parts = read_development(development).split
+    scored = scored_predictions(test, record, saved_model / MODEL, kind_of(parts), facts)
     kind, predictions = scored.kind, scored.predictions
+    found = read_json(anomalies / "anomalies.json")
     intervals = score_intervals(scored, facts, settings)
     criteria = judge(
-        intervals, len(facts.labels), settings.bless, protocol=settings.protocol, scored=kind,
-        errors=len(read_json(anomalies / "anomalies.json")["errors"]), parity=read_json(parity / "parity.json"),
+        intervals, facts, settings.bless, protocol=settings.protocol, scored=kind,
+        errors=len(found["errors"]), parity=read_json(parity / "parity.json"),
+        near_searched=settings.checks.near_duplicates.enabled,
     )  # fmt: skip
     verdict = {"blessed": all(met for _, met in criteria), "criteria": [list(c) for c in criteria]}
     evidence = Evidence(
         scored=kind, predictions=predictions, intervals=intervals, criteria=criteria, facts=facts,
         development=read_development(development), test=read_examples(test / "examples.csv"),
         split_folder=frozen_split, statistics=read_json(statistics / "statistics.json"),
-        anomalies=read_json(anomalies / "anomalies.json"), training=read_json(record / "training.json"),
+        anomalies=found, training=read_json(record / "training.json"),
         settings=settings, command=command, curves=scored.curves,
         ensemble=score_members(scored, facts, settings),
     )  # fmt: skip
@@ -91,7 +95,7 @@ class Scored:
     """What is scored.
 
     Attributes:
-        kind: what the images are: test, out-of-fold or selection.
+        kind: what the images are: test, out-of-fold, validation or selection.
         predictions: of the model.
         members: of an ensemble, name -> predictions of the same images; empty for one classifier.
         ensemble: how the ensemble was made, or None.
@@ -110,9 +114,18 @@ class Scored:
         return for_curves(self.predictions, list(self.members.values()), self.ensemble["rule"])
 
 
-def scored_predictions(
-    test: Path, record: Path, saved_model: Path, settings: Settings, facts: Facts
-) -> Scored:
+def kind_of(split: Split) -> str:
+    """What the Trainer's record holds predictions of: the split says so, whatever the settings claim.
+
+    The validation part has decided epochs (and an ensemble's weights), the part ``selection`` everything
+    that a paper chose on its test part: neither is an honest score.
+    """
+    if split.folds:
+        return "out-of-fold"
+    return "selection" if "selection" in split.parts else "validation"
+
+
+def scored_predictions(test: Path, record: Path, saved_model: Path, kind: str, facts: Facts) -> Scored:
     """The test part through the exported model, where there is one; else what the Trainer recorded."""
     path = record / ENSEMBLE
     ensemble = read_json(path) if path.is_file() else None
@@ -121,7 +134,6 @@ def scored_predictions(
     if len(examples):
         predictions, members = predict_examples(examples, saved_model, facts, names)
         return Scored("test", predictions, members, ensemble)
-    kind = "selection" if settings.protocol == "faithful" else "out-of-fold"
     file = SELECTION_PREDICTIONS if (record / SELECTION_PREDICTIONS).is_file() else PREDICTIONS
     members = {name: read_predictions(record / MEMBERS / name / file) for name in names}
     return Scored(kind, read_predictions(record / file), members, ensemble)
@@ -137,7 +149,7 @@ def predict_examples(
     parts = []
     for start in range(0, len(examples), batch_size):
         paths = examples["path"].iloc[start : start + batch_size]
-        answers = predictor.predict([read_image(Path(p), predictor.limits) for p in paths], list(paths))
+        answers = predictor.predict([read_image_bytes(p, predictor.limits) for p in paths], list(paths))
         answers.require_all()
         parts.append(answers)
     record = Predictions(
@@ -182,19 +194,21 @@ def score_members(scored: Scored, facts: Facts, settings: Settings) -> EnsembleS
 
 def judge(
     intervals: dict[str, Interval],
-    classes: int,
+    facts: Facts,
     bless: BlessSettings,
     *,
     protocol: str,
     scored: str,
     errors: int,
     parity: dict[str, Any],
+    near_searched: bool,
 ) -> list[tuple[str, bool]]:
     """Every criterion of the blessing and whether it is met."""
-    floor = 1 / classes + bless.balanced_accuracy_above_chance
+    floor = 1 / len(facts.labels) + bless.balanced_accuracy_above_chance
     balanced = intervals["balanced_accuracy"].low
     criteria = [
         ("No validation error in the data", errors == 0),
+        ("Near duplicates were looked for and kept on one side of the split", near_searched),
         (
             f"Trained model, exported model and command line agree within {parity['tolerance']:g} "
             f"(largest difference {parity['largest_difference']:.1e} on {parity['images']} images)"
@@ -217,7 +231,9 @@ def judge(
                 _above(low, bless.malignant_sensitivity),
             )
         )
-    honest = protocol == "honest" and scored != "selection"
+    else:
+        criteria.append(("The malignant classes are named (data.malignant)", False))
+    honest = protocol == "honest" and scored in ("test", "out-of-fold")
     criteria.append(("Honest protocol: nothing was chosen on the images it is scored on", honest))
     return criteria
 
@@ -261,7 +277,8 @@ def _headline(evidence: Any, verdict: dict[str, Any]) -> dict[str, Any]:
     )
     headline = {
         "main_score": f"{name} {main.value:.4f}{interval}, {evidence.scored}, {len(evidence.predictions):,} images",
-        "malignant_called_benign": f"{missed.called_benign:,} of {missed.total:,} malignant images called benign",
+        "malignant_called_benign": f"{missed.called_benign:,} of {missed.total:,} malignant images called benign"
+        if evidence.facts.malignant else "unknown: no class is named malignant (data.malignant)",
         "verdict": "blessed" if verdict["blessed"] else "not blessed: " + "; ".join(c for c, met in verdict["criteria"] if not met),
         "blessed": verdict["blessed"],
     }  # fmt: skip

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
-import pandas as pd
-
-from kerasall.data.examples import Collection, write_collection
-from kerasall.data.records import EXTRACTED
-from kerasall.data.records import INDEX as RECORDS_INDEX
+from kerasall.data.examples import Collection, read_examples, write_collection
 from kerasall.data.sources import read_source
 from kerasall.errors import SettingsError
 from kerasall.files import sha256_of_json
@@ -19,18 +17,21 @@ from kerasall.settings import DataSettings
 
 
 def list_files(data: DataSettings) -> str | None:
-    """Digest of names, sizes and times of the files of a data source; None for rendered cells."""
+    """Digest of names, sizes and times of the files that the reader finds; None for rendered cells."""
     if data.source == "synthetic":
         return None
     root = _require_path(data)
-    files = [root] if root.is_file() else sorted(p for p in root.rglob("*") if p.is_file())
-    if (root / RECORDS_INDEX).is_file():
-        # Images that reading the records extracted there follow from the shards.
-        files = [p for p in files if p.relative_to(root).parts[0] != EXTRACTED]
-    return sha256_of_json([[str(p), *_size_and_time(p)] for p in files])
+    listed = [Path(path) for path in read_collection_of(data, Path()).examples["path"]]
+    tables = [path for path in (root, Path(data.label_csv or root)) if path.is_file()]
+    return sha256_of_json([[str(p), _size_and_times(p)] for p in [*tables, *listed]])
 
 
-@component(fingerprint=list_files)
+def files_exist(outputs: Mapping[str, Path]) -> bool:
+    """Whether every listed image is still there; rendered cells lie in a cache that may be deleted."""
+    return all(map(os.path.exists, read_examples(outputs["examples"] / "examples.csv")["path"]))
+
+
+@component(fingerprint=list_files, still_valid=files_exist)
 def example_gen(
     data: DataSettings,
     examples: Annotated[Path, Output("Examples")],
@@ -38,13 +39,10 @@ def example_gen(
 ) -> dict[str, Any]:
     """Reads the names, labels and subjects of a data source; no pixel is read.
 
-    Each row also carries the file's size and time, so that a changed file reruns what follows.
+    Each row also carries the file's size and times, so that a changed file reruns what follows.
     """
     collection = read_collection_of(data, cache_folder)
-    sizes = pd.DataFrame(
-        [_size_and_time(Path(p)) for p in collection.examples["path"]], columns=["bytes", "modified"]
-    )
-    collection.examples[["bytes", "modified"]] = sizes.astype(str)
+    collection.examples["state"] = [_size_and_times(Path(p)) for p in collection.examples["path"]]
     write_collection(collection, examples)
     return {"images": len(collection.examples), "source": collection.source}
 
@@ -91,9 +89,10 @@ def _require_path(data: DataSettings) -> Path:
     return path
 
 
-def _size_and_time(path: Path) -> tuple[int, int]:
+def _size_and_times(path: Path) -> str:
+    """Size, and both times: a copy that keeps the time of the content still changes the other."""
     try:
         status = path.stat()
     except OSError:
-        return -1, -1
-    return status.st_size, status.st_mtime_ns
+        return "missing"
+    return f"{status.st_size} {status.st_mtime_ns} {status.st_ctime_ns}"

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
 from kerasall.components.exporter import MODEL
+from kerasall.errors import ArtifactError
 from kerasall.files import (
     atomic_path,
     read_json,
@@ -18,12 +20,21 @@ from kerasall.files import (
 )
 from kerasall.pipeline.component import Input, Output, component
 from kerasall.serving.export import CARD, MANIFEST, write_manifest
+from kerasall.serving.predictor import verify_manifest
 
 
 def still_pushed(outputs: Mapping[str, Path]) -> bool:
-    """Whether what an earlier run pushed still lies where it was put."""
+    """Whether what an earlier run pushed still lies, whole, where it was put."""
     destination = read_json(outputs["pushed"] / "pushed.json")["path"]
-    return destination is None or (Path(destination) / "manifest.json").is_file()
+    return destination is None or _is_whole(Path(destination))
+
+
+def _is_whole(folder: Path) -> bool:
+    try:
+        verify_manifest(folder)
+    except ArtifactError:
+        return False
+    return True
 
 
 @component(still_valid=still_pushed)
@@ -51,11 +62,18 @@ def pusher(
 
 
 def _push(model: Path, evaluation: Path, verdict: dict[str, Any], parent: Path) -> Path:
+    parent.mkdir(parents=True, exist_ok=True)
+    with open(parent / ".lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # two runs of one experiment must not take the same number
+        return _push_alone(model, evaluation, verdict, parent)
+
+
+def _push_alone(model: Path, evaluation: Path, verdict: dict[str, Any], parent: Path) -> Path:
     origin = sha256_of_json([sha256_of_file(model / MANIFEST), sha256_of_folder(evaluation), verdict])
     versions = sorted((p for p in parent.glob("*") if p.name.isdigit()), key=lambda p: int(p.name))
     for folder in versions:
         # A push that was killed before its step was noted down is found again, not repeated.
-        if (folder / CARD).is_file() and read_json(folder / CARD).get("origin") == origin:
+        if _is_whole(folder) and read_json(folder / CARD).get("origin") == origin:
             return folder
     folder = parent / str(int(versions[-1].name) + 1 if versions else 1)
     verdicts = {"blessing": verdict, "forced": not verdict["blessed"]}

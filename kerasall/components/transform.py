@@ -122,7 +122,7 @@ def draw_split(
 
 def _join(collection: Collection, statistics: Path, split: Split) -> pd.DataFrame:
     """Examples with group, part and content hash; file times, which need not decide anything, left out."""
-    table = collection.examples.drop(columns=["bytes", "modified"], errors="ignore")
+    table = collection.examples.drop(columns=["state"], errors="ignore")
     table = table.merge(split.table[["id", "group", "part"]], on="id", validate="one_to_one")
     hashes = read_scan(statistics / SCAN).table[["id", "sha256"]]
     return table.merge(hashes, on="id", validate="one_to_one")

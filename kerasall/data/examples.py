@@ -72,6 +72,14 @@ def require_valid(examples: pd.DataFrame, labels: Sequence[str], where: str) -> 
     Raises:
         DataError: no rows, missing columns, repeated ids, or labels outside ``labels``.
     """
+    reserved = sorted(
+        {label for label in labels if label in ("path", "label", "error") or len(label.splitlines()) != 1}
+    )
+    if reserved:
+        raise DataError(
+            f"{where} must give classes other names than those of a prediction table's columns (path, label, error), "
+            f"on one line each, but found {reserved}: rename these classes"
+        )
     missing = [name for name in COLUMNS if name not in examples.columns]
     if missing:
         raise DataError(f"{where} must give the columns {list(COLUMNS)}, but {missing} are missing")

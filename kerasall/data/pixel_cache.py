@@ -93,10 +93,15 @@ def decode_pixels(
     names = [str(path) for path in paths]
 
     def read_native(name: str) -> bytes:
-        return to_native(read(name, limits), limits, name)
+        data = read(name, limits)
+        # The pixels are kept under these hashes: a file changed since must not be taken for what it was.
+        if name in expected and hashlib.sha256(data).hexdigest() != expected[name]:
+            raise DecodingError(f"{name} was changed since it was scanned: run the same command again")
+        return to_native(data, limits, name)
 
     shape = (len(names), *chain.output_size, 3)
     key = _content_key(names, chain, keys, lambda name: read(name, limits))
+    expected = {} if keys is None else dict(zip(names, keys, strict=True))
     in_memory = math.prod(shape) <= memory_bytes
     stored = None if folder is None else Path(folder) / f"pixels-{key[:32]}.npy"
     pixels = None if stored is None else _load_pixels(stored, shape, in_memory)

@@ -98,7 +98,6 @@ class ArtifactStore:
         empty = [name for name in types if not any((partial / name).iterdir())]
         if empty:
             raise ArtifactError(f"{component} must write every output, but left {empty} empty")
-        shutil.rmtree(partial / _SCRATCH)
         outputs = [
             {"name": n, "type": t, "digest": sha256_of_folder(partial / n), "size": _size(partial / n)}
             for n, t in types.items()
@@ -109,6 +108,8 @@ class ArtifactStore:
         if final.exists():
             _set_aside(final)
         os.replace(partial, final)
+        # Only now: a kill while the outputs are hashed must leave what the step resumes from.
+        shutil.rmtree(final / _SCRATCH, ignore_errors=True)
         found = self.find(component, key)
         assert found is not None
         return found

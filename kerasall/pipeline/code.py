@@ -17,8 +17,8 @@ from pathlib import Path
 def code_digest(module: str) -> str:
     """SHA-256 over the sources of ``module`` and of every module of its package it imports, however deep.
 
-    Imports inside functions count. Modules of other packages do not: their versions are recorded
-    with the run.
+    Imports inside functions count. Modules of other packages do not: the versions of those that compute
+    enter the key beside this digest.
     """
     digest = hashlib.sha256()
     for name in sorted(imported_modules(module)):
@@ -55,6 +55,11 @@ def _imports(tree: ast.AST) -> set[str]:
 def _source(name: str) -> bytes:
     origin = _origin(name)
     return Path(origin).read_bytes() if origin else b""
+
+
+def has_source(module: str) -> bool:
+    """Whether the module's source is a file that ``code_digest`` can read."""
+    return _origin(module) is not None
 
 
 @cache

@@ -17,13 +17,15 @@ The undecorated function stays callable as ``statistics_gen.function`` with plai
 
 from __future__ import annotations
 
+import hashlib
 import inspect
+import marshal
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, is_dataclass
 from pathlib import Path
 from typing import Any, get_type_hints
 
-from kerasall.pipeline.code import code_digest
+from kerasall.pipeline.code import code_digest, has_source
 
 
 @dataclass(frozen=True)
@@ -83,6 +85,9 @@ class Component:
 
     def code(self) -> str:
         """Digest of the source this component runs, with all of the package's own that it imports."""
+        if not has_source(self.function.__module__):
+            # Typed into an interpreter: what was compiled stands for the source.
+            return hashlib.sha256(marshal.dumps(self.function.__code__)).hexdigest()
         return code_digest(self.function.__module__)
 
     def __call__(self, **arguments: Any) -> Step:

@@ -7,14 +7,15 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from kerasall.errors import ArtifactError, KerasallError
-from kerasall.files import atomic_path, read_json, sha256_of_json, write_json
+from kerasall.files import atomic_path, read_json, sha256_of_json, write_json, write_text
 from kerasall.pipeline.artifacts import Artifact, ArtifactStore
 from kerasall.pipeline.component import Output, Pipeline, Scratch, Step
 from kerasall.pipeline.metadata import MetadataStore
@@ -63,6 +64,7 @@ def run_pipeline(
     settings: Any,
     command: str = "",
     say: Callable[[str], None] | None = None,
+    texts: Mapping[str, str] | None = None,
 ) -> RunResult:
     """Runs every step of ``pipeline`` whose result is not at hand yet.
 
@@ -76,15 +78,21 @@ def run_pipeline(
         settings: resolved settings as JSON, noted with the run.
         command: the command line that started the run.
         say: receives one line per step; standard error by default.
+        texts: name -> content of small files for the run's folder.
 
     Raises:
         KerasallError: a step failed for a reason the user can cure; finished steps stay finished.
     """
     say = say or (lambda line: print(line, file=sys.stderr, flush=True))
     with _sole_run(places):
+        journal = _Journal(places, experiment, settings, command)
+        # A result of earlier settings must not be taken for this run's.
+        for name in pipeline.publish:
+            (places.folder / name).unlink(missing_ok=True)
+        for name, text in (texts or {}).items():
+            write_text(places.folder / name, text)
         store = MetadataStore(places.metadata)
         run_id = store.start_run(places.name, experiment, command, settings)
-        journal = _Journal(places, experiment, settings, command)
         try:
             result = _run_steps(pipeline, places, store, run_id, journal, say)
         except BaseException as error:
@@ -155,11 +163,32 @@ def step_key(step: Step, inputs: Mapping[str, Artifact]) -> str:
         {
             "component": step.component.name,
             "code": step.component.code(),
+            "versions": computing_versions(),
             "parameters": step.parameters,
             "inputs": {name: artifact.digest for name, artifact in sorted(inputs.items())},
             "outside": step.external_fingerprint(),
         }
     )
+
+
+@cache
+def computing_versions() -> dict[str, str]:
+    """Versions of the packages whose numbers end up in results."""
+    names = (
+        "tensorflow",
+        "keras",
+        "numpy",
+        "scipy",
+        "scikit-learn",
+        "opencv-python-headless",
+        "pillow",
+        "jax",
+    )
+    found: dict[str, str] = {}
+    for name in names:
+        with suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found
 
 
 def _execute(
@@ -205,7 +234,7 @@ class _Journal:
             )
         self._content: dict[str, Any] = {
             "schema_version": RUN_SCHEMA_VERSION, "name": places.name, "experiment": experiment,
-            "state": "running", "error": None, "command": command, "started": time.time(), "finished": None,
+            "state": "running", "error": None, "versions": computing_versions(), "command": command, "started": time.time(), "finished": None,
             "settings": settings, "steps": [],
         }  # fmt: skip
         write_json(self._path, self._content)

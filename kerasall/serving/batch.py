@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import glob
 import json
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from kerasall.decoding import Limits
+from kerasall.decoding import Limits, read_image_bytes
 from kerasall.errors import DataError, DecodingError
 from kerasall.files import atomic_path
 from kerasall.serving.predictor import Predictor
@@ -71,11 +72,28 @@ def predict_files(
     rows = _rows(predictor, paths, batch_size, advance)
     if not isinstance(out, str | Path):
         return _write_csv(rows, out, predictor.labels)
-    writer = {".csv": _write_csv, ".jsonl": _write_jsonl}.get(Path(out).suffix)
-    if writer is None:
-        raise DataError(f"predictions are written as .csv or .jsonl, but the path is {out}")
-    with atomic_path(out) as temporary, open(temporary, "w", encoding="utf-8", newline="") as file:
+    writer = _WRITERS[require_destination(out).suffix.lower()]
+    # A file name that is not UTF-8 must not cost the whole table.
+    options = {"encoding": "utf-8", "errors": "backslashreplace", "newline": ""}
+    with atomic_path(out) as temporary, open(temporary, "w", **options) as file:
         return writer(rows, file, predictor.labels)
+
+
+def require_destination(out: str | Path) -> Path:
+    """Checks that predictions can be written to ``out``, before anything is predicted.
+
+    Raises:
+        DataError: another kind of file, a folder, or a place that cannot be written to.
+    """
+    out = Path(out)
+    if out.suffix.lower() not in _WRITERS:
+        raise DataError(f"predictions are written as {' or '.join(_WRITERS)}, but the path is {out}")
+    if out.is_dir():
+        raise DataError(f"predictions are written to a file, but {out} is a folder: give another name")
+    existing = next(parent for parent in out.absolute().parents if parent.exists())
+    if not existing.is_dir() or not os.access(existing, os.W_OK):
+        raise DataError(f"predictions must go where they can be written, but {existing} is no such folder")
+    return out
 
 
 def _rows(
@@ -91,25 +109,10 @@ def _rows(
         advance(len(part))
 
 
-def read_image(path: Path, limits: Limits) -> bytes:
-    """The bytes of an image file; one over the limit is not read.
-
-    Raises:
-        DecodingError: the file cannot be read or is too large; the message names it.
-    """
-    try:
-        size = path.stat().st_size
-        if size > limits.max_bytes:
-            raise DecodingError(f"{path} must have at most {limits.max_bytes:,} bytes, but has {size:,}")
-        return path.read_bytes()
-    except OSError as error:
-        raise DecodingError(f"{path} must be readable, but is not: {error.strerror}") from None
-
-
 def _read(path: Path, limits: Limits) -> tuple[bytes, str]:
     """A file's content and "", or b"" and what is wrong with it."""
     try:
-        return read_image(path, limits), ""
+        return read_image_bytes(path, limits), ""
     except DecodingError as error:
         return b"", str(error)
 
@@ -138,3 +141,6 @@ def _write_jsonl(rows: Iterable[dict[str, Any]], file: IO[str], labels: Sequence
         file.write(json.dumps(row, ensure_ascii=False) + "\n")
         failed += bool(row["error"])
     return failed
+
+
+_WRITERS = {".csv": _write_csv, ".jsonl": _write_jsonl}

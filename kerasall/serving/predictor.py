@@ -127,6 +127,19 @@ class Predictor:
         return {name: values.numpy() for name, values in outputs.items()}
 
 
+def describe_verdict(folder: Path) -> str:
+    """One line on which model answers and whether it was blessed."""
+    card = read_json(folder / "card.json") if (folder / "card.json").is_file() else {}
+    blessing = card.get("blessing")
+    if blessing is None:
+        verdict = "no verdict known"
+    elif blessing["blessed"]:
+        verdict = "blessed"
+    else:
+        verdict = "NOT BLESSED: " + "; ".join(text for text, met in blessing["criteria"] if not met)
+    return f"model {folder}: {verdict}"
+
+
 def newest_version(folder: str | Path) -> Path:
     """The SavedModel in ``folder``: itself, or the highest-numbered version below it.
 

@@ -11,6 +11,7 @@ from PIL import Image
 from kerasall.data.input_pipeline import decode_pixels, epoch_batches, prediction_batches, weigh_by_class
 from kerasall.decoding import Limits, decode
 from kerasall.errors import DataError, DecodingError, SettingsError
+from kerasall.files import sha256_of_file
 from kerasall.preprocessing.geometry import CenterCrop, PadToSquare, Resize
 from kerasall.preprocessing.operations import Chain
 
@@ -59,7 +60,7 @@ def test_disk_holds_the_same_pixels_as_memory_and_is_used_again(files, decoded, 
 
 
 def test_reuse_needs_no_image_file_when_the_content_keys_are_known(files, tmp_path):
-    keys = [f"{number:064x}" for number in range(3)]
+    keys = [sha256_of_file(path) for path in files[:3]]
     decode_pixels(files[:3], CHAIN, tmp_path, memory_bytes=0, keys=keys)
     assert decode_pixels(["gone"] * 3, CHAIN, tmp_path, keys=keys).decoded == 0
 
@@ -108,11 +109,19 @@ def test_a_broken_file_is_named_and_nothing_is_left_behind(files, tmp_path, memo
     assert not list((tmp_path / "cache").glob("*"))
 
 
+def test_a_file_changed_since_its_hash_was_taken_is_refused(files, tmp_path):
+    keys = [sha256_of_file(path) for path in files[:3]]
+    with pytest.raises(DecodingError, match="changed since it was scanned"):
+        decode_pixels([*files[:2], files[3]], CHAIN, tmp_path, memory_bytes=0, keys=keys)
+    assert not list(tmp_path.glob("*.npy"))
+
+
 def test_a_missing_or_too_large_file_is_named(files, tmp_path):
     with pytest.raises(DecodingError, match=r"absent\.png"):
         decode_pixels([*files[:2], tmp_path / "absent.png"], CHAIN)
+    keys = [*map(sha256_of_file, files[:2]), "c"]
     with pytest.raises(DecodingError, match=r"absent\.png"):
-        decode_pixels([*files[:2], tmp_path / "absent.png"], CHAIN, keys=["a", "b", "c"])
+        decode_pixels([*files[:2], tmp_path / "absent.png"], CHAIN, keys=keys)
     with pytest.raises(DecodingError, match="cell 20"):
         decode_pixels(files, CHAIN, limits=Limits(max_side=39))
 

@@ -223,3 +223,43 @@ def test_store_refuses_another_schema_version(tmp_path):
 
 def test_find_ignores_a_key_never_made(tmp_path):
     assert ArtifactStore(tmp_path).find("Anything", "0" * 64) is None
+
+
+def test_a_kill_while_outputs_are_hashed_leaves_what_the_step_resumes_from(tmp_path, folder, monkeypatch):
+    from kerasall.pipeline import artifacts
+
+    def killed(_: Path) -> str:
+        raise SystemExit
+
+    monkeypatch.setattr(
+        artifacts, "sha256_of_folder", lambda path: killed(path) if path.name == "loud" else "0"
+    )
+    with pytest.raises(SystemExit):
+        run(make_pipeline(folder), tmp_path)
+    (scratch,) = tmp_path.glob("runs/artifacts/Shout/*.partial/.scratch/begun")
+    monkeypatch.undo()
+    assert run(make_pipeline(folder), tmp_path).states["Shout"] == "complete"
+    assert not scratch.exists()
+
+
+def test_a_refused_name_leaves_the_other_run_as_it_was(tmp_path, folder):
+    run(make_pipeline(folder), tmp_path)
+    places = RunPlaces(tmp_path / "runs", "one")
+    before = {p.name: p.read_bytes() for p in places.folder.iterdir()}
+    with pytest.raises(ArtifactError):
+        run_pipeline(
+            make_pipeline(folder), places, experiment="other", settings={}, texts={"settings.yaml": "x"}
+        )
+    assert {p.name: p.read_bytes() for p in places.folder.iterdir()} == before
+    assert [r["state"] for r in MetadataStore(places.metadata).runs()] == ["complete"]
+
+
+def test_a_failed_run_does_not_show_the_result_of_an_earlier_one(tmp_path, folder):
+    run(make_pipeline(folder), tmp_path)
+    (folder / "broken").touch()
+    with pytest.raises(KerasallError):
+        run(make_pipeline(folder), tmp_path)
+    assert not (tmp_path / "runs" / "one" / "loud.txt").exists()
+    (folder / "broken").unlink()
+    assert set(run(make_pipeline(folder), tmp_path).states.values()) == {"cached"}
+    assert (tmp_path / "runs" / "one" / "loud.txt").read_text() == "A!"

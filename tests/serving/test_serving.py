@@ -17,7 +17,7 @@ import tensorflow as tf
 from kerasall.errors import ArtifactError, DataError, ModelError
 from kerasall.files import read_json, write_text
 from kerasall.preprocessing.operations import Chain
-from kerasall.serving.batch import find_images, predict_files
+from kerasall.serving.batch import find_images, predict_files, require_destination
 from kerasall.serving.export import export_saved_model, write_manifest
 from kerasall.serving.predictor import Predictor, newest_version, verify_manifest
 
@@ -196,3 +196,23 @@ def test_export_refuses_wrong_labels_and_open_sizes(model, chain, tmp_path):
 def test_manifest_lists_every_file(saved):
     listed = read_json(saved / "manifest.json")["files"]
     assert {"saved_model.pb", "labels.txt"} <= set(listed)
+
+
+def test_a_destination_that_cannot_be_written_is_refused_beforehand(tmp_path):
+    (tmp_path / "folder.csv").mkdir()
+    (tmp_path / "file").touch()
+    for out in ("folder.csv", "file/out.csv", "out.xlsx"):
+        with pytest.raises(DataError):
+            require_destination(tmp_path / out)
+    assert require_destination(tmp_path / "new" / "out.JSONL").suffix == ".JSONL"
+
+
+def test_a_file_name_that_is_not_utf8_does_not_cost_the_table(saved, images, tmp_path):
+    import os
+
+    name = os.fsencode(images) + b"/caf\xe9.png"
+    with open(name, "wb") as file:
+        file.write((images / "b.png").read_bytes())
+    failed = predict_files(Predictor(saved), find_images([str(images)]), tmp_path / "out.csv")
+    assert failed == 0
+    assert len(read_rows(tmp_path / "out.csv")) == 6
