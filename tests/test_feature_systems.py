@@ -29,6 +29,7 @@ from kerasall.data.splits import Split
 from kerasall.decoding import decode
 from kerasall.errors import ModelError, SettingsError
 from kerasall.evaluation.predictions import read_predictions
+from kerasall.files import sha256_of_file
 from kerasall.models import heads as models
 from kerasall.models.named_outputs import predict_outputs
 from kerasall.models.saving import load_model
@@ -66,7 +67,7 @@ def draw_cells(folder: Path, subjects: int, images: int, size: int = 32) -> pd.D
                     {"id": path.name, "path": str(path), "label": label, "subject": f"{label}{subject}"}
                 )
     table = pd.DataFrame(rows)
-    return table.assign(group=table["subject"], sha256=table["id"], fold="")
+    return table.assign(group=table["subject"], sha256=table["path"].map(sha256_of_file), fold="")
 
 
 def develop(table: pd.DataFrame, parts: dict[str, str], kind: str, folder: Path, unit: str = "group") -> Path:
