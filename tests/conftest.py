@@ -15,7 +15,9 @@ _SHARED = Path(os.environ.get("KERASALL_TEST_SHARED", Path(__file__).parents[2] 
 
 def _needed(path: Path) -> Path:
     if not path.exists():
-        pytest.skip(f"real data absent: {path} (set KERASALL_TEST_SHARED to the folder that holds data/ and weights/)")
+        pytest.skip(
+            f"real data absent: {path} (set KERASALL_TEST_SHARED to the folder that holds data/ and weights/)"
+        )
     return path
 
 

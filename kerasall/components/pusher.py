@@ -63,7 +63,7 @@ def pusher(
 
 def _push(model: Path, evaluation: Path, verdict: dict[str, Any], parent: Path) -> Path:
     parent.mkdir(parents=True, exist_ok=True)
-    with open(parent / ".lock", "w") as lock:
+    with open(parent.with_name(f".{parent.name}.lock"), "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # two runs of one experiment must not take the same number
         return _push_alone(model, evaluation, verdict, parent)
 

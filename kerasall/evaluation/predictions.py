@@ -45,7 +45,11 @@ class Predictions:
         convert(self, "classes", tuple(str(name) for name in self.classes))
         if self.decisions is None and self.probabilities.ndim == 2 and len(self.probabilities):
             convert(self, "decisions", self.probabilities.argmax(axis=1))
-        convert(self, "decisions", np.asarray(self.decisions if self.decisions is not None else [], dtype=np.int64))
+        convert(
+            self,
+            "decisions",
+            np.asarray(self.decisions if self.decisions is not None else [], dtype=np.int64),
+        )
         self._check()
 
     def _check(self) -> None:
@@ -57,7 +61,9 @@ class Predictions:
             )
         for name in ("subjects", "groups", "labels", "decisions"):
             if getattr(self, name).shape != (count,):
-                raise DataError(f"{name} must have one entry per id ({count}), but has shape {getattr(self, name).shape}")
+                raise DataError(
+                    f"{name} must have one entry per id ({count}), but has shape {getattr(self, name).shape}"
+                )
         if len(np.unique(self.ids)) != count:
             raise DataError("ids must be unique, but some repeat")
         if count == 0:
@@ -65,7 +71,9 @@ class Predictions:
         for name in ("labels", "decisions"):
             values = getattr(self, name)
             if values.min() < 0 or values.max() >= classes:
-                raise DataError(f"{name} must lie in [0, {classes}), but range from {values.min()} to {values.max()}")
+                raise DataError(
+                    f"{name} must lie in [0, {classes}), but range from {values.min()} to {values.max()}"
+                )
         if not np.isfinite(self.probabilities).all():
             bad = self.ids[~np.isfinite(self.probabilities).all(axis=1)][:3]
             raise DataError(f"probabilities must be finite, but are not for {list(bad)}")
@@ -90,7 +98,8 @@ def concatenate(parts: list[Predictions]) -> Predictions:
         raise DataError(f"records must share one class order, but have {sorted({p.classes for p in parts})}")
     names = ("ids", "subjects", "groups", "labels", "probabilities", "decisions")
     return Predictions(
-        classes=parts[0].classes, **{name: np.concatenate([getattr(p, name) for p in parts]) for name in names}
+        classes=parts[0].classes,
+        **{name: np.concatenate([getattr(p, name) for p in parts]) for name in names},
     )
 
 
@@ -120,7 +129,13 @@ def read_predictions(path: str | Path) -> Predictions:
         if path.suffix == ".npz":
             with np.load(path, allow_pickle=False) as arrays:
                 return Predictions(**{n: arrays[n] for n in Predictions.__dataclass_fields__})
-        return _from_table(pd.read_csv(path, dtype={c: str for c in ("id", "subject", "group", "label", "decision")}, keep_default_na=False))
+        return _from_table(
+            pd.read_csv(
+                path,
+                dtype=dict.fromkeys(("id", "subject", "group", "label", "decision"), str),
+                keep_default_na=False,
+            )
+        )
     except DataError:
         raise
     except Exception as error:  # whatever a broken file provokes in numpy or pandas
