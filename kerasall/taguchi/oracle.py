@@ -225,21 +225,23 @@ class TaguchiOracle(StoredOracle):
             del tracker.metrics[name]
         tracker.register(name, direction=self.objective.direction if name == self.objective.name else None)
         tracker.set_history(name, kept)
-        tracker.update(name, value, step=step)
+        tracker.metrics[name].update(value, step)  # the tracker's own update warns of a nan
 
     def _judge(self, known: Trial, reported: Trial) -> None:
         """Gives a trial its last status, score and seconds."""
         self.update_space(reported.hyperparameters)
-        values = {**reported.hyperparameters.values, **known.hyperparameters.values}
-        known.hyperparameters = reported.hyperparameters.copy()
-        known.hyperparameters.values = values
+        space = reported.hyperparameters.copy()
+        space.values.update(known.hyperparameters.values)
+        known.hyperparameters = space
         known.status, known.message = reported.status, reported.message
         if known.status == TrialStatus.COMPLETED:
-            self.score_trial(known)
-            known.score = float(known.score)
-            if np.isnan(known.score):
-                known.status, known.score = TrialStatus.INVALID, None
-                known.message = f"{self.objective.name} is not a number"
+            values = [seen.mean() for seen in known.metrics.get_history(self.objective.name)]
+            if np.isfinite(values).all():
+                self.score_trial(known)
+                known.score = float(known.score)
+            else:
+                known.status = TrialStatus.INVALID
+                known.message = f"{self.objective.name} must be finite, but is {values[-1]}"
         self._run_times[known.trial_id] += 1
         exhausted = self._run_times[known.trial_id] > self.max_retries_per_trial
         if known.status == TrialStatus.INVALID and exhausted:

@@ -72,7 +72,7 @@ class StoredOracle(keras_tuner.Oracle):
         self.max_trials = len(self._places)
         self._register_factors()
         self._lock = threading.RLock()
-        self._loaded = False
+        self._loaded, self._saved = False, ""
         self._former: dict[str, str] = {}  # tuner -> the trial it ran when the search was broken off
         self._started: dict[str, float] = {}
         self._failed_in_a_row = 0
@@ -177,10 +177,13 @@ class StoredOracle(keras_tuner.Oracle):
         self.end_order += [i for i in finished if i not in self.end_order]
 
     def save(self) -> None:
-        """Writes the state, atomically."""
+        """Writes the state, atomically, if it has changed: keras-tuner asks for it twice a trial."""
         with self._lock:
             self._load()
-            write_text(self._folder / "oracle.json", json.dumps(self.get_state()))
+            text = json.dumps(self.get_state())
+            if text != self._saved:
+                write_text(self._folder / "oracle.json", text)
+                self._saved = text
 
     def reload(self) -> None:
         """Reads state and trials from the project folder."""
@@ -206,6 +209,7 @@ class StoredOracle(keras_tuner.Oracle):
         """Reads the project once. Late, because a tuner with overwrite=True empties the folder first."""
         if self._loaded:
             return
+        self._saved = ""
         trials = [read_json(path) for path in sorted(self._folder.glob("trial_*/trial.json"))]
         path = self._folder / "oracle.json"
         if trials and not path.exists():
