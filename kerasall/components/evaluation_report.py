@@ -13,6 +13,7 @@ import pandas as pd
 
 from kerasall import __version__
 from kerasall.components.development import Development, Facts
+from kerasall.components.record_tables import describe_training, table_sections
 from kerasall.config import dump_settings
 from kerasall.data.splits import read_split
 from kerasall.decoding import decode
@@ -119,7 +120,7 @@ def make_report(evidence: Evidence) -> Report:
     main = _score(evidence, settings.evaluate.main_metric)
     facts = (
         Fact("Experiment", settings.experiment),
-        Fact("Model", _model_words(settings)),
+        Fact("Model", evidence.training.get("model") or _model_words(settings)),
         Fact("Data", f"{evidence.facts.source}, {len(evidence.examples):,} images"),
         Fact("Seed", str(settings.seed)),
     )
@@ -133,10 +134,11 @@ def make_report(evidence: Evidence) -> Report:
             _summary(evidence, main),
             _scores(evidence, main),
             *_ensemble(evidence),
+            *table_sections(evidence.training),
             _confusion(evidence),
             _gallery(evidence),
             *_subjects(evidence),
-            _training(evidence),
+            *_training(evidence),
             _data(evidence),
             weakness_section(_weaknesses(evidence), settings.departures),
             provenance_section(evidence.command, dump_settings(settings), environment=_environment(evidence)),
@@ -174,15 +176,18 @@ def make_card(evidence: Evidence) -> dict[str, Any]:
         "description": evidence.settings.description,
         "intended_use": "Research use only: not a diagnostic device.",
         "kerasall_version": __version__,
-        "model": _model_json(evidence.settings),
+        "model": _model_json(evidence),
         "preprocess": evidence.development.preprocess,
         "data": {"source": evidence.facts.source, "notes": list(evidence.facts.notes)},
         "results": make_results(evidence),
     }
 
 
-def _model_json(settings: Settings) -> Any:
-    """The classifier's settings, or those of every member with the rule that joins them."""
+def _model_json(evidence: Evidence) -> Any:
+    """The classifier's settings, those of every member with the rule that joins them, or what a search chose."""
+    settings = evidence.settings
+    if settings.deep_features or settings.sweep:
+        return {key: evidence.training[key] for key in ("model", "chosen") if key in evidence.training}
     if not settings.members:
         return settings.model.model_dump(mode="json")
     members = {member.name: member.model.model_dump(mode="json") for member in settings.members}
@@ -208,7 +213,8 @@ def _summary(evidence: Evidence, main: Score) -> Section:
         missed = MissedMalignant(count.called_benign, count.total, _score(evidence, "malignant_sensitivity"))
     groups = evidence.intervals[evidence.settings.evaluate.main_metric].groups
     return summary_section(
-        trained=f"{_model_words(evidence.settings)}, {evidence.training['parameters']:,} parameters, trained in "
+        trained=describe_training(evidence.training)
+        or f"{_model_words(evidence.settings)}, {evidence.training['parameters']:,} parameters, trained in "
         f"{_stage_words(evidence.settings)}.{_refit_words(evidence)}",
         data=f"{len(evidence.examples):,} images: {classes}.",
         split=f"Scored on {SCORED[evidence.scored]} ({len(evidence.predictions):,} images). {_split_words(evidence)}",
@@ -414,7 +420,9 @@ def _subjects(evidence: Evidence) -> list[Section]:
     return [subject_section(subjects, evidence.facts.labels, evidence.facts.subject_kind, note)]
 
 
-def _training(evidence: Evidence) -> Section:
+def _training(evidence: Evidence) -> list[Section]:
+    if evidence.training.get("tables"):
+        return curve_sections(evidence.training)
     stages = [
         stage
         for name, training in _trainings(evidence)
@@ -424,7 +432,18 @@ def _training(evidence: Evidence) -> Section:
     names = _member_names(evidence.settings)
     rules = {monitors[s.monitor] for name in names for s in _train_of(evidence.settings, name).stages}
     note = f"The weights of the epoch with the {' or '.join(sorted(rules))} were kept."
-    return training_section(stages, note)
+    return [training_section(stages, note)]
+
+
+def curve_sections(training: dict[str, Any]) -> list[Section]:
+    """Curves of a sweep's runs; none where nothing was trained in epochs."""
+    runs = tuple(_training_run(name, stages[0]) for name, stages in training["fits"].items())
+    stage = Stage("All runs", training.get("curves", {}), runs)
+    return (
+        [training_section([stage], "The held-out images were watched, and decided no weight.")]
+        if runs
+        else []
+    )
 
 
 def _stages(member: str, training: dict[str, Any], train: TrainSettings) -> list[Stage]:
