@@ -31,10 +31,10 @@ app.add_typer(taguchi_app)
 app.command()(compare)
 
 
-def main() -> None:
+def main(arguments: list[str] | None = None) -> None:
     """Entry point: errors that a user can cure are printed without a traceback."""
     try:
-        app()
+        app(arguments)
     except KerasallError as error:
         print(f"kerasall: error: {error}", file=sys.stderr)
         sys.exit(1)
@@ -94,9 +94,14 @@ def check(
     as_json: Annotated[bool, typer.Option("--json", help="Print only JSON on standard output.")] = False,
 ) -> None:
     """Look at a data set before anything trains; exit status 1 if it holds errors."""
-    from kerasall.components.example_validator import check_source
+    from kerasall.components.example_validator import check_source, nothing_to_check
 
-    result = check_source(source, path)
+    try:
+        result = check_source(source, path)
+    except KerasallError as error:
+        if not as_json:
+            raise
+        result = nothing_to_check(str(error))
     if as_json:
         print(json.dumps(result, indent=2, ensure_ascii=False))
     else:

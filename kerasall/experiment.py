@@ -80,6 +80,13 @@ def run_experiment(
     )  # fmt: skip
 
 
+def run_script() -> None:
+    """What a pipeline script does when it is started itself: ``kerasall run`` with the same arguments."""
+    from kerasall.cli import main
+
+    main(["run", *sys.argv[1:]])
+
+
 def settle(
     config: str | Path,
     *,
@@ -114,7 +121,8 @@ def command_line() -> str:
     """The command this process was started with."""
     program, *arguments = sys.argv
     name = Path(program).name
-    return shlex.join([name if name == "kerasall" else os.path.relpath(program or "python"), *arguments])
+    started = [name] if name == "kerasall" else ["python", os.path.relpath(program or "-")]
+    return shlex.join([*started, *arguments])
 
 
 def _load_script(path: Path) -> ModuleType:

@@ -9,8 +9,6 @@ deep CNN models".
 
 from __future__ import annotations
 
-import sys
-
 from kerasall.components.evaluator import evaluator
 from kerasall.components.example_gen import example_gen
 from kerasall.components.example_validator import example_validator
@@ -20,7 +18,7 @@ from kerasall.components.pusher import pusher
 from kerasall.components.schema_gen import schema_gen
 from kerasall.components.statistics_gen import statistics_gen
 from kerasall.components.transform import transform
-from kerasall.experiment import Places, run_experiment
+from kerasall.experiment import Places, run_script
 from kerasall.pipeline.component import Pipeline
 from kerasall.settings import Settings
 
@@ -91,4 +89,4 @@ def build_pipeline(settings: Settings, places: Places) -> Pipeline:
 
 
 if __name__ == "__main__":
-    run_experiment(sys.argv[1])
+    run_script()

@@ -8,8 +8,6 @@ After Fata et al., "Optimal detection of acute lymphoblastic leukemia using deep
 
 from __future__ import annotations
 
-import sys
-
 from kerasall.components.evaluator import evaluator
 from kerasall.components.example_gen import example_gen
 from kerasall.components.example_validator import example_validator
@@ -19,7 +17,7 @@ from kerasall.components.schema_gen import schema_gen
 from kerasall.components.statistics_gen import statistics_gen
 from kerasall.components.sweep import sweep_trainer
 from kerasall.components.transform import transform
-from kerasall.experiment import Places, run_experiment
+from kerasall.experiment import Places, run_script
 from kerasall.pipeline.component import Pipeline
 from kerasall.settings import Settings
 
@@ -92,4 +90,4 @@ def build_pipeline(settings: Settings, places: Places) -> Pipeline:
 
 
 if __name__ == "__main__":
-    run_experiment(sys.argv[1])
+    run_script()

@@ -240,6 +240,27 @@ def test_mistakes_get_one_line_and_exit_status_one(house, tmp_path):
         assert err.startswith("kerasall: error: ")
 
 
+def test_check_answers_in_json_whatever_it_finds(house, tmp_path):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "empty.csv").touch()
+    for path in (tmp_path / "empty", tmp_path / "empty.csv", tmp_path / "none"):
+        out, _ = house.call("check", path, "--json", status=1)
+        found = json.loads(out)
+        assert found["images"] == 0
+        assert found["errors"][0]["message"]
+
+
+def test_a_pipeline_script_takes_the_commands_arguments(house):
+    script = ROOT / "pipelines" / "single_classifier.py"
+    command = [sys.executable, str(script), "nothing.yaml"]
+    done = subprocess.run(
+        command, cwd=house.folder, env=house.environment(), capture_output=True, text=True, timeout=200
+    )
+    assert done.returncode == 1
+    assert "the config nothing.yaml must exist" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_errors_in_the_data_stop_the_run_and_name_the_file(tmp_path):
     house = House(tmp_path)
     rng = np.random.default_rng(0)

@@ -54,3 +54,17 @@ def check_collection(collection: Collection, checks: CheckSettings) -> dict[str,
     return check(
         collection, limits=limits_of(checks), near=near_settings(checks), settings=validation_settings(checks)
     )
+
+
+def nothing_to_check(message: str) -> dict[str, Any]:
+    """The JSON object of ``kerasall check`` where no examples could be read at all."""
+    empty: dict[str, Any] = {"classes": {}, "subjects_per_class": {}, "folds": {}, "warnings": []}
+    counts = (
+        "images",
+        "subjects",
+        "exact_duplicate_groups",
+        "near_duplicate_groups",
+        "cross_subject_duplicate_groups",
+    )
+    error = {"code": "no_examples", "message": message, "files": [], "count": 0}
+    return empty | dict.fromkeys(counts, 0) | {"errors": [error]}
