@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -31,3 +32,14 @@ def real_data() -> Path:
 def real_weights() -> Path:
     """Folder with real ImageNet weights of Keras Applications."""
     return _needed(_SHARED / "weights")
+
+
+@pytest.fixture(autouse=True)
+def _op_determinism_ends_with_the_test():
+    """``deterministic: true`` holds for the rest of a process; the next test must not inherit it."""
+    yield
+    if "tensorflow" in sys.modules:
+        from tensorflow.python.framework import config
+
+        if config.is_op_determinism_enabled():
+            config.disable_op_determinism()
