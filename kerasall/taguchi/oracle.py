@@ -137,6 +137,7 @@ class TaguchiOracle(StoredOracle):
     def all_handed_out(self) -> bool:
         """Whether no further trial will be started: all are finished or running, or the search has stopped."""
         with self._lock:
+            self._load()
             running = {trial.trial_id for trial in self.ongoing_trials.values()}
             waiting = [
                 n for n in range(len(self._places)) if not self._is_finished(n) and _name(n) not in running

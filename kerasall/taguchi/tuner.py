@@ -17,8 +17,8 @@ import pandas as pd
 from keras_tuner.engine.trial import Trial
 from keras_tuner.src.engine.tuner_utils import TunerCallback
 
-from kerasall.errors import SettingsError
-from kerasall.files import write_text
+from kerasall.errors import ArtifactError, SettingsError
+from kerasall.files import read_json, write_text
 from kerasall.taguchi.analysis import Analysis
 from kerasall.taguchi.chief import serve_oracle, wait_for_chief
 from kerasall.taguchi.oracle import TaguchiOracle
@@ -149,13 +149,11 @@ class TaguchiTuner(keras_tuner.Tuner):
         Returns:
             Metrics of the epoch that counts, or whatever the hypermodel's own ``fit`` returned.
         """
-        try:
-            if self._run is not None:
-                keras.utils.set_random_seed(trial.hyperparameters.values[f"{RESERVED}seed"])
-                return self._run(self.describe_run(trial), *arguments, **options)
-            return self._fit(trial, *arguments, **options)
-        finally:
-            keras.utils.clear_session(free_memory=True)
+        if self._run is None:
+            return self._fit(trial, *arguments, **options)  # keras-tuner frees memory before it builds
+        keras.utils.clear_session(free_memory=True)
+        keras.utils.set_random_seed(trial.hyperparameters.values[f"{RESERVED}seed"])
+        return self._run(self.describe_run(trial), *arguments, **options)
 
     def _fit(self, trial: Trial, *arguments: Any, **options: Any) -> Any:
         epochs = TrialEpochs(self.get_trial_dir(trial.trial_id), self.oracle.objective)
@@ -182,6 +180,27 @@ class TaguchiTuner(keras_tuner.Tuner):
         # Here, because keras-tuner clears the session, and with it the seed, just before.
         keras.utils.set_random_seed(hp.values[f"{RESERVED}seed"])
         return super()._build_hypermodel(hp)
+
+    def load_model(self, trial: Trial) -> keras.Model:
+        """The trial's model with the weights of its best epoch, which must be kept; see ``keep_checkpoints``.
+
+        Raises:
+            ArtifactError: they are not.
+        """
+        path = Path(self._get_checkpoint_fname(trial.trial_id))
+        if not path.exists():
+            raise ArtifactError(
+                f"{path} must hold the weights of trial {trial.trial_id}, but they were not kept: raise "
+                f"keep_checkpoints above {self._keep} before the search"
+            )
+        model = self._try_build(trial.hyperparameters)
+        if not model.built:
+            model.build_from_config(read_json(self._get_build_config_fname(trial.trial_id)))
+        if not model.optimizer.built:
+            # The file holds the optimizer too; keras-tuner leaves this out, and Keras warns of it.
+            model.optimizer.build(model.trainable_variables)
+        model.load_weights(path)
+        return model
 
     def on_trial_end(self, trial: Trial) -> None:
         """Ends the trial, then gives back the disk that it needed."""
