@@ -43,7 +43,7 @@ class TaguchiOracle(StoredOracle):
         repeats: runs of every row.
         folds: every repeat is run once for each of so many held-out folds; None for once.
         seed: not negative; every trial gets a seed of its own from it.
-        confirmations: runs at the predicted optimum, after all others. May be raised later.
+        confirmations: runs at the predicted optimum, after all others. They may be raised later, not lowered.
         signal: ratio to maximise, see ``signal_to_noise.SIGNALS``; None takes ``larger`` or ``smaller``
             by the objective's direction.
         error_df: degrees of freedom that the array must leave for the error.

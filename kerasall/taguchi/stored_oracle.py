@@ -64,12 +64,11 @@ class StoredOracle(keras_tuner.Oracle):
         )
         goal = (self.objective.name, self.objective.direction)
         self.design = make_design(factors, array, error_df, goal, repeats, folds, seed)
-        self.confirmations = confirmations
-        self.signal = str(parse_signal(signal or ("larger" if goal[1] == "max" else "smaller")))
+        self.signal = signal or ("larger" if goal[1] == "max" else "smaller")
+        parse_signal(self.signal)
         self.retry_failed = retry_failed
         self.seed = seed  # keras-tuner takes 0 for "draw one"
-        self._places = self.design.places(confirmations)
-        self.max_trials = len(self._places)
+        self._plan_confirmations(confirmations)
         self._register_factors()
         self._lock = threading.RLock()
         self._loaded, self._saved = False, ""
@@ -133,8 +132,10 @@ class StoredOracle(keras_tuner.Oracle):
 
     def remaining_trials(self) -> int:
         """Number of trials that are not finished."""
-        done, planned = self._count()
-        return planned - done
+        with self._lock:
+            self._load()
+            done, planned = self._count()
+            return planned - done
 
     def get_state(self) -> dict[str, Any]:
         """All that the trials' own files do not hold, as JSON."""
@@ -164,6 +165,7 @@ class StoredOracle(keras_tuner.Oracle):
                 f"{self._folder} must hold this experiment, but: {'; '.join(differences)}. Take the old settings, "
                 "give another project_name, or pass overwrite=True to throw its results away"
             )
+        self._plan_confirmations(max(self.confirmations, state["confirmations"]))
         added = self.hyperparameters
         self.hyperparameters = keras_tuner.HyperParameters.from_config(state["hyperparameters"])
         super().update_space(added)
@@ -233,6 +235,11 @@ class StoredOracle(keras_tuner.Oracle):
     def _save_trial(self, trial: Trial) -> None:
         path = self._folder / f"trial_{trial.trial_id}" / "trial.json"
         write_text(path, json.dumps(trial.get_state()))
+
+    def _plan_confirmations(self, count: int) -> None:
+        self.confirmations = count
+        self._places = self.design.places(count)
+        self.max_trials = len(self._places)
 
     def _register_factors(self) -> None:
         for name, values in self.design.plan.factors.items():

@@ -62,9 +62,10 @@ class TrialEpochs(keras.callbacks.Callback):
         """Restores the last finished epoch, if there is one."""
         if not self.rows:
             return
-        if not self.model.optimizer.built:
-            self.model.optimizer.build(self.model.trainable_variables)
-        self.model.load_weights(self._state(len(self.rows)))
+        model: Any = self.model
+        if not model.optimizer.built:
+            model.optimizer.build(model.trainable_variables)
+        model.load_weights(self._state(len(self.rows)))
 
     def on_epoch_end(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
         """Makes an epoch count."""
@@ -82,8 +83,9 @@ class TrialEpochs(keras.callbacks.Callback):
         return self._folder / f"epoch_{epochs:04d}.weights.h5"
 
     def _save_weights(self, path: Path) -> None:
+        model: Any = self.model
         with atomic_path(path) as temporary:
-            self.model.save_weights(temporary)
+            model.save_weights(temporary)
 
 
 def remove_epoch_states(folder: str | Path, keep: Path | None = None) -> None:

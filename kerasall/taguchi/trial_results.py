@@ -67,7 +67,7 @@ def _metric(trial: Trial, name: str) -> float:
 def analyze_trials(design: Design, trials: Sequence[Trial], signal: str, **options: Any) -> Analysis:
     """Analyses completed trials; see ``TaguchiOracle.analyze``."""
     done = {read_place(t.hyperparameters.values): t for t in trials if t.status == TrialStatus.COMPLETED}
-    objectives = {place: float(trial.score) for place, trial in done.items()}
+    objectives = {place: float(t.score) for place, t in done.items() if t.score is not None}
     rows = range(1, len(design.plan.levels) + 1)
     responses = mean_over_folds(objectives, rows, design.repeats, design.folds)
     empty = [row for row, found in zip(rows, responses, strict=True) if np.isnan(found).all()]
@@ -80,7 +80,7 @@ def analyze_trials(design: Design, trials: Sequence[Trial], signal: str, **optio
     arguments = {"signal": signal, "levels": design.plan.factors, **options}
     found = analyze(design.plan.table(), responses, **arguments)
     confirmation = _confirmation(objectives, design)
-    if not len(confirmation):
+    if not confirmation:
         return found
     first = next(trial for place, trial in done.items() if place.row == CONFIRMATION)
     run_at = design.settings_of(read_levels(first.hyperparameters.values, design.plan.factors))
@@ -93,8 +93,8 @@ def analyze_trials(design: Design, trials: Sequence[Trial], signal: str, **optio
     return analyze(design.plan.table(), responses, confirmation=confirmation, **arguments)
 
 
-def _confirmation(objectives: dict[Place, float], design: Design) -> np.ndarray:
-    """Responses of the confirmation runs, float64 [repeats]; empty if there are none."""
+def _confirmation(objectives: dict[Place, float], design: Design) -> list[float]:
+    """Responses of the confirmation runs, one a repeat; empty if there are none."""
     repeats = max((place.repeat for place in objectives if place.row == CONFIRMATION), default=0)
     found = mean_over_folds(objectives, [CONFIRMATION], repeats, design.folds)[0]
-    return found[~np.isnan(found)]
+    return found[~np.isnan(found)].tolist()

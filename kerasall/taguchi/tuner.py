@@ -120,7 +120,7 @@ class TaguchiTuner(keras_tuner.Tuner):
         """
         with contextlib.redirect_stdout(sys.stderr):
             if self._is_chief():
-                self.oracle.verbose = options.get("verbose", 1)
+                self.taguchi_oracle.verbose = options.get("verbose", 1)
                 self.save()
                 serve_oracle(self.taguchi_oracle)
                 return
@@ -193,7 +193,7 @@ class TaguchiTuner(keras_tuner.Tuner):
                 f"{path} must hold the weights of trial {trial.trial_id}, but they were not kept: raise "
                 f"keep_checkpoints above {self._keep} before the search"
             )
-        model = self._try_build(trial.hyperparameters)
+        model: Any = self._try_build(trial.hyperparameters)
         if not model.built:
             model.build_from_config(read_json(self._get_build_config_fname(trial.trial_id)))
         if not model.optimizer.built:

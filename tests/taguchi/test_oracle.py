@@ -131,6 +131,8 @@ def test_confirmations_may_be_added_to_a_finished_experiment(tmp_path):
     both = search(tmp_path, confirmations=2)
     assert len(both) == len(first) + 2
     assert_frame_equal(both.iloc[: len(first)], first, check_dtype=False)
+    assert_frame_equal(search(tmp_path, confirmations=0), both)
+    assert make_oracle(tmp_path).remaining_trials() == 0
 
 
 @pytest.fixture(scope="module")
