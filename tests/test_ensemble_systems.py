@@ -372,6 +372,7 @@ def test_stains_are_fitted_on_training_images_alone_and_travel_with_the_model(vo
     np.testing.assert_allclose(stored[0]["mean"], fitted.mean)
 
 
+@pytest.mark.slow
 def test_another_rule_trains_nothing_anew_and_a_faithful_copy_is_labelled(runs, vote):
     result = runs.run(name="average", overrides=["ensemble.rule=average"])
     assert {name for name, state in result.states.items() if state != "cached"} == {
@@ -380,6 +381,7 @@ def test_another_rule_trains_nothing_anew_and_a_faithful_copy_is_labelled(runs, 
     assert runs.report(result)["results"]["ensemble"]["rule"] == "average"
 
 
+@pytest.mark.slow
 def test_a_faithful_run_scores_the_selection_part_and_is_never_blessed(runs, vote):
     faithful = ["protocol=faithful", "split.test=0", "split.selection=0.3", "split.unit=image",
                 "split.on_leak=report", "ensemble.rule=weighted_average",
