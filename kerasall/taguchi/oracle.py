@@ -239,7 +239,6 @@ class TaguchiOracle(StoredOracle):
             values = [seen.mean() for seen in known.metrics.get_history(self.objective.name)]
             if np.isfinite(values).all():
                 self.score_trial(known)
-                known.score = float(known.score)
             else:
                 known.status = TrialStatus.INVALID
                 known.message = f"{self.objective.name} must be finite, but is {values[-1]}"
