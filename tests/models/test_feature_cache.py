@@ -10,7 +10,9 @@ from kerasall.models.classifier import build_classifier, split_at
 from kerasall.models.feature_cache import activations_key, cached_activations
 
 
-def make_prefix(backbone: str = "mobilenet", seed: int = 0, name: str | None = None, **options) -> keras.Model:
+def make_prefix(
+    backbone: str = "mobilenet", seed: int = 0, name: str | None = None, **options
+) -> keras.Model:
     model = build_classifier(backbone, 2, (32, 32), weights="random", seed=seed, name=name, **options)
     return split_at(model, "head")[0]
 
