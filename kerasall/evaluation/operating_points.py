@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil
+from typing import Any
 
 import numpy as np
 
 from kerasall.errors import DataError, SettingsError
+from kerasall.evaluation.calibration import fit_calibration
+from kerasall.evaluation.cross_fitting import cross_fit
+from kerasall.evaluation.intervals import Interval, group_intervals
 from kerasall.evaluation.metrics import malignant_mask
 from kerasall.evaluation.predictions import Predictions
 
@@ -88,4 +92,96 @@ def collapse(predictions: Predictions, positive: Sequence[str], threshold: float
         probabilities=np.stack([1 - scores, scores], axis=1),
         classes=(NEGATIVE, POSITIVE),
         decisions=(scores >= threshold).astype(np.int64),
+    )
+
+
+@dataclass(frozen=True)
+class ScoredPoint:
+    """A wanted sensitivity and what was reached on images that did not choose the threshold.
+
+    Attributes:
+        wanted: sensitivity that was asked for.
+        threshold: of the exported model, on calibrated probabilities.
+        sensitivity: share of positive images called so.
+        specificity: share of other images not called so.
+        precision: share of called images that are positive.
+        missed: positive images not called.
+        false_alarms: other images called.
+        positives: positive images.
+        others: other images.
+    """
+
+    wanted: float
+    threshold: float
+    sensitivity: Interval
+    specificity: Interval
+    precision: Interval
+    missed: int
+    false_alarms: int
+    positives: int
+    others: int
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON object for programs."""
+        return {
+            name: value.to_json() if isinstance(value, Interval) else value
+            for name, value in vars(self).items()
+        }
+
+
+_READ = ("recall:positive", "specificity:positive", "precision:positive")
+
+
+def score_point(
+    called: Predictions, wanted: float, threshold: float, *, resamples: int = 2000, seed: int = 0
+) -> ScoredPoint:
+    """Scores decisions at a threshold, from ``collapse`` or ``cross_collapse``.
+
+    Args:
+        called: N images, negative and positive.
+        wanted: sensitivity that was asked for.
+        threshold: of the exported model, to be told.
+        resamples, seed: of the intervals.
+    """
+    found = group_intervals(called, _READ, resamples=resamples, seed=seed)
+    positive, decided = called.labels == 1, called.decisions == 1
+    return ScoredPoint(
+        wanted, threshold, *(found[name] for name in _READ), int((positive & ~decided).sum()),
+        int((decided & ~positive).sum()), int(positive.sum()), int((~positive).sum()),
+    )  # fmt: skip
+
+
+def cross_collapse(
+    raw: Predictions, positive: Sequence[str], sensitivity: float, parts: np.ndarray, *, biases: bool = False
+) -> Predictions:
+    """Negative and positive decisions, each image's threshold chosen on the other parts alone.
+
+    Calibration and threshold are both fitted without the part that they are applied to.
+
+    Args:
+        raw: N images with the model's own probabilities.
+        positive: the classes to find.
+        sensitivity: wanted.
+        parts: number of each image's part, int [N].
+        biases: whether calibration has biases.
+    """
+    mask = malignant_mask(raw.classes, positive)
+
+    def answer(others: np.ndarray, inside: np.ndarray) -> np.ndarray:
+        fitting = raw.take(others)
+        calibration = fit_calibration(fitting, biases=biases)
+        point = operating_point(calibration.apply_to(fitting), positive, sensitivity)
+        scores = calibration.apply(raw.probabilities[inside])[:, mask].sum(axis=1)
+        return np.stack([np.clip(scores, 0, 1), scores >= point.threshold], axis=1)
+
+    answers = cross_fit(parts, answer)
+    called = collapse(raw, positive, 0.5)
+    return Predictions(
+        ids=called.ids,
+        subjects=called.subjects,
+        groups=called.groups,
+        labels=called.labels,
+        probabilities=np.stack([1 - answers[:, 0], answers[:, 0]], axis=1),
+        classes=called.classes,
+        decisions=answers[:, 1].astype(np.int64),
     )
