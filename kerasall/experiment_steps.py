@@ -80,7 +80,7 @@ def train_member(data: DataSteps, member: MemberSettings, settings: Settings, pl
         train=member.training(settings.train),
         augment=settings.augment,
         inner_validation=settings.split.inner_validation,
-        seed=member.seed(settings.seed),
+        seed=member.seed(settings.training_seed),
         deterministic=settings.deterministic,
         weights_folder=places.weights,
         cache_folder=places.cache,

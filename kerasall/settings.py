@@ -130,6 +130,10 @@ class StageSettings(Strict):
     epochs: Positive
     patience: Positive | None = None
     monitor: Literal["val_loss", "val_accuracy"] = "val_loss"
+    keep: Literal["best", "last"] = Field(
+        "best",
+        description="weights of the best epoch by `monitor`, or of the last, which validation did not choose",
+    )
     optimizer: OptimizerSettings = OptimizerSettings()
     schedule: dict[str, Any] = {"name": "constant"}
     train_batch_norm: bool = False
@@ -314,6 +318,48 @@ class SweepSettings(Strict):
         return self
 
 
+class TrialSettings(Strict):
+    """What one trial of a designed experiment reads, and so what a factor may change."""
+
+    model: ModelSettings = ModelSettings()
+    augment: dict[str, Any] | None = None
+    train: TrainSettings = TrainSettings()
+
+
+class TuneSettings(Strict):
+    """An experiment on an orthogonal array over settings of the training.
+
+    The best combination of levels is run again ``confirmations`` times; these models are the members of an
+    ensemble. Factors are named by the dotted keys of ``--set``.
+    """
+
+    factors: dict[str, tuple[Any, ...]] = Field(
+        min_length=1,
+        description="key of a setting below model, augment or train -> levels; equal ones are dummy levels",
+    )
+    array: str = Field("auto", description="name of an orthogonal array, or auto for the smallest that fits")
+    error_df: Annotated[int, Field(ge=0)] = Field(0, description="degrees of freedom to leave for the error")
+    repeats: Positive = Field(3, description="runs of every row, each with a seed of its own")
+    response: str = Field(
+        "accuracy", description="metric of the held-out predictions, see kerasall.evaluation"
+    )
+    response_on: Literal["validation", "selection"] = Field(
+        "validation",
+        description="validation also means each held-out fold; selection: the part a faithful copy is scored on",
+    )
+    signal: str | None = Field(
+        None,
+        description="larger, smaller, nominal, target:M, target-runs:M or mean; null: by the metric's direction",
+    )
+    levels_as: Literal["dummy", "separate"] = Field("dummy", description="whether equal levels are merged")
+    pool: Literal["half"] | tuple[str, ...] = Field(
+        (), description="factors taken for error; half: the smallest"
+    )
+    confirmations: Annotated[int, Field(ge=2)] = Field(
+        9, description="runs at the predicted optimum: the members"
+    )
+
+
 class EvaluateSettings(Strict):
     """How scores and intervals are computed."""
 
@@ -338,6 +384,9 @@ class Settings(Strict):
     pipeline: str
     protocol: Protocol = "honest"
     seed: Annotated[int, Field(ge=0)] = 0
+    repeat: Annotated[int, Field(ge=0)] = Field(
+        0, description="number of the repetition: another seed for all training, the same split"
+    )
     deterministic: bool = False
     data: DataSettings = DataSettings()
     checks: CheckSettings = CheckSettings()
@@ -349,11 +398,20 @@ class Settings(Strict):
     ensemble: EnsembleSettings = EnsembleSettings()
     deep_features: DeepFeatureSettings | None = None
     sweep: SweepSettings | None = None
+    tune: TuneSettings | None = Field(None, description="a designed experiment over the training's settings")
     train: TrainSettings = TrainSettings()
     evaluate: EvaluateSettings = EvaluateSettings()
     bless: BlessSettings = BlessSettings()
     departures: tuple[str, ...] = Field((), description="where this differs from the paper it follows")
     weaknesses: tuple[str, ...] = Field((), description="what is weak in this protocol")
+
+    @property
+    def training_seed(self) -> int:
+        """Seed of everything that is trained; the split and the intervals keep ``seed`` in all repetitions."""
+        if self.repeat == 0:
+            return self.seed
+        digest = hashlib.sha256(f"{self.seed} repeat {self.repeat}".encode()).digest()
+        return int.from_bytes(digest[:4], "big") >> 1
 
     @model_validator(mode="after")
     def _leaks_only_where_faithful(self) -> Settings:
@@ -363,6 +421,7 @@ class Settings(Strict):
             "split.unit: image": split.unit == "image",
             "split.selection": bool(split.selection or split.selection_folds),
             "ensemble.weights_from: selection": self.ensemble.weights_from == "selection",
+            "tune.response_on: selection": bool(self.tune and self.tune.response_on == "selection"),
         }
         found = [name for name, is_asked in asked.items() if is_asked]
         if found and self.protocol != "faithful":
@@ -411,12 +470,36 @@ class Settings(Strict):
         return self
 
     @model_validator(mode="after")
+    def _trials_have_a_response(self) -> Settings:
+        if self.tune is None:
+            return self
+        others = {"members": self.members, "deep_features": self.deep_features, "sweep": self.sweep}
+        if found := [name for name, value in others.items() if value]:
+            raise ValueError(f"tune makes its own models: leave out {' and '.join(found)}")
+        split, on = self.split, self.tune.response_on
+        if on == "selection" and not (split.selection or split.selection_folds):
+            raise ValueError("tune.response_on: selection needs split.selection or split.selection_folds")
+        if on == "validation" and split.kind == "holdout" and not split.validation:
+            raise ValueError("tune.response_on: validation needs split.validation above 0, or folds")
+        if (
+            self.protocol == "honest"
+            and not split.test_folds
+            and not (split.kind == "holdout" and split.test)
+        ):
+            raise ValueError(
+                "tune chooses levels on validation or held-out images, so the score must come from others: set "
+                "split.test or split.test_folds"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _members_fit_together(self) -> Settings:
         names = [member.name for member in self.members]
         if len(set(names)) != len(names):
             raise ValueError(f"members must have different names, but are {names}")
         weights = self.ensemble.weights
-        if not isinstance(weights, str) and len(weights) != len(names):
+        count = self.tune.confirmations if self.tune else len(names)
+        if not isinstance(weights, str) and len(weights) != count:
             raise ValueError(f"ensemble.weights must be one number per member, but are {list(weights)}")
         for member in self.members:
             stages = [stage.name for stage in (member.train or self.train).stages]

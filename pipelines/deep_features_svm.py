@@ -27,7 +27,7 @@ def build_pipeline(settings: Settings, places: Places) -> Pipeline:
         deep_features=settings.deep_features,
         augment=settings.augment,
         evaluate=settings.evaluate,
-        seed=settings.seed,
+        seed=settings.training_seed,
         weights_folder=places.weights,
         cache_folder=places.cache,
     )

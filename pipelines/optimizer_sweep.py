@@ -27,7 +27,7 @@ def build_pipeline(settings: Settings, places: Places) -> Pipeline:
         head=settings.model.head,
         train=settings.train,
         evaluate=settings.evaluate,
-        seed=settings.seed,
+        seed=settings.training_seed,
         deterministic=settings.deterministic,
         weights_folder=places.weights,
         cache_folder=places.cache,

@@ -24,7 +24,7 @@ def build_pipeline(settings: Settings, places: Places) -> Pipeline:
         train=settings.train,
         augment=settings.augment,
         inner_validation=settings.split.inner_validation,
-        seed=settings.seed,
+        seed=settings.training_seed,
         deterministic=settings.deterministic,
         weights_folder=places.weights,
         cache_folder=places.cache,
