@@ -9,14 +9,15 @@ from typing import Annotated, Any
 
 from kerasall.components.development import Facts, class_indices, read_development, read_facts
 from kerasall.components.ensembler import ENSEMBLE, MEMBERS
+from kerasall.components.evidence import Evidence, count_missed
 from kerasall.components.exporter import MODEL
+from kerasall.components.model_card import make_card
 from kerasall.components.trainer import PREDICTIONS, SELECTION_PREDICTIONS
 from kerasall.data.examples import read_examples
 from kerasall.data.splits import Split
 from kerasall.decoding import read_image_bytes
 from kerasall.evaluation.ensemble_scores import EnsembleScores, for_curves, intervals_of, score_ensemble
 from kerasall.evaluation.intervals import Interval
-from kerasall.evaluation.metrics import confusion_matrix
 from kerasall.evaluation.predictions import Predictions, read_predictions, write_predictions
 from kerasall.evaluation.report import write_report
 from kerasall.files import read_json, write_json
@@ -60,7 +61,7 @@ def evaluator(
     Without a test part the out-of-fold predictions are scored. Under ``protocol: faithful`` the part
     ``selection`` is scored, is called so, and is never blessed.
     """
-    from kerasall.components.evaluation_report import Evidence, make_card, make_report
+    from kerasall.components.evaluation_report import make_report
 
     facts = read_facts(test)
     parts = read_development(development).split
@@ -247,25 +248,7 @@ def _percent(value: float | None) -> str:
     return "not defined" if value is None else f"{100 * value:.1f}%"
 
 
-@dataclass(frozen=True)
-class Missed:
-    """Malignant images called benign, out of all malignant ones."""
-
-    called_benign: int
-    total: int
-
-
-def count_missed(predictions: Predictions, malignant: tuple[str, ...]) -> Missed:
-    """Counts malignant images decided as a benign class."""
-    import numpy as np
-
-    matrix = confusion_matrix(predictions)
-    is_malignant = np.isin(predictions.classes, malignant)
-    rows = matrix[is_malignant]
-    return Missed(int(rows[:, ~is_malignant].sum()), int(rows.sum()))
-
-
-def _headline(evidence: Any, verdict: dict[str, Any]) -> dict[str, Any]:
+def _headline(evidence: Evidence, verdict: dict[str, Any]) -> dict[str, Any]:
     """Numbers and words for the run's last lines and the metadata store."""
     name = evidence.settings.evaluate.main_metric
     main = evidence.intervals[name]

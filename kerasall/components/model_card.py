@@ -1,0 +1,56 @@
+"""The numbers of report.json and the card beside the model."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from kerasall import __version__
+from kerasall.components.evidence import Evidence, count_missed
+from kerasall.components.report_scores import score_folds
+from kerasall.evaluation.metrics import confusion_matrix
+
+
+def make_results(evidence: Evidence) -> dict[str, Any]:
+    """The numbers of report.json, for programs."""
+    missed = count_missed(evidence.predictions, evidence.facts.malignant)
+    return {
+        "scored": evidence.scored,
+        "images": len(evidence.predictions),
+        "labels": list(evidence.facts.labels),
+        "malignant": list(evidence.facts.malignant),
+        "metrics": {name: interval.to_json() for name, interval in evidence.intervals.items()},
+        "confusion_matrix": confusion_matrix(evidence.predictions).tolist(),
+        "malignant_called_benign": missed.called_benign if evidence.facts.malignant else None,
+        "malignant_images": missed.total if evidence.facts.malignant else None,
+        "folds": score_folds(evidence),
+        "blessed": evidence.blessed,
+        "ensemble": evidence.ensemble.to_json() if evidence.ensemble else None,
+        "criteria": [{"criterion": text, "met": met} for text, met in evidence.criteria],
+        "fingerprint": evidence.facts.fingerprint,
+    }
+
+
+def make_card(evidence: Evidence) -> dict[str, Any]:
+    """What stands beside the pushed model, for people and programs."""
+    return {
+        "schema_version": 1,
+        "experiment": evidence.settings.experiment,
+        "description": evidence.settings.description,
+        "intended_use": "Research use only: not a diagnostic device.",
+        "kerasall_version": __version__,
+        "model": _model_json(evidence),
+        "preprocess": evidence.development.preprocess,
+        "data": {"source": evidence.facts.source, "notes": list(evidence.facts.notes)},
+        "results": make_results(evidence),
+    }
+
+
+def _model_json(evidence: Evidence) -> Any:
+    """The classifier's settings, those of every member with the rule that joins them, or what a search chose."""
+    settings = evidence.settings
+    if settings.deep_features or settings.sweep:
+        return {key: evidence.training[key] for key in ("model", "chosen") if key in evidence.training}
+    if not settings.members:
+        return settings.model.model_dump(mode="json")
+    members = {member.name: member.model.model_dump(mode="json") for member in settings.members}
+    return {"ensemble": settings.ensemble.model_dump(mode="json"), "members": members}

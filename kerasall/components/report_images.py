@@ -1,0 +1,64 @@
+"""Sections of a report on single images and subjects."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from kerasall.components.evidence import Evidence
+from kerasall.decoding import decode
+from kerasall.evaluation.data_figures import GalleryImage, SubjectCount
+from kerasall.evaluation.predictions import Predictions
+from kerasall.evaluation.report_document import Section
+from kerasall.evaluation.report_sections import gallery_section, subject_section
+
+
+def make_gallery(evidence: Evidence) -> Section:
+    """Images with their true and called class."""
+    predictions = evidence.predictions
+    chosen = choose_gallery(predictions, evidence.settings.evaluate.gallery, evidence.settings.seed)
+    paths = dict(zip(evidence.examples["id"], evidence.examples["path"], strict=True))
+    images = []
+    for row in chosen:
+        name = predictions.ids[row]
+        path = Path(paths[name])
+        images.append(
+            GalleryImage(
+                id=name,
+                pixels=decode(path.read_bytes(), name=str(path)),
+                true=predictions.classes[predictions.labels[row]],
+                called=predictions.classes[predictions.decisions[row]],
+                probability=float(predictions.probabilities[row, predictions.decisions[row]]),
+                subject=predictions.subjects[row],
+            )
+        )
+    choice = "Shown are the wrong calls the model was surest of, and right calls drawn at random."
+    return gallery_section(images, evidence.facts.malignant, choice)
+
+
+def choose_gallery(predictions: Predictions, count: int, seed: int) -> list[int]:
+    """Rows to show: up to half wrong calls, the surest first, the rest right calls drawn at random."""
+    sure = predictions.probabilities[np.arange(len(predictions)), predictions.decisions]
+    wrong = np.flatnonzero(predictions.decisions != predictions.labels)
+    right = np.flatnonzero(predictions.decisions == predictions.labels)
+    shown = wrong[np.argsort(-sure[wrong], kind="stable")][: count // 2]
+    drawn = np.random.default_rng(seed).permutation(right)[: count - len(shown)]
+    return [*shown.tolist(), *sorted(drawn.tolist())]
+
+
+def make_subjects(evidence: Evidence) -> list[Section]:
+    """Right calls subject by subject; nothing where no subject is known."""
+    if evidence.facts.subject_kind == "none":
+        return []
+    predictions = evidence.predictions
+    right = predictions.decisions == predictions.labels
+    table = pd.DataFrame({"subject": predictions.subjects, "label": predictions.labels, "right": right})
+    counts = table.groupby(["subject", "label"])["right"].agg(["sum", "size"])
+    subjects = [
+        SubjectCount(str(subject), predictions.classes[label], int(right), int(total))
+        for (subject, label), (right, total) in zip(counts.index, counts.to_numpy(), strict=True)
+    ]
+    note = "; ".join(evidence.facts.notes) if evidence.facts.subject_kind == "block" else ""
+    return [subject_section(subjects, evidence.facts.labels, evidence.facts.subject_kind, note)]
