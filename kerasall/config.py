@@ -15,6 +15,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from kerasall.errors import SettingsError
+from kerasall.factors import factor_levels, trial_settings
 from kerasall.settings import Settings
 
 
@@ -47,12 +48,15 @@ def validate(values: Mapping[str, Any], where: str) -> Settings:
         SettingsError: naming every unknown key with its nearest known one, and every wrong value.
     """
     try:
-        return Settings.model_validate(values)
+        settings = Settings.model_validate(values)
     except ValidationError as error:
         lines = [_explain(dict(problem)) for problem in error.errors()]
         raise SettingsError(
             f"{where} must hold known settings of the right kind, but:\n  " + "\n  ".join(lines)
         ) from None
+    if settings.tune:
+        factor_levels(trial_settings(settings), settings.tune.factors)
+    return settings
 
 
 def dump_settings(settings: Settings) -> str:

@@ -19,9 +19,10 @@ ALLOWED = {
     "evaluation": BELOW_ALL,
     **{room: BELOW_ALL | {"evaluation"} for room in SIBLINGS},
     "settings": set(),
-    "config": {"errors", "settings"},
+    "factors": {"errors", "settings"},
+    "config": {"errors", "settings", "factors"},
     "paths": {"errors"},
-    "components": BELOW_ALL | SIBLINGS | {"evaluation", "settings", "config"},
+    "components": BELOW_ALL | SIBLINGS | {"evaluation", "settings", "config", "factors"},
 }
 """Room -> rooms it may import besides itself. Rooms not listed stand above all."""
 LIGHT = [

@@ -182,6 +182,7 @@ class ClassifierTraining:
             epochs=epochs or stage.epochs,
             patience=None if epochs else stage.patience,
             monitor=stage.monitor,
+            restore_best=stage.keep == "best",
             optimizer=stage.optimizer.name,
             learning_rate=stage.optimizer.learning_rate,
             optimizer_constants=stage.optimizer.constants,
