@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 Positive = Annotated[int, Field(gt=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -46,8 +46,16 @@ class DataSettings(Strict):
     path: str | None = None
     label_csv: str | None = None
     malignant: tuple[str, ...] | None = Field(None, description="class names that mean leukaemia")
+    corrections: tuple[str, ...] = Field(
+        (), description="files of corrected labels, the first to be applied first; see kerasall review"
+    )
     aria: AriaSettings = AriaSettings()
     synthetic: SyntheticSettings = SyntheticSettings()
+
+    @field_validator("corrections", mode="before")
+    @classmethod
+    def _one_file_is_a_list_of_one(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, str) else value
 
 
 class NearDuplicates(Strict):

@@ -9,21 +9,26 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from kerasall.data.examples import Collection, read_examples, write_collection
+from kerasall.data.label_corrections import KINDS, apply_corrections, write_corrections
 from kerasall.data.sources import read_source
 from kerasall.errors import SettingsError
-from kerasall.files import sha256_of_json
+from kerasall.files import sha256_of_file, sha256_of_json
 from kerasall.pipeline.component import Output, Unkeyed, component
 from kerasall.settings import DataSettings
 
 
 def list_files(data: DataSettings) -> str | None:
-    """Digest of names, sizes and times of the files that the reader finds; None for rendered cells."""
+    """Digest of names, sizes and times of the files that the reader finds, and of corrections' contents.
+
+    None for rendered cells that nobody corrected.
+    """
+    corrected = [sha256_of_file(path) for path in data.corrections if Path(path).is_file()]
     if data.source == "synthetic":
-        return None
+        return sha256_of_json(corrected) if corrected else None
     root = _require_path(data)
     listed = [Path(path) for path in read_collection_of(data, Path()).examples["path"]]
     tables = [path for path in (root, Path(data.label_csv or root)) if path.is_file()]
-    return sha256_of_json([[str(p), _size_and_times(p)] for p in [*tables, *listed]])
+    return sha256_of_json([*corrected, *([str(p), _size_and_times(p)] for p in [*tables, *listed])])
 
 
 def files_exist(outputs: Mapping[str, Path]) -> bool:
@@ -40,11 +45,16 @@ def example_gen(
     """Reads the names, labels and subjects of a data source; no pixel is read.
 
     Each row also carries the file's size and times, so that a changed file reruns what follows.
+    Corrections of labels are applied here, and what they changed is kept beside the table.
     """
-    collection = read_collection_of(data, cache_folder)
+    collection, corrected = apply_corrections(read_collection_of(data, cache_folder), data.corrections)
     collection.examples["state"] = [_size_and_times(Path(p)) for p in collection.examples["path"]]
     write_collection(collection, examples)
-    return {"images": len(collection.examples), "source": collection.source}
+    write_corrections(corrected, examples)
+    counts = (
+        {f"labels_{kind}": sum(file.count(kind) for file in corrected) for kind in KINDS} if corrected else {}
+    )
+    return {"images": len(collection.examples), "source": collection.source, **counts}
 
 
 def read_collection_of(data: DataSettings, cache_folder: Path) -> Collection:

@@ -17,7 +17,9 @@ from kerasall.components.development import (
     write_facts,
 )
 from kerasall.components.statistics_gen import SCAN, read_duplicates
+from kerasall.data.corrected_split import add_parts, read_corrected_split
 from kerasall.data.examples import Collection, read_collection, write_examples
+from kerasall.data.label_corrections import read_corrections, write_corrections
 from kerasall.data.splits import (
     Split,
     check_leaks,
@@ -72,7 +74,12 @@ def transform(
     collection = read_collection(examples)
     exact, near = read_duplicates(statistics)
     fingerprint = read_json(statistics / "statistics.json")["fingerprint"]
-    drawn = draw_split(collection, split, [*exact, *near], seed, fingerprint)
+    corrected = read_corrections(examples)
+    if split.file and corrected:
+        drawn, corrected = read_corrected_split(split.file, collection.examples, corrected, fingerprint)
+    else:
+        drawn = draw_split(collection, split, [*exact, *near], seed, fingerprint)
+        corrected = add_parts(corrected, drawn)
     leaks = check_leaks(drawn, [*exact, *near], report_only=split.on_leak == "report")
     table = _join(collection, statistics, drawn)
     chain = fit_chain(preprocess, lambda: training_images(table)).to_json()
@@ -83,6 +90,8 @@ def transform(
     write_facts(facts, test)
     write_split(drawn, frozen_split / "split.json")
     write_json(frozen_split / "leaks.json", [vars(leak) for leak in leaks])
+    # Only here: what was corrected in the test part is for the Evaluator alone.
+    write_corrections(corrected, frozen_split)
     return {
         "parts": table["part"].value_counts().to_dict(),
         "groups": int(table["group"].nunique()),

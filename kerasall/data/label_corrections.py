@@ -1,0 +1,239 @@
+"""Corrected labels: what experts decided on a review queue, checked, applied to the examples, and kept on record.
+
+A file of corrections is a CSV with the columns ``id`` and ``corrected_label``, and where wanted ``label`` (the
+label that the reviewer saw), ``reviewer`` and ``comment``; further columns and rows without a corrected label
+are passed over, so the table that ``kerasall review`` writes can be filled in and handed back as it is.
+A corrected label is a class name, equal to the present one to confirm it, or ``exclude`` to leave the image out.
+"""
+
+from __future__ import annotations
+
+import csv
+import difflib
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from kerasall.data.examples import Collection
+from kerasall.data.image_folder import list_some
+from kerasall.errors import DataError
+from kerasall.files import read_json, sha256_of_file, write_json
+
+EXCLUDE = "exclude"
+"""In place of a class name: nobody can tell, the image is left out."""
+
+CORRECTIONS = "corrections.json"
+"""File of an artifact in which applied corrections are kept."""
+
+KINDS = ("changed", "confirmed", "excluded")
+"""What a correction can be, seen from the label that stood before."""
+
+_REQUIRED = ("id", "corrected_label")
+
+
+@dataclass(frozen=True)
+class Correction:
+    """One decision on one image.
+
+    Attributes:
+        id: of the image.
+        label: as it stood before.
+        corrected_label: the class name decided on, equal to ``label`` if confirmed, or ``exclude``.
+        reviewer, comment: as written by the reviewer; "" where nothing was.
+        subject: of the image, so that an image that was left out can be told from a missing one.
+        part: of the split, where it is known; "" also means that no step used the image.
+    """
+
+    id: str
+    label: str
+    corrected_label: str
+    reviewer: str = ""
+    comment: str = ""
+    subject: str = ""
+    part: str = ""
+
+    @property
+    def kind(self) -> str:
+        """One of ``KINDS``."""
+        if self.corrected_label == EXCLUDE:
+            return "excluded"
+        return "confirmed" if self.corrected_label == self.label else "changed"
+
+
+@dataclass(frozen=True)
+class CorrectionFile:
+    """The decisions of one file, as they were applied.
+
+    Attributes:
+        name: the file's name, without its folder.
+        sha256: of its bytes.
+        corrections: one per image, in the file's order.
+    """
+
+    name: str
+    sha256: str
+    corrections: tuple[Correction, ...]
+
+    def count(self, kind: str) -> int:
+        """Number of corrections of one kind."""
+        return sum(each.kind == kind for each in self.corrections)
+
+
+def apply_corrections(
+    collection: Collection, paths: Sequence[str | Path]
+) -> tuple[Collection, list[CorrectionFile]]:
+    """Applies files of corrections one after the other.
+
+    Args:
+        collection: examples as their source labels them.
+        paths: CSV files, the first to be applied first; a later one sees the labels that an earlier one left.
+
+    Returns:
+        The collection with corrected labels, without excluded images, with a note for its reports; and what
+        was done, file by file.
+
+    Raises:
+        DataError: a file is unreadable, has no correction, an unknown id or label, an id twice, or a ``label``
+            that the data do not have (any more).
+    """
+    if EXCLUDE in collection.labels:
+        raise DataError(
+            f"no class may be named {EXCLUDE!r} where labels are corrected, as it means to leave an image out: "
+            "rename the class"
+        )
+    files = []
+    for path in map(Path, paths):
+        found = _read_file(path.expanduser(), collection)
+        files.append(found)
+        collection = _apply(collection, found)
+    return collection, files
+
+
+def read_corrections(folder: str | Path) -> list[CorrectionFile]:
+    """What ``write_corrections`` wrote into a folder; an empty list where nothing was corrected."""
+    path = Path(folder) / CORRECTIONS
+    if not path.is_file():
+        return []
+    return [
+        CorrectionFile(each["name"], each["sha256"], tuple(Correction(**row) for row in each["corrections"]))
+        for each in read_json(path)
+    ]
+
+
+def write_corrections(files: Sequence[CorrectionFile], folder: str | Path) -> None:
+    """Writes ``corrections.json`` into an existing folder; nothing where nothing was corrected."""
+    if files:
+        write_json(Path(folder) / CORRECTIONS, [_to_json(file) for file in files])
+
+
+def _read_file(path: Path, collection: Collection) -> CorrectionFile:
+    rows = [row for row in _read_rows(path) if row["corrected_label"]]
+    if not rows:
+        raise DataError(
+            f"{path} must hold at least one row with a corrected_label, but holds none: fill some in, or leave the "
+            "file out of data.corrections"
+        )
+    _require_known(path, rows, collection)
+    label = dict(zip(collection.examples["id"], collection.examples["label"], strict=True))
+    _require_seen_labels(path, rows, label)
+    subject = dict(zip(collection.examples["id"], collection.examples["subject"], strict=True))
+    corrections = tuple(
+        Correction(
+            row["id"], label[row["id"]], row["corrected_label"], row.get("reviewer", ""), row.get("comment", ""),
+            subject[row["id"]],
+        )
+        for row in rows
+    )  # fmt: skip
+    return CorrectionFile(path.name, sha256_of_file(path), corrections)
+
+
+def _read_rows(path: Path) -> list[dict[str, str]]:
+    """Rows by column name; spreadsheets of some countries separate by semicolons."""
+    try:
+        with open(path, encoding="utf-8-sig", newline="") as text:
+            head = text.readline()
+            text.seek(0)
+            separator = ";" if ";" in head and "," not in head else ","
+            lines = [line for line in csv.reader(text, delimiter=separator, strict=True) if any(line)]
+    except FileNotFoundError:
+        raise DataError(f"the corrections {path} must exist, but do not: correct data.corrections") from None
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{path} must be a table in CSV (UTF-8), but reading it failed: {error}") from None
+    columns = [name.strip().lower() for name in lines[0]] if lines else []
+    missing = [name for name in _REQUIRED if columns.count(name) != 1]
+    if missing:
+        raise DataError(
+            f"{path} must have the columns {list(_REQUIRED)} once each, but has not {missing}: its columns are {columns}"
+        )
+    uneven = [number for number, line in enumerate(lines, start=1) if len(line) != len(columns)]
+    if uneven:
+        raise DataError(
+            f"{path} must have {len(columns)} fields in every row, but has another number in row {uneven[0]}: put "
+            "fields that hold a comma into quotation marks"
+        )
+    return [dict(zip(columns, map(str.strip, line), strict=True)) for line in lines[1:]]
+
+
+def _require_known(path: Path, rows: list[dict[str, str]], collection: Collection) -> None:
+    ids = [row["id"] for row in rows]
+    known = set(collection.examples["id"])
+    if unknown := [name for name in ids if name not in known]:
+        near = difflib.get_close_matches(unknown[0], known, n=1)
+        hint = f" (did you mean {near[0]}?)" if near else ""
+        raise DataError(
+            f"{path} must name images of the data, but {len(unknown)} ids are not among them: {list_some(unknown)}{hint}; "
+            "an id is the path below the data folder, as kerasall review writes it"
+        )
+    if repeated := sorted({name for name, times in Counter(ids).items() if times > 1}):
+        raise DataError(
+            f"{path} must decide on every image once, but {len(repeated)} stand there more than once: "
+            f"{list_some(repeated)}; settle on one row each"
+        )
+    allowed = [*collection.labels, EXCLUDE]
+    if wrong := sorted({row["corrected_label"] for row in rows} - set(allowed)):
+        raise DataError(f"corrected labels in {path} must be among {allowed}, but are {wrong}: correct them")
+
+
+def _require_seen_labels(path: Path, rows: list[dict[str, str]], label: dict[str, str]) -> None:
+    """The label a reviewer saw must still be the data's: else the decision was on another question."""
+    stale = [row["id"] for row in rows if row.get("label", label[row["id"]]) not in ("", label[row["id"]])]
+    if stale:
+        seen = next(row["label"] for row in rows if row["id"] == stale[0])
+        raise DataError(
+            f"{path} must have been written for these labels, but {len(stale)} images are labelled otherwise now: "
+            f"{list_some(stale)} ({stale[0]} was {seen!r}, is {label[stale[0]]!r}); look at them again, and correct or "
+            "empty the column label"
+        )
+
+
+def _apply(collection: Collection, file: CorrectionFile) -> Collection:
+    decided = {each.id: each.corrected_label for each in file.corrections}
+    examples = collection.examples.copy()
+    examples["label"] = examples["id"].map(decided).fillna(examples["label"])
+    examples = examples[examples["label"] != EXCLUDE].reset_index(drop=True)
+    if examples.empty:
+        raise DataError(f"{file.name} must leave some images in, but excludes all: correct it")
+    note = f"Labels were corrected after a review ({file.name}, sha256 {file.sha256[:12]}): {describe_corrections(file)}."
+    warnings = collection.read_warnings
+    if confirmed := [each.id for each in file.corrections if each.kind == "confirmed"]:
+        warnings = (
+            *warnings,
+            f"{file.name} confirms {len(confirmed)} labels as they are: {list_some(confirmed)}",
+        )
+    return replace(collection, examples=examples, notes=(*collection.notes, note), read_warnings=warnings)
+
+
+def describe_corrections(file: CorrectionFile) -> str:
+    """How many labels a file changed, confirmed, and left out, in words."""
+    words = {"changed": "changed", "excluded": "left out", "confirmed": "confirmed as they were"}
+    return ", ".join(f"{file.count(kind):,} {word}" for kind, word in words.items())
+
+
+def _to_json(file: CorrectionFile) -> dict[str, Any]:
+    return {
+        "name": file.name,
+        "sha256": file.sha256,
+        "corrections": [vars(each) for each in file.corrections],
+    }
