@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from kerasall.decoding import DEFAULT_LIMITS, Limits, to_native
 from kerasall.errors import ArtifactError, DecodingError, KerasallError, ModelError
 from kerasall.files import read_json, sha256_of_file
+from kerasall.serving.model_check import require_fitting
 
 SIGNATURE = "serving_default"
 
@@ -54,7 +57,7 @@ class Predictor:
 
     Raises:
         ArtifactError: the folder is no SavedModel of kerasall, or a file differs from its manifest.
-        ModelError: the number of labels differs from the model's outputs.
+        ModelError: labels, card and graph do not belong together.
     """
 
     def __init__(self, folder: str | Path, limits: Limits = DEFAULT_LIMITS):
@@ -64,11 +67,42 @@ class Predictor:
         self.limits = limits
         self._model = _load(self.folder)
         self._answer = self._model.signatures[SIGNATURE]
-        outputs = self._answer.structured_outputs["probabilities"].shape[-1]
-        if outputs != len(self.labels):
-            raise ModelError(
-                f"{self.folder}: labels.txt must name {outputs} classes, but names {len(self.labels)}"
-            )
+        require_fitting(self.folder, self.labels, self.output_shapes, self._pixels_shape(), self._card())
+
+    @property
+    def signatures(self) -> Mapping[str, Any]:
+        """The SavedModel's functions by name."""
+        return self._model.signatures
+
+    @property
+    def output_shapes(self) -> dict[str, tuple[int | None, ...]]:
+        """Shape of every output by name, the batch first."""
+        return {name: tuple(spec.shape) for name, spec in self._answer.structured_outputs.items()}
+
+    def warm_up(self, batch_sizes: Sequence[int] = (1,)) -> None:
+        """Answers blank images, so that the first real one does not wait for TensorFlow to settle.
+
+        Raises:
+            ModelError: the model cannot answer.
+        """
+        shape = self._pixels_shape()
+        height, width = (int(shape[1] or 224), int(shape[2] or 224)) if shape else (224, 224)
+        blank = io.BytesIO()
+        Image.new("RGB", (width, height)).save(blank, "PNG")
+        for size in batch_sizes:
+            failed = next(filter(None, self.predict([blank.getvalue()] * size).errors), None)
+            if failed:
+                raise ModelError(f"{self.folder} must answer a blank image, but did not: {failed}")
+
+    def _pixels_shape(self) -> tuple[int | None, ...] | None:
+        if "serving_pixels" not in self._model.signatures:
+            return None
+        _, inputs = self._model.signatures["serving_pixels"].structured_input_signature
+        return tuple(inputs["pixels"].shape)
+
+    def _card(self) -> dict[str, Any]:
+        path = self.folder / "card.json"
+        return read_json(path) if path.is_file() else {}
 
     def predict(self, images: Sequence[bytes], names: Sequence[str] | None = None) -> Answers:
         """Predicts image files given as bytes (BMP, PNG, JPEG, TIFF).
