@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -38,11 +39,18 @@ class _Servicer(OracleServicer):
         return super().EndTrial(request, context)
 
 
-def serve_oracle(oracle: TaguchiOracle, grace_seconds: float = 60.0) -> None:
+def serve_oracle(
+    oracle: TaguchiOracle, grace_seconds: float = 60.0, watch: Callable[[], None] | None = None
+) -> None:
     """Answers workers at KERASTUNER_ORACLE_IP:KERASTUNER_ORACLE_PORT until the experiment is done.
 
     A trial stays with its worker until that ends it: restart a dead worker under its own
     KERASTUNER_TUNER_ID. A worker that has no trial and is not heard of for ``grace_seconds`` is not waited for.
+
+    Args:
+        oracle: of the experiment.
+        grace_seconds: how long a worker without a trial may be silent.
+        watch: called several times a second; what it raises ends the service.
 
     Raises:
         SettingsError: the address cannot be served.
@@ -59,9 +67,13 @@ def serve_oracle(oracle: TaguchiOracle, grace_seconds: float = 60.0) -> None:
     if not bound:
         raise SettingsError(f"the chief must be able to listen at {address}, but cannot: choose another port")
     server.start()
-    while not _is_over(oracle, servicer, grace_seconds):
-        time.sleep(_PAUSE_SECONDS)
-    server.stop(grace=_LINGER_SECONDS).wait()
+    try:
+        while not _is_over(oracle, servicer, grace_seconds):
+            time.sleep(_PAUSE_SECONDS)
+            if watch is not None:
+                watch()
+    finally:
+        server.stop(grace=_LINGER_SECONDS).wait()
     if oracle.halted:
         raise KerasallError(oracle.halted)
 

@@ -50,6 +50,8 @@ class TaguchiOracle(StoredOracle):
         max_retries_per_trial: how often a failed trial is run again.
         max_consecutive_failed_trials: the search stops after so many in a row.
         retry_failed: run again what had failed for good, once the search is started anew.
+        analysis: options of ``kerasall.taguchi.analysis.analyze`` by which the optimum is predicted, such as
+            ``levels_as`` and ``pool``.
 
     Raises:
         SettingsError: a setting is not usable, or no array fits. Also when a search goes on in a folder

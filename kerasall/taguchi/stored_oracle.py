@@ -52,6 +52,7 @@ class StoredOracle(keras_tuner.Oracle):
         max_retries_per_trial: int = 1,
         max_consecutive_failed_trials: int = 3,
         retry_failed: bool = False,
+        analysis: Mapping[str, Any] | None = None,
     ) -> None:
         if isinstance(objective, list | tuple):
             raise SettingsError(f"an experiment must have one objective, but has {objective}: choose one")
@@ -67,6 +68,7 @@ class StoredOracle(keras_tuner.Oracle):
         self.signal = signal or ("larger" if goal[1] == "max" else "smaller")
         parse_signal(self.signal)
         self.retry_failed = retry_failed
+        self.analysis = dict(analysis or {})
         self.seed = seed  # keras-tuner takes 0 for "draw one"
         self._plan_confirmations(confirmations)
         self._register_factors()
@@ -93,6 +95,7 @@ class StoredOracle(keras_tuner.Oracle):
             **{key: design[key] for key in ("factors", "array", "repeats", "folds", "seed")},
             confirmations=state["confirmations"],
             signal=state["signal"],
+            analysis=state.get("analysis"),
         )
         oracle._set_project_dir(str(directory), project_name)
         return oracle
@@ -115,14 +118,16 @@ class StoredOracle(keras_tuner.Oracle):
 
         Args:
             signal: None for the oracle's own.
-            **options: of ``kerasall.taguchi.analysis.analyze``.
+            **options: of ``kerasall.taguchi.analysis.analyze``, before the oracle's own ``analysis``.
 
         Raises:
             DataError: a row has no finished repeat, or the ratio is not defined for a response.
         """
         with self._lock:
             self._load()
-            return analyze_trials(self.design, self._ordered_trials(), signal or self.signal, **options)
+            return analyze_trials(
+                self.design, self._ordered_trials(), signal or self.signal, **self.analysis | options
+            )
 
     def get_best_trials(self, num_trials: int = 1) -> list[Trial]:
         """The best trials by their own objective; see ``analyze`` for the best levels."""
@@ -144,6 +149,7 @@ class StoredOracle(keras_tuner.Oracle):
             "design": self.design.document,
             "confirmations": self.confirmations,
             "signal": self.signal,
+            "analysis": self.analysis,
             "hyperparameters": self.hyperparameters.get_config(),
             "ongoing_trials": {tuner: trial.trial_id for tuner, trial in self.ongoing_trials.items()},
             "start_order": self.start_order,
