@@ -82,7 +82,8 @@ def trainer(
         data, pixels, model, train, augmentation, seed, deterministic, weights_folder, cache_folder
     )
     fits = _cross_validate if data.split.folds else _train_once
-    network, predictions, histories = fits(training, scratch, inner_validation, seed)
+    # Drawn with the split's own seed: members and repetitions decide their epochs on the same images.
+    network, predictions, histories = fits(training, scratch, inner_validation, data.split.seed)
 
     # Anew, without the optimizer: its state doubles the file, and its schedule need not be Keras' own.
     plain = keras.Model(network.inputs[0], network.outputs[0], name=network.name)
