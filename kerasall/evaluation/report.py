@@ -20,7 +20,10 @@ _KINDS = {".svg": "image/svg+xml", ".png": "image/png", ".jpg": "image/jpeg"}
 
 
 def write_report(
-    folder: str | Path, report: Report | dict, figures: Mapping[str, bytes] | None = None
+    folder: str | Path,
+    report: Report | dict,
+    figures: Mapping[str, bytes] | None = None,
+    name: str = "report",
 ) -> Path:
     """Writes ``report.json``, ``report.html`` and the pictures into ``folder``, each atomically.
 
@@ -29,9 +32,10 @@ def write_report(
         report: the document, or its JSON form.
         figures: path beside report.json -> bytes (SVG, PNG or JPEG), beside those that the blocks
             of ``report`` brought along. Every ``src`` of the document must be among them.
+        name: of both files, where they are not called report.
 
     Returns:
-        Path of report.html.
+        Path of the page.
 
     Raises:
         ArtifactError: the document breaks the schema or names a picture that is not given.
@@ -39,15 +43,15 @@ def write_report(
     folder = Path(folder)
     document = report if isinstance(report, Report) else report_from_json(report)
     pictures = {**document.figures(), **(figures or {})}
-    for name in pictures:
-        _kind(name)  # refuses paths that lead out of the folder
+    for picture in pictures:
+        _kind(picture)  # refuses paths that lead out of the folder
     page = render_html(document, pictures)
-    for name, content in pictures.items():
-        with atomic_path(folder / name) as temporary:
+    for picture, content in pictures.items():
+        with atomic_path(folder / picture) as temporary:
             temporary.write_bytes(content)
-    write_json(folder / "report.json", document.to_json())
-    write_text(folder / "report.html", page)
-    return folder / "report.html"
+    write_json(folder / f"{name}.json", document.to_json())
+    write_text(folder / f"{name}.html", page)
+    return folder / f"{name}.html"
 
 
 def read_report(folder: str | Path) -> tuple[Report, dict[str, bytes]]:
