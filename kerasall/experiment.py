@@ -19,6 +19,7 @@ from kerasall.errors import SettingsError
 from kerasall.paths import require_free_space, runs_folder, savedmodels_folder, weights_folder
 from kerasall.pipeline.component import Pipeline
 from kerasall.pipeline.runner import RunPlaces, RunResult, run_pipeline
+from kerasall.setting_checks import check_arguments, check_names
 from kerasall.settings import Settings
 
 BUILDER = "build_pipeline"
@@ -38,6 +39,7 @@ class Places:
         weights: pretrained weights, or None for Keras' own download.
         command: the command line, for the report.
         force: push a model that was not blessed.
+        workers: processes that run the trials of a designed experiment; 0: this one.
     """
 
     cache: Path
@@ -45,6 +47,7 @@ class Places:
     weights: Path | None = None
     command: str = ""
     force: bool = False
+    workers: int = 0
 
 
 def run_experiment(
@@ -55,6 +58,7 @@ def run_experiment(
     overrides: Sequence[str] = (),
     name: str | None = None,
     force: bool = False,
+    workers: int = 0,
     say: Callable[[str], None] | None = None,
 ) -> RunResult:
     """Runs an experiment, or goes on with it, or finds that all of it is at hand.
@@ -66,13 +70,15 @@ def run_experiment(
         overrides: ``key=value`` with dotted keys.
         name: name of the run; default the experiment's.
         force: push the model even if the Evaluator does not bless it; its card says so.
+        workers: processes on this machine that run the trials of a designed experiment; 0: this one.
         say: receives one line per step; standard error by default.
 
     Raises:
         KerasallError: a setting, the data or the disk does not allow the run; the message says the cure.
     """
     settings, runs, weights = settle(config, data=data, weights=weights, overrides=overrides, name=name)
-    places = Places(runs.root / "cache", savedmodels_folder(), weights, command_line(), force)
+    check_arguments(settings, str(config), weights)
+    places = Places(runs.root / "cache", savedmodels_folder(), weights, command_line(), force, workers)
     pipeline = load_pipeline(settings, places)
     return run_pipeline(
         pipeline, runs, experiment=settings.experiment, settings=settings.model_dump(mode="json"),
@@ -99,6 +105,7 @@ def settle(
     if data is not None:
         overrides = (*overrides, f"data.path={Path(data).expanduser().absolute()}")
     settings = load_settings(config, overrides)
+    check_names(settings, str(config))
     runs = RunPlaces(runs_folder(), _checked_name(name or settings.experiment))
     require_free_space(runs.root, NEEDED_BYTES)
     return settings, runs, weights_folder(weights)
@@ -108,13 +115,19 @@ def load_pipeline(settings: Settings, places: Places) -> Pipeline:
     """Builds the pipeline that ``settings.pipeline`` names.
 
     Raises:
-        SettingsError: the script is missing or does not define ``build_pipeline``.
+        SettingsError: the script is missing, does not define ``build_pipeline``, or leaves ``tune`` undone.
     """
     module = _load_script(Path(settings.pipeline))
     builder = getattr(module, BUILDER, None)
     if builder is None:
         raise SettingsError(f"{settings.pipeline} must define {BUILDER}(settings, places), but does not")
-    return builder(settings, places)
+    pipeline = builder(settings, places)
+    if settings.tune and "Tuner" not in [step.component.name for step in pipeline.steps]:
+        raise SettingsError(
+            f"{settings.pipeline} must have a Tuner, because the config states tune, but has none: take "
+            "pipelines/taguchi_resnet101_vote.py, or leave tune out"
+        )
+    return pipeline
 
 
 def command_line() -> str:

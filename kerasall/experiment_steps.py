@@ -59,6 +59,7 @@ def read_and_split(settings: Settings, places: Places) -> DataSteps:
         schema=schema.outputs["schema"],
         checks=settings.checks,
         folds=settings.split.folds if settings.split.kind == "folds" else 0,
+        metrics=[settings.evaluate.main_metric, *settings.evaluate.metrics],
     )
     # By subject and duplicate group, frozen; only the Evaluator is given the test part.
     split = transform(
@@ -125,7 +126,9 @@ def export_and_judge(
         destination=str(places.savedmodels),
     )
     report = evaluation.outputs["evaluation"]
+    # Repetitions measure the spread over seeds. To push them would be to choose among them.
+    pushed = () if settings.repeat else (push,)
     return Pipeline(
-        (*data.steps, *training, export, evaluation, push),
+        (*data.steps, *training, export, evaluation, *pushed),
         publish={name: (report, name) for name in PUBLISHED},
     )

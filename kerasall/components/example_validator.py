@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,6 +12,7 @@ from kerasall.data.schema import Schema
 from kerasall.data.sources import read_source
 from kerasall.data.statistics import read_scan
 from kerasall.data.validation import ValidationSettings, check, describe, validate
+from kerasall.evaluation.metrics import find_metric
 from kerasall.files import read_json, write_json
 from kerasall.pipeline.component import Input, Output, component
 from kerasall.settings import CheckSettings
@@ -24,9 +26,16 @@ def example_validator(
     checks: CheckSettings,
     folds: int,
     anomalies: Annotated[Path, Output("Anomalies")],
+    metrics: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """Writes all anomalies; Transform refuses to go on where there are errors."""
+    """Writes all anomalies; Transform refuses to go on where there are errors.
+
+    Raises:
+        SettingsError: a metric names a class that the data do not have.
+    """
     collection = read_collection(examples)
+    for name in metrics:
+        find_metric(name, collection.labels)
     scan = read_scan(statistics / SCAN)
     duplicates = read_json(statistics / "duplicates.json")
     validation = validate(

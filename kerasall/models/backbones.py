@@ -239,3 +239,19 @@ def get_backbone(name: str) -> Backbone:
         hint = f": did you mean {near[0]!r}?" if near else ""
         raise SettingsError(f"the backbone must be one of {', '.join(BACKBONES)}, but is {name!r}{hint}")
     return BACKBONES[name]
+
+
+def find_block(row: Backbone, name: str) -> str:
+    """The block called ``name``, or the lowest of those whose names begin with ``name_``.
+
+    Raises:
+        SettingsError: there is none; the message names the nearest.
+    """
+    matches = [block for block in row.blocks if block == name or block.startswith(f"{name}_")]
+    if matches:
+        return name if name in row.blocks else matches[-1]
+    near = difflib.get_close_matches(name, row.blocks, n=1)
+    hint = f"did you mean {near[0]!r}?" if near else f"they are {', '.join(row.blocks)}"
+    raise SettingsError(
+        f"{row.name} must have the block to unfreeze from, but has none called {name!r}: {hint}"
+    )

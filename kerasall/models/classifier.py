@@ -11,7 +11,7 @@ from typing import Any
 import keras
 
 from kerasall.errors import ModelError, SettingsError
-from kerasall.models.backbones import BACKBONES, Backbone, get_backbone
+from kerasall.models.backbones import BACKBONES, Backbone, find_block, get_backbone
 from kerasall.models.base import build_backbone, build_preprocess, require_buildable, seeded
 from kerasall.models.heads import POOLED, HeadSettings, build_head
 
@@ -165,22 +165,6 @@ def _layers_below(parts: Parts, unfreeze_from: str | None) -> set[int]:
         return set()
     boundary = parts.row.blocks[find_block(parts.row, unfreeze_from)]
     return {id(layer) for layer in _below(parts.backbone, boundary).layers}
-
-
-def find_block(row: Backbone, name: str) -> str:
-    """The block called ``name``, or the lowest of those whose names begin with ``name_``.
-
-    Raises:
-        SettingsError: there is none; the message names the nearest.
-    """
-    matches = [block for block in row.blocks if block == name or block.startswith(f"{name}_")]
-    if matches:
-        return name if name in row.blocks else matches[-1]
-    near = difflib.get_close_matches(name, row.blocks, n=1)
-    hint = f"did you mean {near[0]!r}?" if near else f"they are {', '.join(row.blocks)}"
-    raise SettingsError(
-        f"{row.name} must have the block to unfreeze from, but has none called {name!r}: {hint}"
-    )
 
 
 def _below(backbone: keras.Model, boundary: tuple[str, ...]) -> keras.Model:

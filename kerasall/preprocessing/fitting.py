@@ -44,6 +44,20 @@ def fit_chain(steps: Sequence[Mapping[str, Any]], images: Callable[[], Iterable[
     return done
 
 
+def check_steps(steps: Sequence[Mapping[str, Any]]) -> tuple[int, int]:
+    """Checks a chain's JSON without fitting anything.
+
+    Returns:
+        Height and width of every result, in pixels.
+
+    Raises:
+        SettingsError: as ``Chain.from_json``, or the size would depend on the image.
+    """
+    # What is fitted changes colours alone, so the others tell the size.
+    listed = not isinstance(steps, str | Mapping) and isinstance(steps, Sequence)
+    return Chain.from_json([step for step in steps if not _lacks_fit(step)] if listed else steps).output_size
+
+
 def _lacks_fit(step: Any) -> bool:
     """Whether every fitted argument is absent; a step that has some of them is a mistake to report."""
     if not isinstance(step, Mapping) or step.get("op") not in FITS:
