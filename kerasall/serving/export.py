@@ -19,6 +19,8 @@ CARD = "card.json"
 SCHEMA_VERSION = 1
 
 Tensors = Mapping[str, tf.Tensor]
+Explain = Callable[[tf.Tensor, tf.Tensor], Tensors]
+"""Pixels after the chain, float32 [N, H, W, 3], and class indices [N] -> maps by name, [N, ...] each."""
 
 
 def export_saved_model(
@@ -26,6 +28,7 @@ def export_saved_model(
     chain: Callable[[tf.Tensor], tf.Tensor],
     labels: Sequence[str],
     folder: str | Path,
+    explain: Explain | None = None,
 ) -> Path:
     """Writes a SavedModel with decoding, ``chain`` and ``model`` in one graph, atomically.
 
@@ -33,6 +36,9 @@ def export_saved_model(
         serving_default: image_bytes string [None] -> probabilities float32 [None, C], label_index
             int64 [None], and whatever else the model returns by name.
         serving_pixels: pixels uint8 [None, H, W, 3], after the chain -> the same.
+        explain, if there is such a function: image_bytes string [None], class_index int64 [None] ->
+            heatmap float32 [None, H, W] and whatever else it returns by name, and pixels uint8
+            [None, H, W, 3], what the model was shown.
 
     Args:
         model: takes pixels [None, H, W, 3] in 0..255 and returns probabilities [None, C], or a
@@ -40,6 +46,7 @@ def export_saved_model(
         chain: one uint8 image [h, w, 3] -> uint8 [H, W, 3], in TensorFlow operations alone.
         labels: C class names in class order.
         folder: where the SavedModel shall lie; must not exist.
+        explain: where in the image the evidence for a class lies, in TensorFlow operations alone.
 
     Raises:
         ModelError: the number of labels differs from the model's outputs, or the image size is open.
@@ -60,6 +67,8 @@ def export_saved_model(
     pixels_spec = tf.TensorSpec([None, *size, 3], tf.uint8, name="pixels")
     archive.add_endpoint("serving_default", tf.function(from_bytes, input_signature=[bytes_spec]))
     archive.add_endpoint("serving_pixels", tf.function(answer, input_signature=[pixels_spec]))
+    if explain is not None:
+        archive.add_endpoint("explain", _explain_bytes(explain, chain, size))
     with atomic_path(folder) as temporary:
         with _quiet_tensorflow():
             archive.write_out(str(temporary), verbose=False)
@@ -79,6 +88,17 @@ def decode_batch(
         return tf.ensure_shape(chain(image), [*size, 3])
 
     return tf.map_fn(decode, image_bytes, fn_output_signature=tf.TensorSpec([*size, 3], tf.uint8))
+
+
+def _explain_bytes(
+    explain: Explain, chain: Callable[[tf.Tensor], tf.Tensor], size: tuple[int, int]
+) -> Callable[..., Tensors]:
+    def explain_bytes(image_bytes: tf.Tensor, class_index: tf.Tensor) -> Tensors:
+        pixels = decode_batch(image_bytes, chain, size)
+        return {**explain(tf.cast(pixels, tf.float32), class_index), "pixels": pixels}
+
+    specs = [tf.TensorSpec([None], tf.string, "image_bytes"), tf.TensorSpec([None], tf.int64, "class_index")]
+    return tf.function(explain_bytes, input_signature=specs)
 
 
 def write_manifest(folder: str | Path) -> None:

@@ -1,0 +1,257 @@
+"""What of a model can be explained: its networks, each with last feature maps and a score that follows from them.
+
+A classifier is one network with one feature map, an ensemble several of these, and a classifier of
+deep features one network with a feature map per backbone. A model of another make is one network that
+is cut at its last feature map.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+
+from kerasall.errors import ModelError
+from kerasall.models.backbones import BACKBONES, Backbone
+from kerasall.models.classifier import find_parts
+from kerasall.models.ensembles import MEMBERS, find_members
+from kerasall.models.explanation_places import Place, place_in_image
+
+_Tensor = Any
+Score = Callable[[Sequence[_Tensor]], _Tensor]
+"""Activations of every target -> one score per class [N, C]."""
+
+_STANDARDISED = "standardised"
+"""Layer of a classifier of deep features that takes the features of its backbones."""
+
+
+@dataclass(frozen=True, eq=False)
+class Target:
+    """One feature map.
+
+    Attributes:
+        activate: the whole model's pixels [N, H, W, 3] to activations [N, h, w, K] of the last convolution.
+        place: lays maps [N, h, w] over the whole model's image, [N, H, W].
+    """
+
+    activate: keras.Model
+    place: Place
+
+
+@dataclass(frozen=True, eq=False)
+class Network:
+    """One network of a model, with a score of its own.
+
+    Attributes:
+        name: for example of a member.
+        targets: its feature maps; their signed maps have one unit and add up.
+        score: what is explained, before any softmax.
+        weight: share in the map of the whole model, positive; all shares sum to 1.
+    """
+
+    name: str
+    targets: tuple[Target, ...]
+    score: Score
+    weight: float = 1.0
+
+
+def find_networks(model: keras.Model) -> tuple[Network, ...]:
+    """The networks of a model, now or after it was saved; they share its weights.
+
+    Members of an ensemble weigh as its rule does where the rule is a weighted average, else equally.
+
+    Raises:
+        ModelError: the model has no convolution, its score cannot be had before the softmax, or its
+            images are too small for a map.
+    """
+    if len(model.inputs) != 1 or len(model.inputs[0].shape) != 4 or None in model.inputs[0].shape[1:]:
+        raise ModelError(
+            f"{model.name} must take images [N, H, W, 3] of one size to be explained, but takes "
+            f"{[tuple(each.shape) for each in model.inputs]}"
+        )
+    names = {each.name for each in model.operations}
+    if MEMBERS in names:
+        return _ensemble_networks(model)
+    if _STANDARDISED in names:
+        return (_feature_network(model),)
+    return (_single_network(model, model.inputs[0], model.inputs[0]),)
+
+
+def _ensemble_networks(ensemble: keras.Model) -> tuple[Network, ...]:
+    image = ensemble.inputs[0]
+    members = find_members(ensemble)
+    joined = next(each for each in ensemble.operations if each.name == MEMBERS)
+    answers = joined._inbound_nodes[0].input_tensors
+    weights = rule_weights(ensemble, len(members))
+    networks = []
+    for member, tensor, weight in zip(members, answers, weights, strict=True):
+        own = _single_network(member, _input_of(tensor), image)
+        networks.append(Network(member.name, own.targets, own.score, float(weight)))
+    return tuple(networks)
+
+
+def rule_weights(ensemble: keras.Model, members: int) -> np.ndarray:
+    """Shares of the members in an ensemble's answer, float64 [M], which sum to 1.
+
+    They are read off what the rule does, not off its name: if it averages with fixed weights, these;
+    else (votes, maximum, stacking), where no member has a share of its own, equal ones.
+    """
+    joined = next(each for each in ensemble.operations if each.name == MEMBERS).output
+    rule = keras.Model(joined, ensemble.output["probabilities"])
+    classes = joined.shape[-1]
+    alone = np.zeros((members, members, classes), np.float32)
+    alone[np.arange(members), np.arange(members), 0] = 1.0  # one member says class 0, the others nothing
+    weights = np.asarray(keras.ops.convert_to_numpy(rule(alone)), np.float64)[:, 0]
+    tried = np.random.default_rng(0).dirichlet(np.ones(classes), (64, members)).astype(np.float32)
+    averages = np.einsum("k,nkc->nc", weights, tried)
+    if np.allclose(averages, keras.ops.convert_to_numpy(rule(tried)), atol=1e-5):
+        return weights / weights.sum()
+    return np.full(members, 1 / members)
+
+
+def _single_network(model: keras.Model, pixels: _Tensor, image: _Tensor) -> Network:
+    """The network of one classifier that takes ``pixels``, which were made of ``image``."""
+    try:
+        parts = find_parts(model)
+    except ModelError:
+        lower, score = _cut_at_last_map(model)
+    else:
+        lower, rest = _cut_backbone(parts.preprocess, parts.backbone, parts.row)
+        lower_score = build_score([parts.head.inputs[0]], parts.head.outputs[0])
+
+        def score(values: Sequence[_Tensor]) -> _Tensor:
+            return lower_score([rest(values[0])])
+
+    return Network(model.name, (_target(lower, pixels, image),), score)
+
+
+def _feature_network(model: keras.Model) -> Network:
+    image = model.inputs[0]
+    features = _input_of(model.get_layer(_STANDARDISED).output)
+    parts = [features]
+    if isinstance(features._keras_history.operation, keras.layers.Concatenate):
+        parts = features._keras_history.operation._inbound_nodes[0].input_tensors
+    cuts = [_cut_extractor(part._keras_history.operation) for part in parts]
+    targets = [_target(lower, _input_of(part), image) for part, (lower, _) in zip(parts, cuts, strict=True)]
+    outputs: Any = model.output
+    # A support vector machine decides by its decision values, which are linear in the features.
+    upper = build_score(parts, outputs.get("decision_values", outputs["probabilities"]))
+
+    def score(values: Sequence[_Tensor]) -> _Tensor:
+        return upper([rest(value) for value, (_, rest) in zip(values, cuts, strict=True)])
+
+    return Network(model.name, tuple(targets), score)
+
+
+def _cut_extractor(extractor: Any) -> tuple[keras.Model, Callable[[_Tensor], _Tensor]]:
+    nested = [layer for layer in extractor.layers if isinstance(layer, keras.Model)]
+    rows = [row for row in BACKBONES.values() if len(nested) == 2 and nested[1].name == row.name]
+    if not rows:
+        raise ModelError(
+            f"the extractor {extractor.name} must be made of preprocess, backbone and pooling, but has the layers "
+            f"{[layer.name for layer in extractor.layers][:6]}: build it with build_extractor"
+        )
+    lower, rest = _cut_backbone(nested[0], nested[1], rows[0])
+    pooled = extractor.layers[-1]
+    return lower, lambda activations: pooled(rest(activations))
+
+
+def _cut_backbone(
+    preprocess: keras.Model, backbone: keras.Model, row: Backbone
+) -> tuple[keras.Model, Callable[[_Tensor], _Tensor]]:
+    """Pixels to the last convolution's activations, and these to the backbone's output."""
+    last = backbone.get_layer(row.last_convolution).output
+    image: _Tensor = keras.Input(preprocess.input_shape[1:], dtype="float32", name="image")
+    lower = keras.Model(image, keras.Model(backbone.inputs[0], last)(preprocess(image)))
+    return lower, _between([last], backbone.outputs[0], single=True)
+
+
+def _cut_at_last_map(model: keras.Model) -> tuple[keras.Model, Score]:
+    """For models of another make: cut at the last tensor that still has height and width."""
+    graph: Any = keras.Model(model.inputs[0], model.outputs[0]) if len(model.outputs) == 1 else model
+    maps = [each.output for each in graph.operations if _is_map(each.output)]
+    lower = keras.Model(model.inputs[0], maps[-1]) if maps else None
+    if lower is None or not any(re.search("Conv", type(each).__name__) for each in lower._flatten_layers()):
+        raise ModelError(
+            f"{model.name} must have a convolution for its answers to be laid over the image, but has none"
+        )
+    return lower, build_score([maps[-1]], graph.outputs[0])
+
+
+def _is_map(tensor: Any) -> bool:
+    return hasattr(tensor, "shape") and len(tensor.shape) == 4
+
+
+def _target(lower: keras.Model, pixels: _Tensor, image: _Tensor) -> Target:
+    activations = lower(pixels)
+    height, width = activations.shape[1:3]
+    if height * width < 2:
+        raise ModelError(
+            f"the last feature map must have several places to tell apart, but is {height} x {width} for images of "
+            f"{pixels.shape[1]} x {pixels.shape[2]} pixels: use larger images"
+        )
+    return Target(keras.Model(image, activations), place_in_image(pixels, image))
+
+
+def build_score(sources: Sequence[_Tensor], output: _Tensor) -> Score:
+    """What ``output`` is decided by, as a function of the values of ``sources``.
+
+    Of a softmax it is each logit less the mean of all: probabilities depend on differences between
+    logits alone, so a raw logit would also explain what cancels out (and what training left random).
+    A linear output, such as a decision value, is taken as it is. Gradients of probabilities
+    themselves vanish where a model is sure, which is where an explanation is wanted most.
+
+    Raises:
+        ModelError: the output is no dense layer of several classes, or does not follow from the sources.
+    """
+    operation = output._keras_history.operation
+    before = _between(sources, _input_of(output))
+    if isinstance(operation, keras.Model):
+        inner = build_score([operation.inputs[0]], operation.outputs[0])
+        return lambda values: inner([before(values)])
+    activation = getattr(getattr(operation, "activation", None), "__name__", "")
+    if (
+        not isinstance(operation, keras.layers.Dense)
+        or activation not in ("softmax", "linear")
+        or operation.units < 2
+    ):
+        raise ModelError(
+            f"a score before the softmax must be had to explain it, but {operation.name} is a "
+            f"{type(operation).__name__} {activation}".rstrip()
+            + ": end the model with a dense softmax layer of a unit per class"
+        )
+
+    def score(values: Sequence[_Tensor]) -> _Tensor:
+        scores = keras.ops.matmul(before(values), operation.kernel) + operation.bias
+        return scores - keras.ops.mean(scores, axis=-1, keepdims=True) if activation == "softmax" else scores
+
+    return score
+
+
+def _between(sources: Sequence[_Tensor], end: _Tensor, single: bool = False) -> Callable[[Any], _Tensor]:
+    """The function from values of ``sources`` (one value, if ``single``) to that of ``end``."""
+    if len(sources) == 1 and sources[0] is end:
+        return (lambda value: value) if single else (lambda values: values[0])
+    try:
+        part = keras.Model(list(sources) if len(sources) > 1 else sources[0], end)
+    except ValueError:
+        raise ModelError(
+            "a score must follow from the last feature map alone, but other layers bypass "
+            f"{', '.join(each._keras_history.operation.name for each in sources)}: no map of it would be the whole reason"
+        ) from None
+    if single:
+        return lambda value: part(value, training=False)
+    return lambda values: part(list(values) if len(sources) > 1 else values[0], training=False)
+
+
+def _input_of(tensor: _Tensor) -> _Tensor:
+    """What the operation that made ``tensor`` was given, where that is one tensor."""
+    operation, index = tensor._keras_history.operation, tensor._keras_history.node_index
+    given = operation._inbound_nodes[index].input_tensors
+    if len(given) != 1:
+        raise ModelError(f"{operation.name} must take one tensor to be explained, but takes {len(given)}")
+    return given[0]
