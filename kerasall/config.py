@@ -1,7 +1,8 @@
 """Reading an experiment's YAML file into ``Settings``, overriding single values, writing them out.
 
 An unknown key is an error that names the near ones. ``extends:`` takes another file's values as
-the base. ``pipeline:`` names the script, relative to the file that states it.
+the base. ``pipeline:`` and every other path are relative to the file that states them; those of
+overrides to the working directory.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from kerasall.config_paths import anchor_paths
 from kerasall.errors import SettingsError
 from kerasall.factors import factor_levels, trial_settings
 from kerasall.settings import Settings
@@ -28,7 +30,7 @@ def load_settings(path: str | Path, overrides: Sequence[str] = ()) -> Settings:
             the value is YAML.
 
     Returns:
-        The settings with every default filled in and ``pipeline`` as an absolute path.
+        The settings with every default filled in and every path absolute.
 
     Raises:
         SettingsError: the file is missing, is no YAML mapping, or holds an unknown or wrong setting.
@@ -37,6 +39,7 @@ def load_settings(path: str | Path, overrides: Sequence[str] = ()) -> Settings:
     values = _read_extended(path, ())
     for override in overrides:
         _apply_override(values, override)
+    anchor_paths(values, Path.cwd())  # what is relative still comes from an override
     values.setdefault("experiment", path.stem)
     return validate(values, where=str(path))
 
@@ -70,6 +73,7 @@ def _read_extended(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
     values = _read_yaml(path)
     if isinstance(values.get("pipeline"), str):
         values["pipeline"] = str((path.parent / values["pipeline"]).resolve())
+    anchor_paths(values, path.parent)
     base = values.pop("extends", None)
     if base is None:
         return values

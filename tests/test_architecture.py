@@ -20,7 +20,8 @@ ALLOWED = {
     **{room: BELOW_ALL | {"evaluation"} for room in SIBLINGS},
     "settings": set(),
     "factors": {"errors", "settings"},
-    "config": {"errors", "settings", "factors"},
+    "config_paths": set(),
+    "config": {"errors", "settings", "factors", "config_paths"},
     "paths": {"errors"},
     "components": BELOW_ALL | SIBLINGS | {"evaluation", "settings", "config", "factors"},
 }

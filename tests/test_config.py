@@ -114,3 +114,48 @@ def test_leaks_may_be_reported_only_under_the_faithful_protocol():
 def test_a_dump_reads_back_as_the_same_settings():
     settings = load_settings(ROOT / "configs" / "demo.yaml")
     assert validate(yaml.safe_load(dump_settings(settings)), "dump") == settings
+
+
+STATED = """
+pipeline: p.py
+data: {path: images, label_csv: ~/labels.csv, corrections: [a.csv, /b.csv]}
+split: {file: ../split.json}
+checks: {schema_file: schema.json}
+model: {weights: imagenet}
+members: [{name: a, model: {weights: own.weights.h5}}, {name: b, model: {weights: random}}]
+"""
+
+
+def test_paths_start_from_the_file_that_states_them(tmp_path, monkeypatch):
+    below = tmp_path / "below"
+    below.mkdir()
+    write(below, "base.yaml", STATED)
+    path = write(tmp_path, "child.yaml", "extends: below/base.yaml\ndata: {path: mine}\n")
+    monkeypatch.chdir("/")
+    settings = load_settings(path)
+    assert settings.data.path == str(tmp_path / "mine")
+    assert settings.data.label_csv == str(Path("~/labels.csv").expanduser())
+    assert settings.data.corrections == (str(below / "a.csv"), "/b.csv")
+    assert Path(str(settings.split.file)).resolve() == tmp_path / "split.json"
+    assert settings.checks.schema_file == str(below / "schema.json")
+    assert [member.model.weights for member in settings.members] == [str(below / "own.weights.h5"), "random"]
+    assert settings.model.weights == "imagenet"
+
+
+def test_paths_of_overrides_start_from_the_working_directory(tmp_path, monkeypatch):
+    path = write(tmp_path, "x.yaml", STATED)
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
+    stated = ["data.path=images", "data.corrections=[c.csv]", "members.0.model.weights=w.h5"]
+    settings = load_settings(path, stated)
+    assert settings.data.path == str(elsewhere / "images")
+    assert settings.data.corrections == (str(elsewhere / "c.csv"),)
+    assert settings.members[0].model.weights == str(elsewhere / "w.h5")
+    assert settings.checks.schema_file == str(tmp_path / "schema.json")
+
+
+def test_values_that_are_no_paths_are_left_to_the_check_of_kinds(tmp_path):
+    path = write(tmp_path, "x.yaml", "pipeline: p.py\ndata: {path: 3}\nmembers: {a: 1}\n")
+    with pytest.raises(SettingsError, match=r"data\.path: .*string"):
+        load_settings(path)
