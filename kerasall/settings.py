@@ -506,8 +506,10 @@ class Settings(Strict):
         if found := [name for name, value in others.items() if value]:
             raise ValueError(f"tune makes its own models: leave out {' and '.join(found)}")
         split, on = self.split, self.tune.response_on
-        if on == "selection" and not (split.selection or split.selection_folds):
-            raise ValueError("tune.response_on: selection needs split.selection or split.selection_folds")
+        if on == "selection" and (split.kind != "holdout" or not (split.selection or split.selection_folds)):
+            raise ValueError(
+                "tune.response_on: selection needs split.selection or split.selection_folds, and split.kind: holdout"
+            )
         if on == "validation" and split.kind == "holdout" and not split.validation:
             raise ValueError("tune.response_on: validation needs split.validation above 0, or folds")
         if (

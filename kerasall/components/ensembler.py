@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,12 @@ ENSEMBLE = "ensemble.json"
 
 MEMBERS = "members"
 """Folder of a TrainingRecord: one folder of predictions per member."""
+
+MEMBERS_FILE = "members.json"
+"""File of a Models artifact, and of the record of its ensemble: the members' settings, in order."""
+
+KEPT_OF_SEARCH = ("analysis.json", "figures")
+"""What the record of an ensemble keeps of the designed experiment that its members confirm."""
 
 
 def require_members(settings: Settings) -> tuple[MemberSettings, ...]:
@@ -60,6 +67,45 @@ def ensembler(
     image is scored with weights that it decided. A faithful copy may weigh by the part ``selection``,
     as its paper did by the test part; the record says so.
     """
+    return join_members(development, models, records, members, ensemble, trained, record)
+
+
+@component
+def trial_ensembler(
+    development: Annotated[Path, Input("Development")],
+    models: Annotated[Path, Input("Models")],
+    records: Annotated[Path, Input("TrainingRecords")],
+    results: Annotated[Path, Input("Search")],
+    ensemble: EnsembleSettings,
+    trained: Annotated[Path, Output("Model")],
+    record: Annotated[Path, Output("TrainingRecord")],
+) -> dict[str, Any]:
+    """Joins the models that confirm a designed experiment, as the Ensembler joins members.
+
+    The record keeps the experiment's analysis, so that the report of the ensemble can show it.
+    """
+    members = [MemberSettings.model_validate(each) for each in read_json(models / MEMBERS_FILE)]
+    folders = [(models / member.name, records / member.name) for member in members]
+    metrics = join_members(
+        development, [m for m, _ in folders], [r for _, r in folders], members, ensemble, trained, record
+    )
+    shutil.copyfile(models / MEMBERS_FILE, record / MEMBERS_FILE)
+    for name in KEPT_OF_SEARCH:
+        copy = shutil.copytree if (results / name).is_dir() else shutil.copyfile
+        copy(results / name, record / name)
+    return metrics
+
+
+def join_members(
+    development: Path,
+    models: Sequence[Path],
+    records: Sequence[Path],
+    members: Sequence[MemberSettings],
+    ensemble: EnsembleSettings,
+    trained: Path,
+    record: Path,
+) -> dict[str, Any]:
+    """One model and one record of several members; arguments and results are those of ``ensembler``."""
     data = read_development(development)
     own = [read_predictions(folder / PREDICTIONS) for folder in records]
     selection = _read_selection(records)
