@@ -1,0 +1,215 @@
+"""The page that is handed to an expert: pictures, votes, reasons, and a choice for each image.
+
+One self-contained file. Its own small script keeps the answers in the browser and writes them as a table; the
+page's content security policy allows that script alone and no request. Without scripts the table is filled by hand.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+from PIL import Image
+from pydantic import TypeAdapter
+
+from kerasall.decoding import decode, read_image_bytes
+from kerasall.errors import DecodingError
+from kerasall.evaluation.figure_style import data_uri
+from kerasall.evaluation.report_document import Table
+from kerasall.evaluation.review import REASONS, ReviewItem, ReviewQueue
+from kerasall.evaluation.review_counts import count_tables, describe_scope, describe_sources
+from kerasall.files import sha256_of_json, write_text
+
+PAGE_SIDE = 288
+"""Longer side of a picture on the page, in pixels."""
+
+_MOST_NAMED = 400
+_MOST_TWINS = 2
+_TEMPLATES = Path(__file__).with_name("templates")
+
+Overlay = Callable[[ReviewItem, np.ndarray], "np.ndarray | None"]
+"""Makes a picture, uint8 [h, w, 3], of where the model looked, from the decoded pixels; None for none."""
+
+
+@dataclass(frozen=True)
+class PageFacts:
+    """What the page says besides the queue.
+
+    Attributes:
+        title: of the page.
+        model: one sentence on the model.
+        total: images in the queue before it was cut.
+        paths: id -> path of every image, for near duplicates.
+        overlay: see ``Overlay``; None for no overlays.
+        overlay_words: what an overlay shows.
+    """
+
+    title: str
+    model: str = ""
+    total: int = 0
+    paths: Mapping[str, str] | None = None
+    overlay: Overlay | None = None
+    overlay_words: str = ""
+
+
+def write_page(
+    queue: ReviewQueue, path: str | Path, facts: PageFacts, table_name: str = "review.csv"
+) -> None:
+    """Writes the page, atomically.
+
+    Args:
+        queue: what to show.
+        path: of the HTML file.
+        facts: what it says besides.
+        table_name: name of the table beside the page.
+    """
+    script = (_TEMPLATES / "review.js").read_text(encoding="utf-8")
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii")
+    page = {
+        "title": facts.title,
+        "subtitle": f"{len(queue.items):,} images to look at"
+        + (f", the most urgent of {facts.total:,}" if facts.total > len(queue.items) else "")
+        + f". {facts.model}",
+        "classes": list(queue.classes),
+        "table_name": table_name,
+        "digest": sha256_of_json([[item.id, item.label] for item in queue.items])[:16],
+        "alerts": _list_alerts(queue),
+        "counts_intro": " ".join(filter(None, (describe_sources(queue), describe_scope(queue)))),
+        "tables": [_TABLE.dump_python(table, mode="json") for table in count_tables(queue)],
+        "lists": _list_names(queue),
+        "queue_intro": "Most urgent first."
+        if queue.items
+        else "The queue is empty: nothing speaks against any label.",
+        "items": [_describe_item(item, queue.classes, facts) for item in queue.items],
+    }
+    # The script is the package's own file, so it may stand in the page as it is.
+    write_text(path, _template().render(page=page, script=Markup(script), script_hash=digest))
+
+
+def make_thumbnail(path: str | Path, side: int) -> bytes | None:
+    """JPEG of an image file, its longer side at most ``side`` pixels; None where the file cannot be read."""
+    pixels = _read_pixels(path)
+    return None if pixels is None else encode_thumbnail(pixels, side)
+
+
+def encode_thumbnail(pixels: np.ndarray, side: int) -> bytes:
+    """JPEG of uint8 [H, W, 3], its longer side at most ``side`` pixels."""
+    picture = Image.fromarray(np.asarray(pixels, dtype=np.uint8))
+    picture.thumbnail((side, side), Image.Resampling.LANCZOS)
+    buffer = io.BytesIO()
+    picture.save(buffer, "JPEG", quality=88)
+    return buffer.getvalue()
+
+
+def _read_pixels(path: str | Path) -> np.ndarray | None:
+    try:
+        return decode(read_image_bytes(path), name=str(path))
+    except (DecodingError, OSError):
+        return None
+
+
+def _list_alerts(queue: ReviewQueue) -> list[dict[str, str]]:
+    alerts = []
+    if "test" in queue.predicted or "out-of-fold" in queue.predicted:
+        text = (
+            "These images are also the ones the model is scored on. Correcting only labels that the model disagrees "
+            "with moves the score towards the model: a corrected test set is another test set, and its score is not "
+            "to be compared with scores on the labels as they were."
+        )
+        alerts.append({"level": "warning", "title": "Scored images are among them", "text": text})
+    text = "A model’s doubt is no proof. Most images that a model gets wrong are labelled rightly and merely hard."
+    return [*alerts, {"level": "note", "title": "Decide by the image", "text": text}]
+
+
+def _list_names(queue: ReviewQueue) -> list[dict[str, str]]:
+    """Names of the queued images by label and number of wrong members, or by reason for one classifier."""
+    groups: dict[str, list[str]] = {}
+    for item in queue.items:
+        if queue.members > 1 and item.members:
+            key = f"{item.label}, {item.wrong} of {item.members} members wrong"
+        else:
+            key = f"{item.label}, {REASONS[item.reasons[0].code].lower()}"
+        groups.setdefault(key, []).append(item.id)
+    return [
+        {
+            "label": f"{key} ({len(ids):,})",
+            "value": ", ".join(ids[:_MOST_NAMED]) + (" …" if len(ids) > _MOST_NAMED else ""),
+        }
+        for key, ids in groups.items()
+    ]
+
+
+def _describe_item(item: ReviewItem, classes: Sequence[str], facts: PageFacts) -> dict[str, Any]:
+    probabilities, votes = item.probabilities or {}, item.votes or {}
+    bars = [
+        {"name": name, "votes": votes.get(name), "text": f"{share:.1%}", "width": f"{100 * share:.1f}"}
+        for name, share in probabilities.items()
+    ]
+    choices = [
+        {"value": name, "text": name, "told": "label is right:" if name == item.label else "should be:"}
+        for name in classes
+    ]
+    return {
+        "rank": item.rank, "id": item.id, "label": item.label,
+        "pictures": _make_pictures(item, facts), "facts": _list_facts(item),
+        "bars": bars, "voted": item.members > 1, "reasons": [reason.text for reason in item.reasons],
+        "choices": [*choices, {"value": "exclude", "text": "cannot tell", "told": ""}],
+    }  # fmt: skip
+
+
+def _list_facts(item: ReviewItem) -> list[dict[str, str]]:
+    facts = {"Label": item.label}
+    if item.decision:
+        facts["Called"] = f"{item.decision} ({item.probability:.1%})"
+    facts["Predictions"] = item.kind or "none: a model trained on it"
+    facts |= {
+        "Subject": item.subject,
+        "Group": item.group if item.group != item.subject else "",
+        "Part": item.part,
+    }
+    return [{"label": label, "value": value} for label, value in facts.items() if value]
+
+
+def _make_pictures(item: ReviewItem, facts: PageFacts) -> list[dict[str, Any]]:
+    pixels = _read_pixels(item.path)
+    if pixels is None:
+        return []
+    pictures = [_picture(encode_thumbnail(pixels, PAGE_SIDE), f"Image {item.rank}", "", neutral=True)]
+    if facts.overlay is not None and (overlay := facts.overlay(item, pixels)) is not None:
+        words = facts.overlay_words
+        pictures.append(_picture(encode_thumbnail(overlay, PAGE_SIDE), f"Image {item.rank}: {words}", words))
+    for twin in item.twins[:_MOST_TWINS]:
+        content = make_thumbnail((facts.paths or {}).get(twin, ""), PAGE_SIDE)
+        if content is not None:
+            pictures.append(
+                _picture(content, f"Near duplicate of image {item.rank}", f"Near duplicate {twin}")
+            )
+    return pictures
+
+
+def _picture(content: bytes, alt: str, caption: str, neutral: bool = False) -> dict[str, Any]:
+    return {"src": data_uri(content, "image/jpeg"), "alt": alt, "caption": caption, "neutral": neutral}
+
+
+@cache
+def _template():
+    environment = Environment(
+        loader=FileSystemLoader(_TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template("review.html")
+
+
+_TABLE = TypeAdapter(Table)
