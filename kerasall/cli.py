@@ -16,6 +16,7 @@ from kerasall import __version__
 from kerasall.compare_cli import compare
 from kerasall.data_cli import data_app
 from kerasall.errors import KerasallError
+from kerasall.review_cli import review
 from kerasall.taguchi_cli import taguchi_app
 
 app = typer.Typer(
@@ -29,6 +30,7 @@ app = typer.Typer(
 app.add_typer(data_app)
 app.add_typer(taguchi_app)
 app.command()(compare)
+app.command()(review)
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -11,6 +11,7 @@ from kerasall.components.model_card import make_results
 from kerasall.components.record_tables import table_sections
 from kerasall.components.report_data import list_weaknesses, make_data
 from kerasall.components.report_images import make_gallery, make_subjects
+from kerasall.components.report_review import make_corrections, make_review
 from kerasall.components.report_scores import (
     make_confusion,
     make_ensemble,
@@ -48,6 +49,8 @@ def make_report(evidence: Evidence) -> Report:
             *table_sections(evidence.training),
             make_confusion(evidence),
             make_gallery(evidence),
+            *make_review(evidence),
+            *make_corrections(evidence),
             *make_subjects(evidence),
             *make_training(evidence),
             make_data(evidence),

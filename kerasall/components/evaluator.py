@@ -12,6 +12,7 @@ from kerasall.components.ensembler import ENSEMBLE, MEMBERS
 from kerasall.components.evidence import Evidence, count_missed
 from kerasall.components.exporter import MODEL
 from kerasall.components.model_card import make_card
+from kerasall.components.report_review import make_review_record, review_sources
 from kerasall.components.trainer import PREDICTIONS, SELECTION_PREDICTIONS
 from kerasall.data.examples import read_examples
 from kerasall.data.splits import Split
@@ -20,6 +21,7 @@ from kerasall.evaluation.ensemble_scores import EnsembleScores, for_curves, inte
 from kerasall.evaluation.intervals import Interval
 from kerasall.evaluation.predictions import Predictions, read_predictions, write_predictions
 from kerasall.evaluation.report import write_report
+from kerasall.evaluation.review_record import REVIEW, write_review_record
 from kerasall.files import read_json, write_json
 from kerasall.pipeline.component import Input, Output, Unkeyed, component
 from kerasall.serving.export import CARD
@@ -83,9 +85,13 @@ def evaluator(
         settings=settings, command=command, curves=scored.curves,
         ensemble=score_members(scored, facts, settings),
     )  # fmt: skip
+    sources = review_sources(scored, record, parts)
+    review = make_review_record(evidence.examples, facts.labels, sources, statistics, frozen_split)
+    evidence = replace(evidence, review=review)
     write_report(evaluation, make_report(evidence))
     write_predictions(predictions, evaluation / "predictions.csv")
     write_predictions(predictions, evaluation / "predictions.npz")
+    write_review_record(review, evaluation / REVIEW)
     write_json(evaluation / CARD, make_card(evidence))
     write_json(blessing / "blessing.json", verdict)
     return _headline(evidence, verdict)

@@ -14,6 +14,7 @@ from kerasall.evaluation.ensemble_scores import EnsembleScores
 from kerasall.evaluation.intervals import Interval
 from kerasall.evaluation.metrics import confusion_matrix
 from kerasall.evaluation.predictions import Predictions
+from kerasall.evaluation.review_record import ReviewRecord
 from kerasall.settings import Settings
 
 
@@ -36,6 +37,7 @@ class Evidence:
     command: str
     curves: Predictions
     ensemble: EnsembleScores | None = None
+    review: ReviewRecord | None = None
 
     @property
     def blessed(self) -> bool:
