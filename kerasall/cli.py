@@ -12,11 +12,12 @@ from typing import Annotated
 
 import typer
 
-from kerasall import __version__
+from kerasall import __version__, repeat_cli
 from kerasall.compare_cli import compare
 from kerasall.data_cli import data_app
 from kerasall.errors import KerasallError
 from kerasall.review_cli import review
+from kerasall.serve_cli import serve
 from kerasall.taguchi_cli import taguchi_app
 
 app = typer.Typer(
@@ -31,6 +32,7 @@ app.add_typer(data_app)
 app.add_typer(taguchi_app)
 app.command()(compare)
 app.command()(review)
+app.command()(serve)
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -73,6 +75,9 @@ def run(
     smoke: Annotated[
         bool, typer.Option("--smoke", help="As --plan, with one step of every stage at batch 2.")
     ] = False,
+    repeats: Annotated[
+        int, typer.Option(min=1, help="Train so many times on one split, with other seeds; show the spread.")
+    ] = 1,
 ) -> None:
     """Run an experiment, or go on with it, or find that all of it is at hand."""
     from kerasall.experiment import run_experiment, settle
@@ -81,6 +86,12 @@ def run(
     settings, *_ = settle(config, data=data, weights=weights, overrides=set_ or [], name=name)
     if plan or smoke:
         _print_plan(settings, smoke)
+        return
+    if repeats > 1:
+        with quiet_tensorflow():
+            repeat_cli.run_and_print(
+                config, repeats, data=data, weights=weights, overrides=set_ or [], name=name, force=force
+            )
         return
     with quiet_tensorflow():
         result = run_experiment(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from kerasall.components.calibrator import calibrator
 from kerasall.components.evaluator import evaluator
 from kerasall.components.example_gen import example_gen
 from kerasall.components.example_validator import example_validator
@@ -101,8 +102,20 @@ def export_and_judge(
         places: of the run.
     """
     last = training[-1].outputs
+    # Temperature, thresholds, what goes to an expert: from validation or out-of-fold predictions alone.
+    calibration = calibrator(
+        trained=last["trained"],
+        development=data.development,
+        record=last["record"],
+        calibrate=settings.calibrate,
+        cache_folder=places.cache,
+    )
     # Decoding, preprocessing and network in one graph that answers like the trained model.
-    export = exporter(trained=last["trained"], development=data.development)
+    export = exporter(
+        trained=last["trained"],
+        development=data.development,
+        safeguards=calibration.outputs["safeguards"],
+    )
     # Scores with intervals on images no choice was made on; a verdict.
     evaluation = evaluator(
         development=data.development,
@@ -111,6 +124,7 @@ def export_and_judge(
         statistics=data.statistics.outputs["statistics"],
         anomalies=data.anomalies.outputs["anomalies"],
         record=last["record"],
+        safeguards=calibration.outputs["safeguards"],
         saved_model=export.outputs["saved_model"],
         parity=export.outputs["parity"],
         settings=settings,

@@ -91,6 +91,8 @@ def evaluator(
     write_report(evaluation, make_report(evidence))
     write_predictions(predictions, evaluation / "predictions.csv")
     write_predictions(predictions, evaluation / "predictions.npz")
+    for name, each in scored.members.items():
+        write_predictions(each, evaluation / MEMBERS / f"{name}.npz")
     write_review_record(review, evaluation / REVIEW)
     write_json(evaluation / CARD, make_card(evidence))
     write_json(blessing / "blessing.json", verdict)

@@ -17,6 +17,9 @@ from kerasall.evaluation.predictions import Predictions
 from kerasall.evaluation.review_record import ReviewRecord
 from kerasall.settings import Settings
 
+GROUP_KINDS = {"subject": "groups of patients", "block": "blocks of images", "none": "groups of images"}
+"""Kind of subject -> what intervals resample, in the plural."""
+
 
 @dataclass(frozen=True, eq=False)
 class Evidence:
@@ -47,8 +50,7 @@ class Evidence:
     @property
     def group_kind(self) -> str:
         """What the intervals resample, in the plural."""
-        kinds = {"subject": "groups of patients", "block": "blocks of images", "none": "groups of images"}
-        return kinds[self.facts.subject_kind]
+        return GROUP_KINDS[self.facts.subject_kind]
 
     @property
     def examples(self) -> pd.DataFrame:
