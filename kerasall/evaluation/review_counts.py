@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from kerasall.evaluation.report_document import Cell, Column, Table
+from kerasall.evaluation.report_summary import format_value
 from kerasall.evaluation.review import REASONS, ReviewQueue
 from kerasall.evaluation.review_record import SEEN
 
@@ -30,6 +31,9 @@ def describe_sources(queue: ReviewQueue) -> str:
         if seen
         else "No predictions were found."
     )
+    if seen:
+        share = queue.agreed / sum(queue.predicted.values())
+        words += f" The model decides as labelled on {format_value(share)} of them."
     if queue.unseen:
         words += (
             f" The other {queue.unseen:,} images were trained on and are not judged: a model agrees with labels it "

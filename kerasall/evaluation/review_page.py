@@ -34,6 +34,8 @@ PAGE_SIDE = 288
 
 _MOST_NAMED = 400
 _MOST_TWINS = 2
+_WEAK = 0.7
+"""Share of images decided as labelled below which a model's suspicions are mostly its own mistakes."""
 _TEMPLATES = Path(__file__).with_name("templates")
 
 Overlay = Callable[[ReviewItem, np.ndarray], "np.ndarray | None"]
@@ -126,6 +128,13 @@ def _list_alerts(queue: ReviewQueue) -> list[dict[str, str]]:
             "to be compared with scores on the labels as they were."
         )
         alerts.append({"level": "warning", "title": "Scored images are among them", "text": text})
+    total = sum(queue.predicted.values())
+    if total and queue.agreed / total < _WEAK:
+        text = (
+            f"The model decides as labelled on {queue.agreed:,} of {total:,} images only: what it suspects is mostly its "
+            "own mistakes. Train a better model before an expert spends time on this list."
+        )
+        alerts.append({"level": "bad", "title": "This model knows too little to doubt labels", "text": text})
     text = "A model’s doubt is no proof. Most images that a model gets wrong are labelled rightly and merely hard."
     return [*alerts, {"level": "note", "title": "Decide by the image", "text": text}]
 
