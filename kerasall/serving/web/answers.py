@@ -1,0 +1,142 @@
+"""What the model says of an image, as JSON that a person can read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from kerasall.files import read_json
+from kerasall.serving.predictor import Predictor
+
+INTENDED_USE = "Research use only: not a diagnostic device."
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One image's answer.
+
+    Attributes:
+        name: what the client called the image.
+        error: why there is none; "" where there is one.
+        outputs: what the model says by name, one row each.
+    """
+
+    name: str
+    error: str = ""
+    outputs: Mapping[str, np.ndarray] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ModelFacts:
+    """What a reader of answers must know of the model.
+
+    Attributes:
+        name: of the experiment: the folder above the version's.
+        version: number of the push.
+        labels: class names in class order.
+        members: names of an ensemble's members, in order; empty for a single network.
+        outputs: names of the model's outputs.
+        explains: whether the model can say where it looked.
+        card: content of card.json; empty where there is none.
+    """
+
+    name: str
+    version: str
+    labels: tuple[str, ...]
+    members: tuple[str, ...]
+    outputs: frozenset[str]
+    explains: bool
+    card: Mapping[str, Any]
+
+    def to_json(self) -> dict[str, Any]:
+        """For ``GET /v1/model``."""
+        results, blessing = self.card.get("results", {}), self.card.get("blessing")
+        return {
+            "name": self.name,
+            "version": self.version,
+            "description": self.card.get("description", ""),
+            "labels": list(self.labels),
+            "malignant": list(results.get("malignant") or []),
+            "members": list(self.members),
+            "probabilities": self.probability_kind,
+            "refers": "refer" in self.outputs,
+            "explains": self.explains,
+            "data": {"source": "unknown", "notes": [], **self.card.get("data", {})},
+            "blessed": blessing["blessed"] if blessing else None,
+            "criteria_not_met": [text for text, met in blessing["criteria"] if not met] if blessing else [],
+            "intended_use": INTENDED_USE,
+        }
+
+    @property
+    def probability_kind(self) -> str:
+        """What the number shown as probability is: calibrated, not calibrated, or a share of votes."""
+        if "calibrated_probabilities" in self.outputs:
+            return "calibrated"
+        rule = (_member_part(self.card).get("ensemble") or {}).get("rule")
+        return "vote_share" if rule == "majority_vote" else "not_calibrated"
+
+
+def read_facts(predictor: Predictor) -> ModelFacts:
+    """Gathers the facts of a loaded model from its folder's name, its card and its signatures."""
+    folder = predictor.folder.resolve()
+    path = folder / "card.json"
+    card = read_json(path) if path.is_file() else {}
+    name, version = (folder.parent.name, folder.name) if folder.name.isdigit() else (folder.name, "1")
+    return ModelFacts(
+        name, version, predictor.labels, _members(predictor, card), frozenset(predictor.output_shapes),
+        "explain" in predictor.signatures, card,
+    )  # fmt: skip
+
+
+def _members(predictor: Predictor, card: Mapping[str, Any]) -> tuple[str, ...]:
+    shape = predictor.output_shapes.get("member_probabilities")
+    if shape is None:
+        return ()
+    names = tuple(_member_part(card).get("members") or ())
+    return names if len(names) == shape[1] else tuple(f"member {k + 1}" for k in range(shape[1]))
+
+
+def _member_part(card: Mapping[str, Any]) -> Mapping[str, Any]:
+    model = card.get("model")
+    return model if isinstance(model, Mapping) else {}
+
+
+def describe_answer(answer: Answer, facts: ModelFacts) -> dict[str, Any]:
+    """One item of ``results``; an image that could not be read has its name and the error."""
+    if answer.error:
+        return {"name": answer.name, "error": answer.error}
+    outputs, labels = answer.outputs, facts.labels
+    index = int(outputs["label_index"])
+    shown = outputs.get("calibrated_probabilities", outputs["probabilities"])
+    described: dict[str, Any] = {
+        "name": answer.name,
+        "label": labels[index],
+        "label_index": index,
+        "probability": float(shown[index]),
+        "probabilities": _by_label(labels, outputs["probabilities"]),
+    }
+    for name in ("calibrated_probabilities", "mean_probabilities", "votes"):
+        if name in outputs:
+            described[name] = _by_label(labels, outputs[name])
+    if "member_probabilities" in outputs:
+        described["members"] = [
+            {"name": name, "label": labels[int(row.argmax())], "probabilities": _by_label(labels, row)}
+            for name, row in zip(facts.members, outputs["member_probabilities"], strict=True)
+        ]
+    return described | _referral(outputs, facts)
+
+
+def _by_label(labels: Sequence[str], values: np.ndarray) -> dict[str, float]:
+    return dict(zip(labels, np.asarray(values).tolist(), strict=True))
+
+
+def _referral(outputs: Mapping[str, np.ndarray], facts: ModelFacts) -> dict[str, Any]:
+    if "refer" not in outputs:
+        return {}
+    reason = outputs.get("refer_reason", np.asarray(""))[()]
+    text = reason.decode("utf-8", "replace") if isinstance(reason, bytes) else str(reason)
+    table = facts.card.get("refer_reasons") or {}
+    return {"refer": bool(outputs["refer"]), "refer_reason": str(table.get(text, text))}

@@ -1,0 +1,197 @@
+"""The model behind the door: loaded and warmed in a thread of its own, fed by all clients at once."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kerasall.decoding import read_header, to_native
+from kerasall.errors import DecodingError
+from kerasall.serving.predictor import Predictor
+from kerasall.serving.web.answers import Answer, ModelFacts, read_facts
+from kerasall.serving.web.batching import Batcher
+from kerasall.serving.web.limits import Refusal, WebLimits, busy
+from kerasall.serving.web.metrics import Metrics
+from kerasall.serving.web.overlays import draw_explanation
+from kerasall.serving.web.uploads import Upload
+
+_Image = tuple[str, bytes]
+
+
+class ModelService:
+    """Answers uploads with one model.
+
+    Args:
+        folder: ``savedmodels/<experiment>[/<version>]``.
+        limits: of queue, batch and time.
+        metrics: where it counts.
+    """
+
+    def __init__(self, folder: str | Path, limits: WebLimits, metrics: Metrics):
+        self._folder, self._limits, self._metrics = folder, limits, metrics
+        # One thread for the model: TensorFlow spreads a batch over the cores itself, and a second batch
+        # beside it would only make both slower. Others read headers and decode what TensorFlow cannot.
+        self._model_thread = ThreadPoolExecutor(1, "model")
+        self._preparers = ThreadPoolExecutor(2, "prepare")
+        self._predictor: Predictor | None = None
+        self._facts: ModelFacts | None = None
+        self._batcher: Batcher[_Image, Answer] = Batcher(
+            self._run, self._model_thread, capacity=limits.queue_images, batch_size=limits.batch_images,
+            batch_weight=limits.batch_pixels, delay=limits.delay_seconds,
+        )  # fmt: skip
+        self._explainer: Batcher[tuple[str, bytes, int], dict[str, Any]] = Batcher(
+            self._explain, self._model_thread, capacity=limits.queue_images, batch_size=1, batch_weight=1,
+            delay=0.0,
+        )  # fmt: skip
+        metrics.waiting.set_function(lambda: self._batcher.admitted + self._explainer.admitted)
+
+    @property
+    def facts(self) -> ModelFacts:
+        """What is known of the model.
+
+        Raises:
+            Refusal: 503 while it loads.
+        """
+        if self._facts is None:
+            raise busy("the model is being loaded: ask again in a moment", 2)
+        return self._facts
+
+    @property
+    def ready(self) -> bool:
+        """Whether the model is loaded and warm."""
+        return self._facts is not None
+
+    @property
+    def signatures(self) -> Mapping[str, Any]:
+        """The SavedModel's functions by name; none while it loads."""
+        return self._predictor.signatures if self._predictor else {}
+
+    async def load(self) -> None:
+        """Loads, checks and warms the model, and begins to answer.
+
+        Raises:
+            KerasallError: the model is broken or does not fit; nothing will be answered.
+        """
+        loop = asyncio.get_running_loop()
+        self._predictor, facts = await loop.run_in_executor(self._model_thread, self._load)
+        self._batcher.start()
+        self._explainer.start()
+        self._facts = facts
+        self._metrics.ready.set(1)
+
+    async def stop(self) -> None:
+        """Ends the threads; a batch under way is finished."""
+        self._facts = None
+        self._metrics.ready.set(0)
+        await self._batcher.stop()
+        await self._explainer.stop()
+        self._model_thread.shutdown(wait=False, cancel_futures=True)
+        self._preparers.shutdown(wait=False, cancel_futures=True)
+
+    async def predict(self, uploads: Sequence[Upload]) -> list[Answer]:
+        """One answer per upload, in order; a bad image has an error and does not stop the others.
+
+        Raises:
+            Refusal: 503 while loading or when the queue is full, 504 when it took too long.
+        """
+        started = time.monotonic()
+        self.facts  # noqa: B018  refuses while the model loads
+        with self._batcher.admit(len(uploads)):
+            async with self._in_time():
+                answers = await asyncio.gather(*(self._answer(upload) for upload in uploads))
+        for answer in answers:
+            self._metrics.images.labels("refused" if answer.error else "answered").inc()
+        self._metrics.answer_seconds.observe(time.monotonic() - started)
+        return answers
+
+    async def explain(self, upload: Upload, index: int) -> dict[str, Any]:
+        """Where in the image the evidence for a class lies, as ``draw_explanation`` gives it.
+
+        Raises:
+            Refusal: 400 an image that cannot be read; 503 and 504 as ``predict``.
+        """
+        loop = asyncio.get_running_loop()
+        with self._explainer.admit(1):
+            async with self._in_time():
+                try:
+                    data, _ = await loop.run_in_executor(self._preparers, self._prepare, upload)
+                except DecodingError as error:
+                    raise Refusal(400, str(error)) from None
+                return await self._explainer.answer((upload.name, data, index), 1)
+
+    @asynccontextmanager
+    async def _in_time(self) -> AsyncIterator[None]:
+        try:
+            async with asyncio.timeout(self._limits.answer_seconds):
+                yield
+        except TimeoutError:
+            raise Refusal(
+                504, f"no answer within {self._limits.answer_seconds:g} s: the server is overloaded"
+            ) from None
+
+    async def _answer(self, upload: Upload) -> Answer:
+        loop = asyncio.get_running_loop()
+        try:
+            data, pixels = await loop.run_in_executor(self._preparers, self._prepare, upload)
+        except DecodingError as error:
+            return Answer(upload.name, str(error))
+        return await self._batcher.answer((upload.name, data), pixels)
+
+    def _prepare(self, upload: Upload) -> tuple[bytes, int]:
+        header = read_header(upload.data, self._limits.image, upload.name)
+        return to_native(upload.data, self._limits.image, upload.name), header.width * header.height
+
+    def _load(self) -> tuple[Predictor, ModelFacts]:
+        predictor = Predictor(self._folder, self._limits.image)
+        predictor.warm_up((1, self._limits.batch_images))
+        return predictor, read_facts(predictor)
+
+    def _run(self, images: Sequence[_Image]) -> list[Answer]:
+        assert self._predictor is not None
+        started = time.monotonic()
+        names = [name for name, _ in images]
+        found = self._predictor.predict([data for _, data in images], names)
+        self._metrics.model_seconds.observe(time.monotonic() - started)
+        self._metrics.batch_images.observe(len(images))
+        outputs = {"probabilities": found.probabilities, "label_index": found.label_indices, **found.extras}
+        return [
+            _check(Answer(name, error, {key: values[row] for key, values in outputs.items()}))
+            for row, (name, error) in enumerate(zip(names, found.errors, strict=True))
+        ]
+
+    def _explain(self, images: Sequence[tuple[str, bytes, int]]) -> list[Any]:
+        import tensorflow as tf
+
+        ((name, data, index),) = images
+        try:
+            found = self.signatures["explain"](
+                image_bytes=tf.constant([data]), class_index=tf.constant([index], tf.int64)
+            )
+        except tf.errors.InvalidArgumentError:
+            return [
+                Refusal(400, f"{name} must be a whole image with evidence to show, but none can be found")
+            ]
+        heatmap = found["heatmap"].numpy()[0]
+        if not np.isfinite(heatmap).all():
+            return [Refusal(400, f"{name} must have a map of numbers, but the model gave none")]
+        return [draw_explanation(found["pixels"].numpy()[0], heatmap)]
+
+
+def _check(answer: Answer) -> Answer:
+    """An answer that is no number is none."""
+    if answer.error or np.isfinite(answer.outputs["probabilities"]).all():
+        return answer
+    return Answer(answer.name, f"{answer.name} must have an answer, but the model gave no numbers for it")
+
+
+def as_numbers(values: Any) -> Any:
+    """A row of an output for JSON: numbers, lists, text."""
+    value = np.asarray(values).tolist()
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else value
