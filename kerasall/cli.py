@@ -125,7 +125,7 @@ def check(
 
 @app.command()
 def predict(
-    model: Annotated[Path, typer.Argument(metavar="SAVEDMODEL", help="savedmodels/<experiment>[/<version>]")],
+    model: Annotated[Path, typer.Argument(metavar="SAVEDMODEL", help="savedmodels/<experiment>, or one version below it")],
     images: Annotated[list[str], typer.Argument(metavar="PATH...", help="Image files, folders, patterns.")],
     out: Annotated[
         Path | None, typer.Option(help=".csv or .jsonl file; default: CSV on standard output.")

@@ -12,7 +12,9 @@ from kerasall.errors import SettingsError
 
 
 def serve(
-    model: Annotated[Path, typer.Argument(metavar="SAVEDMODEL", help="savedmodels/<experiment>[/<version>]")],
+    model: Annotated[
+        Path, typer.Argument(metavar="SAVEDMODEL", help="savedmodels/<experiment>, or one version below it")
+    ],
     host: Annotated[
         str, typer.Option(help="Address to listen on; a public one needs a token.")
     ] = "127.0.0.1",

@@ -400,7 +400,11 @@ def test_slow_headers_and_slow_bodies_are_cut_off(web, nothing_kept):
     head = b"POST /v1/predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5000\r\nContent-Type: "
     begun = form([("a.png", picture(1))])[:150]
     slow = raw(
-        web.port, head + KIND["Content-Type"].encode() + b"\r\n\r\n" + begun, *[b"x"] * 12, pause=0.1, until=10
+        web.port,
+        head + KIND["Content-Type"].encode() + b"\r\n\r\n" + begun,
+        *[b"x"] * 12,
+        pause=0.1,
+        until=10,
     )
     assert slow.startswith(b"HTTP/1.1 408")
     assert time.monotonic() - started < 12
