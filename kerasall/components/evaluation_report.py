@@ -21,6 +21,7 @@ from kerasall.components.report_scores import (
 )
 from kerasall.components.report_training import make_training
 from kerasall.components.report_words import describe_model
+from kerasall.components.tuning_record import as_stated, tuning_sections
 from kerasall.config import dump_settings
 from kerasall.evaluation.report_background import provenance_section, weakness_section
 from kerasall.evaluation.report_document import Fact, Report
@@ -46,6 +47,7 @@ def make_report(evidence: Evidence) -> Report:
             make_summary(evidence, main),
             make_scores(evidence, main),
             *make_ensemble(evidence),
+            *tuning_sections(evidence.tuning),
             *table_sections(evidence.training),
             make_confusion(evidence),
             make_gallery(evidence),
@@ -56,7 +58,7 @@ def make_report(evidence: Evidence) -> Report:
             make_data(evidence),
             weakness_section(list_weaknesses(evidence), settings.departures),
             provenance_section(
-                evidence.command, dump_settings(settings), environment=describe_environment(evidence)
+                evidence.command, dump_settings(as_stated(settings)), environment=describe_environment(evidence)
             ),
         ),
     )

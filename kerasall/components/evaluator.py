@@ -14,6 +14,7 @@ from kerasall.components.exporter import MODEL
 from kerasall.components.model_card import make_card
 from kerasall.components.report_review import make_review_record, review_sources
 from kerasall.components.trainer import PREDICTIONS, SELECTION_PREDICTIONS
+from kerasall.components.tuning_record import read_tuning, with_tuned_members
 from kerasall.data.examples import read_examples
 from kerasall.data.splits import Split
 from kerasall.decoding import read_image_bytes
@@ -66,6 +67,7 @@ def evaluator(
     from kerasall.components.evaluation_report import make_report
 
     facts = read_facts(test)
+    settings = with_tuned_members(settings, record)
     parts = read_development(development).split
     scored = scored_predictions(test, record, saved_model / MODEL, kind_of(parts), facts)
     kind, predictions = scored.kind, scored.predictions
@@ -83,7 +85,7 @@ def evaluator(
         split_folder=frozen_split, statistics=read_json(statistics / "statistics.json"),
         anomalies=found, training=read_json(record / "training.json"),
         settings=settings, command=command, curves=scored.curves,
-        ensemble=score_members(scored, facts, settings),
+        ensemble=score_members(scored, facts, settings), tuning=read_tuning(record),
     )  # fmt: skip
     sources = review_sources(scored, record, parts)
     review = make_review_record(evidence.examples, facts.labels, sources, statistics, frozen_split)

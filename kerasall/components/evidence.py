@@ -40,6 +40,7 @@ class Evidence:
     command: str
     curves: Predictions
     ensemble: EnsembleScores | None = None
+    tuning: dict[str, Any] | None = None
     review: ReviewRecord | None = None
 
     @property

@@ -7,6 +7,7 @@ from typing import Any
 from kerasall import __version__
 from kerasall.components.evidence import Evidence, count_missed
 from kerasall.components.report_scores import score_folds
+from kerasall.components.tuning_record import analysis_of
 from kerasall.evaluation.metrics import confusion_matrix
 
 
@@ -25,6 +26,7 @@ def make_results(evidence: Evidence) -> dict[str, Any]:
         "folds": score_folds(evidence),
         "blessed": evidence.blessed,
         "ensemble": evidence.ensemble.to_json() if evidence.ensemble else None,
+        "tuning": analysis_of(evidence.tuning),
         "criteria": [{"criterion": text, "met": met} for text, met in evidence.criteria],
         "fingerprint": evidence.facts.fingerprint,
     }

@@ -23,8 +23,10 @@ def make_training(evidence: Evidence) -> list[Section]:
     ]
     monitors = {"val_loss": "lowest validation loss", "val_accuracy": "highest validation accuracy"}
     names = member_names(evidence.settings)
-    rules = {monitors[s.monitor] for name in names for s in train_of(evidence.settings, name).stages}
-    note = f"The weights of the epoch with the {' or '.join(sorted(rules))} were kept."
+    kept = [stage for name in names for stage in train_of(evidence.settings, name).stages]
+    rules = {monitors[stage.monitor] if stage.keep == "best" else "" for stage in kept}
+    words = {f"of the epoch with the {rule}" if rule else "of the last epoch" for rule in rules}
+    note = f"The weights {' or '.join(sorted(words))} were kept."
     return [training_section(stages, note)]
 
 
