@@ -19,6 +19,7 @@ from kerasall.errors import KerasallError
 from kerasall.review_cli import review
 from kerasall.serve_cli import serve
 from kerasall.taguchi_cli import taguchi_app
+from kerasall.tune_cli import tune
 
 app = typer.Typer(
     name="kerasall",
@@ -31,6 +32,7 @@ app = typer.Typer(
 app.add_typer(data_app)
 app.add_typer(taguchi_app)
 app.command()(compare)
+app.command()(tune)
 app.command()(review)
 app.command()(serve)
 
@@ -97,7 +99,7 @@ def run(
         result = run_experiment(
             config, data=data, weights=weights, overrides=set_ or [], name=name, force=force
         )
-    _print_outcome(result)
+    print_outcome(result)
 
 
 @app.command()
@@ -198,7 +200,8 @@ def _print_plan(settings, smoke: bool) -> None:
     _note("Memory and hours are estimates; hours are for every image passed once per epoch on this machine.")
 
 
-def _print_outcome(result) -> None:
+def print_outcome(result) -> None:
+    """The last lines of a run: score, verdict, where its results lie."""
     from kerasall.run_listing import summarize_result
 
     for label, value in summarize_result(result).items():

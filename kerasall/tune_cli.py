@@ -1,0 +1,80 @@
+"""The command ``kerasall tune``."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from kerasall.errors import SettingsError
+
+
+def tune(
+    config: Annotated[Path, typer.Argument(help="YAML file of an experiment that states tune.")],
+    data: Annotated[Path | None, typer.Option(help="Folder or table of images; overrides data.path.")] = None,
+    weights: Annotated[
+        Path | None, typer.Option(help="Folder of ImageNet weights (KERASALL_WEIGHTS).")
+    ] = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a setting.")
+    ] = None,
+    name: Annotated[str | None, typer.Option(help="Name of the run; default the config's stem.")] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Push a model that was not blessed; its card says so.")
+    ] = False,
+    workers: Annotated[
+        int,
+        typer.Option(min=0, help="Processes on this machine that share the trials; 0: one after another."),
+    ] = 0,
+) -> None:
+    """Run a designed experiment over settings, and the ensemble of the runs that confirm its optimum.
+
+    With keras-tuner's KERASTUNER_TUNER_ID, KERASTUNER_ORACLE_IP and KERASTUNER_ORACLE_PORT in the environment,
+    this is the chief or a worker of a search on several hosts.
+    """
+    from kerasall.cli import print_outcome, quiet_tensorflow
+    from kerasall.experiment import run_experiment, settle
+
+    options: dict[str, Any] = {"data": data, "weights": weights, "overrides": set_ or [], "name": name}
+    settings, runs, _ = settle(config, **options)
+    if settings.tune is None:
+        raise SettingsError(
+            f"{config} must state tune with its factors, but does not: see `kerasall run` for others"
+        )
+    with quiet_tensorflow():
+        if _is_worker():
+            join_search(config, runs.artifacts, options)
+            return
+        result = run_experiment(config, force=force, workers=workers, **options)
+    print_outcome(result)
+    print(f"{'trials:':<14} {result.folder / 'trials.csv'}")
+
+
+def _is_worker() -> bool:
+    return os.environ.get("KERASTUNER_TUNER_ID", "chief") != "chief"
+
+
+def join_search(config: Path, artifacts: Path, options: dict[str, Any]) -> None:
+    """Runs trials for the chief that the environment names, until there are none left.
+
+    Args:
+        config: YAML file; it must give the same settings as the chief's.
+        artifacts: folder of the runs' artifacts, on a disk that the chief shares.
+        options: of ``settle``.
+    """
+    from kerasall.components.trial_search import SearchJob, address_of_chief, find_job, run_worker, tuner_id
+    from kerasall.experiment import settle
+    from kerasall.factors import trial_settings
+
+    settings, _, weights = settle(config, **options)
+    assert settings.tune is not None
+    like = SearchJob(
+        Path(), Path(), trial_settings(settings), settings.tune, settings.split.inner_validation,
+        settings.training_seed, settings.deterministic, weights, Path(),
+    )  # fmt: skip
+    worker = tuner_id()
+    print(f"{worker} looks for its chief at {address_of_chief()}", file=sys.stderr, flush=True)
+    run_worker(find_job(artifacts, like, address_of_chief()))
