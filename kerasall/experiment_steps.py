@@ -143,6 +143,6 @@ def export_and_judge(
     # Repetitions measure the spread over seeds. To push them would be to choose among them.
     pushed = () if settings.repeat else (push,)
     return Pipeline(
-        (*data.steps, *training, export, evaluation, *pushed),
+        (*data.steps, *training, calibration, export, evaluation, *pushed),
         publish={name: (report, name) for name in PUBLISHED},
     )

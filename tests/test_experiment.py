@@ -40,7 +40,7 @@ FOLDS = {
     "train": {"stages": [TINY["train"]["stages"][0] | {"epochs": 2}]},
 }
 STEPS = [
-    "ExampleGen", "StatisticsGen", "SchemaGen", "ExampleValidator", "Transform", "Trainer", "Exporter",
+    "ExampleGen", "StatisticsGen", "SchemaGen", "ExampleValidator", "Transform", "Trainer", "Calibrator", "Exporter",
     "Evaluator", "Pusher",
 ]  # fmt: skip
 

@@ -7,6 +7,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any
 
+import numpy as np
+
+from kerasall.components.calibrator import read_distances, read_safeguards
 from kerasall.components.development import Facts, class_indices, read_development, read_facts
 from kerasall.components.ensembler import ENSEMBLE, MEMBERS
 from kerasall.components.evidence import Evidence, count_missed
@@ -14,6 +17,7 @@ from kerasall.components.exporter import MODEL
 from kerasall.components.model_card import make_card
 from kerasall.components.report_review import make_review_record, review_sources
 from kerasall.components.trainer import PREDICTIONS, SELECTION_PREDICTIONS
+from kerasall.components.trust_scores import TrustScores, score_safeguards
 from kerasall.components.tuning_record import read_tuning, with_tuned_members
 from kerasall.data.examples import read_examples
 from kerasall.data.splits import Split
@@ -52,6 +56,7 @@ def evaluator(
     statistics: Annotated[Path, Input("Statistics")],
     anomalies: Annotated[Path, Input("Anomalies")],
     record: Annotated[Path, Input("TrainingRecord")],
+    safeguards: Annotated[Path, Input("Safeguards")],
     saved_model: Annotated[Path, Input("SavedModel")],
     parity: Annotated[Path, Input("Parity")],
     settings: Settings,
@@ -86,6 +91,7 @@ def evaluator(
         anomalies=found, training=read_json(record / "training.json"),
         settings=settings, command=command, curves=scored.curves,
         ensemble=score_members(scored, facts, settings), tuning=read_tuning(record),
+        trust=score_trust(scored, safeguards, parts, facts, settings),
     )  # fmt: skip
     sources = review_sources(scored, record, parts)
     review = make_review_record(evidence.examples, facts.labels, sources, statistics, frozen_split)
@@ -110,12 +116,14 @@ class Scored:
         predictions: of the model.
         members: of an ensemble, name -> predictions of the same images; empty for one classifier.
         ensemble: how the ensemble was made, or None.
+        distances: of the images to the training images [N], where the exported model was asked.
     """
 
     kind: str
     predictions: Predictions
     members: dict[str, Predictions] = field(default_factory=dict)
     ensemble: dict[str, Any] | None = None
+    distances: np.ndarray | None = None
 
     @property
     def curves(self) -> Predictions:
@@ -143,8 +151,8 @@ def scored_predictions(test: Path, record: Path, saved_model: Path, kind: str, f
     names = ensemble["members"] if ensemble else []
     examples = read_examples(test / "examples.csv")
     if len(examples):
-        predictions, members = predict_examples(examples, saved_model, facts, names)
-        return Scored("test", predictions, members, ensemble)
+        predictions, members, distances = predict_examples(examples, saved_model, facts, names)
+        return Scored("test", predictions, members, ensemble, distances)
     file = SELECTION_PREDICTIONS if (record / SELECTION_PREDICTIONS).is_file() else PREDICTIONS
     members = {name: read_predictions(record / MEMBERS / name / file) for name in names}
     return Scored(kind, read_predictions(record / file), members, ensemble)
@@ -152,10 +160,8 @@ def scored_predictions(test: Path, record: Path, saved_model: Path, kind: str, f
 
 def predict_examples(
     examples, saved_model: Path, facts: Facts, members: Sequence[str] = (), batch_size: int = 32
-) -> tuple[Predictions, dict[str, Predictions]]:
-    """Predictions of the exported model, and of each of its members, for the files of a table of examples."""
-    import numpy as np
-
+) -> tuple[Predictions, dict[str, Predictions], np.ndarray | None]:
+    """Predictions of the exported model and of its members, and distances, for a table of examples' files."""
     predictor = Predictor(saved_model)
     parts = []
     for start in range(0, len(examples), batch_size):
@@ -172,14 +178,17 @@ def predict_examples(
         decisions=np.concatenate([part.label_indices for part in parts]),
         classes=facts.labels,
     )
+    told = all("domain_distance" in part.extras for part in parts)
+    distances = np.concatenate([part.extras["domain_distance"] for part in parts]) if told else None
     if not members:
-        return record, {}
+        return record, {}, distances
     own = np.concatenate([part.extras["member_probabilities"] for part in parts])
     # Each member decides by its own most probable class, as it votes.
-    return record, {
+    each = {
         name: replace(record, probabilities=own[:, k], decisions=own[:, k].argmax(axis=1))
         for k, name in enumerate(members)
     }
+    return record, each, distances
 
 
 def score_intervals(scored: Scored, facts: Facts, settings: Settings) -> dict[str, Interval]:
@@ -200,6 +209,17 @@ def score_members(scored: Scored, facts: Facts, settings: Settings) -> EnsembleS
     return score_ensemble(
         scored.predictions, scored.members, scored.ensemble, metrics, facts.malignant,
         resamples=settings.evaluate.resamples, seed=settings.seed,
+    )  # fmt: skip
+
+
+def score_trust(scored: Scored, folder: Path, split: Split, facts: Facts, settings: Settings) -> TrustScores:
+    """Calibration, thresholds and referral on the scored images, which fitted none of what judges them."""
+    safeguards, distances = read_safeguards(folder), scored.distances
+    if distances is None:
+        distances = read_distances(folder, scored.curves)
+    return score_safeguards(
+        scored.curves, safeguards, distances, {fold: split.ids(fold) for fold in split.folds}, facts.malignant,
+        kind=scored.kind, resamples=settings.evaluate.resamples, seed=settings.seed,
     )  # fmt: skip
 
 

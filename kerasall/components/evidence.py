@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from kerasall.components.development import Development, Facts
+from kerasall.components.trust_scores import TrustScores
 from kerasall.evaluation.ensemble_scores import EnsembleScores
 from kerasall.evaluation.intervals import Interval
 from kerasall.evaluation.metrics import confusion_matrix
@@ -41,6 +42,8 @@ class Evidence:
     curves: Predictions
     ensemble: EnsembleScores | None = None
     tuning: dict[str, Any] | None = None
+    review: ReviewRecord | None = None
+    trust: TrustScores | None = None
     review: ReviewRecord | None = None
 
     @property

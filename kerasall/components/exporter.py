@@ -10,11 +10,15 @@ from typing import Annotated, Any
 import keras
 import numpy as np
 
+from kerasall.components.calibrator import read_distance, read_safeguards
 from kerasall.components.development import read_development, read_facts
 from kerasall.data.input_pipeline import decode_pixels, prediction_batches
+from kerasall.errors import ModelError
 from kerasall.files import read_json, write_json
+from kerasall.models.explanation import Explainer, served_explanations
 from kerasall.models.named_outputs import predict_outputs
 from kerasall.models.prediction import predict_probabilities
+from kerasall.models.safeguards import answer_with_safeguards
 from kerasall.models.saving import load_model
 from kerasall.pipeline.component import Input, Output, component
 from kerasall.preprocessing.operations import Chain
@@ -32,6 +36,7 @@ MODEL = "model"
 def exporter(
     trained: Annotated[Path, Input("Model")],
     development: Annotated[Path, Input("Development")],
+    safeguards: Annotated[Path, Input("Safeguards")],
     saved_model: Annotated[Path, Output("SavedModel")],
     parity: Annotated[Path, Output("Parity")],
 ) -> dict[str, Any]:
@@ -39,13 +44,23 @@ def exporter(
     model = load_model(trained / "model.keras")
     chain = Chain.from_json(read_json(trained / "preprocess.json"))
     labels = read_facts(trained).labels
-    export_saved_model(model, chain, labels, saved_model / MODEL)
+    answers = answer_with_safeguards(model, read_safeguards(safeguards), read_distance(safeguards))
+    explain, no_maps = find_explanations(model)
+    export_saved_model(model, chain, labels, saved_model / MODEL, answer=answers, explain=explain)
     examples = read_development(development).examples
     chosen = np.unique(np.linspace(0, len(examples) - 1, IMAGES).astype(int))
     paths = [Path(path) for path in examples["path"].iloc[chosen]]
-    result = compare(model, chain, saved_model / MODEL, paths)
+    result = compare(model, chain, saved_model / MODEL, paths) | {"no_maps": no_maps}
     write_json(parity / "parity.json", result)
     return {"passed": result["passed"], "largest_difference": result["largest_difference"]}
+
+
+def find_explanations(model: keras.Model) -> tuple[Any, str]:
+    """The function of the signature ``explain`` and "", or None and why the model can have no maps."""
+    try:
+        return served_explanations(Explainer(model)), ""
+    except ModelError as error:
+        return None, str(error)
 
 
 def compare(model: keras.Model, chain: Chain, saved_model: Path, paths: list[Path]) -> dict[str, Any]:

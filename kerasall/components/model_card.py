@@ -27,6 +27,7 @@ def make_results(evidence: Evidence) -> dict[str, Any]:
         "blessed": evidence.blessed,
         "ensemble": evidence.ensemble.to_json() if evidence.ensemble else None,
         "tuning": analysis_of(evidence.tuning),
+        "trust": evidence.trust.to_json() if evidence.trust else None,
         "criteria": [{"criterion": text, "met": met} for text, met in evidence.criteria],
         "fingerprint": evidence.facts.fingerprint,
     }
@@ -43,6 +44,7 @@ def make_card(evidence: Evidence) -> dict[str, Any]:
         "model": _model_json(evidence),
         "preprocess": evidence.development.preprocess,
         "data": {"source": evidence.facts.source, "notes": list(evidence.facts.notes)},
+        "safeguards": evidence.trust.safeguards.to_json() if evidence.trust else None,
         "results": make_results(evidence),
     }
 

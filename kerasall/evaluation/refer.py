@@ -124,18 +124,17 @@ def calibrate(ops: Any, probabilities: Any, calibration: Calibration) -> Any:
     return powers / ops.sum(powers, axis=-1, keepdims=True)
 
 
-def refer_reasons(ops: Any, calibrated: Any, distances: Any, safeguards: Safeguards) -> Any:
+def refer_reasons(ops: Any, sizes: Any, distances: Any = None, limit: Any = None) -> Any:
     """Code of each image's reason to be referred, a key of ``REASONS``: whole numbers [N].
 
     Args:
         ops: numpy or ``keras.ops``.
-        calibrated: probabilities [N, C].
+        sizes: number of classes in each image's prediction set [N].
         distances: to the training images [N], or None where they are not offered.
-        safeguards: thresholds.
+        limit: the largest distance that is not referred, for all images or [N].
     """
-    members = ops.sum(ops.where(calibrated >= safeguards.sets.threshold, 1, 0), axis=-1)
-    reasons = ops.where(members > 1, SEVERAL, ops.where(members < 1, NONE, KEPT))
-    if distances is None or safeguards.domain is None:
+    reasons = ops.where(sizes > 1, SEVERAL, ops.where(sizes < 1, NONE, KEPT))
+    if distances is None or limit is None:
         return reasons
     # Not "beyond the limit": a distance that is not a number is far, too.
-    return ops.where(distances <= safeguards.domain.limit, reasons, UNLIKE)
+    return ops.where(distances <= limit, reasons, UNLIKE)

@@ -29,6 +29,7 @@ def export_saved_model(
     labels: Sequence[str],
     folder: str | Path,
     explain: Explain | None = None,
+    answer: Callable[[tf.Tensor], Tensors] | None = None,
 ) -> Path:
     """Writes a SavedModel with decoding, ``chain`` and ``model`` in one graph, atomically.
 
@@ -47,6 +48,8 @@ def export_saved_model(
         labels: C class names in class order.
         folder: where the SavedModel shall lie; must not exist.
         explain: where in the image the evidence for a class lies, in TensorFlow operations alone.
+        answer: what answers pixels float32 [N, H, W, 3] instead of the model itself, with the model's
+            weights and more named outputs.
 
     Raises:
         ModelError: the number of labels differs from the model's outputs, or the image size is open.
@@ -57,16 +60,17 @@ def export_saved_model(
     archive = keras.export.ExportArchive()
     archive.track(model)
 
-    def answer(pixels: tf.Tensor) -> Tensors:
-        return _named(model(tf.cast(pixels, tf.float32), training=False))
+    def answer_pixels(pixels: tf.Tensor) -> Tensors:
+        pixels = tf.cast(pixels, tf.float32)
+        return _named(model(pixels, training=False) if answer is None else answer(pixels))
 
     def from_bytes(image_bytes: tf.Tensor) -> Tensors:
-        return answer(decode_batch(image_bytes, chain, size))
+        return answer_pixels(decode_batch(image_bytes, chain, size))
 
     bytes_spec = tf.TensorSpec([None], tf.string, name="image_bytes")
     pixels_spec = tf.TensorSpec([None, *size, 3], tf.uint8, name="pixels")
     archive.add_endpoint("serving_default", tf.function(from_bytes, input_signature=[bytes_spec]))
-    archive.add_endpoint("serving_pixels", tf.function(answer, input_signature=[pixels_spec]))
+    archive.add_endpoint("serving_pixels", tf.function(answer_pixels, input_signature=[pixels_spec]))
     if explain is not None:
         archive.add_endpoint("explain", _explain_bytes(explain, chain, size))
     with atomic_path(folder) as temporary:

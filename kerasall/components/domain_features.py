@@ -1,0 +1,153 @@
+"""Features of the images to develop on, and how far held-out ones lie from those that were fitted to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from kerasall.components.development import Development
+from kerasall.components.trainer import development_rows
+from kerasall.data.input_pipeline import decode_pixels, prediction_batches
+from kerasall.data.pixel_cache import PixelCache
+from kerasall.errors import DataError, ModelError
+from kerasall.evaluation.conformal import group_quantile
+from kerasall.evaluation.cross_fitting import cross_fit, number_folds
+from kerasall.evaluation.predictions import Predictions
+from kerasall.evaluation.refer import DomainLimit
+from kerasall.evaluation.resampling import group_names
+from kerasall.files import read_json
+from kerasall.models.classifier import find_parts, split_at
+from kerasall.models.feature_cache import activations_key
+from kerasall.models.out_of_domain import FEATURES, FeatureDistance, fit_feature_distance, with_features
+from kerasall.models.prediction import predict_activations
+from kerasall.models.saving import load_model
+from kerasall.preprocessing.operations import Chain
+from kerasall.settings import CalibrateSettings
+
+BATCH = 32
+MEMORY_BYTES = 2 << 30
+
+
+@dataclass(frozen=True, eq=False)
+class DomainFound:
+    """The limit and the distances that set it.
+
+    Attributes:
+        limit: what the exported model compares with.
+        ids: images that set it.
+        distances: theirs, float [M], each measured without the image's own fold or part.
+    """
+
+    limit: DomainLimit
+    ids: np.ndarray
+    distances: np.ndarray
+
+
+def measure_domain(
+    trained: Path,
+    data: Development,
+    predictions: Predictions,
+    calibrate: CalibrateSettings,
+    cache_folder: Path,
+) -> tuple[FeatureDistance | None, DomainFound | None, str]:
+    """The distance of the exported model, the limit for it, and why they are not offered, or "".
+
+    Args:
+        trained: folder of the model.
+        data: the images to develop on.
+        predictions: the recorded ones: of the folds, or of the part that was held out.
+        calibrate: settings; ``false_referral`` None offers nothing.
+        cache_folder: where pixels are kept.
+    """
+    if calibrate.false_referral is None:
+        return None, None, "calibrate.false_referral is null"
+    model = load_model(trained / "model.keras")
+    held_out = data.rows(list(predictions.ids))
+    fitted = choose_rows(
+        development_rows(data) if data.split.folds else data.rows_of("train"), calibrate.domain_images
+    )
+    rows = np.union1d(fitted, choose_rows(held_out, calibrate.domain_images))
+    try:
+        features = compute_features(model, trained, data, rows, cache_folder)
+        distance = fit_feature_distance(features[np.isin(rows, fitted)], data.labels[fitted])
+        shown = np.isin(rows, held_out)
+        chosen = predictions.take(np.isin(predictions.ids, data.examples["id"].iloc[rows[shown]]))
+        distances = _held_out_distances(distance, features, rows, data, chosen)
+    except (DataError, ModelError) as error:
+        return None, None, str(error)
+    share, names = 1 - calibrate.false_referral, group_names(chosen)
+    limit = group_quantile(distances, names, share, unseen_group=False)
+    words = describe_measure(model, data)
+    groups = len(np.unique(names))
+    found = DomainLimit(float(limit), calibrate.false_referral, len(chosen), groups, words)
+    return distance, DomainFound(found, chosen.ids, distances), ""
+
+
+def choose_rows(rows: np.ndarray, most: int) -> np.ndarray:
+    """At most ``most`` of the rows, at even steps: the covariance is as well known by then."""
+    if len(rows) <= most:
+        return rows
+    return rows[np.unique(np.linspace(0, len(rows) - 1, most).astype(int))]
+
+
+def compute_features(
+    model: keras.Model,
+    trained: Path,
+    data: Development,
+    rows: np.ndarray,
+    cache_folder: Path,
+) -> np.ndarray:
+    """Pooled features float32 [len(rows), D] of the model for the given rows of ``data``.
+
+    Those of a frozen backbone are taken from the folder of activations, where training has left them.
+    """
+    pixels = decode_pixels(
+        data.examples["path"], Chain.from_json(read_json(trained / "preprocess.json")), cache_folder / "pixels",
+        memory_bytes=MEMORY_BYTES, keys=data.examples["sha256"],
+    )  # fmt: skip
+    stored = _stored_features(model, pixels, cache_folder)
+    if stored is not None:
+        return stored[rows]
+    outputs = with_features(model)
+    prefix = keras.Model(outputs.inputs[0], outputs.output[FEATURES])
+    return predict_activations(prefix, prediction_batches(pixels.pixels, batch_size=BATCH, indices=rows))
+
+
+def _stored_features(model: keras.Model, pixels: PixelCache, cache_folder: Path) -> np.ndarray | None:
+    if isinstance(model.output, dict):
+        return None
+    key = activations_key(split_at(model)[0], pixels.key)
+    path = cache_folder / "activations" / f"{key[:32]}.npy"
+    return np.load(path, mmap_mode="r", allow_pickle=False) if path.is_file() else None
+
+
+def _held_out_distances(
+    distance: FeatureDistance, features: np.ndarray, rows: np.ndarray, data: Development, chosen: Predictions
+) -> np.ndarray:
+    """Distances of the predicted images, from means and covariance of images of the other folds or parts."""
+    place = {name: at for at, name in enumerate(data.examples["id"].iloc[rows])}
+    own = features[[place[name] for name in chosen.ids]]
+    if not data.split.folds:
+        return distance.measure(np, own)
+    folds = number_folds(chosen, {fold: data.split.ids(fold) for fold in data.split.folds})
+
+    def answer(others: np.ndarray, inside: np.ndarray) -> np.ndarray:
+        return fit_feature_distance(own[others], chosen.labels[others]).measure(np, own[inside])
+
+    return cross_fit(folds, answer)
+
+
+def describe_measure(model: keras.Model, data: Development) -> str:
+    """How the distances that set the limit were found."""
+    if not data.split.folds:
+        return "validation images, which the network was not trained on"
+    words = "every image against means and covariance of the other folds' images"
+    if isinstance(model.output, dict) or find_parts(model).backbone.trainable_variables:
+        words += (
+            "; the exported network itself was trained on all of them, so that more new images than this may be "
+            "referred"
+        )
+    return words

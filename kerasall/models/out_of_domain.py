@@ -1,0 +1,187 @@
+"""How unlike the training images an image is: distance of its pooled features, and the model that gives both.
+
+Mahalanobis distance to the nearest class mean with a covariance that all classes share (Lee et al.,
+NeurIPS 2018). There are more features than a covariance can be estimated for, so it is shrunk: the
+leading principal axes keep their variances and all others share one, as in probabilistic principal
+components (Tipping and Bishop, J. R. Stat. Soc. B 61:611, 1999).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+from sklearn.utils.extmath import randomized_svd
+
+from kerasall.errors import ArtifactError, DataError, ModelError
+from kerasall.files import atomic_path
+from kerasall.models.classifier import find_parts
+from kerasall.models.heads import POOLED
+
+FEATURES = "pooled_features"
+"""Output of ``with_features``; it never leaves an exported model."""
+
+AXES = 64
+"""Leading principal axes that keep their own variance."""
+
+_Tensor = Any
+
+
+@dataclass(frozen=True, eq=False)
+class FeatureDistance:
+    """Distance of features [N, D] to the training images' classes.
+
+    Attributes:
+        means: float32 [C, D], of each class.
+        axes: float32 [D, R], orthonormal.
+        precisions: float32 [R], 1 / variance along each axis.
+        rest: 1 / variance along every other direction.
+    """
+
+    means: np.ndarray
+    axes: np.ndarray
+    precisions: np.ndarray
+    rest: float
+
+    def measure(self, ops: Any, features: Any) -> Any:
+        """Distances float [N], 1 for a typical training image.
+
+        d^2 = min over classes of sum_r a_r^2 (1 / v_r - 1 / v) + |x|^2 / v, divided by D, with x the
+        features less the class mean and a_r their coordinates along the axes.
+
+        Args:
+            ops: numpy or ``keras.ops``.
+            features: float32 [N, D].
+        """
+        squares = []
+        for mean in self.means:
+            centred = features - mean
+            along = ops.matmul(centred, self.axes)
+            leading = ops.sum(along * along * (self.precisions - np.float32(self.rest)), axis=-1)
+            squares.append(leading + ops.sum(centred * centred, axis=-1) * np.float32(self.rest))
+        nearest = squares[0]
+        for square in squares[1:]:
+            nearest = ops.minimum(nearest, square)
+        return ops.sqrt(ops.maximum(nearest, np.float32(0)) / np.float32(self.means.shape[1]))
+
+    def write(self, path: Path) -> None:
+        """Writes an ``.npz`` file, atomically."""
+        with atomic_path(path) as temporary:
+            np.savez(temporary, **vars(self))
+
+    @staticmethod
+    def read(path: Path) -> FeatureDistance:
+        """Reads what ``write`` wrote.
+
+        Raises:
+            ArtifactError: the file is missing or does not hold one.
+        """
+        try:
+            with np.load(path, allow_pickle=False) as arrays:
+                names = ("means", "axes", "precisions")
+                return FeatureDistance(*(arrays[name] for name in names), float(arrays["rest"]))
+        except (OSError, KeyError, ValueError) as error:
+            raise ArtifactError(
+                f"{path} must hold a feature distance, but reading it failed: {error}"
+            ) from None
+
+
+def fit_feature_distance(features: np.ndarray, labels: np.ndarray, axes: int = AXES) -> FeatureDistance:
+    """Fits class means and the shrunk covariance to features of training images.
+
+    Args:
+        features: float [N, D], finite.
+        labels: class indices [N]; a class without images has no mean.
+        axes: leading axes to keep; fewer where there are too few images or features.
+
+    Raises:
+        DataError: too few images, or features that do not differ or are not finite.
+    """
+    features = np.asarray(features, np.float64)
+    present = np.unique(labels)
+    count, width = features.shape
+    if count <= len(present) + 1 or not np.isfinite(features).all():
+        raise DataError(
+            f"a distance needs finite features of more images than classes, but there are {count} images"
+        )
+    means = np.stack([features[labels == each].mean(axis=0) for each in present])
+    centred = features - means[np.searchsorted(present, labels)]
+    kept = max(1, min(axes, (count - len(present)) // 4, width - 1))
+    freedom = count - len(present)
+    _, lengths, directions = randomized_svd(centred, kept, n_iter=7, random_state=0)
+    leading = lengths**2 / freedom
+    rest = (float((centred**2).sum()) / freedom - float(leading.sum())) / (width - kept)
+    if not rest > 0:
+        raise DataError("a distance needs features that differ from image to image, but these do not")
+    leading = np.maximum(leading, rest)
+    return FeatureDistance(
+        means.astype(np.float32),
+        np.ascontiguousarray(directions.T, np.float32),
+        (1 / leading).astype(np.float32),
+        float(1 / rest),
+    )
+
+
+def with_features(model: keras.Model) -> keras.Model:
+    """The same model with its pooled features as one more named output, ``FEATURES`` [N, D].
+
+    Of an ensemble or a classifier of deep features, those of all members side by side. Weights are
+    shared, and each image still passes each network once.
+
+    Raises:
+        ModelError: the model has no part whose pooled features are known.
+    """
+    if not isinstance(model.output, dict):
+        return _classifier_with_features(model)
+    found: list[_Tensor] = []
+
+    def call(operation: Any, *arguments: Any, **options: Any) -> _Tensor:
+        opened = _open_member(operation)
+        if opened is None:
+            return operation(*arguments, **options)
+        answer, features = opened(*arguments)
+        found.append(features)
+        return answer
+
+    image: _Tensor = keras.Input(model.input_shape[1:], dtype="float32", name="image")
+    outputs = model._run_through_graph(image, operation_fn=lambda operation: operation, call_fn=call)
+    if not found:
+        raise ModelError(f"{model.name} must hold networks that pool their features, but holds none")
+    features = keras.ops.concatenate(found, axis=-1) if len(found) > 1 else found[0]
+    return keras.Model(image, {**outputs, FEATURES: features}, name=model.name)
+
+
+def _classifier_with_features(model: keras.Model) -> keras.Model:
+    opened = _open_member(model)
+    if opened is None:
+        raise ModelError(
+            f"{model.name} must be made of preprocess, backbone and head: build it with build_classifier"
+        )
+    image: _Tensor = keras.Input(model.input_shape[1:], dtype="float32", name="image")
+    probabilities, features = opened(image)
+    return keras.Model(image, {"probabilities": probabilities, FEATURES: features}, name=model.name)
+
+
+def _open_member(operation: Any) -> keras.Model | None:
+    """A member with two outputs, its own and its pooled features; None for any other operation."""
+    if not isinstance(operation, keras.Model):
+        return None
+    try:
+        parts = find_parts(operation)
+    except ModelError:
+        return _open_extractor(operation)
+    pooled = parts.head.get_layer(POOLED).output
+    head = keras.Model(parts.head.inputs[0], [parts.head.outputs[0], pooled])
+    image: _Tensor = keras.Input(operation.input_shape[1:], dtype="float32")
+    return keras.Model(image, head(parts.backbone(parts.preprocess(image))))
+
+
+def _open_extractor(operation: keras.Model) -> keras.Model | None:
+    """An extractor of deep features answers with its pooled features themselves."""
+    last = operation.outputs[0]
+    if len(operation.outputs) != 1 or last._keras_history.operation.name != POOLED:
+        return None
+    return keras.Model(operation.inputs[0], [last, last])
