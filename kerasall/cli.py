@@ -16,6 +16,7 @@ from kerasall import __version__, repeat_cli
 from kerasall.compare_cli import compare
 from kerasall.data_cli import data_app
 from kerasall.errors import KerasallError
+from kerasall.explain_cli import explain
 from kerasall.review_cli import review
 from kerasall.serve_cli import serve
 from kerasall.taguchi_cli import taguchi_app
@@ -32,6 +33,7 @@ app = typer.Typer(
 app.add_typer(data_app)
 app.add_typer(taguchi_app)
 app.command()(compare)
+app.command()(explain)
 app.command()(tune)
 app.command()(review)
 app.command()(serve)
