@@ -33,6 +33,8 @@ LIMITS = WebLimits(
     max_body_bytes=2 << 20, max_files=8, queue_images=64, batch_images=8, header_seconds=0.6, body_seconds=0.8,
     answer_seconds=20, drain_seconds=5,
 )  # fmt: skip
+TOLERANT_LIMITS = replace(LIMITS, header_seconds=10, body_seconds=30)
+"""For clients that are slow without fault, as a browser on a busy machine."""
 BOUNDARY = "kerasall-test-boundary"
 
 
