@@ -20,6 +20,7 @@ from kerasall.explain_cli import explain
 from kerasall.review_cli import review
 from kerasall.serve_cli import serve
 from kerasall.taguchi_cli import taguchi_app
+from kerasall.trials_cli import trials
 from kerasall.tune_cli import tune
 
 app = typer.Typer(
@@ -35,6 +36,7 @@ app.add_typer(taguchi_app)
 app.command()(compare)
 app.command()(explain)
 app.command()(tune)
+app.command()(trials)
 app.command()(review)
 app.command()(serve)
 

@@ -55,6 +55,15 @@ def _line(trial: Trial, factors: Sequence[str], titles: dict[str, str]) -> dict[
     }
 
 
+def metrics_of(trial: Trial) -> dict[str, float]:
+    """The metrics of a completed trial that are finite: those of its best step, and its ``seconds``."""
+    if trial.status != TrialStatus.COMPLETED:
+        return {}
+    found = {name: _metric(trial, name) for name in trial.metrics.metrics if name != SECONDS}
+    found |= {"seconds": _metric(trial, SECONDS)} if "seconds" not in found else {}
+    return {name: value for name, value in found.items() if np.isfinite(value)}
+
+
 def _metric(trial: Trial, name: str) -> float:
     """A metric at the trial's best step, or the last that there is."""
     if not trial.metrics.exists(name):

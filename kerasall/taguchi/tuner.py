@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,7 @@ from kerasall.taguchi.chief import serve_oracle, wait_for_chief
 from kerasall.taguchi.oracle import TaguchiOracle
 from kerasall.taguchi.stored_oracle import FINISHED
 from kerasall.taguchi.trial_epochs import CHECKPOINT, TrialEpochs, remove_epoch_states
+from kerasall.taguchi.trial_events import TENSORBOARD, write_experiment_events, write_trial_events
 from kerasall.taguchi.trials import RESERVED, read_levels, read_place
 
 
@@ -207,8 +209,18 @@ class TaguchiTuner(keras_tuner.Tuner):
         if trial.message and self._is_worker():
             print(f"trial {trial.trial_id} failed\n{trial.message}", file=sys.stderr, flush=True)
         super().on_trial_end(trial)
+        self._write_events(self.oracle.get_trial(trial.trial_id))
         remove_epoch_states(self.get_trial_dir(trial.trial_id))
         self._prune_checkpoints()
+
+    def _write_events(self, trial: Trial) -> None:
+        """Shows a finished trial in TensorBoard, whose own callback knows nothing of ``run`` functions."""
+        if trial.status in FINISHED:
+            folder, design = Path(self.project_dir) / TENSORBOARD, self.taguchi_oracle.design
+            epochs = Path(self.get_trial_dir(trial.trial_id)) / "epochs.json"
+            rows = read_json(epochs) if epochs.is_file() else ()
+            write_experiment_events(folder, design, [trial])
+            write_trial_events(folder, design, trial, rows, time.time())
 
     def _prune_checkpoints(self) -> None:
         best = {trial.trial_id for trial in self.oracle.get_best_trials(self._keep)}
