@@ -20,6 +20,7 @@ from kerasall.components.report_scores import (
     read_score,
 )
 from kerasall.components.report_training import make_training
+from kerasall.components.report_trust import make_trust
 from kerasall.components.report_words import describe_model
 from kerasall.components.tuning_record import as_stated, tuning_sections
 from kerasall.config import dump_settings
@@ -50,6 +51,7 @@ def make_report(evidence: Evidence) -> Report:
             *tuning_sections(evidence.tuning),
             *table_sections(evidence.training),
             make_confusion(evidence),
+            *make_trust(evidence),
             make_gallery(evidence),
             *make_review(evidence),
             *make_corrections(evidence),

@@ -44,7 +44,6 @@ class Evidence:
     tuning: dict[str, Any] | None = None
     review: ReviewRecord | None = None
     trust: TrustScores | None = None
-    review: ReviewRecord | None = None
 
     @property
     def blessed(self) -> bool:

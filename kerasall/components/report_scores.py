@@ -15,16 +15,16 @@ from kerasall.components.report_words import (
     describe_split,
     describe_stages,
 )
+from kerasall.evaluation.curves import BandedCurve
 from kerasall.evaluation.ensemble_section import ensemble_section
 from kerasall.evaluation.figures import Curve
+from kerasall.evaluation.macro_curves import precision_recall_curves, roc_curves
 from kerasall.evaluation.metrics import (
     METRICS,
-    area_under_roc,
     confusion_matrix,
     find_metric,
     per_class_table,
 )
-from kerasall.evaluation.predictions import Predictions
 from kerasall.evaluation.report_document import Section
 from kerasall.evaluation.report_sections import ClassScores, FoldScores, confusion_section, scores_section
 from kerasall.evaluation.report_summary import MissedMalignant, Score, Verdict, summary_section
@@ -145,24 +145,21 @@ def make_ensemble(evidence: Evidence) -> list[Section]:
 
 
 def make_confusion(evidence: Evidence) -> Section:
-    """The confusion of the classes and their ROC curves."""
+    """The confusion of the classes, their ROC and precision-recall curves with bands."""
+    options = {"resamples": min(evidence.settings.evaluate.resamples, 1000), "seed": evidence.settings.seed}
+    predictions, malignant = evidence.curves, evidence.facts.malignant
+    precision_recall = precision_recall_curves(predictions, malignant, **options)
+    counts = np.bincount(predictions.labels, minlength=len(predictions.classes)) / len(predictions)
+    of_class = dict(zip(predictions.classes, counts.tolist(), strict=True))
     return confusion_section(
         confusion_matrix(evidence.predictions),
         evidence.facts.labels,
         evidence.facts.malignant,
-        roc=_roc_curves(evidence.curves),
+        roc=_as_drawn(roc_curves(predictions, malignant, **options)),
+        precision_recall=_as_drawn(precision_recall),
+        prevalences=[of_class[curve.label] for curve in precision_recall if curve.label in of_class],
     )
 
 
-def _roc_curves(predictions: Predictions) -> list[Curve]:
-    from sklearn.metrics import roc_curve
-
-    curves = []
-    for index, name in enumerate(predictions.classes):
-        positive = predictions.labels == index
-        if positive.all() or not positive.any():
-            continue
-        scores = predictions.probabilities[:, index]
-        false_positive, true_positive, _ = roc_curve(positive, scores)
-        curves.append(Curve(name, false_positive, true_positive, area_under_roc(scores, positive)))
-    return curves
+def _as_drawn(curves: list[BandedCurve]) -> list[Curve]:
+    return [Curve(**vars(curve)) for curve in curves]

@@ -40,6 +40,9 @@ __all__ = [
 GRID = np.linspace(0, 1, 201) ** 2
 """Abscissae of ROC curves: dense near zero, where few false alarms are made."""
 
+RECALLS = np.linspace(0, 1, 101)
+"""Abscissae of precision-recall curves."""
+
 _MOST_THRESHOLDS = 400
 
 
@@ -88,15 +91,18 @@ def roc_curve(
     Raises:
         DataError: the images are all positive or all not.
     """
-    rates = _Rates(predictions, positive, resamples, seed)
+    rates = Rates(predictions, positive, resamples, seed)
+    area = area_under_roc(rates.scores, rates.positive)
+    return banded(" + ".join(positive), GRID, *roc_rows(rates), confidence, area, rates.areas())
+
+
+def roc_rows(rates: Rates) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """True-positive rates on ``GRID``: of all images [K], and under the draws' low and high ends [B, K]."""
     lows, highs = (
         np.stack([np.interp(GRID, *row) for row in zip(*rates.of_draws(side), strict=True)])
         for side in (-1, 1)
     )
-    false_positive, true_positive = rates.of_all()
-    area = area_under_roc(rates.scores, rates.positive)
-    return _banded(" + ".join(positive), GRID, np.interp(GRID, false_positive, true_positive), lows, highs,
-                   confidence, area, rates.areas())  # fmt: skip
+    return np.interp(GRID, *rates.of_all()), lows, highs
 
 
 def precision_recall(
@@ -112,27 +118,26 @@ def precision_recall(
     Average precision is sum_k (R_k - R_{k-1}) P_k over falling thresholds, as in scikit-learn. Arguments and
     errors as in ``roc_curve``.
     """
-    rates = _Rates(predictions, positive, resamples, seed)
-    grid, shares = np.linspace(0, 1, 101), rates.draw_shares()
+    rates = Rates(predictions, positive, resamples, seed)
+    rows, area, areas = precision_rows(rates)
+    return banded(" + ".join(positive), RECALLS, *rows, confidence, area, areas)
+
+
+def precision_rows(
+    rates: Rates,
+) -> tuple[tuple[np.ndarray, np.ndarray, np.ndarray], float, tuple[np.ndarray, np.ndarray]]:
+    """Precisions at ``RECALLS`` as ``roc_rows``, the average precision, and its low and high ends [B], [B]."""
+    shares = rates.draw_shares()
     ends, areas = [], []
     for side in (-1, 1):
         false_positive, recall = rates.of_draws(side)
         found = [_precision(*row) for row in zip(false_positive, recall, shares, strict=True)]
-        ends.append(np.stack([_at_recall(grid, r, p) for r, p in zip(recall, found, strict=True)]))
+        ends.append(np.stack([_at_recall(RECALLS, r, p) for r, p in zip(recall, found, strict=True)]))
         areas.append((np.diff(recall, prepend=0, axis=1) * np.stack(found)).sum(axis=1))
     false_positive, recall = rates.of_all()
     precision = _precision(false_positive, recall, rates.positive.mean())
     area = float(np.diff(recall, prepend=0) @ precision)
-    return _banded(
-        " + ".join(positive),
-        grid,
-        _at_recall(grid, recall, precision),
-        ends[0],
-        ends[1],
-        confidence,
-        area,
-        areas,
-    )
+    return (_at_recall(RECALLS, recall, precision), ends[0], ends[1]), area, (areas[0], areas[1])
 
 
 def _at_recall(grid: np.ndarray, recall: np.ndarray, precision: np.ndarray) -> np.ndarray:
@@ -148,7 +153,8 @@ def _precision(false_positive: np.ndarray, true_positive: np.ndarray, share: flo
     return np.where(np.isnan(precision), precision[first], precision)
 
 
-def _banded(label, x, y, lows, highs, confidence, area=None, areas=None) -> BandedCurve:
+def banded(label, x, y, lows, highs, confidence, area=None, areas=None) -> BandedCurve:
+    """A curve y [K] with its band from low and high ends [B, K] under draws, and the area's interval."""
     tail = (1 - confidence) / 2
     band_low = np.minimum(np.quantile(lows, tail, axis=0), y)
     band_high = np.maximum(np.quantile(highs, 1 - tail, axis=0), y)
@@ -158,7 +164,7 @@ def _banded(label, x, y, lows, highs, confidence, area=None, areas=None) -> Band
     return BandedCurve(label, x, y, band_low, band_high, area, min(low, area), max(high, area))
 
 
-class _Rates:
+class Rates:
     """False- and true-positive rates of all images and under random weights of their groups."""
 
     def __init__(self, predictions: Predictions, positive: Sequence[str], resamples: int, seed: int):
@@ -267,7 +273,7 @@ def selective_accuracy(
         low, high = _kept_accuracies(right, kept, units, draws)
         lows.append(low)
         highs.append(high)
-    return _banded(
+    return banded(
         "kept images", shares, np.array(values), np.stack(lows, axis=1), np.stack(highs, axis=1), confidence
     )
 

@@ -156,12 +156,12 @@ def confusion_section(
     if roc:
         figure, axes = new_figure(height=3.8)
         alt = draw_roc_curves(axes[0, 0], roc)
-        caption = "ROC: the closer a curve comes to the upper left corner, the better; the dashed diagonal is guessing."
+        caption = "ROC: the closer a curve comes to the upper left corner, the better; the dashed diagonal is guessing. Shaded: 95% intervals over groups."
         blocks.append(figure_block("roc", figure, alt, caption))
     if precision_recall:
         figure, axes = new_figure(height=3.8)
         alt = draw_precision_recall(axes[0, 0], precision_recall, prevalences)
-        caption = "Precision and recall; dotted lines show the precision of guessing."
+        caption = "Precision and recall; dotted lines show the precision of guessing. Shaded: 95% intervals over groups."
         blocks.append(figure_block("precision-recall", figure, alt, caption))
     return Section("confusion", "Which classes are mistaken for which", blocks=tuple(blocks))
 

@@ -15,6 +15,7 @@ import numpy as np
 
 from kerasall.decoding import Limits, read_image_bytes
 from kerasall.errors import DataError, DecodingError
+from kerasall.evaluation.refer import REASONS
 from kerasall.files import atomic_path
 from kerasall.serving.predictor import Predictor
 
@@ -57,7 +58,7 @@ def predict_files(
     batch_size: int = 32,
     advance: Callable[[int], None] = lambda count: None,
 ) -> int:
-    """Writes one row a file: path, label, one probability per class, error.
+    """Writes one row a file: path, label, one probability per class, error, and ``list_extras``.
 
     Args:
         predictor: the loaded model.
@@ -70,13 +71,14 @@ def predict_files(
         How many files failed.
     """
     rows = _rows(predictor, paths, batch_size, advance)
+    columns = ["path", "label", *predictor.labels, "error", *list_extras(predictor)]
     if not isinstance(out, str | Path):
-        return _write_csv(rows, out, predictor.labels)
+        return _write_csv(rows, out, columns)
     writer = _WRITERS[require_destination(out).suffix.lower()]
     # A file name that is not UTF-8 must not cost the whole table.
     options = {"encoding": "utf-8", "errors": "backslashreplace", "newline": ""}
     with atomic_path(out) as temporary, open(temporary, "w", **options) as file:
-        return writer(rows, file, predictor.labels)
+        return writer(rows, file, columns)
 
 
 def require_destination(out: str | Path) -> Path:
@@ -105,7 +107,11 @@ def _rows(
         answers = predictor.predict(contents, [str(path) for path in part])
         for row, path in enumerate(part):
             error = unread[row] or answers.errors[row]
-            yield _row(path, predictor.labels, answers.probabilities[row], answers.label_indices[row], error)
+            found = _row(
+                path, predictor.labels, answers.probabilities[row], answers.label_indices[row], error
+            )
+            extras = {} if error else {name: values[row] for name, values in answers.extras.items()}
+            yield found | _extras(list_extras(predictor), predictor.labels, extras)
         advance(len(part))
 
 
@@ -124,18 +130,57 @@ def _row(
     return {"path": str(path), "label": "" if error else labels[index], **values, "error": error}
 
 
-def _write_csv(rows: Iterable[dict[str, Any]], file: IO[str], labels: Sequence[str]) -> int:
+def list_extras(predictor: Predictor) -> list[str]:
+    """Columns after ``error``: what the model says besides its answer; none of models exported without.
+
+    ``calibrated_<class>`` probabilities; ``prediction_set``, the classes that cannot be ruled out, joined
+    by "|"; ``domain_distance`` to the training images; ``refer``, whether an expert should look; and
+    ``refer_reason`` in words.
+    """
+    names = [f"calibrated_{label}" for label in predictor.labels]
+    known = {"calibrated_probabilities": names} | {name: [name] for name in _EXTRAS}
+    return [
+        column for output, columns in known.items() if output in predictor.output_shapes for column in columns
+    ]
+
+
+_EXTRAS: dict[str, Callable[[Any, Sequence[str]], Any]] = {
+    "prediction_set": lambda members, labels: "|".join(np.asarray(labels)[members]),
+    "domain_distance": lambda distance, _: float(distance),
+    "refer": lambda refer, _: bool(refer),
+    "refer_reason": lambda code, _: REASONS[int(code)],
+}
+"""Output of the model -> what stands in its column, from one image's value and the labels."""
+
+
+def _extras(columns: Sequence[str], labels: Sequence[str], values: dict[str, np.ndarray]) -> dict[str, Any]:
+    """Column -> value of one image; None in every column of a bad one."""
+    found: dict[str, Any] = dict.fromkeys(columns)
+    for name, value in values.items():
+        if name == "calibrated_probabilities":
+            found |= {f"calibrated_{label}": float(p) for label, p in zip(labels, value, strict=True)}
+        elif name in found:
+            found[name] = _EXTRAS[name](value, labels)
+    return found
+
+
+def _write_csv(rows: Iterable[dict[str, Any]], file: IO[str], columns: Sequence[str]) -> int:
     writer = csv.writer(file)
-    writer.writerow(["path", "label", *labels, "error"])
+    writer.writerow(columns)
     failed = 0
     for row in rows:
-        shown = ["" if row[label] is None else f"{row[label]:.9f}" for label in labels]
-        writer.writerow([row["path"], row["label"], *shown, row["error"]])
+        writer.writerow([_shown(row[column]) for column in columns])
         failed += bool(row["error"])
     return failed
 
 
-def _write_jsonl(rows: Iterable[dict[str, Any]], file: IO[str], labels: Sequence[str]) -> int:
+def _shown(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f"{value:.9f}" if isinstance(value, float) else value or ""
+
+
+def _write_jsonl(rows: Iterable[dict[str, Any]], file: IO[str], _: Sequence[str]) -> int:
     failed = 0
     for row in rows:
         file.write(json.dumps(row, ensure_ascii=False) + "\n")
