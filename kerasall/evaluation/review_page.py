@@ -183,7 +183,7 @@ def _list_facts(item: ReviewItem) -> list[dict[str, str]]:
     facts |= {
         "Subject": item.subject,
         "Group": item.group if item.group != item.subject else "",
-        "Part": item.part,
+        "Part": item.part if item.part != item.kind else "",
     }
     return [{"label": label, "value": value} for label, value in facts.items() if value]
 
