@@ -1,0 +1,105 @@
+"""Prediction sets: worked numbers, and the stated coverage in simulated patients."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from kerasall.errors import ArtifactError, DataError, SettingsError
+from kerasall.evaluation.conformal import (
+    SURE_ENOUGH,
+    PredictionSets,
+    fit_prediction_sets,
+    group_quantile,
+)
+from kerasall.evaluation.predictions import Predictions
+
+
+def simulate(groups: int, seed: int, images: int | None = None, largest: int = 60) -> Predictions:
+    """Patients whose difficulty differs, with uneven numbers of images."""
+    rng = np.random.default_rng(seed)
+    sizes = rng.integers(2, largest, groups) if images is None else np.full(groups, images)
+    group = np.repeat(np.arange(groups), sizes)
+    labels = (group % 3).astype(np.int64)
+    shift = rng.gamma(2.0, 0.8, groups)[group]
+    logits = rng.normal(size=(len(group), 3))
+    logits[np.arange(len(group)), labels] += shift
+    probabilities = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    names = group.astype(str)
+    return Predictions(
+        np.arange(len(group)).astype(str), names, names, labels, probabilities, ("a", "b", "c")
+    )
+
+
+def test_groups_count_alike_and_the_unseen_one_lies_above():
+    values, groups = np.array([0.1, 0.2, 0.3, 0.9]), np.array(["a", "a", "a", "b"])
+    # Weights 1/6, 1/6, 1/6, 1/2; with an unseen group 1/9, 1/9, 1/9, 1/3 and 1/3 at infinity.
+    assert group_quantile(values, groups, 0.3, unseen_group=False) == 0.2
+    assert group_quantile(values, groups, 0.51, unseen_group=False) == 0.9
+    assert group_quantile(values, groups, 0.3, unseen_group=True) == 0.3
+    assert group_quantile(values, groups, 0.6, unseen_group=True) == 0.9
+    assert group_quantile(values, groups, 0.7, unseen_group=True) == np.inf
+
+
+def test_single_images_give_split_conformal_prediction():
+    """Groups of one image each: the ceil((n + 1) coverage)-th smallest score, as everywhere."""
+    predictions = simulate(99, seed=1, images=1)
+    scores = np.sort(1 - predictions.probabilities[np.arange(99), predictions.labels])
+    sets = fit_prediction_sets(predictions, 0.8)
+    assert sets.threshold == pytest.approx(1 - scores[80 - 1], abs=2e-6)
+    assert sets.guaranteed
+
+
+def test_stated_coverage_holds_for_new_patients_in_1000_simulated_sets():
+    """Marginal coverage of a random image of one new patient; 1,000 sets of 30 patients each."""
+    stated = np.array([0.8, 0.95])
+    covered = np.empty((1000, 2))
+    for seed in range(1000):
+        everyone = simulate(31, seed, largest=30)
+        new = everyone.groups == "30"
+        others, asked = everyone.take(~new), everyone.take(new)
+        true = asked.probabilities[np.arange(len(asked)), asked.labels]
+        for column, coverage in enumerate(stated):
+            sets = fit_prediction_sets(others, coverage)
+            assert sets.guaranteed
+            covered[seed, column] = (true >= sets.threshold).mean()
+    found, error = covered.mean(axis=0), covered.std(axis=0) / np.sqrt(1000)
+    assert (found >= stated - 2 * error).all()
+    # Not by calling everything possible: at most what one more group may weigh above it.
+    assert (found <= stated + 1 / 31 + 2 * error).all()
+
+
+def test_too_few_groups_guarantee_nothing_and_say_so():
+    sets = fit_prediction_sets(simulate(10, seed=0), 0.95)
+    assert not sets.guaranteed
+    assert 0 < sets.threshold < 1
+    assert fit_prediction_sets(simulate(19, seed=0), 0.95).guaranteed
+
+
+def test_permuted_validation_labels_change_the_threshold():
+    predictions = simulate(30, seed=0)
+    permuted = Predictions(
+        predictions.ids, predictions.subjects, predictions.groups, np.roll(predictions.labels, 1000),
+        predictions.probabilities, predictions.classes,
+    )  # fmt: skip
+    assert fit_prediction_sets(permuted).threshold < fit_prediction_sets(predictions).threshold - 0.01
+
+
+def test_no_threshold_is_higher_than_float32_can_tell():
+    predictions = simulate(30, seed=0)
+    sure = np.eye(3)[predictions.labels]
+    perfect = Predictions(
+        predictions.ids, predictions.subjects, predictions.groups, predictions.labels, sure, ("a", "b", "c")
+    )
+    assert fit_prediction_sets(perfect).threshold == pytest.approx(SURE_ENOUGH, abs=1e-5)
+
+
+def test_json_keeps_them_and_mistakes_are_refused():
+    sets = fit_prediction_sets(simulate(30, seed=0))
+    assert PredictionSets.from_json(sets.to_json()) == sets
+    with pytest.raises(ArtifactError, match="fields"):
+        PredictionSets.from_json({"coverage": 0.9})
+    with pytest.raises(SettingsError, match="coverage"):
+        fit_prediction_sets(simulate(30, seed=0), 1.0)
+    with pytest.raises(DataError, match="none"):
+        fit_prediction_sets(simulate(30, seed=0).take(np.zeros(0, int)))

@@ -1,0 +1,226 @@
+"""Referral: who is kept, who is not and why; net benefit; what the reports say of them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from test_conformal import simulate
+
+from kerasall.components.trust_scores import score_safeguards
+from kerasall.errors import ArtifactError, SettingsError
+from kerasall.evaluation.calibration import fit_calibration
+from kerasall.evaluation.conformal import fit_prediction_sets
+from kerasall.evaluation.cross_fitting import deal_parts
+from kerasall.evaluation.decision_curve import decision_curve
+from kerasall.evaluation.macro_curves import MACRO, precision_recall_curves, roc_curves
+from kerasall.evaluation.metrics import METRICS
+from kerasall.evaluation.operating_points import operating_point
+from kerasall.evaluation.predictions import Predictions
+from kerasall.evaluation.refer import (
+    KEPT,
+    NONE,
+    SEVERAL,
+    UNLIKE,
+    DomainLimit,
+    Safeguards,
+    WantedPoint,
+    calibrate,
+    refer_reasons,
+)
+from kerasall.evaluation.refer_scores import score_referral
+from kerasall.evaluation.report_document import Report
+from kerasall.evaluation.share_intervals import mean_interval, share_interval
+from kerasall.evaluation.trust_section_calibration import calibration_section
+from kerasall.evaluation.trust_section_operating import operating_section
+from kerasall.evaluation.trust_section_refer import refer_section
+
+
+def fit(predictions: Predictions, limit: float | None = 2.0, fitted_on: str = "validation") -> Safeguards:
+    calibration = fit_calibration(predictions)
+    calibrated = calibration.apply_to(predictions)
+    return Safeguards(
+        calibration, "probabilities", fitted_on,
+        tuple(WantedPoint(each, operating_point(calibrated, ["a", "b"], each)) for each in (0.9, 0.99)),
+        fit_prediction_sets(calibrated, 0.9),
+        None if limit is None else DomainLimit(limit, 0.05, 500, 30, "validation images"),
+        "" if limit else "switched off",
+    )  # fmt: skip
+
+
+def test_reasons_and_which_goes_before_which():
+    sizes, distances = np.array([1, 0, 2, 3, 1, 0, 1]), np.array([1.0, 1, 1, 1, 9, 9, np.nan])
+    assert refer_reasons(np, sizes).tolist() == [KEPT, NONE, SEVERAL, SEVERAL, KEPT, NONE, KEPT]
+    assert refer_reasons(np, sizes, distances, 2.0).tolist() == [KEPT, NONE, SEVERAL, SEVERAL] + 3 * [UNLIKE]
+
+
+def test_the_formula_of_the_graph_is_the_calibration():
+    predictions = simulate(30, 0)
+    for biases in (False, True):
+        calibration = fit_calibration(predictions, biases=biases)
+        given = calibrate(np, predictions.probabilities, calibration)
+        assert given == pytest.approx(calibration.apply(predictions.probabilities), abs=1e-6)
+
+
+def test_safeguards_keep_their_json():
+    for safeguards in (fit(simulate(30, 0)), fit(simulate(30, 0), limit=None)):
+        assert Safeguards.from_json(safeguards.to_json()) == safeguards
+    with pytest.raises(ArtifactError, match="fields"):
+        Safeguards.from_json({"calibration": {}})
+
+
+def test_worked_numbers_of_referral():
+    """Ten images, two wrong: one of them among the two least sure, the other surest of all."""
+    sure = np.array([0.95, 0.9, 0.88, 0.86, 0.84, 0.82, 0.8, 0.78, 0.6, 0.55])
+    labels = np.array([1, 0, 0, 0, 0, 0, 0, 0, 1, 0])
+    names = np.arange(10).astype(str)
+    predictions = Predictions(names, names, names, labels, np.stack([sure, 1 - sure], axis=1), ("hem", "all"))
+    sets = replace(fit_prediction_sets(predictions, 0.5), threshold=0.7)
+    members = sets.contains(predictions.probabilities)
+    reasons = refer_reasons(np, members.sum(axis=1))
+    scores = score_referral(predictions, members, reasons, sets, ["all"], resamples=200)
+    assert [kept.images for kept in scores.kept] == [10, 10, 9, 8]
+    assert [kept.wrong for kept in scores.kept] == [2, 2, 2, 1]
+    assert [kept.missed_malignant for kept in scores.kept] == [2, 2, 2, 1]
+    assert scores.kept[3].accuracy.value == pytest.approx(7 / 8)
+    assert scores.referred.value == pytest.approx(0.2)
+    assert scores.reasons[NONE].value == pytest.approx(0.2)
+    assert scores.caught == pytest.approx(0.5)
+    assert scores.accuracy.value == pytest.approx(7 / 8)
+    assert scores.sets.covered.value == pytest.approx(0.7)
+    assert scores.sets.sizes == pytest.approx((0.2, 0.8, 0.0))
+    assert scores.curve.y[0] == pytest.approx(0.8)
+
+
+def test_net_benefit_by_hand():
+    """Four malignant and six benign images; at 20% one miss counts as four false alarms."""
+    score = np.array([0.9, 0.6, 0.3, 0.1, 0.5, 0.25, 0.15, 0.1, 0.05, 0.02])
+    names = np.arange(10).astype(str)
+    labels = (np.arange(10) >= 4).astype(int)
+    predictions = Predictions(
+        names, names, names, labels, np.stack([score, 1 - score], axis=1), ("all", "hem")
+    )
+    (found,) = decision_curve(predictions, ["all"], [0.2], resamples=200)
+    assert found.model.value == pytest.approx(3 / 10 - 2 / 10 * 0.25)
+    assert found.all_called == pytest.approx(4 / 10 - 6 / 10 * 0.25)
+    assert (found.missed, found.false_alarms, found.called) == (1, 2, 0.5)
+    assert found.false_alarms_per_miss == pytest.approx(4)
+    assert found.model.low < found.model.value < found.model.high
+    with pytest.raises(SettingsError, match="between 0 and 1"):
+        decision_curve(predictions, ["all"], [0.0])
+
+
+def test_intervals_of_shares_and_means_hold_their_value():
+    predictions = simulate(40, 3)
+    right = predictions.decisions == predictions.labels
+    share = share_interval(predictions, right, resamples=200)
+    assert share.value == pytest.approx(METRICS["accuracy"](predictions))
+    assert share.low < share.value < share.high
+    mean = mean_interval(predictions, right.astype(float), 0, 1, resamples=200)
+    assert mean.value == pytest.approx(share.value)
+    assert mean.groups == 40
+    nobody = share_interval(predictions, np.zeros(len(predictions), bool), resamples=200)
+    assert nobody.value == 0
+    assert nobody.high > 0
+
+
+def test_scored_labels_do_not_decide_what_is_referred_where_others_fitted_it():
+    safeguards, scored = fit(simulate(30, 0)), simulate(30, 1)
+    permuted = replace(scored, labels=np.roll(scored.labels, 500))
+    first, second = (
+        score_safeguards(each, safeguards, None, {}, ["a", "b"], kind="test", resamples=200)
+        for each in (scored, permuted)
+    )
+    assert (first.calibrated.probabilities == second.calibrated.probabilities).all()
+    assert first.referral.referred.value == second.referral.referred.value
+    assert [each.threshold for each in first.points] == [each.point.threshold for each in safeguards.points]
+    assert first.calibration.cross_fitted is False
+
+
+def test_images_that_fitted_the_safeguards_are_judged_by_other_parts():
+    predictions = simulate(40, 0)
+    safeguards = fit(predictions, fitted_on="out-of-fold")
+    distances = np.random.default_rng(0).gamma(9.0, 0.1, len(predictions))
+    safeguards = replace(
+        safeguards, domain=replace(safeguards.domain, limit=float(np.quantile(distances, 0.95)))
+    )
+    parts = deal_parts(predictions)
+    folds = {f"fold_{k}": predictions.ids[parts == k].tolist() for k in range(5)}
+    scores = score_safeguards(
+        predictions, safeguards, distances, folds, ["a", "b"], kind="out-of-fold", resamples=200
+    )
+    assert scores.calibration.cross_fitted
+    assert scores.referral.sets.covered.value == pytest.approx(0.9, abs=0.04)
+    assert scores.referral.reasons[UNLIKE].value == pytest.approx(0.05, abs=0.02)
+    labels = predictions.labels.copy()
+    labels[parts == 0] = np.roll(labels[parts == 0], 11)
+    again = score_safeguards(
+        replace(predictions, labels=labels), safeguards, distances, folds, ["a", "b"], kind="out-of-fold",
+        resamples=200,
+    )  # fmt: skip
+    same = again.calibrated.probabilities[parts == 0] == scores.calibrated.probabilities[parts == 0]
+    assert same.all()
+    # Images whose distance was not measured are not called unlike the training images.
+    unmeasured = score_safeguards(
+        predictions,
+        safeguards,
+        np.full(len(predictions), np.nan),
+        folds,
+        ["a"],
+        kind="out-of-fold",
+        resamples=200,
+    )
+    assert UNLIKE not in unmeasured.referral.reasons
+
+
+def test_the_mean_curve_is_the_mean_of_the_classes():
+    predictions = simulate(40, 0)
+    for curves in (
+        roc_curves(predictions, resamples=100),
+        precision_recall_curves(predictions, resamples=100),
+    ):
+        *classes, macro = curves
+        assert [curve.label for curve in curves] == ["a", "b", "c", MACRO]
+        assert macro.y == pytest.approx(np.mean([curve.y for curve in classes], axis=0))
+        assert macro.area == pytest.approx(np.mean([curve.area for curve in classes]))
+        assert (macro.band_low <= macro.y).all()
+        assert (macro.y <= macro.band_high).all()
+        assert macro.area_low < macro.area < macro.area_high
+    assert roc_curves(predictions, resamples=100)[-1].area == pytest.approx(METRICS["roc_auc"](predictions))
+
+
+def test_two_classes_have_the_malignant_one_alone():
+    predictions = simulate(20, 0)
+    scores = predictions.probabilities[:, 0]
+    two = Predictions(
+        predictions.ids, predictions.subjects, predictions.groups, (predictions.labels > 0).astype(int),
+        np.stack([scores, 1 - scores], axis=1), ("all", "hem"),
+    )  # fmt: skip
+    assert [curve.label for curve in roc_curves(two, ["all"], resamples=100)] == ["all"]
+    assert [curve.label for curve in precision_recall_curves(two, resamples=100)] == ["hem"]
+
+
+@pytest.mark.parametrize("limit", [2.0, None])
+def test_sections_tell_every_number_with_its_interval(limit):
+    predictions = simulate(40, 0)
+    safeguards = fit(predictions, limit)
+    distances = None if limit is None else np.ones(len(predictions))
+    trust = score_safeguards(
+        predictions, safeguards, distances, {}, ["a", "b"], kind="validation", resamples=200
+    )
+    sections = (
+        calibration_section(trust.calibration),
+        operating_section(trust.points, trust.benefit, ["a", "b"], "Thresholds were chosen elsewhere."),
+        refer_section(trust.referral, safeguards, malignant=True),
+    )
+    document = Report("Title", sections=sections)
+    text = str(document.to_json())
+    assert set(document.figures()) == {
+        "figures/reliability-before.svg", "figures/reliability-after.svg", "figures/decision-curve.svg",
+        "figures/selective-accuracy.svg",
+    }  # fmt: skip
+    assert f"{100 * trust.calibration.after.reliability.error:.1f}%" in text
+    assert "Wanted sensitivity" in text
+    assert ("switched off" in text) is (limit is None)
+    assert "by construction" in text
