@@ -26,13 +26,19 @@ real steps (ResNet101 at 224 px, batch 65: 10 GiB; NASNetLarge at 331 px, batch 
 
 @dataclass(frozen=True)
 class Network:
-    """One network that an experiment trains or passes images through."""
+    """One network that an experiment trains or passes images through, ``runs`` times."""
 
     name: str
     model: ModelSettings
     train: TrainSettings
     size: tuple[int, int]
     classes: int
+    runs: int = 1
+
+    @property
+    def build(self) -> tuple[Any, ...]:
+        """What makes it another network: equal ones need to be built once."""
+        return self.model.model_dump_json(), self.size, self.classes
 
 
 @dataclass(frozen=True)
@@ -48,7 +54,8 @@ class StagePlan:
         steps: per epoch; None where the number of images is not known.
         memory_gib: estimated peak at the full batch.
         step_seconds: measured at batch 2, or None.
-        hours: estimated for all epochs, or None.
+        hours: estimated for all epochs of all runs, or None.
+        runs: how often the network is trained.
     """
 
     network: str
@@ -63,6 +70,7 @@ class StagePlan:
     memory_gib: float
     step_seconds: float | None
     hours: float | None
+    runs: int = 1
 
 
 def plan_experiment(settings: Settings, smoke: bool = False) -> list[StagePlan]:
@@ -76,11 +84,15 @@ def plan_experiment(settings: Settings, smoke: bool = False) -> list[StagePlan]:
         KerasallError: a network cannot be built or cannot make a step; the message names it.
     """
     images = count_images(settings)
-    plans: list[StagePlan] = []
-    for network in list_networks(settings):
-        print(f"building {network.name} ...", file=sys.stderr, flush=True)
-        plans += _in_a_process(network, smoke, images)
-    return plans
+    networks = list(list_networks(settings))
+    alike: dict[tuple[Any, ...], list[Network]] = {}
+    for network in networks:
+        alike.setdefault(network.build, []).append(network)
+    plans: dict[str, list[StagePlan]] = {}
+    for same in alike.values():
+        print(f"building {', '.join(network.name for network in same)} ...", file=sys.stderr, flush=True)
+        plans |= _in_a_process(same, smoke, images)
+    return [plan for network in networks for plan in plans[network.name]]
 
 
 def list_networks(settings: Settings) -> Iterator[Network]:
@@ -106,8 +118,24 @@ def list_networks(settings: Settings) -> Iterator[Network]:
             longest = StageSettings(name="head", epochs=max(settings.sweep.epochs))
             train = settings.train.model_copy(update={"stages": (longest,)})
             yield Network(backbone.name, model, train, size_after(()), classes)
+    elif settings.tune:
+        yield from _list_trials(settings, size_after(()), classes)
     else:
         yield Network(settings.model.backbone, settings.model, settings.train, size_after(()), classes)
+
+
+def _list_trials(settings: Settings, size: tuple[int, int], classes: int) -> Iterator[Network]:
+    """One network a row of the array; the confirmation runs as long as the longest row, at most."""
+    from kerasall.components.tuner import settings_of_rows
+
+    assert settings.tune is not None
+    folds = settings.split.folds if settings.split.kind == "folds" else 1
+    rows = settings_of_rows(settings)
+    for number, row in enumerate(rows, start=1):
+        yield Network(f"row {number}", row.model, row.train, size, classes, settings.tune.repeats * folds)
+    longest = max(rows, key=lambda row: sum(stage.epochs for stage in row.train.stages))
+    runs = settings.tune.confirmations * folds
+    yield Network("confirmation", longest.model, longest.train, size, classes, runs)
 
 
 def count_images(settings: Settings) -> int | None:
@@ -128,27 +156,29 @@ def count_images(settings: Settings) -> int | None:
 
 def plan_network(network: Network, smoke: bool, images: int | None) -> list[StagePlan]:
     """Builds one network with random weights and plans its stages, in this process."""
+    return plan_alike([network], smoke, images)[network.name]
+
+
+def plan_alike(networks: list[Network], smoke: bool, images: int | None) -> dict[str, list[StagePlan]]:
+    """Plans networks that differ in nothing but their training; builds one, times each kind of step once."""
     from kerasall.models.classifier import build_classifier, freeze
     from kerasall.models.heads import HeadSettings
 
-    head = HeadSettings(**network.model.head.model_dump())
+    first = networks[0]
+    head = HeadSettings(**first.model.head.model_dump())
     model = build_classifier(
-        network.model.backbone,
-        network.classes,
-        network.size,
-        head,
-        weights="random",
-        alpha=network.model.alpha,
+        first.model.backbone, first.classes, first.size, head, weights="random", alpha=first.model.alpha
     )
-    plans = []
-    for stage in network.train.stages:
-        freeze(
-            model,
-            None if stage.trainable == "head" else stage.trainable,
-            train_batch_norm=stage.train_batch_norm,
-        )
-        seconds = _time_step(model, stage, network) if smoke else None
-        plans.append(_plan_stage(model, stage, network, images, seconds))
+    plans: dict[str, list[StagePlan]] = {network.name: [] for network in networks}
+    timed: dict[tuple[str, bool], float] = {}
+    for network in networks:
+        for stage in network.train.stages:
+            kind = (stage.trainable, stage.train_batch_norm)
+            block = None if stage.trainable == "head" else stage.trainable
+            freeze(model, block, train_batch_norm=stage.train_batch_norm)
+            if smoke and kind not in timed:
+                timed[kind] = _time_step(model, stage, network)
+            plans[network.name].append(_plan_stage(model, stage, network, images, timed.get(kind)))
     return plans
 
 
@@ -159,7 +189,7 @@ def _plan_stage(
     steps = None if images is None else -(-images // batch)
     hours = None
     if seconds is not None and steps is not None:
-        hours = seconds / SMOKE_BATCH * batch * steps * stage.epochs / 3600
+        hours = seconds / SMOKE_BATCH * batch * steps * stage.epochs * network.runs / 3600
     return StagePlan(
         network=network.name,
         stage=stage.name,
@@ -173,6 +203,7 @@ def _plan_stage(
         memory_gib=round(estimate_memory(model, batch) / 2**30, 2),
         step_seconds=None if seconds is None else round(seconds, 3),
         hours=None if hours is None else round(hours, 2),
+        runs=network.runs,
     )
 
 
@@ -226,10 +257,10 @@ def _time_step(model: Any, stage: StageSettings, network: Network) -> float:
     return time.perf_counter() - begun
 
 
-def _in_a_process(network: Network, smoke: bool, images: int | None) -> list[StagePlan]:
+def _in_a_process(networks: list[Network], smoke: bool, images: int | None) -> dict[str, list[StagePlan]]:
     context = multiprocessing.get_context("spawn")
     with context.Pool(1, initializer=_quiet) as pool:
-        return pool.apply(plan_network, (network, smoke, images))
+        return pool.apply(plan_alike, (networks, smoke, images))
 
 
 def _quiet() -> None:
@@ -249,6 +280,7 @@ def format_plan(plans: list[StagePlan]) -> str:
         "trained",
         "batch",
         "epochs",
+        "runs",
         "steps/epoch",
         "memory",
         "step at 2",
@@ -268,7 +300,7 @@ def _cells(plan: StagePlan) -> tuple[str, ...]:
     height, width = plan.size
     return (
         plan.network, plan.stage, f"{height}x{width}", f"{plan.parameters:,}", f"{plan.trainable:,}", str(plan.batch),
-        str(plan.epochs), "?" if plan.steps is None else f"{plan.steps:,}", f"{plan.memory_gib:.1f} GiB",
+        str(plan.epochs), str(plan.runs), "?" if plan.steps is None else f"{plan.steps:,}", f"{plan.memory_gib:.1f} GiB",
         "-" if plan.step_seconds is None else f"{plan.step_seconds:.2f} s", "-" if plan.hours is None else f"{plan.hours:.1f}",
     )  # fmt: skip
 

@@ -24,6 +24,8 @@ def test_every_config_lists_its_networks(path):
         wanted = len(settings.deep_features.extractors)
     if settings.sweep:
         wanted = len(settings.sweep.backbones)
+    if settings.tune:
+        wanted = 9 + 1  # the rows of L9, and the confirmation
     assert len(networks) == wanted
 
 

@@ -61,17 +61,31 @@ def require_tune(settings: Settings) -> TuneSettings:
         raise SettingsError(
             f"tune.signal {tune.signal} needs tune.repeats of at least 2, but they are {tune.repeats}"
         )
-    base = trial_settings(settings)
-    levels = factor_levels(base, tune.factors)
-    if unknown := sorted(set(() if isinstance(tune.pool, str) else tune.pool) - set(levels)):
+    if unknown := sorted(set(() if isinstance(tune.pool, str) else tune.pool) - set(tune.factors)):
         raise SettingsError(
-            f"tune.pool must name factors, but {', '.join(unknown)} is none: {', '.join(levels)}"
+            f"tune.pool must name factors, but {', '.join(unknown)} is none: {', '.join(tune.factors)}"
         )
-    made = plan({key: as_choices(values) for key, values in levels.items()}, tune.array, tune.error_df)
-    for row in made.levels:
-        chosen = {k: v[(level - 1) % len(v)] for (k, v), level in zip(levels.items(), row, strict=True)}
-        _try_settings(apply_levels(base, chosen))
+    for row in settings_of_rows(settings):
+        _try_settings(row)
     return tune
+
+
+def settings_of_rows(settings: Settings) -> list[TrialSettings]:
+    """What every row of the array trains with.
+
+    Raises:
+        SettingsError: no array fits the factors, or a row's settings cannot be used together.
+    """
+    assert settings.tune is not None
+    base, tune = trial_settings(settings), settings.tune
+    levels = factor_levels(base, tune.factors)
+    made = plan({key: as_choices(values) for key, values in levels.items()}, tune.array, tune.error_df)
+    return [
+        apply_levels(
+            base, {k: v[(level - 1) % len(v)] for (k, v), level in zip(levels.items(), row, strict=True)}
+        )
+        for row in made.levels
+    ]
 
 
 def _try_settings(settings: TrialSettings) -> None:
