@@ -13,6 +13,7 @@ import requests
 from web_server import BOUNDARY, CARD, LABELS, LIMITS, NAME, form, picture, serving
 
 from kerasall.errors import ModelError
+from kerasall.evaluation.refer import REASONS
 from kerasall.files import write_json
 from kerasall.serving.export import write_manifest
 from kerasall.serving.predictor import Predictor
@@ -39,6 +40,8 @@ def test_answers_equal_the_predictor(web, predictor):
         np.testing.assert_allclose(members, want.extras["member_probabilities"][row], atol=1e-6)
         assert [m["name"] for m in result["members"]] == ["first", "second"]
         assert result["refer"] == bool(want.extras["refer"][row])
+        assert result["refer_reason"] == REASONS[int(want.extras["refer_reason"][row])]
+        assert len(result["prediction_set"]) == want.extras["prediction_set"][row].sum()
         assert result["probability"] == pytest.approx(
             want.extras["calibrated_probabilities"][row].max(), abs=1e-6
         )

@@ -50,7 +50,9 @@ def export_tiny_model(folder: Path, explains: bool = True) -> Path:
         "label_index": keras.ops.argmax(mean, axis=-1),
         "member_probabilities": joined,
         "calibrated_probabilities": keras.ops.softmax(keras.ops.log(mean) / 2),
+        "prediction_set": mean > 0.4,
         "refer": keras.ops.max(mean, axis=-1) < 0.6,
+        "refer_reason": keras.ops.cast(keras.ops.max(mean, axis=-1) < 0.6, "int64"),
     }
     chain = Chain.from_json([{"op": "resize", "height": 16, "width": 16}])
     model = keras.Model(image, outputs)

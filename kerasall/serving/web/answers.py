@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from kerasall.evaluation.refer import REASONS
 from kerasall.files import read_json
 from kerasall.serving.predictor import Predictor
 
@@ -134,9 +135,23 @@ def _by_label(labels: Sequence[str], values: np.ndarray) -> dict[str, float]:
 
 
 def _referral(outputs: Mapping[str, np.ndarray], facts: ModelFacts) -> dict[str, Any]:
-    if "refer" not in outputs:
-        return {}
-    reason = outputs.get("refer_reason", np.asarray(""))[()]
-    text = reason.decode("utf-8", "replace") if isinstance(reason, bytes) else str(reason)
-    table = facts.card.get("refer_reasons") or {}
-    return {"refer": bool(outputs["refer"]), "refer_reason": str(table.get(text, text))}
+    """Whether a person should look, why, and what that rests on; each where the model says it."""
+    found: dict[str, Any] = {}
+    if "prediction_set" in outputs:
+        members = np.asarray(outputs["prediction_set"])
+        found["prediction_set"] = [label for label, kept in zip(facts.labels, members, strict=True) if kept]
+    if "domain_distance" in outputs:
+        found["domain_distance"] = float(outputs["domain_distance"])
+    if "refer" in outputs:
+        found["refer"] = bool(outputs["refer"])
+        found["refer_reason"] = _reason(outputs.get("refer_reason"), facts.card)
+    return found
+
+
+def _reason(code: np.ndarray | None, card: Mapping[str, Any]) -> str:
+    """The words for a code of ``refer_reason``: those of the model's card, as later versions may say more."""
+    if code is None:
+        return ""
+    words = {str(key): words for key, words in REASONS.items()}
+    words |= (card.get("safeguards") or {}).get("refer_reasons") or {}
+    return words.get(str(int(code)), f"reason {int(code)}")

@@ -70,13 +70,16 @@ def make_page_router(app: FastAPI, service: ModelService, limits: WebLimits) -> 
 
 def _table_link(results: Sequence[Mapping[str, Any]], facts: ModelFacts) -> str:
     """A data address of the answers as CSV; the page with JavaScript makes the same table."""
+    told = [name for name in ("refer", "refer_reason") if any(name in result for result in results)]
     file = io.StringIO()
     writer = csv.writer(file)
-    writer.writerow(["path", "label", *facts.labels, "error"])
+    writer.writerow(["path", "label", *facts.labels, "error", *told])
     for result in results:
         shares = result.get("probabilities", {})
         shown = [f"{shares[label]:.9f}" if shares else "" for label in facts.labels]
-        writer.writerow([_harmless(result["name"]), result.get("label", ""), *shown, result.get("error", "")])
+        extras = [str(result.get(name, "")) for name in told]
+        named = [_harmless(result["name"]), result.get("label", "")]
+        writer.writerow([*named, *shown, result.get("error", ""), *extras])
     return "data:text/csv;charset=utf-8," + quote(file.getvalue())
 
 

@@ -36,6 +36,10 @@ class ImageAnswer(BaseModel):
     mean_probabilities: _Shares | None = None
     votes: _Shares | None = None
     members: list[MemberAnswer] | None = None
+    prediction_set: list[str] | None = Field(None, description="Classes that cannot be ruled out.")
+    domain_distance: float | None = Field(
+        None, description="To the training images, about 1 for one of them."
+    )
     refer: bool | None = Field(None, description="Whether a person should look at this image.")
     refer_reason: str | None = None
 

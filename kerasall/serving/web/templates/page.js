@@ -150,12 +150,17 @@ function showAnswer(entry, result, model) {
     make("p", { className: "answer" },
       make("span", { className: malignant.has(result.label) ? "label malignant" : malignant.size ? "label" : "label plain" }, result.label),
       make("span", { className: "probability" }, percent(result.probability) + (facts.kind === "vote_share" ? " of votes" : ""))),
-    ...(result.refer ? [make("p", { className: "alert warning" }, make("strong", {}, "Refer to a person: "), result.refer_reason || "the model is not sure")] : []),
+    ...(result.refer ? [make("p", { className: "alert warning" }, make("strong", {}, "Refer to a person: "), reasonOf(result))] : []),
     make("ul", { className: "shares" }, ...labels.map((label) => makeShare(label, shares[label], label === result.label))),
     result.members ? makeMembers(result) : null,
   );
   content.querySelector(".answer").title = `${model.name}, version ${model.version}`;
   if (explains) picture.append(makeOverlayButton(entry, result));
+}
+
+function reasonOf(result) {
+  const left = (result.prediction_set || []).length > 1 ? ` (${result.prediction_set.join(", ")})` : "";
+  return (result.refer_reason || "the model is not sure") + left;
 }
 
 function makeShare(label, share, chosen) {
@@ -230,18 +235,22 @@ function summarize() {
   byId("download").disabled = done + failed === 0;
 }
 
+// The columns of `kerasall predict`; those after "error" only where the model says them.
+const extras = [
+  ...labels.map((label) => [`calibrated_${label}`, (found) => found.calibrated_probabilities?.[label].toFixed(9)]),
+  ["prediction_set", (found) => found.prediction_set?.join("|")],
+  ["domain_distance", (found) => found.domain_distance?.toFixed(9)],
+  ["refer", (found) => found.refer?.toString()],
+  ["refer_reason", (found) => found.refer_reason],
+];
+
 function toCsv() {
   const answers = entries.filter((entry) => entry.state === "done" || entry.state === "failed");
-  const calibrated = facts.kind === "calibrated" ? labels.map((label) => `calibrated_${label}`) : [];
-  const refers = answers.some((entry) => entry.answer && "refer" in entry.answer);
-  const rows = [["path", "label", ...labels, "error", ...calibrated, ...(refers ? ["refer", "refer_reason"] : [])]];
+  const told = extras.filter(([, read]) => answers.some(({ answer: found }) => found && read(found) !== undefined));
+  const rows = [["path", "label", ...labels, "error", ...told.map(([name]) => name)]];
   for (const { file, answer: found, error } of answers) {
-    const shares = (values) => labels.map((label) => (values ? values[label].toFixed(9) : ""));
-    rows.push([
-      harmless(file.name), found ? found.label : "", ...shares(found && found.probabilities), error,
-      ...(calibrated.length ? shares(found && found.calibrated_probabilities) : []),
-      ...(refers ? [found ? String(found.refer) : "", found ? found.refer_reason : ""] : []),
-    ]);
+    const shares = labels.map((label) => (found ? found.probabilities[label].toFixed(9) : ""));
+    rows.push([harmless(file.name), found ? found.label : "", ...shares, error, ...told.map(([, read]) => (found && read(found)) ?? "")]);
   }
   return rows.map((row) => row.map(quote).join(",")).join("\r\n") + "\r\n";
 }
