@@ -127,7 +127,7 @@ def _main_section(scores: RepeatedScores, background: Background) -> Section:
         f"Below each mean its {percent_words(scores)} interval over {groups_words(scores, background)}.",
         _VARIANCE,
     )
-    table = Table(title, tuple(columns), tuple(rows), notes)
+    table = Table("Each model over all repetitions", tuple(columns), tuple(rows), notes)
     return Section("main", title, "", (table, _figure(scores, background)))
 
 
