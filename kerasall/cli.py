@@ -131,14 +131,23 @@ def check(
 
 @app.command()
 def predict(
-    model: Annotated[Path, typer.Argument(metavar="SAVEDMODEL", help="savedmodels/<experiment>, or one version below it")],
+    model: Annotated[
+        Path, typer.Argument(metavar="SAVEDMODEL", help="savedmodels/<experiment>, or one version below it")
+    ],
     images: Annotated[list[str], typer.Argument(metavar="PATH...", help="Image files, folders, patterns.")],
     out: Annotated[
         Path | None, typer.Option(help=".csv or .jsonl file; default: CSV on standard output.")
     ] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Images per call of the model.")] = 32,
+    max_side: Annotated[
+        int | None, typer.Option(min=1, help="Largest width or height; default: the model's.")
+    ] = None,
+    max_pixels: Annotated[
+        int | None, typer.Option(min=1, help="Most pixels in all; default: the model's.")
+    ] = None,
 ) -> None:
     """Predict images, one row a file; exit status 1 if any failed."""
+    from kerasall.decoding import with_limits
     from kerasall.serving.batch import find_images, predict_files, require_destination
     from kerasall.serving.predictor import Predictor, describe_verdict
 
@@ -149,6 +158,7 @@ def predict(
         sys.stdout.reconfigure(errors="backslashreplace")
     with quiet_tensorflow():
         predictor = Predictor(model)
+    predictor.limits = with_limits(predictor.limits, max_side, max_pixels)
     _note(describe_verdict(predictor.folder))
     with _progress(len(paths)) as advance:
         failed = predict_files(predictor, paths, out or sys.stdout, batch_size=batch_size, advance=advance)

@@ -41,7 +41,7 @@ import struct
 import threading
 import warnings
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -74,6 +74,12 @@ class Limits:
 
 
 DEFAULT_LIMITS = Limits()
+
+
+def with_limits(limits: Limits, max_side: int | None = None, max_pixels: int | None = None) -> Limits:
+    """The limits with those replaced that are given."""
+    given = {"max_side": max_side, "max_pixels": max_pixels}
+    return replace(limits, **{name: value for name, value in given.items() if value is not None})
 
 
 @dataclass(frozen=True)

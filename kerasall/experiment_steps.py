@@ -11,7 +11,7 @@ from kerasall.components.example_validator import example_validator
 from kerasall.components.exporter import exporter
 from kerasall.components.pusher import pusher
 from kerasall.components.schema_gen import schema_gen
-from kerasall.components.statistics_gen import statistics_gen
+from kerasall.components.statistics_gen import limits_of, statistics_gen
 from kerasall.components.trainer import trainer
 from kerasall.components.transform import transform
 from kerasall.experiment import Places
@@ -70,6 +70,7 @@ def read_and_split(settings: Settings, places: Places) -> DataSteps:
         split=settings.split,
         preprocess=list(settings.preprocess),
         seed=settings.seed,
+        limits=limits_of(settings.checks),
     )
     return DataSteps(examples, statistics, schema, anomalies, split)
 

@@ -106,8 +106,15 @@ def sha256_of_json(value: Any) -> str:
     return hashlib.sha256(text.encode("utf-8")).hexdigest()
 
 
-def sha256_of_folder(folder: str | Path) -> str:
-    """SHA-256 over the names and contents of all files below ``folder``; times do not enter."""
+def sha256_of_folder(folder: str | Path, without: str = "") -> str:
+    """SHA-256 over the names and contents of all files below ``folder``; times do not enter.
+
+    Args:
+        folder: any folder.
+        without: name of a folder right below it whose files do not enter either.
+    """
     folder = Path(folder)
     files = sorted(p for p in folder.rglob("*") if p.is_file())
+    if without:
+        files = [p for p in files if p.relative_to(folder).parts[0] != without]
     return sha256_of_json([[p.relative_to(folder).as_posix(), sha256_of_file(p)] for p in files])

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from kerasall.components.development import Development, Facts, write_development
+from kerasall.components.development import Development, Facts, read_rows, write_development
 from kerasall.components.ensembler import ENSEMBLE, choose_coefficients, ensembler, require_members
 from kerasall.components.trainer import ChainInTwo, development_rows
 from kerasall.components.transform import draw_split, training_images
@@ -326,7 +326,7 @@ def vote(runs):
 def test_every_member_is_a_step_and_the_ensemble_is_exported_with_its_votes(runs, vote):
     assert [s for s in vote.states if s.startswith("Trainer")] == ["Trainer small", "Trainer smaller"]
     assert read_json(vote.artifacts["Exporter", "parity"].path / "parity.json")["passed"]
-    test = read_examples(vote.artifacts["Transform", "test"].path / "examples.csv")
+    test = read_rows(vote.artifacts["Transform", "test"].path)
     answers = Predictor(runs.folder / "savedmodels" / "tiny").predict(
         [Path(p).read_bytes() for p in test["path"]]
     )

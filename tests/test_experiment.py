@@ -16,6 +16,8 @@ import numpy as np
 import pytest
 import yaml
 
+from kerasall.components.development import PATHS, read_rows
+
 ROOT = Path(__file__).parents[1]
 
 TINY = {
@@ -133,10 +135,12 @@ def test_no_step_before_the_evaluator_is_given_a_test_image(house):
     hidden = {row["id"] for row in csv.DictReader(test.read_text().splitlines())}
     development = (house.output("tiny", "Transform", "development") / "examples.csv").read_text()
     split = (house.output("tiny", "Transform", "development") / "split.json").read_text()
+    paths = (house.output("tiny", "Transform", "development") / PATHS).read_text()
     assert hidden
     for name in hidden:
         assert name not in development
         assert name not in split
+        assert name not in paths
     inputs = {s["step"]: s for s in house.run("tiny")["steps"]}
     assert set(inputs) == set(STEPS)
 
@@ -198,8 +202,7 @@ def test_runs_and_status_tell_where_things_lie(house):
 
 
 def test_predict_names_bad_files_and_goes_on(house, tmp_path):
-    examples = house.output("tiny", "Transform", "development") / "examples.csv"
-    sources = [row["path"] for row in csv.DictReader(examples.read_text().splitlines())][:3]
+    sources = list(read_rows(house.output("tiny", "Transform", "development"))["path"])[:3]
     for path in sources:
         shutil.copy(path, tmp_path)
     first = tmp_path / Path(sources[0]).name

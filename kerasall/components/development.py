@@ -1,8 +1,12 @@
-"""What Transform hands on: the images to develop on with their split, and the chain; never a test image."""
+"""What Transform hands on: the images to develop on with their split, and the chain; never a test image.
+
+Where the images lie, and how large they may be, stand apart from what they are: a data folder that was
+moved changes no result, so nothing is trained again for it.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +15,14 @@ import pandas as pd
 
 from kerasall.data.examples import Collection, read_examples, write_examples
 from kerasall.data.splits import Split, read_split, write_split
+from kerasall.decoding import DEFAULT_LIMITS, Limits
+from kerasall.errors import ArtifactError
 from kerasall.files import read_json, write_json
+from kerasall.pipeline.artifacts import UNKEYED
+
+ROWS = "examples.csv"
+PATHS = f"{UNKEYED}/paths.json"
+LIMITS = f"{UNKEYED}/limits.json"
 
 
 @dataclass(frozen=True)
@@ -37,12 +48,13 @@ class Facts:
 
 @dataclass(frozen=True, eq=False)
 class Development:
-    """Rows to develop on, their split, the facts and the preprocessing as JSON."""
+    """Rows to develop on, their split, the facts, the preprocessing as JSON, and what is too large to decode."""
 
     examples: pd.DataFrame
     split: Split
     facts: Facts
     preprocess: list[dict[str, Any]]
+    limits: Limits = DEFAULT_LIMITS
 
     @property
     def labels(self) -> np.ndarray:
@@ -73,21 +85,44 @@ def facts_of(collection: Collection, fingerprint: str) -> Facts:
 
 
 def write_development(development: Development, folder: Path) -> None:
-    """Writes the four parts into an existing folder."""
-    write_examples(development.examples, folder / "examples.csv")
+    """Writes all parts into an existing folder."""
+    write_rows(development.examples, folder)
     write_split(development.split, folder / "split.json")
     write_facts(development.facts, folder)
     write_json(folder / "preprocess.json", development.preprocess)
+    write_json(folder / LIMITS, asdict(development.limits))
 
 
 def read_development(folder: Path) -> Development:
     """Reads what ``write_development`` wrote."""
     return Development(
-        read_examples(folder / "examples.csv"),
+        read_rows(folder),
         read_split(folder / "split.json"),
         read_facts(folder),
         read_json(folder / "preprocess.json"),
+        Limits(**read_json(folder / LIMITS)),
     )
+
+
+def write_rows(examples: pd.DataFrame, folder: Path) -> None:
+    """Writes a table of examples, and apart from it where their files lie."""
+    write_examples(examples.assign(path=""), folder / ROWS)
+    write_json(folder / PATHS, list(examples["path"]))
+
+
+def read_rows(folder: Path) -> pd.DataFrame:
+    """Reads what ``write_rows`` wrote.
+
+    Raises:
+        ArtifactError: there is not one path for every row.
+    """
+    examples, paths = read_examples(folder / ROWS), read_json(folder / PATHS)
+    if len(paths) != len(examples):
+        raise ArtifactError(
+            f"{folder / PATHS} must hold one path for each of {len(examples)} rows, but holds {len(paths)}: "
+            "remove the folder and run the same command again"
+        )
+    return examples.assign(path=paths)
 
 
 def write_facts(facts: Facts, folder: Path) -> None:

@@ -106,7 +106,7 @@ def compute_features(
     """
     pixels = decode_pixels(
         data.examples["path"], Chain.from_json(read_json(trained / "preprocess.json")), cache_folder / "pixels",
-        memory_bytes=MEMORY_BYTES, keys=data.examples["sha256"],
+        memory_bytes=MEMORY_BYTES, keys=data.examples["sha256"], limits=data.limits,
     )  # fmt: skip
     stored = _stored_features(model, pixels, cache_folder)
     if stored is not None:

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
+import pandas as pd
 
 from kerasall.components.calibrator import read_distances, read_safeguards
-from kerasall.components.development import Facts, class_indices, read_development, read_facts
+from kerasall.components.development import Facts, class_indices, read_development, read_facts, read_rows
 from kerasall.components.ensembler import ENSEMBLE, MEMBERS
 from kerasall.components.evidence import Evidence, count_missed
 from kerasall.components.exporter import MODEL
@@ -19,9 +20,8 @@ from kerasall.components.report_review import make_review_record, review_sources
 from kerasall.components.trainer import PREDICTIONS, SELECTION_PREDICTIONS
 from kerasall.components.trust_scores import TrustScores, score_safeguards
 from kerasall.components.tuning_record import read_tuning, with_tuned_members
-from kerasall.data.examples import read_examples
 from kerasall.data.splits import Split
-from kerasall.decoding import read_image_bytes
+from kerasall.decoding import Limits, read_image_bytes
 from kerasall.evaluation.ensemble_scores import EnsembleScores, for_curves, intervals_of, score_ensemble
 from kerasall.evaluation.intervals import Interval
 from kerasall.evaluation.predictions import Predictions, read_predictions, write_predictions
@@ -73,8 +73,9 @@ def evaluator(
 
     facts = read_facts(test)
     settings = with_tuned_members(settings, record)
-    parts = read_development(development).split
-    scored = scored_predictions(test, record, saved_model / MODEL, kind_of(parts), facts)
+    data = read_development(development)
+    parts = data.split
+    scored = scored_predictions(test, record, saved_model / MODEL, kind_of(parts), facts, data.limits)
     kind, predictions = scored.kind, scored.predictions
     found = read_json(anomalies / "anomalies.json")
     intervals = score_intervals(scored, facts, settings)
@@ -86,7 +87,7 @@ def evaluator(
     verdict = {"blessed": all(met for _, met in criteria), "criteria": [list(c) for c in criteria]}
     evidence = Evidence(
         scored=kind, predictions=predictions, intervals=intervals, criteria=criteria, facts=facts,
-        development=read_development(development), test=read_examples(test / "examples.csv"),
+        development=data, test=read_rows(test),
         split_folder=frozen_split, statistics=read_json(statistics / "statistics.json"),
         anomalies=found, training=read_json(record / "training.json"),
         settings=settings, command=command, curves=scored.curves,
@@ -144,14 +145,16 @@ def kind_of(split: Split) -> str:
     return "selection" if "selection" in split.parts else "validation"
 
 
-def scored_predictions(test: Path, record: Path, saved_model: Path, kind: str, facts: Facts) -> Scored:
+def scored_predictions(
+    test: Path, record: Path, saved_model: Path, kind: str, facts: Facts, limits: Limits | None = None
+) -> Scored:
     """The test part through the exported model, where there is one; else what the Trainer recorded."""
     path = record / ENSEMBLE
     ensemble = read_json(path) if path.is_file() else None
     names = ensemble["members"] if ensemble else []
-    examples = read_examples(test / "examples.csv")
+    examples = read_rows(test)
     if len(examples):
-        predictions, members, distances = predict_examples(examples, saved_model, facts, names)
+        predictions, members, distances = predict_examples(examples, saved_model, facts, names, limits)
         return Scored("test", predictions, members, ensemble, distances)
     file = SELECTION_PREDICTIONS if (record / SELECTION_PREDICTIONS).is_file() else PREDICTIONS
     members = {name: read_predictions(record / MEMBERS / name / file) for name in names}
@@ -159,10 +162,11 @@ def scored_predictions(test: Path, record: Path, saved_model: Path, kind: str, f
 
 
 def predict_examples(
-    examples, saved_model: Path, facts: Facts, members: Sequence[str] = (), batch_size: int = 32
-) -> tuple[Predictions, dict[str, Predictions], np.ndarray | None]:
+    examples: pd.DataFrame, saved_model: Path, facts: Facts, members: Sequence[str] = (),
+    limits: Limits | None = None, batch_size: int = 32,
+) -> tuple[Predictions, dict[str, Predictions], np.ndarray | None]:  # fmt: skip
     """Predictions of the exported model and of its members, and distances, for a table of examples' files."""
-    predictor = Predictor(saved_model)
+    predictor = Predictor(saved_model, limits)
     parts = []
     for start in range(0, len(examples), batch_size):
         paths = examples["path"].iloc[start : start + batch_size]

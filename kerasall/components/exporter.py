@@ -13,6 +13,7 @@ import numpy as np
 from kerasall.components.calibrator import read_distance, read_safeguards
 from kerasall.components.development import read_development, read_facts
 from kerasall.data.input_pipeline import decode_pixels, prediction_batches
+from kerasall.decoding import DEFAULT_LIMITS, Limits, read_image_bytes
 from kerasall.errors import ModelError
 from kerasall.files import read_json, write_json
 from kerasall.models.explanation import Explainer, served_explanations
@@ -47,10 +48,11 @@ def exporter(
     answers = answer_with_safeguards(model, read_safeguards(safeguards), read_distance(safeguards))
     explain, no_maps = find_explanations(model)
     export_saved_model(model, chain, labels, saved_model / MODEL, answer=answers, explain=explain)
-    examples = read_development(development).examples
+    data = read_development(development)
+    examples = data.examples
     chosen = np.unique(np.linspace(0, len(examples) - 1, IMAGES).astype(int))
     paths = [Path(path) for path in examples["path"].iloc[chosen]]
-    result = compare(model, chain, saved_model / MODEL, paths) | {"no_maps": no_maps}
+    result = compare(model, chain, saved_model / MODEL, paths, data.limits) | {"no_maps": no_maps}
     write_json(parity / "parity.json", result)
     return {"passed": result["passed"], "largest_difference": result["largest_difference"]}
 
@@ -63,11 +65,13 @@ def find_explanations(model: keras.Model) -> tuple[Any, str]:
         return None, str(error)
 
 
-def compare(model: keras.Model, chain: Chain, saved_model: Path, paths: list[Path]) -> dict[str, Any]:
+def compare(
+    model: keras.Model, chain: Chain, saved_model: Path, paths: list[Path], limits: Limits = DEFAULT_LIMITS
+) -> dict[str, Any]:
     """Largest difference in any probability between the three ways to an answer, over the given images."""
-    trained, decisions = answer(model, decode_pixels(paths, chain).pixels)
-    predictor = Predictor(saved_model)
-    served = predictor.predict([path.read_bytes() for path in paths])
+    trained, decisions = answer(model, decode_pixels(paths, chain, limits=limits).pixels)
+    predictor = Predictor(saved_model, limits)
+    served = predictor.predict([read_image_bytes(path, limits) for path in paths])
     written, names = _through_the_table(predictor, paths)
     difference = max(np.abs(trained - served.probabilities).max(), np.abs(trained - written).max())
     called = [predictor.labels[i] for i in served.label_indices]

@@ -102,7 +102,7 @@ def feature_trainer(
     chain = Chain.from_json(data.preprocess)
     pixels = decode_pixels(
         data.examples["path"], chain, cache_folder / "pixels",
-        memory_bytes=MEMORY_BYTES, keys=data.examples["sha256"],
+        memory_bytes=MEMORY_BYTES, keys=data.examples["sha256"], limits=data.limits,
     )  # fmt: skip
     backbones = Backbones(deep_features, pixels, augment, seed, weights_folder, cache_folder / "features")
     fitting = Fitting(data, deep_features, backbones.extract(), seed)

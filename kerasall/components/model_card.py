@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 from kerasall import __version__
@@ -43,6 +44,7 @@ def make_card(evidence: Evidence) -> dict[str, Any]:
         "kerasall_version": __version__,
         "model": _model_json(evidence),
         "preprocess": evidence.development.preprocess,
+        "limits": asdict(evidence.development.limits),
         "data": {"source": evidence.facts.source, "notes": list(evidence.facts.notes)},
         "safeguards": evidence.trust.safeguards.to_json() if evidence.trust else None,
         "results": make_results(evidence),

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from kerasall.components.evidence import Evidence
-from kerasall.decoding import decode
+from kerasall.decoding import decode, read_image_bytes
 from kerasall.evaluation.data_figures import GalleryImage, SubjectCount
 from kerasall.evaluation.predictions import Predictions
 from kerasall.evaluation.report_document import Section
@@ -20,6 +20,7 @@ def make_gallery(evidence: Evidence) -> Section:
     predictions = evidence.predictions
     chosen = choose_gallery(predictions, evidence.settings.evaluate.gallery, evidence.settings.seed)
     paths = dict(zip(evidence.examples["id"], evidence.examples["path"], strict=True))
+    limits = evidence.development.limits
     images = []
     for row in chosen:
         name = predictions.ids[row]
@@ -27,7 +28,7 @@ def make_gallery(evidence: Evidence) -> Section:
         images.append(
             GalleryImage(
                 id=name,
-                pixels=decode(path.read_bytes(), name=str(path)),
+                pixels=decode(read_image_bytes(path, limits), limits, str(path)),
                 true=predictions.classes[predictions.labels[row]],
                 called=predictions.classes[predictions.decisions[row]],
                 probability=float(predictions.probabilities[row, predictions.decisions[row]]),

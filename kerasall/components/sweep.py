@@ -91,7 +91,7 @@ def sweep_trainer(
     data = read_development(development)
     pixels = decode_pixels(
         data.examples["path"], Chain.from_json(data.preprocess), cache_folder / "pixels",
-        memory_bytes=int(train.memory_gib * 2**30), keys=data.examples["sha256"],
+        memory_bytes=int(train.memory_gib * 2**30), keys=data.examples["sha256"], limits=data.limits,
     )  # fmt: skip
     places = Places(scratch, weights_folder, cache_folder)
     results: dict[Cell, Predictions] = {}

@@ -75,7 +75,7 @@ def trainer(
     chain = ChainInTwo(Chain.from_json(data.preprocess), Chain.from_json(steps or []))
     pixels = decode_pixels(
         data.examples["path"], chain, cache_folder / "pixels",
-        memory_bytes=int(train.memory_gib * 2**30), keys=data.examples["sha256"],
+        memory_bytes=int(train.memory_gib * 2**30), keys=data.examples["sha256"], limits=data.limits,
     )  # fmt: skip
     augmentation = None if augment is None else Augmentation.from_json(augment)
     training = ClassifierTraining(

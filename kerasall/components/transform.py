@@ -15,10 +15,11 @@ from kerasall.components.development import (
     without_parts,
     write_development,
     write_facts,
+    write_rows,
 )
 from kerasall.components.statistics_gen import SCAN, read_duplicates
 from kerasall.data.corrected_split import add_parts, read_corrected_split
-from kerasall.data.examples import Collection, read_collection, write_examples
+from kerasall.data.examples import Collection, read_collection
 from kerasall.data.label_corrections import read_corrections, write_corrections
 from kerasall.data.splits import (
     Split,
@@ -30,7 +31,7 @@ from kerasall.data.splits import (
     write_split,
 )
 from kerasall.data.statistics import read_scan
-from kerasall.decoding import decode
+from kerasall.decoding import DEFAULT_LIMITS, Limits, decode, read_image_bytes
 from kerasall.errors import DataError
 from kerasall.files import read_json, sha256_of_file, write_json
 from kerasall.pipeline.component import Input, Output, component
@@ -60,6 +61,7 @@ def transform(
     development: Annotated[Path, Output("Development")],
     test: Annotated[Path, Output("Test")],
     frozen_split: Annotated[Path, Output("Split")],
+    limits: Limits = DEFAULT_LIMITS,
 ) -> dict[str, Any]:
     """Draws or reads the split, checks it for leaks, and parts what Trainer and Evaluator may see.
 
@@ -82,11 +84,11 @@ def transform(
         corrected = add_parts(corrected, drawn)
     leaks = check_leaks(drawn, [*exact, *near], report_only=split.on_leak == "report")
     table = _join(collection, statistics, drawn)
-    chain = fit_chain(preprocess, lambda: training_images(table)).to_json()
+    chain = fit_chain(preprocess, lambda: training_images(table, limits)).to_json()
     facts = facts_of(collection, fingerprint)
     shown = table[~table["part"].isin(HIDDEN)].reset_index(drop=True)
-    write_development(Development(shown, without_parts(drawn, HIDDEN), facts, chain), development)
-    write_examples(table[table["part"] == "test"], test / "examples.csv")
+    write_development(Development(shown, without_parts(drawn, HIDDEN), facts, chain, limits), development)
+    write_rows(table[table["part"] == "test"], test)
     write_facts(facts, test)
     write_split(drawn, frozen_split / "split.json")
     write_json(frozen_split / "leaks.json", [vars(leak) for leak in leaks])
@@ -99,15 +101,16 @@ def transform(
     }
 
 
-def training_images(table: pd.DataFrame) -> Iterator[np.ndarray]:
+def training_images(table: pd.DataFrame, limits: Limits = DEFAULT_LIMITS) -> Iterator[np.ndarray]:
     """Up to ``FITTED_IMAGES`` decoded training images, uint8 [H, W, 3]; none of a part that is scored.
 
     Args:
         table: columns path and part.
+        limits: what is refused as too large.
     """
     paths = table["path"][~table["part"].isin((*HIDDEN, "validation", "selection"))]
     chosen = np.unique(np.linspace(0, len(paths) - 1, FITTED_IMAGES).astype(int))
-    return (decode(Path(path).read_bytes(), name=path) for path in paths.iloc[chosen])
+    return (decode(read_image_bytes(path, limits), limits, path) for path in paths.iloc[chosen])
 
 
 def draw_split(

@@ -144,7 +144,7 @@ def decode(job: SearchJob, data: Development, memory_bytes: int) -> PixelCache:
     """Decoded images of all rows; with 0 bytes of memory they are stored on disk, for several processes."""
     return decode_pixels(
         data.examples["path"], Chain.from_json(data.preprocess), job.cache_folder / "pixels",
-        memory_bytes=memory_bytes, keys=data.examples["sha256"],
+        memory_bytes=memory_bytes, keys=data.examples["sha256"], limits=data.limits,
     )  # fmt: skip
 
 

@@ -18,6 +18,10 @@ from typing import Any
 from kerasall.errors import ArtifactError
 from kerasall.files import read_json, sha256_of_folder, write_json
 
+UNKEYED = "unkeyed"
+"""Folder inside an output for what differs from machine to machine and changes no result, such as where
+images lie. It does not enter the output's digest, so steps that read the output are not run again for it."""
+
 SCHEMA_VERSION = 1
 _RECORD = "artifact.json"
 _SCRATCH = ".scratch"
@@ -99,7 +103,12 @@ class ArtifactStore:
         if empty:
             raise ArtifactError(f"{component} must write every output, but left {empty} empty")
         outputs = [
-            {"name": n, "type": t, "digest": sha256_of_folder(partial / n), "size": _size(partial / n)}
+            {
+                "name": n,
+                "type": t,
+                "digest": sha256_of_folder(partial / n, UNKEYED),
+                "size": _size(partial / n),
+            }
             for n, t in types.items()
         ]
         write_json(

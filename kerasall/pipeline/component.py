@@ -222,7 +222,12 @@ class Pipeline:
 
 
 def to_json(value: Any) -> Any:
-    """A parameter as JSON: pydantic models, dataclasses, paths, tuples and plain values."""
+    """A parameter as JSON: pydantic models, dataclasses, paths, tuples and plain values.
+
+    What has a method ``keyed`` says by it which of its values enter a step's key.
+    """
+    if hasattr(value, "keyed"):
+        return to_json(value.keyed())
     if hasattr(value, "model_dump"):
         return value.model_dump(mode="json")
     if is_dataclass(value) and not isinstance(value, type):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -53,18 +53,19 @@ class Predictor:
     Args:
         folder: ``savedmodels/<experiment>/<version>``, or ``savedmodels/<experiment>`` for the
             newest version.
-        limits: what is refused before any pixel is decoded.
+        limits: what is refused before any pixel is decoded; by default what the card states: the limits of
+            the images it was trained on.
 
     Raises:
         ArtifactError: the folder is no SavedModel of kerasall, or a file differs from its manifest.
         ModelError: labels, card and graph do not belong together.
     """
 
-    def __init__(self, folder: str | Path, limits: Limits = DEFAULT_LIMITS):
+    def __init__(self, folder: str | Path, limits: Limits | None = None):
         self.folder = newest_version(folder)
         verify_manifest(self.folder)
         self.labels = read_labels(self.folder)
-        self.limits = limits
+        self.limits = limits or limits_of(self._card())
         self._model = _load(self.folder)
         self._answer = self._model.signatures[SIGNATURE]
         require_fitting(self.folder, self.labels, self.output_shapes, self._pixels_shape(), self._card())
@@ -159,6 +160,24 @@ class Predictor:
 
         outputs = self._answer(image_bytes=tf.constant(images, tf.string))
         return {name: values.numpy() for name, values in outputs.items()}
+
+
+def limits_of(card: Mapping[str, Any]) -> Limits:
+    """What a model's card says is too large to decode; the usual limits where it says nothing.
+
+    Raises:
+        ArtifactError: the card states limits that are none.
+    """
+    stated = card.get("limits", {})
+    known = asdict(DEFAULT_LIMITS)
+    if not isinstance(stated, Mapping) or any(
+        name not in known or type(value) is not int or value < 1 for name, value in stated.items()
+    ):
+        raise ArtifactError(
+            f"the limits in card.json must be whole numbers among {list(known)}, but are {stated!r}: export the "
+            "model again"
+        )
+    return Limits(**stated)
 
 
 def describe_verdict(folder: Path) -> str:
