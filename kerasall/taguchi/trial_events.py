@@ -111,7 +111,7 @@ def _hparams(design: Design, trial: Trial) -> dict[str, Any]:
     place, levels = read_place(values), read_levels(values, factors)
     return {
         **{name: values[name] for name in factors},
-        **{f"{name} level": levels[name] for name in _twins(design)},
+        **{f"{name} level": str(levels[name]) for name in _twins(design)},
         "row": str(place.row),
         "repeat": place.repeat,
         **({"fold": place.fold} if design.folds else {}),

@@ -175,7 +175,7 @@ def _response_table(analysis: Analysis) -> Table:
         )
         for name in analysis.response_table
     ]
-    note = "Mean ratio of the rows at each level; green: the best level."
+    note = "Mean ratio of the rows at each level."
     return Table("Response table", columns, tuple(rows), (note,))
 
 
@@ -184,8 +184,8 @@ def _level_cell(analysis: Analysis, name: str, index: int) -> Cell | None:
     mean = means[index] if index < len(means) else None
     if mean is None:
         return None
-    level = analysis.level_names[name][index]
-    return Cell(f"{mean:.3f}", level, "good" if analysis.best_levels[name] == index + 1 else "")
+    level, best = analysis.level_names[name][index], analysis.best_levels[name] == index + 1
+    return Cell(f"{mean:.3f}", f"{level}, best" if best else level, "good" if best else "")
 
 
 def _anova_table(analysis: Analysis) -> Table:
