@@ -3,8 +3,9 @@
     python benchmarks/serving_load.py SAVEDMODEL IMAGES [--requests 2000] [--clients 50] [--batch-size 16]
 
 The server runs as a process of its own; the clients share its cores. Throughput is compared with the
-SavedModel called directly at the same batch size, before and after, in the same run: other work on the
-machine moves both. Every answer is compared with the bare model's for the image alone. In the end a
+SavedModel called directly at the same batch size, before and after, in the same run. Other work on the
+machine moves both, so processor time is compared as well: all that the server and the clients used for an
+image against what the bare SavedModel used. Every answer is compared with the bare model's for the image alone. In the end a
 server with a short queue meets the same clients: it must answer 200 or 503 with Retry-After, nothing else.
 """
 
@@ -47,6 +48,8 @@ class Load:
         largest: the largest difference of a probability.
         memory: resident bytes of the server, once warm and at the end.
         impatient: answers 503 without Retry-After.
+        server_cpu: processor seconds of the server.
+        client_cpu: of the clients.
     """
 
     seconds: float = 0.0
@@ -56,6 +59,8 @@ class Load:
     largest: float = 0.0
     memory: list[int] = field(default_factory=list)
     impatient: int = 0
+    server_cpu: float = 0.0
+    client_cpu: float = 0.0
 
 
 def main() -> None:
@@ -76,7 +81,7 @@ def main() -> None:
         load = asyncio.run(_press(port, images, before, settings.requests, settings.clients, process))
     after = _run_bare(settings)
     print(f"bare SavedModel again: {after['speed']:.1f} images/s")
-    _report(load, (before["speed"] + after["speed"]) / 2)
+    _report(load, (before["speed"] + after["speed"]) / 2, (before["cpu"] + after["cpu"]) / 2)
     with _server(settings.model, "--queue", "8", "--batch-size", "4", "--max-files", "4") as (port, process):
         flood = asyncio.run(_press(port, images, before, settings.requests, settings.clients, process))
     print(
@@ -124,12 +129,13 @@ def _measure_bare(model: Path, images: Sequence[bytes], batch_size: int, count: 
         for start in range(0, count, batch_size)
     ]
     predict(image_bytes=batches[0])
-    started = time.perf_counter()
+    started, used = time.perf_counter(), time.process_time()
     for batch in batches:
         predict(image_bytes=batch)["probabilities"].numpy()
-    seconds = time.perf_counter() - started
+    seconds, used = time.perf_counter() - started, time.process_time() - used
     return {
         "speed": len(batches) * batch_size / seconds,
+        "cpu": used / (len(batches) * batch_size),
         "labels": [predictor.labels[answer.label_indices[0]] for answer in alone],
         "probabilities": [answer.probabilities[0].tolist() for answer in alone],
     }
@@ -199,11 +205,17 @@ async def _press(
                 load.memory.append(process.memory_info().rss)
         writer.close()
 
-    started = time.perf_counter()
+    started, server, own = time.perf_counter(), _used(process), time.process_time()
     await asyncio.gather(*(client() for _ in range(clients)))
     load.seconds = time.perf_counter() - started
+    load.server_cpu, load.client_cpu = _used(process) - server, time.process_time() - own
     load.memory.append(process.memory_info().rss)
     return load
+
+
+def _used(process: psutil.Process) -> float:
+    times = process.cpu_times()
+    return times.user + times.system
 
 
 def _compare(result: dict, label: str, probabilities: Sequence[float], load: Load) -> None:
@@ -212,7 +224,7 @@ def _compare(result: dict, label: str, probabilities: Sequence[float], load: Loa
     load.wrong += result["label"] != label or difference > TOLERANCE
 
 
-def _report(load: Load, bare: float) -> None:
+def _report(load: Load, bare: float, bare_cpu: float) -> None:
     answered = load.statuses[200]
     speed = answered / load.seconds
     warm, end = load.memory[0], load.memory[-1]

@@ -31,10 +31,14 @@ def serve(
     ] = 16,
     queue: Annotated[int, typer.Option(min=1, help="Images waiting at most; more are answered 503.")] = 256,
     max_files: Annotated[int, typer.Option(min=1, help="Images in one request at most.")] = 64,
+    max_side: Annotated[
+        int, typer.Option(min=1, help="Width and height of an image at most, in pixels.")
+    ] = 4096,
     max_mib: Annotated[int, typer.Option(min=1, max=1024, help="Size of one request at most, in MiB.")] = 32,
 ) -> None:
     """Serve a page, REST and TensorFlow Serving's predict calls from one model."""
     from kerasall.cli import quiet_tensorflow
+    from kerasall.decoding import Limits
 
     try:
         from kerasall.serving.web.limits import MEBIBYTE, WebLimits
@@ -52,6 +56,7 @@ def serve(
         max_body_bytes=max_mib * MEBIBYTE,
         max_held_bytes=max(8 * max_mib, 256) * MEBIBYTE,
         max_files=min(max_files, queue),
+        image=Limits(max_side, max_side**2, max_mib * MEBIBYTE),
         queue_images=queue,
         batch_images=batch_size,
     )
