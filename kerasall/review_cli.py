@@ -26,19 +26,25 @@ def review(
     most: Annotated[
         int, typer.Option("--most", min=1, metavar="N", help="Images on the page and in the table.")
     ] = 200,
+    overlays: Annotated[
+        bool, typer.Option(help="Show where the exported model sees its call; loads TensorFlow.")
+    ] = True,
     as_json: Annotated[bool, typer.Option("--json", help="Print only JSON on standard output.")] = False,
 ) -> None:
     """List images whose labels an expert should look at again, as a page and a table to fill in."""
     from kerasall.evaluation.review_page import PageFacts, write_page
     from kerasall.evaluation.review_table import to_table
     from kerasall.files import atomic_path
+    from kerasall.review_overlays import make_overlays
     from kerasall.reviewed_run import find_run, read_reviewed_run
 
     run = read_reviewed_run(find_run(run_name))
     queue = run.build(at_least)
     shown, folder = queue.first(most), out or run.folder / "review"
     paths = dict(zip(run.record.images["id"], run.record.images["path"], strict=True))
-    write_page(shown, folder / "review.html", PageFacts(run.title, run.model, len(queue.items), paths))
+    drawn = make_overlays(run.folder) if overlays and shown.items else None
+    facts = PageFacts(run.title, run.model, len(queue.items), paths, drawn)
+    write_page(shown, folder / "review.html", facts)
     with atomic_path(folder / "review.csv") as temporary:
         to_table(shown).to_csv(temporary, index=False)
     if as_json:

@@ -201,7 +201,7 @@ def _find_reasons(item: ReviewItem, least: int | None, expected: float | None) -
         reasons.append(Reason("members_wrong", text if item.members > 1 else single))
     if expected is not None:
         own = item.probabilities[item.label]
-        text = f"Its label {item.label} gets a probability of {own:.0%}; images so labelled get {expected:.0%} on average."
+        text = f"Its label {item.label} gets a probability of {own:.1%}; images so labelled get {expected:.1%} on average."
         reasons.append(Reason("label_suspect", text))
     probability = item.probability or 0.0
     if item.members == 1 and item.decision != item.label and probability >= SURE:

@@ -25,7 +25,7 @@ def count_tables(queue: ReviewQueue) -> tuple[Table, ...]:
 
 def describe_sources(queue: ReviewQueue) -> str:
     """Which predictions the queue was made of, and which images have none."""
-    seen = [f"{count:,} images of the {SEEN[kind]}" for kind, count in queue.predicted.items()]
+    seen = [f"{count:,} images {SEEN[kind]}" for kind, count in queue.predicted.items()]
     words = (
         f"Judged by predictions that already existed: {'; '.join(seen)}."
         if seen

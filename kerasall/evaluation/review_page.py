@@ -38,8 +38,8 @@ _WEAK = 0.7
 """Share of images decided as labelled below which a model's suspicions are mostly its own mistakes."""
 _TEMPLATES = Path(__file__).with_name("templates")
 
-Overlay = Callable[[ReviewItem, np.ndarray], "np.ndarray | None"]
-"""Makes a picture, uint8 [h, w, 3], of where the model looked, from the decoded pixels; None for none."""
+Overlay = Callable[[ReviewItem], "tuple[np.ndarray, str] | None"]
+"""Makes a picture, uint8 [h, w, 3], of where the model looked, and a caption; None for none."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,6 @@ class PageFacts:
         total: images in the queue before it was cut.
         paths: id -> path of every image, for near duplicates.
         overlay: see ``Overlay``; None for no overlays.
-        overlay_words: what an overlay shows.
     """
 
     title: str
@@ -60,7 +59,6 @@ class PageFacts:
     total: int = 0
     paths: Mapping[str, str] | None = None
     overlay: Overlay | None = None
-    overlay_words: str = ""
 
 
 def write_page(
@@ -193,8 +191,8 @@ def _make_pictures(item: ReviewItem, facts: PageFacts) -> list[dict[str, Any]]:
     if pixels is None:
         return []
     pictures = [_picture(encode_thumbnail(pixels, PAGE_SIDE), f"Image {item.rank}", "", neutral=True)]
-    if facts.overlay is not None and (overlay := facts.overlay(item, pixels)) is not None:
-        words = facts.overlay_words
+    if facts.overlay is not None and (drawn := facts.overlay(item)) is not None:
+        overlay, words = drawn
         pictures.append(_picture(encode_thumbnail(overlay, PAGE_SIDE), f"Image {item.rank}: {words}", words))
     for twin in item.twins[:_MOST_TWINS]:
         content = make_thumbnail((facts.paths or {}).get(twin, ""), PAGE_SIDE)

@@ -25,10 +25,10 @@ REVIEW = "review"
 IMAGE_COLUMNS = ("id", "path", "label", "subject", "group", "part")
 
 SEEN = {
-    "test": "test part, predicted by the exported model",
-    "out-of-fold": "out-of-fold predictions: each image by a model that did not train on it",
-    "validation": "validation part, which also decided when training stopped",
-    "selection": "part on which the paper's protocol also chose its settings",
+    "test": "in the test part, predicted by the exported model",
+    "out-of-fold": "out-of-fold, each predicted by a model that did not train on it",
+    "validation": "in the validation part, which also decided when training stopped",
+    "selection": "in the part on which the paper's protocol also chose its settings",
 }
 """Kind of predictions -> what a page says of them."""
 

@@ -116,7 +116,7 @@ def test_images_are_judged_once_and_those_decided_before_are_left_out():
     assert queue.reviewed == 1
     assert "i1" not in [item.id for item in queue.items]
     words = describe_sources(queue)
-    assert "4 images of the test part" in words
+    assert "4 images in the test part" in words
     assert "other 1 images were trained on" in words
     assert "1 images that an expert decided on" in words
 

@@ -132,13 +132,17 @@ def test_nothing_of_a_file_name_is_markup_and_nothing_is_asked_of_the_network(qu
 
 
 def test_an_overlay_stands_beside_the_image_where_there_is_one(queue, tmp_path):
-    def overlay(item, pixels):
-        return None if item.label == "hem" else 255 - pixels
+    def overlay(item):
+        return (
+            None
+            if item.label == "hem"
+            else (np.zeros((20, 20, 3), np.uint8), f"Where it sees {item.decision}")
+        )
 
-    facts = PageFacts("a run", overlay=overlay, overlay_words="Where the model looked")
+    facts = PageFacts("a run", overlay=overlay)
     write_page(queue, tmp_path / "review.html", facts)
     alts = [image["alt"] or "" for image in Page(tmp_path / "review.html").all("img")]
-    assert sum("Where the model looked" in alt for alt in alts) == 1
+    assert sum("Where it sees hem" in alt for alt in alts) == 1
     assert len(alts) == 3
 
 
