@@ -36,7 +36,7 @@ def make_report(evidence: Evidence) -> Report:
         Fact("Experiment", settings.experiment),
         Fact("Model", evidence.training.get("model") or describe_model(settings)),
         Fact("Data", f"{evidence.facts.source}, {len(evidence.examples):,} images"),
-        Fact("Seed", str(settings.seed)),
+        Fact("Seed", str(settings.seed) + (f", repetition {settings.repeat}" if settings.repeat else "")),
     )
     return Report(
         title=f"{settings.experiment}: {', '.join(evidence.facts.labels)}",
