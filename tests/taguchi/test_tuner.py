@@ -5,11 +5,13 @@ from __future__ import annotations
 import gc
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import keras
 import keras_tuner
@@ -19,6 +21,7 @@ from experiment import FACTORS, OBJECTIVE, comparable, make_oracle, respond, sea
 from pandas.testing import assert_frame_equal
 
 from kerasall.errors import ArtifactError, KerasallError, SettingsError
+from kerasall.taguchi.arrays import ARRAYS, levels_of
 from kerasall.taguchi.chief import serve_oracle, wait_for_chief
 from kerasall.taguchi.oracle import TaguchiOracle
 from kerasall.taguchi.tuner import TaguchiTuner, TrialRun
@@ -27,10 +30,6 @@ RANDOM = np.random.default_rng(0)
 X = RANDOM.normal(size=(32, 4)).astype("float32")
 Y = (X.sum(axis=1) > 0).astype("int32")
 SMALL = {"rate": [0.1, 0.01], "units": [2, 4], "momentum": [0.0, 0.9]}
-
-# Real fits by real tuners; in one process with the rest of the suite some have failed on Keras' type
-# promotion for a reason not found yet, so they run by themselves: pytest -m slow tests/taguchi
-pytestmark = pytest.mark.slow
 
 
 def build(hp: keras_tuner.HyperParameters) -> keras.Model:
@@ -83,31 +82,38 @@ def unbroken(tmp_path_factory):
     return tuner
 
 
-def test_the_readme_example_drives_a_plain_tuner_on_a_plain_model(tmp_path, monkeypatch):
+def test_the_readme_example_drives_a_plain_tuner_on_a_plain_model(tmp_path, monkeypatch, capsys):
+    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    section = readme.split("## Taguchi experiments\n")[1].split("\n## ")[0]
+    (example,) = re.findall(r"```python\n(.*?)```", section, flags=re.DOTALL)
+    assert len([line for line in example.splitlines() if line.strip()]) <= 14
     monkeypatch.chdir(tmp_path)
-    x, y = X, Y
-
-    def build(hp):
-        layers = [
-            keras.layers.Dense(hp.Choice("units", [2, 4]), hp.Choice("activation", ["relu", "tanh"])),
-            keras.layers.Dense(2, "softmax"),
-        ]
-        model = keras.Sequential(layers)
-        loss = "sparse_categorical_crossentropy"
-        model.compile(hp.Choice("optimizer", ["adam", "sgd"]), loss, metrics=["accuracy"])
-        return model
-
-    factors = {"units": [2, 4], "activation": ["relu", "tanh"], "optimizer": ["adam", "sgd"]}
-    oracle = TaguchiOracle("val_accuracy", factors, repeats=1, confirmations=1)
-    tuner = keras_tuner.Tuner(oracle, build, project_name="activations")
-    tuner.search(x, y, epochs=1, validation_data=(x, y), verbose=0)
-    table, analysis = oracle.results(), oracle.analyze()
-
+    names: dict[str, Any] = {}
+    exec(compile(example, "README.md", "exec"), names)
+    oracle, table = names["oracle"], names["oracle"].results()
     assert oracle.design.plan.array == "L4(2^3)"
     assert list(table["row"]) == [1, 2, 3, 4, "confirmation"]
     assert table["val_accuracy"].between(0, 1).all()
-    assert set(analysis.best_levels) == set(factors)
-    assert analysis.prediction.confirmed is not None
+    assert oracle.analyze().prediction.confirmed is not None
+    assert str(oracle.analyze().best_levels) in capsys.readouterr().out
+    assert (tmp_path / "first" / "oracle.json").is_file()  # where `kerasall trials first` looks
+
+
+@pytest.mark.parametrize("array", ARRAYS)
+def test_a_plain_tuner_runs_every_array_with_trials_that_take_no_time(array, tmp_path, monkeypatch):
+    """As keras-tuner's own tests of RandomSearch: a real ``search`` whose ``run_trial`` is made up."""
+    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
+
+    class Fake(keras_tuner.Tuner):
+        def run_trial(self, trial, *arguments, **options):
+            return {"score": float(sum(trial.hyperparameters.get(name) for name in factors))}
+
+    factors = {f"F{i}": list(range(count)) for i, count in enumerate(levels_of(array))}
+    oracle = TaguchiOracle(OBJECTIVE, factors, array=array, repeats=1)
+    Fake(oracle=oracle, directory=str(tmp_path)).search(verbose=0)
+    found = oracle.results()
+    assert list(found["row"]) == list(range(1, len(oracle.design.plan.levels) + 1))
+    assert (found["objective"] == found[list(factors)].sum(axis=1)).all()
 
 
 def test_it_returns_all_metrics_of_the_best_epoch(unbroken):
@@ -123,6 +129,7 @@ def read_epochs(tuner: TaguchiTuner, trial_id: str) -> list[float]:
     return [row["val_accuracy"] for row in rows]
 
 
+@pytest.mark.slow
 def test_it_may_report_the_last_epoch_and_keeps_the_best_weights_alone(tmp_path, capsys):
     tuner = make_tuner(tmp_path, report="last", keep_checkpoints=2)
     tuner.search(**FIT)
@@ -186,6 +193,7 @@ class FailOnce(Kill):
             raise RuntimeError("lost the device")
 
 
+@pytest.mark.slow
 def test_a_killed_end_is_not_trained_again_and_a_failed_run_starts_anew(tmp_path, monkeypatch, unbroken):
     class KilledAtTheEnd(TaguchiTuner):
         def on_trial_end(self, trial):
@@ -205,6 +213,7 @@ def test_a_killed_end_is_not_trained_again_and_a_failed_run_starts_anew(tmp_path
     assert_frame_equal(comparable(tuner.oracle), comparable(unbroken.oracle))
 
 
+@pytest.mark.slow
 def test_a_hypermodel_may_fit_and_score_by_itself(tmp_path):
     class Own(keras_tuner.HyperModel):
         def build(self, hp):
