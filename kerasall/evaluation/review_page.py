@@ -25,6 +25,7 @@ from kerasall.decoding import decode, read_image_bytes
 from kerasall.errors import DecodingError
 from kerasall.evaluation.figure_style import data_uri
 from kerasall.evaluation.report_document import Table
+from kerasall.evaluation.report_summary import format_value
 from kerasall.evaluation.review import REASONS, ReviewItem, ReviewQueue
 from kerasall.evaluation.review_counts import count_tables, describe_scope, describe_sources
 from kerasall.files import sha256_of_json, write_text
@@ -158,7 +159,7 @@ def _list_names(queue: ReviewQueue) -> list[dict[str, str]]:
 def _describe_item(item: ReviewItem, classes: Sequence[str], facts: PageFacts) -> dict[str, Any]:
     probabilities, votes = item.probabilities or {}, item.votes or {}
     bars = [
-        {"name": name, "votes": votes.get(name), "text": f"{share:.1%}", "width": f"{100 * share:.1f}"}
+        {"name": name, "votes": votes.get(name), "text": format_value(share), "width": f"{100 * share:.1f}"}
         for name, share in probabilities.items()
     ]
     choices = [
@@ -176,7 +177,7 @@ def _describe_item(item: ReviewItem, classes: Sequence[str], facts: PageFacts) -
 def _list_facts(item: ReviewItem) -> list[dict[str, str]]:
     facts = {"Label": item.label}
     if item.decision:
-        facts["Called"] = f"{item.decision} ({item.probability:.1%})"
+        facts["Called"] = f"{item.decision} ({format_value(item.probability)})"
     facts["Predictions"] = item.kind or "none: a model trained on it"
     facts |= {
         "Subject": item.subject,

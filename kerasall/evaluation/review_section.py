@@ -17,6 +17,7 @@ from kerasall.evaluation.report_document import (
     Table,
     Tone,
 )
+from kerasall.evaluation.report_summary import format_value
 from kerasall.evaluation.review import ReviewItem, ReviewQueue
 from kerasall.evaluation.review_counts import count_tables, describe_scope, describe_sources
 from kerasall.evaluation.review_page import make_thumbnail
@@ -58,7 +59,7 @@ def _gallery_item(item: ReviewItem) -> GalleryItem | None:
     called = item.decision or "not predicted"
     lines = [f"{item.wrong} of {item.members} members wrong"] if item.members > 1 else []
     if item.probability is not None:
-        lines.append(f"{called} {item.probability:.0%}")
+        lines.append(f"{called} {format_value(item.probability)}")
     if item.twins:
         lines.append("near duplicate labelled otherwise")
     tone: Tone = "bad" if item.decision != item.label else ""
