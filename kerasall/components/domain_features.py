@@ -11,7 +11,7 @@ import numpy as np
 from kerasall.components.development import Development
 from kerasall.components.trainer import development_rows
 from kerasall.data.input_pipeline import decode_pixels, prediction_batches
-from kerasall.data.pixel_cache import PixelCache
+from kerasall.data.pixel_cache import pixels_key
 from kerasall.errors import DataError, ModelError
 from kerasall.evaluation.conformal import group_quantile
 from kerasall.evaluation.cross_fitting import cross_fit, number_folds
@@ -104,23 +104,28 @@ def compute_features(
 
     Those of a frozen backbone are taken from the folder of activations, where training has left them.
     """
-    pixels = decode_pixels(
-        data.examples["path"], Chain.from_json(read_json(trained / "preprocess.json")), cache_folder / "pixels",
-        memory_bytes=MEMORY_BYTES, keys=data.examples["sha256"], limits=data.limits,
-    )  # fmt: skip
-    stored = _stored_features(model, pixels, cache_folder)
+    chain = Chain.from_json(read_json(trained / "preprocess.json"))
+    paths, hashes = data.examples["path"], data.examples["sha256"]
+    stored = _stored_features(model, pixels_key(paths, chain, hashes), cache_folder)
     if stored is not None:
         return stored[rows]
+    whole = decode_pixels(
+        paths.iloc[rows], chain, cache_folder / "pixels", memory_bytes=MEMORY_BYTES, keys=hashes.iloc[rows],
+        limits=data.limits,
+    )  # fmt: skip
     outputs = with_features(model)
     prefix = keras.Model(outputs.inputs[0], outputs.output[FEATURES])
-    return predict_activations(prefix, prediction_batches(pixels.pixels, batch_size=BATCH, indices=rows))
+    return predict_activations(prefix, prediction_batches(whole.pixels, batch_size=BATCH))
 
 
-def _stored_features(model: keras.Model, pixels: PixelCache, cache_folder: Path) -> np.ndarray | None:
+def _stored_features(model: keras.Model, key: str, cache_folder: Path) -> np.ndarray | None:
     if isinstance(model.output, dict):
         return None
-    key = activations_key(split_at(model)[0], pixels.key)
-    path = cache_folder / "activations" / f"{key[:32]}.npy"
+    try:
+        prefix = split_at(model)[0]
+    except ModelError:  # of another make: with_features says so
+        return None
+    path = cache_folder / "activations" / f"{activations_key(prefix, key)[:32]}.npy"
     return np.load(path, mmap_mode="r", allow_pickle=False) if path.is_file() else None
 
 

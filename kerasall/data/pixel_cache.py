@@ -119,6 +119,11 @@ def decode_pixels(
     return PixelCache(pixels, key, None, decoded=len(names))
 
 
+def pixels_key(paths: Sequence[str | Path], chain: PixelChain, keys: Sequence[str]) -> str:
+    """The key that ``decode_pixels`` would give, without decoding anything; ``keys`` are the files' SHA-256."""
+    return _content_key([str(path) for path in paths], chain, keys, lambda name: b"")
+
+
 def _content_key(
     names: Sequence[str],
     chain: PixelChain,
