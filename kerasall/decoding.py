@@ -161,6 +161,8 @@ def read_image_bytes(path: str | Path, limits: Limits = DEFAULT_LIMITS) -> bytes
     try:
         if not path.is_file():
             found = "is not a regular file" if path.exists() else "does not exist"
+            if path.is_symlink() and not path.exists():
+                found = f"is a link to {path.readlink()}, which does not exist"
             raise DecodingError(f"{path} must be an image file, but {found}: correct the path")
         _require_bytes(path.stat().st_size, limits, str(path))
         return path.read_bytes()

@@ -18,6 +18,7 @@ from kerasall.config import dump_settings, load_settings
 from kerasall.errors import SettingsError
 from kerasall.paths import require_free_space, runs_folder, savedmodels_folder, weights_folder
 from kerasall.pipeline.component import Pipeline
+from kerasall.pipeline.leftovers import sweep_leftovers
 from kerasall.pipeline.runner import RunPlaces, RunResult, run_pipeline
 from kerasall.setting_checks import check_arguments, check_names
 from kerasall.settings import Settings
@@ -79,11 +80,17 @@ def run_experiment(
     settings, runs, weights = settle(config, data=data, weights=weights, overrides=overrides, name=name)
     check_arguments(settings, str(config), weights)
     places = Places(runs.root / "cache", savedmodels_folder(), weights, command_line(), force, workers)
+    for line in sweep_leftovers(runs.artifacts, (runs.root, places.savedmodels)):
+        (say or _say)(line)
     pipeline = load_pipeline(settings, places)
     return run_pipeline(
         pipeline, runs, experiment=settings.experiment, settings=settings.model_dump(mode="json"),
         command=places.command, say=say, texts={"settings.yaml": dump_settings(settings)},
     )  # fmt: skip
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
 
 
 def run_script() -> None:

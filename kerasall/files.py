@@ -5,16 +5,23 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
+import socket
+import time
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-from kerasall.errors import ArtifactError
+from kerasall.errors import ArtifactError, KerasallError
 
 _CHUNK_BYTES = 1 << 20
+_TEMPORARY = re.compile(r"\.kerasall-(?P<place>[0-9a-f]{8})-(?P<process>\d+)-[0-9a-f]{8}\.")
+_FOREIGN_SECONDS = 7 * 86_400
+"""Age after which a temporary of another machine, whose processes cannot be asked for, counts as abandoned."""
 
 
 @contextmanager
@@ -34,7 +41,8 @@ def atomic_path(destination: str | Path) -> Iterator[Path]:
     destination = Path(destination)
     destination.parent.mkdir(parents=True, exist_ok=True)
     # The name keeps its suffix: several writers choose their format by it.
-    temporary = destination.with_name(f".{uuid.uuid4().hex[:8]}.{destination.name}")
+    own = f".kerasall-{_place()}-{os.getpid()}-{uuid.uuid4().hex[:8]}."
+    temporary = destination.with_name(own + destination.name)
     try:
         yield temporary
         _sync(temporary)
@@ -45,6 +53,62 @@ def atomic_path(destination: str | Path) -> Iterator[Path]:
             shutil.rmtree(temporary, ignore_errors=True)
         else:
             temporary.unlink(missing_ok=True)
+
+
+def is_temporary(name: str) -> bool:
+    """Whether a file or folder of this name is one that ``atomic_path`` gave."""
+    return _TEMPORARY.match(name) is not None
+
+
+def is_abandoned(path: Path) -> bool:
+    """Whether the process that ``atomic_path`` gave this temporary path to has ended."""
+    match = _TEMPORARY.match(path.name)
+    if match is None:
+        return False
+    if match["place"] == _place():
+        return not _is_alive(int(match["process"]))
+    try:
+        return time.time() - path.lstat().st_mtime > _FOREIGN_SECONDS
+    except FileNotFoundError:
+        return False
+
+
+@cache
+def _place() -> str:
+    """Eight hexadecimal digits for this machine, and this container on it: process numbers mean nothing elsewhere."""
+    names = [socket.gethostname()]
+    with suppress(OSError):
+        names.append(os.readlink("/proc/self/ns/pid"))
+    return hashlib.sha256(" ".join(names).encode()).hexdigest()[:8]
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # somebody else's
+        return True
+    return True
+
+
+def require_room(folder: str | Path, needed_bytes: int, what: str) -> None:
+    """Stops a large write before it fills the disk.
+
+    Args:
+        folder: an existing folder on the disk that will be written to.
+        needed_bytes: what will be written.
+        what: subject of the message, such as "the activations".
+
+    Raises:
+        KerasallError: there is less room.
+    """
+    free = shutil.disk_usage(folder).free
+    if needed_bytes > free:
+        raise KerasallError(
+            f"{what} need {needed_bytes / 2**30:.1f} GiB in {folder}, but {free / 2**30:.1f} GiB are free: make room, "
+            "or set KERASALL_RUNS to another disk"
+        )
 
 
 def _sync(path: Path) -> None:

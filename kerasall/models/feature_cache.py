@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import keras
 import numpy as np
 
 from kerasall.errors import ModelError
-from kerasall.files import atomic_path
+from kerasall.files import atomic_path, require_room
 from kerasall.models.prediction import predict_activations
 
 BATCH = 32
@@ -70,6 +71,8 @@ def _describe_operations(model: keras.Model) -> Iterator[list]:
 
 def _write(prefix: keras.Model, pixels: np.ndarray, path: Path, shape: tuple[int, ...]) -> None:
     batches = (pixels[start : start + BATCH] for start in range(0, len(pixels), BATCH))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    require_room(path.parent, math.prod(shape) * 4, f"the activations of {len(pixels):,} images")
     with atomic_path(path) as temporary:
         out = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.float32, shape=shape)
         predict_activations(prefix, batches, out=out)

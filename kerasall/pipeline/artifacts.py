@@ -7,13 +7,15 @@ written and hashed. A killed step leaves its ``.partial`` folder, from which the
 from __future__ import annotations
 
 import fcntl
+import math
 import os
 import shutil
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from kerasall.errors import ArtifactError
 from kerasall.files import read_json, sha256_of_folder, write_json
@@ -23,6 +25,10 @@ UNKEYED = "unkeyed"
 images lie. It does not enter the output's digest, so steps that read the output are not run again for it."""
 
 SCHEMA_VERSION = 1
+TELL_SECONDS = 60.0
+"""How often a step that waits for another process says so."""
+
+_ASK_SECONDS = 0.2
 _RECORD = "artifact.json"
 _SCRATCH = ".scratch"
 
@@ -74,13 +80,29 @@ class ArtifactStore:
         return read_json(self.folder(component, key) / _RECORD)
 
     @contextmanager
-    def locked(self, component: str, key: str) -> Iterator[None]:
-        """Holds the right to make this artifact; waits for another process that is making it."""
+    def locked(self, component: str, key: str, waiting: Callable[[], None] = lambda: None) -> Iterator[None]:
+        """Holds the right to make this artifact; waits for another process that is making it.
+
+        Args:
+            component, key: of the step.
+            waiting: called when the wait begins, and again every ``TELL_SECONDS``.
+        """
         lock = self.folder(component, key).with_suffix(".lock")
         lock.parent.mkdir(parents=True, exist_ok=True)
         with open(lock, "w") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
+            told = -math.inf
+            while not _try_lock(file):
+                if time.monotonic() - told >= TELL_SECONDS:
+                    waiting()
+                    told = time.monotonic()
+                time.sleep(_ASK_SECONDS)
             yield
+
+    @contextmanager
+    def if_free(self, component: str, key: str) -> Iterator[bool]:
+        """Tells whether no process is making this artifact, and lets none begin meanwhile."""
+        with open(self.folder(component, key).with_suffix(".lock"), "w") as file:
+            yield _try_lock(file)
 
     def open(self, component: str, key: str, outputs: list[str]) -> tuple[dict[str, Path], Path]:
         """Makes the folders of a step that starts: fresh outputs, and the scratch an earlier try left."""
@@ -122,6 +144,14 @@ class ArtifactStore:
         found = self.find(component, key)
         assert found is not None
         return found
+
+
+def _try_lock(file: IO[str]) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _size(folder: Path) -> int:

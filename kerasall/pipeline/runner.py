@@ -114,8 +114,9 @@ def _run_steps(
         begun = time.monotonic()
         prefix = f"[{number}/{len(pipeline.steps)}] {step.title}"
         state, outputs, metrics = _run_step(
-            step, places, store, run_id, result.artifacts, partial(say, f"{prefix} ...")
-        )
+            step, places, store, run_id, result.artifacts, partial(say, f"{prefix} ..."),
+            partial(say, f"{prefix}: another process is at it; waiting until it has finished"),
+        )  # fmt: skip
         seconds = time.monotonic() - begun
         say(f"{prefix}: {'cached' if state == 'cached' else f'done in {seconds:.1f} s'}")
         result.states[step.title] = state
@@ -128,7 +129,7 @@ def _run_steps(
 
 def _run_step(
     step: Step, places: RunPlaces, store: MetadataStore, run_id: int,
-    made: Mapping[tuple[str, str], Artifact], announce: Callable[[], None],
+    made: Mapping[tuple[str, str], Artifact], announce: Callable[[], None], waiting: Callable[[], None],
 ) -> tuple[str, dict[str, Artifact], dict[str, Any]]:  # fmt: skip
     inputs = {name: made[(c.step.title, c.name)] for name, c in step.inputs.items()}
     key = step_key(step, inputs)
@@ -136,7 +137,7 @@ def _run_step(
     name = step.component.name
     execution = store.start_execution(run_id, step.title, name, key, step.parameters, inputs)
     try:
-        with artifacts.locked(name, key):
+        with artifacts.locked(name, key, waiting):
             outputs = _find_valid(step, artifacts, key)
             state = "cached" if outputs is not None else "complete"
             if outputs is None:

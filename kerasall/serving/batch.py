@@ -25,6 +25,8 @@ IMAGE_SUFFIXES = (".bmp", ".png", ".jpg", ".jpeg", ".tif", ".tiff")
 def find_images(arguments: Sequence[str]) -> list[Path]:
     """Image files named by paths, folders (searched to the bottom) and glob patterns, each once.
 
+    A link that leads nowhere counts as a file: it gets a row that says so, and is not passed over in silence.
+
     Raises:
         DataError: an argument matches nothing.
     """
@@ -43,11 +45,15 @@ def find_images(arguments: Sequence[str]) -> list[Path]:
 def _matches(argument: str) -> Iterator[Path]:
     path = Path(argument)
     if path.is_dir():
-        yield from sorted(p for p in path.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
-    elif path.exists():
+        yield from sorted(p for p in path.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES and _is_listed(p))
+    elif path.exists() or path.is_symlink():
         yield path
     else:
-        yield from (Path(p) for p in sorted(glob.glob(argument, recursive=True)) if Path(p).is_file())
+        yield from (Path(p) for p in sorted(glob.glob(argument, recursive=True)) if _is_listed(Path(p)))
+
+
+def _is_listed(path: Path) -> bool:
+    return path.is_file() or (path.is_symlink() and not path.exists())
 
 
 def predict_files(

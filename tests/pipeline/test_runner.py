@@ -232,7 +232,7 @@ def test_a_kill_while_outputs_are_hashed_leaves_what_the_step_resumes_from(tmp_p
         raise SystemExit
 
     monkeypatch.setattr(
-        artifacts, "sha256_of_folder", lambda path: killed(path) if path.name == "loud" else "0"
+        artifacts, "sha256_of_folder", lambda path, _: killed(path) if path.name == "loud" else "0"
     )
     with pytest.raises(SystemExit):
         run(make_pipeline(folder), tmp_path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,8 +15,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from kerasall.decoding import Limits
 from kerasall.errors import ArtifactError, DataError, ModelError
-from kerasall.files import read_json, write_text
+from kerasall.files import read_json, write_json, write_text
 from kerasall.preprocessing.operations import Chain
 from kerasall.serving.batch import find_images, predict_files, require_destination
 from kerasall.serving.export import export_saved_model, write_manifest
@@ -135,6 +137,34 @@ def test_files_folders_and_patterns_are_found_once(images):
     assert [p.name for p in everything] == ["a.bmp", "b.png", "c.jpg", "d.tif", "e.PNG"]
     with pytest.raises(DataError, match="matches nothing"):
         find_images([str(images / "*.gif")])
+
+
+def test_a_link_that_leads_nowhere_gets_a_row_with_an_error(saved, images, tmp_path):
+    (images / "gone.png").symlink_to(tmp_path / "away.png")
+    (images / "alive.png").symlink_to(images / "b.png")
+    for arguments in (
+        [str(images)],
+        [str(images / "*.png"), str(images / "a.bmp")],
+        [str(images / "gone.png")],
+    ):
+        paths = find_images(arguments)
+        assert images / "gone.png" in paths
+        out = tmp_path / "out.csv"
+        assert predict_files(Predictor(saved), paths, out) == 1
+        (failed,) = [row for row in read_rows(out) if row["error"]]
+        assert failed["path"] == str(images / "gone.png")
+        assert f"is a link to {tmp_path / 'away.png'}, which does not exist" in failed["error"]
+
+
+def test_limits_are_those_of_the_card_or_as_given(saved, images, tmp_path):
+    folder = tmp_path / "limited"
+    shutil.copytree(saved, folder)
+    write_json(folder / "card.json", {"limits": {"max_side": 25}})
+    write_manifest(folder)
+    image = (images / "b.png").read_bytes()
+    assert "at most 25 pixels a side" in Predictor(folder).predict([image]).errors[0]
+    assert Predictor(folder, Limits(max_side=30)).predict([image]).errors == ("",)
+    assert Predictor(saved).predict([image]).errors == ("",)
 
 
 def test_an_unknown_kind_of_output_is_refused(saved, images, tmp_path):
