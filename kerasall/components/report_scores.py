@@ -63,7 +63,10 @@ def make_summary(evidence: Evidence, main: Score) -> Section:
     if evidence.facts.malignant:
         count = count_missed(evidence.predictions, evidence.facts.malignant)
         missed = MissedMalignant(
-            count.called_benign, count.total, read_score(evidence, "malignant_sensitivity")
+            count.called_benign,
+            count.total,
+            read_score(evidence, "malignant_sensitivity"),
+            read_score(evidence, "malignant_specificity"),
         )
     groups = evidence.intervals[evidence.settings.evaluate.main_metric].groups
     return summary_section(

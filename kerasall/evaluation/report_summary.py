@@ -70,11 +70,12 @@ class Score:
 
 @dataclass(frozen=True)
 class MissedMalignant:
-    """Malignant images called benign, of all malignant images, and the sensitivity they leave."""
+    """Malignant images called benign, of all malignant images, the sensitivity they leave, and its price."""
 
     called_benign: int
     total: int
     sensitivity: Score
+    specificity: Score | None = None
 
 
 @dataclass(frozen=True)
@@ -175,6 +176,11 @@ def _missed_tile(missed: MissedMalignant) -> ScoreTile:
     detail = f"About {1000 * share:.0f} in 1,000 malignant cells are missed. Sensitivity {sensitivity.text}"
     detail += f" (95% interval {sensitivity.interval})." if sensitivity.interval else "."
     tone: Tone = "bad" if missed.called_benign else "good"
+    specificity = missed.specificity
+    if specificity and specificity.value is not None and specificity.value <= 0.5 < (sensitivity.value or 0):
+        # To miss none by calling everything malignant is no merit.
+        detail += f" But of the benign images only {specificity.text} are called benign."
+        tone = "bad" if missed.called_benign else "warning"
     value = f"{missed.called_benign:,} of {missed.total:,}"
     return ScoreTile("Malignant cells called benign", value, detail, tone, _range(sensitivity))
 

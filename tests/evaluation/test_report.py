@@ -359,6 +359,14 @@ def test_missed_malignant_cells_are_counted_and_put_in_a_thousand():
     assert "86.1% to 95.7%" in tile.detail
 
 
+@pytest.mark.parametrize(("specificity", "tone"), [(0.0, "warning"), (0.9, "good")])
+def test_missing_none_by_calling_everything_malignant_is_no_merit(specificity, tone):
+    missed = MissedMalignant(0, 11, Score("Sensitivity", 1.0), Score("Specificity", specificity))
+    tile = next(b for b in _summary(missed=missed).blocks if isinstance(b, Scores)).items[1]
+    assert tile.tone == tone
+    assert ("only 0.0% are called benign" in tile.detail) is (specificity == 0)
+
+
 def test_gallery_puts_wrong_calls_first_and_marks_missed_malignant_ones():
     section = gallery_section(make_gallery(), MALIGNANT)
     wrong, right = (block for block in section.blocks if isinstance(block, Gallery))
