@@ -176,13 +176,15 @@ def _examine(source: ReviewSource, known: Mapping[str, dict], least: int | None)
     decided, voters = source.predictions, list(source.members.values()) or [source.predictions]
     # Vote shares take few values and order images badly, so labels are judged by the members' mean.
     graded = combine_predictions(voters, "average") if source.members else decided
-    suspects = find_suspects(graded)
-    votes = np.stack([(each.decisions[:, None] == np.arange(len(decided.classes))) for each in voters]).sum(0)
+    suspects, calls = find_suspects(graded), np.asarray(decided.decisions)
+    votes = np.stack(
+        [(np.asarray(each.decisions)[:, None] == np.arange(len(decided.classes))) for each in voters]
+    ).sum(0)
     items = []
     for row, name in enumerate(decided.ids.tolist()):
         item = ReviewItem(
             0, **{key: known[name][key] for key in ("id", "path", "label", "subject", "group", "part")},
-            kind=source.kind, decision=decided.classes[decided.decisions[row]],
+            kind=source.kind, decision=decided.classes[calls[row]],
             probabilities=dict(zip(decided.classes, graded.probabilities[row].tolist(), strict=True)),
             votes=dict(zip(decided.classes, votes[row].tolist(), strict=True)),
             wrong=int(len(voters) - votes[row, decided.labels[row]]),
