@@ -1,0 +1,52 @@
+"""From the bytes of an image file to pixels: header check, size limits, one policy for every kind.
+
+Below everything: Pillow and numpy only, no TensorFlow. Read are BMP, PNG, JPEG and TIFF, told apart by
+their first bytes, never by the file's name. Nothing is decoded before the header has passed the limits.
+
+Training and the exported model decode with TensorFlow's ``decode_image(channels=3)``. Kinds it reads
+exactly right are *native* and pass through ``to_native`` unchanged; every other kind becomes an 8-bit RGB
+PNG of the very pixels that ``decode`` gives, so that TensorFlow sees what Pillow sees:
+
+====================================================================  ============================
+kind                                                                  what TensorFlow 2.21 does
+====================================================================  ============================
+BMP 24-bit, 8-bit grey, 32-bit in plain BGR(A) order; either row order  right: native
+PNG of every colour type and depth, interlaced or not, tRNS, gAMA     right: native
+JPEG grey and YCbCr, baseline and progressive                         right: native
+BMP 8-bit with a palette, 4-bit                                       **wrong pixels, no error**: transcoded
+BMP 32-bit with other channel orders                                  **wrong pixels, no error**: transcoded
+BMP 1-bit, 16-bit, run-length coded, OS/2 header, bytes at the end    refuses: transcoded
+JPEG CMYK                                                             inverts some: transcoded
+EXIF orientation other than upright (any kind)                        ignores it: transcoded, upright
+TIFF                                                                  refuses: transcoded
+====================================================================  ============================
+
+Policy, the same on both ways:
+
+- Alpha is dropped, never composited: the stored colours are used as they are. tRNS counts as alpha.
+- 16-bit samples give their high byte (value // 256): no stretch to the image's own range, which would
+  make one pixel's value depend on the others. 12- and 32-bit and floating-point samples are refused.
+- Grey becomes three equal channels. CMYK is converted as RGB = (255 - C)(255 - K) / 255; colour profiles
+  and gamma are ignored.
+- EXIF (or XMP) orientation that stands before the pixels is applied; sizes are those after it.
+- A truncated file is an error, not an image with a grey rest. (``decode_image`` refuses it too: its
+  ``try_recover_truncated`` is off.)
+- Animated and multi-page files are refused: which of the pictures is meant cannot be known.
+"""
+
+from __future__ import annotations
+
+from kerasall.decoding.headers import ImageHeader, read_header
+from kerasall.decoding.limits import DEFAULT_LIMITS, Limits, read_image_bytes, with_limits
+from kerasall.decoding.pixels import decode, to_native
+
+__all__ = [
+    "DEFAULT_LIMITS",
+    "ImageHeader",
+    "Limits",
+    "decode",
+    "read_header",
+    "read_image_bytes",
+    "to_native",
+    "with_limits",
+]

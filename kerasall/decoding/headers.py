@@ -1,0 +1,256 @@
+"""What stands before the pixels: kind, size, samples, orientation. No pixel is decoded here."""
+
+from __future__ import annotations
+
+import io
+import struct
+import threading
+import warnings
+from dataclasses import dataclass
+from typing import Literal
+
+from PIL import Image
+from PIL.BmpImagePlugin import BmpImageFile
+from PIL.ImageFile import ImageFile
+from PIL.JpegImagePlugin import JpegImageFile
+from PIL.PngImagePlugin import PngImageFile
+from PIL.TiffImagePlugin import TiffImageFile
+
+from kerasall.decoding.limits import DEFAULT_LIMITS, Limits, require_bytes
+from kerasall.errors import DecodingError
+
+
+@dataclass(frozen=True)
+class ImageHeader:
+    """What the header tells of an image.
+
+    Attributes:
+        format: kind of file.
+        width: pixels after the orientation is applied.
+        height: pixels after the orientation is applied.
+        mode: Pillow's name of the stored samples, such as "RGB", "L", "P", "CMYK", "I;16".
+        native: whether TensorFlow's ``decode_image(channels=3)`` reads the bytes right as they are.
+        reason: why not; "" where native.
+        orientation: EXIF orientation, 1 (upright) to 8, still to be applied to the stored pixels.
+    """
+
+    format: Literal["BMP", "PNG", "JPEG", "TIFF"]
+    width: int
+    height: int
+    mode: str
+    native: bool
+    reason: str
+    orientation: int = 1
+
+
+# Opened by class and not by Image.open: only these four decoders can ever run, a JPEG is read as its
+# first picture even where others follow (MPO), and Pillow's own bomb check, which warns or raises before
+# the size can be put into a message, stays out of the way.
+_FORMATS: tuple[tuple[bytes, type[ImageFile]], ...] = (
+    (b"BM", BmpImageFile),
+    (b"\x89PNG\r\n\x1a\n", PngImageFile),
+    (b"\xff\xd8\xff", JpegImageFile),
+    (b"II*\0", TiffImageFile),
+    (b"MM\0*", TiffImageFile),
+    (b"II+\0", TiffImageFile),
+    (b"MM\0+", TiffImageFile),
+)
+
+
+# Only to name in a message what was given: (offset, first bytes, name).
+_OTHER_KINDS = (
+    (0, b"GIF8", "a GIF"),
+    (8, b"WEBP", "a WebP"),
+    (128, b"DICM", "a DICOM file"),
+    (4, b"ftyp", "a HEIC, AVIF or video file"),
+    (0, b"%PDF", "a PDF"),
+    (0, b"<svg", "an SVG drawing"),
+    (0, b"<?xml", "an XML file (SVG?)"),
+    (0, b"<!DOCTYPE", "an HTML page"),
+    (0, b"<html", "an HTML page"),
+    (0, b"PK\x03\x04", "a ZIP archive"),
+    (0, b"\x1f\x8b", "a gzip archive"),
+)
+
+
+_READABLE_MODES = frozenset({"1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr"})
+
+
+READABLE_16_BIT_MODES = frozenset({"I;16", "I;16B", "I;16L", "I;16N"})
+
+
+UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+_ORIENTATION_TAG = 0x0112
+
+
+# warnings.catch_warnings changes the process' filters: two threads inside it at once could leave them changed.
+_WARNINGS_LOCK = threading.Lock()
+
+
+def read_header(data: bytes, limits: Limits = DEFAULT_LIMITS, name: str = "image") -> ImageHeader:
+    """Reads what stands before the pixels. Decodes none; takes microseconds whatever the image's size.
+
+    Args:
+        data: the file's bytes.
+        limits: what is refused as too large.
+        name: how messages call the image; best its path.
+
+    Raises:
+        DecodingError: empty, of another kind, broken, too large, animated, multi-page, or of a sample
+            type that has no stated way to 8-bit RGB.
+    """
+    header, _ = open_image(data, limits, name)
+    return header
+
+
+def open_image(data: bytes, limits: Limits, name: str) -> tuple[ImageHeader, ImageFile]:
+    require_bytes(len(data), limits, name)
+    reader = _find_reader(data, name)
+    try:
+        # Pillow warns of odd metadata, which is no fault of the pixels.
+        with _WARNINGS_LOCK, warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            image = reader(io.BytesIO(data))
+            orientation = _read_orientation(image)
+    except Exception as error:  # whatever a broken header provokes in Pillow
+        raise DecodingError(
+            f"{name} must be an image, but its header cannot be read ({first_line(error)}): "
+            "the file is truncated, corrupt or of an unusual kind; export it again as PNG"
+        ) from None
+    _require_size(image, limits, name)
+    _require_readable(image, data, name)
+    return _describe(image, orientation, data), image
+
+
+def _find_reader(data: bytes, name: str) -> type[ImageFile]:
+    for signature, reader in _FORMATS:
+        if data.startswith(signature):
+            return reader
+    start = data[:512].lstrip(b"\xef\xbb\xbf \t\r\n")
+    found = next(
+        (
+            kind
+            for offset, mark, kind in _OTHER_KINDS
+            if (data if offset else start)[offset:].startswith(mark)
+        ),
+        "of an unknown kind",
+    )
+    raise DecodingError(f"{name} must be a BMP, PNG, JPEG or TIFF image, but is {found}: convert it to PNG")
+
+
+def _read_orientation(image: ImageFile) -> int:
+    if isinstance(image, TiffImageFile):
+        return 1  # Pillow applies a TIFF's orientation itself while loading
+    # Not image.getexif(): a PNG's would decode all pixels to look for metadata after them.
+    try:
+        orientation = Image.Image.getexif(image).get(_ORIENTATION_TAG, 1)
+    except Exception:  # unreadable metadata say nothing about orientation; the pixels may be sound
+        return 1
+    return orientation if orientation in UPRIGHT else 1
+
+
+def _require_size(image: ImageFile, limits: Limits, name: str) -> None:
+    width, height = image.size
+    if width < 1 or height < 1:
+        raise DecodingError(f"{name} must have at least 1 x 1 pixels, but its header says {width} x {height}")
+    if max(width, height) > limits.max_side or width * height > limits.max_pixels:
+        raise DecodingError(
+            f"{name} must have at most {limits.max_side:,} pixels a side and {limits.max_pixels:,} in all, but its "
+            f"header says {width:,} x {height:,}: crop or shrink it, or raise the limit"
+        )
+
+
+def _require_readable(image: ImageFile, data: bytes, name: str) -> None:
+    if getattr(image, "is_animated", False):
+        kind = "an animated PNG" if image.format == "PNG" else "a TIFF of several pages"
+        raise DecodingError(
+            f"{name} must hold one picture, but is {kind}: save the picture that is meant alone"
+        )
+    problem = ""
+    if image.mode not in _READABLE_MODES | READABLE_16_BIT_MODES:
+        problem = f"samples of kind {image.mode}"
+    elif isinstance(image, TiffImageFile) and image.mode in READABLE_16_BIT_MODES:
+        problem = _find_grey_tiff_problem(image)
+    elif isinstance(image, BmpImageFile):
+        problem = _find_bmp_problem(image, data)
+    if problem:
+        raise DecodingError(
+            f"{name} must have 8- or 16-bit grey or colour samples, but has {problem}: "
+            "save it as an 8-bit RGB PNG"
+        )
+
+
+def _find_grey_tiff_problem(image: TiffImageFile) -> str:
+    bits, photometric = image.tag_v2.get(258, (1,)), image.tag_v2.get(262, 1)
+    if tuple(bits) != (16,):
+        return f"samples of {bits[0]} bits"
+    return "16-bit samples with white as zero" if photometric == 0 else ""
+
+
+def _find_bmp_problem(image: BmpImageFile, data: bytes) -> str:
+    # With a palette equal to the grey scale Pillow takes the indices for grey values of the usual depth,
+    # and misreads files of another depth.
+    bits = _read_bmp_layout(data)[1]
+    expected = {"1": 1, "L": 8}.get(image.mode, bits)
+    return "" if bits == expected else f"{bits}-bit indices into a grey palette"
+
+
+def _describe(image: ImageFile, orientation: int, data: bytes) -> ImageHeader:
+    reason = _find_foreign_trait(image, data)
+    if not reason and orientation != 1:
+        reason = "stored turned or mirrored (EXIF orientation)"
+    width, height = image.size if orientation < 5 else image.size[::-1]
+    return ImageHeader(image.format, width, height, image.mode, not reason, reason, orientation)  # type: ignore[arg-type]
+
+
+def _find_foreign_trait(image: ImageFile, data: bytes) -> str:
+    if isinstance(image, TiffImageFile):
+        return "TIFF"
+    if isinstance(image, JpegImageFile):
+        return "" if image.mode in ("L", "RGB") else f"JPEG in {image.mode}"
+    if isinstance(image, BmpImageFile):
+        return _find_foreign_bmp_trait(image, data)
+    return ""
+
+
+def _find_foreign_bmp_trait(image: BmpImageFile, data: bytes) -> str:
+    header_size, bits, compression, masks = _read_bmp_layout(data)
+    if header_size < 40:
+        return "BMP with an OS/2 header"
+    if compression == 3 and masks != (0xFF0000, 0xFF00, 0xFF):
+        return "BMP with another channel order"
+    if compression not in (0, 3):
+        return "run-length coded BMP"
+    if bits == 8 and image.mode != "L":
+        return "BMP with a palette"
+    if bits not in (8, 24, 32):
+        return f"{bits}-bit BMP"
+    row_bytes = (image.width * bits + 31) // 32 * 4
+    (start,) = struct.unpack_from("<I", data, 10)
+    exact = len(data) == start + row_bytes * image.height
+    return "" if exact else "BMP whose length is not that of its pixels"
+
+
+def _read_bmp_layout(data: bytes) -> tuple[int, int, int, tuple[int, ...]]:
+    """Header size, bits per pixel, compression (0 none, 3 bit fields) and colour masks of a BMP."""
+    (header_size,) = struct.unpack_from("<I", data, 14)
+    if header_size < 40:
+        return header_size, struct.unpack_from("<H", data, 24)[0], 0, ()
+    bits, compression = struct.unpack_from("<HI", data, 28)
+    masks = struct.unpack_from("<3I", data, 54) if compression == 3 else ()
+    return header_size, bits, compression, masks
+
+
+def first_line(error: Exception) -> str:
+    lines = str(error).splitlines()
+    return lines[0][:160] if lines else type(error).__name__

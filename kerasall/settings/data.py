@@ -1,0 +1,93 @@
+"""Settings of the data: source, checks, split."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, field_validator
+
+from kerasall.settings.base import Positive, Share, Strict
+
+
+class SyntheticSettings(Strict):
+    """Rendered cells; see ``kerasall.data.synthetic``."""
+
+    kind: Literal["cnmc", "aria"] = "cnmc"
+    subjects_per_class: Positive = 16
+    images_per_subject: Positive = 40
+    size: Positive | None = None
+    seed: int = 0
+    shuffle_labels: bool = False
+    exact_copies: Annotated[int, Field(ge=0)] = 0
+    near_copies: Annotated[int, Field(ge=0)] = 0
+    truncated: Annotated[int, Field(ge=0)] = 0
+
+
+class AriaSettings(Strict):
+    """The four-class set: which variant, and into how many blocks of consecutive numbers a class is cut."""
+
+    variant: Literal["Original", "Segmented"] = "Original"
+    blocks: Positive = 10
+
+
+class DataSettings(Strict):
+    """Where the examples come from and what their classes mean."""
+
+    source: Literal["auto", "cnmc", "aria", "folder", "csv", "records", "synthetic"] = "auto"
+    path: str | None = None
+    label_csv: str | None = None
+    malignant: tuple[str, ...] | None = Field(None, description="class names that mean leukaemia")
+    corrections: tuple[str, ...] = Field(
+        (), description="files of corrected labels, the first to be applied first; see kerasall review"
+    )
+    aria: AriaSettings = AriaSettings()
+    synthetic: SyntheticSettings = SyntheticSettings()
+
+    @field_validator("corrections", mode="before")
+    @classmethod
+    def _one_file_is_a_list_of_one(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, str) else value
+
+
+class NearDuplicates(Strict):
+    """See ``kerasall.data.duplicates.NearDuplicateSettings``; absent values take its defaults."""
+
+    enabled: bool = True
+    nominate: Share | None = None
+    confirm: Share | None = None
+    max_subjects: Positive = 3
+    max_share: Share = 0.05
+
+
+class CheckSettings(Strict):
+    """What is looked for before anything trains."""
+
+    near_duplicates: NearDuplicates = NearDuplicates()
+    two_label_subjects: Literal["error", "warning"] = "error"
+    schema_file: str | None = Field(None, description="a pinned schema.json; default: inferred from the data")
+    max_side: Positive = 8192
+    max_pixels: Positive = 50_000_000
+
+
+class SplitSettings(Strict):
+    """How examples are parted. Groups (subjects joined with duplicate clusters) are never divided."""
+
+    kind: Literal["holdout", "folds", "official_folds"] = "holdout"
+    validation: Share = 0.2
+    test: Share = 0.2
+    test_folds: tuple[str, ...] = Field((), description="the publisher's parts that are the test part")
+    selection: Share = Field(
+        0.0, description="share of the part on which a faithful copy chooses and is scored, as its paper was"
+    )
+    selection_folds: tuple[str, ...] = Field((), description="the publisher's parts that are that part")
+    unit: Literal["group", "image"] = Field(
+        "group", description="image deals out single images, which leaks: for copies of papers that did so"
+    )
+    folds: Annotated[int, Field(ge=2)] = 5
+    inner_validation: Share = Field(
+        0.15,
+        description="share of a fold's training images on which its epochs are decided; 0 fixes the epochs; "
+        "the held-out fold decides nothing",
+    )
+    file: str | None = Field(None, description="a frozen split to use again")
+    on_leak: Literal["stop", "report"] = "stop"

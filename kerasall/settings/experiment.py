@@ -1,0 +1,155 @@
+"""All settings of one experiment, and what must hold between them."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Annotated, Any
+
+from pydantic import Field, model_validator
+
+from kerasall.settings.base import Protocol, Strict
+from kerasall.settings.data import CheckSettings, DataSettings, SplitSettings
+from kerasall.settings.judgement import BlessSettings, CalibrateSettings, EvaluateSettings
+from kerasall.settings.systems import (
+    DeepFeatureSettings,
+    EnsembleSettings,
+    MemberSettings,
+    SweepSettings,
+    TuneSettings,
+)
+from kerasall.settings.training import ModelSettings, TrainSettings
+
+
+class Settings(Strict):
+    """All settings of one experiment."""
+
+    experiment: str
+    description: str = ""
+    pipeline: str
+    protocol: Protocol = "honest"
+    seed: Annotated[int, Field(ge=0)] = 0
+    repeat: Annotated[int, Field(ge=0)] = Field(
+        0, description="number of the repetition: another seed for all training, the same split"
+    )
+    deterministic: bool = False
+    data: DataSettings = DataSettings()
+    checks: CheckSettings = CheckSettings()
+    split: SplitSettings = SplitSettings()
+    preprocess: tuple[dict[str, Any], ...] = ({"op": "resize", "height": 224, "width": 224},)
+    augment: dict[str, Any] | None = None
+    model: ModelSettings = ModelSettings()
+    members: tuple[MemberSettings, ...] = Field((), description="of an ensemble, instead of the one model")
+    ensemble: EnsembleSettings = EnsembleSettings()
+    deep_features: DeepFeatureSettings | None = None
+    sweep: SweepSettings | None = None
+    tune: TuneSettings | None = Field(None, description="a designed experiment over the training's settings")
+    train: TrainSettings = TrainSettings()
+    evaluate: EvaluateSettings = EvaluateSettings()
+    calibrate: CalibrateSettings = CalibrateSettings()
+    bless: BlessSettings = BlessSettings()
+    departures: tuple[str, ...] = Field((), description="where this differs from the paper it follows")
+    weaknesses: tuple[str, ...] = Field((), description="what is weak in this protocol")
+
+    @property
+    def training_seed(self) -> int:
+        """Seed of everything that is trained; the split and the intervals keep ``seed`` in all repetitions."""
+        if self.repeat == 0:
+            return self.seed
+        digest = hashlib.sha256(f"{self.seed} repeat {self.repeat}".encode()).digest()
+        return int.from_bytes(digest[:4], "big") >> 1
+
+    @model_validator(mode="after")
+    def _leaks_only_where_faithful(self) -> Settings:
+        split = self.split
+        asked = {
+            "split.on_leak: report": split.on_leak == "report",
+            "split.unit: image": split.unit == "image",
+            "split.selection": bool(split.selection or split.selection_folds),
+            "ensemble.weights_from: selection": self.ensemble.weights_from == "selection",
+            "tune.response_on: selection": bool(self.tune and self.tune.response_on == "selection"),
+        }
+        found = [name for name, is_asked in asked.items() if is_asked]
+        if found and self.protocol != "faithful":
+            raise ValueError(f"{found[0]} is legal only under protocol: faithful")
+        if self.ensemble.weights_from == "selection" and not (split.selection or split.selection_folds):
+            raise ValueError(
+                "ensemble.weights_from: selection needs split.selection or split.selection_folds"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _nothing_is_chosen_on_scored_images(self) -> Settings:
+        if self.protocol != "honest" or self.split.test_folds:
+            return self
+        if self.split.kind == "holdout" and self.split.test:
+            return self
+        for name in ("deep_features", "sweep"):
+            part = getattr(self, name)
+            if part is not None and part.chosen is None:
+                raise ValueError(
+                    f"{name}.chosen must name what is exported, or the split must have a test part: without one the "
+                    "best would be chosen on the images it is scored on"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _frozen_parts_can_be_stored(self) -> Settings:
+        if self.deep_features and bool(self.deep_features.augmented_copies) != (self.augment is not None):
+            raise ValueError("augment and deep_features.augmented_copies must be set together or not at all")
+        if self.sweep is None:
+            return self
+        if (
+            len(self.train.stages) != 1
+            or self.train.stages[0].trainable != "head"
+            or self.train.stages[0].patience
+        ):
+            raise ValueError("a sweep must have one stage that trains the head alone, without patience")
+        if self.augment is not None:
+            raise ValueError(
+                "a sweep passes every image once through the frozen backbone: augment must be null"
+            )
+        if self.train.stages[0].schedule.get("name") == "cosine":
+            raise ValueError(
+                "in a sweep a short run must be the beginning of a long one, but cosine depends on its end"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _trials_have_a_response(self) -> Settings:
+        if self.tune is None:
+            return self
+        others = {"members": self.members, "deep_features": self.deep_features, "sweep": self.sweep}
+        if found := [name for name, value in others.items() if value]:
+            raise ValueError(f"tune makes its own models: leave out {' and '.join(found)}")
+        split, on = self.split, self.tune.response_on
+        if on == "selection" and (split.kind != "holdout" or not (split.selection or split.selection_folds)):
+            raise ValueError(
+                "tune.response_on: selection needs split.selection or split.selection_folds, and split.kind: holdout"
+            )
+        if on == "validation" and split.kind == "holdout" and not split.validation:
+            raise ValueError("tune.response_on: validation needs split.validation above 0, or folds")
+        if (
+            self.protocol == "honest"
+            and not split.test_folds
+            and not (split.kind == "holdout" and split.test)
+        ):
+            raise ValueError(
+                "tune chooses levels on validation or held-out images, so the score must come from others: set "
+                "split.test or split.test_folds"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _members_fit_together(self) -> Settings:
+        names = [member.name for member in self.members]
+        if len(set(names)) != len(names):
+            raise ValueError(f"members must have different names, but are {names}")
+        weights = self.ensemble.weights
+        count = self.tune.confirmations if self.tune else len(names)
+        if not isinstance(weights, str) and len(weights) != count:
+            raise ValueError(f"ensemble.weights must be one number per member, but are {list(weights)}")
+        for member in self.members:
+            stages = [stage.name for stage in (member.train or self.train).stages]
+            if unknown := sorted(set(member.epochs) - set(stages)):
+                raise ValueError(f"member {member.name}: epochs name {unknown}, but its stages are {stages}")
+        return self

@@ -1,0 +1,45 @@
+"""Settings of scores, safeguards and the verdict."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from kerasall.settings.base import Positive, Share, Strict
+
+
+class EvaluateSettings(Strict):
+    """How scores and intervals are computed."""
+
+    metrics: tuple[str, ...] = ("accuracy",)
+    main_metric: str = "accuracy"
+    resamples: Annotated[int, Field(ge=100)] = 2000
+    gallery: Positive = 24
+
+
+class CalibrateSettings(Strict):
+    """What the exported model says besides its answer; all of it is fitted to validation predictions."""
+
+    biases: bool = Field(
+        False, description="one bias per class beside the temperature; may move the most probable class"
+    )
+    sensitivities: tuple[Annotated[float, Field(gt=0, le=1)], ...] = Field(
+        (0.95, 0.99), description="to malignant cells; each gets a threshold"
+    )
+    coverage: Annotated[float, Field(gt=0, lt=1)] = Field(
+        0.95, description="share of images whose prediction set is to hold the true class"
+    )
+    false_referral: Annotated[float, Field(gt=0, lt=1)] | None = Field(
+        0.05, description="share of validation images called unlike the training images; null: none is"
+    )
+    domain_images: Annotated[int, Field(ge=10)] = Field(
+        4000, description="most images whose features the distance is fitted to"
+    )
+
+
+class BlessSettings(Strict):
+    """What a model must reach before it is pushed (the interval's lower bounds are compared)."""
+
+    balanced_accuracy_above_chance: Share = 0.05
+    malignant_sensitivity: Share = 0.5
