@@ -159,7 +159,7 @@ def test_drop_and_keyboard(page, files):
         if page.evaluate("document.activeElement.id") == "files":
             break
     with page.expect_file_chooser() as chooser:
-        page.keyboard.press("Enter")
+        page.keyboard.press("Space")
     chooser.value.set_files(str(files[0]))
     wait_for_cards(page, 2)
     page.click("#clear")
