@@ -66,7 +66,7 @@ class StoredOracle(keras_tuner.Oracle):
         goal = (self.objective.name, self.objective.direction)
         self.design = make_design(factors, array, error_df, goal, repeats, folds, seed)
         self.signal = signal or ("larger" if goal[1] == "max" else "smaller")
-        parse_signal(self.signal)
+        _require_agreement(parse_signal(self.signal).signal.name, goal)
         self.retry_failed = retry_failed
         self.analysis = dict(analysis or {})
         self.seed = seed  # keras-tuner takes 0 for "draw one"
@@ -263,6 +263,20 @@ class StoredOracle(keras_tuner.Oracle):
     def _pace(self) -> tuple[list[float], int]:
         ended = [trial.metrics for trial in self.trials.values() if trial.metrics.exists(SECONDS)]
         return [metrics.get_last_value(SECONDS) for metrics in ended], len(self.tuner_ids)
+
+
+def _require_agreement(signal: str, goal: tuple[str, str]) -> None:
+    """An analysis maximises its ratio, so that of a loss must not grow with it."""
+    name, direction = goal
+    contrary, sought, cure = {
+        "min": (("larger", "mean"), "largest", "smaller"),
+        "max": (("smaller",), "smallest", "larger, mean"),
+    }[direction]
+    if signal in contrary:
+        raise SettingsError(
+            f"the signal must agree with the objective, but {signal} seeks the {sought} {name}, whose direction is "
+            f"{direction}: take {cure} or a target"
+        )
 
 
 def _require_schema(state: Mapping[str, Any], folder: Path) -> None:

@@ -497,11 +497,20 @@ def test_a_halved_tuner_file_does_not_stop_a_restart(tmp_path, unbroken):
         ({"seed": -1}, "seed"),
         ({"confirmations": -1}, "confirmations"),
         ({"signal": "loud"}, "signal"),
+        ({"signal": "smaller"}, "smallest score, whose direction is max: take larger"),
     ],
 )
 def test_settings_that_cannot_work_are_refused(wrong, message):
     with pytest.raises(SettingsError, match=message):
         make_oracle(**wrong)
+
+
+@pytest.mark.parametrize("signal", ["larger", "mean"])
+def test_a_loss_is_not_maximised(signal):
+    loss = keras_tuner.Objective("val_loss", "min")
+    with pytest.raises(SettingsError, match="seeks the largest val_loss"):
+        TaguchiOracle(loss, FACTORS, signal=signal)
+    assert TaguchiOracle(loss, FACTORS, signal="target:0").signal == "target:0"
 
 
 def test_one_objective_is_needed():

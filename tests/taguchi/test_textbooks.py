@@ -8,6 +8,9 @@ import pytest
 from statsmodels.formula.api import ols
 from statsmodels.stats.anova import anova_lm
 from textbook_data import (
+    CONNECTOR,
+    CONNECTOR_ETA,
+    CONNECTOR_MEANS,
     FILTRATION,
     FILTRATION_EFFECTS,
     GLUCOSE,
@@ -20,6 +23,8 @@ from textbook_data import (
     REACTOR,
     REACTOR_EFFECTS,
     RESNET_ETA,
+    TILE_MEANS,
+    TILES,
     array_table,
     factorial_table,
     resnet_table,
@@ -203,3 +208,32 @@ def test_two_dummy_factors_stay_orthogonal():
     assert squares == pytest.approx(found.anova.total.sum_of_squares)
     rows = np.isin(resnet_table()["B"], (1, 2))
     assert found.response_table["B"][:2] == pytest.approx([RESNET_ETA[rows].mean()] * 2)
+
+
+def test_byrne_and_taguchis_connector_prints_these_ratios_and_its_two_factors_matter():
+    """Saturated; with wall thickness and adhesive pooled, as its authors neglect them, statsmodels agrees."""
+    table = array_table("L9(3^4)", "ABCD")
+    assert analyze(table, CONNECTOR, signal="mean").signal_to_noise == pytest.approx(CONNECTOR_MEANS)
+    found = analyze(table, CONNECTOR, signal="larger", pool=["B", "D"])
+    assert found.signal_to_noise == pytest.approx(CONNECTOR_ETA, abs=6e-4)
+    expected, fitted = statsmodels_table({name: table[name] for name in "AC"}, found.signal_to_noise)
+    assert_equal(found, expected)
+    assert {name for name, rank in found.ranks.items() if rank <= 2} == {"A", "C"}
+    assert (found.best_levels["A"], found.best_levels["B"]) == (2, 2)
+    best = pd.DataFrame(point({name: [found.best_levels[name]] for name in "AC"}))
+    interval = fitted.get_prediction(best).summary_frame(alpha=0.05)
+    assert [found.prediction.low, found.prediction.high] == pytest.approx(
+        interval[["mean_ci_lower", "mean_ci_upper"]].to_numpy()[0]
+    )
+
+
+def test_taguchi_and_wus_tiles_have_these_averages_and_this_optimum():
+    table = array_table("L8(2^7)", "ABCDEFG")
+    found = analyze(table, -TILES, signal="mean")
+    for name, averages in TILE_MEANS.items():
+        assert found.response_table[name] == pytest.approx([-mean for mean in averages])
+    assert "".join(f"{name}{level}" for name, level in found.best_levels.items()) == "A1B2C2D1E2F1G2"
+    assert found.anova.saturated
+    pooled = analyze(table, -TILES, signal="mean", pool=["B", "C", "D"])
+    expected, _ = statsmodels_table({name: table[name] for name in "AEFG"}, -TILES)
+    assert_equal(pooled, expected)

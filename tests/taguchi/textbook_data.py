@@ -92,3 +92,38 @@ REACTOR = np.array(
 )
 REACTOR_EFFECTS = {"A": 1.375, "B": 19.5, "C": 0.625, "D": 10.75, "E": 6.25}
 """Sizes of the printed main effects."""
+
+# D. M. Byrne and S. Taguchi, The Taguchi approach to parameter design, Quality Progress 20(12):19 (1987):
+# pull-off force of a connector, L9 of interference, wall thickness, insertion depth and adhesive, under
+# the eight noise conditions of an L8.
+CONNECTOR = np.array(
+    [
+        [15.6, 9.5, 16.9, 19.9, 19.6, 19.6, 20.0, 19.1],
+        [15.0, 16.2, 19.4, 19.6, 19.7, 19.8, 24.2, 21.9],
+        [16.3, 16.7, 19.1, 15.6, 22.6, 18.2, 23.3, 20.4],
+        [18.3, 17.4, 18.9, 18.6, 21.0, 18.9, 23.2, 24.7],
+        [19.7, 18.6, 19.4, 25.1, 25.6, 21.4, 27.5, 25.3],
+        [16.2, 16.3, 20.0, 19.8, 14.7, 19.6, 22.5, 24.7],
+        [16.4, 19.1, 18.4, 23.6, 16.8, 18.6, 24.3, 21.6],
+        [14.2, 15.6, 15.1, 16.8, 17.8, 19.6, 23.2, 24.4],
+        [16.1, 19.9, 19.3, 17.3, 23.1, 22.7, 22.6, 28.6],
+    ]
+)
+CONNECTOR_ETA = [24.025, 25.522, 25.335, 25.904, 26.908, 25.326, 25.711, 24.832, 26.152]
+"""Printed ratios, larger the better."""
+CONNECTOR_MEANS = [17.525, 19.475, 19.025, 20.125, 22.825, 19.225, 19.85, 18.3375, 21.2]
+"""Printed means."""
+
+# G. Taguchi and Y. Wu, Introduction to Off-line Quality Control (1979): tiles of the Ina company out of
+# tolerance, in percent, L8 of seven factors.
+TILES = np.array([16.0, 17, 12, 6, 6, 68, 42, 26])
+TILE_MEANS = {
+    "A": [12.75, 35.5],
+    "B": [26.75, 21.5],
+    "C": [25.25, 23.0],
+    "D": [19.0, 29.25],
+    "E": [30.5, 17.75],
+    "F": [13.5, 34.75],
+    "G": [33.0, 15.25],
+}
+"""Averages at each level; the fewest defectives are at A1 B2 C2 D1 E2 F1 G2."""
