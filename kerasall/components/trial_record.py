@@ -85,6 +85,10 @@ def describe_experiment(
         "folds": design.folds,
         "response": {"metric": metric.name, "title": metric.title, "direction": metric.direction},
         "scored_on": "selection" if job.tune.response_on == "selection" else name_scored_rows(data),
+        # Only a validation part both watches the training and is scored; folds have an inner part for that.
+        "epoch_chosen": job.tune.response_on == "validation"
+        and not data.split.folds
+        and any(stage.keep == "best" for stage in job.base.train.stages),
         "signal": str(analysis.signal),
         "formula": analysis.signal.signal.formula,
         "unit": analysis.signal.signal.unit,

@@ -57,7 +57,7 @@ def draw_main_effects(
         start += len(means) + 1
         effect = float(np.nanmax(y) - np.nanmin(y))
         parts.append(f"{factor}: best level {texts[best]} at {y[best]:.2f}, effect {effect:.2f}")
-    crowded = len(labels) > 8 or max(map(len, labels)) * len(labels) > 40
+    crowded = len(labels) > 8 or max(map(len, labels)) * len(labels) > 30
     axes.set_xticks(ticks, labels, rotation=90 if crowded else 0)
     axes.set(ylabel=ratio, xlim=(-0.8, start - 1.2))
     axes.grid(False, axis="x")

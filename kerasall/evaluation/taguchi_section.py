@@ -15,6 +15,7 @@ from kerasall.evaluation.report_document import (
     FigureBlock,
     Heading,
     KeyValues,
+    List,
     Section,
     Table,
     Text,
@@ -55,7 +56,7 @@ def taguchi_section(found: Mapping[str, Any], figures: Mapping[str, bytes]) -> S
         blocks.append(Alert("warning", "Before believing it", "", items))
     blocks += [_rows(made), Heading("Effects"), _responses(found), _anova(found)]
     blocks += [_figure(figure, figures[figure["file"]]) for figure in made["figures"]]
-    blocks += [Text((made["interactions"],)), Heading("Predicted optimum and its confirmation")]
+    blocks += [*_interactions(made["interactions"]), Heading("Predicted optimum and its confirmation")]
     blocks += [_optimum(found), *_confirmation(made)]
     return Section("tuning", "The designed experiment", _INTRO, tuple(blocks))
 
@@ -63,6 +64,7 @@ def taguchi_section(found: Mapping[str, Any], figures: Mapping[str, bytes]) -> S
 def _facts(made: Mapping[str, Any]) -> KeyValues:
     response = made["response"]
     spare = ", ".join(map(str, made["spare_columns"])) or "none"
+    watched = ", which also chose each run's epoch" if made["epoch_chosen"] else ""
     rows = (
         f"{len(made['rows'])}, each run {made['repeats']} times"
         if made["repeats"] > 1
@@ -72,7 +74,7 @@ def _facts(made: Mapping[str, Any]) -> KeyValues:
         (
             Fact("Array", f"{made['array']}; spare columns: {spare}"),
             Fact("Rows", rows + (f" over {made['folds']} folds" if made["folds"] else "")),
-            Fact("Response", f"{response['title']} on {_SCORED[made['scored_on']]}"),
+            Fact("Response", f"{response['title']} on {_SCORED[made['scored_on']]}{watched}"),
             Fact("Ratio", f"{made['signal']}: {made['formula']}; larger is better"),
             Fact("Time of all trials", _duration(made["seconds"])),
         )
@@ -158,6 +160,12 @@ def _anova(found: Mapping[str, Any]) -> Table:
     if not any(each["p"] is not None and each["p"] <= limit for each in found["anova"]):
         notes.append(f"No factor is significant at {limit:g}: the differences between levels may be chance.")
     return Table("Analysis of variance of the ratios", columns, tuple(rows), tuple(notes))
+
+
+def _interactions(words: str) -> list[Block]:
+    first, *lines = words.splitlines()
+    items = tuple(line.strip() for line in lines)
+    return [Text((first,)), *([List(items)] if items else [])]
 
 
 def _figure(figure: Mapping[str, str], content: bytes) -> FigureBlock:
