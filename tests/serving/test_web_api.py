@@ -8,6 +8,7 @@ import re
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
+import psutil
 import pytest
 import requests
 from web_server import BOUNDARY, CARD, LABELS, LIMITS, NAME, form, picture, serving
@@ -108,7 +109,7 @@ def test_a_bad_instance_among_several_has_an_error(web):
 )  # fmt: skip
 def test_calls_of_another_form_are_refused_with_words(web, body):
     reply = web.ask("POST", f"/v1/models/{NAME}:predict", body)
-    assert reply.status == 400
+    assert reply.status in (400, 413)
     assert reply.json["error"]
 
 
@@ -237,6 +238,14 @@ def test_one_request_may_hold_no_more_than_its_share(web):
     many = web.call(*[picture(0)] * (LIMITS.max_files + 1))
     assert many.status == 413
     assert json.loads(many.body)["error"]
+
+
+def test_small_things_in_great_number_are_refused_before_they_take_memory(web):
+    before = psutil.Process().memory_info().rss
+    for part in (b"{},", b"[],", b"0,"):
+        body = b'{"instances": [' + part * (LIMITS.max_body_bytes // len(part) - 20) + b"0]}"
+        assert web.ask("POST", f"/v1/models/{NAME}:predict", body).status == 413
+    assert psutil.Process().memory_info().rss - before < 50 << 20
 
 
 def test_fixture_models_differ_in_what_they_say(web_model, predictor):

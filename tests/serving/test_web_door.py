@@ -175,6 +175,15 @@ def test_other_kinds_are_refused_by_their_content(web, nothing_kept, data, said)
     assert "PatientName" not in reply.body.decode()
 
 
+def test_a_jpeg_of_endless_scans_is_refused(web, nothing_kept):
+    image = picture(3, "JPEG", (64, 64), progressive=True)
+    start = image.rindex(b"\xff\xda")
+    many = image[:start] + image[start:-2] * 500 + image[-2:]
+    reply = web.predict(("slow.jpg", many))
+    assert reply.status == 400
+    assert "slow.jpg must have at most 100 scans" in reply.json["error"]
+
+
 def test_extension_content_type_and_tail_do_not_decide(web, nothing_kept):
     image = picture(4, "JPEG")
     plain = web.predict(("a.jpg", image)).json["results"][0]["probabilities"]

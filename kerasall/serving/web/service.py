@@ -24,6 +24,9 @@ from kerasall.serving.web.uploads import Upload
 
 _Image = tuple[str, bytes]
 
+# A progressive JPEG has about ten scans. Each costs a pass over all pixels, however few bytes it has.
+_SCAN, _MOST_SCANS = b"\xff\xda", 100
+
 
 class ModelService:
     """Answers uploads with one model.
@@ -146,6 +149,8 @@ class ModelService:
 
     def _prepare(self, upload: Upload) -> tuple[bytes, int]:
         header = read_header(upload.data, self._limits.image, upload.name)
+        if header.format == "JPEG" and upload.data.count(_SCAN) > _MOST_SCANS:
+            raise DecodingError(f"{upload.name} must have at most {_MOST_SCANS} scans: save it as a PNG")
         return to_native(upload.data, self._limits.image, upload.name), header.width * header.height
 
     def _load(self) -> tuple[Predictor, ModelFacts]:
