@@ -50,7 +50,7 @@ def tune(
             return
         result = run_experiment(config, force=force, workers=workers, **options)
     print_outcome(result)
-    print(f"{'trials:':<14} {result.folder / 'trials.csv'}")
+    print(f"{'trials:':<14} {result.folder / 'trials.html'}")
 
 
 def _is_worker() -> bool:

@@ -19,6 +19,9 @@ from kerasall.factors import trial_settings
 from kerasall.pipeline.component import Pipeline
 from kerasall.settings import Settings
 
+PUBLISHED = ("trials.csv", "trials.html", "analysis.json")
+"""Files of the search that stand in the run's folder, too."""
+
 
 def build_pipeline(settings: Settings, places: Places) -> Pipeline:
     """The steps of the experiment, in order."""
@@ -46,8 +49,8 @@ def build_pipeline(settings: Settings, places: Places) -> Pipeline:
     ).named("Ensembler")
     # One graph from the file's bytes to the answer, scored once on images no choice was made on.
     pipeline = export_and_judge(data, (search, vote), settings, places)
-    trials = {name: (search.outputs["results"], name) for name in ("trials.csv", "analysis.json")}
-    return replace(pipeline, publish={**pipeline.publish, **trials})
+    search_files = {name: (search.outputs["results"], name) for name in PUBLISHED}
+    return replace(pipeline, publish={**pipeline.publish, **search_files})
 
 
 if __name__ == "__main__":

@@ -71,6 +71,7 @@ def test_a_factor_that_names_no_setting_or_does_not_fit_is_refused_when_it_is_re
         ({"train.batch_size": [8, 16]}, {"array": "L7"}, "L7"),
         ({"train.batch_size": [8, 16]}, {"response": "acuracy"}, "did you mean"),
         ({"train.batch_size": [8, 16]}, {"signal": "bigger"}, "larger, smaller"),
+        ({"train.batch_size": [8, 16]}, {"response": "log_loss", "signal": "larger"}, "must agree"),
         ({"train.batch_size": [8, 16]}, {"signal": "nominal", "repeats": 1}, "at least 2"),
         ({"train.batch_size": [8, 16]}, {"pool": ["train.epochs"]}, "tune.pool"),
         ({"train.stages.0.schedule.name": ["constant", "cosin"]}, {}, "cosine"),

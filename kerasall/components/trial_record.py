@@ -15,18 +15,24 @@ from kerasall.components.divisions import name_scored
 from kerasall.components.trial_search import PROJECT, SearchJob
 from kerasall.evaluation.figure_style import figure_to_svg
 from kerasall.evaluation.metrics import find_metric
+from kerasall.evaluation.trial_page import write_trial_page
 from kerasall.factors import label_factors
 from kerasall.files import atomic_path, write_json, write_text
 from kerasall.settings import MemberSettings
 from kerasall.taguchi.analysis import Analysis
 from kerasall.taguchi.figures import draw_analysis
 from kerasall.taguchi.stored_oracle import StoredOracle
+from kerasall.taguchi.trial_listing import list_trials, write_csv
+from kerasall.taguchi.trial_page import make_trial_page
 from kerasall.taguchi.trials import CONFIRMATION
 from kerasall.taguchi.tuner import TaguchiTuner
 from kerasall.taguchi.wording import describe_analysis, describe_interactions, describe_plan
 
 TRIALS = "trials.csv"
 """File of a Search: one line a trial."""
+
+PAGE = "trials.html"
+"""File of a Search: the trials on a page that needs no server."""
 
 ANALYSIS = "analysis.json"
 """File of a Search: the document of ``kerasall taguchi analyze --json``, and under ``experiment`` what a report says."""
@@ -45,12 +51,10 @@ def write_search(
         job: of the search.
         data: the rows it developed on.
         members: what the confirmation runs became.
-        folder: gets ``trials.csv``, ``analysis.json``, ``analysis.txt``, ``figures/`` and ``project/``.
+        folder: gets ``trials.csv``, ``trials.html``, ``analysis.json``, ``analysis.txt``, ``figures/`` and ``project/``.
     """
     oracle, analysis = tuner.taguchi_oracle, tuner.analyze()
     table = tuner.results()
-    with atomic_path(folder / TRIALS) as temporary:
-        table.to_csv(temporary, index=False)
     figures = []
     for name, (figure, text) in draw_analysis(analysis).items():
         write_text(folder / FIGURES / f"{name}.svg", figure_to_svg(figure).decode("utf-8"))
@@ -63,6 +67,9 @@ def write_search(
     write_text(folder / "analysis.txt", f"{plan}\n\n{describe_analysis(analysis)}\n")
     with atomic_path(folder / PROJECT) as temporary:
         shutil.copytree(job.project, temporary, ignore=_BULKY)
+    listing = list_trials(folder / PROJECT)
+    write_csv(listing, folder / TRIALS)
+    write_trial_page(folder / PAGE, make_trial_page(listing, f"Trials of {len(members)} voting models"))
 
 
 def describe_experiment(

@@ -21,7 +21,7 @@ from kerasall.components.development import Development, read_development
 from kerasall.components.trial_training import TrialTraining
 from kerasall.data.pixel_cache import PixelCache, decode_pixels
 from kerasall.errors import KerasallError
-from kerasall.evaluation.metrics import METRICS, find_metric
+from kerasall.evaluation.metrics import find_metric
 from kerasall.factors import as_choices, factor_levels, label_factors
 from kerasall.files import read_json, write_json
 from kerasall.preprocessing.operations import Chain
@@ -98,17 +98,35 @@ def read_job(path: Path) -> SearchJob:
 
 
 def make_oracle(job: SearchJob, data: Development) -> TaguchiOracle:
-    """The oracle of the experiment; factors go by their short names, see ``label_factors``."""
-    tune, labels = job.tune, label_factors(list(job.levels))
-    response = find_metric(tune.response, data.facts.labels)
+    """The oracle of a search over these rows."""
+    response = find_metric(job.tune.response, data.facts.labels)
+    return plan_oracle(job.base, job.tune, response.direction, len(data.split.folds) or None, job.seed)
+
+
+def plan_oracle(
+    base: TrialSettings, tune: TuneSettings, direction: str, folds: int | None = None, seed: int = 0
+) -> TaguchiOracle:
+    """The oracle of an experiment; factors go by their short names, see ``label_factors``.
+
+    Args:
+        base, tune: of the experiment.
+        direction: of its response, ``higher`` or ``lower``, whichever is better.
+        folds: number of held-out folds, or None.
+        seed: of the experiment.
+
+    Raises:
+        SettingsError: a factor or number cannot be used, no array fits, or the signal contradicts the response.
+    """
+    levels = factor_levels(base, tune.factors)
+    labels = label_factors(list(levels))
     pool = tune.pool if isinstance(tune.pool, str) else [labels.get(name, name) for name in tune.pool]
     return TaguchiOracle(
-        keras_tuner.Objective(response.name, "max" if response.direction == "higher" else "min"),
-        {labels[key]: as_choices(values) for key, values in job.levels.items()},
+        keras_tuner.Objective(tune.response, "max" if direction == "higher" else "min"),
+        {labels[key]: as_choices(values) for key, values in levels.items()},
         array=tune.array,
         repeats=tune.repeats,
-        folds=len(data.split.folds) or None,
-        seed=job.seed,
+        folds=folds,
+        seed=seed,
         confirmations=tune.confirmations,
         signal=tune.signal,
         error_df=tune.error_df,
@@ -169,14 +187,15 @@ def search(job: SearchJob, data: Development, trials: Trials) -> TaguchiTuner:
     return tuner
 
 
-def check_response(name: str) -> None:
-    """Refuses a response that is no metric, before the classes are known.
+def check_experiment(base: TrialSettings, tune: TuneSettings) -> None:
+    """Refuses an experiment that cannot be planned, before the classes are known.
 
     Raises:
-        SettingsError: naming the nearest metrics.
+        SettingsError: as ``plan_oracle``, or the response is no metric; naming the nearest.
     """
-    if name not in METRICS and ":" not in name:
-        find_metric(name, ())
+    # A score of one class, "recall:ALL", waits for the classes; all of these are better when higher.
+    direction = "higher" if ":" in tune.response else find_metric(tune.response, ()).direction
+    plan_oracle(base, tune, direction)
 
 
 def tuner_id() -> str:

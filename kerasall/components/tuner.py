@@ -20,7 +20,7 @@ from kerasall.components.trial_search import (
     SearchJob,
     Trials,
     address_of_chief,
-    check_response,
+    check_experiment,
     decode,
     make_tuner,
     search,
@@ -56,7 +56,7 @@ def require_tune(settings: Settings) -> TuneSettings:
             "this pipeline needs the setting tune, but it is null: state factors with their levels, as in "
             "configs/taguchi_resnet101_vote.yaml"
         )
-    check_response(tune.response)
+    check_experiment(trial_settings(settings), tune)
     if parse_signal(tune.signal or "larger").signal.needs_repeats and tune.repeats < 2:
         raise SettingsError(
             f"tune.signal {tune.signal} needs tune.repeats of at least 2, but they are {tune.repeats}"
