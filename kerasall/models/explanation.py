@@ -6,7 +6,7 @@ a class the map is zero and says so.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -93,7 +93,8 @@ class Explainer:
         parts = []
         for start in range(0, len(pixels), batch_size):
             batch = pixels[start : start + batch_size].astype(np.float32)
-            answers = self._run(batch, classes[start : start + batch_size])
+            run = self._trace() if len(pixels) > batch_size else self  # tracing pays from the second batch on
+            answers = run(batch, classes[start : start + batch_size])
             parts.append({name: keras.ops.convert_to_numpy(value) for name, value in answers.items()})
         joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
         slopes, raw = joined["slopes"], joined[f"raw{row.suffix}"]
@@ -130,9 +131,10 @@ class Explainer:
             answers[f"raw{method.suffix}"] = _summarise(signed)
         return answers
 
-    def _run(self, pixels: np.ndarray, classes: np.ndarray) -> dict[str, _Tensor]:
+    def _trace(self) -> Callable[[Any, Any], dict[str, _Tensor]]:
+        """The same as one graph, under TensorFlow."""
         if keras.backend.backend() != "tensorflow":
-            return self(pixels, classes)
+            return self
         if self._compiled is None:
             import tensorflow as tf
 
@@ -141,7 +143,7 @@ class Explainer:
                 tf.TensorSpec((None,), tf.int32),
             ]
             self._compiled = tf.function(self.__call__, input_signature=signature, autograph=False)
-        return self._compiled(pixels, classes)
+        return self._compiled
 
     def _checked(self, pixels: np.ndarray, class_indices: Any) -> tuple[np.ndarray, np.ndarray]:
         pixels, expected = np.asarray(pixels), tuple(self.model.input_shape[1:])
