@@ -157,6 +157,7 @@ def draw_parallel_coordinates(
 def draw_learning_curves(
     trials: Sequence[DrawnTrial],
     metric: str,
+    title: str,
     best: str | None = None,
     larger_is_better: bool = True,
     width: float = 430,
@@ -167,6 +168,7 @@ def draw_learning_curves(
     Args:
         trials: in order.
         metric: a key of their epochs.
+        title: what to call it.
         best: id of the trial to mark.
         larger_is_better: direction of the response, which colours the lines.
         width: of the drawing in pixels.
@@ -203,11 +205,11 @@ def draw_learning_curves(
     ]
     finals = [curve[-1][1] for curve in curves.values() if curve]
     alt = (
-        f"{metric} of {len(shown)} trials over up to {last} epochs; last values from {min(finals):.4g} to "
+        f"{title} of {len(shown)} trials over up to {last} epochs; last values from {min(finals):.4g} to "
         f"{max(finals):.4g}."
     )
     return Drawing(
-        title=metric, alt=alt, width=width, height=height, frame=frame, lines=_best_last(lines),
+        title=title, alt=alt, width=width, height=height, frame=frame, lines=_best_last(lines),
         x_ticks=x_ticks, y_ticks=y_ticks, x_title="epoch",
     )  # fmt: skip
 

@@ -121,10 +121,13 @@ def _drawn_trials(listing: TrialListing) -> list[DrawnTrial]:
 
 
 def _curves(listing: TrialListing, drawn: Sequence[DrawnTrial], larger: bool) -> tuple[Drawing, ...]:
-    """The objective first, then what was measured on validation images, then the rest."""
+    """What was measured on validation images first, the objective before others."""
     names = {name for epochs in listing.epochs.values() for row in epochs for name in row}
-    order = sorted(names, key=lambda n: (n != listing.design.objective, not n.startswith("val_"), n))
-    curves = [draw_learning_curves(drawn, name, listing.best, larger) for name in order[:_MOST_CURVES]]
+    order = sorted(names, key=lambda n: (not n.startswith("val_"), n != listing.design.objective, n))
+    curves = []
+    for name in order[:_MOST_CURVES]:
+        title = f"{name} (training)" if f"val_{name}" in names else name
+        curves.append(draw_learning_curves(drawn, name, title, listing.best, larger))
     return tuple(curve for curve in curves if curve is not None)
 
 

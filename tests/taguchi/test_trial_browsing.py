@@ -293,7 +293,7 @@ def test_lines_pass_through_their_levels_and_end_at_their_response(listing, page
 
 def test_curves_hold_every_epoch(listing, page):
     curves = page.curves
-    assert [curve.title for curve in curves] == ["val_loss", "loss"]
+    assert [curve.title for curve in curves] == ["val_loss", "loss (training)"]
     epochs = listing.table.set_index("trial")["epochs"]
     assert all(len(line.points) == epochs[line.trial] for curve in curves for line in curve.lines)
 

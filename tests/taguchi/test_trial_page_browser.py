@@ -40,7 +40,7 @@ def make_page() -> TrialPage:
         )
         for i, score in enumerate(SCORES)
     ]
-    curve = draw_learning_curves(drawn, "loss", "0002")
+    curve = draw_learning_curves(drawn, "loss", "loss", "0002")
     assert curve is not None
     return TrialPage(
         title="p", subtitle="s", facts=(Fact("a", "b"),), statuses={"COMPLETED": 3, "FAILED": 1},
