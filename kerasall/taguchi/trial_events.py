@@ -7,6 +7,9 @@ keras-tuner writes hyperparameters only through a TensorBoard callback of the ca
 ``run`` functions nor the metrics of the epoch that counts.
 """
 
+# pyright: reportAttributeAccessIssue=false
+# (protobuf makes the names of its modules when they are imported)
+
 from __future__ import annotations
 
 import math
