@@ -43,8 +43,8 @@ def review(
     shown, folder = queue.first(most), out or run.folder / "review"
     paths = dict(zip(run.record.images["id"], run.record.images["path"], strict=True))
     drawn = make_overlays(run.folder) if overlays and shown.items else None
-    facts = PageFacts(run.title, run.model, len(queue.items), paths, drawn)
-    write_page(shown, folder / "review.html", facts)
+    facts = PageFacts(run.title, run.model, most, paths, drawn)
+    write_page(queue, folder / "review.html", facts)
     with atomic_path(folder / "review.csv") as temporary:
         to_table(shown).to_csv(temporary, index=False)
     if as_json:

@@ -101,7 +101,10 @@ def test_programs_get_json_and_a_folder_of_their_choice(run, tmp_path):
     assert found["reasons"]["confident_mistake"] == 2
     assert found["members_wrong"] == {"all": [9, 1], "hem": [9, 1]}
     assert len((tmp_path / "out" / "review.csv").read_text().splitlines()) == 2
-    assert Path(found["page"]).is_file()
+    page = Path(found["page"]).read_text(encoding="utf-8")
+    assert page.count("<article") == 1
+    assert "1 images to look at, the most urgent of 2" in page
+    assert "hem/1.png" in page  # among the names, which are of the whole queue
 
 
 def test_runs_that_cannot_be_reviewed_are_refused(run):

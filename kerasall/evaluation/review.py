@@ -28,7 +28,7 @@ SURE = 0.9
 
 REASONS = {
     "duplicate_labels": "Near duplicates with different labels",
-    "members_wrong": "Wrong for most members",
+    "members_wrong": "Called otherwise by the members",
     "label_suspect": "Suspected label errors",
     "confident_mistake": "Confident mistakes",
 }

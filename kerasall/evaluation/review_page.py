@@ -50,14 +50,14 @@ class PageFacts:
     Attributes:
         title: of the page.
         model: one sentence on the model.
-        total: images in the queue before it was cut.
+        most: images to show, the first of the queue; None for all.
         paths: id -> path of every image, for near duplicates.
         overlay: see ``Overlay``; None for no overlays.
     """
 
     title: str
     model: str = ""
-    total: int = 0
+    most: int | None = None
     paths: Mapping[str, str] | None = None
     overlay: Overlay | None = None
 
@@ -68,21 +68,21 @@ def write_page(
     """Writes the page, atomically.
 
     Args:
-        queue: what to show.
+        queue: the whole queue; counts and names are of all of it.
         path: of the HTML file.
         facts: what it says besides.
         table_name: name of the table beside the page.
     """
     script = (_TEMPLATES / "review.js").read_text(encoding="utf-8")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii")
+    shown = list(queue.items)[: facts.most]
+    rest = f", the most urgent of {len(queue.items):,}" if len(shown) < len(queue.items) else ""
     page = {
         "title": facts.title,
-        "subtitle": f"{len(queue.items):,} images to look at"
-        + (f", the most urgent of {facts.total:,}" if facts.total > len(queue.items) else "")
-        + f". {facts.model}",
+        "subtitle": f"{len(shown):,} images to look at{rest}. {facts.model}",
         "classes": list(queue.classes),
         "table_name": table_name,
-        "digest": sha256_of_json([[item.id, item.label] for item in queue.items])[:16],
+        "digest": sha256_of_json([[item.id, item.label] for item in shown])[:16],
         "alerts": _list_alerts(queue),
         "counts_intro": " ".join(filter(None, (describe_sources(queue), describe_scope(queue)))),
         "tables": [_TABLE.dump_python(table, mode="json") for table in count_tables(queue)],
@@ -90,7 +90,7 @@ def write_page(
         "queue_intro": "Most urgent first."
         if queue.items
         else "The queue is empty: nothing speaks against any label.",
-        "items": [_describe_item(item, queue.classes, facts) for item in queue.items],
+        "items": [_describe_item(item, queue.classes, facts) for item in shown],
     }
     # The script is the package's own file, so it may stand in the page as it is.
     write_text(path, _template().render(page=page, script=Markup(script), script_hash=digest))
