@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import sys
@@ -154,7 +155,7 @@ def predict(
     paths = find_images(images)
     if out is not None:
         require_destination(out)
-    elif hasattr(sys.stdout, "reconfigure"):
+    elif isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
     with quiet_tensorflow():
         predictor = Predictor(model)

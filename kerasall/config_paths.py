@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +39,7 @@ def anchor_paths(values: dict[str, Any], folder: Path) -> None:
                 place[last] = _anchor(stated, folder)
 
 
-def _find(place: Any, words: list[str]) -> Iterator[tuple[Any, Any]]:
+def _find(place: Any, words: Sequence[str]) -> Iterator[tuple[Any, Any]]:
     """Every mapping that holds the setting, and its key there."""
     word, *rest = words
     if word == "*":

@@ -34,7 +34,7 @@ def serve(
     max_side: Annotated[
         int, typer.Option(min=1, help="Width and height of an image at most, in pixels.")
     ] = 4096,
-    max_mib: Annotated[int, typer.Option(min=1, max=1024, help="Size of one request at most, in MiB.")] = 32,
+    max_mib: Annotated[int, typer.Option(min=1, max=1024, help="Size of one request at most, in MiB.")] = 16,
 ) -> None:
     """Serve a page, REST and TensorFlow Serving's predict calls from one model."""
     from kerasall.cli import quiet_tensorflow

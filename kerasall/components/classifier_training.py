@@ -135,7 +135,7 @@ class ClassifierTraining:
         seed = self._seed_of(f"{name}/{stage.name}")
         augment = self.augmentation if inputs is self.pixels.pixels else None
         weights = self._sample_weights(rows)
-        targets = keras.utils.to_categorical(self.data.labels, len(self.data.facts.labels))
+        targets = np.asarray(keras.utils.to_categorical(self.data.labels, len(self.data.facts.labels)))
 
         def train_batches(epoch: int) -> Any:
             return epoch_batches(

@@ -132,8 +132,9 @@ def write_facts(facts: Facts, folder: Path) -> None:
 
 def read_facts(folder: Path) -> Facts:
     """Reads ``facts.json``."""
-    values = read_json(folder / "facts.json")
-    return Facts(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+    stored = read_json(folder / "facts.json")
+    values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in stored.items()}
+    return Facts(**values)
 
 
 def without_parts(split: Split, parts: tuple[str, ...]) -> Split:

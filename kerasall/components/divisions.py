@@ -64,9 +64,9 @@ def make_predictions(
     """
     table = data.examples.iloc[rows]
     return Predictions(
-        ids=table["id"],
-        subjects=table["subject"],
-        groups=table["group"],
+        ids=table["id"].to_numpy(),
+        subjects=table["subject"].to_numpy(),
+        groups=table["group"].to_numpy(),
         labels=data.labels[rows],
         probabilities=probabilities,
         classes=data.facts.labels,

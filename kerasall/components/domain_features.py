@@ -105,12 +105,13 @@ def compute_features(
     Those of a frozen backbone are taken from the folder of activations, where training has left them.
     """
     chain = Chain.from_json(read_json(trained / "preprocess.json"))
-    paths, hashes = data.examples["path"], data.examples["sha256"]
+    paths, hashes = data.examples["path"].tolist(), data.examples["sha256"].tolist()
     stored = _stored_features(model, pixels_key(paths, chain, hashes), cache_folder)
     if stored is not None:
         return stored[rows]
     whole = decode_pixels(
-        paths.iloc[rows], chain, cache_folder / "pixels", memory_bytes=MEMORY_BYTES, keys=hashes.iloc[rows],
+        [paths[row] for row in rows], chain, cache_folder / "pixels", memory_bytes=MEMORY_BYTES,
+        keys=[hashes[row] for row in rows],
         limits=data.limits,
     )  # fmt: skip
     outputs = with_features(model)

@@ -174,9 +174,9 @@ def predict_examples(
         answers.require_all()
         parts.append(answers)
     record = Predictions(
-        ids=examples["id"],
-        subjects=examples["subject"],
-        groups=examples["group"],
+        ids=examples["id"].to_numpy(),
+        subjects=examples["subject"].to_numpy(),
+        groups=examples["group"].to_numpy(),
         labels=class_indices(examples, facts.labels),
         probabilities=np.concatenate([part.probabilities for part in parts]),
         decisions=np.concatenate([part.label_indices for part in parts]),

@@ -101,8 +101,8 @@ def feature_trainer(
     data = read_development(development)
     chain = Chain.from_json(data.preprocess)
     pixels = decode_pixels(
-        data.examples["path"], chain, cache_folder / "pixels",
-        memory_bytes=MEMORY_BYTES, keys=data.examples["sha256"], limits=data.limits,
+        data.examples["path"].tolist(), chain, cache_folder / "pixels",
+        memory_bytes=MEMORY_BYTES, keys=data.examples["sha256"].tolist(), limits=data.limits,
     )  # fmt: skip
     backbones = Backbones(deep_features, pixels, augment, seed, weights_folder, cache_folder / "features")
     fitting = Fitting(data, deep_features, backbones.extract(), seed)
@@ -310,7 +310,11 @@ def platt_folds(data: Development, rows: np.ndarray, seed: int) -> np.ndarray:
     table = data.examples.iloc[rows]
     names = table["group" if data.split.unit == "group" else "id"].astype(str)
     shares = {str(part): 1 / PLATT_FOLDS for part in range(PLATT_FOLDS)}
-    return names.map(deal_groups(names, table["label"], shares, seed)).astype(np.int64).to_numpy()
+    return (
+        names.map(deal_groups(names.tolist(), table["label"].tolist(), shares, seed))
+        .astype(np.int64)
+        .to_numpy()
+    )
 
 
 def _choose(

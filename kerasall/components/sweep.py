@@ -90,8 +90,8 @@ def sweep_trainer(
     begun = time.monotonic()
     data = read_development(development)
     pixels = decode_pixels(
-        data.examples["path"], Chain.from_json(data.preprocess), cache_folder / "pixels",
-        memory_bytes=int(train.memory_gib * 2**30), keys=data.examples["sha256"], limits=data.limits,
+        data.examples["path"].tolist(), Chain.from_json(data.preprocess), cache_folder / "pixels",
+        memory_bytes=int(train.memory_gib * 2**30), keys=data.examples["sha256"].tolist(), limits=data.limits,
     )  # fmt: skip
     places = Places(scratch, weights_folder, cache_folder)
     results: dict[Cell, Predictions] = {}
@@ -183,7 +183,7 @@ class HeadTraining(ClassifierTraining):
         settings = replace(self._stage_settings(stage, None), restore_best=False)
         seed = self._seed_of(f"{division.name}/{stage.name}")
         rows, weights = self.balance(division.fitted), self._sample_weights(division.fitted)
-        targets = keras.utils.to_categorical(self.data.labels, len(self.data.facts.labels))
+        targets = np.asarray(keras.utils.to_categorical(self.data.labels, len(self.data.facts.labels)))
 
         def train_batches(epoch: int) -> Any:
             return epoch_batches(

@@ -74,8 +74,8 @@ def trainer(
     data = read_development(development)
     chain = ChainInTwo(Chain.from_json(data.preprocess), Chain.from_json(steps or []))
     pixels = decode_pixels(
-        data.examples["path"], chain, cache_folder / "pixels",
-        memory_bytes=int(train.memory_gib * 2**30), keys=data.examples["sha256"], limits=data.limits,
+        data.examples["path"].tolist(), chain, cache_folder / "pixels",
+        memory_bytes=int(train.memory_gib * 2**30), keys=data.examples["sha256"].tolist(), limits=data.limits,
     )  # fmt: skip
     augmentation = None if augment is None else Augmentation.from_json(augment)
     training = ClassifierTraining(
@@ -184,9 +184,9 @@ def fold_rows(
 def _predict(training: ClassifierTraining, model: keras.Model, rows: np.ndarray) -> Predictions:
     table = training.data.examples.iloc[rows]
     return Predictions(
-        ids=table["id"],
-        subjects=table["subject"],
-        groups=table["group"],
+        ids=table["id"].to_numpy(),
+        subjects=table["subject"].to_numpy(),
+        groups=table["group"].to_numpy(),
         labels=training.data.labels[rows],
         probabilities=training.predict(model, rows),
         classes=training.data.facts.labels,

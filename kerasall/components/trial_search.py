@@ -161,8 +161,8 @@ class Trials:
 def decode(job: SearchJob, data: Development, memory_bytes: int) -> PixelCache:
     """Decoded images of all rows; with 0 bytes of memory they are stored on disk, for several processes."""
     return decode_pixels(
-        data.examples["path"], Chain.from_json(data.preprocess), job.cache_folder / "pixels",
-        memory_bytes=memory_bytes, keys=data.examples["sha256"], limits=data.limits,
+        data.examples["path"].tolist(), Chain.from_json(data.preprocess), job.cache_folder / "pixels",
+        memory_bytes=memory_bytes, keys=data.examples["sha256"].tolist(), limits=data.limits,
     )  # fmt: skip
 
 

@@ -68,7 +68,9 @@ class Stain:
 
     def mean_colour(self) -> np.ndarray:
         """Mean RGB of a cell, float32 [3] in 0..255."""
-        return np.float32(colorsys.hsv_to_rgb(self.hue % 1.0, self.saturation, self.value)) * 255.0
+        return np.array(
+            colorsys.hsv_to_rgb(self.hue % 1.0, self.saturation, self.value), np.float32
+        ) * np.float32(255.0)
 
 
 def draw_cell(rng: np.random.Generator, traits: dict[str, float], stain: Stain, side: int) -> Cell:
@@ -96,7 +98,7 @@ def draw_cell(rng: np.random.Generator, traits: dict[str, float], stain: Stain, 
     colour *= cv2.merge([_illumination(rng, width)] * 3)
     # OpenCV's sums run in one fixed order and several times faster than numpy's over these axes.
     covered = cv2.sumElems(cv2.multiply(colour, cv2.merge([coverage] * 3)))[:3]
-    seen = np.float32(covered) / np.float32(cv2.sumElems(coverage)[0])
+    seen = np.array(covered, np.float32) / np.float32(cv2.sumElems(coverage)[0])
     return colour * (stain.mean_colour() / seen), coverage
 
 
@@ -135,7 +137,7 @@ def _fill(outline: np.ndarray, width: int, diameter: float) -> np.ndarray:
     points = (outline * (diameter - 1.2) + (width - 1) / 2.0) * 2**_SUBPIXEL_BITS
     mask = np.zeros((width, width), np.uint8)
     cv2.fillPoly(mask, [np.rint(points).astype(np.int32)], 255, cv2.LINE_AA, _SUBPIXEL_BITS)
-    return np.float32(mask) / 255.0
+    return mask.astype(np.float32) / np.float32(255.0)
 
 
 def _noise(rng: np.random.Generator, grains: float, width: int, diameter: float) -> np.ndarray:
@@ -193,7 +195,7 @@ def _blend(cytoplasm: np.ndarray, chromatin: np.ndarray, inside: np.ndarray, sta
 
 def _illumination(rng: np.random.Generator, width: int) -> np.ndarray:
     """A slight slope of the light across the canvas, [w, w] about 1."""
-    slope_x, slope_y = np.float32(rng.normal(0.0, 0.06, 2))
+    slope_x, slope_y = rng.normal(0.0, 0.06, 2).astype(np.float32)
     position = np.linspace(-1.0, 1.0, width, dtype=np.float32)
     return 1.0 + slope_x * position[None, :] + slope_y * position[:, None]
 
@@ -258,6 +260,6 @@ def _red_cells(rng: np.random.Generator, stain: Stain, side: int) -> np.ndarray:
         cv2.circle(red, centre, round(radius), 255, cv2.FILLED, cv2.LINE_AA, _SUBPIXEL_BITS)
         cv2.circle(pale, centre, round(0.45 * radius), 255, cv2.FILLED, cv2.LINE_AA, _SUBPIXEL_BITS)
     pale = cv2.min(cv2.GaussianBlur(pale, (0, 0), 0.008 * side), red)
-    density = (np.float32(red) * 0.22 - np.float32(pale) * 0.15) / 255.0
-    image = light * (1.0 - density[..., None] * np.float32([1.0, 1.0, 0.6]))
-    return cv2.GaussianBlur(np.float32(image), (0, 0), 0.004 * side)
+    density = (red.astype(np.float32) * 0.22 - pale.astype(np.float32) * 0.15) / 255.0
+    image = light * (1.0 - density[..., None] * np.array([1.0, 1.0, 0.6], np.float32))
+    return cv2.GaussianBlur(image.astype(np.float32), (0, 0), 0.004 * side)

@@ -86,7 +86,7 @@ def _without_rings(band: np.ndarray, foreground: np.ndarray, inside: np.ndarray,
     counts = np.bincount(ring[inside])
     means = np.bincount(ring[inside], band[inside]) / np.maximum(counts, 1)
     filled = np.flatnonzero(counts)
-    mean = np.interp(distance[inside], filled + 0.5, means[filled])
+    mean = np.interp(distance[inside].astype(np.float64), filled + 0.5, means[filled])
     rest = np.zeros_like(band)
     rest[inside] = band[inside] - mean
     return rest

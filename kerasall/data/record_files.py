@@ -145,7 +145,7 @@ def _write_shards(
 def _write_shard(path: Path, examples: pd.DataFrame, limits: Limits) -> Iterator[_Place]:
     position = 0
     with tf.io.TFRecordWriter(str(path)) as writer:
-        for row, example in examples.iterrows():
+        for row, (_, example) in zip(examples.index.tolist(), examples.iterrows(), strict=True):
             image = _read_image(example, limits)
             message = _serialize(example, image)
             writer.write(message)

@@ -82,8 +82,8 @@ class Records:
     @property
     def paths(self) -> list[str]:
         """Where each image's bytes lie, for ``read_record_image``: ``<shard>#<offset>+<length>``."""
-        rows = self.table[["shard", "offset", "length"]].itertuples(index=False)
-        return [f"{self.folder / row.shard}#{row.offset}+{row.length}" for row in rows]
+        rows = zip(*(self.table[name].tolist() for name in ("shard", "offset", "length")), strict=True)
+        return [f"{self.folder / shard}#{offset}+{length}" for shard, offset, length in rows]
 
 
 def looks_like_records(path: Path) -> bool:
@@ -137,7 +137,9 @@ def read_records(path: str | Path, extract: bool = True, verify: bool = True) ->
     return Collection(
         source="records",
         root=records.folder,
-        examples=make_examples(known.to_dict("records")),
+        examples=make_examples(
+            [{str(key): value for key, value in row.items()} for row in known.to_dict("records")]
+        ),
         labels=tuple(index["labels"]),
         malignant=tuple(index["malignant"]),
         subject_kind=index["subject_kind"],
@@ -194,10 +196,10 @@ def _require_unchanged(path: Path, stated: dict[str, Any], verify: bool) -> None
 def _extract(records: Records) -> list[str]:
     """Paths of the image files, written where they are not yet there; named by content, never by id."""
     folder = records.folder / EXTRACTED
-    columns = (records.paths, records.table["image_sha256"], records.table["length"])
+    images = zip(records.paths, records.table["image_sha256"], records.table["length"], strict=True)
     # In threads: what takes long is not the copying but the disk's word that each file has arrived.
     with ThreadPoolExecutor(_WRITERS) as threads:
-        files = threads.map(lambda *row: str(_extract_image(*row, folder)), *columns)
+        files = threads.map(lambda row: str(_extract_image(row[0], row[1], row[2], folder)), images)
         return list(show_progress(files, len(records.table), "Extracting images"))
 
 

@@ -65,7 +65,9 @@ def _group_names(table: pd.DataFrame, component: np.ndarray) -> np.ndarray:
     known = table[table["subject"] != ""]
     for index, subjects in known["subject"].groupby(component[known.index]).unique().items():
         subjects = sorted(subjects, key=natural_order)
-        names[index] = "+".join(subjects[:6]) + (f"+{len(subjects) - 6} more" if len(subjects) > 6 else "")
+        names[int(str(index))] = "+".join(subjects[:6]) + (
+            f"+{len(subjects) - 6} more" if len(subjects) > 6 else ""
+        )
     for index in np.flatnonzero(pd.Series(names).duplicated()):
         names[index] += f" ({index})"
     return names
@@ -201,7 +203,9 @@ def inner_validation(split: Split, share: float, seed: int, held_out: str | None
         raise DataError(f"the share of the inner validation part must be between 0 and 1, but is {share}")
     table = split.table[split.table["id"].isin(split.development_ids(held_out))]
     names = table["group" if split.unit == "group" else "id"]
-    dealt = deal_groups(names, table["label"], {"train": 1 - share, "validation": share}, seed)
+    dealt = deal_groups(
+        names.tolist(), table["label"].tolist(), {"train": 1 - share, "validation": share}, seed
+    )
     return table["id"][names.map(dealt) == "validation"].tolist()
 
 
@@ -267,7 +271,9 @@ def _deal(table: pd.DataFrame, shares: dict[str, float], seed: int, unit: Unit) 
     if not free.any():
         raise DataError(f"images to split into {list(shares)} are needed, but all stand in fixed parts")
     names = table.loc[free, "group" if unit == "group" else "id"]
-    table.loc[free, "part"] = names.map(deal_groups(names, table.loc[free, "label"], shares, seed))
+    table.loc[free, "part"] = names.map(
+        deal_groups(names.tolist(), table.loc[free, "label"].tolist(), shares, seed)
+    )
 
 
 def _finish(

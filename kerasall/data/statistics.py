@@ -194,7 +194,7 @@ def fingerprint_data(collection: Collection, scan: ImageScan) -> str:
 
 
 def _counts(values: pd.Series, names: Iterable[str] | None = None) -> dict[str, int]:
-    found = values[values != ""].value_counts().to_dict()
+    found = {str(name): count for name, count in values[values != ""].value_counts().items()}
     order = sorted(found, key=natural_order) if names is None else names
     return {name: int(found.get(name, 0)) for name in order}
 
@@ -213,4 +213,5 @@ def _colour_by_class(collection: Collection, scan: ImageScan) -> dict[str, dict[
     """Mean over a class's readable images of each measure, two decimals."""
     table = scan.table.merge(collection.examples[["id", "label"]], on="id")
     means = table[table["error"] == ""].groupby("label")[list(_MEASURES)].mean().round(2)
-    return {name: means.loc[name].to_dict() for name in collection.labels if name in means.index}
+    found = [name for name in collection.labels if name in means.index]
+    return {name: {measure: float(means.loc[name, measure]) for measure in _MEASURES} for name in found}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -110,7 +111,9 @@ def write_predictions(predictions: Predictions, path: str | Path) -> None:
         raise DataError(f"predictions are written as .npz or .csv, but the path is {path}")
     with atomic_path(path) as temporary:
         if path.suffix == ".npz":
-            arrays = {name: getattr(predictions, name) for name in predictions.__dataclass_fields__}
+            arrays: dict[str, Any] = {
+                name: getattr(predictions, name) for name in predictions.__dataclass_fields__
+            }
             np.savez_compressed(temporary, **(arrays | {"classes": np.asarray(predictions.classes)}))
         else:
             _to_table(predictions).to_csv(temporary, index=False, float_format="%.9f")

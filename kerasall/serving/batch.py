@@ -82,7 +82,7 @@ def predict_files(
         return _write_csv(rows, out, columns)
     writer = _WRITERS[require_destination(out).suffix.lower()]
     # A file name that is not UTF-8 must not cost the whole table.
-    options = {"encoding": "utf-8", "errors": "backslashreplace", "newline": ""}
+    options: dict[str, Any] = {"encoding": "utf-8", "errors": "backslashreplace", "newline": ""}
     with atomic_path(out) as temporary, open(temporary, "w", **options) as file:
         return writer(rows, file, columns)
 

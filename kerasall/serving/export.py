@@ -57,7 +57,7 @@ def export_saved_model(
     folder = Path(folder)
     size = _image_size(model)
     _require_labels(model, labels)
-    archive = keras.export.ExportArchive()
+    archive: Any = keras.export.ExportArchive()
     archive.track(model)
 
     def answer_pixels(pixels: tf.Tensor) -> Tensors:
@@ -133,7 +133,7 @@ def _image_size(model: keras.Model) -> tuple[int, int]:
 
 
 def _require_labels(model: keras.Model, labels: Sequence[str]) -> None:
-    outputs = model.output  # not output_shape, which forgets the names of a dictionary
+    outputs: Any = model.output  # not output_shape, which forgets the names of a dictionary
     shape = (outputs["probabilities"] if isinstance(outputs, Mapping) else outputs).shape
     if len(set(labels)) != len(labels) or any(not label or "\n" in label for label in labels):
         raise ModelError(f"labels must be different one-line names, but are {list(labels)}")

@@ -36,9 +36,10 @@ class DataSettings(Strict):
     source: Literal["auto", "cnmc", "aria", "folder", "csv", "records", "synthetic"] = "auto"
     path: str | None = None
     label_csv: str | None = None
-    malignant: tuple[str, ...] | None = Field(None, description="class names that mean leukaemia")
+    malignant: tuple[str, ...] | None = Field(default=None, description="class names that mean leukaemia")
     corrections: tuple[str, ...] = Field(
-        (), description="files of corrected labels, the first to be applied first; see kerasall review"
+        default=(),
+        description="files of corrected labels, the first to be applied first; see kerasall review",
     )
     aria: AriaSettings = AriaSettings()
     synthetic: SyntheticSettings = SyntheticSettings()
@@ -64,7 +65,9 @@ class CheckSettings(Strict):
 
     near_duplicates: NearDuplicates = NearDuplicates()
     two_label_subjects: Literal["error", "warning"] = "error"
-    schema_file: str | None = Field(None, description="a pinned schema.json; default: inferred from the data")
+    schema_file: str | None = Field(
+        default=None, description="a pinned schema.json; default: inferred from the data"
+    )
     max_side: Positive = 8192
     max_pixels: Positive = 50_000_000
 
@@ -75,19 +78,25 @@ class SplitSettings(Strict):
     kind: Literal["holdout", "folds", "official_folds"] = "holdout"
     validation: Share = 0.2
     test: Share = 0.2
-    test_folds: tuple[str, ...] = Field((), description="the publisher's parts that are the test part")
-    selection: Share = Field(
-        0.0, description="share of the part on which a faithful copy chooses and is scored, as its paper was"
+    test_folds: tuple[str, ...] = Field(
+        default=(), description="the publisher's parts that are the test part"
     )
-    selection_folds: tuple[str, ...] = Field((), description="the publisher's parts that are that part")
+    selection: Share = Field(
+        default=0.0,
+        description="share of the part on which a faithful copy chooses and is scored, as its paper was",
+    )
+    selection_folds: tuple[str, ...] = Field(
+        default=(), description="the publisher's parts that are that part"
+    )
     unit: Literal["group", "image"] = Field(
-        "group", description="image deals out single images, which leaks: for copies of papers that did so"
+        default="group",
+        description="image deals out single images, which leaks: for copies of papers that did so",
     )
     folds: Annotated[int, Field(ge=2)] = 5
     inner_validation: Share = Field(
-        0.15,
+        default=0.15,
         description="share of a fold's training images on which its epochs are decided; 0 fixes the epochs; "
         "the held-out fold decides nothing",
     )
-    file: str | None = Field(None, description="a frozen split to use again")
+    file: str | None = Field(default=None, description="a frozen split to use again")
     on_leak: Literal["stop", "report"] = "stop"

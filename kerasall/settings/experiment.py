@@ -29,7 +29,7 @@ class Settings(Strict):
     protocol: Protocol = "honest"
     seed: Annotated[int, Field(ge=0)] = 0
     repeat: Annotated[int, Field(ge=0)] = Field(
-        0, description="number of the repetition: another seed for all training, the same split"
+        default=0, description="number of the repetition: another seed for all training, the same split"
     )
     deterministic: bool = False
     data: DataSettings = DataSettings()
@@ -38,17 +38,23 @@ class Settings(Strict):
     preprocess: tuple[dict[str, Any], ...] = ({"op": "resize", "height": 224, "width": 224},)
     augment: dict[str, Any] | None = None
     model: ModelSettings = ModelSettings()
-    members: tuple[MemberSettings, ...] = Field((), description="of an ensemble, instead of the one model")
+    members: tuple[MemberSettings, ...] = Field(
+        default=(), description="of an ensemble, instead of the one model"
+    )
     ensemble: EnsembleSettings = EnsembleSettings()
     deep_features: DeepFeatureSettings | None = None
     sweep: SweepSettings | None = None
-    tune: TuneSettings | None = Field(None, description="a designed experiment over the training's settings")
+    tune: TuneSettings | None = Field(
+        default=None, description="a designed experiment over the training's settings"
+    )
     train: TrainSettings = TrainSettings()
     evaluate: EvaluateSettings = EvaluateSettings()
     calibrate: CalibrateSettings = CalibrateSettings()
     bless: BlessSettings = BlessSettings()
-    departures: tuple[str, ...] = Field((), description="where this differs from the paper it follows")
-    weaknesses: tuple[str, ...] = Field((), description="what is weak in this protocol")
+    departures: tuple[str, ...] = Field(
+        default=(), description="where this differs from the paper it follows"
+    )
+    weaknesses: tuple[str, ...] = Field(default=(), description="what is weak in this protocol")
 
     @property
     def training_seed(self) -> int:

@@ -22,19 +22,21 @@ class CalibrateSettings(Strict):
     """What the exported model says besides its answer; all of it is fitted to validation predictions."""
 
     biases: bool = Field(
-        False, description="one bias per class beside the temperature; may move the most probable class"
+        default=False,
+        description="one bias per class beside the temperature; may move the most probable class",
     )
     sensitivities: tuple[Annotated[float, Field(gt=0, le=1)], ...] = Field(
-        (0.95, 0.99), description="to malignant cells; each gets a threshold"
+        default=(0.95, 0.99), description="to malignant cells; each gets a threshold"
     )
     coverage: Annotated[float, Field(gt=0, lt=1)] = Field(
-        0.95, description="share of images whose prediction set is to hold the true class"
+        default=0.95, description="share of images whose prediction set is to hold the true class"
     )
     false_referral: Annotated[float, Field(gt=0, lt=1)] | None = Field(
-        0.05, description="share of validation images called unlike the training images; null: none is"
+        default=0.05,
+        description="share of validation images called unlike the training images; null: none is",
     )
     domain_images: Annotated[int, Field(ge=10)] = Field(
-        4000, description="most images whose features the distance is fitted to"
+        default=4000, description="most images whose features the distance is fitted to"
     )
 
 

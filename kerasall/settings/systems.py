@@ -21,9 +21,10 @@ class MemberSettings(Strict):
     name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
     model: ModelSettings = ModelSettings()
     train: TrainSettings | None = None
-    epochs: dict[str, Positive] = Field({}, description="stage -> epochs, where they alone differ")
+    epochs: dict[str, Positive] = Field(default={}, description="stage -> epochs, where they alone differ")
     steps: tuple[dict[str, Any], ...] = Field(
-        (), description="operations after the common chain that fit images to this member, as a resize"
+        default=(),
+        description="operations after the common chain that fit images to this member, as a resize",
     )
 
     def seed(self, common: int) -> int:
@@ -46,14 +47,15 @@ class EnsembleSettings(Strict):
 
     rule: Literal["majority_vote", "average", "weighted_average", "maximum", "stacking"] = "majority_vote"
     weights: Literal["f1", "auc", "kappa", "accuracy"] | tuple[Annotated[float, Field(gt=0)], ...] = Field(
-        "kappa", description="of the weighted average: the members' scores by this metric, or one number each"
+        default="kappa",
+        description="of the weighted average: the members' scores by this metric, or one number each",
     )
     weights_from: Literal["validation", "selection"] = Field(
-        "validation",
+        default="validation",
         description="validation also means out-of-fold; selection is the part a faithful copy is scored on",
     )
     stacking_strength: Annotated[float, Field(gt=0)] = Field(
-        1.0, description="inverse of the penalty on stacking's coefficients"
+        default=1.0, description="inverse of the penalty on stacking's coefficients"
     )
 
 
@@ -63,14 +65,15 @@ class BackboneSettings(Strict):
     name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
     backbone: str
     alpha: Annotated[float, Field(gt=0)] = 1.0
-    weights: str = Field("imagenet", description="imagenet, random, or a path")
+    weights: str = Field(default="imagenet", description="imagenet, random, or a path")
 
 
 class ExtractorSettings(BackboneSettings):
     """A backbone whose pooled features are used as they are."""
 
     steps: tuple[dict[str, Any], ...] = Field(
-        (), description="operations after the common chain that fit images to this backbone, as a resize"
+        default=(),
+        description="operations after the common chain that fit images to this backbone, as a resize",
     )
 
 
@@ -92,10 +95,11 @@ class DeepFeatureSettings(Strict):
         Literal["knn", "linear_svm", "rbf_svm", "decision_tree", "random_forest", "mlp"], ...
     ] = ("linear_svm",)
     augmented_copies: Annotated[int, Field(ge=0)] = Field(
-        0, description="changed copies of every training image, by `augment`, beside the image itself"
+        default=0, description="changed copies of every training image, by `augment`, beside the image itself"
     )
     chosen: FeatureChoice | None = Field(
-        None, description="the combination to export; null: the best exportable one where it is not scored"
+        default=None,
+        description="the combination to export; null: the best exportable one where it is not scored",
     )
 
     @model_validator(mode="after")
@@ -136,7 +140,7 @@ class SweepSettings(Strict):
         min_length=1, description="checkpoints of one run of the largest number"
     )
     chosen: SweepChoice | None = Field(
-        None, description="the cell to export; null: the best one where it is not scored"
+        default=None, description="the cell to export; null: the best one where it is not scored"
     )
 
     @model_validator(mode="after")
@@ -177,24 +181,30 @@ class TuneSettings(Strict):
         min_length=1,
         description="key of a setting below model, augment or train -> levels; equal ones are dummy levels",
     )
-    array: str = Field("auto", description="name of an orthogonal array, or auto for the smallest that fits")
-    error_df: Annotated[int, Field(ge=0)] = Field(0, description="degrees of freedom to leave for the error")
-    repeats: Positive = Field(3, description="runs of every row, each with a seed of its own")
+    array: str = Field(
+        default="auto", description="name of an orthogonal array, or auto for the smallest that fits"
+    )
+    error_df: Annotated[int, Field(ge=0)] = Field(
+        default=0, description="degrees of freedom to leave for the error"
+    )
+    repeats: Positive = Field(default=3, description="runs of every row, each with a seed of its own")
     response: str = Field(
-        "accuracy", description="metric of the held-out predictions, see kerasall.evaluation"
+        default="accuracy", description="metric of the held-out predictions, see kerasall.evaluation"
     )
     response_on: Literal["validation", "selection"] = Field(
-        "validation",
+        default="validation",
         description="validation also means each held-out fold; selection: the part a faithful copy is scored on",
     )
     signal: str | None = Field(
-        None,
+        default=None,
         description="larger, smaller, nominal, target:M, target-runs:M or mean; null: by the metric's direction",
     )
-    levels_as: Literal["dummy", "separate"] = Field("dummy", description="whether equal levels are merged")
+    levels_as: Literal["dummy", "separate"] = Field(
+        default="dummy", description="whether equal levels are merged"
+    )
     pool: Literal["half"] | tuple[str, ...] = Field(
-        (), description="factors taken for error; half: the smallest"
+        default=(), description="factors taken for error; half: the smallest"
     )
     confirmations: Annotated[int, Field(ge=2)] = Field(
-        9, description="runs at the predicted optimum: the members"
+        default=9, description="runs at the predicted optimum: the members"
     )

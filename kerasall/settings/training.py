@@ -21,7 +21,7 @@ class ModelSettings(Strict):
 
     backbone: str = "mobilenet"
     alpha: Annotated[float, Field(gt=0)] = 1.0
-    weights: str = Field("imagenet", description="imagenet, random, or a path")
+    weights: str = Field(default="imagenet", description="imagenet, random, or a path")
     head: HeadSettings = HeadSettings()
 
 
@@ -46,7 +46,7 @@ class StageSettings(Strict):
     patience: Positive | None = None
     monitor: Literal["val_loss", "val_accuracy"] = "val_loss"
     keep: Literal["best", "last"] = Field(
-        "best",
+        default="best",
         description="weights of the best epoch by `monitor`, or of the last, which validation did not choose",
     )
     optimizer: OptimizerSettings = OptimizerSettings()
@@ -62,14 +62,16 @@ class TrainSettings(Strict):
     label_smoothing: Share = 0.0
     class_weights: Literal["none", "balanced"] = "none"
     oversample: Literal["none", "majority"] | dict[str, Positive] = Field(
-        "none",
+        default="none",
         description="repeat training images of small classes: as many as the largest, or class -> count",
     )
     stages: tuple[StageSettings, ...] = (StageSettings(name="head", epochs=10),)
     jit_compile: bool | Literal["by_device"] = "by_device"
-    cache_activations: bool = Field(True, description="pass a frozen part once, where nothing is augmented")
+    cache_activations: bool = Field(
+        default=True, description="pass a frozen part once, where nothing is augmented"
+    )
     memory_gib: Annotated[float, Field(gt=0)] = Field(
-        2.0, description="pixels or activations kept in memory; more goes to disk"
+        default=2.0, description="pixels or activations kept in memory; more goes to disk"
     )
 
     @model_validator(mode="after")

@@ -29,10 +29,10 @@ class WebLimits:
         connections: open connections.
     """
 
-    max_body_bytes: int = 32 * MEBIBYTE
+    max_body_bytes: int = 16 * MEBIBYTE
     max_files: int = 64
     max_held_bytes: int = 256 * MEBIBYTE
-    image: Limits = field(default_factory=lambda: Limits(4096, 4096 * 4096, 32 * MEBIBYTE))
+    image: Limits = field(default_factory=lambda: Limits(4096, 4096 * 4096, 16 * MEBIBYTE))
     queue_images: int = 256
     batch_images: int = 16
     batch_pixels: int = 4096 * 4096

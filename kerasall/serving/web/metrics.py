@@ -18,7 +18,7 @@ class Metrics:
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)
-        kept = {"registry": self.registry}
+        kept: dict[str, Any] = {"registry": self.registry}
         self.requests = Counter("kerasall_requests", "Requests answered.", ["route", "status"], **kept)
         self.images = Counter("kerasall_images", "Images, by outcome.", ["outcome"], **kept)
         self.answer_seconds = Histogram(

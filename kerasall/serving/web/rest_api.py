@@ -25,7 +25,7 @@ from kerasall.serving.web.schemas import (
     refusals,
 )
 from kerasall.serving.web.service import ModelService
-from kerasall.serving.web.uploads import read_form
+from kerasall.serving.web.uploads import read_body, read_form
 
 _GATE = (401, 421)
 _POSTED = (400, *_GATE, 403, 408, 413, 503, 504)
@@ -143,7 +143,7 @@ def _add_model(
     @router.post(f"{path}:predict", tags=tags, responses=posted, openapi_extra=CALL_REQUEST)
     async def predict(request: Request, facts: ModelFacts = named) -> Response:
         """`{"instances": [{"b64": "..."}]}`, as TensorFlow Serving takes it."""
-        uploads, rows = tfserving_api.read_instances(await request.body(), limits)
+        uploads, rows = tfserving_api.read_instances(await read_body(request), limits)
         answers = await while_connected(request, service.predict(uploads))
         return JSONResponse(tfserving_api.format_predictions(answers, rows))
 

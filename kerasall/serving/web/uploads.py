@@ -70,6 +70,14 @@ async def read_form(request: Request, limits: WebLimits) -> Form:
     return parts.form
 
 
+async def read_body(request: Request) -> bytearray:
+    """The request's body, held once and not in pieces besides."""
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+    return body
+
+
 def display_name(name: str, number: int) -> str:
     """A file's name fit to be shown: no folders, no control or direction marks, not endless."""
     last = re.split(r"[/\\]", name)[-1]
