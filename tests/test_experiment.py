@@ -145,6 +145,25 @@ def test_no_step_before_the_evaluator_is_given_a_test_image(house):
     assert set(inputs) == set(STEPS)
 
 
+def test_safeguards_come_from_validation_images_and_travel_with_the_model(house):
+    development = house.output("tiny", "Transform", "development") / "examples.csv"
+    rows = list(csv.DictReader(development.read_text().splitlines()))
+    validation = {row["id"] for row in rows if row["part"] == "validation"}
+    folder = house.output("tiny", "Calibrator", "safeguards")
+    safeguards = json.loads((folder / "safeguards.json").read_text())
+    assert safeguards["fitted_on"] == "validation"
+    assert safeguards["calibration"]["images"] == len(validation)
+    with np.load(folder / "distances.npz") as arrays:
+        assert set(arrays["ids"]) == validation
+    model = house.folder / "savedmodels" / "tiny" / "1"
+    assert json.loads((model / "card.json").read_text())["safeguards"] == safeguards
+    report = json.loads((house.folder / "runs" / "tiny" / "report.json").read_text())
+    assert {"calibration", "thresholds", "refer"} <= {section["id"] for section in report["sections"]}
+    trust = report["results"]["trust"]
+    assert trust["calibration"]["cross_fitted"] is False
+    assert [point["wanted"] for point in trust["operating_points"]] == [0.95, 0.99]
+
+
 def test_the_same_command_again_finds_everything_cached(house):
     _, err = house.call("run", house.config("tiny"), "--force")
     assert set(house.states("tiny").values()) == {"cached"}
@@ -220,6 +239,7 @@ def test_predict_names_bad_files_and_goes_on(house, tmp_path):
         "enormous.bmp",
     }
     assert sum(bool(row["label"]) for row in rows.values()) == 3
+    assert sum(row["refer"] in ("true", "false") for row in rows.values()) == 3
     assert "6 files, 3 failed" in err
 
 
