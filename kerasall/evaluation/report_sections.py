@@ -26,6 +26,7 @@ from kerasall.evaluation.figures import (
     draw_precision_recall,
     draw_roc_curves,
 )
+from kerasall.evaluation.intervals import wilson_interval
 from kerasall.evaluation.report_document import (
     Block,
     Cell,
@@ -232,7 +233,9 @@ def subject_section(
         Column("Accuracy", "right"),
     )
     rows = tuple((s.name, s.label, f"{s.right:,} of {s.total:,}", _accuracy_cell(s)) for s in ordered)
-    table = Table(f"Accuracy of each {kind}, worst first", columns, rows, tall=len(rows) > 16, width="half")
+    table = Table(
+        f"Accuracy of each {kind}, worst first", columns, rows, (_WITHIN,), tall=len(rows) > 16, width="half"
+    )
     return Section(
         "subjects",
         f"Every {kind}, worst first",
@@ -241,6 +244,11 @@ def subject_section(
     )
 
 
+_WITHIN = "Below each accuracy: its 95% interval (Wilson), which knows the images of this one alone."
+
+
 def _accuracy_cell(subject: SubjectCount) -> Cell:
     tone: Tone = "bad" if subject.accuracy < 0.5 else ""
-    return Cell(format_value(subject.accuracy), tone=tone, share=subject.accuracy)
+    low, high = wilson_interval(subject.right, subject.total)
+    words = f"{format_value(low)} to {format_value(high)}"
+    return Cell(format_value(subject.accuracy), words, tone, subject.accuracy)
