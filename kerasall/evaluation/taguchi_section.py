@@ -114,7 +114,7 @@ def _responses(found: Mapping[str, Any]) -> Table:
     table, levels = found["response_table"], {f["name"]: f["levels"] for f in found["experiment"]["factors"]}
     deepest = max(map(len, table.values()))
     columns = (Column("Level"), *(Column(name, "right") for name in table))
-    rows = [
+    rows: list[tuple[Any, ...]] = [
         (str(number + 1), *(_level_cell(found, name, levels[name], number) for name in table))
         for number in range(deepest)
     ]
