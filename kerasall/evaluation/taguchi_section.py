@@ -138,7 +138,7 @@ def _anova(found: Mapping[str, Any]) -> Table:
     labels = ("Sum of squares", "df", "Mean square", "F", "p", "Contribution")
     columns = (Column("Source"), *(Column(label, "right") for label in labels))
     limit = found["experiment"]["significance"]
-    rows = [
+    rows: list[tuple[str | Cell | None, ...]] = [
         (
             each["factor"], _number(each["sum_of_squares"]), str(each["df"]), _number(each["mean_square"]),
             _number(each["f"], 2),
