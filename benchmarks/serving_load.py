@@ -231,6 +231,11 @@ def _report(load: Load, bare: float, bare_cpu: float) -> None:
     print(f"{sum(load.statuses.values())} requests: {dict(load.statuses)}, {load.wrong} wrong, "
           f"largest difference {load.largest:.1e}")  # fmt: skip
     print(f"served: {speed:.1f} images/s, {speed / bare:.0%} of the bare SavedModel")
+    server, client = load.server_cpu / answered, load.client_cpu / answered
+    print(
+        f"processor time an image: server {1e3 * server:.1f} ms, clients {1e3 * client:.1f} ms, bare "
+        f"{1e3 * bare_cpu:.1f} ms: the model alone is {bare_cpu / (server + client):.0%} of all"
+    )
     print(
         f"time of a request: p50 {np.percentile(load.times, 50):.2f} s, p99 {np.percentile(load.times, 99):.2f} s"
     )
