@@ -45,16 +45,14 @@ def tune(
             f"{config} must state tune with its factors, but does not: see `kerasall run` for others"
         )
     with quiet_tensorflow():
-        if _is_worker():
+        from kerasall.components.trial_search import role_of_process
+
+        if role_of_process() == "worker":
             join_search(config, runs.artifacts, options)
             return
         result = run_experiment(config, force=force, workers=workers, **options)
     print_outcome(result)
     print(f"{'trials:':<14} {result.folder / 'trials.html'}")
-
-
-def _is_worker() -> bool:
-    return os.environ.get("KERASTUNER_TUNER_ID", "chief") != "chief"
 
 
 def join_search(config: Path, artifacts: Path, options: dict[str, Any]) -> None:
@@ -65,7 +63,7 @@ def join_search(config: Path, artifacts: Path, options: dict[str, Any]) -> None:
         artifacts: folder of the runs' artifacts, on a disk that the chief shares.
         options: of ``settle``.
     """
-    from kerasall.components.trial_search import SearchJob, address_of_chief, find_job, run_worker, tuner_id
+    from kerasall.components.trial_search import SearchJob, address_of_chief, find_job, run_worker
     from kerasall.experiment import settle
     from kerasall.factors import trial_settings
 
@@ -75,6 +73,9 @@ def join_search(config: Path, artifacts: Path, options: dict[str, Any]) -> None:
         Path(), Path(), trial_settings(settings), settings.tune, settings.split.inner_validation,
         settings.training_seed, settings.deterministic, weights, Path(),
     )  # fmt: skip
-    worker = tuner_id()
-    print(f"{worker} looks for its chief at {address_of_chief()}", file=sys.stderr, flush=True)
+    print(
+        f"{os.environ['KERASTUNER_TUNER_ID']} looks for its chief at {address_of_chief()}",
+        file=sys.stderr,
+        flush=True,
+    )
     run_worker(find_job(artifacts, like, address_of_chief()))

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -77,12 +78,16 @@ class Workshop:
     def run_folder(self) -> Path:
         return self.folder / "runs" / self.config.stem
 
-    def start(self, *options: str) -> subprocess.Popen[str]:
-        environment = os.environ | {
-            "PYTHONPATH": str(ROOT),
-            "KERASALL_RUNS": str(self.folder / "runs"),
-            "KERASALL_SAVEDMODELS": str(self.folder / "savedmodels"),
-        }
+    def start(self, *options: str, **variables: str) -> subprocess.Popen[str]:
+        environment = (
+            os.environ
+            | variables
+            | {
+                "PYTHONPATH": str(ROOT),
+                "KERASALL_RUNS": str(self.folder / "runs"),
+                "KERASALL_SAVEDMODELS": str(self.folder / "savedmodels"),
+            }
+        )
         command = [sys.executable, "-u", "-m", "kerasall.cli", "tune", str(self.config), *options]
         return subprocess.Popen(
             command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
@@ -244,6 +249,24 @@ def test_two_workers_of_which_one_is_killed_give_the_table_of_one_process(tmp_pa
     assert len(begun(text)) == 8
     assert_frame_equal(shop.table(), unbroken.table())
     assert shop.analysis() == unbroken.analysis()
+
+
+@pytest.mark.slow
+def test_a_worker_of_another_host_joins_by_the_environment(tmp_path):
+    """The same command everywhere, on a shared runs folder."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    place = {"KERASTUNER_ORACLE_IP": "127.0.0.1", "KERASTUNER_ORACLE_PORT": port}
+    shop, options = Workshop(tmp_path), ["--set", "tune.factors={train.batch_size: [8, 16]}"]
+    options += ["--set", "tune.confirmations=2"]
+    chief = shop.start(*options, KERASTUNER_TUNER_ID="chief", **place)
+    worker = shop.start(*options, KERASTUNER_TUNER_ID="worker1", **place)
+    said, done = chief.communicate(timeout=1200)[0], worker.communicate(timeout=60)[0]
+    assert (chief.returncode, worker.returncode) == (0, 0), said[-2000:] + done[-2000:]
+    assert "trial 0000 learn  epoch 1/2" in done
+    assert "learn  epoch" not in said
+    assert set(shop.table()["status"]) == {"COMPLETED"}
 
 
 @pytest.mark.slow

@@ -13,7 +13,7 @@ import threading
 import time
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import keras_tuner
 
@@ -35,7 +35,6 @@ JOB = "job.json"
 PROJECT = "project"
 """Folder of keras-tuner: the oracle's state and one folder a trial."""
 
-CHIEF = "chief"
 _WAIT_SECONDS = 600.0
 
 
@@ -198,21 +197,23 @@ def check_experiment(base: TrialSettings, tune: TuneSettings) -> None:
     plan_oracle(base, tune, direction)
 
 
-def tuner_id() -> str:
-    """This process' place in a distributed search: "" for none, "chief", or a worker's id.
+def role_of_process() -> Literal["alone", "chief", "worker"]:
+    """This process' part in a search, as the environment says.
 
     Raises:
         KerasallError: some of keras-tuner's three variables are set and others are not.
     """
     names = ("KERASTUNER_TUNER_ID", "KERASTUNER_ORACLE_IP", "KERASTUNER_ORACLE_PORT")
     given = [name for name in names if os.environ.get(name)]
-    if given and len(given) < len(names):
+    if not given:
+        return "alone"
+    if len(given) < len(names):
         missing = [name for name in names if name not in given]
         raise KerasallError(
             f"a distributed search needs {', '.join(names)}, but {', '.join(missing)} is not set: set it, or unset "
             f"{', '.join(given)}"
         )
-    return os.environ["KERASTUNER_TUNER_ID"] if given else ""
+    return "chief" if "chief" in os.environ["KERASTUNER_TUNER_ID"] else "worker"  # keras-tuner's own rule
 
 
 def address_of_chief() -> str:

@@ -16,15 +16,14 @@ from kerasall.components.ensembler import MEMBERS_FILE
 from kerasall.components.trainer import PREDICTIONS, SELECTION_PREDICTIONS, hash_weights
 from kerasall.components.trial_record import write_search
 from kerasall.components.trial_search import (
-    CHIEF,
     SearchJob,
     Trials,
     address_of_chief,
     check_experiment,
     decode,
     make_tuner,
+    role_of_process,
     search,
-    tuner_id,
     write_job,
 )
 from kerasall.components.trial_training import MODEL, TRAINING
@@ -143,7 +142,7 @@ def tuner(
     )
     data = read_development(development)
     trials = Trials(job, data)
-    if workers or tuner_id() == CHIEF:
+    if workers or role_of_process() == "chief":
         searched = _search_with_workers(job, data, trials, workers)
     else:
         searched = search(job, data, trials)
@@ -162,7 +161,7 @@ def tuner(
 
 def _search_with_workers(job: SearchJob, data: Development, trials: Trials, count: int) -> TaguchiTuner:
     decode(job, data, 0)  # once, on disk, for all of them
-    given = address_of_chief() if tuner_id() == CHIEF else None
+    given = address_of_chief() if role_of_process() == "chief" else None
     with chief_environment(given) as address:
         tuner = make_tuner(job, data, trials)
         oracle = tuner.taguchi_oracle

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from kerasall.components.trial_search import JOB, SearchJob, find_job, read_job, tuner_id, write_job
+from kerasall.components.trial_search import JOB, SearchJob, find_job, read_job, role_of_process, write_job
 from kerasall.components.trial_workers import LocalWorkers, chief_environment, list_gpus
 from kerasall.errors import KerasallError
 from kerasall.settings import TrialSettings, TuneSettings
@@ -91,8 +91,8 @@ def test_the_environment_of_a_chief_ends_with_it(monkeypatch):
     monkeypatch.delenv("KERASTUNER_TUNER_ID", raising=False)
     with chief_environment() as address:
         assert address.startswith("127.0.0.1:")
-        assert tuner_id() == "chief"
-    assert tuner_id() == ""
+        assert role_of_process() == "chief"
+    assert role_of_process() == "alone"
     with chief_environment("10.0.0.1:8000") as address:
         assert (address, os.environ["KERASTUNER_ORACLE_IP"]) == ("10.0.0.1:8000", "10.0.0.1")
 
@@ -101,7 +101,7 @@ def test_half_an_environment_is_refused(monkeypatch):
     monkeypatch.setenv("KERASTUNER_TUNER_ID", "worker1")
     monkeypatch.setenv("KERASTUNER_ORACLE_IP", "10.0.0.1")
     with pytest.raises(KerasallError, match="KERASTUNER_ORACLE_PORT is not set"):
-        tuner_id()
+        role_of_process()
 
 
 def job_in(scratch: Path, seed: int = 0) -> SearchJob:
