@@ -77,19 +77,18 @@ def _reliability(name: str, title: str, found: Believed) -> FigureBlock:
 
 
 def _table(scores: CalibrationScores) -> Table:
-    columns = (Column("Score"), Column("The model's own", "right"), Column("Calibrated", "right"))
+    columns = (Column("Score"), Column("Before", "right"), Column("After", "right"))
     sides = (scores.before, scores.after)
     bins = len(scores.before.reliability.counts)
     floor = format_value(scores.after.reliability.noise_floor)
-    error = Cell(
-        f"Expected calibration error, {bins} bins",
-        f"mean gap between how sure and how often right; chance alone gives about {floor} here",
+    rows = [("Expected calibration error", *(_error_cell(side) for side in sides))]
+    rows += [(METRICS[name].title, *(_score_cell(side, name) for side in sides)) for name in _MEANINGS]
+    notes = (
+        f"Expected calibration error: mean gap between how sure and how often right, in {bins} bins; probabilities "
+        f"without any fault would show about {floor} here, by chance.",
+        *(f"{METRICS[name].title}: {meaning}." for name, meaning in _MEANINGS.items()),
     )
-    rows = [(error, *(_error_cell(side) for side in sides))]
-    for name, meaning in _MEANINGS.items():
-        cells = (_score_cell(side, name) for side in sides)
-        rows.append((Cell(METRICS[name].title, meaning), *cells))
-    return Table("Before and after, with 95% intervals over groups", columns, tuple(rows))
+    return Table("Before and after, with 95% intervals over groups", columns, tuple(rows), notes)
 
 
 def _error_cell(side: Believed) -> Cell:

@@ -38,8 +38,8 @@ def operating_section(
     return Section(
         "thresholds",
         "Finding nearly all malignant cells",
-        f"A cell can be called malignant at a lower probability than 50%. The probability is that of {together} "
-        f"taken together, calibrated. {chosen_on}",
+        "Where the line is drawn decides how many malignant cells are missed and how many benign ones are called "
+        f"malignant. The probability is that of {together} taken together, calibrated. {chosen_on}",
         tuple(blocks),
     )
 
@@ -108,8 +108,9 @@ def draw_decision_curve(axes: Axes, benefit: Sequence[NetBenefit]) -> str:
         Alternative text with every threshold.
     """
     thresholds = [each.threshold for each in benefit]
-    values = [each.model.value for each in benefit]
-    lows, highs = [each.model.low for each in benefit], [each.model.high for each in benefit]
+    values = np.array([each.model.value for each in benefit], float)
+    # As numbers, so that an interval that is not defined is NaN, which leaves a gap.
+    lows, highs = (np.array([getattr(each.model, end) for each in benefit], float) for end in ("low", "high"))
     axes.fill_between(thresholds, lows, highs, color=color_of(0), alpha=0.14, linewidth=0)
     axes.plot(thresholds, values, "o-", color=color_of(0), markersize=4, label="the model")
     axes.plot(
@@ -119,10 +120,10 @@ def draw_decision_curve(axes: Axes, benefit: Sequence[NetBenefit]) -> str:
     axes.set_xscale("log")
     axes.set_xticks(thresholds, [f"{100 * each:g}%" for each in thresholds])
     axes.minorticks_off()
-    lowest, highest = min(0.0, *lows), max(highs)
+    lowest, highest = np.nanmin([0.0, *lows]), np.nanmax([0.0, *highs])
     axes.set_ylim(lowest - 0.12 * (highest - lowest) - 0.02, highest + 0.08 * (highest - lowest) + 0.02)
     axes.set(xlabel="threshold on the malignant probability", ylabel="net benefit")
-    show_legend(axes, loc="lower left")
+    show_legend(axes, loc="center left")
     shown = "; ".join(
         f"at {100 * e.threshold:g}% {e.model.value:.3f}, calling every cell {e.all_called:.3f}"
         for e in benefit

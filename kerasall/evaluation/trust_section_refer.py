@@ -30,7 +30,7 @@ def refer_section(scores: ReferScores, safeguards: Safeguards, malignant: bool) 
         figure_block("selective-accuracy", figure, alt, caption),
         _kept_table(scores, malignant),
         _rule_table(scores, safeguards),
-        _set_table(scores.sets),
+        _set_table(scores.sets, safeguards.fitted_on),
     ]
     if safeguards.domain is None:
         blocks.append(
@@ -63,7 +63,7 @@ def _kept_table(scores: ReferScores, malignant: bool) -> Table:
 def _rule_table(scores: ReferScores, safeguards: Safeguards) -> Table:
     columns = (Column("What the exported model does"), Column("Share of images", "right"))
     rows: list[tuple[Cell | str, Cell | str]] = [
-        (Cell(f"Refers: {REASONS[code]}"), interval_cell(share)) for code, share in scores.reasons.items()
+        (Cell(f"Refers as {REASONS[code]}"), interval_cell(share)) for code, share in scores.reasons.items()
     ]
     rows.append((Cell("Refers, for whatever reason"), interval_cell(scores.referred)))
     if scores.accuracy is not None:
@@ -93,7 +93,10 @@ def _rule_notes(safeguards: Safeguards) -> tuple[str, ...]:
     return tuple(notes)
 
 
-def _set_table(scores: SetScores) -> Table:
+_FOLDS = "; that is true of the folds' models, and about true of the exported one"
+
+
+def _set_table(scores: SetScores, fitted_on: str) -> Table:
     sets = scores.sets
     columns = (Column("Images of"), Column("True class in the set", "right"))
     rows = [("all classes", interval_cell(scores.covered))]
@@ -104,7 +107,7 @@ def _set_table(scores: SetScores) -> Table:
         if share
     )
     promise = (
-        "by construction, for a new patient who is like these"
+        f"by construction, for a new patient who is like these{_FOLDS if fitted_on == 'out-of-fold' else ''}"
         if sets.guaranteed
         else f"aimed at, not guaranteed: {sets.groups} groups are too few for it"
     )
