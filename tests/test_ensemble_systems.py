@@ -367,7 +367,7 @@ def test_stains_are_fitted_on_training_images_alone_and_travel_with_the_model(vo
     assert len(stored[0]["mean"]) == 3
     from kerasall.preprocessing.stain import fit_reinhard
 
-    table = read_examples(vote.artifacts["Transform", "development"].path / "examples.csv")
+    table = read_rows(vote.artifacts["Transform", "development"].path)
     fitted = fit_reinhard(training_images(table[table["part"] == "train"]))
     np.testing.assert_allclose(stored[0]["mean"], fitted.mean)
 

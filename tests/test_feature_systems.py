@@ -423,7 +423,9 @@ def test_a_small_system_runs_from_images_to_report_and_saved_model(name, tmp_pat
     places = {"KERASALL_RUNS": str(tmp_path / "runs"), "KERASALL_SAVEDMODELS": str(tmp_path / "models")}
     command = [sys.executable, "-m", "kerasall.cli", "run", str(ROOT / "configs" / f"{name}.yaml")]
     environment = os.environ | places | {"PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": ""}
-    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=1500)
+    done = subprocess.run(
+        command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=1500
+    )
     assert done.returncode == 0, done.stderr
     results = json.loads((tmp_path / "runs" / name / "report.json").read_text())["results"]
     assert results["scored"] == "test"

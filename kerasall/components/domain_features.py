@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -114,7 +115,7 @@ def compute_features(
         keys=[hashes[row] for row in rows],
         limits=data.limits,
     )  # fmt: skip
-    outputs = with_features(model)
+    outputs: Any = with_features(model)
     prefix = keras.Model(outputs.inputs[0], outputs.output[FEATURES])
     return predict_activations(prefix, prediction_batches(whole.pixels, batch_size=BATCH))
 

@@ -60,7 +60,9 @@ def make_report(evidence: Evidence) -> Report:
             make_data(evidence),
             weakness_section(list_weaknesses(evidence), settings.departures),
             provenance_section(
-                evidence.command, dump_settings(as_stated(settings)), environment=describe_environment(evidence)
+                evidence.command,
+                dump_settings(as_stated(settings)),
+                environment=describe_environment(evidence),
             ),
         ),
     )

@@ -21,6 +21,7 @@ def make_gallery(evidence: Evidence) -> Section:
     chosen = choose_gallery(predictions, evidence.settings.evaluate.gallery, evidence.settings.seed)
     paths = dict(zip(evidence.examples["id"], evidence.examples["path"], strict=True))
     limits = evidence.development.limits
+    decisions = np.asarray(predictions.decisions)
     images = []
     for row in chosen:
         name = predictions.ids[row]
@@ -30,8 +31,8 @@ def make_gallery(evidence: Evidence) -> Section:
                 id=name,
                 pixels=decode(read_image_bytes(path, limits), limits, str(path)),
                 true=predictions.classes[predictions.labels[row]],
-                called=predictions.classes[predictions.decisions[row]],
-                probability=float(predictions.probabilities[row, predictions.decisions[row]]),
+                called=predictions.classes[decisions[row]],
+                probability=float(predictions.probabilities[row, decisions[row]]),
                 subject=predictions.subjects[row],
             )
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -171,9 +172,10 @@ def _align(first: Grain, second: Grain, orientation: int) -> np.ndarray:
     if first.guide is None or second.guide is None:
         return warp
     stop = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, 25, 3e-4)
+    everywhere: Any = None  # OpenCV's word for "no mask", which its own stubs forget
     guides = first.guide, orient(second.guide, orientation)
     try:
-        _, warp = cv2.findTransformECC(*guides, warp, cv2.MOTION_AFFINE, stop, None, 3)
+        _, warp = cv2.findTransformECC(*guides, warp, cv2.MOTION_AFFINE, stop, everywhere, 3)
     except cv2.error:  # no convergence: the pictures are not alike
         return np.eye(2, 3, dtype=np.float32)
     # Pixel centres lie at half coordinates: x' = ratio (A ((x + .5) / ratio - .5) + t + .5) - .5.

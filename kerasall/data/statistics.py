@@ -214,4 +214,5 @@ def _colour_by_class(collection: Collection, scan: ImageScan) -> dict[str, dict[
     table = scan.table.merge(collection.examples[["id", "label"]], on="id")
     means = table[table["error"] == ""].groupby("label")[list(_MEASURES)].mean().round(2)
     found = [name for name in collection.labels if name in means.index]
-    return {name: {measure: float(means.loc[name, measure]) for measure in _MEASURES} for name in found}
+    rows = {name: means.loc[[name]].to_numpy(float)[0].tolist() for name in found}
+    return {name: dict(zip(_MEASURES, row, strict=True)) for name, row in rows.items()}

@@ -70,6 +70,7 @@ class _CellImages(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         collection, names = self._read(Path(dl_manager.manual_dir))
         table, fingerprint = group_collection(collection)
         table["label"] = table["label"].map(names)
+        assert self.info.metadata is not None
         self.info.metadata.update(
             {
                 "malignant": sorted(names[label] for label in collection.malignant),
@@ -143,6 +144,7 @@ class Aria(_CellImages):
         )
 
     def _read(self, folder: Path) -> tuple[Collection, dict[str, str]]:
+        assert self.builder_config is not None
         variant = self.builder_config.name
         collection = aria.read_aria(folder, variant=variant)
         # The reader takes the only class folders there are, whatever lies above them; a config promises more.

@@ -146,9 +146,16 @@ def score_point(
     found = group_intervals(called, _READ, resamples=resamples, seed=seed)
     positive, decided = called.labels == 1, called.decisions == 1
     return ScoredPoint(
-        wanted, threshold, *(found[name] for name in _READ), int((positive & ~decided).sum()),
-        int((decided & ~positive).sum()), int(positive.sum()), int((~positive).sum()),
-    )  # fmt: skip
+        wanted,
+        threshold,
+        sensitivity=found["recall:positive"],
+        specificity=found["specificity:positive"],
+        precision=found["precision:positive"],
+        missed=int((positive & ~decided).sum()),
+        false_alarms=int((decided & ~positive).sum()),
+        positives=int(positive.sum()),
+        others=int((~positive).sum()),
+    )
 
 
 def cross_collapse(

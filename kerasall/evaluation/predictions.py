@@ -114,7 +114,8 @@ def write_predictions(predictions: Predictions, path: str | Path) -> None:
             arrays: dict[str, Any] = {
                 name: getattr(predictions, name) for name in predictions.__dataclass_fields__
             }
-            np.savez_compressed(temporary, **(arrays | {"classes": np.asarray(predictions.classes)}))
+            arrays["classes"] = np.asarray(predictions.classes)
+            np.savez_compressed(temporary, **arrays)
         else:
             _to_table(predictions).to_csv(temporary, index=False, float_format="%.9f")
 

@@ -115,7 +115,7 @@ def score_referral(
         malignant: names of the malignant classes.
         resamples, seed: of the intervals.
     """
-    options = {"resamples": resamples, "seed": seed}
+    options: dict[str, Any] = {"resamples": resamples, "seed": seed}
     kept = reasons == KEPT
     right = calibrated.decisions == calibrated.labels
     shown = [code for code in (SEVERAL, NONE, UNLIKE) if code != UNLIKE or (reasons == UNLIKE).any()]
@@ -139,7 +139,7 @@ def score_sets(
     seed: int = 0,
 ) -> SetScores:
     """Measures how often the set holds the true class; arguments as ``score_referral``."""
-    options = {"resamples": resamples, "seed": seed}
+    options: dict[str, Any] = {"resamples": resamples, "seed": seed}
     covered = members[np.arange(len(calibrated)), calibrated.labels]
     by_class = {}
     for index, name in enumerate(calibrated.classes):
@@ -150,7 +150,7 @@ def score_sets(
     return SetScores(sets, share_interval(calibrated, covered, **options), by_class, tuple(sizes.tolist()))
 
 
-def _keep(calibrated: Predictions, share: float, malignant: Sequence[str], options: dict[str, int]) -> Kept:
+def _keep(calibrated: Predictions, share: float, malignant: Sequence[str], options: dict[str, Any]) -> Kept:
     """The images left when the least sure are referred; their order does not matter."""
     sure = calibrated.probabilities[np.arange(len(calibrated)), calibrated.decisions]
     order = np.lexsort((calibrated.ids, sure))

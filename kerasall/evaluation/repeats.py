@@ -7,7 +7,7 @@ training changes; the interval says how far it may move with other patients.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -202,7 +202,7 @@ def _spread(
     low = float(np.quantile(np.mean([low for low, _ in ends], axis=0), tail))
     high = float(np.quantile(np.mean([high for _, high in ends], axis=0), 1 - tail))
     bounded = max(metric.lowest, min(low, found.mean)), min(metric.highest, max(high, found.mean))
-    return Spread(**(vars(found) | {"low": bounded[0], "high": bounded[1]}))
+    return replace(found, low=bounded[0], high=bounded[1])
 
 
 def _value(metric: Metric, record: Predictions, malignant: Sequence[str]) -> float | None:

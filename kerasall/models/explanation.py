@@ -239,8 +239,8 @@ def _joined(
 
 def _scale(signed: _Tensor) -> _Tensor:
     """What speaks for the class, with a peak of 1; zero where nothing does."""
-    positive = keras.ops.relu(signed)
-    peaks = keras.ops.max(positive, axis=(2, 3), keepdims=True)
+    positive: _Tensor = keras.ops.relu(signed)
+    peaks: _Tensor = keras.ops.max(positive, axis=(2, 3), keepdims=True)
     return positive / keras.ops.where(peaks > 0, peaks, 1.0)
 
 

@@ -101,14 +101,15 @@ def rule_weights(ensemble: keras.Model, members: int) -> np.ndarray:
     else (votes, maximum, stacking), where no member has a share of its own, equal ones.
     """
     joined = next(each for each in ensemble.operations if each.name == MEMBERS).output
-    rule = keras.Model(joined, ensemble.output["probabilities"])
+    outputs: _Tensor = ensemble.output
+    rule = keras.Model(joined, outputs["probabilities"])
     classes = joined.shape[-1]
     alone = np.zeros((members, members, classes), np.float32)
     alone[np.arange(members), np.arange(members), 0] = 1.0  # one member says class 0, the others nothing
     weights = np.asarray(keras.ops.convert_to_numpy(rule(alone)), np.float64)[:, 0]
     tried = np.random.default_rng(0).dirichlet(np.ones(classes), (64, members)).astype(np.float32)
     averages = np.einsum("k,nkc->nc", weights, tried)
-    if np.allclose(averages, keras.ops.convert_to_numpy(rule(tried)), atol=1e-5):
+    if np.allclose(averages, np.asarray(keras.ops.convert_to_numpy(rule(tried))), atol=1e-5):
         return weights / weights.sum()
     return np.full(members, 1 / members)
 
@@ -118,15 +119,15 @@ def _single_network(model: keras.Model, pixels: _Tensor, image: _Tensor) -> Netw
     try:
         parts = find_parts(model)
     except ModelError:
-        lower, score = _cut_at_last_map(model)
+        lower, score_maps = _cut_at_last_map(model)
     else:
         lower, rest = _cut_backbone(parts.preprocess, parts.backbone, parts.row)
         lower_score = build_score([parts.head.inputs[0]], parts.head.outputs[0])
 
-        def score(values: Sequence[_Tensor]) -> _Tensor:
+        def score_maps(values: Sequence[_Tensor], /) -> _Tensor:
             return lower_score([rest(values[0])])
 
-    return Network(model.name, (_target(lower, pixels, image),), score)
+    return Network(model.name, (_target(lower, pixels, image),), score_maps)
 
 
 def _feature_network(model: keras.Model) -> Network:
@@ -226,7 +227,8 @@ def build_score(sources: Sequence[_Tensor], output: _Tensor) -> Score:
         )
 
     def score(values: Sequence[_Tensor]) -> _Tensor:
-        scores = keras.ops.matmul(before(values), operation.kernel) + operation.bias
+        product: _Tensor = keras.ops.matmul(before(values), operation.kernel)
+        scores = product + operation.bias
         return scores - keras.ops.mean(scores, axis=-1, keepdims=True) if activation == "softmax" else scores
 
     return score

@@ -55,7 +55,7 @@ def _resize_to(shape: Sequence[int | None]) -> Place:
         if tuple(maps.shape[1:3]) == (height, width):
             return maps
         # Half-pixel centres: a cell of the map covers its own share of the image, no more and no less.
-        resized = keras.ops.image.resize(
+        resized: _Tensor = keras.ops.image.resize(
             maps[..., None], (height, width), interpolation="bilinear", data_format="channels_last"
         )
         return resized[..., 0]

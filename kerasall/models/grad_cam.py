@@ -54,8 +54,8 @@ def grad_cam_plus_plus(activations: _Tensor, gradients: _Tensor) -> _Tensor:
     it scales a whole map. Only positive gradients have weight, so several parts of one object, or
     several objects, stay in the map. Activations below zero, which a last ReLU forbids, do not enter a.
     """
-    positive = keras.ops.relu(gradients)
-    totals = keras.ops.sum(keras.ops.relu(activations), axis=(1, 2), keepdims=True)
+    positive: _Tensor = keras.ops.relu(gradients)
+    totals: _Tensor = keras.ops.sum(keras.ops.relu(activations), axis=(1, 2), keepdims=True)
     shares = 1.0 / (2.0 + positive * totals)  # g^2 cancels, and where g is 0 its weight is 0
     weights = keras.ops.sum(shares * positive, axis=(1, 2), keepdims=True)
     return keras.ops.sum(weights * activations, axis=-1)

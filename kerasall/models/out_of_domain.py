@@ -81,8 +81,9 @@ class FeatureDistance:
         """
         try:
             with np.load(path, allow_pickle=False) as arrays:
-                names = ("means", "axes", "precisions")
-                return FeatureDistance(*(arrays[name] for name in names), float(arrays["rest"]))
+                return FeatureDistance(
+                    arrays["means"], arrays["axes"], arrays["precisions"], float(arrays["rest"])
+                )
         except (OSError, KeyError, ValueError) as error:
             raise ArtifactError(
                 f"{path} must hold a feature distance, but reading it failed: {error}"
@@ -111,7 +112,8 @@ def fit_feature_distance(features: np.ndarray, labels: np.ndarray, axes: int = A
     centred = features - means[np.searchsorted(present, labels)]
     kept = max(1, min(axes, (count - len(present)) // 4, width - 1))
     freedom = count - len(present)
-    _, lengths, directions = randomized_svd(centred, kept, n_iter=7, random_state=0)
+    options: dict[str, Any] = {"n_iter": 7, "random_state": 0}
+    _, lengths, directions = randomized_svd(centred, kept, **options)
     leading = lengths**2 / freedom
     rest = (float((centred**2).sum()) / freedom - float(leading.sum())) / (width - kept)
     if not rest > 0:

@@ -97,7 +97,7 @@ def _members(predictor: Predictor, card: Mapping[str, Any]) -> tuple[str, ...]:
     if shape is None:
         return ()
     names = tuple(_member_part(card).get("members") or ())
-    return names if len(names) == shape[1] else tuple(f"member {k + 1}" for k in range(shape[1]))
+    return names if len(names) == shape[1] else tuple(f"member {k + 1}" for k in range(shape[1] or 0))
 
 
 def _member_part(card: Mapping[str, Any]) -> Mapping[str, Any]:
