@@ -10,7 +10,7 @@ from kerasall.components.evidence import Evidence
 from kerasall.components.model_card import make_results
 from kerasall.components.record_tables import table_sections
 from kerasall.components.report_data import list_weaknesses, make_data
-from kerasall.components.report_images import make_gallery, make_subjects
+from kerasall.components.report_images import make_gallery, make_subject_calls, make_subjects
 from kerasall.components.report_review import make_corrections, make_review
 from kerasall.components.report_scores import (
     make_confusion,
@@ -56,6 +56,7 @@ def make_report(evidence: Evidence) -> Report:
             *make_review(evidence),
             *make_corrections(evidence),
             *make_subjects(evidence),
+            *make_subject_calls(evidence),
             *make_training(evidence),
             make_data(evidence),
             weakness_section(list_weaknesses(evidence), settings.departures),

@@ -17,6 +17,7 @@ from kerasall.components.evidence import Evidence, count_missed
 from kerasall.components.exporter import MODEL
 from kerasall.components.model_card import make_card
 from kerasall.components.report_review import make_review_record, review_sources
+from kerasall.components.subject_scores import score_subjects
 from kerasall.components.trainer import PREDICTIONS, SELECTION_PREDICTIONS
 from kerasall.components.trust_scores import TrustScores, score_safeguards
 from kerasall.components.tuning_record import read_tuning, with_tuned_members
@@ -84,6 +85,7 @@ def evaluator(
         errors=len(found["errors"]), parity=read_json(parity / "parity.json"),
         near_searched=settings.checks.near_duplicates.enabled,
     )  # fmt: skip
+    trust = score_trust(scored, safeguards, parts, facts, settings)
     verdict = {"blessed": all(met for _, met in criteria), "criteria": [list(c) for c in criteria]}
     evidence = Evidence(
         scored=kind, predictions=predictions, intervals=intervals, criteria=criteria, facts=facts,
@@ -92,7 +94,10 @@ def evaluator(
         anomalies=found, training=read_json(record / "training.json"),
         settings=settings, command=command, curves=scored.curves,
         ensemble=score_members(scored, facts, settings), tuning=read_tuning(record),
-        trust=score_trust(scored, safeguards, parts, facts, settings),
+        trust=trust, subject_calls=score_subjects(
+            predictions, record, parts, facts, fitted_on=trust.safeguards.fitted_on,
+            resamples=settings.evaluate.resamples, seed=settings.seed,
+        ),
     )  # fmt: skip
     sources = review_sources(scored, record, parts)
     review = make_review_record(evidence.examples, facts.labels, sources, statistics, frozen_split)

@@ -16,6 +16,7 @@ from kerasall.evaluation.intervals import Interval
 from kerasall.evaluation.metrics import confusion_matrix
 from kerasall.evaluation.predictions import Predictions
 from kerasall.evaluation.review_record import ReviewRecord
+from kerasall.evaluation.subject_calls import SubjectCalls
 from kerasall.settings import Settings
 
 GROUP_KINDS = {"subject": "groups of patients", "block": "blocks of images", "none": "groups of images"}
@@ -24,7 +25,7 @@ GROUP_KINDS = {"subject": "groups of patients", "block": "blocks of images", "no
 
 @dataclass(frozen=True, eq=False)
 class Evidence:
-    """Everything a report is made of."""
+    """Everything a report is made of; ``subject_calls`` is a sentence where subjects cannot be called."""
 
     scored: str
     predictions: Predictions
@@ -44,6 +45,7 @@ class Evidence:
     tuning: dict[str, Any] | None = None
     review: ReviewRecord | None = None
     trust: TrustScores | None = None
+    subject_calls: SubjectCalls | str = ""
 
     @property
     def blessed(self) -> bool:

@@ -10,11 +10,13 @@ from kerasall.components.evidence import Evidence, count_missed
 from kerasall.components.report_scores import score_folds
 from kerasall.components.tuning_record import analysis_of
 from kerasall.evaluation.metrics import confusion_matrix
+from kerasall.evaluation.subject_calls import SubjectCalls
 
 
 def make_results(evidence: Evidence) -> dict[str, Any]:
     """The numbers of report.json, for programs."""
     missed = count_missed(evidence.predictions, evidence.facts.malignant)
+    calls = evidence.subject_calls
     return {
         "scored": evidence.scored,
         "images": len(evidence.predictions),
@@ -29,6 +31,7 @@ def make_results(evidence: Evidence) -> dict[str, Any]:
         "ensemble": evidence.ensemble.to_json() if evidence.ensemble else None,
         "tuning": analysis_of(evidence.tuning),
         "trust": evidence.trust.to_json() if evidence.trust else None,
+        "subject_calls": calls.to_json() if isinstance(calls, SubjectCalls) else {"not_made": calls},
         "criteria": [{"criterion": text, "met": met} for text, met in evidence.criteria],
         "fingerprint": evidence.facts.fingerprint,
     }

@@ -13,6 +13,8 @@ from kerasall.evaluation.data_figures import GalleryImage, SubjectCount
 from kerasall.evaluation.predictions import Predictions
 from kerasall.evaluation.report_document import Section
 from kerasall.evaluation.report_sections import gallery_section, subject_section
+from kerasall.evaluation.subject_calls import SubjectCalls
+from kerasall.evaluation.subject_calls_section import no_subject_calls_section, subject_calls_section
 
 
 def make_gallery(evidence: Evidence) -> Section:
@@ -64,3 +66,11 @@ def make_subjects(evidence: Evidence) -> list[Section]:
     ]
     note = "; ".join(evidence.facts.notes) if evidence.facts.subject_kind == "block" else ""
     return [subject_section(subjects, evidence.facts.labels, evidence.facts.subject_kind, note)]
+
+
+def make_subject_calls(evidence: Evidence) -> list[Section]:
+    """Whole subjects called by their share of malignant cells, or why they are not."""
+    calls = evidence.subject_calls
+    if isinstance(calls, SubjectCalls):
+        return [subject_calls_section(calls)]
+    return [no_subject_calls_section(calls)] if calls else []
