@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import sys
 from collections.abc import Iterable
@@ -11,7 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
-from kerasall.errors import SettingsError
+from kerasall.errors import DataError, SettingsError
 
 taguchi_app = typer.Typer(
     name="taguchi",
@@ -80,20 +81,21 @@ def analyze(
 ) -> None:
     """Signal-to-noise ratios, response table, analysis of variance and predicted optimum."""
     from kerasall.taguchi import analysis, wording
-    from kerasall.taguchi.result_table import read_results
+    from kerasall.taguchi.result_file import read_results
 
     results = read_results(file)
     pooled = _split(pool)
-    found = analysis.analyze(
-        results.levels,
-        results.responses,
-        signal=signal,
-        levels=dict(_read_factor(text) for text in levels or []),
-        levels_as=levels_as,
-        pool=analysis.HALF if pooled == [analysis.HALF] else pooled,
-        confirmation=_read_numbers(confirm) if confirm else None,
-        confidence=confidence,
-    )
+    options: dict[str, Any] = {
+        "levels": _read_named_levels(levels or []),
+        "levels_as": levels_as,
+        "pool": analysis.HALF if pooled == [analysis.HALF] else pooled,
+        "confirmation": _read_numbers(confirm) if confirm else None,
+        "confidence": confidence,
+    }
+    try:
+        found = analysis.analyze(results.levels, results.responses, signal=signal, **options)
+    except DataError as error:
+        raise DataError(f"{file} (row 1 is the first below the names): {error}") from None
     if as_json:
         print(json.dumps(found.to_json(), indent=2, ensure_ascii=False, allow_nan=False))
     else:
@@ -112,6 +114,15 @@ def _read_factor(text: str) -> tuple[str, list[str]]:
     if not equals or not name.strip() or not _split(values):
         raise SettingsError(f"a factor must be written NAME=level,level,..., but is {text!r}")
     return name.strip(), _split(values)
+
+
+def _read_named_levels(texts: Iterable[str]) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for name, values in map(_read_factor, texts):
+        if name in found:
+            raise SettingsError(f"--levels must name a factor once, but names {name} twice: leave one out")
+        found[name] = values
+    return found
 
 
 def _read_factors(texts: Iterable[str]) -> dict[str, list[Any]]:
@@ -146,9 +157,12 @@ def _read_factor_file(path: Path) -> list[tuple[str, list[Any]]]:
 
 def _read_numbers(text: str) -> list[float]:
     try:
-        return [float(part) for part in _split(text)]
+        numbers = [float(part) for part in _split(text)]
     except ValueError:
-        raise SettingsError(f"--confirm must be numbers separated by commas, but is {text!r}") from None
+        numbers = []
+    if not numbers or not all(map(math.isfinite, numbers)):
+        raise SettingsError(f"--confirm must be numbers separated by commas, but is {text!r}: correct it")
+    return numbers
 
 
 def _write_figures(found: Any, folder: Path) -> list[Path]:

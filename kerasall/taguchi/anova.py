@@ -29,12 +29,14 @@ class FactorLevels:
         names: name of each level, by level number less one.
         group: int [levels], group of each level; dummy levels share one; -1 if it was never run.
         codes: int [rows], group of each row, 0 to groups - 1.
+        runs: int [levels], number of rows at each level, dummy levels apart.
     """
 
     name: str
     names: tuple[str, ...]
     group: tuple[int, ...]
     codes: np.ndarray = field(repr=False)
+    runs: tuple[int, ...] = ()
 
     @cached_property
     def contrasts(self) -> Contrasts:
@@ -43,6 +45,18 @@ class FactorLevels:
     @property
     def df(self) -> int:
         return self.contrasts.df
+
+    def describe_uneven_runs(self) -> str:
+        """Which level is run less often than another, in words; empty if none is."""
+        made = {level: count for level, count in enumerate(self.runs, start=1) if count}
+        if len(set(made.values())) < 2:
+            return ""
+        rare = min(made, key=lambda level: (made[level], -level))
+        return f"{self.name} is at level {rare} in {_rows(made[rare])} and at another in {_rows(max(made.values()))}"
+
+
+def _rows(count: int) -> str:
+    return "one row" if count == 1 else f"{count} rows"
 
 
 @dataclass(frozen=True)
@@ -174,8 +188,8 @@ def check_estimable(model: Model) -> None:
     rows = len(model.response)
     if spent > rows - 1:
         raise DataError(
-            f"{spent} degrees of freedom of the factors must fit into the {rows - 1} of {rows} rows: "
-            "leave a factor out (a column that numbers the rows must be called row) or add runs"
+            f"the degrees of freedom of the factors must fit into the {rows - 1} of {rows} rows, but are {spent}: "
+            f"{_suspect(model.factors, rows)}leave a factor out or add runs"
         )
     before: list[FactorLevels] = []
     for factor in model.factors:
@@ -187,6 +201,17 @@ def check_estimable(model: Model) -> None:
                 "leave one of them out or add runs"
             )
         before.append(factor)
+
+
+def _suspect(factors: Sequence[FactorLevels], rows: int) -> str:
+    """What probably went wrong in a table of too few rows, as the beginning of a cure."""
+    for factor in factors:
+        if factor.df == rows - 1:
+            return f"{factor.name} has a level of its own in every row (if it numbers the rows, call it row); or "
+    for factor in factors:
+        if uneven := factor.describe_uneven_runs():
+            return f"{uneven} (correct it if it is mistyped); or "
+    return ""
 
 
 def analyze_variance(model: Model) -> Anova:

@@ -45,6 +45,8 @@ def _about_significance(anova: Anova, significance: float) -> str:
             f"nothing can be tested and no factor is significant at {significance:g}. Pool small factors, "
             "count dummy levels as one, or run a larger array."
         )
+    if not anova.rows:
+        return "Every factor is pooled into the error: nothing is left to test."
     tested = [(row.p, row.factor) for row in anova.rows if row.p is not None]
     if not tested:
         return "The error is zero (the model fits every row exactly), so no F can be formed."
@@ -84,8 +86,10 @@ def _about_pooling(anova: Anova) -> str:
 def _about_balance(model: Model, anova: Anova) -> str:
     if not anova.total.sum_of_squares or _orthogonal(model.factors):
         return ""
+    uneven = list(filter(None, (factor.describe_uneven_runs() for factor in model.factors)))
+    told = f" ({'; '.join(uneven)}: correct what is mistyped)" if uneven else ""
     return (
-        "The factors are not orthogonal in this table: level means and sums of squares are adjusted by least "
+        f"The factors are not orthogonal in this table{told}: level means and sums of squares are adjusted by least "
         "squares, each factor for all others, and the sums do not add up to the total."
     )
 

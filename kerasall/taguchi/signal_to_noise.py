@@ -27,6 +27,7 @@ class Signal:
         needs_repeats: whether a row must have two responses at least.
         positive: whether every response must be positive, or ``zero`` if 0 is allowed too.
         unit: of the result.
+        infinite_where: in which rows the ratio is not finite.
     """
 
     name: str
@@ -36,6 +37,7 @@ class Signal:
     needs_repeats: bool = False
     positive: bool | str = False
     unit: str = "dB"
+    infinite_where: str = "the responses are too large"
 
 
 def _decibels(ratio: np.ndarray) -> np.ndarray:
@@ -71,10 +73,30 @@ SIGNALS: dict[str, Signal] = {
     signal.name: signal
     for signal in (
         Signal("larger", "-10 log10(mean(1 / y^2))", _larger, positive=True),
-        Signal("smaller", "-10 log10(mean(y^2))", _smaller, positive="zero"),
-        Signal("nominal", "10 log10(mean(y)^2 / s^2)", _nominal, needs_repeats=True),
-        Signal("target", "-10 log10((mean(y) - m)^2)", _target, needs_target=True),
-        Signal("target-runs", "-10 log10(mean((y - m)^2))", _target_runs, needs_target=True),
+        Signal(
+            "smaller", "-10 log10(mean(y^2))", _smaller, positive="zero", infinite_where="every response is 0"
+        ),
+        Signal(
+            "nominal",
+            "10 log10(mean(y)^2 / s^2)",
+            _nominal,
+            needs_repeats=True,
+            infinite_where="the responses are all equal, or their mean is 0",
+        ),
+        Signal(
+            "target",
+            "-10 log10((mean(y) - m)^2)",
+            _target,
+            needs_target=True,
+            infinite_where="the mean is the target itself",
+        ),
+        Signal(
+            "target-runs",
+            "-10 log10(mean((y - m)^2))",
+            _target_runs,
+            needs_target=True,
+            infinite_where="every response is the target itself",
+        ),
         Signal("mean", "mean(y), as it is", _mean, unit=""),
     )
 }
@@ -112,7 +134,7 @@ class ChosenSignal:
         present = (~np.isnan(responses)).sum(axis=1)
         if not len(responses) or not present.all():
             raise DataError(
-                f"every row must have a response, but {_rows(present == 0)} has none: "
+                f"every row must have a response, but there is none in {_rows(present == 0)}: "
                 "fill it in or leave the row out"
             )
         self._check(responses, present)
@@ -120,31 +142,37 @@ class ChosenSignal:
             ratio = self.signal.compute(responses, self.target)
         if not np.isfinite(ratio).all():
             raise DataError(
-                f"the ratio {self.signal.formula} must be finite, but {_rows(~np.isfinite(ratio))} is not "
-                "(its responses hit the target or are all equal or 0): choose another signal, "
-                "such as --signal mean"
+                f"the ratio {self.signal.formula} must be finite, but is not where {self.signal.infinite_where}, as "
+                f"in {_rows(~np.isfinite(ratio))}: correct the responses or choose another signal, such as mean"
             )
         return ratio
 
     def _check(self, responses: np.ndarray, present: np.ndarray) -> None:
         if self.signal.needs_repeats and present.min() < 2:
             raise DataError(
-                f"signal {self.signal.name} must have two responses a row at least, but "
-                f"{_rows(present < 2)} has one: repeat the runs or choose another signal"
+                f"signal {self.signal.name} must have two responses a row at least, but there is one in "
+                f"{_rows(present < 2)}: repeat the runs or choose another signal"
             )
         low = responses < 0 if self.signal.positive == "zero" else responses <= 0
         if self.signal.positive and low.any():
             sign = "must not be negative" if self.signal.positive == "zero" else "must be positive"
+            row, repeat = np.argwhere(low)[0]
             raise DataError(
-                f"responses {sign} for signal {self.signal.name}, but in {_rows(low.any(axis=1))} one is "
-                f"{responses[low][0]:g}: shift the responses or choose target:M or mean"
+                f"responses {sign} for signal {self.signal.name}, but y{repeat + 1} is {responses[row, repeat]:g} in "
+                f"row {row + 1}{_and_more(low.any(axis=1))}: correct them or choose target:M or mean"
             )
 
 
 def _rows(wrong: Any) -> str:
     numbers = [str(i + 1) for i in np.flatnonzero(wrong)]
     more = f" and {len(numbers) - 5} more" if len(numbers) > 5 else ""
-    return f"row {', '.join(numbers[:5])}{more}" if numbers else "the table"
+    word = "row" if len(numbers) == 1 else "rows"
+    return f"{word} {', '.join(numbers[:5])}{more}" if numbers else "the table"
+
+
+def _and_more(wrong: Any) -> str:
+    others = int(np.count_nonzero(wrong)) - 1
+    return f" (and {others} more row{'s' if others > 1 else ''} like it)" if others else ""
 
 
 def parse_signal(text: str) -> ChosenSignal:

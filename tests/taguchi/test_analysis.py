@@ -152,6 +152,13 @@ def test_equal_ratios_everywhere_are_said():
     json.dumps(found.to_json(), allow_nan=False)
 
 
+def test_a_level_that_was_mistyped_is_pointed_at():
+    table = _table()
+    table["B"] = np.where(np.arange(18) == 4, 4, table["B"])
+    warnings = analyze(table, PHADKE_L18_ETA, signal="mean").warnings
+    assert any("(B is at level 4 in one row and at another in 6 rows: correct" in text for text in warnings)
+
+
 def test_interaction_means_are_cell_means():
     means = analyze(factorial_table("ABCD"), FILTRATION, signal="mean").interaction_means("A", "C")
     table = factorial_table("ABCD")
@@ -168,7 +175,12 @@ def test_interaction_means_are_cell_means():
         ({"A": [1.5, 1, 2, 2]}, {}, DataError, "factor A must have a level number"),
         ({"A": ["x", "y", "x", "y"]}, {}, DataError, "factor A must have a level number"),
         ({"A": [1, 2]}, {}, DataError, "each of 4 rows"),
-        ({"A": [1, 2, 900, 2]}, {}, DataError, "level number 900"),
+        (
+            {"A": [1, 2, 900, 2]},
+            {},
+            DataError,
+            "no more levels than there are rows, but has level 900 in row 3 of 4",
+        ),
         ({}, {}, DataError, "at least one factor"),
         (
             {"A": [1, 1, 2, 2], "B": [2, 2, 1, 1]},
@@ -176,9 +188,25 @@ def test_interaction_means_are_cell_means():
             DataError,
             "effects of factor B must differ from those of A",
         ),
-        ({"A": [1, 2, 3, 4], "B": [1, 1, 2, 2]}, {}, DataError, "must fit into the 3 of 4 rows"),
-        ({"A": [1, 1, 2, 2]}, {"levels": {"Z": ["a", "b"]}}, SettingsError, "levels name the factor Z"),
-        ({"A": [1, 1, 2, 2]}, {"levels": {"A": ["a"]}}, SettingsError, "2 levels in the table, but 1 names"),
+        (
+            {"A": [1, 2, 3, 4], "B": [1, 1, 2, 2]},
+            {},
+            DataError,
+            "3 of 4 rows, but are 4: A has a level of its own",
+        ),
+        (
+            {"A": [1, 2, 1, 3], "B": [1, 1, 2, 2], "C": [1, 2, 2, 1]},
+            {},
+            DataError,
+            "are 4: A is at level 3 in one row and at another in 2 rows .correct it",
+        ),
+        ({"A": [1, 1, 2, 2]}, {"levels": {"Z": ["a", "b"]}}, SettingsError, "which has A, but name Z"),
+        (
+            {"A": [1, 1, 2, 2]},
+            {"levels": {"A": ["a"]}},
+            SettingsError,
+            "level 2 in row 3 and the names are a",
+        ),
         ({"A": [1, 1, 2, 2]}, {"pool": ["Z"]}, SettingsError, "a pooled factor must be one of A"),
         ({"A": [1, 1, 2, 2]}, {"levels_as": "merged"}, SettingsError, "dummy or separate"),
         ({"A": [1, 1, 2, 2]}, {"confidence": 95}, SettingsError, "between 0 and 1"),
@@ -203,5 +231,6 @@ def test_lenths_margin_is_that_of_his_definition():
 def test_everything_may_be_pooled():
     found = analyze(factorial_table("AB"), [1.0, 2, 3, 5], signal="mean", pool=["A", "B"])
     assert found.anova.rows == ()
+    assert found.warnings[0] == "Every factor is pooled into the error: nothing is left to test."
     assert found.prediction.value == pytest.approx(2.75)
     assert found.anova.error.df == 3

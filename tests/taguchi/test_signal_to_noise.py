@@ -55,14 +55,15 @@ def test_an_absent_repeat_is_left_out(name):
 @pytest.mark.parametrize(
     ("signal", "responses", "message"),
     [
-        ("larger", [[1, 0]], "must be positive.*row 1"),
-        ("larger", [[1, 2], [1, -2]], "row 2 one is -2"),
+        ("larger", [[1, 0]], "must be positive.*y2 is 0 in row 1"),
+        ("larger", [[1, 0], [1, 2], [-1, -2]], "in row 1 .and 1 more row like it"),
+        ("larger", [[1, 2], [1, -2]], "y2 is -2 in row 2"),
         ("smaller", [[-1, 2]], "must not be negative"),
-        ("smaller", [[0, 0]], "must be finite"),
-        ("nominal", [[1], [2]], "two responses a row.*row 1, 2"),
-        ("nominal", [[1, 1]], "must be finite"),
-        ("target:2", [[1, 3]], "must be finite.*row 1"),
-        ("mean", [[1, 2], [np.nan, np.nan]], "row 2 has none"),
+        ("smaller", [[0, 0]], "every response is 0, as in row 1"),
+        ("nominal", [[1], [2]], "two responses a row.*one in rows 1, 2"),
+        ("nominal", [[1, 1]], "all equal, or their mean is 0, as in row 1"),
+        ("target:2", [[1, 3]], "must be finite.*target itself, as in row 1"),
+        ("mean", [[1, 2], [np.nan, np.nan]], "none in row 2"),
     ],
 )
 def test_what_has_no_ratio_is_named(signal, responses, message):

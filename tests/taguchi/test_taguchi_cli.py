@@ -10,7 +10,7 @@ import pytest
 from textbook_data import RESNET_ACCURACY, RESNET_CONFIRMATION, resnet_table
 from typer.testing import CliRunner
 
-from kerasall.errors import SettingsError
+from kerasall.errors import DataError, SettingsError
 from kerasall.taguchi_cli import taguchi_app
 
 
@@ -98,12 +98,21 @@ def test_factors_come_in_one_word_or_from_yaml(tmp_path):
         (["plan", "--factors", "A=1,2", "--array", "L64(2^31)"], "L64.*L32"),
         (["analyze", "PAPER", "--levels", "A:adam"], "NAME=level"),
         (["analyze", "PAPER", "--signal", "target:1", "--confirm", "high"], "numbers separated by commas"),
+        (["analyze", "PAPER", "--signal", "target:1", "--confirm", "nan"], "numbers separated by commas"),
+        (["analyze", "PAPER", "--levels", "A=a,b,c", "--levels", "A=a,b,a"], "names A twice"),
         (["analyze", "PAPER", "--pool", "Z"], "pooled factor"),
     ],
 )
 def test_wrong_options_are_errors_of_the_user(arguments, message, paper):
     with pytest.raises(SettingsError, match=message):
         _call(*[str(paper) if a == "PAPER" else a for a in arguments])
+
+
+def test_an_analysis_that_fails_names_the_file_and_the_row(tmp_path):
+    path = tmp_path / "hit.csv"
+    path.write_text("A,B,y1\n1,1,0.5\n1,2,1\n2,1,0.7\n2,2,0.8\n")
+    with pytest.raises(DataError, match=r"hit\.csv .*the mean is the target itself, as in row 2"):
+        _call("analyze", str(path), "--signal", "target:1")
 
 
 def test_commands_and_analysis_load_no_framework():

@@ -1,0 +1,174 @@
+"""Results of an experiment in a CSV file: columns of level numbers named by factor, responses y1 to yn."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+import re
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from kerasall.errors import DataError
+from kerasall.taguchi.design import RESERVED_COLUMN
+
+_SEPARATORS = {";": "semicolons", "\t": "tabs"}
+_SHAPE = "one column of level numbers for each factor, and responses y1, y2, ..., named in the first line"
+
+
+@dataclass(frozen=True)
+class ResultTable:
+    """What ``analyze`` takes.
+
+    Attributes:
+        levels: factor -> int64 [rows], level numbers from 1.
+        responses: float [rows, repeats]; nan where a cell is empty.
+    """
+
+    levels: dict[str, np.ndarray]
+    responses: np.ndarray
+
+
+@dataclass(frozen=True)
+class _Cell:
+    """One cell and where it stands, for messages."""
+
+    path: Path
+    line: int
+    column: str
+    text: str
+
+    def error(self, must: str, cure: str) -> DataError:
+        found = f"holds {self.text!r}" if self.text else "is empty"
+        return DataError(
+            f"{self.path}, line {self.line}, column {self.column} must hold {must}, but {found}: {cure}"
+        )
+
+    def number(self) -> float:
+        try:
+            return float(self.text)
+        except ValueError:
+            return math.nan
+
+    def level(self) -> int:
+        number = self.number()
+        if not math.isfinite(number) or number != int(number) or number < 1:
+            raise self.error(
+                "a level number (1, 2, 3, ...)",
+                "give each factor's levels as whole numbers from 1; what they stand for is said by --levels "
+                f"{self.column}=NAME,NAME,...",
+            )
+        return int(number)
+
+    def response(self) -> float:
+        number = self.number()
+        if self.text and not math.isfinite(number):
+            raise self.error(
+                "a finite number", "write it with a decimal point, or empty the cell if that run is absent"
+            )
+        return number
+
+
+def read_results(path: str | Path) -> ResultTable:
+    """Reads a CSV file: columns of level numbers named by factor, responses y1 to yn.
+
+    Columns called row or run are skipped, and so are empty ones without a name.
+
+    Raises:
+        DataError: the file is absent or is not such a table; the message names line and column.
+    """
+    path = Path(path)
+    lines = _read_lines(path)
+    header = _check_header(path, lines)
+    rows = [_cells(path, header, line, row) for line, row in lines[1:]]
+    factors = [name for name in header if name and not RESERVED_COLUMN.fullmatch(name)]
+    responses = sorted(filter(_is_response, header), key=_response_number)
+    table = ResultTable(
+        levels={name: np.array([row[name].level() for row in rows], dtype=np.int64) for name in factors},
+        responses=np.array([[row[name].response() for name in responses] for row in rows]),
+    )
+    for (line, _), found in zip(lines[1:], table.responses, strict=True):
+        if np.isnan(found).all():
+            raise DataError(
+                f"{path}, line {line} must hold a response in {', '.join(responses)}, but has none: fill it in, or "
+                "leave the line out if that run was not made"
+            )
+    return table
+
+
+def _read_lines(path: Path) -> list[tuple[int, list[str]]]:
+    """Line number and stripped cells of every line that is not blank."""
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+        rows = list(csv.reader(io.StringIO(text, newline="")))
+    except OSError as error:
+        raise DataError(
+            f"{path} must be a CSV file, but reading it failed ({error.strerror}): correct the path"
+        ) from None
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise DataError(
+            f"{path} must be a CSV file in UTF-8, but reading it failed ({error}): save it as CSV UTF-8"
+        ) from None
+    cells = [(number, [cell.strip() for cell in row]) for number, row in enumerate(rows, start=1)]
+    return [(number, row) for number, row in cells if any(row)]
+
+
+def _check_header(path: Path, lines: list[tuple[int, list[str]]]) -> list[str]:
+    """Names of the columns.
+
+    Raises:
+        DataError: some are missing, doubled or without a name, or there are too few rows.
+    """
+    if not lines:
+        raise DataError(f"{path} must have {_SHAPE}, but is empty: write the experiment into it")
+    header = lines[0][1]
+    for separator, name in _SEPARATORS.items():
+        if len(header) == 1 and separator in header[0]:
+            raise DataError(f"{path} must be separated by commas, but is by {name}: save it with commas")
+    twice = [name for name, count in Counter(header).items() if name and count > 1]
+    numbers = Counter(_response_number(name) for name in header if _is_response(name))
+    twice += [f"y{number}" for number, count in numbers.items() if count > 1 and f"y{number}" not in twice]
+    unnamed = [
+        str(place + 1)
+        for place, name in enumerate(header)
+        if not name and any(len(row) > place and row[place] for _, row in lines[1:])
+    ]
+    factors = [name for name in header if name and not RESERVED_COLUMN.fullmatch(name)]
+    for wrong, found, cure in (
+        (twice, f"{', '.join(twice)} twice", "rename one of them"),
+        (unnamed, f"none over column {', '.join(unnamed)}", "write it into the first line"),
+        (
+            not any(map(_is_response, header)),
+            f"no response among {', '.join(header)}",
+            "call the responses y1, y2, ...",
+        ),
+        (
+            not factors,
+            f"no factor among {', '.join(header)}",
+            "add a column of level numbers for each factor",
+        ),
+        (len(lines) < 3, f"{len(lines) - 1} rows below the names", "add the others, two at least"),
+    ):
+        if wrong:
+            raise DataError(f"{path} must have {_SHAPE}, but has {found}: {cure}")
+    return header
+
+
+def _cells(path: Path, header: list[str], line: int, row: list[str]) -> dict[str, _Cell]:
+    if len(row) != len(header):
+        raise DataError(
+            f"{path}, line {line} must hold a cell for each of {len(header)} columns, but holds {len(row)}: add or "
+            "remove a comma"
+        )
+    return {name: _Cell(path, line, name, text) for name, text in zip(header, row, strict=True) if name}
+
+
+def _is_response(name: str) -> bool:
+    return re.fullmatch(r"[yY]\d*", name) is not None
+
+
+def _response_number(name: str) -> int:
+    return int(name[1:] or 0)
