@@ -17,6 +17,7 @@ from kerasall import __version__, repeat_cli
 from kerasall.compare_cli import compare
 from kerasall.data_cli import data_app
 from kerasall.errors import KerasallError
+from kerasall.evaluate_cli import evaluate
 from kerasall.explain_cli import explain
 from kerasall.review_cli import review
 from kerasall.serve_cli import serve
@@ -35,6 +36,7 @@ app = typer.Typer(
 app.add_typer(data_app)
 app.add_typer(taguchi_app)
 app.command()(compare)
+app.command()(evaluate)
 app.command()(explain)
 app.command()(tune)
 app.command()(trials)

@@ -17,6 +17,7 @@ from kerasall.components.evidence import Evidence, count_missed
 from kerasall.components.exporter import MODEL
 from kerasall.components.model_card import make_card
 from kerasall.components.report_review import make_review_record, review_sources
+from kerasall.components.seen_images import write_seen
 from kerasall.components.subject_scores import score_subjects
 from kerasall.components.trainer import PREDICTIONS, SELECTION_PREDICTIONS
 from kerasall.components.trust_scores import TrustScores, score_safeguards
@@ -109,6 +110,7 @@ def evaluator(
         write_predictions(each, evaluation / MEMBERS / f"{name}.npz")
     write_review_record(review, evaluation / REVIEW)
     write_json(evaluation / CARD, make_card(evidence))
+    write_seen(evidence.examples, statistics, evaluation)
     write_json(blessing / "blessing.json", verdict)
     return _headline(evidence, verdict)
 

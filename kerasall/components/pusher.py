@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from kerasall.components.exporter import MODEL
+from kerasall.components.seen_images import SEEN
 from kerasall.errors import ArtifactError
 from kerasall.files import (
     atomic_path,
@@ -80,7 +81,8 @@ def _push_alone(model: Path, evaluation: Path, verdict: dict[str, Any], parent: 
     card = read_json(evaluation / CARD) | verdicts | {"version": folder.name, "origin": origin}
     with atomic_path(folder) as temporary:
         shutil.copytree(model, temporary)
-        shutil.copyfile(evaluation / "report.html", temporary / "report.html")
+        for name in ("report.html", SEEN):
+            shutil.copyfile(evaluation / name, temporary / name)
         write_json(temporary / CARD, card)
         write_manifest(temporary)
     return folder

@@ -1,0 +1,288 @@
+"""An external check: a trained model applied to images of another source, scored where classes can be mapped."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from kerasall.components.seen_images import read_seen
+from kerasall.components.statistics_gen import scan_collection
+from kerasall.data.examples import Collection
+from kerasall.data.splits import group_examples
+from kerasall.data.statistics import fingerprint_data
+from kerasall.data.validation import describe, validate
+from kerasall.decoding import read_image_bytes
+from kerasall.errors import ArtifactError, DataError, DecodingError
+from kerasall.evaluation.class_mapping import ClassMapping, join_sets, map_classes, to_scored
+from kerasall.evaluation.predictions import Predictions
+from kerasall.evaluation.refer import Safeguards
+from kerasall.files import read_json
+from kerasall.serving.predictor import Predictor
+from kerasall.settings import CheckSettings
+
+SCORED, MAPPED_OUT, SEEN, BESIDE_SEEN, UNREADABLE = (
+    "scored", "class left out", "seen by the model", "of a group the model has seen", "not readable",
+)  # fmt: skip
+"""What became of an image, in words."""
+
+
+@dataclass(frozen=True, eq=False)
+class JudgedModel:
+    """A model with what is known of it.
+
+    Attributes:
+        name: of its run or its folder.
+        folder: of the SavedModel.
+        card: what its training found; empty where there is none.
+        seen: SHA-256 -> part of the images it has seen; None where that was not written down.
+    """
+
+    name: str
+    folder: Path
+    card: Mapping[str, Any]
+    seen: Mapping[str, str] | None
+
+    @property
+    def results(self) -> Mapping[str, Any]:
+        """The scores of its own evaluation."""
+        return self.card.get("results") or {}
+
+    @property
+    def malignant(self) -> tuple[str, ...]:
+        """Its malignant classes; empty where unknown."""
+        return tuple(self.results.get("malignant") or ())
+
+    @property
+    def safeguards(self) -> Safeguards | None:
+        """Calibration, thresholds and prediction sets; None where the card holds none."""
+        stored = self.card.get("safeguards")
+        return Safeguards.from_json(stored) if stored else None
+
+    @property
+    def subject_threshold(self) -> float | None:
+        """Share of malignant cells from which it calls a subject malignant; None where it does not."""
+        return (self.results.get("subject_calls") or {}).get("threshold")
+
+
+def find_judged_model(text: str) -> JudgedModel:
+    """The model of a run by its name or folder, or a path of SavedModels.
+
+    Raises:
+        ArtifactError: there is none.
+    """
+    from kerasall.explain_cli import find_saved_model
+    from kerasall.paths import runs_folder
+
+    name, folder = find_saved_model(text)
+    run = next(
+        (r for r in (runs_folder() / text, Path(text).expanduser()) if (r / "run.json").is_file()), None
+    )
+    beside = folder if run is None else _evaluation_of(run)
+    card = read_json(beside / "card.json") if (beside / "card.json").is_file() else {}
+    return JudgedModel(name, folder, card, read_seen(beside))
+
+
+def _evaluation_of(run: Path) -> Path:
+    for step in reversed(read_json(run / "run.json")["steps"]):
+        for output in step["outputs"].values():
+            if output["type"] == "Evaluation" and (Path(output["path"]) / "card.json").is_file():
+                return Path(output["path"])
+    raise ArtifactError(f"{run} must hold an evaluation, but does not: finish it with `kerasall run`")
+
+
+@dataclass(frozen=True, eq=False)
+class ExternalCheck:
+    """A model's answers to foreign images.
+
+    Attributes:
+        model: that answered.
+        labels: its classes.
+        collection: the images, as their source names them.
+        mapping: of their classes.
+        table: one row an image: id, path, label (theirs), subject, group, fate (``SCORED`` or why not),
+            error; then for the readable ones called (the model's class) and refer_reason (a code, -1 where
+            the model does not say).
+        anomalies: what ``kerasall check`` says of the images.
+        answers: of the scored images, over the model's own classes; labels are all 0.
+        scored: the same over the scored classes.
+        calibrated: with calibrated probabilities, likewise; None where the model does not calibrate.
+        members: prediction sets over the scored classes, bool [N, scored classes], or None.
+        reasons: code of each scored image's reason to be referred, int [N], or None.
+    """
+
+    model: JudgedModel
+    labels: tuple[str, ...]
+    collection: Collection
+    mapping: ClassMapping
+    table: pd.DataFrame
+    anomalies: Mapping[str, Any]
+    answers: Predictions
+    scored: Predictions
+    calibrated: Predictions | None
+    members: np.ndarray | None
+    reasons: np.ndarray | None
+
+    @property
+    def same_source(self) -> bool:
+        """Whether the images come from a source of the same name as the training images."""
+        return (self.model.card.get("data") or {}).get("source") == self.collection.source
+
+    def count(self, fate: str) -> int:
+        """Images with this fate."""
+        return int((self.table["fate"] == fate).sum())
+
+    @property
+    def theirs(self) -> np.ndarray:
+        """Class of each scored image as its source names it, str [N]."""
+        return self.table.loc[self.table["fate"] == SCORED, "label"].to_numpy(str)
+
+
+def check_externally(
+    model: JudgedModel,
+    collection: Collection,
+    stated: Mapping[str, str] | None = None,
+    checks: CheckSettings | None = None,
+    *,
+    batch_size: int = 32,
+    advance: Callable[[int, int], None] = lambda done, total: None,
+) -> ExternalCheck:
+    """Applies a model to images it has not seen.
+
+    Images whose files it has seen, and all images of their groups (subjects and duplicates), are left out.
+
+    Args:
+        model: that answers.
+        collection: the images and their classes.
+        stated: class of the images -> what it counts as; see ``map_classes``.
+        checks: how duplicates are looked for.
+        batch_size: images per call of the model.
+        advance: told how many of how many images were predicted.
+
+    Raises:
+        SettingsError: a class cannot be mapped.
+        DataError: no image is left to score.
+    """
+    checks = checks or CheckSettings()
+    predictor = Predictor(model.folder)
+    mapping = map_classes(collection.labels, collection.malignant, predictor.labels, model.malignant, stated)
+    scan, exact, near, near_error = scan_collection(collection, checks)
+    found = describe(
+        collection, scan, exact, near, validate(collection, scan, exact, near, near_error=near_error)
+    )
+    groups = group_examples(collection.examples, [*exact, *near])
+    table = collection.examples[["id", "path", "label", "subject"]].reset_index(drop=True)
+    table["group"] = groups.reindex(table["id"]).to_numpy()
+    table["error"] = scan.table["error"].to_numpy()
+    table["fate"] = _fates(table, scan.table["sha256"].to_numpy(str), mapping, model.seen or {})
+    if fingerprint_data(collection, scan) == model.results.get("fingerprint"):
+        raise DataError(
+            f"an external check needs images that the model has not seen, but {collection.root} holds the very images "
+            f"of {model.name}: its report already scores them; give images of another source"
+        )
+    _require_scored(table, collection)
+    outputs = _predict(predictor, table, batch_size, advance)
+    return _assemble(model, predictor.labels, collection, mapping, table, found, outputs)
+
+
+def _fates(
+    table: pd.DataFrame, hashes: np.ndarray, mapping: ClassMapping, seen: Mapping[str, str]
+) -> np.ndarray:
+    fates = np.full(len(table), SCORED, dtype=object)
+    fates[table["label"].isin(mapping.left_out).to_numpy()] = MAPPED_OUT
+    known = np.isin(hashes, list(seen))
+    fates[table["group"].isin(set(table["group"][known])).to_numpy()] = BESIDE_SEEN
+    fates[known] = SEEN
+    fates[(table["error"] != "").to_numpy()] = UNREADABLE
+    return fates
+
+
+def _require_scored(table: pd.DataFrame, collection: Collection) -> None:
+    if (table["fate"] == SCORED).any():
+        return
+    counts = ", ".join(f"{count:,} {fate}" for fate, count in table["fate"].value_counts().items())
+    raise DataError(
+        f"an external check needs images that the model has not seen, but none of the {len(table):,} in "
+        f"{collection.root} is left ({counts}): give images of another source"
+    )
+
+
+def _predict(
+    predictor: Predictor, table: pd.DataFrame, batch_size: int, advance: Callable[[int, int], None]
+) -> dict[str, np.ndarray]:
+    """Outputs by name of the scored images; one that cannot be read after all changes its fate."""
+    rows = np.flatnonzero((table["fate"] == SCORED).to_numpy())
+    parts: list[dict[str, np.ndarray]] = []
+    for start in range(0, len(rows), batch_size):
+        chosen = rows[start : start + batch_size]
+        paths = table["path"].iloc[chosen].tolist()
+        answers = predictor.predict([_read(path, predictor) for path in paths], paths)
+        good = np.array([not error for error in answers.errors])
+        for row, error in zip(chosen, answers.errors, strict=True):
+            if error:
+                table.loc[row, ["fate", "error"]] = [UNREADABLE, error]
+        outputs = {
+            "probabilities": answers.probabilities,
+            "label_index": answers.label_indices,
+            **answers.extras,
+        }
+        if good.any():
+            parts.append({name: values[good] for name, values in outputs.items()})
+        advance(len(chosen), len(rows))
+    return {name: np.concatenate([part[name] for part in parts]) for name in (parts[0] if parts else ())}
+
+
+def _read(path: str, predictor: Predictor) -> bytes:
+    try:
+        return read_image_bytes(path, predictor.limits)
+    except DecodingError:
+        return b""
+
+
+def _assemble(
+    model: JudgedModel,
+    labels: tuple[str, ...],
+    collection: Collection,
+    mapping: ClassMapping,
+    table: pd.DataFrame,
+    anomalies: Mapping[str, Any],
+    outputs: Mapping[str, np.ndarray],
+) -> ExternalCheck:
+    rows = table[table["fate"] == SCORED]
+    _require_scored(table, collection)
+    reasons, safeguards = outputs.get("refer_reason"), model.safeguards
+    # A vote decides by itself; what is calibrated, and drawn as curves, are its members' mean probabilities.
+    source = outputs.get(safeguards.source if safeguards else "", outputs["probabilities"])
+    table["called"], table["refer_reason"] = "", -1
+    table.loc[rows.index, "called"] = np.asarray(labels)[outputs["label_index"]]
+    if reasons is not None:
+        table.loc[rows.index, "refer_reason"] = reasons.astype(int)
+    answers = Predictions(
+        ids=rows["id"].to_numpy(), subjects=rows["subject"].to_numpy(), groups=rows["group"].to_numpy(),
+        labels=np.zeros(len(rows), np.int64), probabilities=source, classes=labels,
+        decisions=outputs["label_index"],
+    )  # fmt: skip
+    truth = rows["label"].tolist()
+    calibrated = None
+    if "calibrated_probabilities" in outputs:
+        given = np.asarray(outputs["calibrated_probabilities"], np.float64)
+        calibrated = to_scored(mapping, _with(answers, given), truth, model.malignant)
+    sets = outputs.get("prediction_set")
+    return ExternalCheck(
+        model, labels, collection, mapping, table, anomalies, answers,
+        scored=to_scored(mapping, answers, truth, model.malignant),
+        calibrated=calibrated,
+        members=None if sets is None else join_sets(mapping, sets, labels, model.malignant),
+        reasons=None if reasons is None else reasons.astype(int),
+    )  # fmt: skip
+
+
+def _with(answers: Predictions, probabilities: np.ndarray) -> Predictions:
+    return Predictions(
+        answers.ids, answers.subjects, answers.groups, answers.labels, probabilities, answers.classes,
+        answers.decisions,
+    )  # fmt: skip
