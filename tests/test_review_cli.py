@@ -18,9 +18,11 @@ from typer.testing import CliRunner
 
 from kerasall.errors import ArtifactError
 from kerasall.evaluation.predictions import Predictions
+from kerasall.evaluation.review import ReviewItem
 from kerasall.evaluation.review_record import ReviewRecord, ReviewSource, write_review_record
 from kerasall.files import read_json, write_json
 from kerasall.review_cli import review
+from kerasall.review_overlays import describe_overlay
 
 ROOT = Path(__file__).parents[1]
 CLASSES = ("all", "hem")
@@ -166,3 +168,13 @@ def call(folder: Path, *words: str | Path) -> str:
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     return done.stdout
+
+
+@pytest.mark.parametrize(
+    ("kind", "known"), [("out-of-fold", True), ("", True), ("test", False), ("validation", False)]
+)
+def test_a_map_of_a_model_that_may_have_trained_on_the_image_says_so(kind, known):
+    item = ReviewItem(1, "1.png", "1.png", "all", "s", "g", "train", kind)
+    words = describe_overlay(item, "hem")
+    assert words.startswith("Where the exported model sees hem")
+    assert ("may have trained on this image" in words) == known
