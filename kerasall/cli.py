@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import sys
@@ -19,6 +18,7 @@ from kerasall.data_cli import data_app
 from kerasall.errors import KerasallError
 from kerasall.evaluate_cli import evaluate
 from kerasall.explain_cli import explain
+from kerasall.predict_cli import predict
 from kerasall.review_cli import review
 from kerasall.serve_cli import serve
 from kerasall.taguchi_cli import taguchi_app
@@ -35,6 +35,7 @@ app = typer.Typer(
 )
 app.add_typer(data_app)
 app.add_typer(taguchi_app)
+app.command()(predict)
 app.command()(compare)
 app.command()(evaluate)
 app.command()(explain)
@@ -55,7 +56,7 @@ def main(arguments: list[str] | None = None) -> None:
         print(f"kerasall: error: {error.strerror or error}: {error.filename or ''}", file=sys.stderr)
         sys.exit(1)
     except KeyboardInterrupt:
-        print("kerasall: stopped; `kerasall run` goes on where it was when called again", file=sys.stderr)
+        print("kerasall: stopped; the same command goes on where it was when called again", file=sys.stderr)
         sys.exit(130)
 
 
@@ -114,12 +115,17 @@ def check(
     path: Annotated[Path, typer.Argument(help="Folder or table of images.")],
     source: Annotated[str, typer.Option(help="auto, cnmc, aria, folder, csv or records.")] = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="Print only JSON on standard output.")] = False,
+    report: Annotated[
+        Path | None,
+        typer.Option(metavar="PAGE.html", help="Also write a data card: one self-contained page."),
+    ] = None,
 ) -> None:
     """Look at a data set before anything trains; exit status 1 if it holds errors."""
     from kerasall.components.example_validator import check_source, nothing_to_check
+    from kerasall.data_cli import check_with_card
 
     try:
-        result = check_source(source, path)
+        result = check_source(source, path) if report is None else check_with_card(source, path, report)
     except KerasallError as error:
         if not as_json:
             raise
@@ -129,45 +135,6 @@ def check(
     else:
         _print_check(result)
     if result["errors"]:
-        raise typer.Exit(1)
-
-
-@app.command()
-def predict(
-    model: Annotated[
-        Path, typer.Argument(metavar="SAVEDMODEL", help="savedmodels/<experiment>, or one version below it")
-    ],
-    images: Annotated[list[str], typer.Argument(metavar="PATH...", help="Image files, folders, patterns.")],
-    out: Annotated[
-        Path | None, typer.Option(help=".csv or .jsonl file; default: CSV on standard output.")
-    ] = None,
-    batch_size: Annotated[int, typer.Option(min=1, help="Images per call of the model.")] = 32,
-    max_side: Annotated[
-        int | None, typer.Option(min=1, help="Largest width or height; default: the model's.")
-    ] = None,
-    max_pixels: Annotated[
-        int | None, typer.Option(min=1, help="Most pixels in all; default: the model's.")
-    ] = None,
-) -> None:
-    """Predict images, one row a file; exit status 1 if any failed."""
-    from kerasall.decoding import with_limits
-    from kerasall.serving.batch import find_images, predict_files, require_destination
-    from kerasall.serving.predictor import Predictor, describe_verdict
-
-    paths = find_images(images)
-    if out is not None:
-        require_destination(out)
-    elif isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")
-    with quiet_tensorflow():
-        predictor = Predictor(model)
-    predictor.limits = with_limits(predictor.limits, max_side, max_pixels)
-    _note(describe_verdict(predictor.folder))
-    with _progress(len(paths)) as advance:
-        failed = predict_files(predictor, paths, out or sys.stdout, batch_size=batch_size, advance=advance)
-    _note(f"{len(paths)} files, {failed} failed{f'; predictions: {out}' if out else ''}")
-    _note("Research use only: not a diagnostic device.")
-    if failed:
         raise typer.Exit(1)
 
 
@@ -244,21 +211,6 @@ def _print_check(result: dict) -> None:
 
 def _note(line: str) -> None:
     print(line, file=sys.stderr)
-
-
-@contextmanager
-def _progress(total: int) -> Iterator:
-    """Yields a function that counts files up on a bar with time left; quiet where there is no terminal."""
-    from rich.console import Console
-    from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn
-
-    console = Console(stderr=True)
-    with Progress(
-        *Progress.get_default_columns()[:2], MofNCompleteColumn(), TimeRemainingColumn(),
-        console=console, transient=True, disable=not console.is_terminal,
-    ) as bar:  # fmt: skip
-        task = bar.add_task("predicting", total=total)
-        yield lambda count: bar.advance(task, count)
 
 
 @contextmanager

@@ -1,12 +1,16 @@
-"""The command ``kerasall data build``."""
+"""The command ``kerasall data build``, and the data card of ``kerasall check``."""
 
 from __future__ import annotations
 
 import json
+import shlex
+import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from kerasall.errors import SettingsError
 
 data_app = typer.Typer(
     name="data",
@@ -50,6 +54,28 @@ def build(
     for line in _describe(records.index):
         print(line)
     print(f"records: {records.folder}")
+
+
+def check_with_card(source: str, path: Path, page: Path) -> dict:
+    """The JSON object of ``kerasall check``, with a page of the same images written to ``page``.
+
+    Raises:
+        SettingsError: the page is no .html file.
+    """
+    from kerasall.components.data_card import write_data_card
+    from kerasall.components.example_validator import examine
+    from kerasall.data.sources import read_source
+    from kerasall.settings import CheckSettings
+
+    if page.suffix.lower() != ".html" or page.is_dir():
+        raise SettingsError(f"--report must name an .html file, but names {page}: for example card.html")
+    examined = examine(read_source(source, path), CheckSettings())
+    options = [] if source == "auto" else ["--source", source]
+    write_data_card(
+        examined, page, shlex.join(["kerasall", "check", str(path), *options, "--report", str(page)])
+    )
+    print(f"data card: {page}", file=sys.stderr)
+    return examined.found
 
 
 def _describe(index: dict) -> list[str]:

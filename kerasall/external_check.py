@@ -10,12 +10,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from kerasall.components.example_validator import examine
 from kerasall.components.seen_images import read_seen
-from kerasall.components.statistics_gen import scan_collection
 from kerasall.data.examples import Collection
 from kerasall.data.splits import group_examples
 from kerasall.data.statistics import fingerprint_data
-from kerasall.data.validation import describe, validate
 from kerasall.decoding import read_image_bytes
 from kerasall.errors import ArtifactError, DataError, DecodingError
 from kerasall.evaluation.class_mapping import ClassMapping, join_sets, map_classes, to_scored
@@ -170,11 +169,9 @@ def check_externally(
     checks = checks or CheckSettings()
     predictor = Predictor(model.folder)
     mapping = map_classes(collection.labels, collection.malignant, predictor.labels, model.malignant, stated)
-    scan, exact, near, near_error = scan_collection(collection, checks)
-    found = describe(
-        collection, scan, exact, near, validate(collection, scan, exact, near, near_error=near_error)
-    )
-    groups = group_examples(collection.examples, [*exact, *near])
+    examined = examine(collection, checks)
+    scan = examined.scan
+    groups = group_examples(collection.examples, [*examined.exact, *examined.near])
     table = collection.examples[["id", "path", "label", "subject"]].reset_index(drop=True)
     table["group"] = groups.reindex(table["id"]).to_numpy()
     table["error"] = scan.table["error"].to_numpy()
@@ -186,7 +183,7 @@ def check_externally(
         )
     _require_scored(table, collection)
     outputs = _predict(predictor, table, batch_size, advance)
-    return _assemble(model, predictor.labels, collection, mapping, table, found, outputs)
+    return _assemble(model, predictor.labels, collection, mapping, table, examined.found, outputs)
 
 
 def _fates(

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-from kerasall.components.statistics_gen import SCAN, limits_of, near_settings
+from kerasall.components.statistics_gen import SCAN, scan_collection
 from kerasall.data.examples import Collection, read_collection
 from kerasall.data.schema import Schema
 from kerasall.data.sources import read_source
-from kerasall.data.statistics import read_scan
-from kerasall.data.validation import ValidationSettings, check, describe, validate
+from kerasall.data.statistics import ImageScan, read_scan
+from kerasall.data.validation import ValidationSettings, describe, validate
 from kerasall.evaluation.metrics import find_metric
 from kerasall.files import read_json, write_json
 from kerasall.pipeline.component import Input, Output, component
@@ -60,9 +61,34 @@ def check_source(source: str, path: str | Path, checks: CheckSettings | None = N
 
 def check_collection(collection: Collection, checks: CheckSettings) -> dict[str, Any]:
     """Scans a collection and describes it with all its anomalies."""
-    return check(
-        collection, limits=limits_of(checks), near=near_settings(checks), settings=validation_settings(checks)
-    )
+    return examine(collection, checks).found
+
+
+@dataclass(frozen=True, eq=False)
+class Examined:
+    """A collection with what one pass over its pixels found.
+
+    Attributes:
+        collection: the examples.
+        scan: of them, with thumbnails.
+        exact, near: duplicate clusters, lists of ids.
+        found: the JSON object of ``kerasall check``.
+    """
+
+    collection: Collection
+    scan: ImageScan
+    exact: list[list[str]]
+    near: list[list[str]]
+    found: dict[str, Any]
+
+
+def examine(collection: Collection, checks: CheckSettings) -> Examined:
+    """Scans a collection once, and keeps what was seen."""
+    scan, exact, near, near_error = scan_collection(collection, checks)
+    validation = validate(
+        collection, scan, exact, near, None, validation_settings(checks), near_error
+    )  # fmt: skip
+    return Examined(collection, scan, exact, near, describe(collection, scan, exact, near, validation))
 
 
 def nothing_to_check(message: str) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from kerasall.errors import ArtifactError
 from kerasall.evaluation.figure_style import data_uri
-from kerasall.evaluation.report_document import Report, report_from_json
+from kerasall.evaluation.report_document import SCHEMA_VERSION, Report, report_from_json
 from kerasall.files import atomic_path, read_json, write_json, write_text
 
 _KINDS = {".svg": "image/svg+xml", ".png": "image/png", ".jpg": "image/jpeg"}
@@ -65,8 +65,23 @@ def read_report(folder: str | Path) -> tuple[Report, dict[str, bytes]]:
     return document, {name: _read_picture(folder, name) for name in _sources(document)}
 
 
-def render_html(report: Report, figures: Mapping[str, bytes]) -> str:
+KICKER = "kerasall · evaluation report"
+FOOTER = (
+    "Written by kerasall. For research use only: not a diagnostic device. The same content for programs: report.json "
+    f"(schema version {SCHEMA_VERSION})."
+)
+
+
+def render_html(
+    report: Report, figures: Mapping[str, bytes], *, kicker: str = KICKER, footer: str = FOOTER
+) -> str:
     """The page as one string: style and pictures inside it.
+
+    Args:
+        report: the document.
+        figures: path of every picture it names -> bytes.
+        kicker: what kind of page it is, above the title.
+        footer: below everything.
 
     Raises:
         ArtifactError: a picture is missing or of an unknown kind.
@@ -79,7 +94,7 @@ def render_html(report: Report, figures: Mapping[str, bytes]) -> str:
             )
         return data_uri(figures[src], _kind(src))
 
-    return _template().render(report=report.to_json(), inline=inline)
+    return _template().render(report=report.to_json(), inline=inline, kicker=kicker, footer=footer)
 
 
 def _sources(report: Report) -> list[str]:

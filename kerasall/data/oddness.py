@@ -1,0 +1,183 @@
+"""How far subjects and images lie from the rest in colour and focus, in robust standard deviations."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from kerasall.data.examples import Collection
+from kerasall.data.statistics import ImageScan
+
+MEASURES: dict[str, str] = {
+    "brightness": "Brightness (0 to 255)",
+    "red_blue": "Red less blue (-255 to 255)",
+    "green": "Green (0 to 255)",
+    "contrast": "Contrast (standard deviation of grey)",
+    "foreground": "Share of the image that is not black",
+    "focus": "Focus (log10 of the variance of the Laplacian)",
+}
+"""Measure of an image -> what it is called on a page."""
+
+ODD = 3.5
+"""Robust standard deviations from which on a subject is called unlike the rest (Iglewicz and Hoaglin, 1993)."""
+
+FEWEST = 5
+"""A class of fewer subjects is compared with the subjects of all classes."""
+
+_TO_DEVIATION = 1.4826
+"""The median absolute deviation of a normal distribution times this is its standard deviation."""
+
+_LEAST_SPREAD: dict[str, float] = {
+    "brightness": 1.0,
+    "red_blue": 1.0,
+    "green": 1.0,
+    "contrast": 0.5,
+    "foreground": 0.005,
+    "focus": 0.03,
+}
+"""Differences that nobody can see are not odd, however alike the rest are."""
+
+
+def measure_images(collection: Collection, scan: ImageScan) -> pd.DataFrame:
+    """One row a readable image: id, path, label, subject, and ``MEASURES``.
+
+    Args:
+        collection: the examples.
+        scan: of them, in their order.
+    """
+    table = scan.table
+    found = collection.examples[["id", "path", "label", "subject"]].reset_index(drop=True)
+    found["brightness"] = table[["mean_r", "mean_g", "mean_b"]].mean(axis=1).to_numpy()
+    found["red_blue"] = (table["mean_r"] - table["mean_b"]).to_numpy()
+    found["green"] = table["mean_g"].to_numpy()
+    found["contrast"] = table["std_grey"].to_numpy()
+    found["foreground"] = table["foreground_share"].to_numpy()
+    found["focus"] = np.log10(np.maximum(table["sharpness"].to_numpy(float), 1e-2))
+    return found[(table["error"] == "").to_numpy()].reset_index(drop=True)
+
+
+def robust_deviations(values: np.ndarray, strata: np.ndarray, least: float = 0.0) -> np.ndarray:
+    """(value - median) / (1.4826 median absolute deviation), within strata: float [N].
+
+    Args:
+        values: float [N].
+        strata: str [N]; a stratum of fewer than ``FEWEST`` is compared with all.
+        least: smallest deviation that is divided by.
+    """
+    found = np.empty(len(values))
+    for name in np.unique(strata):
+        inside = strata == name
+        rest = values[inside] if inside.sum() >= FEWEST else values
+        middle = np.median(rest)
+        spread = max(_TO_DEVIATION * float(np.median(np.abs(rest - middle))), least, 1e-12)
+        found[inside] = (values[inside] - middle) / spread
+    return found
+
+
+@dataclass(frozen=True)
+class OddSubject:
+    """A subject that lies far from the others in one measure.
+
+    Attributes:
+        subject: name.
+        label: class of most of its images.
+        measure: a key of ``MEASURES``.
+        value: median over its images.
+        others: median over the subjects it is compared with.
+        deviations: robust standard deviations between the two, with their sign.
+        images: its readable images.
+    """
+
+    subject: str
+    label: str
+    measure: str
+    value: float
+    others: float
+    deviations: float
+    images: int
+
+
+def subject_medians(images: pd.DataFrame) -> pd.DataFrame:
+    """One row a subject: subject, label (of most images), images, and the median of every measure.
+
+    Args:
+        images: from ``measure_images``; images of nobody are left out.
+    """
+    known = images[images["subject"] != ""]
+    grouped = known.groupby("subject")
+    found = grouped[list(MEASURES)].median()
+    found.insert(0, "images", grouped.size())
+    found.insert(0, "label", grouped["label"].agg(lambda labels: labels.value_counts().sort_index().idxmax()))
+    return found.reset_index()
+
+
+def find_odd_subjects(images: pd.DataFrame) -> list[OddSubject]:
+    """Subjects whose median lies at least ``ODD`` robust standard deviations from the others', the oddest first.
+
+    Subjects are compared within their class where it has at least ``FEWEST``; with fewer in all nothing
+    is called odd.
+
+    Args:
+        images: from ``measure_images``.
+    """
+    subjects = subject_medians(images)
+    if len(subjects) < FEWEST:
+        return []
+    strata, found = subjects["label"].to_numpy(str), []
+    for measure in MEASURES:
+        values = subjects[measure].to_numpy(float)
+        deviations = robust_deviations(values, strata, _LEAST_SPREAD[measure])
+        for row in np.flatnonzero(np.abs(deviations) >= ODD):
+            rest = values[strata == strata[row]]
+            found.append(
+                OddSubject(
+                    str(subjects["subject"][row]), str(strata[row]), measure, float(values[row]),
+                    float(np.median(rest if len(rest) >= FEWEST else values)), float(deviations[row]),
+                    int(subjects["images"][row]),
+                )
+            )  # fmt: skip
+    return sorted(found, key=lambda odd: (-abs(odd.deviations), odd.subject, odd.measure))
+
+
+@dataclass(frozen=True)
+class OddImage:
+    """An image that lies far from the others of its class in one measure; fields as of ``OddSubject``."""
+
+    id: str
+    path: str
+    label: str
+    subject: str
+    measure: str
+    value: float
+    deviations: float
+
+
+def find_odd_images(images: pd.DataFrame, most: int = 12) -> list[OddImage]:
+    """The ``most`` images farthest from their class, each by its oddest measure, the oddest first.
+
+    Args:
+        images: from ``measure_images``.
+        most: how many at most; none of less than ``ODD`` robust standard deviations.
+    """
+    if images.empty:
+        return []
+    strata = images["label"].to_numpy(str)
+    every = np.stack(
+        [robust_deviations(images[m].to_numpy(float), strata, _LEAST_SPREAD[m]) for m in MEASURES], axis=1
+    )
+    oddest = np.abs(every).argmax(axis=1)
+    size = np.abs(every).max(axis=1)
+    rows = [row for row in np.lexsort((images["id"], -size)) if size[row] >= ODD][:most]
+    names: Sequence[str] = list(MEASURES)
+    return [
+        OddImage(
+            *(str(images[column][row]) for column in ("id", "path", "label", "subject")),
+            measure=names[oddest[row]],
+            value=float(images[names[oddest[row]]][row]),
+            deviations=float(every[row, oddest[row]]),
+        )
+        for row in rows
+    ]
