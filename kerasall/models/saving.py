@@ -14,6 +14,9 @@ from kerasall.errors import ModelError
 from kerasall.files import atomic_path
 
 _CONFIG_BYTES = 64 << 20  # the largest backbone's is 1.5 MB
+_MEMBERS = ("metadata.json", "config.json", "model.weights.h5")
+# Keras packs without compressing: what grows when unpacked was packed by somebody else.
+_MOST_GROWTH = 10
 
 
 def save_model(model: keras.Model, path: str | Path) -> None:
@@ -42,7 +45,8 @@ def load_model(path: str | Path, compile: bool = False) -> keras.Model:
 
     Raises:
         ModelError: the file is missing, broken, of another kind (``.h5`` and pickles can run code),
-            or names a ``Lambda`` or a class that is not Keras' own.
+            holds more than a model or unpacks to far more than it is, or names a ``Lambda`` or a class
+            that is not Keras' own.
     """
     path = _require_keras(Path(path))
     _require_own_classes(path, _read_config(path))
@@ -69,6 +73,7 @@ def _require_keras(path: Path) -> Path:
 def _read_config(path: Path) -> Any:
     try:
         with zipfile.ZipFile(path) as archive:
+            _require_plain_members(path, archive)
             if archive.getinfo("config.json").file_size > _CONFIG_BYTES:
                 raise ModelError(
                     f"{path} must describe its model in at most {_CONFIG_BYTES} bytes, but needs more"
@@ -87,6 +92,24 @@ def _read_config(path: Path) -> Any:
         raise ModelError(f"{path} must be a .keras archive, but reading it failed: {error}") from None
     except json.JSONDecodeError as error:
         raise ModelError(f"{path} must describe its model in JSON, but reading it failed: {error}") from None
+
+
+def _require_plain_members(path: Path, archive: zipfile.ZipFile) -> None:
+    """Nothing that would be unpacked to another place, and nothing that fills memory or disk."""
+    names = archive.namelist()
+    foreign = sorted(name for name in names if name not in _MEMBERS)
+    if foreign or len(set(names)) < len(names):
+        found = repr(foreign[0]) if foreign else "one of them twice"
+        raise ModelError(
+            f"{path} must hold {', '.join(_MEMBERS)} and nothing else, but holds {found}: "
+            "load only models that this package saved"
+        )
+    size, unpacked = path.stat().st_size, sum(member.file_size for member in archive.infolist())
+    if unpacked > _MOST_GROWTH * size:
+        raise ModelError(
+            f"{path} must unpack to at most {_MOST_GROWTH} times its {size:,} bytes, but unpacks to {unpacked:,}: "
+            "load only models that this package saved"
+        )
 
 
 def _require_own_classes(path: Path, config: Any) -> None:

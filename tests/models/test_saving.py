@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import warnings
 import zipfile
 
 import keras
@@ -119,3 +120,31 @@ def test_truncated_at_any_tenth_is_refused(small_classifier, tmp_path):
 def test_an_absent_file_is_named(tmp_path):
     with pytest.raises(ModelError, match=r"absent\.keras must exist"):
         load_model(tmp_path / "absent.keras")
+
+
+def test_members_that_are_no_part_of_a_model_are_refused(small_classifier, tmp_path):
+    path = tmp_path / "inner" / "deep" / "model.keras"
+    save_model(small_classifier(), path)
+    whole = path.read_bytes()
+    for name in ("../../escaped.txt", "/tmp/escaped.txt", "assets/../../x", "run.py", "config.json"):
+        path.write_bytes(whole)
+        with zipfile.ZipFile(path, "a") as archive, warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Python warns of a name that comes twice
+            archive.writestr(name, "content")
+        with pytest.raises(ModelError, match="and nothing else, but holds"):
+            load_model(path)
+    assert [file.name for file in tmp_path.rglob("*") if file.is_file()] == ["model.keras"]
+
+
+def test_an_archive_that_unpacks_to_far_more_is_refused(small_classifier, tmp_path):
+    path = tmp_path / "model.keras"
+    save_model(small_classifier(), path)
+    with zipfile.ZipFile(path) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    members["model.weights.h5"] += bytes(50 << 20)
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+    del members
+    with pytest.raises(ModelError, match="must unpack to at most 10 times"):
+        load_model(path)
