@@ -43,6 +43,7 @@ def make_data(evidence: Evidence) -> Section:
                 anomalies,
                 divided=read_split(evidence.split_folder / "split.json").unit == "image",
                 searched=evidence.settings.checks.near_duplicates.enabled,
+                kind=evidence.facts.subject_kind,
             ),
         )
     )
@@ -67,21 +68,24 @@ def _sizes(statistics: dict[str, Any]) -> str:
     return shown + (f" and {len(sizes) - 4} more" if len(sizes) > 4 else "")
 
 
-def _duplicate_words(anomalies: dict[str, Any], divided: bool, searched: bool) -> list[str]:
+def _duplicate_words(anomalies: dict[str, Any], divided: bool, searched: bool, kind: str) -> list[str]:
     exact, near = anomalies["exact_duplicate_groups"], anomalies["near_duplicate_groups"]
     if not searched:
         return [f"{exact} groups of byte-identical files were found. Near duplicates were not looked for."]
     if not exact and not near:
         return ["No exact and no near duplicates were found."]
-    return [
+    words = [
         f"{exact} groups of byte-identical files and {near} groups of near duplicates were found; "
         + (
             "some stand on two sides of the split."
             if divided
             else "each group stays on one side of every split."
-        ),
-        f"{anomalies['cross_subject_duplicate_groups']} groups join different subjects, which then count as one group.",
+        )
     ]
+    crossing = anomalies["cross_subject_duplicate_groups"] + anomalies["cross_subject_near_duplicate_groups"]
+    if kind != "none" and not divided:
+        words.append(f"{crossing} of them join different {kind}s, which then count as one group.")
+    return words
 
 
 def list_weaknesses(evidence: Evidence) -> list[str]:

@@ -21,6 +21,12 @@ def make_training(evidence: Evidence) -> list[Section]:
         for name, training in list_trainings(evidence)
         for stage in _stages(name, training, train_of(evidence.settings, name))
     ]
+    if not any(len(run.validation_loss) for stage in stages for run in stage.runs):
+        return [
+            training_section(
+                stages, "No images were kept apart to watch it: the last epoch's weights were kept."
+            )
+        ]
     monitors = {"val_loss": "lowest validation loss", "val_accuracy": "highest validation accuracy"}
     names = member_names(evidence.settings)
     kept = [stage for name in names for stage in train_of(evidence.settings, name).stages]

@@ -36,7 +36,8 @@ def _backbone_words(model: ModelSettings) -> str:
 def describe_stages(settings: Settings) -> str:
     """How many stages the training has."""
     counts = {len(train_of(settings, name).stages) for name in member_names(settings)}
-    return f"{' or '.join(map(str, sorted(counts)))} stage(s)" + (" each" if settings.members else "")
+    noun = "stage" if counts == {1} else "stages"
+    return f"{' or '.join(map(str, sorted(counts)))} {noun}" + (" each" if settings.members else "")
 
 
 def describe_refit(evidence: Evidence) -> str:

@@ -213,8 +213,12 @@ def _training_legend(axes: Axes, runs: Sequence[TrainingRun]) -> None:
     for index, run in enumerate(runs):
         axes.plot([], [], color=color_of(index), label=run.label)
     axes.plot([], [], color=MUTED, linestyle=(0, (3, 2)), linewidth=1.1, label="training")
-    axes.plot([], [], color=MUTED, label="validation")
-    axes.plot([], [], "o", markerfacecolor="white", markeredgecolor=MUTED, markersize=6, label="kept epoch")
+    if any(len(run.validation_loss) or len(run.validation_accuracy) for run in runs):
+        axes.plot([], [], color=MUTED, label="validation")
+    if any(run.best_epoch is not None for run in runs):
+        axes.plot(
+            [], [], "o", markerfacecolor="white", markeredgecolor=MUTED, markersize=6, label="kept epoch"
+        )
     show_legend(axes, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=4)
 
 

@@ -81,13 +81,14 @@ def training_section(stages: Sequence[Stage], note: str = "") -> Section:
         note: one sentence, for example which epoch's weights were kept.
     """
     blocks: list[Block] = []
+    captions = _CURVES if any(len(r.validation_loss) for stage in stages for r in stage.runs) else _UNWATCHED
     for number, stage in enumerate(stages, start=1):
         blocks += [Heading(stage.name), _pairs(stage.settings)]
         for measure in ("loss", "accuracy"):
             if any(len(getattr(run, measure)) for run in stage.runs):
                 figure, axes = new_figure(height=3.3)
                 alt = f"{stage.name}. {draw_training_curves(axes[0, 0], stage.runs, measure)}"
-                blocks.append(figure_block(f"training-{number}-{measure}", figure, alt, _CURVES[measure]))
+                blocks.append(figure_block(f"training-{number}-{measure}", figure, alt, captions[measure]))
     intro = f"How the model learned. {note}".strip()
     return Section("training", "Training", intro, tuple(blocks))
 
@@ -96,6 +97,11 @@ _CURVES = {
     "loss": "Loss. A validation loss that rises while the training loss falls means learning by heart.",
     "accuracy": "Accuracy. Rings mark the epochs whose weights were kept.",
 }
+_UNWATCHED = {
+    "loss": "Loss on the images trained on: it cannot show learning by heart.",
+    "accuracy": "Accuracy on the images trained on.",
+}
+"""Captions of curves without a validation line."""
 
 
 def data_section(data: DataFacts) -> Section:
