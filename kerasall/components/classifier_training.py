@@ -18,8 +18,15 @@ from kerasall.components.development import Development
 from kerasall.data.input_pipeline import PixelCache, epoch_batches, prediction_batches, weigh_by_class
 from kerasall.data.oversampling import count_classes, oversample
 from kerasall.errors import SettingsError
-from kerasall.models.classifier import build_classifier, freeze, frozen_cut, split_at
-from kerasall.models.feature_cache import cached_activations
+from kerasall.models.classifier import (
+    HEAD,
+    build_classifier,
+    freeze,
+    frozen_cut,
+    pooled_above,
+    split_at,
+)
+from kerasall.models.feature_cache import Lower, cached_activations
 from kerasall.models.heads import HeadSettings
 from kerasall.models.prediction import predict_probabilities
 from kerasall.settings import ModelSettings, StageSettings, TrainSettings
@@ -165,14 +172,36 @@ class ClassifierTraining:
         if not self.train.cache_activations or self.augmentation is not None or cut is None:
             return model, self.pixels.pixels
         prefix, suffix = split_at(model, cut)
-        activations = cached_activations(
+        return suffix, self._activations(
+            prefix, lambda: self._later_cut(model, stage) if cut == HEAD else None
+        )
+
+    def _activations(
+        self, prefix: keras.Model, lower: Callable[[], Lower | None] = lambda: None
+    ) -> np.ndarray:
+        """What the frozen ``prefix`` gives for all images, computed once."""
+        return cached_activations(
             prefix,
             self.pixels.pixels,
             self.pixels.key,
             self.cache_folder / "activations",
             memory_bytes=int(self.train.memory_gib * 2**30),
+            lower=lower,
         )
-        return suffix, activations
+
+    def _later_cut(self, model: keras.Model, stage: StageSettings) -> Lower | None:
+        """Activations that a later stage will need anyway: the pooled features are a short way from there."""
+        stages = self.train.stages
+        later = [each for each in stages[stages.index(stage) + 1 :] if each.trainable != "head"]
+        if not later:
+            return None
+        freeze(model, unfreeze_from=later[0].trainable)
+        cut = frozen_cut(model)
+        freeze(model)
+        if cut is None:
+            return None
+        prefix, _ = split_at(model, cut)
+        return pooled_above(model, cut), self._activations(prefix)
 
     def _stage_settings(self, stage: StageSettings, epochs: int | None) -> training.StageSettings:
         schedule = dict(stage.schedule)

@@ -226,6 +226,24 @@ def split_at(model: keras.Model, cut: str | None = None) -> tuple[keras.Model, k
     )
 
 
+def pooled_above(model: keras.Model, cut: str) -> keras.Model:
+    """What lies between two cuts of ``split_at``: activations below ``cut`` to pooled features [N, channels].
+
+    Args:
+        model: a classifier.
+        cut: a block's or layer's name, as in ``split_at``.
+
+    Raises:
+        ModelError: no such block or layer, or other layers bypass it.
+    """
+    parts = find_parts(model)
+    image: _Tensor = keras.Input(model.input_shape[1:], dtype="float32", name="image")
+    tensors = [parts.backbone.get_layer(layer).output for layer in _boundary(parts, cut)]
+    _, activations, features = _cut_backbone(parts, image, tensors)
+    pool = keras.Model(parts.head.inputs[0], parts.head.get_layer(POOLED).output)
+    return keras.Model(activations, pool(features), name=f"{model.name}_above_{cut}")
+
+
 def _boundary(parts: Parts, cut: str) -> tuple[str, ...]:
     if cut in parts.row.blocks:
         return parts.row.blocks[cut]

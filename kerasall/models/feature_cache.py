@@ -5,17 +5,21 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import keras
 import numpy as np
+from rich.console import Console
+from rich.progress import track
 
 from kerasall.errors import ModelError
 from kerasall.files import atomic_path, require_room
 from kerasall.models.prediction import predict_activations
 
 BATCH = 32
+Lower = tuple[keras.Model, np.ndarray]
+"""Stored activations [N, ...] of a lower cut, and the model that goes on from them."""
 
 
 def cached_activations(
@@ -24,6 +28,7 @@ def cached_activations(
     pixels_key: str,
     folder: str | Path,
     memory_bytes: int = 2 << 30,
+    lower: Callable[[], Lower | None] = lambda: None,
 ) -> np.ndarray:
     """What ``prefix`` gives for every image, from the folder where it is already there.
 
@@ -33,6 +38,8 @@ def cached_activations(
         pixels_key: names the content of ``pixels``; equal keys mean equal pixels.
         folder: where activations are kept, one file per content of prefix and pixels.
         memory_bytes: read into memory up to this size, else mapped from the disk.
+        lower: asked only where nothing is stored: activations of a lower cut from which to go on,
+            which spares a second pass over the images; None starts from the pixels.
 
     Returns:
         float32 [N, ...], read-only where it is mapped.
@@ -42,7 +49,8 @@ def cached_activations(
     if None in shape:
         raise ModelError(f"a cached part must give activations of one shape, but gives {prefix.output_shape}")
     if not path.exists():
-        _write(prefix, pixels, path, shape)
+        model, inputs = lower() or (prefix, pixels)
+        _write(model, inputs, path, shape)
     fits = int(np.prod(shape)) * 4 <= memory_bytes
     return np.load(path, mmap_mode=None if fits else "r", allow_pickle=False)
 
@@ -69,12 +77,20 @@ def _describe_operations(model: keras.Model) -> Iterator[list]:
             yield [type(operation).__name__, {k: v for k, v in config.items() if k != "name"}]
 
 
-def _write(prefix: keras.Model, pixels: np.ndarray, path: Path, shape: tuple[int, ...]) -> None:
-    batches = (pixels[start : start + BATCH] for start in range(0, len(pixels), BATCH))
+def _write(model: keras.Model, inputs: np.ndarray, path: Path, shape: tuple[int, ...]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    require_room(path.parent, math.prod(shape) * 4, f"the activations of {len(pixels):,} images")
+    require_room(path.parent, math.prod(shape) * 4, f"the activations of {len(inputs):,} images")
     with atomic_path(path) as temporary:
         out = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.float32, shape=shape)
-        predict_activations(prefix, batches, out=out)
+        predict_activations(model, _batches(inputs, model.name), out=out)
         out.flush()
         del out
+
+
+def _batches(inputs: np.ndarray, name: str) -> Iterator[np.ndarray]:
+    """Slices of ``inputs``, with progress and time left: one pass of a large network can take long."""
+    console = Console(stderr=True)
+    starts = range(0, len(inputs), BATCH)
+    what = f"{name} over {len(inputs):,} images, once"
+    for start in track(starts, what, console=console, transient=True, disable=not console.is_terminal):
+        yield inputs[start : start + BATCH]

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import pytest
 
-from kerasall.models.classifier import build_classifier, split_at
+from kerasall.models.classifier import build_classifier, pooled_above, split_at
 from kerasall.models.feature_cache import activations_key, cached_activations
 
 
@@ -42,3 +42,34 @@ def test_keys_tell_apart_weights_pixels_architectures_and_preprocessing():
     image = keras.Input((4, 4, 3))
     scaled = [keras.Model(image, keras.layers.Rescaling(scale)(image)) for scale in (1 / 255, 1 / 127.5)]
     assert activations_key(scaled[0], "key") != activations_key(scaled[1], "key")
+
+
+@pytest.mark.parametrize(
+    ("backbone", "options", "block"),
+    [("mobilenet", {"alpha": 0.25}, "block_13"), ("mobilenet_v2", {"alpha": 0.35}, "block_16"), ("vgg16", {}, "block5")],
+)  # fmt: skip
+def test_pooled_features_may_go_on_from_a_lower_cut_and_the_pixels_are_passed_once(
+    tmp_path, pixels, backbone, options, block
+):
+    model = build_classifier(backbone, 2, (32, 32), weights="random", seed=0, **options)
+    below, pooled = split_at(model, block)[0], split_at(model, "head")[0]
+    stored = cached_activations(below, pixels, "key", tmp_path / "below")
+    through = cached_activations(
+        pooled,
+        np.zeros_like(pixels),  # must not be looked at
+        "key",
+        tmp_path / "through",
+        lower=lambda: (pooled_above(model, block), stored),
+    )
+    direct = cached_activations(pooled, pixels, "key", tmp_path / "direct")
+    np.testing.assert_allclose(through, direct, rtol=1e-5, atol=1e-6)
+    assert [p.name for p in (tmp_path / "through").iterdir()] == [
+        p.name for p in (tmp_path / "direct").iterdir()
+    ]
+
+
+def test_a_lower_cut_is_not_asked_for_where_the_activations_are_stored(tmp_path, pixels):
+    prefix = make_prefix(alpha=0.25)
+    first = cached_activations(prefix, pixels, "key", tmp_path)
+    again = cached_activations(prefix, pixels, "key", tmp_path, lower=lambda: pytest.fail("asked"))
+    np.testing.assert_array_equal(first, again)
