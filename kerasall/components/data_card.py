@@ -12,7 +12,6 @@ from kerasall.components.data_card_pictures import duplicate_section, odd_image_
 from kerasall.components.example_validator import Examined
 from kerasall.data.oddness import (
     MEASURES,
-    ODD,
     OddSubject,
     find_odd_subjects,
     measure_images,
@@ -229,8 +228,8 @@ def _by_subject(examined: Examined, images: pd.DataFrame, odd: Sequence[OddSubje
     blocks += odd_subject_blocks(images, odd, kind)
     intro = (
         f"Dots: the median over a {kind}'s images; lines: their middle four fifths. A {kind} counts as unlike the rest "
-        f"from {ODD:g} robust standard deviations (median absolute deviation) of its class on; ringed in red. Expect one "
-        f"in a few hundred {kind}s by chance."
+        f"where it lies far outside the spread of its class (robust standard deviations; of few {kind}s more are asked for, so "
+        "that chance alone names fewer than one in a thousand); ringed in red."
     )
     return Section("by-subject", title, intro, tuple(blocks))
 

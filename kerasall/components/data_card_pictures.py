@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from kerasall.components.example_validator import Examined
-from kerasall.data.oddness import FEWEST, MEASURES, ODD, OddImage, OddSubject, find_odd_images
+from kerasall.data.oddness import FEWEST, MEASURES, OddImage, OddSubject, find_odd_images
 from kerasall.evaluation.report_document import (
     Alert,
     Block,
@@ -126,7 +126,7 @@ def odd_image_section(images: pd.DataFrame) -> Section:
     found = find_odd_images(images)
     title = "Images unlike the rest of their class"
     if not found:
-        words = f"No image lies {ODD:g} robust standard deviations from its class or farther"
+        words = "No image lies far outside its class"
         return Section("odd-images", title, blocks=(Alert("good", words),))
     items = tuple(item for number, each in enumerate(found) if (item := _odd_item(each, number)))
     intro = "The farthest in colour or focus; look for empty fields, blur, dirt, another stain, another magnification."

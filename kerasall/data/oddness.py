@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -22,9 +23,10 @@ MEASURES: dict[str, str] = {
 """Measure of an image -> what it is called on a page."""
 
 ODD = 3.5
-"""Robust standard deviations from which on a subject is called unlike the rest (Iglewicz and Hoaglin, 1993)."""
+"""Robust standard deviations from which on one of very many is called unlike the rest (Iglewicz and Hoaglin,
+1993); see ``odd_limit`` for few."""
 
-FEWEST = 5
+FEWEST = 10
 """A class of fewer subjects is compared with the subjects of all classes."""
 
 _TO_DEVIATION = 1.4826
@@ -77,6 +79,24 @@ def robust_deviations(values: np.ndarray, strata: np.ndarray, least: float = 0.0
     return found
 
 
+def odd_limit(count: Any) -> Any:
+    """Robust standard deviations from which on one of ``count`` is called unlike the rest.
+
+    Of few, the deviation is itself uncertain; with this limit fewer than one in a thousand normally
+    distributed values is called odd, for every count from 10 on.
+
+    >>> odd_limit(10), round(odd_limit(73), 2)
+    (7.5, 4.05)
+    """
+    return ODD + 40 / count
+
+
+def _limits(strata: np.ndarray) -> np.ndarray:
+    """``odd_limit`` for each value of ``robust_deviations``, float [N]."""
+    _, rows, counts = np.unique(strata, return_inverse=True, return_counts=True)
+    return odd_limit(np.where(counts >= FEWEST, counts, len(strata)))[rows]
+
+
 @dataclass(frozen=True)
 class OddSubject:
     """A subject that lies far from the others in one measure.
@@ -115,7 +135,7 @@ def subject_medians(images: pd.DataFrame) -> pd.DataFrame:
 
 
 def find_odd_subjects(images: pd.DataFrame) -> list[OddSubject]:
-    """Subjects whose median lies at least ``ODD`` robust standard deviations from the others', the oddest first.
+    """Subjects whose median lies ``odd_limit`` robust standard deviations from the others' or farther, the oddest first.
 
     Subjects are compared within their class where it has at least ``FEWEST``; with fewer in all nothing
     is called odd.
@@ -130,7 +150,7 @@ def find_odd_subjects(images: pd.DataFrame) -> list[OddSubject]:
     for measure in MEASURES:
         values = subjects[measure].to_numpy(float)
         deviations = robust_deviations(values, strata, _LEAST_SPREAD[measure])
-        for row in np.flatnonzero(np.abs(deviations) >= ODD):
+        for row in np.flatnonzero(np.abs(deviations) >= _limits(strata)):
             rest = values[strata == strata[row]]
             found.append(
                 OddSubject(
@@ -160,17 +180,18 @@ def find_odd_images(images: pd.DataFrame, most: int = 12) -> list[OddImage]:
 
     Args:
         images: from ``measure_images``.
-        most: how many at most; none of less than ``ODD`` robust standard deviations.
+        most: how many at most; none within ``odd_limit``.
     """
-    if images.empty:
+    if len(images) < FEWEST:
         return []
     strata = images["label"].to_numpy(str)
+    limits = _limits(strata)
     every = np.stack(
         [robust_deviations(images[m].to_numpy(float), strata, _LEAST_SPREAD[m]) for m in MEASURES], axis=1
     )
     oddest = np.abs(every).argmax(axis=1)
     size = np.abs(every).max(axis=1)
-    rows = [row for row in np.lexsort((images["id"], -size)) if size[row] >= ODD][:most]
+    rows = [row for row in np.lexsort((images["id"], -size)) if size[row] >= limits[row]][:most]
     names: Sequence[str] = list(MEASURES)
     return [
         OddImage(
