@@ -16,12 +16,15 @@ from typer.testing import CliRunner
 
 from kerasall.cli import app
 from kerasall.components.seen_images import SEEN, count_parts, read_seen, write_seen
+from kerasall.data.sources import read_source
 from kerasall.errors import DataError, SettingsError
 from kerasall.evaluation.calibration import fit_calibration
 from kerasall.evaluation.conformal import fit_prediction_sets
 from kerasall.evaluation.operating_points import operating_point
 from kerasall.evaluation.predictions import Predictions, read_predictions
 from kerasall.evaluation.refer import Safeguards, WantedPoint
+from kerasall.external_check import check_externally, find_judged_model
+from kerasall.external_scores import ExternalScores, describe_scores, predictions_table
 from kerasall.files import write_json
 from kerasall.models.safeguards import answer_with_safeguards
 from kerasall.preprocessing.operations import Chain
@@ -37,7 +40,7 @@ def paint(path: Path, red: int, seed: int) -> Path:
     """A small noisy picture of one redness."""
     path.parent.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(seed)
-    pixels = rng.integers(0, 12, (SIZE * 2, SIZE * 2, 3)) + [red, 90, 90]
+    pixels = rng.integers(0, 12, (SIZE * 2, SIZE * 2, 3)) + np.array([red, 90, 90])
     Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8)).save(path)
     return path
 
@@ -122,6 +125,12 @@ def invoke(*words):
     return result
 
 
+def score(model, data, stated):
+    """The scores of the command, without a page."""
+    judged = find_judged_model(str(model))
+    return ExternalScores(check_externally(judged, read_source("auto", data), stated))
+
+
 def test_scores_pages_and_tables(model, tmp_path):
     table, out = write_table(tmp_path, paint_subjects(tmp_path)), tmp_path / "out"
     result = invoke(model, "--data", table, *MAPS, "--out", out, "--json")
@@ -161,15 +170,15 @@ def test_seen_images_and_their_subjects_are_left_out(model, tmp_path):
     broken = tmp_path / "broken.png"
     broken.write_bytes(b"no image")
     rows.append((broken, "normal", "normal5"))
-    result = invoke(model, "--data", write_table(tmp_path, rows), *MAPS, "--out", tmp_path / "out", "--json")
-    found = json.loads(result.stdout)
+    scores = score(model, write_table(tmp_path, rows), {"blast": "malignant", "normal": "benign"})
+    found = scores.to_json()
     assert found["fates"] == {
         "scored": 24, "of a group the model has seen": 4, "seen by the model": 1, "not readable": 1,
     }  # fmt: skip
     assert any("1 of 30 images are byte for byte" in each for each in found["cautions"])
-    images = pd.read_csv(tmp_path / "out" / "images.csv", keep_default_na=False)
+    images = predictions_table(scores.check)
     assert images.loc[images["subject"] == "blast1", "fate"].tolist().count("scored") == 0
-    assert not (images["fate"] == "scored")[images["p_Pro"] == ""].any()
+    assert (images["p_Pro"].notna() == (images["fate"] == "scored")).all()
 
 
 def test_nothing_but_seen_images_is_refused(model, tmp_path):
@@ -188,8 +197,7 @@ def test_the_models_own_classes_are_scored_as_they_are(model, tmp_path):
     for number, (name, red) in enumerate(REDNESS.items()):
         for image in range(3):
             paint(tmp_path / "tree" / name.capitalize() / f"{image}.png", red, seed=10 * number + image)
-    result = invoke(model, "--data", tmp_path / "tree", "--out", tmp_path / "out", "--json")
-    found = json.loads(result.stdout)
+    found = score(model, tmp_path / "tree", {}).to_json()
     assert found["scored_classes"] == list(LABELS)
     assert found["metrics"]["accuracy"]["value"] == 1
     assert any("No patient is known" in each for each in found["cautions"])
@@ -198,11 +206,9 @@ def test_the_models_own_classes_are_scored_as_they_are(model, tmp_path):
 
 def test_one_kind_only_leaves_undefined_what_needs_two(model, tmp_path):
     rows = [row for row in paint_subjects(tmp_path) if row[1] == "blast"]
-    result = invoke(
-        model, "--data", write_table(tmp_path, rows), "--map", "blast=Pro", "--out", tmp_path / "out"
-    )
-    assert "malignant_specificity    –" in result.stdout
-    assert "No image of Benign, Early is scored" in result.stdout
+    lines = "\n".join(describe_scores(score(model, write_table(tmp_path, rows), {"blast": "Pro"})))
+    assert "malignant_specificity    –" in lines
+    assert "No image of Benign, Early is scored" in lines
 
 
 def test_what_was_seen_is_written_with_its_part(tmp_path):
