@@ -1,197 +1,191 @@
-"""Predicting many files: one row a file, bad files listed and passed over, memory flat."""
+"""Predicting any number of files: one row a file, bad files listed and passed over, memory flat."""
 
 from __future__ import annotations
 
-import csv
-import glob
-import json
-import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import IO, Any
 
-import numpy as np
-
-from kerasall.decoding import Limits, read_image_bytes
-from kerasall.errors import DataError, DecodingError
-from kerasall.evaluation.refer import REASONS
+from kerasall.errors import DataError
 from kerasall.files import atomic_path
+from kerasall.serving.image_files import NameSet, find_images
+from kerasall.serving.prediction_rows import Row, list_columns, predict_rows
+from kerasall.serving.prediction_tables import Table, open_table, require_destination
 from kerasall.serving.predictor import Predictor
+from kerasall.serving.text_tables import TEXT_FORMATS
 
-IMAGE_SUFFIXES = (".bmp", ".png", ".jpg", ".jpeg", ".tif", ".tiff")
+__all__ = ["Tally", "find_images", "predict_files", "require_destination", "resume_predictions"]
+
+SAME_MODEL = 1e-3
+"""Largest difference in a probability that the same model on another machine may show."""
 
 
-def find_images(arguments: Sequence[str]) -> list[Path]:
-    """Image files named by paths, folders (searched to the bottom) and glob patterns, each once.
+@dataclass(frozen=True)
+class Tally:
+    """What became of the files.
 
-    A link that leads nowhere counts as a file: it gets a row that says so, and is not passed over in silence.
-
-    Raises:
-        DataError: an argument matches nothing.
+    Attributes:
+        files: how many were named, each once.
+        held: how many of them the table held already.
+        failed: how many rows of the table have an error.
     """
-    found: dict[Path, None] = {}
-    for argument in arguments:
-        matches = list(_matches(argument))
-        if not matches:
-            raise DataError(
-                f"{argument} must name an image file, a folder with images ({', '.join(IMAGE_SUFFIXES)}) "
-                "or a pattern that matches some, but matches nothing: correct the path"
-            )
-        found.update(dict.fromkeys(matches))
-    return list(found)
 
-
-def _matches(argument: str) -> Iterator[Path]:
-    path = Path(argument)
-    if path.is_dir():
-        yield from sorted(p for p in path.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES and _is_listed(p))
-    elif path.exists() or path.is_symlink():
-        yield path
-    else:
-        yield from (Path(p) for p in sorted(glob.glob(argument, recursive=True)) if _is_listed(Path(p)))
-
-
-def _is_listed(path: Path) -> bool:
-    return path.is_file() or (path.is_symlink() and not path.exists())
+    files: int
+    held: int
+    failed: int
 
 
 def predict_files(
     predictor: Predictor,
-    paths: Sequence[Path],
+    paths: Iterable[str | Path],
     out: str | Path | IO[str],
     *,
     batch_size: int = 32,
     advance: Callable[[int], None] = lambda count: None,
 ) -> int:
-    """Writes one row a file: path, label, one probability per class, error, and ``list_extras``.
+    """Writes one row a file: path, label, one probability per class, error, and what else the model says.
 
     Args:
         predictor: the loaded model.
-        paths: image files.
-        out: ``.csv`` or ``.jsonl`` file, written atomically, or an open text file (CSV).
+        paths: image files, each once.
+        out: ``.csv`` or ``.jsonl`` file or ``.parquet`` folder, replaced atomically, or an open text file
+            (CSV).
         batch_size: files per call of the model; memory grows with this, not with the number of files.
         advance: told how many files were done, for a progress bar.
 
     Returns:
         How many files failed.
     """
-    rows = _rows(predictor, paths, batch_size, advance)
-    columns = ["path", "label", *predictor.labels, "error", *list_extras(predictor)]
+    columns = list_columns(predictor)
     if not isinstance(out, str | Path):
-        return _write_csv(rows, out, columns)
-    writer = _WRITERS[require_destination(out).suffix.lower()]
-    # A file name that is not UTF-8 must not cost the whole table.
-    options: dict[str, Any] = {"encoding": "utf-8", "errors": "backslashreplace", "newline": ""}
-    with atomic_path(out) as temporary, open(temporary, "w", **options) as file:
-        return writer(rows, file, columns)
+        return _print_rows(predictor, paths, out, columns, batch_size, advance)
+    out = require_destination(out)
+    with atomic_path(out) as temporary, open_table(temporary, columns) as table:
+        for _ in table.held():  # none: this makes the header
+            pass
+        failed = _predict(predictor, paths, table, batch_size, advance)
+        table.finish()
+        if out.is_dir():
+            shutil.rmtree(out)
+    return failed
 
 
-def require_destination(out: str | Path) -> Path:
-    """Checks that predictions can be written to ``out``, before anything is predicted.
+def resume_predictions(
+    predictor: Predictor,
+    names: Iterable[str],
+    out: str | Path,
+    *,
+    batch_size: int = 32,
+    advance: Callable[[int], None] = lambda count: None,
+) -> Tally:
+    """As ``predict_files``, but goes on where ``out`` ends: files that it holds are passed over.
+
+    A few of the rows held are predicted again first, so that answers of two models never stand in one table.
+
+    Args:
+        predictor: the loaded model.
+        names: image files, each once; walked without being held.
+        out: ``.csv`` or ``.jsonl`` file or ``.parquet`` folder, appended to.
+        batch_size: files per call of the model.
+        advance: told how many files were done or passed over.
 
     Raises:
-        DataError: another kind of file, a folder, or a place that cannot be written to.
+        DataError: ``out`` holds something else than this model's predictions, or is being written to.
     """
-    out = Path(out)
-    if out.suffix.lower() not in _WRITERS:
-        raise DataError(f"predictions are written as {' or '.join(_WRITERS)}, but the path is {out}")
-    if out.is_dir():
-        raise DataError(f"predictions are written to a file, but {out} is a folder: give another name")
-    existing = next(parent for parent in out.absolute().parents if parent.exists())
-    if not existing.is_dir() or not os.access(existing, os.W_OK):
-        raise DataError(f"predictions must go where they can be written, but {existing} is no such folder")
-    return out
+    with open_table(out, list_columns(predictor)) as table:
+        before = _Held()
+        for row in table.held():
+            before.add(row)
+        before.require_answers_of(predictor, Path(out))
+        counted = _Counted(names, before.names, advance)
+        failed = _predict(predictor, counted, table, batch_size, advance)
+        table.finish()
+    return Tally(counted.files, counted.held, before.failed + failed)
 
 
-def _rows(
-    predictor: Predictor, paths: Sequence[Path], batch_size: int, advance: Callable[[int], None]
-) -> Iterator[dict[str, Any]]:
-    waiting = iter(paths)
+@dataclass
+class _Held:
+    """What a table held when it was opened."""
+
+    names: NameSet = field(default_factory=NameSet)
+    failed: int = 0
+    sample: list[Mapping[str, Any]] = field(default_factory=list)
+
+    def add(self, row: Mapping[str, Any]) -> None:
+        self.names.add(row["path"])
+        if row["error"]:
+            self.failed += 1
+        else:  # the first ones, and then always the last
+            self.sample = [*self.sample[:3], row]
+
+    def require_answers_of(self, predictor: Predictor, out: Path) -> None:
+        """Raises DataError where the model answers otherwise than the table says."""
+        known = [row for row in self.sample if Path(row["path"]).is_file()]
+        if not known:
+            return
+        for held, now in zip(known, predict_rows(predictor, [row["path"] for row in known]), strict=True):
+            far = [abs(float(held[label]) - (now[label] or 0.0)) for label in predictor.labels]
+            if now["error"] or max(far) > SAME_MODEL:
+                raise DataError(
+                    f"{out} must hold answers of this model to go on with, but says {held['label']} of {held['path']} "
+                    f"with other probabilities than {predictor.folder}: another model wrote it, or the image was "
+                    "changed; give another name, or --overwrite"
+                )
+
+
+class _Counted:
+    """Names that a table does not hold, counted as they pass."""
+
+    def __init__(self, names: Iterable[str], held: NameSet, advance: Callable[[int], None]) -> None:
+        self._names, self._held, self._advance = names, held, advance
+        self.files = self.held = 0
+
+    def __iter__(self) -> Iterator[str]:
+        for name in self._names:
+            self.files += 1
+            if name in self._held:
+                self.held += 1
+                self._advance(1)
+            else:
+                yield name
+
+
+def _predict(
+    predictor: Predictor,
+    names: Iterable[str | Path],
+    table: Table,
+    batch_size: int,
+    advance: Callable[[int], None],
+) -> int:
+    failed = 0
+    for rows in _predicted(predictor, names, batch_size):
+        table.append(rows)
+        failed += sum(bool(row["error"]) for row in rows)
+        advance(len(rows))
+    return failed
+
+
+def _predicted(predictor: Predictor, names: Iterable[str | Path], batch_size: int) -> Iterator[list[Row]]:
+    waiting = map(str, names)
     while part := list(islice(waiting, batch_size)):
-        contents, unread = zip(*(_read(path, predictor.limits) for path in part), strict=True)
-        answers = predictor.predict(contents, [str(path) for path in part])
-        for row, path in enumerate(part):
-            error = unread[row] or answers.errors[row]
-            found = _row(
-                path, predictor.labels, answers.probabilities[row], answers.label_indices[row], error
-            )
-            extras = {} if error else {name: values[row] for name, values in answers.extras.items()}
-            yield found | _extras(list_extras(predictor), predictor.labels, extras)
-        advance(len(part))
+        yield predict_rows(predictor, part)
 
 
-def _read(path: Path, limits: Limits) -> tuple[bytes, str]:
-    """A file's content and "", or b"" and what is wrong with it."""
-    try:
-        return read_image_bytes(path, limits), ""
-    except DecodingError as error:
-        return b"", str(error)
-
-
-def _row(
-    path: Path, labels: Sequence[str], probabilities: np.ndarray, index: int, error: str
-) -> dict[str, Any]:
-    values = {label: None if error else float(p) for label, p in zip(labels, probabilities, strict=True)}
-    return {"path": str(path), "label": "" if error else labels[index], **values, "error": error}
-
-
-def list_extras(predictor: Predictor) -> list[str]:
-    """Columns after ``error``: what the model says besides its answer; none of models exported without.
-
-    ``calibrated_<class>`` probabilities; ``prediction_set``, the classes that cannot be ruled out, joined
-    by "|"; ``domain_distance`` to the training images; ``refer``, whether an expert should look; and
-    ``refer_reason`` in words.
-    """
-    names = [f"calibrated_{label}" for label in predictor.labels]
-    known = {"calibrated_probabilities": names} | {name: [name] for name in _EXTRAS}
-    return [
-        column for output, columns in known.items() if output in predictor.output_shapes for column in columns
-    ]
-
-
-_EXTRAS: dict[str, Callable[[Any, Sequence[str]], Any]] = {
-    "prediction_set": lambda members, labels: "|".join(np.asarray(labels)[members]),
-    "domain_distance": lambda distance, _: float(distance),
-    "refer": lambda refer, _: bool(refer),
-    "refer_reason": lambda code, _: REASONS[int(code)],
-}
-"""Output of the model -> what stands in its column, from one image's value and the labels."""
-
-
-def _extras(columns: Sequence[str], labels: Sequence[str], values: dict[str, np.ndarray]) -> dict[str, Any]:
-    """Column -> value of one image; None in every column of a bad one."""
-    found: dict[str, Any] = dict.fromkeys(columns)
-    for name, value in values.items():
-        if name == "calibrated_probabilities":
-            found |= {f"calibrated_{label}": float(p) for label, p in zip(labels, value, strict=True)}
-        elif name in found:
-            found[name] = _EXTRAS[name](value, labels)
-    return found
-
-
-def _write_csv(rows: Iterable[dict[str, Any]], file: IO[str], columns: Sequence[str]) -> int:
-    writer = csv.writer(file)
-    writer.writerow(columns)
-    failed = 0
-    for row in rows:
-        writer.writerow([_shown(row[column]) for column in columns])
-        failed += bool(row["error"])
+def _print_rows(
+    predictor: Predictor,
+    names: Iterable[str | Path],
+    out: IO[str],
+    columns: Sequence[str] | Mapping[str, Any],
+    batch_size: int,
+    advance: Callable[[int], None],
+) -> int:
+    form, order, failed = TEXT_FORMATS[".csv"], list(columns), 0
+    out.write(form.header(order))
+    for rows in _predicted(predictor, names, batch_size):
+        out.writelines(form.line(row, order) for row in rows)
+        failed += sum(bool(row["error"]) for row in rows)
+        advance(len(rows))
     return failed
-
-
-def _shown(value: Any) -> str:
-    if isinstance(value, bool):
-        return str(value).lower()
-    return f"{value:.9f}" if isinstance(value, float) else value or ""
-
-
-def _write_jsonl(rows: Iterable[dict[str, Any]], file: IO[str], _: Sequence[str]) -> int:
-    failed = 0
-    for row in rows:
-        file.write(json.dumps(row, ensure_ascii=False) + "\n")
-        failed += bool(row["error"])
-    return failed
-
-
-_WRITERS = {".csv": _write_csv, ".jsonl": _write_jsonl}

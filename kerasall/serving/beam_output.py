@@ -1,0 +1,220 @@
+"""Files of a job of Apache Beam's: shards, dead letters and records of finished parts, on any file system."""
+
+# Beam is an extra: without it there is nothing here to check types against.
+# pyright: reportMissingImports=false
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import apache_beam as beam
+from apache_beam.io.filesystem import BeamIOError, CompressionTypes
+from apache_beam.io.filesystems import FileSystems
+
+from kerasall.errors import DataError
+from kerasall.serving.image_files import NameSet
+from kerasall.serving.prediction_rows import Kind, Row
+from kerasall.serving.prediction_tables import PARQUET, as_utf8, make_schema
+from kerasall.serving.text_tables import TEXT_FORMATS, encode
+
+
+@dataclass(frozen=True)
+class Part:
+    """Where one pipeline reads and writes.
+
+    Attributes:
+        number: counts from 1.
+        names: file with the names of the images, a JSON string a line.
+        shards: what the names of its shards begin with.
+        dead_letters: file for what failed.
+        files: how many images there are.
+    """
+
+    number: int
+    names: str
+    shards: str
+    dead_letters: str
+    files: int
+
+
+class JobOutput:
+    """Files of a job's output, by way of Beam's file systems."""
+
+    def __init__(self, out: str, record: Mapping[str, Any]) -> None:
+        self._suffix = Path(out).suffix.lower()
+        if self._suffix not in WRITERS:
+            raise DataError(f"predictions are written as {', '.join(WRITERS)}, but the path is {out}")
+        if set("*?[]{}") & set(out):
+            raise DataError(f"the path of predictions must be free of * ? [ ] {{ }}, but is {out}: rename it")
+        self._out, self._record = out, dict(record)
+        self._prefix = out.removesuffix(Path(out).suffix)
+        self._parts = f"{self._prefix}.parts"
+        self._last = 0
+
+    def open(self, overwrite: bool) -> NameSet:
+        """Removes what no finished part holds, and gives the names that finished parts hold.
+
+        Raises:
+            DataError: a part was written by another model, or one of its shards is gone.
+        """
+        if overwrite:
+            _delete(_match(f"{self._parts}/*"))
+        finished = {path: self._read_record(path) for path in _match(f"{self._parts}/*.done.json")}
+        known = {shard for done in finished.values() for shard in done["shards"]}
+        kept = {
+            f"{self._parts}/{done['part']:05d}.{kind}"
+            for done in finished.values()
+            for kind in ("done.json", "dead.jsonl")
+        }
+        self._last = max((done["part"] for done in finished.values()), default=0)
+        _delete(shard for shard in self._shards(r"\d{5}") if shard not in known)
+        _delete(path for path in _match(f"{self._parts}/*") if path not in kept)
+        _delete(
+            _match(f"{self._prefix.rpartition('/')[0] or '.'}/beam-temp-{self._prefix.rpartition('/')[2]}-*")
+        )
+        return self._held(sorted(known))
+
+    def _read_record(self, path: str) -> dict[str, Any]:
+        with _open(path) as file:
+            done = json.loads(file.read())
+        if {key: done[key] for key in self._record} != self._record:
+            raise DataError(
+                f"{self._out} must hold this model's predictions to go on with, but {path} was made by another "
+                "model: give another name, or --overwrite"
+            )
+        return done
+
+    def _held(self, shards: Sequence[str]) -> NameSet:
+        held = NameSet()
+        for path in shards:
+            try:
+                with _open(path) as file:
+                    for name in READERS[self._suffix](file):
+                        held.add(name)
+            except (OSError, BeamIOError) as error:
+                raise DataError(
+                    f"{path} must be readable, as its part is finished, but is not ({error}): bring it back, or --overwrite"
+                ) from None
+        return held
+
+    def _shards(self, part: str) -> list[str]:
+        suffix = re.escape(self._suffix)
+        shard = re.compile(rf"{re.escape(self._prefix)}-{part}-\d{{5}}-of-\d{{5}}{suffix}")
+        return [path for path in _match(f"{self._prefix}-*") if shard.fullmatch(path)]
+
+    def begin_part(self, names: Sequence[str]) -> Part:
+        """Lists the names of a new part in a file."""
+        self._last += 1
+        start = f"{self._parts}/{self._last:05d}"
+        part = Part(
+            self._last,
+            f"{start}.names.jsonl",
+            f"{self._prefix}-{self._last:05d}",
+            f"{start}.dead.jsonl",
+            len(names),
+        )
+        _write_text(part.names, "".join(json.dumps(name) + "\n" for name in names))
+        return part
+
+    def finish_part(self, part: Part) -> None:
+        """Records that all shards of a part are there."""
+        _delete([part.names])
+        done = {
+            **self._record,
+            "part": part.number,
+            "files": part.files,
+            "shards": self._shards(f"{part.number:05d}"),
+        }
+        _write_text(f"{self._parts}/{part.number:05d}.done.json", json.dumps(done, indent=2) + "\n")
+
+    def write_dead_letters(self) -> int:
+        """Gathers the dead letters of all parts into one file; returns how many there are."""
+        count = 0
+        path = f"{self._prefix}-dead-letter.jsonl"
+        with FileSystems.create(path, compression_type=CompressionTypes.UNCOMPRESSED) as gathered:
+            for part in _match(f"{self._parts}/*.dead.jsonl"):
+                with _open(part) as file:
+                    for line in file:
+                        gathered.write(line)
+                        count += 1
+        return count
+
+
+def _write_text_rows(suffix: str, prefix: str, columns: Mapping[str, Kind], shards: int) -> beam.PTransform:
+    order = list(columns)
+    return beam.Map(_line, suffix, order) | beam.io.WriteToText(
+        prefix,
+        suffix,
+        append_trailing_newlines=False,
+        num_shards=shards,
+        coder=beam.coders.BytesCoder(),
+        compression_type=CompressionTypes.UNCOMPRESSED,
+        header=TEXT_FORMATS[suffix].header(order) or None,
+    )
+
+
+def _line(row: Row, suffix: str, order: list[str]) -> bytes:
+    return encode(TEXT_FORMATS[suffix].line(row, order))
+
+
+def _write_parquet_rows(prefix: str, columns: Mapping[str, Kind], shards: int) -> beam.PTransform:
+    return beam.Map(as_utf8) | beam.io.WriteToParquet(
+        prefix, make_schema(columns), file_name_suffix=PARQUET, num_shards=shards
+    )
+
+
+WRITERS: dict[str, Callable[[str, Mapping[str, Kind], int], beam.PTransform]] = {
+    ".csv": partial(_write_text_rows, ".csv"),
+    ".jsonl": partial(_write_text_rows, ".jsonl"),
+    PARQUET: _write_parquet_rows,
+}
+"""Kind of output -> prefix of the shards, columns and number of shards -> what writes rows."""
+
+
+def _names_in_csv(file: Any) -> Iterator[str]:
+    yield from (row["path"] for row in csv.DictReader(io.TextIOWrapper(file, "utf-8", newline="")))
+
+
+def _names_in_jsonl(file: Any) -> Iterator[str]:
+    yield from (json.loads(line)["path"] for line in file)
+
+
+def _names_in_parquet(file: Any) -> Iterator[str]:
+    import pyarrow.parquet
+
+    for batch in pyarrow.parquet.ParquetFile(file).iter_batches(columns=["path"]):
+        yield from batch.column(0).to_pylist()
+
+
+READERS: dict[str, Callable[[Any], Iterator[str]]] = {
+    ".csv": _names_in_csv,
+    ".jsonl": _names_in_jsonl,
+    PARQUET: _names_in_parquet,
+}
+"""Kind of output -> an open shard -> the names of the files in it."""
+
+
+def _match(pattern: str) -> list[str]:
+    return sorted(found.path for found in FileSystems.match([pattern])[0].metadata_list)
+
+
+def _delete(paths: Iterable[str]) -> None:
+    if found := list(paths):
+        FileSystems.delete(found)
+
+
+def _open(path: str) -> Any:
+    return FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED)
+
+
+def _write_text(path: str, text: str) -> None:
+    with FileSystems.create(path, compression_type=CompressionTypes.UNCOMPRESSED) as file:
+        file.write(text.encode())
