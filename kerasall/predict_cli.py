@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -156,6 +157,7 @@ def _predict_with_beam(
         raise SettingsError("with --runner predictions are written to shards: give --out FOLDER/NAME.csv")
     try:
         from kerasall.serving.beam_batch import BeamJob, predict_with_beam
+        from kerasall.serving.beam_output import match_images
     except ModuleNotFoundError as error:
         raise SettingsError(
             f"--runner needs the extra beam, but {error.name} is missing: pip install 'kerasall[beam]'"
@@ -163,6 +165,7 @@ def _predict_with_beam(
     from kerasall.serving.predictor import describe_verdict, newest_version
 
     folder = newest_version(model).absolute()
+    names = replace(names, match_remote=match_images)
     total = sum(1 for _ in names)
     _note(describe_verdict(folder))
     job = BeamJob(str(folder), str(out), runner, workers, batch_size, max_side, max_pixels, tuple(options))

@@ -16,6 +16,8 @@ For ``out`` = folder/predictions.csv:
 from __future__ import annotations
 
 import json
+import logging
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -148,6 +150,8 @@ def predict_with_beam(
         DataError: the output is of another kind or of another model.
         ArtifactError: no such model.
     """
+    if "KERASALL_VERBOSE" not in os.environ:
+        logging.getLogger().setLevel(logging.ERROR)
     predictor = load_predictor(job)
     columns = list_columns(predictor)
     record = {"model": sha256_of_file(predictor.folder / "manifest.json"), "columns": list(columns)}
@@ -158,7 +162,9 @@ def predict_with_beam(
 
     def fresh() -> Iterator[str]:
         nonlocal files, passed
-        for name in names:
+        for given in names:
+            # Workers on other machines stand in other folders.
+            name = given if job.runner == "direct" or is_remote(given) else os.path.abspath(given)
             files += 1
             if name in held:
                 passed += 1
@@ -212,7 +218,8 @@ def make_options(job: BeamJob) -> PipelineOptions:
         if "=" not in option or option.startswith("-"):
             raise SettingsError(f"an option of Beam's must be key=value, without dashes, but is {option!r}")
     parallel = [option.format(job.workers) for option in _PARALLEL[job.runner]] if job.workers > 1 else []
-    return PipelineOptions([f"--{option}" for option in (*parallel, *job.options)])
+    quiet = [] if "KERASALL_VERBOSE" in os.environ else ["default_sdk_harness_log_level=ERROR"]
+    return PipelineOptions([f"--{option}" for option in (*quiet, *parallel, *job.options)])
 
 
 def _has_failed(row: Row) -> bool:

@@ -20,7 +20,7 @@ from apache_beam.io.filesystem import BeamIOError, CompressionTypes
 from apache_beam.io.filesystems import FileSystems
 
 from kerasall.errors import DataError
-from kerasall.serving.image_files import NameSet
+from kerasall.serving.image_files import IMAGE_SUFFIXES, NameSet
 from kerasall.serving.prediction_rows import Kind, Row
 from kerasall.serving.prediction_tables import PARQUET, as_utf8, make_schema
 from kerasall.serving.text_tables import TEXT_FORMATS, encode
@@ -200,6 +200,12 @@ READERS: dict[str, Callable[[Any], Iterator[str]]] = {
     PARQUET: _names_in_parquet,
 }
 """Kind of output -> an open shard -> the names of the files in it."""
+
+
+def match_images(pattern: str) -> list[str]:
+    """Addresses of the images that an address, a pattern or a folder's address ending in ``/`` stands for."""
+    found = _match(pattern + "**" if pattern.endswith("/") else pattern)
+    return [path for path in found if path.lower().endswith(IMAGE_SUFFIXES)]
 
 
 def _match(pattern: str) -> list[str]:

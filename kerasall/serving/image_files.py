@@ -6,7 +6,7 @@ import csv
 import glob
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
@@ -73,39 +73,49 @@ class ImageNames:
         manifest: a text file with one path a line, a CSV with a column ``path``, or a JSONL file with a
             field ``path``. Relative paths start at the manifest's folder; a path that leads nowhere
             counts.
+        match_remote: an address or a pattern of addresses -> the images there; None where nothing can reach
+            other file systems.
     """
 
     arguments: tuple[str, ...] = ()
     manifest: str | Path | None = None
+    match_remote: Callable[[str], Iterable[str]] | None = None
 
     def __iter__(self) -> Iterator[str]:
         if self.manifest is None and len(self.arguments) == 1:
-            yield from _match(self.arguments[0])
+            yield from self._match(self.arguments[0])
             return
         seen = NameSet()
         yield from (name for name in self._named() if seen.add(name))
 
     def _named(self) -> Iterator[str]:
         for argument in self.arguments:
-            yield from _match(argument)
+            yield from self._match(argument)
         if self.manifest is not None:
             yield from read_manifest(self.manifest)
 
+    def _match(self, argument: str) -> Iterator[str]:
+        found = False
+        for name in self._matches(argument):
+            found = True
+            yield name
+        if not found:
+            raise DataError(
+                f"{argument} must name an image file, a folder with images ({', '.join(IMAGE_SUFFIXES)}) "
+                "or a pattern that matches some, but matches nothing: correct the path"
+            )
 
-def _match(argument: str) -> Iterator[str]:
-    """Raises DataError where nothing matches."""
-    found = False
-    for name in _matches(argument):
-        found = True
-        yield name
-    if not found:
-        raise DataError(
-            f"{argument} must name an image file, a folder with images ({', '.join(IMAGE_SUFFIXES)}) "
-            "or a pattern that matches some, but matches nothing: correct the path"
-        )
+    def _matches(self, argument: str) -> Iterable[str]:
+        if not is_remote(argument):
+            return _match_local(argument)
+        if self.match_remote is None:
+            raise DataError(
+                f"{argument} is on another file system, which only --runner can read: copy it here"
+            )
+        return self.match_remote(argument)
 
 
-def _matches(argument: str) -> Iterator[str]:
+def _match_local(argument: str) -> Iterator[str]:
     path = Path(argument)
     if path.is_dir():
         yield from _walk(str(path))
