@@ -116,6 +116,7 @@ def export_and_judge(
         trained=last["trained"],
         development=data.development,
         safeguards=calibration.outputs["safeguards"],
+        views=settings.serve.views,
     )
     # Scores with intervals on images no choice was made on; a verdict.
     evaluation = evaluator(

@@ -28,6 +28,7 @@ def build_pipeline(settings: Settings, places: Places) -> Pipeline:
         deterministic=settings.deterministic,
         weights_folder=places.weights,
         cache_folder=places.cache,
+        views=settings.serve.views,
     )
     # One graph from the file's bytes to the answer, scored once on the test part; pushed if blessed.
     return export_and_judge(data, (training,), settings, places)

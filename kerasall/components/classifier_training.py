@@ -28,7 +28,7 @@ from kerasall.models.classifier import (
 )
 from kerasall.models.feature_cache import Lower, cached_activations
 from kerasall.models.heads import HeadSettings
-from kerasall.models.prediction import predict_probabilities
+from kerasall.models.prediction import predict_views
 from kerasall.settings import ModelSettings, StageSettings, TrainSettings
 from kerasall.training import fit as training
 from kerasall.training.history import History
@@ -49,6 +49,7 @@ class ClassifierTraining:
         deterministic: bit-equal weights on the same machine.
         weights_folder: where pretrained weights lie, or None.
         cache_folder: where activations that do not fit into memory are kept.
+        views: of each predicted image, whose probabilities the exported model averages.
     """
 
     data: Development
@@ -60,6 +61,7 @@ class ClassifierTraining:
     deterministic: bool
     weights_folder: Path | None
     cache_folder: Path
+    views: int = 1
 
     def fit(
         self,
@@ -129,10 +131,10 @@ class ClassifierTraining:
             seed=self._seed_of(name),
         )
 
-    def predict(self, model: keras.Model, rows: np.ndarray) -> np.ndarray:
-        """Probabilities float32 [len(rows), C] of the given rows, nothing augmented."""
+    def predict(self, model: keras.Model, rows: np.ndarray, views: int = 1) -> np.ndarray:
+        """Probabilities float32 [len(rows), C] of the given rows, nothing augmented; the mean over ``views``."""
         batches = prediction_batches(self.pixels.pixels, batch_size=PREDICTION_BATCH, indices=rows)
-        return predict_probabilities(model, batches)
+        return predict_views(model, batches, views)
 
     def _fit_stage(
         self, model: keras.Model, stage: StageSettings, settings: training.StageSettings, name: str,

@@ -26,6 +26,7 @@ from kerasall.components.tuning_record import as_stated, tuning_sections
 from kerasall.config import dump_settings
 from kerasall.evaluation.report_background import provenance_section, weakness_section
 from kerasall.evaluation.report_document import Fact, Report
+from kerasall.evaluation.views_section import views_section
 
 
 def make_report(evidence: Evidence) -> Report:
@@ -52,6 +53,7 @@ def make_report(evidence: Evidence) -> Report:
             *table_sections(evidence.training),
             make_confusion(evidence),
             *make_trust(evidence),
+            *([views_section(evidence.views)] if evidence.views else []),
             make_gallery(evidence),
             *make_review(evidence),
             *make_corrections(evidence),

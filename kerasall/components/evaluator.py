@@ -22,6 +22,7 @@ from kerasall.components.subject_scores import score_subjects
 from kerasall.components.trainer import PREDICTIONS, SELECTION_PREDICTIONS
 from kerasall.components.trust_scores import TrustScores, score_safeguards
 from kerasall.components.tuning_record import read_tuning, with_tuned_members
+from kerasall.components.view_scores import score_views
 from kerasall.data.splits import Split
 from kerasall.decoding import Limits, read_image_bytes
 from kerasall.evaluation.ensemble_scores import EnsembleScores, for_curves, intervals_of, score_ensemble
@@ -99,6 +100,7 @@ def evaluator(
             predictions, record, parts, facts, fitted_on=trust.safeguards.fitted_on,
             resamples=settings.evaluate.resamples, seed=settings.seed,
         ),
+        views=score_views(record, parity, trust.safeguards.fitted_on, facts, settings),
     )  # fmt: skip
     sources = review_sources(scored, record, parts)
     review = make_review_record(evidence.examples, facts.labels, sources, statistics, frozen_split)

@@ -17,6 +17,7 @@ from kerasall.evaluation.metrics import confusion_matrix
 from kerasall.evaluation.predictions import Predictions
 from kerasall.evaluation.review_record import ReviewRecord
 from kerasall.evaluation.subject_calls import SubjectCalls
+from kerasall.evaluation.view_gain import ViewGain
 from kerasall.settings import Settings
 
 GROUP_KINDS = {"subject": "groups of patients", "block": "blocks of images", "none": "groups of images"}
@@ -46,6 +47,7 @@ class Evidence:
     review: ReviewRecord | None = None
     trust: TrustScores | None = None
     subject_calls: SubjectCalls | str = ""
+    views: ViewGain | None = None
 
     @property
     def blessed(self) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated, Any
@@ -18,7 +19,7 @@ from kerasall.errors import ModelError
 from kerasall.files import read_json, write_json
 from kerasall.models.explanation import Explainer, served_explanations
 from kerasall.models.named_outputs import predict_outputs
-from kerasall.models.prediction import predict_probabilities
+from kerasall.models.prediction import predict_views
 from kerasall.models.safeguards import answer_with_safeguards
 from kerasall.models.saving import load_model
 from kerasall.pipeline.component import Input, Output, component
@@ -40,19 +41,22 @@ def exporter(
     safeguards: Annotated[Path, Input("Safeguards")],
     saved_model: Annotated[Path, Output("SavedModel")],
     parity: Annotated[Path, Output("Parity")],
+    views: int = 1,
 ) -> dict[str, Any]:
     """Exports, loads the result again, and compares Keras, SavedModel and the table ``predict`` writes."""
     model = load_model(trained / "model.keras")
     chain = Chain.from_json(read_json(trained / "preprocess.json"))
     labels = read_facts(trained).labels
-    answers = answer_with_safeguards(model, read_safeguards(safeguards), read_distance(safeguards))
+    answers = answer_with_safeguards(model, read_safeguards(safeguards), read_distance(safeguards), views)
     explain, no_maps = find_explanations(model)
     export_saved_model(model, chain, labels, saved_model / MODEL, answer=answers, explain=explain)
     data = read_development(development)
     examples = data.examples
     chosen = np.unique(np.linspace(0, len(examples) - 1, IMAGES).astype(int))
     paths = [Path(path) for path in examples["path"].iloc[chosen]]
-    result = compare(model, chain, saved_model / MODEL, paths, data.limits) | {"no_maps": no_maps}
+    result = compare(model, chain, saved_model / MODEL, paths, data.limits, views) | {"no_maps": no_maps}
+    if views > 1:
+        result |= time_views(model, decode_pixels(paths, chain, limits=data.limits).pixels, views)
     write_json(parity / "parity.json", result)
     return {"passed": result["passed"], "largest_difference": result["largest_difference"]}
 
@@ -66,10 +70,11 @@ def find_explanations(model: keras.Model) -> tuple[Any, str]:
 
 
 def compare(
-    model: keras.Model, chain: Chain, saved_model: Path, paths: list[Path], limits: Limits = DEFAULT_LIMITS
-) -> dict[str, Any]:
+    model: keras.Model, chain: Chain, saved_model: Path, paths: list[Path], limits: Limits = DEFAULT_LIMITS,
+    views: int = 1,
+) -> dict[str, Any]:  # fmt: skip
     """Largest difference in any probability between the three ways to an answer, over the given images."""
-    trained, decisions = answer(model, decode_pixels(paths, chain, limits=limits).pixels)
+    trained, decisions = answer(model, decode_pixels(paths, chain, limits=limits).pixels, views)
     predictor = Predictor(saved_model, limits)
     served = predictor.predict([read_image_bytes(path, limits) for path in paths])
     written, names = _through_the_table(predictor, paths)
@@ -85,7 +90,18 @@ def compare(
     }  # fmt: skip
 
 
-def answer(model: keras.Model, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def time_views(model: keras.Model, pixels: np.ndarray, views: int) -> dict[str, Any]:
+    """Seconds an image takes with one view and with all, the second time, when all is traced."""
+    seconds = {}
+    for name, count in (("one", 1), ("all", views)):
+        for _ in range(2):
+            begun = time.perf_counter()
+            answer(model, pixels, count)
+            seconds[name] = (time.perf_counter() - begun) / len(pixels)
+    return {"views": views, "seconds_one_view": seconds["one"], "seconds_all_views": seconds["all"]}
+
+
+def answer(model: keras.Model, pixels: np.ndarray, views: int = 1) -> tuple[np.ndarray, np.ndarray]:
     """Probabilities [N, C] and decided class indices [N] of a classifier or an ensemble.
 
     An ensemble decides itself, as the most probable class need not be the one after a tie was broken.
@@ -93,10 +109,11 @@ def answer(model: keras.Model, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarr
     Args:
         model: one output [N, C], or named outputs with ``probabilities`` and ``label_index``.
         pixels: uint8 [N, H, W, 3], after the chain.
+        views: of each image, averaged for a classifier.
     """
     batches = prediction_batches(pixels, batch_size=16)
     if not isinstance(model.output, dict):
-        probabilities = predict_probabilities(model, batches)
+        probabilities = predict_views(model, batches, views)
         return probabilities, probabilities.argmax(axis=1)
     outputs = predict_outputs(model, batches)
     return outputs["probabilities"], outputs["label_index"]

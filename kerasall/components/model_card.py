@@ -29,6 +29,7 @@ def make_results(evidence: Evidence) -> dict[str, Any]:
         "folds": score_folds(evidence),
         "blessed": evidence.blessed,
         "ensemble": evidence.ensemble.to_json() if evidence.ensemble else None,
+        "views": evidence.views.to_json() if evidence.views else None,
         "tuning": analysis_of(evidence.tuning),
         "trust": evidence.trust.to_json() if evidence.trust else None,
         "subject_calls": calls.to_json() if isinstance(calls, SubjectCalls) else {"not_made": calls},

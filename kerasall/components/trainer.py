@@ -6,7 +6,7 @@ import gc
 import sys
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -30,6 +30,9 @@ from kerasall.training.history import History
 
 PREDICTIONS = "predictions.npz"
 """File of a TrainingRecord: validation or out-of-fold predictions."""
+
+ONE_VIEW = "one_view.npz"
+"""File of a TrainingRecord: the same images as they are, where the recorded predictions are a mean over views."""
 
 SELECTION = "selection"
 """The part on which a faithful copy of a paper chooses and is scored, as its paper was."""
@@ -59,6 +62,7 @@ def trainer(
     weights_folder: Annotated[Path | None, Unkeyed()],
     cache_folder: Annotated[Path, Unkeyed()],
     steps: list[dict[str, Any]] | None = None,
+    views: int = 1,
 ) -> dict[str, Any]:
     """Trains, and predicts what no weight was decided on.
 
@@ -69,6 +73,9 @@ def trainer(
 
     A member of an ensemble may have ``steps`` of its own: they follow the common chain, on its whole
     pixel values, as in the ensemble's graph.
+
+    With ``views`` above 1 the recorded predictions are the mean over so many views of each image, as the
+    exported model will answer; those of the image as it is are kept beside them.
     """
     begun = time.monotonic()
     data = read_development(development)
@@ -79,11 +86,11 @@ def trainer(
     )  # fmt: skip
     augmentation = None if augment is None else Augmentation.from_json(augment)
     training = ClassifierTraining(
-        data, pixels, model, train, augmentation, seed, deterministic, weights_folder, cache_folder
+        data, pixels, model, train, augmentation, seed, deterministic, weights_folder, cache_folder, views
     )
     fits = _cross_validate if data.split.folds else _train_once
     # Drawn with the split's own seed: members and repetitions decide their epochs on the same images.
-    network, predictions, histories = fits(training, scratch, inner_validation, data.split.seed)
+    network, (predictions, one_view), histories = fits(training, scratch, inner_validation, data.split.seed)
 
     # Anew, without the optimizer: its state doubles the file, and its schedule need not be Keras' own.
     plain = keras.Model(network.inputs[0], network.outputs[0], name=network.name)
@@ -91,9 +98,11 @@ def trainer(
     write_json(trained / "preprocess.json", [*data.preprocess, *(steps or [])])
     write_facts(data.facts, trained)
     write_predictions(predictions, record / PREDICTIONS)
+    if one_view is not None:
+        write_predictions(one_view, record / ONE_VIEW)
     if SELECTION in data.split.parts:
         write_predictions(
-            _predict(training, network, data.rows_of(SELECTION)), record / SELECTION_PREDICTIONS
+            _predict(training, network, data.rows_of(SELECTION))[0], record / SELECTION_PREDICTIONS
         )
     described = _describe(network, histories, time.monotonic() - begun)
     described["classes"] = training.count_classes(development_rows(data))
@@ -132,13 +141,16 @@ def development_rows(data: Development) -> np.ndarray:
     return data.rows(data.split.development_ids())
 
 
+Answered = tuple[Predictions, Predictions | None]
+"""Predictions as the exported model will answer; and of the image as it is, where these differ."""
+
 Histories = Mapping[str, list[History]]
 """Name of a fit (holdout, a fold, final) -> one history per stage."""
 
 
 def _train_once(
     training: ClassifierTraining, scratch: Path, _: float, __: int
-) -> tuple[keras.Model, Predictions, Histories]:
+) -> tuple[keras.Model, Answered, Histories]:
     data = training.data
     held_out = data.rows_of("validation" if "validation" in data.split.parts else SELECTION)
     model, histories = training.fit("holdout", data.rows_of("train"), held_out, scratch / "holdout")
@@ -147,15 +159,16 @@ def _train_once(
 
 def _cross_validate(
     training: ClassifierTraining, scratch: Path, share: float, seed: int
-) -> tuple[keras.Model, Predictions, Histories]:
+) -> tuple[keras.Model, Answered, Histories]:
     histories: dict[str, list[History]] = {}
     parts = []
     for fold in training.data.split.folds:
         rows, inner, held_out = fold_rows(training.data, fold, share, seed)
         model, histories[fold] = training.fit(fold, rows, inner if len(inner) else None, scratch / fold)
         parts.append(_predict(training, model, held_out))
+        found = parts[-1][0]
         _say(
-            f"{fold}: accuracy {np.mean(parts[-1].decisions == parts[-1].labels):.4f} on {len(held_out)} held-out images"
+            f"{fold}: accuracy {np.mean(found.decisions == found.labels):.4f} on {len(held_out)} held-out images"
         )
         del model
         _release_memory()
@@ -165,7 +178,8 @@ def _cross_validate(
     }
     everything = development_rows(training.data)
     model, histories["final"] = training.fit("final", everything, None, scratch / "final", epochs)
-    return model, concatenate(parts), histories
+    plain = [one_view for _, one_view in parts if one_view is not None]
+    return model, (concatenate([each for each, _ in parts]), concatenate(plain) if plain else None), histories
 
 
 def fold_rows(
@@ -181,9 +195,9 @@ def fold_rows(
     return np.setdiff1d(development_rows(data), np.concatenate([held_out, inner, dropped])), inner, held_out
 
 
-def _predict(training: ClassifierTraining, model: keras.Model, rows: np.ndarray) -> Predictions:
+def _predict(training: ClassifierTraining, model: keras.Model, rows: np.ndarray) -> Answered:
     table = training.data.examples.iloc[rows]
-    return Predictions(
+    plain = Predictions(
         ids=table["id"].to_numpy(),
         subjects=table["subject"].to_numpy(),
         groups=table["group"].to_numpy(),
@@ -191,6 +205,10 @@ def _predict(training: ClassifierTraining, model: keras.Model, rows: np.ndarray)
         probabilities=training.predict(model, rows),
         classes=training.data.facts.labels,
     )
+    if training.views == 1:
+        return plain, None
+    probabilities = training.predict(model, rows, training.views)
+    return replace(plain, probabilities=probabilities, decisions=None), plain
 
 
 def _describe(model: keras.Model, histories: Histories, seconds: float) -> dict[str, Any]:

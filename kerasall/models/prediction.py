@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
 import keras
 import numpy as np
 
 from kerasall.errors import ModelError
+from kerasall.models.views import VIEWS, require_views, show_view
 
 _Forward = Callable[[Any], Any]
 _FORWARDS: weakref.WeakKeyDictionary[keras.Model, dict[tuple[str, bool], _Forward]] = (
@@ -36,6 +38,28 @@ def predict_probabilities(
         ModelError: the images do not fit the model's input.
     """
     return predict_activations(model, batches, jit_compile=jit_compile)
+
+
+def predict_views(model: keras.Model, batches: Any, views: int) -> np.ndarray:
+    """Mean of the class probabilities over ``views`` of every image, as the exported model answers.
+
+    Args:
+        model: as for ``predict_probabilities``.
+        batches: a ``tf.data`` set of images [n, H, W, 3].
+        views: a key of ``VIEWS``.
+
+    Returns:
+        float32 [N, C].
+    """
+    require_views(model, views)
+    if views == 1:
+        return predict_probabilities(model, batches)
+    shown = (batches.map(partial(_show, view=view)) for view in VIEWS[views])
+    return np.stack([predict_probabilities(model, each) for each in shown]).mean(axis=0, dtype=np.float32)
+
+
+def _show(pixels: Any, view: tuple[bool, bool, bool]) -> Any:
+    return show_view(keras.ops, pixels, view)
 
 
 def predict_activations(

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import keras
 
 from kerasall.evaluation.refer import KEPT, Safeguards, calibrate, refer_reasons
 from kerasall.models.out_of_domain import FEATURES, FeatureDistance, with_features
+from kerasall.models.views import mean_of_views, require_views
 
 _Tensor = Any
 
 
 def answer_with_safeguards(
-    model: keras.Model, safeguards: Safeguards, distance: FeatureDistance | None = None
+    model: keras.Model, safeguards: Safeguards, distance: FeatureDistance | None = None, views: int = 1
 ) -> Callable[[_Tensor], dict[str, _Tensor]]:
     """What a model answers, with everything that was fitted to validation predictions beside it.
 
@@ -23,7 +25,9 @@ def answer_with_safeguards(
     Args:
         model: a classifier, an ensemble or a classifier of deep features; its weights are shared.
         safeguards: calibration, prediction sets and limit.
-        distance: to the training images; without it nothing is called unlike them.
+        distance: to the training images; without it nothing is called unlike them. Measured on the image as
+            it is, whatever the views.
+        views: of each image, whose probabilities are averaged; see ``views``.
 
     Returns:
         A function of pixels float32 [N, H, W, 3] in 0..255 to the model's outputs by name and
@@ -37,11 +41,15 @@ def answer_with_safeguards(
     measured = distance is not None and safeguards.domain is not None
     network = with_features(model) if measured else model
     ops: Any = keras.ops
+    require_views(model, views)
 
     def answer(pixels: _Tensor) -> dict[str, _Tensor]:
         outputs: Any = network(pixels, training=False)
         named = dict(outputs) if isinstance(outputs, Mapping) else {"probabilities": outputs}
         features = named.pop(FEATURES, None)
+        if views > 1:
+            one_view = partial(model, training=False)
+            named["probabilities"] = mean_of_views(one_view, pixels, views, model.output_shape[-1])
         calibrated = calibrate(ops, ops.cast(named[safeguards.source], "float32"), safeguards.calibration)
         distances = None
         if distance is not None and measured:

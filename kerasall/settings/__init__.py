@@ -12,7 +12,7 @@ from kerasall.settings.data import (
     SyntheticSettings,
 )
 from kerasall.settings.experiment import Settings
-from kerasall.settings.judgement import BlessSettings, CalibrateSettings, EvaluateSettings
+from kerasall.settings.judgement import BlessSettings, CalibrateSettings, EvaluateSettings, ServeSettings
 from kerasall.settings.systems import (
     BackboneSettings,
     DeepFeatureSettings,
@@ -52,6 +52,7 @@ __all__ = [
     "OptimizerSettings",
     "Positive",
     "Protocol",
+    "ServeSettings",
     "Settings",
     "Share",
     "SplitSettings",

@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 
 from kerasall.settings.base import Protocol, Strict
 from kerasall.settings.data import CheckSettings, DataSettings, SplitSettings
-from kerasall.settings.judgement import BlessSettings, CalibrateSettings, EvaluateSettings
+from kerasall.settings.judgement import BlessSettings, CalibrateSettings, EvaluateSettings, ServeSettings
 from kerasall.settings.systems import (
     DeepFeatureSettings,
     EnsembleSettings,
@@ -50,6 +50,7 @@ class Settings(Strict):
     train: TrainSettings = TrainSettings()
     evaluate: EvaluateSettings = EvaluateSettings()
     calibrate: CalibrateSettings = CalibrateSettings()
+    serve: ServeSettings = ServeSettings()
     bless: BlessSettings = BlessSettings()
     departures: tuple[str, ...] = Field(
         default=(), description="where this differs from the paper it follows"
@@ -96,6 +97,18 @@ class Settings(Strict):
                     f"{name}.chosen must name what is exported, or the split must have a test part: without one the "
                     "best would be chosen on the images it is scored on"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _views_are_of_one_classifier(self) -> Settings:
+        others = {
+            "members": self.members, "deep_features": self.deep_features, "sweep": self.sweep, "tune": self.tune,
+        }  # fmt: skip
+        found = [name for name, value in others.items() if value]
+        if self.serve.views > 1 and found:
+            raise ValueError(
+                f"serve.views averages the views of one classifier: leave it out beside {found[0]}"
+            )
         return self
 
     @model_validator(mode="after")

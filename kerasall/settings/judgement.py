@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -37,6 +37,16 @@ class CalibrateSettings(Strict):
     )
     domain_images: Annotated[int, Field(ge=10)] = Field(
         default=4000, description="most images whose features the distance is fitted to"
+    )
+
+
+class ServeSettings(Strict):
+    """How the exported model answers."""
+
+    views: Literal[1, 4, 8] = Field(
+        default=1,
+        description="views of each image (mirrored: 4; and turned by quarters: 8) whose probabilities are averaged; "
+        "every answer then takes about so many times as long",
     )
 
 
