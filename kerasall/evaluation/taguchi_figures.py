@@ -14,6 +14,9 @@ from scipy.special import ndtri
 
 from kerasall.evaluation.figure_style import INK, MUTED, STYLE, color_of, dash_of, show_legend
 
+_LABEL_HEIGHT, _LETTER_WIDTH = 0.055, 0.019
+"""Of a label in a drawing, in shares of the drawing's height and width."""
+
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 
 
@@ -146,14 +149,39 @@ def draw_half_normal(
         axes.axhline(margin, color=color_of(1), linestyle=(0, (4, 3)), linewidth=1.2, label="margin of error")
     named = [i for i in range(len(sizes)) if not error[i]]
     shown = [i for i in named if i in named[-labelled:] or (margin is not None and sizes[i] > margin)]
-    for i in shown:
-        options = {"ha": "right", "va": "center", "fontsize": 8, "color": INK}
-        axes.annotate(ordered[i][0], (x[i], sizes[i]), (-6, 0), textcoords="offset points", **options)
-    axes.set(xlabel="half-normal quantile", ylabel="size of effect", xlim=(0, x[-1] * 1.08))
-    axes.set_ylim(0, max(sizes.max(), margin or 0) * 1.12 or 1)
-    show_legend(axes, loc="lower right")
+    right, top = 1.4 * x[-1], max(sizes.max(), margin or 0) * 1.12 or 1
+    places = [_place_label(x[i] / right, sizes[i] / top, ordered[i][0]) for i in reversed(shown)]
+    for (start, _, name), height in zip(places, _heights_of_labels(places), strict=True):
+        axes.text(start, height, name, va="center", fontsize=8, color=INK, transform=axes.transAxes)
+    axes.set(xlabel="half-normal quantile", ylabel="size of effect", xlim=(0, right), ylim=(0, top))
+    show_legend(axes, loc="lower left", bbox_to_anchor=(0, 1), ncols=3, borderaxespad=0)
     text = ", ".join(f"{ordered[i][0]} ({sizes[i]:.2f})" for i in reversed(shown))
     return f"Half-normal plot of {len(sizes)} effects; largest: {text}{_beyond(sizes[named], margin)}."
+
+
+def _place_label(x: float, y: float, text: str) -> tuple[float, float, str]:
+    """A label right of its point, or above it where the drawing is not wide enough."""
+    left, room = x + 0.015, 1 - _LETTER_WIDTH * len(text)
+    return (left, y, text) if left <= room else (max(room, 0), y + 0.8 * _LABEL_HEIGHT, text)
+
+
+def _heights_of_labels(places: Sequence[tuple[float, float, str]]) -> list[float]:
+    """Heights at which labels right of their points, the largest first, do not run into one another.
+
+    Right of a point and below it there is no other, for the points rise: a label may move down.
+
+    Args:
+        places: (left end, height, text) of each, in shares of the drawing.
+    """
+    found: list[float] = []
+    for place, (left, height, text) in enumerate(places):
+        end = left + _LETTER_WIDTH * len(text)
+        taken = [other for (start, _, _), other in zip(places[:place], found, strict=True) if start < end]
+        for other in sorted(taken, reverse=True):
+            if abs(height - other) < _LABEL_HEIGHT:
+                height = other - _LABEL_HEIGHT
+        found.append(height)
+    return found
 
 
 def _beyond(sizes: np.ndarray, margin: float | None) -> str:
