@@ -20,9 +20,11 @@ SCORED = {
 def describe_model(settings: Settings) -> str:
     """The backbone, or the rule with its members, in words."""
     if settings.members:
-        title = RULES[settings.ensemble.rule].title
-        members = ", ".join(f"{m.name}: {_backbone_words(m.model)}" for m in settings.members)
-        return f"{title} of {len(settings.members)} members ({members})"
+        head = f"{RULES[settings.ensemble.rule].title} of {len(settings.members)} members"
+        backbones = {member.name: _backbone_words(member.model) for member in settings.members}
+        if len(set(backbones.values())) == 1:
+            return f"{head}, each {next(iter(backbones.values()))}"
+        return f"{head} ({', '.join(f'{name}: {words}' for name, words in backbones.items())})"
     return _backbone_words(settings.model)
 
 

@@ -34,6 +34,11 @@ _CAPTIONS = {
     "main_effects": "Mean ratio at each level; filled: the best level of each factor. Dashed: mean of all rows.",
     "half_normal": "Noise alone lies on a straight line through 0; what stands out is an effect.",
 }
+_INTERACTION = "Lines that are not parallel: the two factors interact."
+_ALIASED = (
+    "The two factors of the largest effects. Lines that are not parallel may be their interaction or the effect of "
+    "another factor: these runs cannot tell."
+)
 
 
 def taguchi_section(found: Mapping[str, Any], figures: Mapping[str, bytes]) -> Section:
@@ -170,9 +175,8 @@ def _interactions(words: str) -> list[Block]:
 
 def _figure(figure: Mapping[str, str], content: bytes) -> FigureBlock:
     name = figure["file"].rpartition("/")[2]
-    caption = _CAPTIONS.get(
-        name.removesuffix(".svg"), "Lines that are not parallel: the two factors interact."
-    )
+    default = _ALIASED if name.startswith("aliased_") else _INTERACTION
+    caption = _CAPTIONS.get(name.removesuffix(".svg"), default)
     return FigureBlock(f"figures/tuning_{name}", figure["alt"], caption, "half", content)
 
 

@@ -90,6 +90,8 @@ def test_an_analysis_becomes_figures_of_what_can_be_estimated():
         assert figure_to_svg(figure) == figure_to_svg(again[name][0])
 
 
-def test_aliased_interactions_are_not_drawn():
+def test_where_all_are_aliased_one_interaction_is_drawn_and_says_so():
     table = {"A": [1, 1, 2, 2], "B": [1, 2, 1, 2], "C": [1, 2, 2, 1]}
-    assert list(draw_analysis(analyze(table, [1.0, 2, 4, 3]))) == ["main_effects", "half_normal"]
+    figures = draw_analysis(analyze(table, [1.0, 2, 4, 3]))
+    assert list(figures) == ["main_effects", "half_normal", "aliased_interaction_A_C"]
+    assert figures["aliased_interaction_A_C"][1].endswith("Aliased with B.")

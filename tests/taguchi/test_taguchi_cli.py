@@ -54,7 +54,8 @@ def test_pooling_and_figures(paper, tmp_path):
         "analyze", str(paper), "--signal", "target:1", "--pool", "B, C", "--figures", str(tmp_path / "figures")
     )  # fmt: skip
     assert "(B, pooled)" in found.stdout
-    assert sorted(p.name for p in (tmp_path / "figures").iterdir()) == ["half_normal.svg", "main_effects.svg"]
+    stems = sorted(path.stem for path in (tmp_path / "figures").glob("*.svg"))
+    assert stems == ["aliased_interaction_A_D", "half_normal", "main_effects"]
     assert "half_normal.svg" in found.stderr
 
 
