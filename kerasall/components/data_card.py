@@ -8,6 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from kerasall import __version__
+from kerasall.components.colour_baseline import score_colour_alone
 from kerasall.components.data_card_pictures import duplicate_section, odd_image_section, odd_subject_blocks
 from kerasall.components.example_validator import Examined
 from kerasall.data.oddness import (
@@ -16,6 +17,7 @@ from kerasall.data.oddness import (
     find_odd_subjects,
     measure_images,
 )
+from kerasall.data.splits import group_examples
 from kerasall.evaluation.data_figures import draw_counts
 from kerasall.evaluation.figure_style import new_figure
 from kerasall.evaluation.report import render_html
@@ -28,6 +30,7 @@ from kerasall.evaluation.report_document import (
     Fact,
     KeyValues,
     Level,
+    Range,
     Report,
     Scores,
     ScoreTile,
@@ -36,6 +39,7 @@ from kerasall.evaluation.report_document import (
     Text,
 )
 from kerasall.evaluation.report_sections import figure_block
+from kerasall.evaluation.report_summary import format_value
 from kerasall.evaluation.spread_figures import draw_spread_by_class, draw_spread_by_subject
 from kerasall.files import write_text
 
@@ -74,7 +78,7 @@ def make_data_card(examined: Examined, command: str) -> Report:
         Fact("Fingerprint", found["fingerprint"][:16]),
     )
     sections = (
-        _summary(examined, odd), _counts(examined), _files(examined), _by_class(images, collection.labels),
+        _summary(examined, odd), _counts(examined), _files(examined), _by_class(examined, images),
         _by_subject(examined, images, odd), duplicate_section(examined), odd_image_section(images), _provenance(command),
     )  # fmt: skip
     return Report(
@@ -196,9 +200,12 @@ def _files(examined: Examined) -> Section:
     return Section("files", "Files", blocks=(table, KeyValues(facts, width="half")))
 
 
-def _by_class(images: pd.DataFrame, classes: Sequence[str]) -> Section:
-    blocks = []
+def _by_class(examined: Examined, images: pd.DataFrame) -> Section:
+    classes = examined.collection.labels
+    blocks: list[Block] = _colour_alone(examined, images)
     for measure, title in MEASURES.items():
+        if images.empty or images[measure].min() == images[measure].max():
+            continue
         figure, axes = new_figure(height=1.2 + 0.34 * len(classes))
         values = {name: images.loc[images["label"] == name, measure].to_numpy(float) for name in classes}
         alt = draw_spread_by_class(axes[0, 0], values, title)
@@ -209,6 +216,25 @@ def _by_class(images: pd.DataFrame, classes: Sequence[str]) -> Section:
         "cell or field, without a black surround."
     )
     return Section("by-class", "Colour and focus by class", intro, tuple(blocks))
+
+
+def _colour_alone(examined: Examined, images: pd.DataFrame) -> list[Block]:
+    """The score of a forest that has seen no shape, as a tile."""
+    classes = examined.collection.labels
+    groups = group_examples(examined.collection.examples, [*examined.exact, *examined.near])
+    found = score_colour_alone(images, groups.reindex(images["id"]).to_numpy(str), classes)
+    if found is None or found.value is None or found.low is None:
+        return []
+    chance = 1 / len(classes)
+    detail = (
+        f"95% interval {format_value(found.low)} to {format_value(found.high)}, over {found.groups:,} groups. Guessing "
+        f"reaches {format_value(chance)} (dashed line). Balanced accuracy of a random forest that knows only the numbers below of an image, each "
+        "called by one that saw none of its group. A network that does not do clearly better has seen the slide, not "
+        "the cell."
+    )
+    tone = "warning" if found.low > chance + 0.1 else ""
+    scale = Range(found.value, found.low, found.high, chance)
+    return [Scores((ScoreTile("Colour and focus alone", format_value(found.value), detail, tone, scale),))]
 
 
 def _by_subject(examined: Examined, images: pd.DataFrame, odd: Sequence[OddSubject]) -> Section:

@@ -84,8 +84,9 @@ def duplicate_section(examined: Examined) -> Section:
         return Section("duplicates", "Duplicates", blocks=(Alert("good", "No duplicates were found"),))
     groups.sort(key=lambda group: (-_gravity(examples, group[1]), group[1][0]))
     blocks: list[Block] = []
+    kind = "block" if examined.collection.subject_kind == "block" else "subject"
     for number, (what, ids) in enumerate(groups[:MOST_GROUPS], start=1):
-        blocks.append(_duplicate_gallery(examples, number, what, ids))
+        blocks.append(_duplicate_gallery(examples, number, what, ids, kind))
     intro = (
         "The same cell, more than once. A split keeps every group on one side; different labels for one cell are a fault "
         "that somebody must cure. The gravest stand first."
@@ -100,7 +101,9 @@ def _gravity(examples: pd.DataFrame, ids: Sequence[str]) -> int:
     return 2 * (rows["label"].nunique() > 1) + (rows.loc[rows["subject"] != "", "subject"].nunique() > 1)
 
 
-def _duplicate_gallery(examples: pd.DataFrame, number: int, what: str, ids: Sequence[str]) -> Gallery:
+def _duplicate_gallery(
+    examples: pd.DataFrame, number: int, what: str, ids: Sequence[str], kind: str
+) -> Gallery:
     rows = examples.loc[list(ids)]
     labels, subjects = rows["label"].nunique(), rows.loc[rows["subject"] != "", "subject"].nunique()
     tone: Tone = "bad" if labels > 1 else "warning" if subjects > 1 else ""
@@ -116,7 +119,7 @@ def _duplicate_gallery(examples: pd.DataFrame, number: int, what: str, ids: Sequ
         )
     words = [f"Group {number}: {len(ids)} {what}"]
     words += ["different labels"] if labels > 1 else []
-    words += [f"{subjects} subjects"] if subjects > 1 else []
+    words += [f"{subjects} {kind}s"] if subjects > 1 else []
     words += [f"the first {MOST_IN_GROUP} are shown"] if len(ids) > MOST_IN_GROUP else []
     return Gallery(tuple(items), " · ".join(words))
 
