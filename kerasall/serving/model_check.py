@@ -64,7 +64,11 @@ def _require_members(folder: Path, outputs: Shapes, card: Mapping[str, Any]) -> 
     model = card.get("model")
     members = model.get("members") if isinstance(model, Mapping) else None
     shape = outputs.get("member_probabilities")
-    if not members or (shape is not None and shape[1] == len(members)):
+    if (
+        not isinstance(members, Mapping | list)
+        or not members
+        or (shape is not None and shape[1] == len(members))
+    ):
         return
     found = "none" if shape is None else shape[1]
     raise ModelError(
@@ -78,7 +82,7 @@ def _require_size(
 ) -> None:
     if pixels is None or not preprocess or preprocess[-1].get("op") not in _SIZED:
         return
-    made = (preprocess[-1]["height"], preprocess[-1]["width"])
+    made = (preprocess[-1].get("height"), preprocess[-1].get("width"))
     if tuple(pixels[1:3]) != made:
         raise ModelError(
             f"{folder}: the model takes images of {pixels[1]} x {pixels[2]} pixels, but the card's last "

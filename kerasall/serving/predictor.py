@@ -14,6 +14,7 @@ from PIL import Image
 from kerasall.decoding import DEFAULT_LIMITS, Limits, to_native
 from kerasall.errors import ArtifactError, DecodingError, KerasallError, ModelError
 from kerasall.files import read_json, sha256_of_file
+from kerasall.serving.card import read_card
 from kerasall.serving.model_check import require_fitting
 
 SIGNATURE = "serving_default"
@@ -65,10 +66,11 @@ class Predictor:
         self.folder = newest_version(folder)
         verify_manifest(self.folder)
         self.labels = read_labels(self.folder)
-        self.limits = limits or limits_of(self._card())
+        card = read_card(self.folder)
+        self.limits = limits or limits_of(card)
         self._model = _load(self.folder)
         self._answer = self._model.signatures[SIGNATURE]
-        require_fitting(self.folder, self.labels, self.output_shapes, self._pixels_shape(), self._card())
+        require_fitting(self.folder, self.labels, self.output_shapes, self._pixels_shape(), card)
 
     @property
     def signatures(self) -> Mapping[str, Any]:
@@ -100,10 +102,6 @@ class Predictor:
             return None
         _, inputs = self._model.signatures["serving_pixels"].structured_input_signature
         return tuple(inputs["pixels"].shape)
-
-    def _card(self) -> dict[str, Any]:
-        path = self.folder / "card.json"
-        return read_json(path) if path.is_file() else {}
 
     def predict(self, images: Sequence[bytes], names: Sequence[str] | None = None) -> Answers:
         """Predicts image files given as bytes (BMP, PNG, JPEG, TIFF).
@@ -181,8 +179,12 @@ def limits_of(card: Mapping[str, Any]) -> Limits:
 
 
 def describe_verdict(folder: Path) -> str:
-    """One line on which model answers and whether it was blessed."""
-    card = read_json(folder / "card.json") if (folder / "card.json").is_file() else {}
+    """One line on which model answers and whether it was blessed.
+
+    Raises:
+        ArtifactError: its card is none.
+    """
+    card = read_card(folder)
     blessing = card.get("blessing")
     if blessing is None:
         verdict = "no verdict known"
@@ -215,10 +217,11 @@ def verify_manifest(folder: str | Path) -> None:
     """Compares every file below ``folder`` with its manifest.
 
     Raises:
-        ArtifactError: naming the first file that is missing, changed, or not listed.
+        ArtifactError: naming the first file that is missing, changed, or not listed; or the manifest, if it
+            is none.
     """
     folder = Path(folder)
-    expected: dict[str, str] = read_json(folder / "manifest.json")["files"]
+    expected = _read_manifest(folder / "manifest.json")
     present = {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()} - {"manifest.json"}
     for name in sorted(present - set(expected)):
         raise ArtifactError(f"{folder / name} is not in the manifest: remove it, or export the model again")
@@ -233,12 +236,23 @@ def verify_manifest(folder: str | Path) -> None:
             )
 
 
+def _read_manifest(path: Path) -> dict[str, str]:
+    manifest = read_json(path) if path.is_file() else None
+    files = manifest.get("files") if isinstance(manifest, dict) else None
+    if not isinstance(files, dict) or not all(isinstance(digest, str) for digest in files.values()):
+        raise ArtifactError(
+            f"{path} must be the manifest that was exported with the model, but is missing or of another make: "
+            "copy the whole folder again"
+        )
+    return files
+
+
 def read_labels(folder: str | Path) -> tuple[str, ...]:
     """Class names in class order."""
     path = Path(folder) / "labels.txt"
     try:
         return tuple(line for line in path.read_text(encoding="utf-8").splitlines() if line)
-    except OSError as error:
+    except (OSError, UnicodeDecodeError) as error:
         raise ArtifactError(f"{path} must hold the class names, but reading it failed: {error}") from None
 
 

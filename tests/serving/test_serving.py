@@ -20,6 +20,7 @@ from kerasall.errors import ArtifactError, DataError, ModelError
 from kerasall.files import read_json, write_json, write_text
 from kerasall.preprocessing.operations import Chain
 from kerasall.serving.batch import find_images, predict_files, require_destination
+from kerasall.serving.card import read_card
 from kerasall.serving.export import export_saved_model, write_manifest
 from kerasall.serving.predictor import Predictor, newest_version, verify_manifest
 
@@ -193,6 +194,55 @@ def test_a_changed_byte_a_missing_and_a_foreign_file_are_named(copy):
     (copy / "extra.so").touch()
     with pytest.raises(ArtifactError, match=r"extra\.so is not in the manifest"):
         Predictor(copy)
+
+
+def damage(data: bytes) -> list[bytes | None]:
+    """A file's content changed in one byte, cut off, emptied; None: taken away."""
+    middle = len(data) // 2
+    flipped = data[:middle] + bytes([data[middle] ^ 1]) + data[middle + 1 :]
+    return [flipped, data[:middle], b"", None]
+
+
+def put(path: Path, content: bytes | None) -> None:
+    path.unlink() if content is None else path.write_bytes(content)
+
+
+def test_damage_to_any_file_is_found_at_load(copy):
+    for path in sorted(p for p in copy.rglob("*") if p.is_file()):
+        whole = path.read_bytes()
+        for content in damage(whole):
+            put(path, content)
+            with pytest.raises(ArtifactError):
+                Predictor(copy)
+            path.write_bytes(whole)
+    Predictor(copy)
+
+
+@pytest.mark.parametrize("text", ["{}", "[]", "3", "null", '{"files": 3}', '{"files": []}', '{"files": {}}'])
+def test_a_manifest_of_another_make_is_refused(copy, text):
+    (copy / "manifest.json").write_text(text)
+    with pytest.raises(ArtifactError):
+        Predictor(copy)
+
+
+@pytest.mark.parametrize(
+    ("card", "place"),
+    [
+        ([], "it"), ({"results": {"labels": 3}}, "results.labels"), ({"preprocess": [3]}, "preprocess.0"),
+        ({"blessing": {"blessed": True}}, "blessing.criteria"), ({"data": {"notes": "x"}}, "data.notes"),
+        ({"safeguards": {"refer_reasons": []}}, "safeguards.refer_reasons"),
+    ],
+)  # fmt: skip
+def test_a_card_of_another_make_is_refused(tmp_path, card, place):
+    write_json(tmp_path / "card.json", card)
+    with pytest.raises(ArtifactError, match=f"but {place} is not as there"):
+        read_card(tmp_path)
+
+
+def test_a_card_without_what_is_open(tmp_path):
+    assert read_card(tmp_path) == {}
+    write_json(tmp_path / "card.json", {"safeguards": None, "limits": None, "version": "1", "unknown": [1]})
+    assert read_card(tmp_path) == {"version": "1", "unknown": [1]}
 
 
 def test_labels_that_do_not_fit_are_refused_at_load(copy):

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from kerasall.evaluation.refer import REASONS
-from kerasall.files import read_json
+from kerasall.serving.card import read_card
 from kerasall.serving.predictor import Predictor
 
 INTENDED_USE = "Research use only: not a diagnostic device."
@@ -83,8 +83,7 @@ class ModelFacts:
 def read_facts(predictor: Predictor) -> ModelFacts:
     """Gathers the facts of a loaded model from its folder's name, its card and its signatures."""
     folder = predictor.folder.resolve()
-    path = folder / "card.json"
-    card = read_json(path) if path.is_file() else {}
+    card = read_card(folder)
     name, version = (folder.parent.name, folder.name) if folder.name.isdigit() else (folder.name, "1")
     return ModelFacts(
         name, version, predictor.labels, _members(predictor, card), frozenset(predictor.output_shapes),
