@@ -9,6 +9,7 @@ import numpy as np
 
 from kerasall.errors import ArtifactError, DataError
 from kerasall.evaluation.predictions import Predictions
+from kerasall.evaluation.resampling import group_names
 
 PROBABILITY_FLOOR = 1e-12
 """Probabilities are raised to this before their logarithm is taken; a served graph must do the same."""
@@ -17,6 +18,9 @@ _LIMITS = (0.02, 50.0)
 """Range of 1 / temperature."""
 
 _LARGEST_BIAS = 20.0
+
+_PARTS = 10
+"""Parts of the groups that are left out in turn."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +36,8 @@ class Calibration:
         loss_after: log loss on them after.
         at_limit: the fit stopped at a limit; or every validation image is right, so that nothing bounds how
             sure the model may be, and its probabilities are left as they are.
+        refused: a temperature below 1 that fits best, but was not used, or None: fitted without some groups,
+            such temperatures raise the log loss on those groups, because a few images decide them.
     """
 
     temperature: float
@@ -41,6 +47,7 @@ class Calibration:
     loss_before: float
     loss_after: float
     at_limit: bool = False
+    refused: float | None = None
 
     def apply(self, probabilities: np.ndarray) -> np.ndarray:
         """Calibrated probabilities float64 [..., C] of probabilities [..., C]."""
@@ -96,7 +103,8 @@ class Calibration:
 def fit_calibration(validation: Predictions, *, biases: bool = False) -> Calibration:
     """Fits the temperature, and biases if wanted, by least log loss.
 
-    The loss is convex in 1 / T and b, so the fit has one answer.
+    The loss is convex in 1 / T and b, so the fit has one answer. A model is made surer of itself (T below 1)
+    only where that also lowers the log loss on groups that were left out of the fit.
 
     Args:
         validation: predictions that are not the test's; out-of-fold ones are good.
@@ -105,8 +113,6 @@ def fit_calibration(validation: Predictions, *, biases: bool = False) -> Calibra
     Raises:
         DataError: no images, or a class without images where biases are wanted.
     """
-    from scipy.optimize import minimize  # a third of a second to import
-
     counts = np.bincount(validation.labels, minlength=len(validation.classes))
     if len(validation) == 0 or (biases and (counts == 0).any()):
         raise DataError(
@@ -114,27 +120,53 @@ def fit_calibration(validation: Predictions, *, biases: bool = False) -> Calibra
             f"{dict(zip(validation.classes, counts.tolist(), strict=True))}"
         )
     logarithms, labels = _logarithms(validation.probabilities), validation.labels
-    before = _loss_and_slope(np.ones(1), logarithms, labels)[0]
-    if (validation.probabilities.argmax(axis=1) == labels).all():
-        unmoved = (0.0,) * len(validation.classes)
-        return Calibration(1.0, unmoved, validation.classes, len(validation), before, before, at_limit=True)
     free = len(validation.classes) if biases else 0
-    fitted = minimize(
+    before = _loss_and_slope(np.ones(1), logarithms, labels)[0]
+    nothing = (0.0,) * len(validation.classes)
+    unmoved = Calibration(1.0, nothing, validation.classes, len(validation), before, before)
+    if (validation.probabilities.argmax(axis=1) == labels).all():
+        return replace(unmoved, at_limit=True)
+    fitted = _minimize(logarithms, labels, np.r_[1.0, np.zeros(free)])
+    if fitted[0] > 1 and not _helps_others(logarithms, labels, group_names(validation), fitted):
+        return replace(unmoved, refused=float(1 / fitted[0]))
+    offsets = fitted[1:] - fitted[1:].mean() if free else np.zeros(len(validation.classes))
+    edges = [abs(fitted[0] - limit) < 1e-6 for limit in _LIMITS]
+    at_limit = any(edges) or bool((np.abs(fitted[1:]) > _LARGEST_BIAS - 1e-6).any())
+    after = _loss_and_slope(fitted, logarithms, labels)[0]
+    return Calibration(
+        float(1 / fitted[0]), tuple(offsets.tolist()), validation.classes, len(validation), before, after, at_limit,
+    )  # fmt: skip
+
+
+def _minimize(
+    logarithms: np.ndarray, labels: np.ndarray, start: np.ndarray, tolerance: float = 1e-14
+) -> np.ndarray:
+    """(1 / T, b_1 ..) of the least log loss."""
+    from scipy.optimize import minimize  # a third of a second to import
+
+    return minimize(
         _loss_and_slope,
-        np.r_[1.0, np.zeros(free)],
+        start,
         args=(logarithms, labels),
         jac=True,
         method="L-BFGS-B",
-        bounds=[_LIMITS] + [(-_LARGEST_BIAS, _LARGEST_BIAS)] * free,
-        options={"maxiter": 1000, "ftol": 1e-14, "gtol": 1e-9},
-    )
-    offsets = fitted.x[1:] - fitted.x[1:].mean() if free else np.zeros(len(validation.classes))
-    edges = [abs(fitted.x[0] - limit) < 1e-6 for limit in _LIMITS]
-    at_limit = any(edges) or bool((np.abs(fitted.x[1:]) > _LARGEST_BIAS - 1e-6).any())
-    return Calibration(
-        float(1 / fitted.x[0]), tuple(offsets.tolist()), validation.classes, len(validation), before,
-        float(fitted.fun), at_limit,
-    )  # fmt: skip
+        bounds=[_LIMITS] + [(-_LARGEST_BIAS, _LARGEST_BIAS)] * (len(start) - 1),
+        options={"maxiter": 1000, "ftol": tolerance, "gtol": 1e-9},
+    ).x
+
+
+def _helps_others(logarithms: np.ndarray, labels: np.ndarray, groups: np.ndarray, fitted: np.ndarray) -> bool:
+    """Whether fits without a part of the groups lower the log loss on that part, over all parts."""
+    rows = np.unique(groups, return_inverse=True)[1]
+    parts = rows % min(_PARTS, rows.max() + 1)
+    if not parts.any():
+        return False
+    loss = 0.0
+    for part in np.unique(parts):
+        out = parts == part
+        parameters = _minimize(logarithms[~out], labels[~out], fitted, tolerance=1e-9)
+        loss += out.sum() * _loss_and_slope(parameters, logarithms[out], labels[out])[0]
+    return loss < len(labels) * _loss_and_slope(np.ones(1), logarithms, labels)[0]
 
 
 def _loss_and_slope(

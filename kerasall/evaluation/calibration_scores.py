@@ -64,6 +64,7 @@ class CalibrationScores:
             "fitted_on": self.fitted_on,
             "fitted_images": self.calibration.images,
             "at_limit": self.calibration.at_limit,
+            "refused": self.calibration.refused,
             "cross_fitted": self.cross_fitted,
             "before": self.before.to_json(),
             "after": self.after.to_json(),

@@ -57,6 +57,12 @@ def describe_fit(scores: CalibrationScores) -> str:
         else f"One number, the temperature {found.temperature:.2f}, was fitted to {found.images:,} predictions "
         f"({FITTED[scores.fitted_on]}): the model was {sure}."
     )
+    if found.refused is not None:
+        words = (
+            f"The probabilities were left as they are. The temperature that fits {found.images:,} predictions "
+            f"({FITTED[scores.fitted_on]}) best, {found.refused:.2f}, would make the model surer of itself on "
+            "the word of a few images: fitted without some groups, it does worse on those."
+        )
     if any(found.biases):
         shown = ", ".join(
             f"{name} {bias:+.2f}" for name, bias in zip(found.classes, found.biases, strict=True)

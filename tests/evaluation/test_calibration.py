@@ -80,6 +80,20 @@ def test_biases_move_decisions_but_not_those_of_a_vote():
     assert (calibration.apply_to(voted).decisions == votes).all()
 
 
+def test_one_wrong_image_is_no_reason_to_be_surer_and_many_are():
+    names = np.arange(256).astype(str)
+    groups = np.array([f"subject {n % 14}" for n in range(256)])
+    labels = np.arange(256) % 2
+    stated = np.where(np.eye(2)[labels] > 0, 0.9, 0.1)
+    stated[100] = stated[100, ::-1] * [0.6, 1.4] / (stated[100, ::-1] * [0.6, 1.4]).sum()
+    few = Predictions(names, groups, groups, labels, stated, ("a", "b"))
+    calibration = fit_calibration(few)
+    assert (calibration.temperature, calibration.loss_after) == (1.0, calibration.loss_before)
+    assert calibration.refused is not None and calibration.refused < 0.8
+    many = fit_calibration(distorted(0.4, count=2000))
+    assert many.refused is None and many.temperature == pytest.approx(0.4, rel=0.15)
+
+
 def test_zero_probabilities_and_all_right_images_stay_finite():
     names = np.arange(4).astype(str)
     labels = np.array([0, 1, 0, 1])
