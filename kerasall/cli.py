@@ -15,7 +15,7 @@ import typer
 from kerasall import __version__, repeat_cli
 from kerasall.compare_cli import compare
 from kerasall.data_cli import data_app
-from kerasall.errors import KerasallError
+from kerasall.errors import KerasallError, SettingsError
 from kerasall.evaluate_cli import evaluate
 from kerasall.explain_cli import explain
 from kerasall.predict_cli import predict
@@ -88,6 +88,12 @@ def run(
     repeats: Annotated[
         int, typer.Option(min=1, help="Train so many times on one split, with other seeds; show the spread.")
     ] = 1,
+    learning_curve: Annotated[
+        bool,
+        typer.Option(
+            "--learning-curve", help="Train on 1/8, 1/4, 1/2 and all of the training groups; draw the scores."
+        ),
+    ] = False,
 ) -> None:
     """Run an experiment, or go on with it, or find that all of it is at hand."""
     from kerasall.experiment import run_experiment, settle
@@ -95,7 +101,15 @@ def run(
     # What a mistyped command would stumble over is found before TensorFlow takes its seconds.
     settings, *_ = settle(config, data=data, weights=weights, overrides=set_ or [], name=name)
     if plan or smoke:
-        _print_plan(settings, smoke)
+        print_plan(settings, smoke)
+        return
+    if learning_curve:
+        if repeats > 1:
+            raise SettingsError("--learning-curve and --repeats must not stand together, but do: choose one")
+        from kerasall.learning_curve import run_and_print
+
+        with quiet_tensorflow():
+            run_and_print(config, data=data, weights=weights, overrides=set_ or [], name=name, force=force)
         return
     if repeats > 1:
         with quiet_tensorflow():
@@ -174,7 +188,7 @@ def status(
         print(f"{label}: {path}")
 
 
-def _print_plan(settings, smoke: bool) -> None:
+def print_plan(settings, smoke: bool) -> None:
     with quiet_tensorflow():
         from kerasall.planning import count_images, format_plan, plan_experiment
 

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from kerasall.errors import SettingsError
+from kerasall.settings import Settings
 
 
 def tune(
@@ -29,13 +30,19 @@ def tune(
         int,
         typer.Option(min=0, help="Processes on this machine that share the trials; 0: one after another."),
     ] = 0,
+    plan: Annotated[
+        bool, typer.Option("--plan", help="Only print the runs, and what every network will cost.")
+    ] = False,
+    smoke: Annotated[
+        bool, typer.Option("--smoke", help="As --plan, with one step of every stage at batch 2.")
+    ] = False,
 ) -> None:
     """Run a designed experiment over settings, and the ensemble of the runs that confirm its optimum.
 
     With keras-tuner's KERASTUNER_TUNER_ID, KERASTUNER_ORACLE_IP and KERASTUNER_ORACLE_PORT in the environment,
     this is the chief or a worker of a search on several hosts.
     """
-    from kerasall.cli import print_outcome, quiet_tensorflow
+    from kerasall.cli import print_outcome, print_plan, quiet_tensorflow
     from kerasall.experiment import run_experiment, settle
 
     options: dict[str, Any] = {"data": data, "weights": weights, "overrides": set_ or [], "name": name}
@@ -44,6 +51,10 @@ def tune(
         raise SettingsError(
             f"{config} must state tune with its factors, but does not: see `kerasall run` for others"
         )
+    if plan or smoke:
+        print_runs(settings)
+        print_plan(settings, smoke)
+        return
     with quiet_tensorflow():
         from kerasall.components.trial_search import role_of_process
 
@@ -53,6 +64,27 @@ def tune(
         result = run_experiment(config, force=force, workers=workers, **options)
     print_outcome(result)
     print(f"{'trials:':<14} {result.folder / 'trials.html'}")
+
+
+def print_runs(settings: Settings) -> None:
+    """Prints the array, its runs, and what they can and cannot tell."""
+    from kerasall.cli import quiet_tensorflow
+
+    with quiet_tensorflow():
+        from kerasall.components.trial_search import direction_of, plan_oracle
+        from kerasall.components.tuner import require_tune
+        from kerasall.factors import trial_settings
+        from kerasall.taguchi.wording import describe_plan
+
+        tune = require_tune(settings)
+        folds = settings.split.folds if settings.split.kind == "folds" else None
+        design = plan_oracle(trial_settings(settings), tune, direction_of(tune.response), folds).design
+    print(describe_plan(design.plan))
+    each = f" in each of {folds} folds" if folds else ""
+    print(
+        f"Every run {tune.repeats} times{each}, then {tune.confirmations} at the predicted optimum: "
+        f"{len(design.places(tune.confirmations))} trials.\n"
+    )
 
 
 def join_search(config: Path, artifacts: Path, options: dict[str, Any]) -> None:

@@ -26,6 +26,7 @@ from kerasall.files import read_json
 from kerasall.pipeline.component import Pipeline
 from kerasall.serving.predictor import Predictor
 from kerasall.taguchi.stored_oracle import StoredOracle
+from kerasall.tune_cli import print_runs
 
 ROOT = Path(__file__).parents[1]
 TINY = {
@@ -166,6 +167,13 @@ def test_a_change_of_what_only_the_report_needs_trains_nothing_anew():
 
     assert tuner_parameters() == tuner_parameters("evaluate.gallery=3", "ensemble.rule=average", "bless={}")
     assert tuner_parameters() != tuner_parameters("tune.repeats=3")
+
+
+def test_the_runs_can_be_read_before_anything_trains(capsys):
+    print_runs(load_settings(ROOT / "configs" / "taguchi_resnet101_vote_faithful.yaml"))
+    printed = capsys.readouterr().out
+    assert printed.startswith("L9(3^4): 9 runs; degrees of freedom: optimizer 1, batch_size 2")
+    assert "Every run 3 times, then 9 at the predicted optimum: 36 trials." in printed
 
 
 # --- whole runs -----------------------------------------------------------------------------------

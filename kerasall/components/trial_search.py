@@ -192,9 +192,13 @@ def check_experiment(base: TrialSettings, tune: TuneSettings) -> None:
     Raises:
         SettingsError: as ``plan_oracle``, or the response is no metric; naming the nearest.
     """
+    plan_oracle(base, tune, direction_of(tune.response))
+
+
+def direction_of(response: str) -> str:
+    """Whether a metric is better ``higher`` or ``lower``, before the classes are known."""
     # A score of one class, "recall:ALL", waits for the classes; all of these are better when higher.
-    direction = "higher" if ":" in tune.response else find_metric(tune.response, ()).direction
-    plan_oracle(base, tune, direction)
+    return "higher" if ":" in response else find_metric(response, ()).direction
 
 
 def role_of_process() -> Literal["alone", "chief", "worker"]:
