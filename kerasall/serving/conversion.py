@@ -1,0 +1,241 @@
+"""A SavedModel as ONNX or LiteRT, for other runtimes: converted, loaded again, and compared on real images.
+
+What is converted is the signature ``serving_pixels``: uint8 pixels after the chain of operations in, all answers
+out. Decoding and the chain stay outside; the card beside the result tells them.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kerasall.errors import ModelError, SettingsError
+
+# The converters are extras: without them there is nothing here to check types against.
+# pyright: reportMissingImports=false
+
+PIXELS = "serving_pixels"
+ONNX_OPSET = 17
+TOLERANCE = 1e-4
+"""Largest difference of a probability at which a float32 conversion counts as the same model."""
+
+Answer = Callable[[np.ndarray], dict[str, np.ndarray]]
+"""Pixels uint8 [N, H, W, 3] -> outputs by name."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """One format to convert to.
+
+    Attributes:
+        file: name of the converted file.
+        packages: what must be installed to convert and to check.
+        extra: the extra that brings them; "" where TensorFlow has all.
+        convert: folder of a SavedModel -> bytes of the converted file.
+        load: path of the converted file -> a function that answers pixels.
+    """
+
+    file: str
+    packages: tuple[str, ...]
+    extra: str
+    convert: Callable[[Path], bytes]
+    load: Callable[[Path], Answer]
+
+
+def answer_in_tensorflow(folder: Path) -> Answer:
+    """The SavedModel itself, asked by its pixels."""
+    import tensorflow as tf
+
+    model: Any = tf.saved_model.load(str(folder))
+
+    def answer(pixels: np.ndarray) -> dict[str, np.ndarray]:  # by way of the model, which must stay alive
+        outputs = model.signatures[PIXELS](pixels=tf.constant(pixels))
+        return {name: value.numpy() for name, value in outputs.items()}
+
+    return answer
+
+
+def to_onnx(folder: Path) -> bytes:
+    """Converts with tf2onnx; inputs and outputs keep their names.
+
+    Raises:
+        ModelError: an operation has no counterpart in ONNX.
+    """
+    import tensorflow as tf
+    import tf2onnx
+
+    model: Any = tf.saved_model.load(str(folder))
+    signature = model.signatures[PIXELS]
+    spec = signature.structured_input_signature[1]["pixels"]
+    function = tf.function(lambda pixels: signature(pixels=pixels), input_signature=[spec])
+    try:
+        found, _ = tf2onnx.convert.from_function(function, input_signature=[spec], opset=ONNX_OPSET)
+    except Exception as error:  # whatever a converter meets in a graph
+        raise _not_convertible(folder, "ONNX", error) from error
+    return found.SerializeToString()
+
+
+def to_litert(folder: Path) -> bytes:
+    """Converts to float32 with TensorFlow's own converter.
+
+    Raises:
+        ModelError: an operation has no counterpart among LiteRT's own.
+    """
+    return _run_litert_converter(_litert_converter(folder), folder)
+
+
+def to_litert_int8(folder: Path, samples: Sequence[np.ndarray]) -> bytes:
+    """Converts the network to 8-bit weights and activations; answers ``probabilities`` and ``label_index`` only.
+
+    Calibrated probabilities, distances and referral are left out: thresholds fitted to float32 numbers say nothing
+    of 8-bit ones.
+
+    Args:
+        folder: the SavedModel.
+        samples: pixels uint8 [H, W, 3] each, after the chain, whose activations settle the ranges; a hundred
+            images of all classes do. Never those that the result is scored on.
+
+    Raises:
+        ModelError: an operation has no counterpart among LiteRT's own.
+    """
+    import tensorflow as tf
+
+    model: Any = tf.saved_model.load(str(folder))
+    signature = model.signatures[PIXELS]
+    spec = signature.structured_input_signature[1]["pixels"]
+
+    def answer(pixels: tf.Tensor) -> dict[str, tf.Tensor]:
+        outputs = signature(pixels=pixels)
+        return {name: outputs[name] for name in ("probabilities", "label_index")}
+
+    def represent() -> Iterator[tuple[str, dict[str, np.ndarray]]]:
+        yield from ((PIXELS, {"pixels": pixels[None]}) for pixels in samples)
+
+    with tempfile.TemporaryDirectory() as work:
+        short: Any = tf.Module()
+        short.model = model
+        tf.saved_model.save(short, work, {PIXELS: tf.function(answer, input_signature=[spec])})
+        converter = _litert_converter(Path(work))
+        converter.optimizations = [tf.lite.Optimize.DEFAULT]
+        converter.representative_dataset = represent
+        return _run_litert_converter(converter, folder)
+
+
+def _litert_converter(folder: Path) -> Any:
+    import tensorflow as tf
+
+    return tf.lite.TFLiteConverter.from_saved_model(str(folder), signature_keys=[PIXELS])
+
+
+def _run_litert_converter(converter: Any, folder: Path) -> bytes:
+    try:
+        return converter.convert()
+    except Exception as error:  # whatever a converter meets in a graph
+        raise _not_convertible(folder, "LiteRT", error) from error
+
+
+def _not_convertible(folder: Path, name: str, error: Exception) -> ModelError:
+    first = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    return ModelError(
+        f"{folder} must hold only operations that {name} knows, but converting it failed: {first[:300]}"
+    )
+
+
+def load_onnx(path: Path) -> Answer:
+    """Answers with ONNX Runtime on the CPU."""
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    names = [output.name for output in session.get_outputs()]
+    return lambda pixels: dict(zip(names, session.run(names, {"pixels": pixels}), strict=True))
+
+
+def load_litert(path: Path) -> Answer:
+    """Answers with TensorFlow's interpreter of LiteRT files, image by image."""
+    import tensorflow as tf
+
+    runner = tf.lite.Interpreter(str(path)).get_signature_runner(PIXELS)
+
+    def answer(pixels: np.ndarray) -> dict[str, np.ndarray]:
+        rows = [runner(pixels=one[None]) for one in pixels]
+        return {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}
+
+    return answer
+
+
+TARGETS: Mapping[str, Target] = {
+    "onnx": Target("model.onnx", ("tf2onnx", "onnx", "onnxruntime"), "onnx", to_onnx, load_onnx),
+    "litert": Target("model.tflite", (), "", to_litert, load_litert),
+}
+"""Every format that ``kerasall export`` knows."""
+
+
+def find_target(name: str) -> Target:
+    """A row of ``TARGETS``.
+
+    Raises:
+        SettingsError: no such format, or a package that it needs is missing.
+    """
+    from importlib.util import find_spec
+
+    if name not in TARGETS:
+        raise SettingsError(f"the format must be one of {', '.join(TARGETS)}, but is {name!r}")
+    target = TARGETS[name]
+    missing = [package for package in target.packages if find_spec(package) is None]
+    if missing:
+        raise SettingsError(
+            f"exporting to {name} needs the extra {target.extra}, but {', '.join(missing)} is missing: "
+            f"pip install 'kerasall[{target.extra}]'"
+        )
+    return target
+
+
+@dataclass(frozen=True)
+class Parity:
+    """How far a converted model's answers are from the SavedModel's.
+
+    Attributes:
+        images: how many were compared.
+        labels_changed: of how many the called class differs.
+        largest: largest difference by output of floating-point numbers.
+    """
+
+    images: int
+    labels_changed: int
+    largest: Mapping[str, float]
+
+
+def compare_answers(expected: Mapping[str, np.ndarray], found: Mapping[str, np.ndarray]) -> Parity:
+    """Compares the outputs that both give.
+
+    Raises:
+        ModelError: the converted model gives no probabilities.
+    """
+    if "probabilities" not in found or "label_index" not in found:
+        raise ModelError(
+            f"the converted model must give probabilities and label_index, but gives {sorted(found)}"
+        )
+    floats = [name for name in found if np.issubdtype(np.asarray(expected[name]).dtype, np.floating)]
+    largest = {name: float(np.abs(expected[name] - found[name]).max()) for name in floats}
+    changed = int((expected["label_index"] != found["label_index"]).sum())
+    return Parity(len(expected["label_index"]), changed, largest)
+
+
+def require_same_answers(parity: Parity) -> None:
+    """Stops where a float32 conversion answers otherwise.
+
+    Raises:
+        ModelError: a probability differs by more than ``TOLERANCE``, or a called class.
+    """
+    # NaN compares as False: such a conversion does not pass.
+    if not (parity.largest["probabilities"] <= TOLERANCE and not parity.labels_changed):
+        raise ModelError(
+            f"the converted model must answer within {TOLERANCE:g} of the SavedModel, but of {parity.images} images "
+            f"{parity.labels_changed} have another label and the largest difference is "
+            f"{parity.largest['probabilities']:.2g}: nothing was written"
+        )

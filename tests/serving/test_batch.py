@@ -1,0 +1,292 @@
+"""Scoring many files: tables that can be gone on with wherever they end, manifests, Parquet parts."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import cv2
+import keras
+import numpy as np
+import pyarrow.parquet
+import pytest
+from typer.testing import CliRunner
+
+from kerasall.errors import DataError
+from kerasall.preprocessing.operations import Chain
+from kerasall.serving import prediction_tables
+from kerasall.serving.batch import predict_files, resume_predictions
+from kerasall.serving.export import export_saved_model
+from kerasall.serving.image_files import ImageNames, NameSet, find_images
+from kerasall.serving.prediction_tables import open_table
+from kerasall.serving.predictor import Predictor
+
+LABELS = ("all", "hem")
+
+
+def export_tiny(folder: Path, seed: int = 1) -> Path:
+    """A SavedModel of one convolution."""
+    keras.utils.set_random_seed(seed)
+    image = keras.Input((16, 16, 3), name="image")
+    pooled = keras.layers.GlobalAveragePooling2D()(
+        keras.layers.Conv2D(4, 3)(keras.layers.Rescaling(1 / 32)(image))
+    )
+    model = keras.Model(image, keras.layers.Dense(2, "softmax")(pooled))
+    chain = Chain.from_json([{"op": "resize", "height": 16, "width": 16}])
+    return export_saved_model(model, chain, LABELS, folder)
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory) -> Path:
+    return export_tiny(tmp_path_factory.mktemp("batch") / "tiny" / "1")
+
+
+@pytest.fixture(scope="module")
+def predictor(saved) -> Predictor:
+    return Predictor(saved)
+
+
+def write_images(folder: Path, names: list[str]) -> None:
+    noise = np.random.default_rng(0)
+    for name in names:
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        bright = int(noise.integers(60, 255))
+        path.write_bytes(cv2.imencode(".png", noise.integers(0, bright, (20, 20, 3), np.uint8))[1].tobytes())
+
+
+@pytest.fixture
+def images(tmp_path) -> Path:
+    folder = tmp_path / "images"
+    write_images(folder, ["a.png", 'b, "b".png', "c\nc.png", "sub/d.png", "z.png"])
+    (folder / "broken.png").write_bytes(b"nothing")
+    with open(os.fsencode(folder) + b"/caf\xe9.png", "wb") as file:
+        file.write((folder / "a.png").read_bytes())
+    return folder
+
+
+def read_rows(out: Path) -> list[dict]:
+    if out.is_dir():
+        return [row for part in sorted(out.iterdir()) for row in pyarrow.parquet.read_table(part).to_pylist()]
+    with out.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file)) if out.suffix == ".csv" else [json.loads(line) for line in file]
+
+
+def as_numbers(rows: list[dict]) -> np.ndarray:
+    return np.asarray([[float(row[label] or "nan") for label in LABELS] for row in rows])
+
+
+def require_same(rows: list[dict], expected: list[dict]) -> None:
+    for column in ("path", "label", "error"):
+        assert [row[column] for row in rows] == [row[column] for row in expected]
+    np.testing.assert_allclose(as_numbers(rows), as_numbers(expected), atol=1e-6)
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl"])
+def test_a_table_cut_anywhere_is_gone_on_with_to_the_same_end(
+    predictor, images, tmp_path, suffix, monkeypatch
+):
+    monkeypatch.setattr(os, "fsync", lambda _: None)  # some disks take a fifth of a second, sixty times
+    names = ImageNames((str(images),))
+    whole = tmp_path / f"whole{suffix}"
+    tally = resume_predictions(predictor, names, whole, batch_size=3)
+    assert (tally.files, tally.held, tally.failed) == (7, 0, 1)
+    expected, content = read_rows(whole), whole.read_bytes()
+    assert len(expected) == 7
+    ends = [i + 1 for i in range(len(content)) if content[i : i + 1] == b"\n"]
+    inside_quotes = content.find(b"c\nc.png") + 2
+    cuts = {0, 1, 10, inside_quotes, *ends, *(end - 1 for end in ends), *range(5, len(content), 97)}
+    cut = tmp_path / f"cut{suffix}"
+    for length in sorted(cuts):
+        cut.write_bytes(content[:length])
+        tally = resume_predictions(predictor, names, cut, batch_size=3)
+        require_same(read_rows(cut), expected)
+        assert (tally.files, tally.failed) == (7, 1)
+    assert tally.held == 7
+    assert cut.read_bytes() == content
+
+
+def test_more_files_are_added_to_what_is_there(predictor, images, tmp_path):
+    out = tmp_path / "out.csv"
+    resume_predictions(predictor, ImageNames((str(images / "a.png"),)), out)
+    tally = resume_predictions(predictor, ImageNames((str(images), str(images / "*.png"))), out)
+    assert (tally.files, tally.held) == (7, 1)
+    assert len({row["path"] for row in read_rows(out)}) == len(read_rows(out)) == 7
+
+
+def test_parquet_is_gone_on_with_by_parts(predictor, images, tmp_path, monkeypatch):
+    monkeypatch.setattr(prediction_tables, "PART_ROWS", 2)
+    names, out = ImageNames((str(images),)), tmp_path / "out.parquet"
+    resume_predictions(predictor, names, tmp_path / "out.csv")
+    resume_predictions(predictor, names, out, batch_size=2)
+    parts = sorted(out.iterdir())
+    assert [part.name for part in parts] == [f"part-{i:05d}.parquet" for i in range(4)]
+    expected = read_rows(tmp_path / "out.csv")
+    rows = read_rows(out)
+    assert [row["error"] for row in rows] == [row["error"] for row in expected]
+    require_same(rows, expected)
+    assert rows[[bool(row["error"]) for row in rows].index(True)]["all"] is None
+    for part in parts[2:]:
+        part.unlink()
+    tally = resume_predictions(predictor, names, out, batch_size=2)
+    assert tally.held == 4
+    require_same(read_rows(out), expected)
+
+
+def test_what_a_killed_process_left_in_a_parquet_folder_is_removed(predictor, images, tmp_path):
+    out = tmp_path / "out.parquet"
+    script = (
+        "import os, sys; from kerasall.files import atomic_path\n"
+        "with atomic_path(sys.argv[1]) as path: path.write_text('half'); os.kill(os.getpid(), 9)"
+    )
+    out.mkdir()
+    killed = subprocess.run([sys.executable, "-c", script, str(out / "part-00000.parquet")], timeout=60)
+    assert killed.returncode == -signal.SIGKILL
+    assert len(list(out.iterdir())) == 1
+    resume_predictions(predictor, ImageNames((str(images),)), out)
+    assert [path.name for path in out.iterdir()] == ["part-00000.parquet"]
+
+
+@pytest.mark.parametrize("name", ["out.csv", "out.jsonl", "out.parquet"])
+def test_answers_of_two_models_never_stand_in_one_table(predictor, images, tmp_path, name):
+    out, names = tmp_path / name, ImageNames((str(images),))
+    other = Predictor(export_tiny(tmp_path / "other" / "1", seed=2))
+    resume_predictions(other, names, out)
+    before = read_rows(out)
+    with pytest.raises(DataError, match="another model wrote it, or the image was changed"):
+        resume_predictions(predictor, names, out)
+    assert read_rows(out) == before
+
+
+@pytest.mark.parametrize("content", ["hello", "name,score\na,1\n", "path,label,all\n", '{"a": 1}\n', '{"a'])
+@pytest.mark.parametrize("name", ["out.csv", "out.jsonl"])
+def test_a_foreign_file_is_left_alone(predictor, images, tmp_path, name, content):
+    out = tmp_path / name
+    out.write_text(content)
+    with pytest.raises(DataError, match="must be a table of this model's predictions"):
+        resume_predictions(predictor, ImageNames((str(images),)), out)
+    assert out.read_text() == content
+
+
+def test_only_one_process_writes_to_a_table(tmp_path):
+    for name in ("out.csv", "out.parquet"):
+        with open_table(tmp_path / name, {"path": str}), pytest.raises(DataError, match="only one process"):  # noqa: SIM117
+            with open_table(tmp_path / name, {"path": str}):
+                pass
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("list.txt", "{0}/a.png\n\nimages/z.png\r\n{0}/a.png\nimages/gone.png"),
+        ("list.csv", "id,path\n1,{0}/a.png\n2,images/z.png\n3,images/gone.png\n"),
+        (
+            "list.jsonl",
+            '{{"path": "{0}/a.png"}}\n{{"path": "images/z.png"}}\n{{"path": "images/gone.png"}}\n',
+        ),
+    ],
+)
+def test_a_manifest_names_files_once_and_those_that_are_gone(predictor, images, tmp_path, name, content):
+    manifest = tmp_path / name
+    manifest.write_text(content.format(images))
+    names = ImageNames(manifest=manifest)
+    assert list(names) == [str(images / n) for n in ("a.png", "z.png", "gone.png")] == list(names)
+    tally = resume_predictions(predictor, names, tmp_path / "out.csv")
+    assert (tally.files, tally.failed) == (3, 1)
+    assert "does not exist" in read_rows(tmp_path / "out.csv")[2]["error"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("a.txt", "\n\n", "names none"),
+        ("a.csv", "file\na.png\n", "must have a column path"),
+        ("a.jsonl", '{"file": 1}\n', "not in line 1"),
+        ("a.jsonl", "{", "must be a manifest"),
+        ("a.txt", "caf\udce9.png", "must be a manifest"),
+        ("gone.txt", None, "must be a manifest"),
+    ],
+)
+def test_a_manifest_that_is_none_is_named(tmp_path, name, content, words):
+    if content is not None:
+        (tmp_path / name).write_bytes(content.encode("utf-8", "surrogateescape"))
+    with pytest.raises(DataError, match=words):
+        list(ImageNames(manifest=tmp_path / name))
+
+
+def test_folders_are_walked_in_the_order_of_their_paths(tmp_path):
+    write_images(tmp_path, ["b/x.png", "b.png", "a/y/z.png", "a/k.png", "c.png"])
+    (tmp_path / "b" / "notes.txt").touch()
+    (tmp_path / "loop").symlink_to(tmp_path)
+    found = find_images([str(tmp_path)])
+    assert found == sorted(found)
+    assert [str(path.relative_to(tmp_path)) for path in found] == [
+        "a/k.png", "a/y/z.png", "b/x.png", "b.png", "c.png",
+    ]  # fmt: skip
+
+
+def test_names_are_remembered_in_little_room():
+    names = NameSet()
+    assert all(names.add(f"{'folder/' * 40}{i}.png") for i in range(1000))
+    assert not names.add(f"{'folder/' * 40}7.png")
+    assert f"{'folder/' * 40}999.png" in names
+    assert len(names) == 1000
+
+
+def test_predict_files_begins_anew(predictor, images, tmp_path):
+    for name in ("out.csv", "out.parquet"):
+        for chosen in (["a.png", "z.png"], ["z.png"]):
+            predict_files(predictor, [images / n for n in chosen], tmp_path / name)
+        assert [Path(row["path"]).name for row in read_rows(tmp_path / name)] == ["z.png"]
+    assert {path.name for path in tmp_path.iterdir()} == {"images", "out.csv", "out.parquet"}
+
+
+def test_the_command_goes_on_overwrites_and_says_what_it_did(saved, images, tmp_path):
+    from kerasall.cli import app
+
+    out = tmp_path / "out.csv"
+    command = ["predict", str(saved), str(images), "--out", str(out)]
+    first = CliRunner().invoke(app, command)
+    assert first.exit_code == 1
+    assert "7 files, 1 failed" in first.output
+    assert "7 files, 7 of them passed over, 1 failed" in CliRunner().invoke(app, command).output
+    out.write_text("something else\n")
+    assert isinstance(CliRunner().invoke(app, command).exception, DataError)
+    assert "7 files, 1 failed" in CliRunner().invoke(app, [*command, "--overwrite"]).output
+    assert len(read_rows(out)) == 7
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["out.csv", "out.parquet"])
+def test_a_killed_command_leaves_none_out_and_none_twice(saved, images, tmp_path, name):
+    folder, out = tmp_path / "many", tmp_path / name
+    folder.mkdir()
+    for i in range(30_000):
+        (folder / f"{i:05d}.png").symlink_to(images / "a.png")
+    command = [sys.executable, "-m", "kerasall.cli", "predict", str(saved), str(folder), "--out", str(out)]
+
+    def has_begun() -> bool:
+        return any(out.glob("part-*")) if out.is_dir() else out.is_file() and out.stat().st_size > 50_000
+
+    for _ in range(2):
+        process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+        deadline = time.monotonic() + 240
+        while not has_begun() and process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert process.poll() is None
+        time.sleep(0.3)
+        process.kill()
+        process.wait(timeout=60)
+    held = len(read_rows(out)) if out.is_dir() else out.read_bytes().count(b"\n")
+    assert 0 < held < 30_000
+    finished = subprocess.run(command, capture_output=True, text=True, timeout=400)
+    assert finished.returncode == 0
+    assert "of them passed over" in finished.stderr
+    paths = [row["path"] for row in read_rows(out)]
+    assert paths == [str(folder / f"{i:05d}.png") for i in range(30_000)]
