@@ -18,6 +18,7 @@ from kerasall.data_cli import data_app
 from kerasall.errors import KerasallError, SettingsError
 from kerasall.evaluate_cli import evaluate
 from kerasall.explain_cli import explain
+from kerasall.export_cli import export
 from kerasall.predict_cli import predict
 from kerasall.review_cli import review
 from kerasall.serve_cli import serve
@@ -39,6 +40,7 @@ app.command()(predict)
 app.command()(compare)
 app.command()(evaluate)
 app.command()(explain)
+app.command()(export)
 app.command()(tune)
 app.command()(trials)
 app.command()(review)
