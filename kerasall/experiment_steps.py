@@ -142,8 +142,8 @@ def export_and_judge(
         destination=str(places.savedmodels),
     )
     report = evaluation.outputs["evaluation"]
-    # Repetitions measure the spread over seeds. To push them would be to choose among them.
-    pushed = () if settings.repeat else (push,)
+    # Repetitions measure the spread over seeds, shares that over sizes. To push them would be to choose among them.
+    pushed = () if settings.repeat or settings.split.training_share < 1 else (push,)
     return Pipeline(
         (*data.steps, *training, calibration, export, evaluation, *pushed),
         publish={name: (report, name) for name in PUBLISHED},

@@ -31,6 +31,7 @@ from kerasall.data.splits import (
     write_split,
 )
 from kerasall.data.statistics import read_scan
+from kerasall.data.training_shares import keep_training_share
 from kerasall.decoding import DEFAULT_LIMITS, Limits, decode, read_image_bytes
 from kerasall.errors import DataError
 from kerasall.files import read_json, sha256_of_file, write_json
@@ -82,6 +83,7 @@ def transform(
     else:
         drawn = draw_split(collection, split, [*exact, *near], seed, fingerprint)
         corrected = add_parts(corrected, drawn)
+    drawn = keep_training_share(drawn, split.training_share)
     leaks = check_leaks(drawn, [*exact, *near], report_only=split.on_leak == "report")
     table = _join(collection, statistics, drawn)
     chain = fit_chain(preprocess, lambda: training_images(table, limits)).to_json()

@@ -98,5 +98,8 @@ class SplitSettings(Strict):
         description="share of a fold's training images on which its epochs are decided; 0 fixes the epochs; "
         "the held-out fold decides nothing",
     )
+    training_share: Annotated[float, Field(gt=0, le=1)] = Field(
+        default=1.0, description="share of the training groups to train on; see kerasall run --learning-curve"
+    )
     file: str | None = Field(default=None, description="a frozen split to use again")
     on_leak: Literal["stop", "report"] = "stop"

@@ -1,0 +1,73 @@
+"""Learning curves: paired gains on the same images, the verdict of the last step, and the page."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from kerasall.errors import DataError
+from kerasall.evaluation.learning_curve import Trained, make_curve_report, score_curve
+from kerasall.evaluation.predictions import Predictions
+from kerasall.evaluation.report import render_html
+
+
+def record(right: float, seed: int) -> Predictions:
+    """240 images of 24 patients, ``right`` of each patient's called rightly, give or take one of ten."""
+    rng, rows = np.random.default_rng(seed), np.arange(240)
+    labels, patients = (rows // 10) % 2, rows // 10
+    wrong = np.round(10 * (1 - right) + rng.normal(0, 0.4, 24)).clip(0, 10)
+    called = np.where(rows % 10 < wrong[patients], 1 - labels, labels)
+    names = np.char.add("p", patients.astype(str))
+    return Predictions(
+        np.char.add("i", rows.astype(str)),
+        names,
+        names,
+        labels,
+        np.eye(2)[called] * 0.8 + 0.1,
+        ("hem", "all"),
+    )
+
+
+def curve(*rights: float):
+    trained = [
+        Trained(f"run{k}", 0.5 ** (len(rights) - 1 - k), 8 * 2**k, 80 * 2**k, record(right, k))
+        for k, right in enumerate(rights)
+    ]
+    return score_curve(trained, "accuracy", ["all"], resamples=200)
+
+
+def test_a_curve_that_rises_says_so():
+    found = curve(0.6, 0.7, 0.9)
+    assert [point.gain is None for point in found.points] == [True, False, False]
+    gain = found.points[-1].gain
+    values = [point.scores["accuracy"].value for point in found.points]
+    assert gain.difference == pytest.approx(values[2] - values[1])
+    assert gain.low > 0
+    assert "still rises" in found.verdict
+    assert len(found.describe()) == 5
+
+
+def test_a_flat_end_claims_nothing():
+    assert "does not show that there is none" in curve(0.7, 0.9, 0.9).verdict
+
+
+def test_other_images_at_a_point_are_refused():
+    first, second = record(0.7, 0), record(0.8, 1).take(np.arange(200))
+    with pytest.raises(DataError, match="same images"):
+        score_curve(
+            [Trained("a", 0.5, 8, 80, first), Trained("b", 1, 16, 160, second)], "accuracy", resamples=200
+        )
+
+
+def test_the_page():
+    found = curve(0.6, 0.9)
+    report = make_curve_report(
+        found, title="demo", scored="the test part", group_kind="groups of patients", protocol="honest", command="kerasall run"
+    )  # fmt: skip
+    page = render_html(report, report.figures())
+    for words in ("Score against training groups of patients", "still rises", "50%", "run1"):
+        assert words in page
+    assert report.results["points"][1]["gain"]["low"] > 0
+    figure = next(block for block in report.sections[0].blocks if block.type == "figure")
+    assert "8:" in figure.alt
+    assert "16:" in figure.alt
