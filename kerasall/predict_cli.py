@@ -61,7 +61,7 @@ def predict(
     beam_option: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="KEY=VALUE", help="With --runner: an option of Beam's or the runner's; repeat it."
+            metavar="KEY[=VALUE]", help="With --runner: an option of Beam's or the runner's; repeat it."
         ),
     ] = None,
 ) -> None:

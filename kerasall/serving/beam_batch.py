@@ -68,7 +68,7 @@ class BeamJob:
         batch_size: files per call of the model.
         max_side: width and height of an image at most; None for the model's own limit.
         max_pixels: pixels of an image at most; None for the model's own limit.
-        options: Beam's and the runner's own options, "key=value" each.
+        options: Beam's and the runner's own options, "key=value" or a flag's "key".
     """
 
     model: str
@@ -212,11 +212,13 @@ def make_options(job: BeamJob) -> PipelineOptions:
     """Options of the pipelines of a job.
 
     Raises:
-        SettingsError: an option is not of the form key=value.
+        SettingsError: an option begins with dashes.
     """
     for option in job.options:
-        if "=" not in option or option.startswith("-"):
-            raise SettingsError(f"an option of Beam's must be key=value, without dashes, but is {option!r}")
+        if not option or option.startswith("-"):
+            raise SettingsError(
+                f"an option of Beam's must be KEY=VALUE or KEY, without dashes, but is {option!r}"
+            )
     parallel = [option.format(job.workers) for option in _PARALLEL[job.runner]] if job.workers > 1 else []
     quiet = [] if "KERASALL_VERBOSE" in os.environ else ["default_sdk_harness_log_level=ERROR"]
     return PipelineOptions([f"--{option}" for option in (*quiet, *parallel, *job.options)])

@@ -130,5 +130,5 @@ def test_what_a_job_cannot_do_is_said_before_it_starts(saved, images, tmp_path):
     assert "give --out" in predict(saved, str(images), "--runner", "direct", status=1)
     assert "must be one of direct, flink" in predict(saved, str(images), *out, "--runner", "storm", status=1)
     option = ["--runner", "direct", "--beam-option", "--parallelism"]
-    assert "must be key=value" in predict(saved, str(images), *out, *option, status=1)
+    assert "without dashes" in predict(saved, str(images), *out, *option, status=1)
     assert "only --runner can read" in predict(saved, "gs://bucket/*.png", status=1)
