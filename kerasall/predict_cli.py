@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import shutil
 import sys
 import time
@@ -37,10 +38,11 @@ def predict(
         typer.Option(help="File that lists images: one path a line, or CSV or JSONL with a field path."),
     ] = None,
     out: Annotated[
-        Path | None,
+        str | None,
         typer.Option(
+            metavar="PATH",
             help=".csv or .jsonl file, or .parquet folder; files it holds are passed over. "
-            "Default: CSV on standard output."
+            "Default: CSV on standard output.",
         ),
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Begin the output anew.")] = False,
@@ -93,7 +95,7 @@ def predict(
 def _predict_here(
     model: Path,
     names: ImageNames,
-    out: Path | None,
+    out: str | None,
     overwrite: bool,
     batch_size: int,
     max_side: int | None,
@@ -102,11 +104,16 @@ def _predict_here(
     from kerasall.cli import quiet_tensorflow
     from kerasall.decoding import with_limits
     from kerasall.serving.batch import Tally, predict_files, resume_predictions
+    from kerasall.serving.image_files import is_remote
     from kerasall.serving.prediction_tables import require_destination
     from kerasall.serving.predictor import Predictor, describe_verdict
 
     total = sum(1 for _ in names)  # what matches nothing is found before TensorFlow takes its seconds
     if out is not None:
+        if is_remote(out):
+            raise DataError(
+                f"{out} is on another file system, which only --runner can write to: give a local path"
+            )
         _clear(require_destination(out), overwrite)
     elif isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
@@ -140,7 +147,7 @@ def _require_runner(runner: str) -> None:
 def _predict_with_beam(
     model: Path,
     names: ImageNames,
-    out: Path | None,
+    out: str | None,
     overwrite: bool,
     *,
     runner: str,
@@ -158,6 +165,7 @@ def _predict_with_beam(
     try:
         from kerasall.serving.beam_batch import BeamJob, predict_with_beam
         from kerasall.serving.beam_output import match_images
+        from kerasall.serving.image_files import is_remote
     except ModuleNotFoundError as error:
         raise SettingsError(
             f"--runner needs the extra beam, but {error.name} is missing: pip install 'kerasall[beam]'"
@@ -168,7 +176,8 @@ def _predict_with_beam(
     names = replace(names, match_remote=match_images)
     total = sum(1 for _ in names)
     _note(describe_verdict(folder))
-    job = BeamJob(str(folder), str(out), runner, workers, batch_size, max_side, max_pixels, tuple(options))
+    destination = out if is_remote(out) else os.path.abspath(out)
+    job = BeamJob(str(folder), destination, runner, workers, batch_size, max_side, max_pixels, tuple(options))
     with quiet_tensorflow(), show_progress(total) as advance:
         return predict_with_beam(job, names, part_files=part_files, overwrite=overwrite, advance=advance)
 

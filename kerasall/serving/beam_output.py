@@ -46,7 +46,15 @@ class Part:
 
 
 class JobOutput:
-    """Files of a job's output, by way of Beam's file systems."""
+    """Files of a job's output, by way of Beam's file systems.
+
+    Args:
+        out: ``.csv``, ``.jsonl`` or ``.parquet`` path; absolute, or an address.
+        record: what must be the same in all parts.
+
+    Raises:
+        DataError: another kind of file, or a path that would be read as a pattern.
+    """
 
     def __init__(self, out: str, record: Mapping[str, Any]) -> None:
         self._suffix = Path(out).suffix.lower()
@@ -60,27 +68,38 @@ class JobOutput:
         self._last = 0
 
     def open(self, overwrite: bool) -> NameSet:
-        """Removes what no finished part holds, and gives the names that finished parts hold.
+        """Removes what parts left that were begun and not finished, and gives the names that finished parts hold.
 
         Raises:
-            DataError: a part was written by another model, or one of its shards is gone.
+            DataError: a part was written by another model, one of its shards is gone, or there are shards that
+                nothing is known of.
         """
         if overwrite:
+            _delete(self._shards(r"\d{5}"))
             _delete(_match(f"{self._parts}/*"))
-        finished = {path: self._read_record(path) for path in _match(f"{self._parts}/*.done.json")}
-        known = {shard for done in finished.values() for shard in done["shards"]}
+        finished = [self._read_record(path) for path in _match(f"{self._parts}/*.done.json")]
+        self._last = max((done["part"] for done in finished), default=0)
+        known = [f"{self._prefix}-{shard}" for done in finished for shard in done["shards"]]
+        self._remove_unfinished(set(known))
         kept = {
-            f"{self._parts}/{done['part']:05d}.{kind}"
-            for done in finished.values()
-            for kind in ("done.json", "dead.jsonl")
+            self._of_part(done["part"], kind) for done in finished for kind in ("done.json", "dead.jsonl")
         }
-        self._last = max((done["part"] for done in finished.values()), default=0)
-        _delete(shard for shard in self._shards(r"\d{5}") if shard not in known)
         _delete(path for path in _match(f"{self._parts}/*") if path not in kept)
-        _delete(
-            _match(f"{self._prefix.rpartition('/')[0] or '.'}/beam-temp-{self._prefix.rpartition('/')[2]}-*")
-        )
-        return self._held(sorted(known))
+        return self._held(known)
+
+    def _remove_unfinished(self, known: set[str]) -> None:
+        for begun in _match(f"{self._parts}/*.names.jsonl"):
+            _delete(path for path in self._shards(Path(begun).name[:5]) if path not in known)
+        folder, _, name = self._prefix.rpartition("/")
+        _delete(_match(f"{folder}/beam-temp-{name}-*"))
+        foreign = [path for path in self._shards(r"\d{5}") if path not in known]
+        if foreign:
+            raise DataError(
+                f"every shard must be known to {self._parts}, but {foreign[0]} is not: give another name, or --overwrite"
+            )
+
+    def _of_part(self, number: int, kind: str) -> str:
+        return f"{self._parts}/{number:05d}.{kind}"
 
     def _read_record(self, path: str) -> dict[str, Any]:
         with _open(path) as file:
@@ -113,27 +132,17 @@ class JobOutput:
     def begin_part(self, names: Sequence[str]) -> Part:
         """Lists the names of a new part in a file."""
         self._last += 1
-        start = f"{self._parts}/{self._last:05d}"
-        part = Part(
-            self._last,
-            f"{start}.names.jsonl",
-            f"{self._prefix}-{self._last:05d}",
-            f"{start}.dead.jsonl",
-            len(names),
-        )
-        _write_text(part.names, "".join(json.dumps(name) + "\n" for name in names))
-        return part
+        number = self._last
+        listed, dead = self._of_part(number, "names.jsonl"), self._of_part(number, "dead.jsonl")
+        _write_text(listed, "".join(json.dumps(name) + "\n" for name in names))
+        return Part(number, listed, f"{self._prefix}-{number:05d}", dead, len(names))
 
     def finish_part(self, part: Part) -> None:
         """Records that all shards of a part are there."""
+        shards = [path.removeprefix(f"{self._prefix}-") for path in self._shards(f"{part.number:05d}")]
+        done = {**self._record, "part": part.number, "files": part.files, "shards": shards}
+        _write_text(self._of_part(part.number, "done.json"), json.dumps(done, indent=2) + "\n")
         _delete([part.names])
-        done = {
-            **self._record,
-            "part": part.number,
-            "files": part.files,
-            "shards": self._shards(f"{part.number:05d}"),
-        }
-        _write_text(f"{self._parts}/{part.number:05d}.done.json", json.dumps(done, indent=2) + "\n")
 
     def write_dead_letters(self) -> int:
         """Gathers the dead letters of all parts into one file; returns how many there are."""
@@ -222,5 +231,7 @@ def _open(path: str) -> Any:
 
 
 def _write_text(path: str, text: str) -> None:
-    with FileSystems.create(path, compression_type=CompressionTypes.UNCOMPRESSED) as file:
+    """Writes under another name first: a kill leaves no half of it."""
+    with FileSystems.create(f"{path}.new", compression_type=CompressionTypes.UNCOMPRESSED) as file:
         file.write(text.encode())
+    FileSystems.rename([f"{path}.new"], [path])
