@@ -127,26 +127,19 @@ def _named(calls: SubjectCalls) -> bool:
 
 
 def _table(calls: SubjectCalls) -> Table:
-    columns = (
-        Column("Subject"), Column("In truth"), Column("Called malignant", "right"), Column("Share", "right"),
-        Column("Subject is called"),
-    )  # fmt: skip
+    columns = (Column("Subject"), Column("Share called malignant", "right"), Column("Subject is called"))
     rows = []
     for row in sorted(calls.to_rows(), key=lambda each: (each["right"], -each["share"], each["subject"])):
-        within = f"{format_value(row['low'])} to {format_value(row['high'])}"
+        within = f"{row['called_malignant']:,} of {row['images']:,}; {format_value(row['low'])} to {format_value(row['high'])}"
+        called = f"{'✓' if row['right'] else '✗'} {_word(row['called'])}"
         rows.append(
             (
-                row["subject"],
-                _word(row["malignant"]),
-                f"{row['called_malignant']:,} of {row['images']:,}",
+                Cell(row["subject"], f"in truth {_word(row['malignant'])}"),
                 Cell(format_value(row["share"]), within, share=row["share"]),
-                Cell(
-                    f"{'✓' if row['right'] else '✗'} {_word(row['called'])}",
-                    tone="" if row["right"] else "bad",
-                ),
+                Cell(called, tone="" if row["right"] else "bad"),
             )
         )
-    return Table("Every subject, wrong calls first", columns, tuple(rows), tall=len(rows) > 16, width="half")
+    return Table("Every subject, wrong calls first", columns, tuple(rows), tall=len(rows) > 12, width="half")
 
 
 def _word(malignant: bool) -> str:

@@ -183,7 +183,7 @@ def test_the_section_says_who_is_wrong():
     calls = call_subjects(scored, FITTING, MALIGNANT, fitted_on="validation", resamples=200)
     section = subject_calls_section(calls)
     table = section.blocks[-1]
-    assert table.rows[0][0] == "missed"
+    assert table.rows[0][0].text == "missed"
     assert table.rows[0][-1].tone == "bad"
     assert "50.0%" in section.intro
     assert "rests on 2 malignant and 2 other" in section.blocks[1].text
