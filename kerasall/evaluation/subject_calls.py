@@ -88,8 +88,9 @@ def count_subjects(predictions: Predictions, malignant: Sequence[str]) -> Subjec
 def choose_share(subjects: Subjects) -> float:
     """The share from which a subject is called malignant: highest sensitivity plus specificity.
 
-    Of thresholds between two neighbouring shares the middle is taken; of equally good ones that of the
-    widest gap, then the lowest, which misses fewer.
+    It lies above 0 and below 1, so that a subject without any malignant call is never called malignant, and
+    one with nothing else always is. Of thresholds between two neighbouring shares the middle is taken; of
+    equally good ones that of the widest gap, then the lowest, which misses fewer.
 
     Args:
         subjects: that are not the scored ones.
