@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from pydantic import ValidationError
 
 from kerasall.errors import SettingsError
 from kerasall.settings import Settings, TrialSettings
+
+_OF_EVERY_STAGE = {
+    "train.optimizer": "optimizer.name",
+    "train.learning_rate": "optimizer.learning_rate",
+    "train.epochs": "epochs",
+    "train.patience": "patience",
+}
+"""Short keys of settings that every stage of the training has."""
 
 _NOT_A_LABEL = ("name", "op")
 """Last words of a key that say nothing without the word before."""
@@ -26,7 +34,8 @@ def apply_levels(base: TrialSettings, levels: Mapping[str, Any]) -> TrialSetting
 
     Args:
         base: settings of every trial.
-        levels: dotted key (``train.stages.0.optimizer.name``) -> value.
+        levels: dotted key (``train.stages.0.optimizer.name``, or ``train.optimizer`` for that of every stage)
+            -> value.
 
     Raises:
         SettingsError: a key names no setting, or the settings are not usable together; the message names the
@@ -34,8 +43,9 @@ def apply_levels(base: TrialSettings, levels: Mapping[str, Any]) -> TrialSetting
     """
     document = base.model_dump(mode="json")
     for key, value in levels.items():
-        place, last = _find(document, key)
-        place[last] = value
+        for full in _full_keys(document, key):
+            place, last = _find(document, full)
+            place[last] = value
     try:
         return TrialSettings.model_validate(document)
     except ValidationError as error:
@@ -50,16 +60,27 @@ def apply_levels(base: TrialSettings, levels: Mapping[str, Any]) -> TrialSetting
 
 def read_setting(settings: TrialSettings, key: str) -> Any:
     """The value of one setting, as JSON."""
-    place, last = _find(settings.model_dump(mode="json"), key)
+    document = settings.model_dump(mode="json")
+    place, last = _find(document, _full_keys(document, key)[0])
     return place[last]
+
+
+def _full_keys(document: Mapping[str, Any], key: str) -> list[str]:
+    """The keys that a key stands for: itself, or one in every stage."""
+    if key not in _OF_EVERY_STAGE:
+        return [key]
+    return [
+        f"train.stages.{number}.{_OF_EVERY_STAGE[key]}" for number in range(len(document["train"]["stages"]))
+    ]
 
 
 def factor_levels(base: TrialSettings, factors: Mapping[str, Sequence[Any]]) -> dict[str, tuple[Any, ...]]:
     """Every factor's levels as the settings read them, so that ``1e-4``, which YAML takes for text, is a number.
 
     Raises:
-        SettingsError: a key names no setting, or a level does not fit it.
+        SettingsError: a key names no setting, two name the same, or a level does not fit it.
     """
+    _refuse_overlaps(base, factors)
     found = {}
     for key, levels in factors.items():
         read = [read_setting(apply_levels(base, {key: level}), key) for level in levels]
@@ -68,6 +89,23 @@ def factor_levels(base: TrialSettings, factors: Mapping[str, Sequence[Any]]) -> 
             level if _is_nested(level) else value for level, value in zip(levels, read, strict=True)
         )
     return found
+
+
+def _refuse_overlaps(base: TrialSettings, keys: Iterable[str]) -> None:
+    """Two factors that set the same thing would undo one another."""
+    document = base.model_dump(mode="json")
+    seen: dict[str, str] = {}
+    for key in keys:
+        for full in _full_keys(document, key):
+            for other, owner in seen.items():
+                if owner != key and (
+                    f"{full}.".startswith(f"{other}.") or f"{other}.".startswith(f"{full}.")
+                ):
+                    raise SettingsError(
+                        f"every factor must set something of its own, but {owner} and {key} both set "
+                        f"{max(full, other, key=len)}: leave one of them out"
+                    )
+            seen[full] = key
 
 
 def label_factors(keys: Sequence[str]) -> dict[str, str]:
@@ -127,7 +165,7 @@ def _is_free(parents: Sequence[str], *, last: bool) -> bool:
 
 
 def _unknown(key: str, document: Mapping[str, Any]) -> str:
-    known = list(_flatten(document))
+    known = [*_OF_EVERY_STAGE, *_flatten(document)]
     near = difflib.get_close_matches(key, known, n=3, cutoff=0.5)
     hint = f"did you mean {' or '.join(near)}?" if near else f"such as {', '.join(known[:6])}"
     return f"a factor must be the key of a setting that a trial reads, below {', '.join(document)}, but is {key!r}: {hint}"

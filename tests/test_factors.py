@@ -46,9 +46,32 @@ def test_levels_change_what_they_name_and_nothing_else():
     assert apply_levels(base, {"augment": None}).augment is None
 
 
+def test_a_short_key_sets_every_stage():
+    settings = tuned(
+        {"train.optimizer": ["adam", "sgdm"], "train.epochs": [3, 4], "train.learning_rate": ["1e-4", 1]}
+    )
+    base = trial_settings(settings)
+    levels = factor_levels(base, settings.tune.factors)
+    assert levels == {
+        "train.optimizer": ("adam", "sgdm"),
+        "train.epochs": (3, 4),
+        "train.learning_rate": (1e-4, 1.0),
+    }
+    made = apply_levels(base, {"train.optimizer": "sgdm", "train.epochs": 4})
+    assert [(stage.optimizer.name, stage.epochs) for stage in made.train.stages] == [("sgdm", 4)] * 2
+    assert list(label_factors(list(levels)).values()) == ["optimizer", "epochs", "learning_rate"]
+
+
 @pytest.mark.parametrize(
     ("factors", "message"),
     [
+        (
+            {"train.optimizer": ["adam", "sgdm"], "train.stages.1.optimizer.name": ["adam", "sgdm"]},
+            "both set train.stages.1.optimizer.name: leave one",
+        ),
+        ({"train.stages.0.optimizer": [{}, {"name": "sgdm"}], RATE.replace("1", "0"): [1, 2]}, "both set"),
+        ({"train.optimizer": ["adam", "adm"]}, "'adam', 'adamax'"),
+        ({"train.learning_rates": [1, 2]}, "did you mean train.learning_rate"),
         ({"train.batchsize": [1, 2]}, "did you mean train.batch_size"),
         ({"train.stages.fine.epochs": [1, 2]}, "did you mean train.stages"),
         ({"train.stages.2.epochs": [1, 2]}, "did you mean train.stages"),

@@ -179,7 +179,8 @@ class TuneSettings(Strict):
 
     factors: dict[str, tuple[Any, ...]] = Field(
         min_length=1,
-        description="key of a setting below model, augment or train -> levels; equal ones are dummy levels",
+        description="key of a setting below model, augment or train -> levels; equal ones are dummy levels; "
+        "train.optimizer, train.learning_rate, train.epochs and train.patience set every stage",
     )
     array: str = Field(
         default="auto", description="name of an orthogonal array, or auto for the smallest that fits"
