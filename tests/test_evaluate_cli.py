@@ -36,6 +36,12 @@ SIZE = 8
 REDNESS = {"benign": 40, "early": 160, "pro": 240}
 
 
+@pytest.fixture(autouse=True)
+def _few_resamples(monkeypatch):
+    monkeypatch.setattr("kerasall.external_scores.RESAMPLES", 200)
+    monkeypatch.setattr("kerasall.external_report.RESAMPLED_CURVES", 200)
+
+
 def paint(path: Path, red: int, seed: int) -> Path:
     """A small noisy picture of one redness."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -193,6 +199,7 @@ def test_a_class_that_nobody_mapped_is_refused_before_anything_is_predicted(mode
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_the_models_own_classes_are_scored_as_they_are(model, tmp_path):
     for number, (name, red) in enumerate(REDNESS.items()):
         for image in range(3):
@@ -204,6 +211,7 @@ def test_the_models_own_classes_are_scored_as_they_are(model, tmp_path):
     assert found["subject_calls"] is None
 
 
+@pytest.mark.slow
 def test_one_kind_only_leaves_undefined_what_needs_two(model, tmp_path):
     rows = [row for row in paint_subjects(tmp_path) if row[1] == "blast"]
     lines = "\n".join(describe_scores(score(model, write_table(tmp_path, rows), {"blast": "Pro"})))

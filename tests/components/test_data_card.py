@@ -59,6 +59,7 @@ def test_the_page_stands_alone_and_names_what_was_planted(table):
     assert all(re.search(r'alt="[^"]+"', tag) for tag in re.findall(r"<img[^>]*>", text))
 
 
+@pytest.mark.slow
 def test_the_document_counts_as_check_does(table):
     path, dark = table
     examined = examine(read_source("csv", path), CheckSettings())
@@ -70,6 +71,7 @@ def test_the_document_counts_as_check_does(table):
     assert "Green" in {row[3] for row in odd.rows}
 
 
+@pytest.mark.slow
 def test_a_folder_without_subjects_says_so(table, tmp_path):
     path, _ = table
     tree = tmp_path / "tree"

@@ -57,7 +57,7 @@ def test_the_eight_views_are_numpys_turns_and_mirrors(pixels):
     assert {each.tobytes() for each in turns} == {show_view(np, pixels, v).tobytes() for v in VIEWS[8]}
 
 
-@pytest.mark.parametrize("views", [4, 8])
+@pytest.mark.parametrize("views", [pytest.param(4, marks=pytest.mark.slow), 8])
 def test_the_mean_is_that_of_the_views_one_by_one(model, pixels, views):
     expected = np.mean([model.predict(show_view(np, pixels, v), verbose=0) for v in VIEWS[views]], axis=0)
     batches = prediction_batches(pixels, batch_size=2)
