@@ -6,9 +6,11 @@
 from __future__ import annotations
 
 import csv
+import glob
 import io
 import json
 import re
+import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -20,7 +22,7 @@ from apache_beam.io.filesystem import BeamIOError, CompressionTypes
 from apache_beam.io.filesystems import FileSystems
 
 from kerasall.errors import DataError
-from kerasall.serving.image_files import IMAGE_SUFFIXES, NameSet
+from kerasall.serving.image_files import IMAGE_SUFFIXES, NameSet, is_remote
 from kerasall.serving.prediction_rows import Kind, Row
 from kerasall.serving.prediction_tables import PARQUET, as_utf8, make_schema
 from kerasall.serving.text_tables import TEXT_FORMATS, encode
@@ -91,7 +93,8 @@ class JobOutput:
         for begun in _match(f"{self._parts}/*.names.jsonl"):
             _delete(path for path in self._shards(Path(begun).name[:5]) if path not in known)
         folder, _, name = self._prefix.rpartition("/")
-        _delete(_match(f"{folder}/beam-temp-{name}-*"))
+        for pattern in (f"{folder}/beam-temp-{name}-*", f"{self._parts}/beam-temp-*"):
+            _delete_folders(pattern)
         foreign = [path for path in self._shards(r"\d{5}") if path not in known]
         if foreign:
             raise DataError(
@@ -224,6 +227,13 @@ def _match(pattern: str) -> list[str]:
 def _delete(paths: Iterable[str]) -> None:
     if found := list(paths):
         FileSystems.delete(found)
+
+
+def _delete_folders(pattern: str) -> None:
+    _delete(_match(f"{pattern}/**"))
+    if not is_remote(pattern):  # elsewhere folders are nothing but the names of their files
+        for folder in glob.glob(pattern):
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _open(path: str) -> Any:
