@@ -39,8 +39,7 @@ def _about_likeness(check: ExternalCheck) -> Iterator[str]:
 
 def _about_model(check: ExternalCheck) -> Iterator[str]:
     card = check.model.card
-    blessing = card.get("blessing") or {"blessed": check.model.results.get("blessed")}
-    if blessing["blessed"] is False:
+    if check.model.blessed is False:
         yield "The model did not pass the checks for export on its own data."
     if (card.get("data") or {}).get("source") == "synthetic":
         yield "The model was trained on rendered cells: it has never seen a photograph of blood."

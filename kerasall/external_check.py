@@ -57,6 +57,11 @@ class JudgedModel:
         return tuple(self.results.get("malignant") or ())
 
     @property
+    def blessed(self) -> bool | None:
+        """Whether it passed the checks for export on its own data; None where unknown."""
+        return (self.card.get("blessing") or self.results).get("blessed")
+
+    @property
     def safeguards(self) -> Safeguards | None:
         """Calibration, thresholds and prediction sets; None where the card holds none."""
         stored = self.card.get("safeguards")

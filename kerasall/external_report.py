@@ -48,7 +48,6 @@ from kerasall.evaluation.trust_section_operating import operating_section
 from kerasall.evaluation.trust_section_refer import refer_section
 from kerasall.external_check import SCORED, ExternalCheck
 from kerasall.external_scores import MALIGNANT_METRICS, ExternalScores, read_external_score
-from kerasall.serving.predictor import describe_verdict
 
 RESAMPLED_CURVES = 1000
 GALLERY = 24
@@ -96,7 +95,7 @@ def _summary(scores: ExternalScores) -> Section:
         tiles.append(_tile(found, "Share of images the model says so of, and would refer."))
     what = KeyValues(
         (
-            Fact("Model", describe_verdict(check.model.folder).partition(": ")[2] or "no verdict known"),
+            Fact("Model", f"{check.model.folder}: {_VERDICTS[check.model.blessed]}."),
             Fact("What its classes are", ", ".join(check.labels)),
             Fact("What counts as what", "; ".join(check.mapping.describe()) + "."),
             Fact(
@@ -112,6 +111,11 @@ def _summary(scores: ExternalScores) -> Section:
     return Section("summary", "Summary", blocks=(Scores(tuple(tiles)), cautions, what))
 
 
+_VERDICTS = {
+    True: "passed the checks for export on its own data",
+    False: "did not pass the checks for export on its own data",
+    None: "whether it passed the checks for export is not known",
+}
 _NO_DEVICE = "Research use only: not a diagnostic device, whatever the scores."
 
 
