@@ -83,7 +83,7 @@ class ReviewedRun:
         value = files[0] if len(files) == 1 else f"[{', '.join(files)}]"
         words = [
             "kerasall",
-            "run",
+            "tune" if self.content["settings"].get("tune") else "run",
             str(self.folder / "settings.yaml"),
             "--name",
             f"{self.content['name']}_corrected",

@@ -27,7 +27,7 @@ IMAGE_COLUMNS = ("id", "path", "label", "subject", "group", "part")
 SEEN = {
     "test": "in the test part, predicted by the exported model",
     "out-of-fold": "out-of-fold, each predicted by a model that did not train on it",
-    "validation": "in the validation part, which also decided when training stopped",
+    "validation": "in the validation part, by which the end of training or its settings were chosen",
     "selection": "in the part on which the paper's protocol also chose its settings",
 }
 """Kind of predictions -> what a page says of them."""
