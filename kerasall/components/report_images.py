@@ -24,6 +24,8 @@ def make_gallery(evidence: Evidence) -> Section:
     paths = dict(zip(evidence.examples["id"], evidence.examples["path"], strict=True))
     limits = evidence.development.limits
     decisions = np.asarray(predictions.decisions)
+    vote = evidence.ensemble and evidence.ensemble.description["rule"] == "majority_vote"
+    voters = len(evidence.ensemble.members) if evidence.ensemble and vote else 0
     images = []
     for row in chosen:
         name = predictions.ids[row]
@@ -36,6 +38,7 @@ def make_gallery(evidence: Evidence) -> Section:
                 called=predictions.classes[decisions[row]],
                 probability=float(predictions.probabilities[row, decisions[row]]),
                 subject=predictions.subjects[row],
+                voters=voters,
             )
         )
     choice = "Shown are the wrong calls the model was surest of, and right calls drawn at random."

@@ -66,7 +66,10 @@ class TrainingRun:
 
 @dataclass(frozen=True)
 class GalleryImage:
-    """One image with what was called. ``pixels`` is uint8 [H, W, 3] RGB; ``probability`` of ``called``."""
+    """One image with what was called. ``pixels`` is uint8 [H, W, 3] RGB; ``probability`` of ``called``.
+
+    Where ``voters`` is not 0, ``probability`` is the share of so many members that voted for ``called``.
+    """
 
     id: str
     pixels: np.ndarray
@@ -74,6 +77,7 @@ class GalleryImage:
     called: str
     probability: float
     subject: str = ""
+    voters: int = 0
 
     @property
     def right(self) -> bool:

@@ -68,21 +68,24 @@ def _score_table(scores: EnsembleScores, classes: Sequence[str], percent: set[st
     names = list(scores.ensemble)
     weights = scores.description["weights"]
     titles = [find_metric(name, classes).title for name in names]
-    columns = [Column("Model"), *(Column(title, "right") for title in titles)]
-    columns.insert(1, Column("Weight", "right"))
-    columns.append(Column("Ensemble less member", "right"))
+    first, *others = [Column(title, "right") for title in titles]
+    columns = [Column("Model"), first, Column("Ensemble less member", "right"), *others]
     rows = []
-    for number, (member, intervals) in enumerate(scores.members.items()):
-        weight = None if weights is None else f"{weights[number]:.3f}"
-        cells = [_cell(intervals[name], name in percent) for name in names]
-        rows.append((member, weight, *cells, _difference(scores, member, scores.main in percent)))
-    rows.append(("ensemble", None, *(_cell(scores.ensemble[n], n in percent) for n in names), None))
+    for member, intervals in scores.members.items():
+        first, *others = [_cell(intervals[name], name in percent) for name in names]
+        rows.append([member, first, _difference(scores, member, scores.main in percent), *others])
+    first, *others = [_cell(scores.ensemble[name], name in percent) for name in names]
+    rows.append(["ensemble", first, None, *others])
+    if weights is not None:
+        columns.insert(1, Column("Weight", "right"))
+        for row, weight in zip(rows, [*(f"{each:.3f}" for each in weights), None], strict=True):
+            row.insert(1, weight)
     notes = (
-        "Below each score its 95% interval. The last column is the paired difference in the first score: its interval, "
-        "over the same groups, is narrower than the two scores' own suggest.",
+        "Below each score its 95% interval. Ensemble less member is the paired difference in the first score: its "
+        "interval, over the same groups, is narrower than the two scores' own suggest.",
         "Which member is best was not known before: the best of several scores is too high by chance.",
     )
-    return Table("Members and ensemble", tuple(columns), tuple(rows), notes)
+    return Table("Members and ensemble", tuple(columns), tuple(map(tuple, rows)), notes)
 
 
 def _cell(interval: Interval, percent: bool) -> Cell:
@@ -126,7 +129,7 @@ def _agreement_table(scores: EnsembleScores) -> Table:
     )
     pairs = scores.agreement[np.triu_indices(len(names), 1)]
     notes = (f"Two members call {format_value(float(pairs.mean()))} of the images alike, on average.",)
-    return Table("Agreement of members", columns, rows, notes, width="half")
+    return Table("Agreement of members", columns, rows, notes, width="half" if len(names) < 3 else "full")
 
 
 def _growth_table(scores: EnsembleScores, classes: Sequence[str], percent: set[str]) -> Table:

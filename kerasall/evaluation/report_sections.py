@@ -183,12 +183,17 @@ def gallery_section(
         chosen = tuple(item for item, image in zip(items, images, strict=True) if image.right is right)
         if chosen:
             blocks += [Heading(title), Gallery(chosen)]
-    intro = "Each title reads: true class → class called by the model. The percentage is the model's probability for its call."
+    meaning = "The percentage is the model's probability for its call."
+    if any(image.voters for image in images):
+        meaning = "Below it stands how many members voted for the call."
+    intro = f"Each title reads: true class → class called by the model. {meaning}"
     return Section("gallery", "Right and wrong calls to look at", f"{intro} {choice}".strip(), tuple(blocks))
 
 
 def _gallery_item(image: GalleryImage, number: int, malignant: Sequence[str]) -> GalleryItem:
     sure = f"{format_value(image.probability)} sure"
+    if image.voters:
+        sure = f"{round(image.probability * image.voters)} of {image.voters} votes"
     text = "\n".join(part for part in (sure, image.subject) if part)
     if image.true in malignant and image.called not in malignant and malignant:
         text = f"malignant called benign\n{text}"

@@ -378,6 +378,14 @@ def test_gallery_puts_wrong_calls_first_and_marks_missed_malignant_ones():
     assert all(len(item.content) < 30_000 for item in wrong.items + right.items)
 
 
+def test_a_share_of_votes_is_not_told_as_a_probability():
+    images = [replace(image, probability=2 / 3, voters=3) for image in make_gallery()]
+    section = gallery_section(images)
+    items = [item for block in section.blocks if isinstance(block, Gallery) for item in block.items]
+    assert all("2 of 3 votes" in item.text and "2 of 3 votes" in item.alt for item in items)
+    assert "probability" not in section.intro
+
+
 def test_gallery_without_wrong_calls_shows_only_right_ones():
     images = [image for image in make_gallery() if image.right]
     assert [type(b) for b in gallery_section(images).blocks] == [Heading, Gallery]
