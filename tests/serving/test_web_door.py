@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import gc
 import io
 import os
 import re
@@ -12,6 +13,7 @@ import tempfile
 import threading
 import time
 import zlib
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -27,15 +29,33 @@ from kerasall.serving.web.uploads import display_name
 
 KIND = {"Content-Type": f"multipart/form-data; boundary={BOUNDARY}"}
 TOKEN = "a-token-of-enough-letters"
+RESET = Path("/proc/self/clear_refs")
+
+
+@contextmanager
+def little_memory(most: int = 50 << 20):
+    """What happens inside may at no moment take more memory than this; client and server are one process."""
+    if not RESET.exists():  # only Linux tells the peak
+        yield
+        return
+    gc.collect()
+    before = psutil.Process().memory_info().rss
+    RESET.write_text("5")  # the peak counts from here
+    yield
+    told = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
+    assert told
+    assert int(told[1]) * 1024 - before < most
 
 
 @pytest.fixture
 def nothing_kept(web):
-    """After the test the server still answers, and neither temporary nor working folder holds anything new."""
+    """After the test the server still answers, memory never grew much, and no folder holds anything new."""
+    web.predict(("warm.png", picture(1)))
     places = [Path(tempfile.gettempdir()), Path.cwd()]
     before = [set(os.listdir(place)) for place in places]
     opened = {file.path for file in psutil.Process().open_files()}
-    yield
+    with little_memory():
+        yield
     assert web.predict(("good.png", picture(3))).status == 200
     for place, names in zip(places, before, strict=True):
         new = {n for n in set(os.listdir(place)) - names if (place / n).is_file() and owned(place / n)}
@@ -94,19 +114,15 @@ def bmp_claiming(width: int, height: int) -> bytes:
     ids=["bmp", "png_30000", "png_13000", "png_4097"],
 )  # fmt: skip
 def test_bombs_are_refused_by_their_header(web, nothing_kept, image):
-    web.predict(("warm.png", picture(1)))
-    before = psutil.Process().memory_info().rss
     started = time.monotonic()
     reply = web.predict(("bomb.x", image))
     assert time.monotonic() - started < 0.5  # the bar is 0.1 on an idle machine
     assert reply.status == 400
     assert "bomb.x must have at most 4,096 pixels a side" in reply.json["error"]
-    assert psutil.Process().memory_info().rss - before < 50 << 20
 
 
 def test_a_body_over_the_limit_is_refused_however_it_comes(web, nothing_kept):
     body = form([("a.bmp", bytes(LIMITS.max_body_bytes + 1000))])
-    before = psutil.Process().memory_info().rss
     assert web.ask("POST", "/v1/predict", body, KIND).status == 413
     chunks = (body[start : start + 65536] for start in range(0, len(body), 65536))
     assert web.ask("POST", "/v1/predict", chunks, KIND, encode_chunked=True).status == 413
@@ -117,7 +133,6 @@ def test_a_body_over_the_limit_is_refused_however_it_comes(web, nothing_kept):
     for length in (b"99999999999", b"-5", b"1e9", b"9" * 5000):
         answer = raw(web.port, head + b"Content-Length: " + length + b"\r\n\r\n")
         assert re.match(rb"HTTP/1.1 4(00|13)", answer), answer
-    assert psutil.Process().memory_info().rss - before < 50 << 20
 
 
 def test_a_lying_content_length_is_answered(web, nothing_kept):
@@ -211,9 +226,11 @@ def test_kinds_that_mean_the_same_pixels_get_the_same_answer(web):
     alike = [encode(grey, "PNG"), encode(grey, "BMP"), encode(grey.convert("RGB"), "PNG"),
              encode(Image.fromarray(np.asarray(grey).astype(np.uint16) * 257), "PNG")]  # fmt: skip
     assert len({str(web.predict(("a", d)).json["results"][0]["probabilities"]) for d in alike}) == 1
-    for mode in ("1", "P", "CMYK"):
-        kind = "TIFF" if mode == "CMYK" else "PNG"
-        assert web.predict(("a", encode(upright.convert(mode), kind))).status == 200
+    for mode, kind in (("1", "PNG"), ("1", "BMP"), ("P", "PNG"), ("P", "BMP"), ("CMYK", "TIFF")):
+        other = upright.convert(mode)
+        reference = encode(other.convert("RGB"), "PNG")
+        shown = [web.predict(("a", data)).json["results"][0] for data in (encode(other, kind), reference)]
+        assert shown[0] == shown[1]
 
 
 def encode(image: Image.Image, kind: str, **options) -> bytes:

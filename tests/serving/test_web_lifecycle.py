@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
-from web_server import LIMITS, Running, picture, serving
+from web_server import BOUNDARY, LIMITS, Reply, Running, form, picture, serving
 
 from kerasall.errors import ArtifactError
 from kerasall.serving.predictor import Predictor
@@ -102,6 +102,22 @@ def test_uploads_held_at_once_are_bounded(web_model, monkeypatch):
         gate.open.set()
         assert sorted(reply.result().status for reply in replies) == [200] * 2 + [503] * 6
         assert running.app.held_bytes == 0
+
+
+def test_requests_under_way_are_bounded_and_health_is_still_told(web_model, monkeypatch):
+    with serving(web_model, requests=3) as running, ThreadPoolExecutor(10) as clients:
+        gate = Gate(monkeypatch)
+        replies = [clients.submit(running.predict, (f"{i}", picture(i))) for i in range(10)]
+        deadline = time.monotonic() + 20
+        while sum(reply.done() for reply in replies) < 7 and time.monotonic() < deadline:
+            time.sleep(0.02)
+        assert running.ask("GET", "/livez").status == 200
+        gate.open.set()
+        answers = [reply.result() for reply in replies]
+        assert sorted(answer.status for answer in answers) == [200] * 3 + [503] * 7
+        refused = next(answer for answer in answers if answer.status == 503)
+        assert int(refused.headers["retry-after"]) >= 1
+        assert refused.headers["x-content-type-options"] == "nosniff"
 
 
 def test_an_answer_that_takes_too_long_is_given_up(web_model, monkeypatch):
@@ -233,6 +249,26 @@ def test_the_command_fails_with_words(web_model, tmp_path):
         assert "must be free to listen on" in said
 
 
+def explain(running: Running, image: bytes) -> Reply:
+    kind = {"Content-Type": f"multipart/form-data; boundary={BOUNDARY}"}
+    return running.ask("POST", "/v1/explain", form([("x", image)], {"label": "hem"}), kind)
+
+
+@pytest.mark.slow
+def test_memory_of_the_command_stays_flat(web_model):
+    """Two thousand requests of ten clients: after the first fifth memory grows by less than a twentieth."""
+    images = [picture(seed, kind, (200, 150)) for seed in range(5) for kind in ("BMP", "PNG", "JPEG", "TIFF")]
+    with command(str(web_model), "--port", "0") as process, ThreadPoolExecutor(10) as clients:
+        running = Running(read_port(process), None, None, []).wait_until_ready()
+        sizes = []
+        for part in range(5):
+            asked = [images[(part + i) % len(images)] for i in range(400)]
+            replies = list(clients.map(lambda data: running.predict(("x", data)).status, asked))
+            assert set(replies) == {200}
+            sizes.append(psutil.Process(process.pid).memory_info().rss)
+        assert max(sizes) < 1.05 * sizes[0]
+
+
 @pytest.mark.slow
 def test_flipped_bytes_never_break_the_server(web_model):
     """Ten thousand damaged files: answered 200 or 400 each, the process sound, its memory flat."""
@@ -257,6 +293,8 @@ def test_flipped_bytes_never_break_the_server(web_model):
             forms = [[("x", data) for data in files[start : start + 5]] for start in range(0, 500, 5)]
             seen |= {reply.status for reply in clients.map(lambda each: running.predict(*each), forms)}
             seen |= {running.predict(("x", data)).status for data in files[:20]}
+            seen |= {running.call(data).status for data in files[20:40]}
+            seen |= {explain(running, data).status for data in files[40:60]}
             if part == 4:
                 warm = psutil.Process().memory_info().rss
         assert seen == {200, 400}

@@ -62,6 +62,7 @@ class Door:
     ):
         self.app, self.limits, self.token, self.hosts, self.finished = app, limits, token, hosts, finished
         self.held_bytes = 0
+        self.requests = 0
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] == "lifespan":
@@ -75,18 +76,27 @@ class Door:
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
         body = _Body(self, headers, receive)
         answer = _Answer(body, send)
+        self.requests += 1
         try:
             require_host(headers, self.hosts)
             require_same_origin(scope["method"], headers)
             if scope["path"] not in OPEN_PATHS:
                 require_token(headers, self.token)
+                self._require_room()
             body.require_length()
             await self.app(scope, body.receive, answer.send)
         except Refusal as refusal:
             await answer.refuse(refusal)
         finally:
+            self.requests -= 1
             self.held_bytes -= body.held
             self.finished(scope, answer.status)
+
+    def _require_room(self) -> None:
+        if self.requests > self.limits.requests:
+            raise busy(
+                f"the server has {self.limits.requests} requests under way: send this again in a moment"
+            )
 
 
 def require_host(headers: Mapping[str, str], hosts: frozenset[str] | None) -> None:

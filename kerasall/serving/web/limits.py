@@ -26,7 +26,8 @@ class WebLimits:
         body_seconds: from there to the end of the body.
         answer_seconds: from there to the answer.
         drain_seconds: how long a stopping server waits for requests under way.
-        connections: open connections.
+        requests: requests under way.
+        connections: open connections, most of them idle.
     """
 
     max_body_bytes: int = 16 * MEBIBYTE
@@ -41,7 +42,8 @@ class WebLimits:
     body_seconds: float = 60.0
     answer_seconds: float = 60.0
     drain_seconds: float = 20.0
-    connections: int = 512
+    requests: int = 512
+    connections: int = 1024
 
 
 class Refusal(Exception):

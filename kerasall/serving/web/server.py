@@ -137,7 +137,7 @@ def _configure(app: Any, limits: WebLimits) -> uvicorn.Config:
         access_log=False,  # addresses and file names are nobody's business
         server_header=False,
         proxy_headers=False,
-        limit_concurrency=limits.connections,
+        limit_concurrency=limits.connections,  # the door refuses before, with words and headers
         timeout_keep_alive=5,
         timeout_graceful_shutdown=int(limits.drain_seconds),
     )
