@@ -38,7 +38,7 @@ class ImageAnswer(BaseModel):
     members: list[MemberAnswer] | None = None
     prediction_set: list[str] | None = Field(None, description="Classes that cannot be ruled out.")
     domain_distance: float | None = Field(
-        None, description="To the training images, about 1 for one of them."
+        None, description="To the training images, about 1 at the limit beyond which images are referred."
     )
     refer: bool | None = Field(None, description="Whether a person should look at this image.")
     refer_reason: str | None = None
@@ -89,7 +89,7 @@ class ModelBody(ModelName):
 _BASE64 = {
     "type": "object",
     "required": ["b64"],
-    "properties": {"b64": {"type": "string", "description": "Base64 of an image file."}},
+    "properties": {"b64": {"type": "string", "minLength": 4, "description": "Base64 of an image file."}},
 }
 
 
