@@ -169,7 +169,7 @@ def test_limits_are_those_of_the_card_or_as_given(saved, images, tmp_path):
 
 
 def test_an_unknown_kind_of_output_is_refused(saved, images, tmp_path):
-    with pytest.raises(DataError, match=r"\.csv or \.jsonl"):
+    with pytest.raises(DataError, match=r"\.csv, \.jsonl or \.parquet"):
         predict_files(Predictor(saved), find_images([str(images)]), tmp_path / "out.xlsx")
 
 
