@@ -8,9 +8,10 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+import typer.core
 
 from kerasall import __version__, repeat_cli
 from kerasall.compare_cli import compare
@@ -26,8 +27,22 @@ from kerasall.taguchi_cli import taguchi_app
 from kerasall.trials_cli import trials
 from kerasall.tune_cli import tune
 
+_IN_ORDER_OF_USE = (
+    "check", "run", "tune", "runs", "status", "trials", "compare", "review", "explain", "evaluate",
+    "predict", "serve", "export", "data", "taguchi",
+)  # fmt: skip
+
+
+class _Commands(typer.core.TyperGroup):
+    """Lists commands as they are met in the course of a study, not as they were registered."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return sorted(super().list_commands(ctx), key=_IN_ORDER_OF_USE.index)
+
+
 app = typer.Typer(
     name="kerasall",
+    cls=_Commands,
     help="Train, compare, trust and serve image classifiers for acute lymphoblastic leukaemia. "
     "Research use only: not a diagnostic device.",
     no_args_is_help=True,
