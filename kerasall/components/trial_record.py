@@ -103,6 +103,7 @@ def describe_experiment(
         "significance": analysis.significance,
         "rows": list_rows(design.plan.levels, list(design.plan.factors), analysis, table, design.repeats),
         "best": {name: analysis.level_names[name][level - 1] for name, level in best.levels.items()},
+        "sizes": analysis.describe_sizes(),
         "confirmation": {
             "responses": mean_responses(table, CONFIRMATION),
             "low": best.confirmation_low,

@@ -196,6 +196,8 @@ def _optimum(found: Mapping[str, Any]) -> KeyValues:
     if best["confirmed"] is not None:
         runs = len(own["responses"])
         facts.append(Fact("Confirmed", f"{best['confirmed']:.3f}{unit}, from {runs} runs{_verdict(own)}"))
+    if made.get("sizes"):
+        facts.append(Fact("In its own unit", made["sizes"]))
     return KeyValues(tuple(facts))
 
 

@@ -72,6 +72,13 @@ class Analysis:
         """
         return predict_ratio(self.model, levels, self.confidence, confirmed)
 
+    def describe_sizes(self) -> str:
+        """What the predicted and the confirmed ratio mean in the unit of the responses; empty where nothing."""
+        found = self.prediction
+        told = [("predicted", found.value), ("confirmed", found.confirmed)]
+        sizes = [(what, self.signal.describe_size(ratio)) for what, ratio in told if ratio is not None]
+        return ", ".join(f"{what}: like {size}" for what, size in sizes if size)
+
     def interactions(self) -> list[Interaction]:
         """Every interaction of two factors, and what it is aliased with in this table."""
         varied = [f for f in self.model.factors if f.df]

@@ -28,6 +28,8 @@ class Signal:
         positive: whether every response must be positive, or ``zero`` if 0 is allowed too.
         unit: of the result.
         infinite_where: in which rows the ratio is not finite.
+        size: what a ratio r means as a size in the responses' own unit, 10^(r / 20) or its inverse; empty where it
+            means none.
     """
 
     name: str
@@ -38,6 +40,7 @@ class Signal:
     positive: bool | str = False
     unit: str = "dB"
     infinite_where: str = "the responses are too large"
+    size: str = ""
 
 
 def _decibels(ratio: np.ndarray) -> np.ndarray:
@@ -72,9 +75,14 @@ def _mean(y: np.ndarray, _: float) -> np.ndarray:
 SIGNALS: dict[str, Signal] = {
     signal.name: signal
     for signal in (
-        Signal("larger", "-10 log10(mean(1 / y^2))", _larger, positive=True),
+        Signal("larger", "-10 log10(mean(1 / y^2))", _larger, positive=True, size="{:.4g} in every run"),
         Signal(
-            "smaller", "-10 log10(mean(y^2))", _smaller, positive="zero", infinite_where="every response is 0"
+            "smaller",
+            "-10 log10(mean(y^2))",
+            _smaller,
+            positive="zero",
+            size="{:.4g} in every run",
+            infinite_where="every response is 0",
         ),
         Signal(
             "nominal",
@@ -88,6 +96,7 @@ SIGNALS: dict[str, Signal] = {
             "-10 log10((mean(y) - m)^2)",
             _target,
             needs_target=True,
+            size="a mean {:.4g} off the target",
             infinite_where="the mean is the target itself",
         ),
         Signal(
@@ -95,6 +104,7 @@ SIGNALS: dict[str, Signal] = {
             "-10 log10(mean((y - m)^2))",
             _target_runs,
             needs_target=True,
+            size="{:.4g} off the target in every run",
             infinite_where="every response is the target itself",
         ),
         Signal("mean", "mean(y), as it is", _mean, unit=""),
@@ -146,6 +156,15 @@ class ChosenSignal:
                 f"in {_rows(~np.isfinite(ratio))}: correct the responses or choose another signal, such as mean"
             )
         return ratio
+
+    def describe_size(self, ratio: float) -> str:
+        """What a ratio means in the unit of the responses; empty where it means no size.
+
+        >>> parse_signal("larger").describe_size(-0.9151)
+        '0.9 in every run'
+        """
+        sign = 1 if self.signal.name == "larger" else -1
+        return self.signal.size.format(10 ** (sign * ratio / 20)) if self.signal.size else ""
 
     def _check(self, responses: np.ndarray, present: np.ndarray) -> None:
         if self.signal.needs_repeats and present.min() < 2:

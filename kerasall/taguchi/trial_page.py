@@ -233,4 +233,6 @@ def _prediction(analysis: Analysis) -> KeyValues:
         inside = found.confirmed_as_predicted
         said = "" if inside is None else f", {'inside' if inside else 'outside'} what a new row should give"
         facts.append(Fact("Confirmed there", f"{found.confirmed:.2f}{unit}{said}"))
+    if sizes := analysis.describe_sizes():
+        facts.append(Fact("In its own unit", sizes))
     return KeyValues(tuple(facts), "Predicted optimum")

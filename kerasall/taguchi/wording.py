@@ -126,6 +126,8 @@ def _prediction_lines(analysis: Analysis) -> list[str]:
     lines = [f"Predicted at {where}: {found.value:.2f}{unit} ({interval})"]
     if found.confirmed is not None:
         lines.append(f"Confirmed there: {found.confirmed:.2f}{unit}" + _verdict(analysis))
+    if sizes := analysis.describe_sizes():
+        lines.append(f"In the responses' own unit, {sizes}")
     doubtful = [row.factor for row in analysis.anova.rows if row.p is None or row.p > analysis.significance]
     if doubtful:
         lines.append(

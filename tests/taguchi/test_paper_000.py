@@ -93,6 +93,9 @@ def test_the_dummy_level_gives_a_degree_of_freedom_to_the_error():
     text = describe_analysis(found)
     assert "No factor is significant at 0.05: the smallest p is 0.104 (A)" in text
     assert "Confirmed there: 14.94 dB, inside" in text
+    assert (
+        "predicted: like a mean 0.1701 off the target, confirmed: like a mean 0.1791 off the target" in text
+    )
     assert "It counts on A, B, C, D, not significant here" in text
 
 

@@ -88,3 +88,19 @@ def test_unknown_signals_say_what_is_known(text, message):
 
 def test_a_signal_names_itself():
     assert [str(parse_signal(text)) for text in ("target:1.5", "larger")] == ["target:1.5", "larger"]
+
+
+@pytest.mark.parametrize(
+    ("text", "responses", "told"),
+    [
+        ("larger", [0.8, 0.8], "0.8 in every run"),
+        ("smaller", [3.0, 3.0], "3 in every run"),
+        ("target:1", [0.7, 0.9], "a mean 0.2 off the target"),
+        ("target-runs:1", [0.8, 1.2], "0.2 off the target in every run"),
+        ("nominal", [1.0, 2.0], ""),
+        ("mean", [1.0, 2.0], ""),
+    ],
+)
+def test_a_ratio_is_told_in_the_unit_of_the_responses(text, responses, told):
+    signal = parse_signal(text)
+    assert signal.describe_size(float(signal.compute(np.array([responses]))[0])) == told
