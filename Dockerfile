@@ -1,7 +1,7 @@
 # Serving only: the page and REST of one SavedModel, which is mounted and not copied in.
 #
 #   docker build -t kerasall-serve .
-#   docker run --rm -p 127.0.0.1:8501:8501 --read-only --cap-drop ALL --security-opt no-new-privileges \
+#   docker run --rm -p 127.0.0.1:8501:8501 --read-only --tmpfs /tmp --cap-drop ALL --security-opt no-new-privileges \
 #     -v "$PWD/savedmodels/NAME:/model/NAME:ro" -v "$PWD/token:/run/token:ro" kerasall-serve /model/NAME
 #
 # The container listens on all of its addresses, so it asks for a token; the file must be readable by user 10001.

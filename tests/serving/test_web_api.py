@@ -11,7 +11,7 @@ import numpy as np
 import psutil
 import pytest
 import requests
-from web_server import BOUNDARY, CARD, LABELS, LIMITS, NAME, form, picture, serving
+from web_server import BOUNDARY, CARD, LABELS, LIMITS, NAME, export_plain_model, form, picture, serving
 
 from kerasall.errors import ModelError
 from kerasall.evaluation.refer import REASONS
@@ -195,18 +195,7 @@ def test_the_openapi_document_names_every_route(web):
 
 
 def test_a_model_without_extras_is_served_too(tmp_path):
-    import keras
-
-    from kerasall.preprocessing.operations import Chain
-    from kerasall.serving.export import export_saved_model
-
-    keras.utils.set_random_seed(1)
-    image = keras.Input((8, 8, 3))
-    pooled = keras.layers.GlobalAveragePooling2D()(image)
-    plain = keras.Model(image, keras.layers.Dense(2, activation="softmax")(pooled))
-    chain = Chain.from_json([{"op": "resize", "height": 8, "width": 8}])
-    folder = export_saved_model(plain, chain, LABELS, tmp_path / "plain")
-    with serving(folder) as running:
+    with serving(export_plain_model(tmp_path / "plain")) as running:
         result = running.predict(("a.png", picture(1))).json["results"][0]
         assert set(result) == {"name", "label", "label_index", "probability", "probabilities"}
         assert running.ask("GET", "/v1/model").json["probabilities"] == "not_calibrated"

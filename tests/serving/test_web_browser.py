@@ -12,7 +12,7 @@ import os
 from pathlib import Path
 
 import pytest
-from web_server import TOLERANT_LIMITS, picture, serving
+from web_server import TOLERANT_LIMITS, export_plain_model, picture, serving
 
 from kerasall.data.synthetic import SyntheticSettings, render_cells
 
@@ -177,6 +177,18 @@ def test_without_javascript_the_form_answers(browser, running, files):
     assert page.locator(".card.failed").count() == 1
     shoot(page, "without_script")
     context.close()
+
+
+def test_a_single_network_shows_no_more_than_it_says(browser, files, tmp_path):
+    with serving(export_plain_model(tmp_path / "plain"), TOLERANT_LIMITS) as running:
+        page = browser.new_page()
+        page.goto(f"http://127.0.0.1:{running.port}/")
+        page.set_input_files("#files", str(files[0]))
+        wait_for_cards(page, 1)
+        lines = page.locator(".card .content").inner_text().split()
+        page.close()
+    assert lines[0] == files[0].name
+    assert [line for line in lines if "%" not in line][1:] in (["all", "all", "hem"], ["hem", "all", "hem"])
 
 
 def test_every_control_has_a_name(page, files):

@@ -62,6 +62,16 @@ def export_tiny_model(folder: Path, explains: bool = True) -> Path:
     return folder
 
 
+def export_plain_model(folder: Path) -> Path:
+    """One network that says label and probabilities and nothing else, without a card."""
+    keras.utils.set_random_seed(1)
+    image = keras.Input((8, 8, 3))
+    pooled = keras.layers.GlobalAveragePooling2D()(image)
+    plain = keras.Model(image, keras.layers.Dense(2, activation="softmax")(pooled))
+    chain = Chain.from_json([{"op": "resize", "height": 8, "width": 8}])
+    return export_saved_model(plain, chain, LABELS, folder)
+
+
 CARD: dict[str, Any] = {
     "experiment": NAME,
     "description": "Two random networks.",

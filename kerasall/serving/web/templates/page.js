@@ -148,14 +148,20 @@ function showAnswer(entry, result, model) {
   const shares = result.calibrated_probabilities || result.probabilities;
   content.append(
     make("p", { className: "answer" },
-      make("span", { className: malignant.has(result.label) ? "label malignant" : malignant.size ? "label" : "label plain" }, result.label),
+      make("span", { className: labelClass(result) }, result.label),
       make("span", { className: "probability" }, percent(result.probability) + (facts.kind === "vote_share" ? " of votes" : ""))),
     ...(result.refer ? [make("p", { className: "alert warning" }, make("strong", {}, "Refer to a person: "), reasonOf(result))] : []),
     make("ul", { className: "shares" }, ...labels.map((label) => makeShare(label, shares[label], label === result.label))),
-    result.members ? makeMembers(result) : null,
+    ...(result.members ? [makeMembers(result)] : []),
   );
   content.querySelector(".answer").title = `${model.name}, version ${model.version}`;
   if (explains) picture.append(makeOverlayButton(entry, result));
+}
+
+// Green would reassure: not of an image that a person should look at.
+function labelClass(result) {
+  if (malignant.has(result.label)) return "label malignant";
+  return malignant.size && !result.refer ? "label" : "label plain";
 }
 
 function reasonOf(result) {
