@@ -7,6 +7,7 @@ out. Decoding and the chain stay outside; the card beside the result tells them.
 from __future__ import annotations
 
 import tempfile
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -159,7 +160,11 @@ def load_litert(path: Path) -> Answer:
     """Answers with TensorFlow's interpreter of LiteRT files, image by image."""
     import tensorflow as tf
 
-    runner = tf.lite.Interpreter(str(path)).get_signature_runner(PIXELS)
+    with warnings.catch_warnings():
+        # It announces its move to a package of its own; TensorFlow 2.21, which is pinned, still has it.
+        warnings.filterwarnings("ignore", message=r"\s*Warning: tf\.lite\.Interpreter is deprecated")
+        interpreter = tf.lite.Interpreter(str(path))
+    runner = interpreter.get_signature_runner(PIXELS)
 
     def answer(pixels: np.ndarray) -> dict[str, np.ndarray]:
         rows = [runner(pixels=one[None]) for one in pixels]
