@@ -3,6 +3,7 @@
     python benchmarks/out_of_domain.py SAVEDMODEL CELLS [--other FOLDER ...] [--images 200] [--json FILE]
 
 CELLS is a folder of images of the kind the model was trained on. Of them are made: inverted images,
+images with exchanged channels, another stain, half the light, a fifth of the contrast or out of focus,
 cells cut into tiles and shuffled, and blank slides in the colour of their borders. Textures are drawn:
 stripes, checks, dots, clouds, colour noise. Each FOLDER (cells of another microscope, say) is one more
 kind. Printed is the share of each kind that is referred as unlike the training images (the limit is set
@@ -42,6 +43,36 @@ def blank_any(cell: np.ndarray, random: np.random.Generator) -> np.ndarray:
     """One colour, from black to white."""
     colour = np.clip(random.uniform(0, 255) + random.normal(0, 10, 3), 0, 255)
     return _noisy(np.broadcast_to(colour, cell.shape), random.uniform(0, 3), random)
+
+
+def exchange_channels(cell: np.ndarray, random: np.random.Generator) -> np.ndarray:
+    """Red, green and blue in one of the five other orders."""
+    orders = [(0, 2, 1), (1, 0, 2), (1, 2, 0), (2, 0, 1), (2, 1, 0)]
+    return cell[..., orders[random.integers(5)]]
+
+
+def restain(cell: np.ndarray, random: np.random.Generator) -> np.ndarray:
+    """Every hue turned by 20 to 160 degrees one way or the other."""
+    hue = cv2.cvtColor(np.ascontiguousarray(cell), cv2.COLOR_RGB2HSV)
+    turn = int(random.integers(10, 81)) * int(random.choice([-1, 1]))
+    hue[..., 0] = (hue[..., 0].astype(int) + turn) % 180
+    return cv2.cvtColor(hue, cv2.COLOR_HSV2RGB)
+
+
+def darken(cell: np.ndarray, _: np.random.Generator) -> np.ndarray:
+    """Half the light."""
+    return cell // 2
+
+
+def fade(cell: np.ndarray, _: np.random.Generator) -> np.ndarray:
+    """A fifth of the contrast."""
+    mean = cell.mean(axis=(0, 1))
+    return np.rint(mean + (cell - mean) / 5).astype(np.uint8)
+
+
+def defocus(cell: np.ndarray, _: np.random.Generator) -> np.ndarray:
+    """Blurred by a fiftieth of its width."""
+    return cv2.GaussianBlur(np.ascontiguousarray(cell), (0, 0), cell.shape[1] / 50)
 
 
 def shuffle_tiles(cell: np.ndarray, random: np.random.Generator) -> np.ndarray:
@@ -108,6 +139,11 @@ KINDS: dict[str, Callable[[np.ndarray, np.random.Generator], np.ndarray]] = {
     "blank, the slide's own colour": blank,
     "blank, any colour": blank_any,
     "inverted": invert,
+    "channels exchanged": exchange_channels,
+    "another stain (hue turned)": restain,
+    "half the light": darken,
+    "a fifth of the contrast": fade,
+    "out of focus": defocus,
     "shuffled tiles": shuffle_tiles,
     "texture: stripes": stripes,
     "texture: checks": checks,

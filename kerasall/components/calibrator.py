@@ -20,12 +20,12 @@ from kerasall.evaluation.operating_points import operating_point
 from kerasall.evaluation.predictions import Predictions, read_predictions
 from kerasall.evaluation.refer import Safeguards, Source, WantedPoint
 from kerasall.files import read_json, write_json
-from kerasall.models.out_of_domain import FeatureDistance
+from kerasall.models.out_of_domain import DomainDistance
 from kerasall.pipeline.component import Input, Output, Unkeyed, component
 from kerasall.settings import CalibrateSettings
 
 SAFEGUARDS = "safeguards.json"
-DISTANCE = "feature_distance.npz"
+DISTANCE = "domain_distance.npz"
 DISTANCES = "distances.npz"
 """Distances of the images that set the limit: arrays ``ids`` and ``distances``, each image's own measured
 without it."""
@@ -110,10 +110,10 @@ def read_safeguards(folder: Path) -> Safeguards:
     return Safeguards.from_json(read_json(folder / SAFEGUARDS))
 
 
-def read_distance(folder: Path) -> FeatureDistance | None:
+def read_distance(folder: Path) -> DomainDistance | None:
     """The distance to the training images; None where it is not offered."""
     path = folder / DISTANCE
-    return FeatureDistance.read(path) if path.is_file() else None
+    return DomainDistance.read(path) if path.is_file() else None
 
 
 def read_distances(folder: Path, predictions: Predictions) -> np.ndarray | None:

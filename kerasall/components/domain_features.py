@@ -1,7 +1,8 @@
-"""Features of the images to develop on, and how far held-out ones lie from those that were fitted to."""
+"""Features and looks of the images to develop on, and how far held-out ones lie from those that were fitted to."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,13 +23,21 @@ from kerasall.evaluation.resampling import group_names
 from kerasall.files import read_json
 from kerasall.models.classifier import find_parts, split_at
 from kerasall.models.feature_cache import activations_key
-from kerasall.models.out_of_domain import FEATURES, FeatureDistance, fit_feature_distance, with_features
+from kerasall.models.out_of_domain import (
+    FEATURES,
+    DomainDistance,
+    FeatureDistance,
+    fit_feature_distance,
+    with_features,
+)
+from kerasall.models.picture_statistics import SMALLEST_VARIANCE, build_statistics_model
 from kerasall.models.prediction import predict_activations
 from kerasall.models.saving import load_model
 from kerasall.preprocessing.operations import Chain
 from kerasall.settings import CalibrateSettings
 
 BATCH = 32
+SMALLEST_SCALE = 1e-6
 MEMORY_BYTES = 2 << 30
 
 
@@ -53,7 +62,7 @@ def measure_domain(
     predictions: Predictions,
     calibrate: CalibrateSettings,
     cache_folder: Path,
-) -> tuple[FeatureDistance | None, DomainFound | None, str]:
+) -> tuple[DomainDistance | None, DomainFound | None, str]:
     """The distance of the exported model, the limit for it, and why they are not offered, or "".
 
     Args:
@@ -72,19 +81,40 @@ def measure_domain(
     )
     rows = np.union1d(fitted, choose_rows(held_out, calibrate.domain_images))
     try:
-        features = compute_features(model, trained, data, rows, cache_folder)
-        distance = fit_feature_distance(features[np.isin(rows, fitted)], data.labels[fitted])
+        kinds = compute_features(model, trained, data, rows, cache_folder)
+        own = [
+            fit(each[np.isin(rows, fitted)], data.labels[fitted])
+            for each, fit in zip(kinds, _FITS, strict=True)
+        ]
         shown = np.isin(rows, held_out)
         chosen = predictions.take(np.isin(predictions.ids, data.examples["id"].iloc[rows[shown]]))
-        distances = _held_out_distances(distance, features, rows, data, chosen)
+        held = [
+            _held_out_distances(distance, fit, features, rows, data, chosen)
+            for distance, fit, features in zip(own, _FITS, kinds, strict=True)
+        ]
     except (DataError, ModelError) as error:
         return None, None, str(error)
     share, names = 1 - calibrate.false_referral, group_names(chosen)
+    # Each in units of its own limit, so that neither drowns the other; then one limit for the larger of both.
+    scales = [max(group_quantile(each, names, share, unseen_group=False), SMALLEST_SCALE) for each in held]
+    distances = np.max([each / scale for each, scale in zip(held, scales, strict=True)], axis=0)
     limit = group_quantile(distances, names, share, unseen_group=False)
     words = describe_measure(model, data)
     groups = len(np.unique(names))
     found = DomainLimit(float(limit), calibrate.false_referral, len(chosen), groups, words)
-    return distance, DomainFound(found, chosen.ids, distances), ""
+    return (
+        DomainDistance(own[0], own[1], (scales[0], scales[1])),
+        DomainFound(found, chosen.ids, distances),
+        "",
+    )
+
+
+def _fit_statistics(statistics: np.ndarray, labels: np.ndarray) -> FeatureDistance:
+    return fit_feature_distance(statistics, labels, smallest_variance=SMALLEST_VARIANCE)
+
+
+_FITS = (fit_feature_distance, _fit_statistics)
+"""What fits the distance of the network's features, and of the pictures' statistics."""
 
 
 def choose_rows(rows: np.ndarray, most: int) -> np.ndarray:
@@ -100,24 +130,28 @@ def compute_features(
     data: Development,
     rows: np.ndarray,
     cache_folder: Path,
-) -> np.ndarray:
-    """Pooled features float32 [len(rows), D] of the model for the given rows of ``data``.
+) -> tuple[np.ndarray, np.ndarray]:
+    """Pooled features and statistics float32 [len(rows), D] of the given rows of ``data``.
 
-    Those of a frozen backbone are taken from the folder of activations, where training has left them.
+    The features of a frozen backbone are taken from the folder of activations, where training has left them.
     """
     chain = Chain.from_json(read_json(trained / "preprocess.json"))
     paths, hashes = data.examples["path"].tolist(), data.examples["sha256"].tolist()
     stored = _stored_features(model, pixels_key(paths, chain, hashes), cache_folder)
-    if stored is not None:
-        return stored[rows]
     whole = decode_pixels(
         [paths[row] for row in rows], chain, cache_folder / "pixels", memory_bytes=MEMORY_BYTES,
         keys=[hashes[row] for row in rows],
         limits=data.limits,
     )  # fmt: skip
+
+    def predict(model: keras.Model) -> np.ndarray:
+        return predict_activations(model, prediction_batches(whole.pixels, batch_size=BATCH))
+
+    statistics = predict(build_statistics_model(whole.pixels.shape[1:3]))
+    if stored is not None:
+        return stored[rows], statistics
     outputs: Any = with_features(model)
-    prefix = keras.Model(outputs.inputs[0], outputs.output[FEATURES])
-    return predict_activations(prefix, prediction_batches(whole.pixels, batch_size=BATCH))
+    return predict(keras.Model(outputs.inputs[0], outputs.output[FEATURES])), statistics
 
 
 def _stored_features(model: keras.Model, key: str, cache_folder: Path) -> np.ndarray | None:
@@ -132,7 +166,12 @@ def _stored_features(model: keras.Model, key: str, cache_folder: Path) -> np.nda
 
 
 def _held_out_distances(
-    distance: FeatureDistance, features: np.ndarray, rows: np.ndarray, data: Development, chosen: Predictions
+    distance: FeatureDistance,
+    fit: Callable[[np.ndarray, np.ndarray], FeatureDistance],
+    features: np.ndarray,
+    rows: np.ndarray,
+    data: Development,
+    chosen: Predictions,
 ) -> np.ndarray:
     """Distances of the predicted images, from means and covariance of images of the other folds or parts."""
     place = {name: at for at, name in enumerate(data.examples["id"].iloc[rows])}
@@ -142,7 +181,7 @@ def _held_out_distances(
     folds = number_folds(chosen, {fold: data.split.ids(fold) for fold in data.split.folds})
 
     def answer(others: np.ndarray, inside: np.ndarray) -> np.ndarray:
-        return fit_feature_distance(own[others], chosen.labels[others]).measure(np, own[inside])
+        return fit(own[others], chosen.labels[others]).measure(np, own[inside])
 
     return cross_fit(folds, answer)
 

@@ -86,8 +86,9 @@ def _rule_notes(safeguards: Safeguards) -> tuple[str, ...]:
     domain = safeguards.domain
     if domain is not None:
         notes.append(
-            f"Unlike the training images: the network's features lie farther from them than those of "
-            f"{format_value(1 - domain.false_referral)} of {domain.images:,} images of {domain.groups:,} groups "
+            "Unlike the training images: the network's features, or the colours and details of the picture, lie "
+            f"farther from them than those of {format_value(1 - domain.false_referral)} of {domain.images:,} images "
+            f"of {domain.groups:,} groups "
             f"({domain.measured_by})."
         )
     return tuple(notes)

@@ -1,7 +1,7 @@
-"""How unlike the training images an image is: distance of its pooled features, and the model that gives both.
+"""How unlike the training images an image is: distances of its pooled features and of its statistics as a picture.
 
-Mahalanobis distance to the nearest class mean with a covariance that all classes share (Lee et al.,
-NeurIPS 2018). There are more features than a covariance can be estimated for, so it is shrunk: the
+Both are the Mahalanobis distance to the nearest class mean with a covariance that all classes share (Lee et al.,
+NeurIPS 2018); the larger one counts. There are more features than a covariance can be estimated for, so it is shrunk: the
 leading principal axes keep their variances and all others share one, as in probabilistic principal
 components (Tipping and Bishop, J. R. Stat. Soc. B 61:611, 1999).
 """
@@ -67,13 +67,42 @@ class FeatureDistance:
             nearest = ops.minimum(nearest, square)
         return ops.sqrt(ops.maximum(nearest, np.float32(0)) / np.float32(self.means.shape[1]))
 
+
+@dataclass(frozen=True, eq=False)
+class DomainDistance:
+    """Distance to the training images by what a network sees in an image, and by what the image looks like.
+
+    Attributes:
+        features: of the network's pooled features.
+        pictures: of ``measure_pictures``: a network may be blind to what no class depends on.
+        scales: of both, the distance that counts as 1.
+    """
+
+    features: FeatureDistance
+    pictures: FeatureDistance
+    scales: tuple[float, float]
+
+    def measure(self, ops: Any, features: Any, statistics: Any) -> Any:
+        """The larger of both distances in their scales, float [N].
+
+        Args:
+            ops: numpy or ``keras.ops``.
+            features, statistics: float32 [N, D] and [N, S].
+        """
+        first = self.features.measure(ops, features) / np.float32(self.scales[0])
+        return ops.maximum(first, self.pictures.measure(ops, statistics) / np.float32(self.scales[1]))
+
     def write(self, path: Path) -> None:
         """Writes an ``.npz`` file, atomically."""
+        parts = {"features": self.features, "pictures": self.pictures}
+        arrays = {
+            f"{part}_{name}": value for part, each in parts.items() for name, value in vars(each).items()
+        }
         with atomic_path(path) as temporary:
-            np.savez(temporary, **vars(self))
+            np.savez(temporary, scales=self.scales, **arrays)
 
     @staticmethod
-    def read(path: Path) -> FeatureDistance:
+    def read(path: Path) -> DomainDistance:
         """Reads what ``write`` wrote.
 
         Raises:
@@ -81,22 +110,30 @@ class FeatureDistance:
         """
         try:
             with np.load(path, allow_pickle=False) as arrays:
-                return FeatureDistance(
-                    arrays["means"], arrays["axes"], arrays["precisions"], float(arrays["rest"])
-                )
+                scales = arrays["scales"]
+                parts = [_read_part(arrays, part) for part in ("features", "pictures")]
+            return DomainDistance(parts[0], parts[1], (float(scales[0]), float(scales[1])))
         except (OSError, KeyError, ValueError) as error:
-            raise ArtifactError(
-                f"{path} must hold a feature distance, but reading it failed: {error}"
-            ) from None
+            raise ArtifactError(f"{path} must hold a distance, but reading it failed: {error}") from None
 
 
-def fit_feature_distance(features: np.ndarray, labels: np.ndarray, axes: int = AXES) -> FeatureDistance:
+def _read_part(arrays: Any, part: str) -> FeatureDistance:
+    means, axes, precisions, rest = (
+        arrays[f"{part}_{name}"] for name in ("means", "axes", "precisions", "rest")
+    )
+    return FeatureDistance(means, axes, precisions, float(rest))
+
+
+def fit_feature_distance(
+    features: np.ndarray, labels: np.ndarray, axes: int = AXES, smallest_variance: float = 0.0
+) -> FeatureDistance:
     """Fits class means and the shrunk covariance to features of training images.
 
     Args:
         features: float [N, D], finite.
         labels: class indices [N]; a class without images has no mean.
         axes: leading axes to keep; fewer where there are too few images or features.
+        smallest_variance: along any direction; needed where features may not differ at all.
 
     Raises:
         DataError: too few images, or features that do not differ or are not finite.
@@ -116,6 +153,7 @@ def fit_feature_distance(features: np.ndarray, labels: np.ndarray, axes: int = A
     _, lengths, directions = randomized_svd(centred, kept, **options)
     leading = lengths**2 / freedom
     rest = (float((centred**2).sum()) / freedom - float(leading.sum())) / (width - kept)
+    rest = max(rest, smallest_variance)
     if not rest > 0:
         raise DataError("a distance needs features that differ from image to image, but these do not")
     leading = np.maximum(leading, rest)

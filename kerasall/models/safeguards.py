@@ -9,14 +9,15 @@ from typing import Any
 import keras
 
 from kerasall.evaluation.refer import KEPT, Safeguards, calibrate, refer_reasons
-from kerasall.models.out_of_domain import FEATURES, FeatureDistance, with_features
+from kerasall.models.out_of_domain import FEATURES, DomainDistance, with_features
+from kerasall.models.picture_statistics import measure_pictures
 from kerasall.models.views import mean_of_views, require_views
 
 _Tensor = Any
 
 
 def answer_with_safeguards(
-    model: keras.Model, safeguards: Safeguards, distance: FeatureDistance | None = None, views: int = 1
+    model: keras.Model, safeguards: Safeguards, distance: DomainDistance | None = None, views: int = 1
 ) -> Callable[[_Tensor], dict[str, _Tensor]]:
     """What a model answers, with everything that was fitted to validation predictions beside it.
 
@@ -36,7 +37,7 @@ def answer_with_safeguards(
             prediction_set            bool [N, C], the classes that cannot be ruled out
             refer                     bool [N]
             refer_reason              int64 [N], a key of ``REASONS``
-            domain_distance           float32 [N], where there is a distance; about 1 for a training image
+            domain_distance           float32 [N], where there is a distance; about 1 at the limit
     """
     measured = distance is not None and safeguards.domain is not None
     network = with_features(model) if measured else model
@@ -53,7 +54,9 @@ def answer_with_safeguards(
         calibrated = calibrate(ops, ops.cast(named[safeguards.source], "float32"), safeguards.calibration)
         distances = None
         if distance is not None and measured:
-            distances = named["domain_distance"] = distance.measure(ops, ops.cast(features, "float32"))
+            statistics = measure_pictures(ops, ops.cast(pixels, "float32"))
+            distances = distance.measure(ops, ops.cast(features, "float32"), statistics)
+            named["domain_distance"] = distances
         members = calibrated >= safeguards.sets.threshold
         limit = safeguards.domain.limit if safeguards.domain else None
         reasons = refer_reasons(ops, ops.sum(ops.cast(members, "int32"), axis=-1), distances, limit)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 from dataclasses import replace
 
+import cv2
 import keras
 import numpy as np
 import pytest
@@ -18,7 +19,13 @@ from kerasall.models.classifier import build_classifier, split_at
 from kerasall.models.deep_features import build_extractor, build_feature_model
 from kerasall.models.ensembles import build_ensemble
 from kerasall.models.feature_classifiers import fit_feature_classifier
-from kerasall.models.out_of_domain import FEATURES, FeatureDistance, fit_feature_distance, with_features
+from kerasall.models.out_of_domain import (
+    FEATURES,
+    DomainDistance,
+    fit_feature_distance,
+    with_features,
+)
+from kerasall.models.picture_statistics import SMALLEST_VARIANCE, build_statistics_model, measure_pictures
 from kerasall.models.safeguards import answer_with_safeguards
 from kerasall.preprocessing.operations import Chain
 from kerasall.serving.batch import predict_files
@@ -70,16 +77,42 @@ def test_new_images_of_the_classes_are_near_and_others_far():
 
 
 def test_it_is_kept_exactly_and_the_same_features_give_the_same(tmp_path):
-    distance, again = (fit_feature_distance(*cloud(100)) for _ in range(2))
+    first, again = (fit_feature_distance(*cloud(100)) for _ in range(2))
+    distance = DomainDistance(first, fit_feature_distance(*cloud(100, width=7)), (1.5, 0.25))
     distance.write(tmp_path / "distance.npz")
-    read = FeatureDistance.read(tmp_path / "distance.npz")
+    read = DomainDistance.read(tmp_path / "distance.npz")
+    for part in ("features", "pictures"):
+        for name in ("means", "axes", "precisions", "rest"):
+            assert np.all(getattr(getattr(read, part), name) == getattr(getattr(distance, part), name))
+    assert read.scales == (1.5, 0.25)
     for name in ("means", "axes", "precisions"):
-        assert (getattr(read, name) == getattr(distance, name)).all()
-        assert (getattr(again, name) == getattr(distance, name)).all()
-    assert read.rest == distance.rest
+        assert (getattr(again, name) == getattr(first, name)).all()
     (tmp_path / "other.npz").write_bytes(b"nothing")
     with pytest.raises(ArtifactError, match="must hold"):
-        FeatureDistance.read(tmp_path / "other.npz")
+        DomainDistance.read(tmp_path / "other.npz")
+
+
+def test_the_larger_of_both_distances_counts_in_its_own_scale():
+    distance = DomainDistance(
+        fit_feature_distance(*cloud(100)), fit_feature_distance(*cloud(100, width=7)), (2.0, 0.5)
+    )
+    features, statistics = cloud(30, seed=4)[0], cloud(30, width=7, seed=5)[0]
+    own = distance.features.measure(np, features) / 2.0
+    looks = distance.pictures.measure(np, statistics) / 0.5
+    found = distance.measure(np, features, statistics)
+    assert found == pytest.approx(np.where(own > looks, own, looks), rel=1e-6)
+    assert (found[:5] > 0).all()
+
+
+def test_a_direction_that_never_varies_may_vary_a_little():
+    features, labels = cloud(400)
+    features[:, 9] = 0.3
+    distance = fit_feature_distance(features, labels, axes=19, smallest_variance=SMALLEST_VARIANCE)
+    asked = np.repeat(features[:1], 3, axis=0)
+    asked[:, 9] += (0, 0.05, 10)
+    near, little, far = distance.measure(np, asked)
+    assert little == pytest.approx(near, rel=0.05)
+    assert far > 10 * near
 
 
 def test_too_few_images_and_features_that_say_nothing_are_refused():
@@ -95,6 +128,45 @@ def pictures(count: int, seed: int = 0, size: int = 32) -> np.ndarray:
     rng = RNG(seed)
     ground = rng.uniform(60, 200, (count, 1, 1, 3))
     return np.clip(ground + rng.normal(0, 20, (count, size, size, 3)), 0, 255).astype(np.uint8)
+
+
+def statistics_of(images: np.ndarray) -> np.ndarray:
+    return np.asarray(measure_pictures(keras.ops, images.astype(np.float32)))
+
+
+def test_pictures_are_told_by_colour_and_detail_but_not_by_how_they_lie():
+    images = cv2.GaussianBlur(pictures(1, size=64)[0], (0, 0), 1.5)[None]
+    own = statistics_of(images)
+    for turned in (images[:, ::-1], images[:, :, ::-1], np.rot90(images, axes=(1, 2))):
+        np.testing.assert_allclose(statistics_of(turned), own, atol=2e-3)
+    blurred = cv2.GaussianBlur(images[0], (0, 0), 2)[None]
+    for other in (images[..., [1, 0, 2]], images // 2, blurred, 255 - images):
+        assert np.abs(statistics_of(other) - own).max() > 1
+
+
+def test_statistics_of_one_colour_and_of_small_and_odd_images_are_finite():
+    for shape in ((224, 224), (33, 21), (8, 8)):
+        for value in (0, 128, 255):
+            found = statistics_of(np.full((2, *shape, 3), value, np.uint8))
+            assert np.isfinite(found).all()
+            assert (found[0] == found[1]).all()
+
+
+def test_the_model_of_statistics_gives_the_same_for_any_batch():
+    images = pictures(3, size=48)
+    found = np.asarray(build_statistics_model((48, 48))(images.astype(np.float32)))
+    np.testing.assert_allclose(found, statistics_of(images), atol=1e-4)
+
+
+def test_quantiles_and_correlations_by_hand():
+    rows = (4 * np.arange(64, dtype=np.uint8)).repeat(64).reshape(1, 64, 64, 1)
+    found = statistics_of(np.concatenate([rows, rows, 0 * rows], axis=-1))[0]
+    # Grey is 2/3 of the value, red less green is 0, and both less blue is half the value.
+    assert found[2:5] * 0.2 == pytest.approx([0, 1, 0], abs=0.05)
+    medians = found[5 + 3 * 3 : 5 + 4 * 3]
+    assert medians * 0.05 * 255 == pytest.approx([2 / 3 * 126, 0, 126 / 2], rel=0.08, abs=1e-4)
+    # In 2 x 2 pixels two rows differ by 4: grey by 8/3, each 4/3 from the mean.
+    assert found[0] * 0.3 == pytest.approx(np.log(4 / 3 / 255 + 2e-3), abs=0.02)
 
 
 def test_features_of_a_classifier_are_those_of_its_cut(settled_classifier):
@@ -146,6 +218,11 @@ SAFEGUARDS = Safeguards(
 ASKED = pictures(12, seed=5)
 
 
+def measure(distance: DomainDistance, model: keras.Model, images: np.ndarray) -> np.ndarray:
+    features = np.asarray(split_at(model)[0](images.astype(np.float32), training=False))
+    return distance.measure(np, features, statistics_of(images))
+
+
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory):
     """A random network with batch statistics of coloured noise, exported with safeguards."""
@@ -155,9 +232,11 @@ def exported(tmp_path_factory):
         layer.momentum = 0.0
     model(pictures(16, seed=9).astype(np.float32), training=True)
     features = np.asarray(split_at(model)[0](pictures(200).astype(np.float32), training=False))
-    distance = fit_feature_distance(features, np.arange(200) % 3)
+    labels = np.arange(200) % 3
+    looks = fit_feature_distance(statistics_of(pictures(200)), labels, smallest_variance=SMALLEST_VARIANCE)
+    distance = DomainDistance(fit_feature_distance(features, labels), looks, (1.3, 1.2))
     # The limit lies in the middle of the images that are asked about: some are beyond it, some are not.
-    asked = distance.measure(np, np.asarray(split_at(model)[0](ASKED.astype(np.float32), training=False)))
+    asked = measure(distance, model, ASKED)
     safeguards = replace(SAFEGUARDS, domain=replace(LIMIT, limit=float(np.median(asked)) + 1e-4))
     chain = Chain.from_json([{"op": "resize", "height": 32, "width": 32}])
     answers = answer_with_safeguards(model, safeguards, distance)
@@ -177,8 +256,7 @@ def test_the_exported_model_says_what_numpy_computes(exported):
     calibrated = SAFEGUARDS.calibration.apply(plain)
     np.testing.assert_allclose(found["calibrated_probabilities"], calibrated, atol=1e-6)
     assert (found["prediction_set"] == SAFEGUARDS.sets.contains(found["calibrated_probabilities"])).all()
-    features = np.asarray(split_at(model)[0](images.astype(np.float32), training=False))
-    np.testing.assert_allclose(found["domain_distance"], distance.measure(np, features), rtol=1e-3)
+    np.testing.assert_allclose(found["domain_distance"], measure(distance, model, images), rtol=1e-3)
     reasons = refer_reasons(np, found["prediction_set"].sum(axis=1), found["domain_distance"], limit)
     assert (found["refer_reason"] == reasons).all()
     assert (found["refer"] == (reasons != KEPT)).all()
@@ -190,7 +268,7 @@ def test_the_exported_model_says_what_numpy_computes(exported):
 
 def test_predict_writes_what_it_would_refer_after_the_error(exported, tmp_path):
     model, distance, _, folder = exported
-    asked = distance.measure(np, np.asarray(split_at(model)[0](ASKED.astype(np.float32), training=False)))
+    asked = measure(distance, model, ASKED)
     paths = [tmp_path / "near.png", tmp_path / "far.png", tmp_path / "broken.png"]
     for path, row in ((paths[0], asked.argmin()), (paths[1], asked.argmax())):
         path.write_bytes(tf.io.encode_png(ASKED[row]).numpy())
