@@ -9,6 +9,7 @@ from __future__ import annotations
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -135,9 +136,18 @@ def _litert_converter(folder: Path) -> Any:
 
 def _run_litert_converter(converter: Any, folder: Path) -> bytes:
     try:
-        return converter.convert()
+        with _no_notice_of_the_move():
+            return converter.convert()
     except Exception as error:  # whatever a converter meets in a graph
         raise _not_convertible(folder, "LiteRT", error) from error
+
+
+@contextmanager
+def _no_notice_of_the_move() -> Iterator[None]:
+    """LiteRT's interpreter announces a package of its own; TensorFlow 2.21, which is pinned, still has it."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=r"\s*Warning: tf\.lite\.Interpreter is deprecated")
+        yield
 
 
 def _not_convertible(folder: Path, name: str, error: Exception) -> ModelError:
@@ -160,9 +170,7 @@ def load_litert(path: Path) -> Answer:
     """Answers with TensorFlow's interpreter of LiteRT files, image by image."""
     import tensorflow as tf
 
-    with warnings.catch_warnings():
-        # It announces its move to a package of its own; TensorFlow 2.21, which is pinned, still has it.
-        warnings.filterwarnings("ignore", message=r"\s*Warning: tf\.lite\.Interpreter is deprecated")
+    with _no_notice_of_the_move():
         interpreter = tf.lite.Interpreter(str(path))
     runner = interpreter.get_signature_runner(PIXELS)
 
