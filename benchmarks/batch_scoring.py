@@ -2,10 +2,9 @@
 
     python benchmarks/batch_scoring.py savedmodels/demo IMAGES --files 20000 --beam
 
-IMAGES are repeated under new names (links) until there are enough. The first run is unbroken. Prints, for every
-run, the time, files a second, and the resident memory of all its processes over the run; then whether every
-image has one row, and how far the answers are from those of the unbroken run. Exit status 1 where one is left
-out, stands twice, or differs by more than 1e-6.
+IMAGES are repeated under new names (links) until there are enough. Prints, for every run, its time and the
+resident memory of all its processes; then whether every image has one row, and how far Beam's answers are from
+those of the command alone. Exit status 1 where an image is left out, stands twice, or differs by more than 1e-6.
 """
 
 from __future__ import annotations
@@ -107,6 +106,24 @@ def compare(name: str, rows: list[dict[str, str]], reference: dict[str, dict[str
     return not (twice or missing or labels or far > TOLERANCE or len(rows) != len(reference))
 
 
+def score_with_beam(
+    predict: list[str], out: Path, arguments: argparse.Namespace, reference: dict[str, dict[str, str]]
+) -> bool:
+    """Four jobs, killed 15 seconds into the second one and resumed; whether the answers are the same."""
+    job = [*predict, str(out), "--runner", "direct", "--workers", str(arguments.workers)]
+    job += ["--part-files", str(-(-arguments.files // 4))]
+    begun: list[float] = []
+
+    def is_in_second_job() -> bool:
+        if not begun and (out.parent / "scores.parts" / "00002.names.jsonl").exists():
+            begun.append(time.monotonic())
+        return bool(begun) and time.monotonic() - begun[0] > 15
+
+    print(f"Beam, first part: {run(job, is_in_second_job).describe()}")
+    print(f"Beam, resumed: {run(job).describe()}")
+    return compare("Beam", read_tables(sorted(out.parent.glob("scores-0*.csv"))), reference)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -121,30 +138,23 @@ def main() -> None:
         folder, files = Path(work) / "images", arguments.files
         link_images(find_images([arguments.images]), folder, files)
         predict = [sys.executable, "-m", "kerasall.cli", "predict", arguments.model, str(folder), "--out"]
-        whole = Path(work) / "whole.csv"
+        out = Path(work) / "scores.csv"
+
+        def is_part_written() -> bool:
+            return out.exists() and out.read_bytes().count(b"\n") > 0.4 * files
+
+        print(f"here, first part: {run([*predict, str(out)], is_part_written).describe()}")
+        print(f"here, killed with {len(read_tables([out]))} lines of {files} rows written")
+        print(f"here, resumed: {run([*predict, str(out)]).describe()}")
+        rows = read_tables([out])
+        reference = {row["path"]: row for row in rows}
+        named = {str(path) for path in find_images([str(folder)])}
         print(
-            f"unbroken: {(found := run([*predict, str(whole)])).describe()}, {files / found.seconds:.0f} files a second"
+            f"here: {len(rows)} rows, {len(rows) - len(reference)} twice, {len(named - set(reference))} left out"
         )
-        reference = {row["path"]: row for row in read_tables([whole])}
-        print(f"unbroken: {len(reference)} images have a row")
-        size = whole.stat().st_size
-        broken = Path(work) / "broken.csv"
-        half = lambda: broken.exists() and broken.stat().st_size > 0.4 * size  # noqa: E731
-        print(
-            f"first part: {run([*predict, str(broken)], half).describe()}, {len(read_tables([broken]))} lines written"
-        )
-        print(f"resumed: {run([*predict, str(broken)]).describe()}")
-        good = compare("resumed", read_tables([broken]), reference) and len(reference) == files
+        good = len(rows) == files and named == set(reference)
         if arguments.beam:
-            out = Path(work) / "beam" / "scores.csv"
-            job = [*predict, str(out), "--runner", "direct", "--workers", str(arguments.workers)]
-            job += ["--part-files", str(-(-files // 4))]
-            second = lambda: bool(list(out.parent.glob("scores.parts/00002.names.jsonl")))  # noqa: E731
-            begun: list[float] = []
-            late = lambda: second() and (begun.append(time.monotonic()) or time.monotonic() - begun[0] > 15)  # noqa: E731
-            print(f"Beam, first part: {run(job, late).describe()}")
-            print(f"Beam, resumed: {run(job).describe()}")
-            good &= compare("Beam", read_tables(sorted(out.parent.glob("scores-*.csv"))), reference)
+            good &= score_with_beam(predict, Path(work) / "beam" / "scores.csv", arguments, reference)
     sys.exit(not good)
 
 
