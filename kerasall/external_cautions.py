@@ -21,7 +21,7 @@ def list_cautions(check: ExternalCheck) -> list[str]:
     """Sentences on what the scores cannot tell."""
     return [
         *_about_likeness(check), *_about_model(check), *_about_seen(check), *_about_classes(check),
-        *_about_groups(check), *_about_data(check),
+        *_about_groups(check), *_about_promises(check), *_about_data(check),
     ]  # fmt: skip
 
 
@@ -35,6 +35,11 @@ def _about_likeness(check: ExternalCheck) -> Iterator[str]:
             f"The model itself calls {100 * share:.1f}% of these images unlike its training images: its answers to "
             "them are guesses, and the scores below say what would happen if it were used all the same."
         )
+
+
+def _about_promises(check: ExternalCheck) -> Iterator[str]:
+    if check.members is not None:
+        yield "The coverage stated for prediction sets, and calibration, were promised for the model's own kind of images only."
 
 
 def _about_model(check: ExternalCheck) -> Iterator[str]:

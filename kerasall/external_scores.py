@@ -37,14 +37,18 @@ class ExternalScores:
         self.malignant = check.mapping.malignant
         names = [*(MALIGNANT_METRICS if self.malignant else ()), *WANTED]
         self.intervals = group_intervals(check.scored, names, self.malignant, **self.options)
-        self.unlike = None if check.reasons is None else self._share(check.reasons == UNLIKE)
+        self.unlike = self._unlike()
         self.referral = self._referral()
         self.points = self._points()
         self.subjects = self._subjects()
         self.cautions = list_cautions(check)
 
-    def _share(self, mask: np.ndarray) -> Interval:
-        return share_interval(self.check.scored, mask, **self.options)
+    def _unlike(self) -> Interval | None:
+        """Share of images that the model calls unlike its training images; None where it cannot tell."""
+        check, safeguards = self.check, self.check.model.safeguards
+        if check.reasons is None or safeguards is None or safeguards.domain is None:
+            return None
+        return share_interval(check.scored, check.reasons == UNLIKE, **self.options)
 
     def _referral(self) -> ReferScores | None:
         check, safeguards = self.check, self.check.model.safeguards

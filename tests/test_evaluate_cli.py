@@ -149,6 +149,7 @@ def test_scores_pages_and_tables(model, tmp_path):
     assert found["own_metrics"]["malignant_sensitivity"]["value"] == 0.99
     assert found["operating_points"][0]["wanted"] == 0.95
     assert found["referral"]["referred"]["value"] is not None
+    assert found["unlike_training_images"] is None  # this model cannot tell
     # Subjects by the model's own threshold: one normal subject looks like blasts throughout.
     wrong = [row["subject"] for row in found["subject_calls"]["subjects"] if not row["right"]]
     assert wrong == ["normal6"]
