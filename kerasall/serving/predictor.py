@@ -261,7 +261,7 @@ def _load(folder: Path) -> Any:
 
     try:
         model = tf.saved_model.load(str(folder))
-    except (OSError, ValueError, RuntimeError, tf.errors.OpError) as error:
+    except (OSError, ValueError, RuntimeError, IndexError, tf.errors.OpError) as error:
         raise ArtifactError(f"{folder} must be a whole SavedModel, but loading it failed: {error}") from None
     if SIGNATURE not in model.signatures:
         raise ArtifactError(f"{folder} must have the signature {SIGNATURE}, but has {list(model.signatures)}")

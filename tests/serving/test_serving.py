@@ -218,6 +218,17 @@ def test_damage_to_any_file_is_found_at_load(copy):
     Predictor(copy)
 
 
+def test_damage_that_the_manifest_was_made_to_fit_is_found_all_the_same(copy):
+    for path in (copy / "saved_model.pb", *sorted(copy.glob("variables/*"))):
+        whole = path.read_bytes()
+        for content in (whole[: len(whole) // 2], b"", b"\xff\xfe\0" * 99):
+            path.write_bytes(content)
+            write_manifest(copy)
+            with pytest.raises(ArtifactError, match="must be a whole SavedModel"):
+                Predictor(copy)
+        path.write_bytes(whole)
+
+
 @pytest.mark.parametrize("text", ["{}", "[]", "3", "null", '{"files": 3}', '{"files": []}', '{"files": {}}'])
 def test_a_manifest_of_another_make_is_refused(copy, text):
     (copy / "manifest.json").write_text(text)
