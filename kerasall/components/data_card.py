@@ -229,7 +229,7 @@ def _colour_alone(examined: Examined, images: pd.DataFrame) -> list[Block]:
     detail = (
         f"95% interval {format_value(found.low)} to {format_value(found.high)}, over {found.groups:,} groups. Guessing "
         f"reaches {format_value(chance)} (dashed line). Balanced accuracy of a random forest that knows only the numbers below of an image, each "
-        "called by one that saw none of its group. A network that does not do clearly better has seen the slide, not "
+        "called by one that saw none of its group. A network that does not do clearly better may have learnt the slide and not "
         "the cell."
     )
     tone = "warning" if found.low > chance + 0.1 else ""
