@@ -34,7 +34,7 @@ from kerasall.decoding import Limits, read_image_bytes, with_limits
 from kerasall.errors import DecodingError, SettingsError
 from kerasall.files import sha256_of_file
 from kerasall.serving.batch import Tally
-from kerasall.serving.beam_output import WRITERS, JobOutput, Part
+from kerasall.serving.beam_output import WRITERS, JobOutput, Part, pack, unpack
 from kerasall.serving.image_files import is_remote
 from kerasall.serving.prediction_rows import Kind, Row, list_columns, predict_rows
 from kerasall.serving.predictor import Predictor
@@ -87,7 +87,7 @@ class BeamJob:
 
 
 class SavedModelHandler(ModelHandler[str, Row, Predictor]):
-    """Lets RunInference answer names of image files with rows."""
+    """Lets RunInference answer names of image files, as JSON strings, with packed rows."""
 
     def __init__(self, job: BeamJob) -> None:
         super().__init__(min_batch_size=job.batch_size, max_batch_size=job.batch_size)
@@ -101,7 +101,7 @@ class SavedModelHandler(ModelHandler[str, Row, Predictor]):
         self, batch: Sequence[str], model: Predictor, inference_args: dict[str, Any] | None = None
     ) -> Iterable[Row]:
         """One row a file; a bad file's has an error."""
-        return predict_rows(model, batch, read_anywhere)
+        return map(pack, predict_rows(model, [json.loads(name) for name in batch], read_anywhere))
 
 
 def load_predictor(job: BeamJob) -> Predictor:
@@ -188,7 +188,6 @@ def run_pipeline(job: BeamJob, part: Part, columns: Mapping[str, Kind]) -> None:
         rows = (
             pipeline
             | "Names" >> beam.io.ReadFromText(part.names, compression_type=CompressionTypes.UNCOMPRESSED)
-            | "Parse" >> beam.Map(json.loads)
             | "Spread over workers" >> beam.Reshuffle()
             | "Predict" >> RunInference(SavedModelHandler(job))
         )
@@ -225,8 +224,9 @@ def make_options(job: BeamJob) -> PipelineOptions:
 
 
 def _has_failed(row: Row) -> bool:
-    return bool(row["error"])
+    return bool(unpack(row)["error"])
 
 
 def _dead_letter(row: Row) -> bytes:
-    return encode(json.dumps({"path": row["path"], "error": row["error"]}, ensure_ascii=False) + "\n")
+    found = unpack(row)
+    return encode(json.dumps({"path": found["path"], "error": found["error"]}, ensure_ascii=False) + "\n")

@@ -160,6 +160,21 @@ class JobOutput:
         return count
 
 
+def pack(row: Row) -> Row:
+    """A row that may travel between processes: Beam's coders refuse names that are no UTF-8."""
+    return {**row, "path": json.dumps(row["path"]), "error": json.dumps(row["error"])}
+
+
+def unpack(row: Row) -> Row:
+    """The row that ``pack`` was given."""
+    return {**row, "path": json.loads(row["path"]), "error": json.loads(row["error"])}
+
+
+def unpack_as_utf8(row: Row) -> Row:
+    """The row that ``pack`` was given, with its name as Parquet can hold it."""
+    return as_utf8(unpack(row))
+
+
 def _write_text_rows(suffix: str, prefix: str, columns: Mapping[str, Kind], shards: int) -> beam.PTransform:
     order = list(columns)
     return beam.Map(_line, suffix, order) | beam.io.WriteToText(
@@ -174,11 +189,11 @@ def _write_text_rows(suffix: str, prefix: str, columns: Mapping[str, Kind], shar
 
 
 def _line(row: Row, suffix: str, order: list[str]) -> bytes:
-    return encode(TEXT_FORMATS[suffix].line(row, order))
+    return encode(TEXT_FORMATS[suffix].line(unpack(row), order))
 
 
 def _write_parquet_rows(prefix: str, columns: Mapping[str, Kind], shards: int) -> beam.PTransform:
-    return beam.Map(as_utf8) | beam.io.WriteToParquet(
+    return beam.Map(unpack_as_utf8) | beam.io.WriteToParquet(
         prefix, make_schema(columns), file_name_suffix=PARQUET, num_shards=shards
     )
 
