@@ -55,11 +55,11 @@ def predict(saved: Path, *arguments: str, status: int) -> str:
 def read_rows(folder: Path, suffix: str) -> list[dict]:
     rows: list[dict] = []
     for path in sorted(p for p in folder.glob(f"*{suffix}") if "dead-letter" not in p.name):
-        if suffix == ".parquet":
+        if path.suffix == ".parquet":
             rows += pyarrow.parquet.read_table(path).to_pylist()
             continue
         with path.open(encoding="utf-8", newline="") as file:
-            rows += csv.DictReader(file) if suffix == ".csv" else map(json.loads, file)
+            rows += csv.DictReader(file) if path.suffix == ".csv" else map(json.loads, file)
     return sorted(rows, key=lambda row: row["path"].encode("utf-8", "backslashreplace"))
 
 
