@@ -14,6 +14,11 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 _SHARED = Path(os.environ.get("KERASALL_TEST_SHARED", Path(__file__).parents[2] / "shared"))
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files of whole runs first: dealt out last, they would keep one process busy while the other waits."""
+    items.sort(key=lambda item: item.path.parent != Path(__file__).parent)
+
+
 def _needed(path: Path) -> Path:
     if not path.exists():
         pytest.skip(

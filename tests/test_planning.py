@@ -34,6 +34,7 @@ def test_rendered_cells_are_counted_without_rendering_them():
     assert count_images(load_settings(CONFIGS / "aria_mobilenet.yaml")) is None
 
 
+@pytest.mark.slow
 def test_a_smoke_step_is_timed_and_the_plan_adds_up():
     (network,) = list_networks(load_settings(CONFIGS / "demo.yaml"))
     plans = plan_network(network, smoke=True, images=1280)

@@ -174,6 +174,7 @@ def test_fit_refuses_masks_that_do_not_fit_or_keep_nothing(cells):
         fit_hsv_bounds([cells], [np.zeros(cells.shape[:2], bool)])
 
 
+@pytest.mark.slow
 @pytest.mark.realdata
 def test_fitted_bounds_agree_with_the_published_segmentation_of_other_images(real_data):
     """200 pairs, spread evenly over the classes; the bounds come from 120 others."""
