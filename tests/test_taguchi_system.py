@@ -249,7 +249,7 @@ def test_two_workers_of_which_one_is_killed_give_the_table_of_one_process(tmp_pa
             states = next(shop.folder.glob("runs/artifacts/Tuner/*/.scratch/project/oracle.json"))
             name, killed = next(iter(read_json(states)["ongoing_trials"].items()))
             os.kill(children(process.pid)[name], signal.SIGKILL)
-    process.wait()
+    process.communicate()  # closes the pipe, too
     text = "".join(said)
     assert process.returncode == 0, text[-3000:]
     assert f"{name} died (status -9) and is started again" in text
