@@ -22,6 +22,7 @@ from kerasall.explain_cli import explain
 from kerasall.export_cli import export
 from kerasall.predict_cli import predict
 from kerasall.review_cli import review
+from kerasall.run_options import DataOption, ForceOption, NameOption, SetOption, SmokeOption, WeightsOption
 from kerasall.serve_cli import serve
 from kerasall.taguchi_cli import taguchi_app
 from kerasall.trials_cli import trials
@@ -87,21 +88,13 @@ def _root(version: Annotated[bool, typer.Option("--version", help="Print the ver
 @app.command()
 def run(
     config: Annotated[Path, typer.Argument(help="YAML file of the experiment.")],
-    data: Annotated[Path | None, typer.Option(help="Folder or table of images; overrides data.path.")] = None,
-    weights: Annotated[
-        Path | None, typer.Option(help="Folder of ImageNet weights (KERASALL_WEIGHTS).")
-    ] = None,
-    set_: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a setting.")
-    ] = None,
-    name: Annotated[str | None, typer.Option(help="Name of the run; default the config's stem.")] = None,
-    force: Annotated[
-        bool, typer.Option("--force", help="Push a model that was not blessed; its card says so.")
-    ] = False,
+    data: DataOption = None,
+    weights: WeightsOption = None,
+    set_: SetOption = None,
+    name: NameOption = None,
+    force: ForceOption = False,
     plan: Annotated[bool, typer.Option("--plan", help="Only print what every network will cost.")] = False,
-    smoke: Annotated[
-        bool, typer.Option("--smoke", help="As --plan, with one step of every stage at batch 2.")
-    ] = False,
+    smoke: SmokeOption = False,
     repeats: Annotated[
         int, typer.Option(min=1, help="Train so many times on one split, with other seeds; show the spread.")
     ] = 1,

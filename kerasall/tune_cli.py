@@ -10,22 +10,17 @@ from typing import Annotated, Any
 import typer
 
 from kerasall.errors import SettingsError
+from kerasall.run_options import DataOption, ForceOption, NameOption, SetOption, SmokeOption, WeightsOption
 from kerasall.settings import Settings
 
 
 def tune(
     config: Annotated[Path, typer.Argument(help="YAML file of an experiment that states tune.")],
-    data: Annotated[Path | None, typer.Option(help="Folder or table of images; overrides data.path.")] = None,
-    weights: Annotated[
-        Path | None, typer.Option(help="Folder of ImageNet weights (KERASALL_WEIGHTS).")
-    ] = None,
-    set_: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a setting.")
-    ] = None,
-    name: Annotated[str | None, typer.Option(help="Name of the run; default the config's stem.")] = None,
-    force: Annotated[
-        bool, typer.Option("--force", help="Push a model that was not blessed; its card says so.")
-    ] = False,
+    data: DataOption = None,
+    weights: WeightsOption = None,
+    set_: SetOption = None,
+    name: NameOption = None,
+    force: ForceOption = False,
     workers: Annotated[
         int,
         typer.Option(min=0, help="Processes on this machine that share the trials; 0: one after another."),
@@ -33,9 +28,7 @@ def tune(
     plan: Annotated[
         bool, typer.Option("--plan", help="Only print the runs, and what every network will cost.")
     ] = False,
-    smoke: Annotated[
-        bool, typer.Option("--smoke", help="As --plan, with one step of every stage at batch 2.")
-    ] = False,
+    smoke: SmokeOption = False,
 ) -> None:
     """Run a designed experiment over settings, and the ensemble of the runs that confirm its optimum.
 
