@@ -116,8 +116,7 @@ def compare(
 ) -> Row:
     """Times both sides; each runs over ``amount`` of something (images, steps) at every call."""
     timings = measure(dict([ours, alternative]), rounds, warm_up)
-    row = row_of(what, timings[ours[0]], timings[alternative[0]], amount, unit, goal, note, **facts)
-    return row
+    return row_of(what, timings[ours[0]], timings[alternative[0]], amount, unit, goal, note, **facts)
 
 
 def row_of(
