@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import shutil
 import signal
@@ -271,8 +272,13 @@ def test_memory_of_the_command_stays_flat(web_model):
 
 @pytest.mark.slow
 def test_flipped_bytes_never_break_the_server(web_model):
-    """Ten thousand damaged files: answered 200 or 400 each, the process sound, its memory flat."""
-    chance = np.random.default_rng(2024)
+    """Ten thousand damaged files: answered 200 or 400 each, the process sound, its memory flat.
+
+    KERASALL_FUZZ_MINUTES=60 goes on for an hour, with other files each time.
+    """
+    minutes = float(os.environ.get("KERASALL_FUZZ_MINUTES", 0))
+    end = time.monotonic() + 60 * minutes
+    chance = np.random.default_rng(time.time_ns() if minutes else 2024)
     originals = [picture(i, kind, (40, 30)) for i, kind in enumerate(("BMP", "PNG", "JPEG", "TIFF"))]
     originals += [picture(5, "JPEG", (40, 30), progressive=True), picture(6, "TIFF", compression="tiff_lzw")]
 
@@ -288,7 +294,9 @@ def test_flipped_bytes_never_break_the_server(web_model):
 
     seen: set[int] = set()
     with serving(web_model) as running, ThreadPoolExecutor(4) as clients:
-        for part in range(20):
+        for part in itertools.count():
+            if part >= 20 and time.monotonic() > end:
+                break
             files = [damaged() for _ in range(500)]
             forms = [[("x", data) for data in files[start : start + 5]] for start in range(0, 500, 5)]
             seen |= {reply.status for reply in clients.map(lambda each: running.predict(*each), forms)}
@@ -300,3 +308,4 @@ def test_flipped_bytes_never_break_the_server(web_model):
         assert seen == {200, 400}
         assert psutil.Process().memory_info().rss - warm < 50 << 20
         assert running.predict(("whole", originals[0])).status == 200
+    print(f"{500 * part:,} damaged files")
