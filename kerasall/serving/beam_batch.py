@@ -18,7 +18,10 @@ from __future__ import annotations
 import json
 import logging
 import os
+import sys
+import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -54,6 +57,9 @@ _PARALLEL = {
     "dataflow": ("num_workers={}",),
 }
 """Runner -> its options for a number of workers; Spark's is set where its cluster is."""
+
+LOG_TAIL = 8_000
+"""Bytes of the workers' log that are shown where a part fails."""
 
 
 @dataclass(frozen=True)
@@ -175,10 +181,37 @@ def predict_with_beam(
     waiting = fresh()
     while chosen := list(islice(waiting, part_files)):
         part = output.begin_part(chosen)
-        run_pipeline(job, part, columns)
+        with _quiet_workers(job):
+            run_pipeline(job, part, columns)
         output.finish_part(part)
         advance(len(chosen))
     return Tally(files, passed, output.write_dead_letters())
+
+
+@contextmanager
+def _quiet_workers(job: BeamJob) -> Iterator[None]:
+    """Keeps what worker processes on this machine write to standard error for the case that a part fails.
+
+    Beam tells them no level of logging: each writes hundreds of lines a part. Our own stream stays open.
+    """
+    if job.runner != "direct" or job.workers == 1 or "KERASALL_VERBOSE" in os.environ:
+        yield
+        return
+    shown, stream = os.dup(2), sys.stderr
+    with tempfile.TemporaryFile() as written, open(shown, "w", buffering=1, encoding="utf-8") as kept:
+        if stream is sys.__stderr__:
+            stream.flush()
+            sys.stderr = kept
+        os.dup2(written.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            written.seek(max(0, written.tell() - LOG_TAIL))
+            kept.write(written.read().decode("utf-8", "replace"))
+            raise
+        finally:
+            sys.stderr = stream
+            os.dup2(shown, 2)
 
 
 def run_pipeline(job: BeamJob, part: Part, columns: Mapping[str, Kind]) -> None:
