@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import keras
 import numpy as np
 
 from kerasall.components.development import Development
+from kerasall.components.stored_features import pooled_features
 from kerasall.components.trainer import development_rows
 from kerasall.data.input_pipeline import decode_pixels, prediction_batches
 from kerasall.data.pixel_cache import pixels_key
@@ -21,15 +21,8 @@ from kerasall.evaluation.predictions import Predictions
 from kerasall.evaluation.refer import DomainLimit
 from kerasall.evaluation.resampling import group_names
 from kerasall.files import read_json
-from kerasall.models.classifier import find_parts, split_at
-from kerasall.models.feature_cache import activations_key
-from kerasall.models.out_of_domain import (
-    FEATURES,
-    DomainDistance,
-    FeatureDistance,
-    fit_feature_distance,
-    with_features,
-)
+from kerasall.models.classifier import find_parts
+from kerasall.models.out_of_domain import DomainDistance, FeatureDistance, fit_feature_distance
 from kerasall.models.picture_statistics import SMALLEST_VARIANCE, build_statistics_model
 from kerasall.models.prediction import predict_activations
 from kerasall.models.saving import load_model
@@ -133,36 +126,19 @@ def compute_features(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Pooled features and statistics float32 [len(rows), D] of the given rows of ``data``.
 
-    The features of a frozen backbone are taken from the folder of activations, where training has left them.
+    Features are made of the activations that training has left, where it has left some.
     """
     chain = Chain.from_json(read_json(trained / "preprocess.json"))
     paths, hashes = data.examples["path"].tolist(), data.examples["sha256"].tolist()
-    stored = _stored_features(model, pixels_key(paths, chain, hashes), cache_folder)
     whole = decode_pixels(
         [paths[row] for row in rows], chain, cache_folder / "pixels", memory_bytes=MEMORY_BYTES,
         keys=[hashes[row] for row in rows],
         limits=data.limits,
     )  # fmt: skip
-
-    def predict(model: keras.Model) -> np.ndarray:
-        return predict_activations(model, prediction_batches(whole.pixels, batch_size=BATCH))
-
-    statistics = predict(build_statistics_model(whole.pixels.shape[1:3]))
-    if stored is not None:
-        return stored[rows], statistics
-    outputs: Any = with_features(model)
-    return predict(keras.Model(outputs.inputs[0], outputs.output[FEATURES])), statistics
-
-
-def _stored_features(model: keras.Model, key: str, cache_folder: Path) -> np.ndarray | None:
-    if isinstance(model.output, dict):
-        return None
-    try:
-        prefix = split_at(model)[0]
-    except ModelError:  # of another make: with_features says so
-        return None
-    path = cache_folder / "activations" / f"{activations_key(prefix, key)[:32]}.npy"
-    return np.load(path, mmap_mode="r", allow_pickle=False) if path.is_file() else None
+    key = pixels_key(paths, chain, hashes)
+    features = pooled_features(model, whole.pixels, rows, key, cache_folder)
+    statistics = build_statistics_model(whole.pixels.shape[1:3])
+    return features, predict_activations(statistics, prediction_batches(whole.pixels, batch_size=BATCH))
 
 
 def _held_out_distances(

@@ -176,22 +176,51 @@ def with_features(model: keras.Model) -> keras.Model:
     """
     if not isinstance(model.output, dict):
         return _classifier_with_features(model)
-    found: list[_Tensor] = []
+    image, outputs, found = _run_with_features(model)
+    tensors = [features for _, features, _ in found]
+    features = keras.ops.concatenate(tensors, axis=-1) if len(tensors) > 1 else tensors[0]
+    return keras.Model(image, {**outputs, FEATURES: features}, name=model.name)
+
+
+def list_feature_networks(model: keras.Model) -> list[keras.Model]:
+    """The classifiers whose pooled features stand side by side in ``FEATURES``, in that order.
+
+    Returns:
+        The model itself or its members; an empty list where a member is no classifier, or is shown
+        something else than the model's own image.
+
+    Raises:
+        ModelError: the model has no part whose pooled features are known.
+    """
+    if not isinstance(model.output, dict):
+        find_parts(model)
+        return [model]
+    _, _, found = _run_with_features(model)
+    if all(is_shown_image and _is_classifier(network) for network, _, is_shown_image in found):
+        return [network for network, _, _ in found]
+    return []
+
+
+def _run_with_features(
+    model: keras.Model,
+) -> tuple[_Tensor, dict[str, _Tensor], list[tuple[keras.Model, _Tensor, bool]]]:
+    """Input, outputs, and of every member: itself, its pooled features, whether it is shown the input itself."""
+    found: list[tuple[keras.Model, _Tensor, bool]] = []
 
     def call(operation: Any, *arguments: Any, **options: Any) -> _Tensor:
         opened = _open_member(operation)
         if opened is None:
             return operation(*arguments, **options)
         answer, features = opened(*arguments)
-        found.append(features)
+        history = arguments[0]._keras_history.operation
+        found.append((operation, features, isinstance(history, keras.layers.InputLayer)))
         return answer
 
     image: _Tensor = keras.Input(model.input_shape[1:], dtype="float32", name="image")
     outputs = model._run_through_graph(image, operation_fn=lambda operation: operation, call_fn=call)
     if not found:
         raise ModelError(f"{model.name} must hold networks that pool their features, but holds none")
-    features = keras.ops.concatenate(found, axis=-1) if len(found) > 1 else found[0]
-    return keras.Model(image, {**outputs, FEATURES: features}, name=model.name)
+    return image, outputs, found
 
 
 def _classifier_with_features(model: keras.Model) -> keras.Model:
@@ -203,6 +232,14 @@ def _classifier_with_features(model: keras.Model) -> keras.Model:
     image: _Tensor = keras.Input(model.input_shape[1:], dtype="float32", name="image")
     probabilities, features = opened(image)
     return keras.Model(image, {"probabilities": probabilities, FEATURES: features}, name=model.name)
+
+
+def _is_classifier(network: keras.Model) -> bool:
+    try:
+        find_parts(network)
+    except ModelError:
+        return False
+    return True
 
 
 def _open_member(operation: Any) -> keras.Model | None:
