@@ -21,7 +21,8 @@ from kerasall.components.development import Development, read_development, write
 from kerasall.components.divisions import Division, describe_choice, divide, make_predictions, name_scored
 from kerasall.components.record_tables import CellScore, choose_cell, make_table, score_cell
 from kerasall.components.trainer import PREDICTIONS, SELECTION, SELECTION_PREDICTIONS, development_rows
-from kerasall.data.input_pipeline import decode_pixels, epoch_batches, prediction_batches
+from kerasall.data.feature_batches import feature_batches
+from kerasall.data.input_pipeline import decode_pixels, prediction_batches
 from kerasall.data.pixel_cache import PixelCache
 from kerasall.errors import SettingsError
 from kerasall.evaluation.metrics import find_metric
@@ -186,13 +187,15 @@ class HeadTraining(ClassifierTraining):
         targets = np.asarray(keras.utils.to_categorical(self.data.labels, len(self.data.facts.labels)))
 
         def train_batches(epoch: int) -> Any:
-            return epoch_batches(
-                activations, targets, batch_size=self.train.batch_size, seed=seed, epoch=epoch, shuffle=True,
-                sample_weights=weights, indices=rows,
+            return feature_batches(
+                activations, targets, batch_size=self.train.batch_size, indices=rows, shuffle=(seed, epoch),
+                sample_weights=weights,
             )  # fmt: skip
 
         def watched_batches() -> Any:
-            return epoch_batches(activations, targets, batch_size=PREDICTION_BATCH, indices=division.held_out)
+            return feature_batches(
+                activations, targets, batch_size=PREDICTION_BATCH, indices=division.held_out
+            )
 
         def keep_checkpoint(model: keras.Model, row: EpochRow) -> None:
             if row.epoch in checkpoints:

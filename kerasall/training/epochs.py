@@ -1,4 +1,4 @@
-"""One epoch: a ``model.fit`` call over the epoch's own batches, then a validation pass."""
+"""One epoch over its own batches, by ``model.fit`` or step by step, then a validation pass."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import types
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import keras
@@ -15,6 +16,7 @@ import numpy as np
 
 from kerasall.errors import SettingsError
 from kerasall.training.callbacks import NonFiniteError, NonFiniteStop, StageLog
+from kerasall.training.direct_epochs import DirectSteps
 from kerasall.training.history import EpochRow
 
 Batches = Iterable[tuple]
@@ -42,6 +44,10 @@ class EpochRunner:
     steps_per_epoch: int | None
     log: StageLog
 
+    @cached_property
+    def _direct(self) -> DirectSteps:
+        return DirectSteps(self.model)
+
     def run(self, epoch: int) -> EpochRow:
         """Trains and validates epoch ``epoch`` (0 for the first).
 
@@ -68,6 +74,8 @@ class EpochRunner:
     def _train(self, epoch: int) -> dict[str, float]:
         batches = self.train_batches(epoch)
         steps = self.steps_per_epoch or count_batches(batches)
+        if self._direct.take(batches):
+            return self._train_directly(batches, steps, epoch)
         batches = _for_keras(batches, self.class_weight)
         # Keras takes no class weights beside a generator: ``_iterate`` has turned them into weights.
         weights = None if isinstance(batches, types.GeneratorType) else self.class_weight
@@ -86,25 +94,34 @@ class EpochRunner:
                     verbose=0,
                 )
         except UserWarning as warning:
-            raise SettingsError(
-                f"epoch {epoch + 1} must have {steps} training batches, but its batches ended before: "
-                f"correct steps_per_epoch ({warning})"
-            ) from None
+            raise _too_few(epoch, steps, warning) from None
         finally:
             if bar:
                 bar.close()
         logs = {name: float(values[-1]) for name, values in result.history.items()}
         return logs | ({"loss": math.nan} if guard.step is not None else {})
 
+    def _train_directly(self, batches: Batches, steps: int, epoch: int) -> dict[str, float]:
+        bar = self.log.make_bar(epoch)
+        try:
+            return self._direct.train(_iterate(batches, self.class_weight), steps, bar)
+        except UserWarning as warning:
+            raise _too_few(epoch, steps, warning) from None
+        finally:
+            if bar:
+                bar.close()
+
     def _validate(self) -> dict[str, float]:
         if self.validation_batches is None:
             return {}
+        batches = self.validation_batches()
+        if self._direct.take(batches):
+            found = self._direct.evaluate(batches)
+            return {f"val_{name}": value for name, value in found.items()}
         with warnings.catch_warnings():
             # Harmless here, unlike in training: a pass that ends a step too late changes no variable.
             warnings.filterwarnings("ignore", message="Your input ran out of data")
-            found = self.model.evaluate(
-                _for_keras(self.validation_batches(), None), verbose=0, return_dict=True
-            )
+            found = self.model.evaluate(_for_keras(batches, None), verbose=0, return_dict=True)
         return {f"val_{name}": float(value) for name, value in found.items()}
 
 
@@ -125,6 +142,13 @@ def count_batches(batches: Batches) -> int:
             f"training batches must tell how many they are, but {type(batches).__name__} does not ({error}): give "
             "steps_per_epoch, or apply tf.data.experimental.assert_cardinality"
         ) from None
+
+
+def _too_few(epoch: int, steps: int, warning: Warning) -> SettingsError:
+    return SettingsError(
+        f"epoch {epoch + 1} must have {steps} training batches, but its batches ended before: "
+        f"correct steps_per_epoch ({warning})"
+    )
 
 
 def _require_finite(logs: Mapping[str, float]) -> None:

@@ -117,8 +117,8 @@ def test_frozen_parts_stay_bit_equal_and_are_stored_once(tmp_path):
 
 
 def as_dataset(batches):
-    x, y = (np.concatenate(part) for part in zip(*batches, strict=True))
-    return tf.data.Dataset.from_tensor_slices((x, y)).batch(16)
+    columns = tuple(np.concatenate(part) for part in zip(*batches, strict=True))
+    return tf.data.Dataset.from_tensor_slices(columns).batch(16)
 
 
 @pytest.mark.parametrize("kind", ["list", "dataset", "batches"])
@@ -224,3 +224,30 @@ def test_settings_override_jit(tmp_path, jit):
     settings = StageSettings(epochs=1, jit_compile=jit)
     model, _ = train(tmp_path, settings, batches=lambda epoch: batches, validation=None)
     assert model.jit_compile is jit
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_direct_steps_give_the_bits_of_model_fit(tmp_path, weighted):
+    """Plain arrays are trained on without ``model.fit``: same history, same weights, dropout and all."""
+    images, labels = make_images()
+    weights = (np.linspace(0.5, 2, len(images), dtype=np.float32),) if weighted else ()
+
+    def batches(epoch):
+        order = np.random.default_rng(epoch).permutation(len(images))
+        parts = [order[i : i + 16] for i in range(0, len(order), 16)]
+        return [tuple(column[part] for column in (images, labels, *weights)) for part in parts]
+
+    settings = replace(SETTINGS, epochs=3, jit_compile=False)
+    runs = []
+    for name, make in (("direct", lambda b: b), ("fit", as_dataset)):
+        runs.append(
+            train(
+                tmp_path / name, settings, make_model(), lambda epoch, make=make: make(batches(epoch)),
+                lambda make=make: make([make_images(16, seed=1)]), deterministic=True,
+            )
+        )  # fmt: skip
+    (one, direct), (other, fitted) = runs
+    rows = [[replace(row, seconds=0.0) for row in history.epochs] for history in (direct, fitted)]
+    assert rows[0] == rows[1]
+    for a, b in zip(values(one), values(other), strict=True):
+        assert a.tobytes() == b.tobytes()
