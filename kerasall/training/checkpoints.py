@@ -104,8 +104,14 @@ class StateFolder:
         _require_finite(arrays)
         name = f"epoch_{epoch:04d}.npz"
         # Frozen layers are most of a network: what has not moved since the start is not written again.
+        # What trains has moved: only the rest need be read and compared.
+        moved = {key for key, v in _variables(model, with_optimizer=True).items() if key[0] == "o" or v.trainable}
         with np.load(self.folder / "start.npz", allow_pickle=False) as start:
-            changed = {key: array for key, array in arrays.items() if array.tobytes() != start[key].tobytes()}
+            changed = {
+                key: array
+                for key, array in arrays.items()
+                if key in moved or array.tobytes() != start[key].tobytes()
+            }
         _write_arrays(self.folder / name, changed)
         best = name if history.best_epoch == epoch else self._known("best")
         self._commit(state=name, best=best, history=history)
