@@ -200,7 +200,7 @@ def _plan_stage(
         batch=batch,
         epochs=stage.epochs,
         steps=steps,
-        memory_gib=round(estimate_memory(model, batch) / 2**30, 2),
+        memory_gib=round(estimate_memory(model, -(-batch // network.train.accumulate)) / 2**30, 2),
         step_seconds=None if seconds is None else round(seconds, 3),
         hours=None if hours is None else round(hours, 2),
         runs=network.runs,

@@ -6,8 +6,9 @@ they are computed once per image and shared by epochs, folds and runs.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import keras
 import numpy as np
 
 from kerasall.components.development import Development
+from kerasall.data.feature_batches import feature_batches
 from kerasall.data.input_pipeline import PixelCache, epoch_batches, prediction_batches, weigh_by_class
 from kerasall.data.oversampling import count_classes, oversample
 from kerasall.errors import SettingsError
@@ -31,7 +33,9 @@ from kerasall.models.heads import HeadSettings
 from kerasall.models.prediction import predict_views
 from kerasall.settings import ModelSettings, StageSettings, TrainSettings
 from kerasall.training import fit as training
+from kerasall.training.devices import spread_over
 from kerasall.training.history import History
+from kerasall.training.precision import Precision, choose_precision, computing_in
 
 PREDICTION_BATCH = 32
 
@@ -81,15 +85,33 @@ class ClassifierTraining:
             epochs: stage name -> number of epochs, where they are fixed.
 
         Returns:
-            The trained model and one history per stage.
+            The trained model, which predicts in float32 on one device, and one history per stage.
         """
-        model = self.build(name)
         rows = self.balance(rows)
         histories = []
-        for stage in self.train.stages:
-            settings = self._stage_settings(stage, (epochs or {}).get(stage.name))
-            histories.append(self._fit_stage(model, stage, settings, name, rows, validation, state_folder))
-        return model, histories
+        if caution := self.precision.caution:
+            print(caution, file=sys.stderr, flush=True)
+        with computing_in(self.precision), spread_over(self.train.devices):
+            model = self.build(name)
+            for stage in self.train.stages:
+                settings = self._stage_settings(stage, (epochs or {}).get(stage.name))
+                histories.append(
+                    self._fit_stage(model, stage, settings, name, rows, validation, state_folder)
+                )
+        return self._plain(model, name), histories
+
+    @property
+    def precision(self) -> Precision:
+        """What training and stored activations are computed in, on this device."""
+        return choose_precision(self.train.precision, self.deterministic)
+
+    def _plain(self, model: keras.Model, name: str) -> keras.Model:
+        """The same weights as a model that was built in float32 for one device."""
+        if self.precision.policy == "float32" and self.train.devices == 1:
+            return model
+        plain = self.build(name)
+        plain.set_weights(model.get_weights())
+        return plain
 
     def balance(self, rows: np.ndarray) -> np.ndarray:
         """The training rows with the repeats that ``train.oversample`` asks for.
@@ -145,14 +167,24 @@ class ClassifierTraining:
         augment = self.augmentation if inputs is self.pixels.pixels else None
         weights = self._sample_weights(rows)
         targets = np.asarray(keras.utils.to_categorical(self.data.labels, len(self.data.facts.labels)))
+        pooled = inputs.ndim == 2  # rows so short that a dataset an epoch would cost more than the training
+        if pooled:
+            settings = replace(settings, accumulate=1)  # any batch of them fits
 
         def train_batches(epoch: int) -> Any:
+            if pooled:
+                return feature_batches(
+                    inputs, targets, batch_size=self.train.batch_size, indices=rows, shuffle=(seed, epoch),
+                    sample_weights=weights,
+                )  # fmt: skip
             return epoch_batches(
                 inputs, targets, batch_size=self.train.batch_size, seed=seed, epoch=epoch, shuffle=True,
-                augment=augment, sample_weights=weights, indices=rows,
+                augment=augment, sample_weights=weights, indices=rows, parts=self.train.accumulate,
             )  # fmt: skip
 
         def validation_batches() -> Any:
+            if pooled and validation is not None:
+                return feature_batches(inputs, targets, batch_size=PREDICTION_BATCH, indices=validation)
             return epoch_batches(inputs, targets, batch_size=PREDICTION_BATCH, indices=validation)
 
         return training.fit(
@@ -164,6 +196,7 @@ class ClassifierTraining:
             label=f"{name} {stage.name}",
             deterministic=self.deterministic,
             seed=seed,
+            fingerprint={"precision": self.precision.name, "devices": self.train.devices},
         )
 
     def _part_to_train(self, model: keras.Model, stage: StageSettings) -> tuple[keras.Model, np.ndarray]:
@@ -189,6 +222,7 @@ class ClassifierTraining:
             self.cache_folder / "activations",
             memory_bytes=int(self.train.memory_gib * 2**30),
             lower=lower,
+            precision=self.precision.name,
         )
 
     def _later_cut(self, model: keras.Model, stage: StageSettings) -> Lower | None:
@@ -222,6 +256,8 @@ class ClassifierTraining:
             loss=self.train.loss,
             loss_constants=constants,
             jit_compile=None if self.train.jit_compile == "by_device" else self.train.jit_compile,
+            accumulate=self.train.accumulate,
+            steps_per_execution=self.train.steps_per_execution,
         )
 
     def _sample_weights(self, rows: np.ndarray) -> np.ndarray | None:

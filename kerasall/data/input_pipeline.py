@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 import tensorflow as tf
 
+from kerasall.data.batch_parts import BatchParts, split_batches
 from kerasall.data.pixel_cache import PixelCache, PixelChain, decode_pixels
 from kerasall.errors import DataError, SettingsError
 
@@ -44,6 +45,7 @@ def epoch_batches(
     augment: Augment | None = None,
     sample_weights: np.ndarray | None = None,
     indices: np.ndarray | None = None,
+    parts: int = 1,
 ) -> tf.data.Dataset:
     """The batches of one epoch; their order and content are a pure function of (seed, epoch).
 
@@ -59,6 +61,8 @@ def epoch_batches(
             a row that stands twice among the indices (oversampling) is changed in two ways.
         sample_weights: N weights of the rows in the loss.
         indices: the rows that take part, in order, repeats allowed; default all.
+        parts: pieces of a batch that pass one after the other, for an optimizer that accumulates as many
+            gradients. Where they cannot be of one length, weights make up for it (``BatchParts``).
 
     Returns:
         A dataset of (rows [B, ...], one-hot float32 [B, C]) or, with weights, (rows, one-hot, float32 [B]).
@@ -66,9 +70,10 @@ def epoch_batches(
 
     Raises:
         DataError: labels, weights or indices do not fit the pixels.
-        SettingsError: a batch size under 1 or a negative seed or epoch.
+        SettingsError: a batch size under 1, a negative seed or epoch, or more parts than rows in a batch.
     """
     _require_counts(batch_size, seed, epoch)
+    _require_parts(parts, batch_size)
     targets = _one_hot(labels, classes)
     columns = [np.asarray(pixels) if not isinstance(pixels, np.ndarray) else pixels, targets]
     if sample_weights is not None:
@@ -76,7 +81,10 @@ def epoch_batches(
     _require_equal_lengths(columns)
     rows = _checked_indices(indices, len(pixels))
     order = np.random.default_rng([seed, epoch]).permutation(len(rows)) if shuffle else np.arange(len(rows))
-    batches = _gathered(columns, rows, order, batch_size)
+    cut = split_batches(order, batch_size, parts) if parts > 1 else None
+    if cut is not None and cut.factors is not None and sample_weights is None:
+        columns.append(np.ones(len(pixels), np.float32))
+    batches = _gathered(columns, rows, order, batch_size, cut)
     key = int(np.random.SeedSequence([seed, epoch]).generate_state(1)[0] >> 1)  # 31 bits: fits int32
     batches = batches.map(
         lambda at, *batch: _augmented(at, batch, augment, key),
@@ -115,7 +123,11 @@ def weigh_by_class(labels: np.ndarray, class_weights: Mapping[int, float]) -> np
 
 
 def _gathered(
-    columns: Sequence[np.ndarray], rows: np.ndarray, order: np.ndarray, batch_size: int
+    columns: Sequence[np.ndarray],
+    rows: np.ndarray,
+    order: np.ndarray,
+    batch_size: int,
+    cut: BatchParts | None = None,
 ) -> tf.data.Dataset:
     """A dataset of (positions int64 [B], column 0 [B, ...], column 1 [B, ...], ...).
 
@@ -125,14 +137,22 @@ def _gathered(
 
     def gather(at: np.ndarray) -> list[np.ndarray]:
         chosen = rows[at]
-        return [column[chosen] for column in columns]
+        found = [column[chosen] for column in columns]
+        if cut is not None and cut.factors is not None:
+            found[-1] = found[-1] * cut.factors[at]
+        return found
 
     def take(at: tf.Tensor) -> tuple[tf.Tensor, ...]:
         parts = tf.numpy_function(gather, [at], [tf.as_dtype(column.dtype) for column in columns])
         shaped = [tf.ensure_shape(p, [None, *c.shape[1:]]) for p, c in zip(parts, columns, strict=True)]
         return (at, *shaped)
 
-    dataset = tf.data.Dataset.from_tensor_slices(order.astype(np.int64)).batch(batch_size)
+    if cut is None:
+        dataset = tf.data.Dataset.from_tensor_slices(order.astype(np.int64)).batch(batch_size)
+    else:
+        positions, stops = tf.constant(cut.order, tf.int64), np.cumsum(cut.sizes)
+        spans = tf.data.Dataset.from_tensor_slices((stops - cut.sizes, stops))
+        dataset = spans.map(lambda start, stop: positions[start:stop])
     return dataset.map(take, num_parallel_calls=2, deterministic=True)
 
 
@@ -172,6 +192,13 @@ def _checked_indices(indices: np.ndarray | None, count: int) -> np.ndarray:
     if rows.min() < 0 or rows.max() >= count:
         raise DataError(f"indices must be in [0, {count}), but range from {rows.min()} to {rows.max()}")
     return rows
+
+
+def _require_parts(parts: int, batch_size: int) -> None:
+    if not 1 <= parts <= batch_size:
+        raise SettingsError(
+            f"a batch of {batch_size} must pass in 1 to {batch_size} parts, but accumulate is {parts}: correct it"
+        )
 
 
 def _require_counts(batch_size: int, seed: int = 0, epoch: int = 0) -> None:

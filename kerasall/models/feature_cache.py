@@ -29,6 +29,7 @@ def cached_activations(
     folder: str | Path,
     memory_bytes: int = 2 << 30,
     lower: Callable[[], Lower | None] = lambda: None,
+    precision: str = "float32",
 ) -> np.ndarray:
     """What ``prefix`` gives for every image, from the folder where it is already there.
 
@@ -40,11 +41,12 @@ def cached_activations(
         memory_bytes: read into memory up to this size, else mapped from the disk.
         lower: asked only where nothing is stored: activations of a lower cut from which to go on,
             which spares a second pass over the images; None starts from the pixels.
+        precision: names what the caller makes this process compute in; of the file's key.
 
     Returns:
         float32 [N, ...], read-only where it is mapped.
     """
-    path = Path(folder) / f"{activations_key(prefix, pixels_key)[:32]}.npy"
+    path = Path(folder) / f"{activations_key(prefix, pixels_key, precision)[:32]}.npy"
     shape = (len(pixels), *prefix.output_shape[1:])
     if None in shape:
         raise ModelError(f"a cached part must give activations of one shape, but gives {prefix.output_shape}")
@@ -55,12 +57,12 @@ def cached_activations(
     return np.load(path, mmap_mode=None if fits else "r", allow_pickle=False)
 
 
-def activations_key(prefix: keras.Model, pixels_key: str) -> str:
+def activations_key(prefix: keras.Model, pixels_key: str, precision: str = "float32") -> str:
     """SHA-256 over the operations and weights of ``prefix``, its pixels, and the precision it computes in."""
     digest = hashlib.sha256()
     shapes = [(variable.shape, str(variable.dtype)) for variable in prefix.weights]
-    precision = keras.config.dtype_policy().name
-    facts = [pixels_key, str(prefix.output_shape), precision, shapes, list(_describe_operations(prefix))]
+    computed_in = [precision, keras.config.dtype_policy().name]
+    facts = [pixels_key, str(prefix.output_shape), computed_in, shapes, list(_describe_operations(prefix))]
     digest.update(json.dumps(facts, default=str, sort_keys=True).encode())
     for variable in prefix.weights:
         digest.update(np.ascontiguousarray(keras.ops.convert_to_numpy(variable)).tobytes())

@@ -58,6 +58,10 @@ class TrainSettings(Strict):
     """Stages, batches and loss."""
 
     batch_size: Positive = 32
+    accumulate: Positive = Field(
+        default=1,
+        description="parts in which a batch passes before the optimizer's step: a large batch on a small device",
+    )
     loss: str = "categorical_crossentropy"
     label_smoothing: Share = 0.0
     class_weights: Literal["none", "balanced"] = "none"
@@ -67,6 +71,16 @@ class TrainSettings(Strict):
     )
     stages: tuple[StageSettings, ...] = (StageSettings(name="head", epochs=10),)
     jit_compile: bool | Literal["by_device"] = "by_device"
+    precision: Literal["auto", "float32", "bfloat16"] = Field(
+        default="float32",
+        description="of training; auto takes 16 bits where this device gains. Prediction is always float32",
+    )
+    devices: Positive | Literal["all"] = Field(
+        default=1, description="GPUs among which every batch is dealt out"
+    )
+    steps_per_execution: Positive = Field(
+        default=1, description="batches that pass without a return to Python; the same results"
+    )
     cache_activations: bool = Field(
         default=True, description="pass a frozen part once, where nothing is augmented"
     )
@@ -79,6 +93,14 @@ class TrainSettings(Strict):
         names = [stage.name for stage in self.stages]
         if not names or len(set(names)) != len(names):
             raise ValueError(f"stages must have different names, but are {names}")
+        return self
+
+    @model_validator(mode="after")
+    def _parts_hold_images(self) -> TrainSettings:
+        if self.accumulate > self.batch_size:
+            raise ValueError(
+                f"accumulate must be at most batch_size ({self.batch_size}), but is {self.accumulate}"
+            )
         return self
 
     @model_validator(mode="after")

@@ -153,7 +153,8 @@ def _make_fingerprint(
     settings: StageSettings, decisive: Mapping[str, Any], of_run: Mapping[str, Any] | None
 ) -> dict[str, Any]:
     # XLA or not is left out: a stage may go on on another device, whose rounding differs anyway.
-    stage = {name: value for name, value in settings.to_json().items() if name != "jit_compile"}
+    passing = ("jit_compile", "steps_per_execution")
+    stage = {name: value for name, value in settings.to_json().items() if name not in passing}
     return {"stage": stage, **decisive, "backend": keras.config.backend(), "run": dict(of_run or {})}
 
 

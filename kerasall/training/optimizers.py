@@ -72,12 +72,15 @@ def check_optimizer(name: str, constants: Mapping[str, Any]) -> OptimizerRow:
     return row
 
 
-def make_optimizer(name: str, learning_rate: LearningRate, **constants: Any) -> keras.optimizers.Optimizer:
+def make_optimizer(
+    name: str, learning_rate: LearningRate, accumulate: int = 1, **constants: Any
+) -> keras.optimizers.Optimizer:
     """Makes an optimizer of the table.
 
     Args:
         name: a key of ``OPTIMIZERS``.
-        learning_rate: a rate above 0, or a schedule over ``optimizer.iterations``.
+        learning_rate: a rate above 0, or a schedule over the batches the optimizer has seen.
+        accumulate: batches whose mean gradient makes one update.
         **constants: what shall differ from the row's constants.
 
     Raises:
@@ -87,6 +90,10 @@ def make_optimizer(name: str, learning_rate: LearningRate, **constants: Any) -> 
     if not isinstance(learning_rate, keras.optimizers.schedules.LearningRateSchedule):
         learning_rate = require_number(learning_rate, "the learning rate")
     try:
-        return row.constructor(learning_rate=learning_rate, **{**row.constants, **constants})
+        return row.constructor(
+            learning_rate=learning_rate,
+            gradient_accumulation_steps=accumulate if accumulate > 1 else None,
+            **{**row.constants, **constants},
+        )
     except (TypeError, ValueError) as error:
         raise SettingsError(f"the optimizer {name} refuses its constants {constants}: {error}") from None

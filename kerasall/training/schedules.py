@@ -70,6 +70,37 @@ class CyclicLearningRate(keras.optimizers.schedules.LearningRateSchedule):
         return {name: getattr(self, name) for name in names}
 
 
+@keras.saving.register_keras_serializable(package="kerasall")
+class RateOfUpdates(keras.optimizers.schedules.LearningRateSchedule):
+    """A schedule for an optimizer that accumulates gradients.
+
+    Keras asks a schedule for the rate at the number of *batches* then (``BaseOptimizer._iterations``), although
+    ``optimizer.iterations`` counts updates; this turns the one into the other.
+
+    Attributes:
+        schedule: rate by update.
+        batches: accumulated for one update.
+    """
+
+    def __init__(self, schedule: keras.optimizers.schedules.LearningRateSchedule, batches: int) -> None:
+        super().__init__()
+        self.schedule = schedule
+        self.batches = batches
+
+    def __call__(self, step: Any) -> Any:
+        """Rate at batch ``step`` (integer scalar), float32 scalar."""
+        return self.schedule(ops.floor_divide(step, self.batches))
+
+    def get_config(self) -> dict[str, Any]:
+        """What ``from_config`` needs."""
+        return {"schedule": keras.saving.serialize_keras_object(self.schedule), "batches": self.batches}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> RateOfUpdates:
+        """Makes one from what ``get_config`` gave."""
+        return cls(keras.saving.deserialize_keras_object(config["schedule"]), config["batches"])
+
+
 def constant(learning_rate: float, steps: int, epochs: int) -> float:
     """The same rate throughout."""
     return learning_rate

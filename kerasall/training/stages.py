@@ -1,9 +1,8 @@
 """The settings of one training stage, and a model compiled for it.
 
-Mixed precision is the caller's choice, made before the model is built (``keras.config.set_dtype_policy``):
-weights stay float32, the head's softmax must have dtype float32, and under ``mixed_float16`` Keras wraps the
-optimizer in a loss scaler, whose state is stored and resumed like the rest. Keras' ``mixed_bfloat16`` brings
-nothing on a CPU.
+Precision is the caller's choice (``kerasall.training.precision``), made before the model is built: weights stay
+float32, the head's softmax must have dtype float32, and under ``mixed_float16`` Keras wraps the optimizer in a
+loss scaler, whose state is stored and resumed like the rest.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from kerasall.errors import SettingsError
 from kerasall.training.history import MONITORS
 from kerasall.training.losses import check_loss, make_loss
 from kerasall.training.optimizers import check_optimizer, make_optimizer
-from kerasall.training.schedules import check_schedule, make_schedule
+from kerasall.training.schedules import RateOfUpdates, check_schedule, make_schedule
 from kerasall.training.tables import find_row, require_number
 
 
@@ -41,6 +40,9 @@ class StageSettings:
         loss: key of ``LOSSES``.
         loss_constants: what shall differ from the loss's row.
         jit_compile: None lets ``choose_jit`` decide.
+        accumulate: batches whose mean gradient makes one optimizer step; every epoch must have a multiple of it.
+        steps_per_execution: batches that pass without a return to Python: the same numbers, a little faster on a
+            quick device; a loss that is not finite is noticed later.
 
     Raises:
         SettingsError: an unknown name or constant, or a value out of range.
@@ -60,9 +62,12 @@ class StageSettings:
     loss: str = "categorical_crossentropy"
     loss_constants: Mapping[str, Any] = field(default_factory=dict)
     jit_compile: bool | None = None
+    accumulate: int = 1
+    steps_per_execution: int = 1
 
     def __post_init__(self) -> None:
-        _require_count(self.epochs, "epochs")
+        for name in ("epochs", "accumulate", "steps_per_execution"):
+            _require_count(getattr(self, name), name)
         if self.patience is not None:
             _require_count(self.patience, "patience")
         find_row(MONITORS, self.monitor, "the monitor")
@@ -77,28 +82,38 @@ class StageSettings:
         return asdict(self)
 
 
-def compile_stage(model: keras.Model, settings: StageSettings, steps_per_epoch: int) -> None:
+def compile_stage(model: keras.Model, settings: StageSettings, batches_per_epoch: int) -> None:
     """Compiles ``model`` for a stage: optimizer with its schedule, loss, accuracy, and XLA or not.
 
     Args:
         model: gives probabilities [B, C]; what is frozen is frozen already.
         settings: the stage's.
-        steps_per_epoch: optimizer steps in one epoch.
+        batches_per_epoch: batches in one epoch.
+
+    Raises:
+        SettingsError: the epoch would end between two optimizer steps.
     """
+    steps, rest = divmod(batches_per_epoch, settings.accumulate)
+    if rest:
+        raise SettingsError(
+            f"with accumulate {settings.accumulate} an epoch must have a multiple of as many batches, but has "
+            f"{batches_per_epoch}: cut every batch into as many parts (epoch_batches does, given parts)"
+        )
     rate = make_schedule(
-        settings.schedule,
-        settings.learning_rate,
-        steps_per_epoch,
-        settings.epochs,
-        **settings.schedule_constants,
+        settings.schedule, settings.learning_rate, steps, settings.epochs, **settings.schedule_constants
     )
+    if settings.accumulate > 1 and isinstance(rate, keras.optimizers.schedules.LearningRateSchedule):
+        rate = RateOfUpdates(rate, settings.accumulate)
     jit = choose_jit() if settings.jit_compile is None else settings.jit_compile
     model.compile(
-        optimizer=make_optimizer(settings.optimizer, rate, **settings.optimizer_constants),
+        optimizer=make_optimizer(
+            settings.optimizer, rate, settings.accumulate, **settings.optimizer_constants
+        ),
         loss=make_loss(settings.loss, **settings.loss_constants),
         # By class, because Keras reads the word "accuracy" differently under another loss.
         metrics=[keras.metrics.CategoricalAccuracy(name="accuracy")],
         jit_compile=jit,  # pyright: ignore[reportArgumentType]
+        steps_per_execution=settings.steps_per_execution,
     )
     model.optimizer.build(model.trainable_variables)
 
