@@ -89,8 +89,7 @@ class ClassifierTraining:
         """
         rows = self.balance(rows)
         histories = []
-        if caution := self.precision.caution:
-            print(caution, file=sys.stderr, flush=True)
+        self.say_caution()
         with computing_in(self.precision), spread_over(self.train.devices):
             model = self.build(name)
             for stage in self.train.stages:
@@ -104,6 +103,11 @@ class ClassifierTraining:
     def precision(self) -> Precision:
         """What training and stored activations are computed in, on this device."""
         return choose_precision(self.train.precision, self.deterministic)
+
+    def say_caution(self) -> None:
+        """Says on standard error what the user should know of the precision asked for."""
+        if caution := self.precision.caution:
+            print(caution, file=sys.stderr, flush=True)
 
     def _plain(self, model: keras.Model, name: str) -> keras.Model:
         """The same weights as a model that was built in float32 for one device."""

@@ -30,7 +30,6 @@ from kerasall.evaluation.predictions import Predictions, concatenate, write_pred
 from kerasall.files import atomic_path, sha256_of_file, write_json
 from kerasall.models.backbones import get_backbone
 from kerasall.models.classifier import freeze, split_at
-from kerasall.models.feature_cache import cached_activations
 from kerasall.models.prediction import predict_probabilities
 from kerasall.models.saving import save_model
 from kerasall.models.weights import resolve_weights
@@ -47,13 +46,16 @@ from kerasall.settings import (
 )
 from kerasall.training import fit as training
 from kerasall.training.history import EpochRow, History
+from kerasall.training.precision import choose_precision, computing_in
 
 Cell = tuple[str, str, int]
 """Names of backbone and optimizer, number of epochs."""
 
 
-def hash_backbone_weights(sweep: SweepSettings | None, weights_folder: Path | None) -> list[str | None]:
-    """Content of every backbone's pretrained weights, so that another file is another result.
+def describe_outside(
+    sweep: SweepSettings | None, train: TrainSettings, deterministic: bool, weights_folder: Path | None
+) -> list[str | None]:
+    """Content of every backbone's pretrained weights, and what this device computes in: others give another result.
 
     Raises:
         SettingsError: the experiment has no sweep.
@@ -65,10 +67,11 @@ def hash_backbone_weights(sweep: SweepSettings | None, weights_folder: Path | No
         )
     rows = sweep.backbones
     paths = [resolve_weights(get_backbone(r.backbone), r.alpha, r.weights, weights_folder) for r in rows]
-    return [None if path is None else sha256_of_file(path) for path in paths]
+    hashes = [None if path is None else sha256_of_file(path) for path in paths]
+    return [*hashes, choose_precision(train.precision, deterministic).name]
 
 
-@component(fingerprint=hash_backbone_weights)
+@component(fingerprint=describe_outside)
 def sweep_trainer(
     development: Annotated[Path, Input("Development")],
     sweep: SweepSettings,
@@ -156,15 +159,21 @@ def build_heads(
     )
     model = base.build(row.name)
     freeze(model)
-    prefix, suffix = split_at(model)
-    activations = cached_activations(
-        prefix, pixels.pixels, pixels.key, places.cache / "activations", int(train.memory_gib * 2**30)
-    )
-    return Heads(base, row.name, model, suffix, activations, read_state(suffix))
+    suffix = split_at(model)[1]
+    return Heads(base, row.name, model, suffix, base.pass_once(row.name, model), read_state(suffix))
 
 
 class HeadTraining(ClassifierTraining):
     """Training of heads on stored activations, with checkpoints."""
+
+    def pass_once(self, name: str, model: keras.Model) -> np.ndarray:
+        """Pooled features of all images, in the precision of ``train``; the heads are trained and scored on them."""
+        self.say_caution()
+        with computing_in(self.precision):
+            # Layers keep the dtype policy under which they were made; the model that is kept is float32.
+            network = model if self.precision.policy == "float32" else self.build(name)
+            freeze(network)
+            return self._activations(split_at(network)[0])
 
     def fit_head(
         self,
@@ -181,7 +190,7 @@ class HeadTraining(ClassifierTraining):
         """
         last = max(checkpoints)
         stage = self.train.stages[0].model_copy(update={"optimizer": optimizer, "epochs": last})
-        settings = replace(self._stage_settings(stage, None), restore_best=False)
+        settings = replace(self._stage_settings(stage, None), restore_best=False, accumulate=1)
         seed = self._seed_of(f"{division.name}/{stage.name}")
         rows, weights = self.balance(division.fitted), self._sample_weights(division.fitted)
         targets = np.asarray(keras.utils.to_categorical(self.data.labels, len(self.data.facts.labels)))
@@ -205,6 +214,7 @@ class HeadTraining(ClassifierTraining):
             suffix, train_batches, watched_batches if len(division.held_out) else None, settings,
             folder / "state", label=f"{folder.parent.name} {optimizer.name} {division.name}",
             on_epoch=keep_checkpoint, deterministic=self.deterministic, seed=seed,
+            fingerprint={"precision": self.precision.name},
         )  # fmt: skip
 
 

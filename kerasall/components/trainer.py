@@ -27,6 +27,7 @@ from kerasall.preprocessing.augmentation import Augmentation
 from kerasall.preprocessing.operations import Chain
 from kerasall.settings import ModelSettings, TrainSettings
 from kerasall.training.history import History
+from kerasall.training.precision import choose_precision
 
 PREDICTIONS = "predictions.npz"
 """File of a TrainingRecord: validation or out-of-fold predictions."""
@@ -47,7 +48,14 @@ def hash_weights(model: ModelSettings, weights_folder: Path | None) -> str | Non
     return None if path is None else sha256_of_file(path)
 
 
-@component(fingerprint=hash_weights)
+def describe_outside(
+    model: ModelSettings, train: TrainSettings, deterministic: bool, weights_folder: Path | None
+) -> list[str | None]:
+    """What decides the result beside the settings: the pretrained weights, and what this device computes in."""
+    return [hash_weights(model, weights_folder), choose_precision(train.precision, deterministic).name]
+
+
+@component(fingerprint=describe_outside)
 def trainer(
     development: Annotated[Path, Input("Development")],
     model: ModelSettings,
@@ -105,6 +113,7 @@ def trainer(
             _predict(training, network, data.rows_of(SELECTION))[0], record / SELECTION_PREDICTIONS
         )
     described = _describe(network, histories, time.monotonic() - begun)
+    described["precision"] = training.precision.name
     described["classes"] = training.count_classes(development_rows(data))
     write_json(record / "training.json", described)
     metrics = {"parameters": network.count_params(), "predicted": len(predictions)}

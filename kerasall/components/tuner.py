@@ -40,6 +40,7 @@ from kerasall.taguchi.design import plan
 from kerasall.taguchi.signal_to_noise import parse_signal
 from kerasall.taguchi.stored_oracle import FINISHED
 from kerasall.taguchi.tuner import TaguchiTuner, TrialRun
+from kerasall.training.precision import choose_precision
 from kerasall.training.stages import StageSettings
 
 
@@ -113,7 +114,15 @@ def hash_factor_weights(
     return list(found.values())
 
 
-@component(fingerprint=hash_factor_weights)
+def describe_outside(
+    base: TrialSettings, tune: TuneSettings, deterministic: bool, weights_folder: Path | None
+) -> list[str | None]:
+    """What decides the result beside the settings: pretrained weights, and what this device computes in."""
+    precision = choose_precision(base.train.precision, deterministic)
+    return [*hash_factor_weights(base, tune, weights_folder), precision.name]
+
+
+@component(fingerprint=describe_outside)
 def tuner(
     development: Annotated[Path, Input("Development")],
     base: TrialSettings,

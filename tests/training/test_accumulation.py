@@ -56,6 +56,7 @@ def test_parts_train_as_the_whole_batch_does(tmp_path, parts, batch_size):
     require_close(whole, in_parts, same_loss=parts < 12)
 
 
+@pytest.mark.slow
 def test_a_network_trains_in_parts_as_with_whole_batches(tmp_path):
     def model():
         keras.utils.set_random_seed(3)

@@ -1,0 +1,107 @@
+"""One classifier's training: precision, batches in parts and stored activations, through the whole of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import keras
+import numpy as np
+import pandas as pd
+import pytest
+
+from kerasall.components.classifier_training import ClassifierTraining
+from kerasall.components.development import Development, Facts
+from kerasall.components.sweep import HeadTraining
+from kerasall.data.pixel_cache import PixelCache
+from kerasall.data.splits import Split
+from kerasall.models.classifier import find_parts, freeze
+from kerasall.settings import ModelSettings, TrainSettings
+from kerasall.training.precision import PRECISIONS
+
+SIDE = 32
+STAGES = [
+    {"name": "head", "trainable": "head", "epochs": 1},
+    {"name": "last", "trainable": "block_13", "epochs": 2},
+]
+
+
+def make_data(count: int) -> Development:
+    ids = [f"i{number}" for number in range(count)]
+    examples = pd.DataFrame(
+        {"id": ids, "path": ids, "label": np.resize(["all", "hem"], count), "subject": ids, "group": ids}
+    )
+    part = ["train"] * count
+    table = pd.DataFrame({"id": ids, "group": ids, "label": examples["label"], "part": part})
+    split = Split("holdout", "subject", 0, "", table, (), {})
+    return Development(examples, split, Facts(("all", "hem"), ("all",), "subject", "test", (), ""), [])
+
+
+def make_training(folder: Path, kind: type = ClassifierTraining, **train) -> ClassifierTraining:
+    pixels = np.random.default_rng(0).integers(0, 256, (22, SIDE, SIDE, 3), np.uint8)
+    return kind(
+        make_data(len(pixels)),
+        PixelCache(pixels, "key", None, 0),
+        ModelSettings(backbone="mobilenet", alpha=0.25, weights="random"),
+        TrainSettings.model_validate({"batch_size": 8, "stages": STAGES, **train}),
+        None, 7, False, None, folder / "cache",
+    )  # fmt: skip
+
+
+def fit(folder: Path, **train) -> tuple[ClassifierTraining, keras.Model, list]:
+    training = make_training(folder, **train)
+    model, histories = training.fit("holdout", np.arange(16), np.arange(16, 22), folder / "state")
+    return training, model, [row.loss for history in histories for row in history.epochs]
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory):
+    return fit(tmp_path_factory.mktemp("plain"))
+
+
+def test_batches_in_parts_and_several_steps_a_call_change_nothing(plain, tmp_path):
+    _, model, losses = fit(tmp_path, accumulate=2, steps_per_execution=2)
+    np.testing.assert_allclose(losses, plain[2], rtol=1e-4)
+    for a, b in zip(model.get_weights(), plain[1].get_weights(), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-4)
+
+
+def test_bfloat16_trains_alike_is_keyed_and_predicts_in_float32(plain, tmp_path, capfd, monkeypatch):
+    monkeypatch.setattr("kerasall.training.precision.has_amx", lambda: False)
+    training, model, losses = fit(tmp_path, precision="bfloat16")
+    assert "slower than float32 on this CPU" in capfd.readouterr().err
+    np.testing.assert_allclose(losses, plain[2], rtol=0.05)
+    own, of_float32 = (
+        {path.name for path in (each.cache_folder / "activations").iterdir()} for each in (training, plain[0])
+    )
+    assert len(own) == len(of_float32) > 0
+    assert not own & of_float32, "activations of two precisions were taken for the same"
+    pixels = training.pixels.pixels.astype(np.float32)
+    expected = np.asarray(model(pixels, training=False))
+    np.testing.assert_allclose(training.predict(model, np.arange(22)), expected, atol=1e-6)
+
+
+@pytest.mark.slow
+def test_a_model_built_under_a_mixed_policy_comes_back_in_float32(tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        "kerasall.components.classifier_training.choose_precision", lambda *_: PRECISIONS["mixed_bfloat16"]
+    )
+    _, model, losses = fit(tmp_path, precision="auto")
+    assert np.isfinite(losses).all()
+    assert {layer.dtype_policy.name for layer in find_parts(model).backbone.layers} == {"float32"}
+    assert keras.config.dtype_policy().name == "float32"
+
+
+def test_a_sweeps_features_are_keyed_by_precision_and_its_model_is_float32(tmp_path, monkeypatch):
+    stages = STAGES[:1]
+    found = []
+    for name in ("float32", "mixed_bfloat16"):
+        monkeypatch.setattr(
+            "kerasall.components.classifier_training.choose_precision", lambda *_, n=name: PRECISIONS[n]
+        )
+        heads = make_training(tmp_path, HeadTraining, stages=stages)
+        model = heads.build("net")
+        freeze(model)
+        found.append(heads.pass_once("net", model))
+    assert len(list((tmp_path / "cache" / "activations").iterdir())) == 2
+    assert found[0].dtype == found[1].dtype == np.float32
+    np.testing.assert_allclose(found[0], found[1], atol=0.05 * np.abs(found[0]).max())
