@@ -77,15 +77,12 @@ class DirectSteps:
             import tensorflow as tf  # here, because other backends need none
 
             model, missing = self._model, (None,) * (3 - len(batch))
-            if kind == "train":
-                model.make_train_function()
-            else:
-                model.make_test_function()
-            own = model.train_function if kind == "train" else model.test_function
             # Metrics are made by the first batch, as ``train_on_batch`` does it: a graph could not.
             model._maybe_symbolic_build(data_batch=(*map(tf.convert_to_tensor, batch), *missing))
+            step = model.train_step if kind == "train" else model.test_step
             specs = [tf.TensorSpec((None, *each.shape[1:]), each.dtype) for each in map(np.asarray, batch)]
             self._steps[kind] = tf.function(
-                lambda *columns: own(iter([(*columns, *missing)])), input_signature=specs, autograph=False
-            )
+                lambda *columns: step((*columns, *missing)),
+                input_signature=specs, autograph=False, jit_compile=model.jit_compile,
+            )  # fmt: skip
         return self._steps[kind]

@@ -1,0 +1,227 @@
+"""Heads on a frozen network, four optimizers for ten epochs each: every image through the network once, or 40 times.
+
+    python benchmarks/frozen_sweep.py [--short] [--images FOLDER] [--weights FOLDER] [--count N] [--side PIXELS]
+
+Ours are the functions of ``kerasall.components.sweep``, from an empty cache in every round: one pass, pooled
+features on disk, then 40 epochs of the head, whose state is stored after each. The alternative is Keras' own guide to
+transfer learning: base frozen and called with ``training=False``, pixels cached, shuffled and prefetched by
+``tf.data``, one ``fit`` with validation a run. Neither decodes; both validate after every epoch.
+
+The long form runs all of the alternative's 40 epochs. All of them do the same work, so the short form times one run
+of the four, the next one in the next round, for four of its ten epochs, and counts what is left at the mean of those
+after the first.
+
+The first rows compare four runs of ten epochs with the alternative, the last with one run of one epoch of ours: what
+epochs and runs add. Before, both ways train from the same weights in the same order; losses and probabilities must
+agree. tests/test_feature_systems.py asserts that of the whole component
+(``test_training_on_stored_activations_equals_training_through_the_whole_network``).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import keras
+import numpy as np
+import tensorflow as tf
+from interleaved import Row, Timing, measure, parse, report, row_of
+from rendered_cells import Cells, draw_cells
+
+from kerasall.components.sweep import Heads, Places, build_heads
+from kerasall.data.input_pipeline import epoch_batches
+from kerasall.models.backbones import get_backbone
+from kerasall.models.base import build_backbone, build_preprocess
+from kerasall.models.classifier import freeze
+from kerasall.settings import BackboneSettings, HeadSettings, OptimizerSettings, TrainSettings
+from kerasall.training.optimizers import make_optimizer
+from kerasall.training.stages import StageSettings, compile_stage
+
+BATCH, EPOCHS, DENSE = 32, 10, 512
+PARTLY = 4
+OPTIMIZERS = tuple(
+    OptimizerSettings.model_validate({"name": name}) for name in ("adam", "adamax", "sgdm", "rmsprop")
+)
+TRAIN = TrainSettings.model_validate({"batch_size": BATCH, "stages": [{"name": "head", "epochs": EPOCHS}]})
+TOLERANCE = 1e-3
+
+
+def main() -> None:
+    options = parse(
+        __doc__,
+        ("--images", {"help": "folder of real images instead of rendered cells"}),
+        ("--weights", {"type": Path, "help": "folder of ImageNet weights instead of random ones"}),
+        ("--backbone", {"default": "vgg16"}),
+        ("--count", {"type": int, "help": "images; 112 in the short form, else 1000"}),
+        ("--side", {"type": int, "help": "pixels; 96 in the short form, else 224"}),
+    )
+    count, side = (
+        options.count or (112 if options.short else 1000),
+        options.side or (96 if options.short else 224),
+    )
+    sweep = Sweep(draw_cells(count, side, options.images), options.backbone, options.weights, options.short)
+    differences = sweep.require_equal()
+    timings = measure(
+        {"once": sweep.run_ours, "one run": sweep.run_one, "every epoch": sweep.run_alternative},
+        options.rounds,
+        warm_up=False,  # ``require_equal`` has warmed both up
+    )
+    report("frozen_sweep", list_rows(sweep, timings, count, side, options.backbone), **differences)
+
+
+class Sweep:
+    """Both ways to the same four heads.
+
+    Args:
+        cells: the images.
+        backbone: key of the frozen network.
+        weights: folder of ImageNet weights; None: random ones.
+        partly: whether the alternative runs in part.
+    """
+
+    def __init__(self, cells: Cells, backbone: str, weights: Path | None, partly: bool) -> None:
+        self.cells, self.weights, self.partly = cells, weights, partly
+        kind = "imagenet" if weights else "random"
+        self.backbone = BackboneSettings(name=backbone, backbone=backbone, weights=kind)
+        self.full_seconds: list[float] = []
+        self._next = itertools.cycle(range(len(OPTIMIZERS)))
+
+    def run_ours(self, optimizers: Sequence[OptimizerSettings] = OPTIMIZERS, epochs: int = EPOCHS) -> None:
+        """Trains and scores all heads from an empty cache."""
+        with tempfile.TemporaryDirectory() as folder, quiet():
+            heads = self.build_heads(Path(folder))
+            for optimizer in optimizers:
+                heads.sweep(optimizer, [epochs], Path(folder) / "sweep")
+
+    def run_one(self) -> None:
+        """One head for one epoch."""
+        self.run_ours(OPTIMIZERS[:1], epochs=1)
+
+    def build_heads(self, folder: Path) -> Heads:
+        """Features of all images, stored below ``folder``."""
+        places = Places(folder / "scratch", self.weights, folder / "cache")
+        head = HeadSettings(dense=(DENSE,))
+        cells = self.cells
+        return build_heads(self.backbone, head, cells.data, cells.cache, TRAIN, 0, False, places)
+
+    def run_alternative(self) -> None:
+        """Fits on the pixels; keeps what all four runs take, or would."""
+        started = time.perf_counter()
+        if not self.partly:
+            for optimizer in OPTIMIZERS:
+                self._fit(optimizer, EPOCHS)
+            self.full_seconds.append(time.perf_counter() - started)
+            return
+        watch = self._fit(OPTIMIZERS[next(self._next)], PARTLY)
+        rest = (EPOCHS - len(watch.ends)) * float(np.mean(np.diff(watch.ends)))
+        self.full_seconds.append(len(OPTIMIZERS) * (time.perf_counter() - started + rest))
+
+    def _fit(self, optimizer: OptimizerSettings, epochs: int) -> EpochClock:
+        row, side = get_backbone(self.backbone.backbone), self.cells.pixels.shape[1:3]
+        base = build_backbone(row.name, side, self.backbone.weights, weights_folder=self.weights)
+        base.trainable = False
+        image = keras.Input((*side, 3))
+        features = base(build_preprocess(row.preprocess, side)(image), training=False)
+        features = keras.layers.GlobalAveragePooling2D()(features)
+        features = keras.layers.Dense(DENSE, activation="relu")(features)
+        model = keras.Model(image, keras.layers.Dense(2, activation="softmax")(features))
+        rate = optimizer.learning_rate
+        model.compile(
+            optimizer=make_optimizer(optimizer.name, rate), loss="categorical_crossentropy", metrics=["accuracy"],
+            jit_compile=False,
+        )  # fmt: skip
+        watch = EpochClock()
+        model.fit(
+            self._dataset("train").cache().shuffle(1000).batch(BATCH).prefetch(tf.data.AUTOTUNE),
+            validation_data=self._dataset("validation").batch(BATCH).cache().prefetch(tf.data.AUTOTUNE),
+            epochs=epochs, callbacks=[watch], shuffle=False, verbose=0,
+        )  # fmt: skip
+        return watch
+
+    def _dataset(self, part: str) -> tf.data.Dataset:
+        rows, data = self.cells.data.rows_of(part), self.cells.data
+        return tf.data.Dataset.from_tensor_slices(
+            (self.cells.pixels[rows], np.eye(2, dtype="f4")[data.labels[rows]])
+        )
+
+    def require_equal(self, epochs: int = 3) -> dict[str, float]:
+        """Greatest differences of both ways from the same weights and batches; stops where they are not small."""
+        with tempfile.TemporaryDirectory() as folder, quiet():
+            heads = self.build_heads(Path(folder))
+            found, (history,) = heads.sweep(OPTIMIZERS[0], [epochs], Path(folder) / "sweep")
+            seed, model = heads.training._seed_of("holdout/head"), heads.training.build(self.backbone.name)
+        data, pixels = self.cells.data, self.cells.pixels
+        train, held_out = data.rows_of("train"), data.rows_of("validation")
+        targets = np.eye(2, dtype="f4")[data.labels]
+        freeze(model)
+        compile_stage(
+            model, StageSettings(epochs=epochs, optimizer=OPTIMIZERS[0].name, learning_rate=1e-3), 1
+        )
+        losses = []
+        for epoch in range(epochs):
+            batches = epoch_batches(
+                pixels, targets, batch_size=BATCH, seed=seed, epoch=epoch, shuffle=True, indices=train
+            )
+            losses.append(model.fit(batches, shuffle=False, verbose=0).history["loss"][0])
+        whole = model.predict(pixels[held_out], batch_size=BATCH, verbose=0)
+        stored = found[epochs].probabilities
+        differences = {
+            "greatest difference of losses": float(
+                max(abs(a - b.loss) for a, b in zip(losses, history.epochs, strict=True))
+            ),
+            "greatest difference of probabilities": float(np.abs(whole - stored).max()),
+        }
+        for what, value in differences.items():
+            assert value < TOLERANCE, f"{what} must be below {TOLERANCE}, but is {value}"
+        return differences
+
+
+class EpochClock(keras.callbacks.Callback):
+    """Seconds at every epoch's end."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ends: list[float] = []
+
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+        self.ends.append(time.perf_counter())
+
+
+def list_rows(sweep: Sweep, timings: dict[str, Timing], count: int, side: int, backbone: str) -> list[Row]:
+    """Both comparisons; the speed is that of images times epochs times runs."""
+    amount = count * EPOCHS * len(OPTIMIZERS)
+    what = f"{backbone}, {count} images of {side} px"
+    how = (
+        "one run's first four epochs timed a round, scaled to four times ten" if sweep.partly else "all timed"
+    )
+    ours, one = timings["once"], timings["one run"]
+    alternative = Timing("fit on pixels", tuple(sweep.full_seconds))
+    added = ours.median - one.median
+    note = (
+        f"the alternative: {how}. Ours takes {ours.median:.1f} s, of which one run of one epoch needs "
+        f"{one.median:.1f} s: 39 more epochs and 3 more runs add {added:.1f} s, however large the network."
+    )
+    return [
+        row_of(f"{what}, 10 epochs x 4 runs", ours, alternative, amount, "images x epochs/s", 20, note),
+        row_of(
+            f"{what}, 10 x 4 against 1 x 1", ours, Timing("ours, 1 epoch x 1 run", one.seconds), 1, "sweeps/s"
+        ),
+    ]
+
+
+@contextlib.contextmanager
+def quiet():
+    """Hides the log lines of epochs."""
+    with open(os.devnull, "w", encoding="utf-8") as nowhere, contextlib.redirect_stderr(nowhere):
+        yield
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,61 @@
+"""Images for the benchmarks of training: rendered cells, or real ones from a folder, in memory and as rows to learn on."""
+
+from __future__ import annotations
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pandas as pd
+
+from kerasall.components.development import Development, Facts
+from kerasall.data.cell_kinds import draw_image
+from kerasall.data.pixel_cache import PixelCache
+from kerasall.data.sources import detect_source, read_source
+from kerasall.data.splits import Split
+from kerasall.decoding import DEFAULT_LIMITS, decode, read_image_bytes
+
+
+@dataclass(frozen=True, eq=False)
+class Cells:
+    """Pixels uint8 [N, side, side, 3] and what the components want to know of them."""
+
+    pixels: np.ndarray
+    data: Development
+
+    @property
+    def cache(self) -> PixelCache:
+        """The pixels under a key of their own."""
+        return PixelCache(self.pixels, f"benchmark {self.pixels.shape}", None, 0)
+
+
+def draw_cells(count: int, side: int, images: str | Path | None = None) -> Cells:
+    """Two classes of rendered cells, or the first images of a folder that kerasall reads; a fifth validates."""
+    if images is None:
+        labels = np.arange(count) % 2
+        names = ("all", "hem")
+        shows = [(int(label), number // 2 % 10, number) for number, label in enumerate(labels)]
+        with ThreadPoolExecutor(os.cpu_count()) as threads:
+            pixels = np.stack(list(threads.map(lambda each: draw_image("cnmc", 0, each, side), shows)))
+    else:
+        examples = (
+            read_source(detect_source(images), images).examples.sample(frac=1, random_state=0).head(count)
+        )
+        names = tuple(sorted(set(examples["label"])))
+        labels = examples["label"].map(names.index).to_numpy()
+        pixels = np.stack([_read(path, side) for path in examples["path"]])
+    ids = [f"{number:06d}" for number in range(len(labels))]
+    table = pd.DataFrame({"id": ids, "label": [names[each] for each in labels], "path": ids, "sha256": ids})
+    table = table.assign(subject=ids, group=ids, fold="")
+    table["part"] = ["train" if number // 2 % 5 else "validation" for number in range(len(ids))]
+    split = Split("holdout", table[["id", "label", "subject", "group", "part"]], 0)
+    facts = Facts(names, names[:1], "subject", "benchmark", (), "0")
+    return Cells(pixels, Development(table, split, facts, []))
+
+
+def _read(path: str, side: int) -> np.ndarray:
+    pixels = decode(read_image_bytes(path, DEFAULT_LIMITS), DEFAULT_LIMITS, path)
+    return cv2.resize(pixels, (side, side), interpolation=cv2.INTER_AREA)
