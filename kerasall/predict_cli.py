@@ -20,6 +20,8 @@ from kerasall.errors import DataError, SettingsError
 if TYPE_CHECKING:
     from kerasall.serving.batch import Tally
     from kerasall.serving.image_files import ImageNames
+    from kerasall.serving.predictor import Predictor
+    from kerasall.serving.runtimes import RuntimeChoice
 
 RUNNERS = ("direct", "flink", "spark", "dataflow")
 LOG_SECONDS = 60
@@ -53,6 +55,15 @@ def predict(
     max_pixels: Annotated[
         int | None, typer.Option(min=1, help="Most pixels in all; default: the model's.")
     ] = None,
+    runtime: Annotated[
+        str,
+        typer.Option(
+            help="tensorflow, openvino (extra openvino) or onnxruntime (extra onnx); compared with TensorFlow."
+        ),
+    ] = "tensorflow",
+    precision: Annotated[
+        str, typer.Option(help="float32; auto: bfloat16 where the CPU gains from it; bfloat16: always.")
+    ] = "float32",
     runner: Annotated[
         str | None, typer.Option(help=f"Predict with Apache Beam: {', '.join(RUNNERS)} (extra beam).")
     ] = None,
@@ -70,11 +81,16 @@ def predict(
     """Predict images, one row a file, going on where the output ends; exit status 1 if any failed."""
     from kerasall.serving.image_files import ImageNames
 
+    choice = choose_runtime(runtime, precision)
     if not images and manifest is None:
         raise DataError("images must be named by paths, folders, patterns or --manifest, but none are")
     names = ImageNames(tuple(images or ()), manifest)
     if runner is not None:
         _require_runner(runner)
+        if not choice.is_plain:
+            raise SettingsError(
+                "--runtime and --precision go without --runner, but both are given: leave one out"
+            )
         tally = _predict_with_beam(
             model, names, out, overwrite, runner=runner, workers=workers, part_files=part_files,
             options=beam_option or [], batch_size=batch_size, max_side=max_side, max_pixels=max_pixels,
@@ -84,7 +100,7 @@ def predict(
             raise SettingsError(
                 "--workers and --beam-option go with --runner, but no runner is given: add --runner direct"
             )
-        tally = _predict_here(model, names, out, overwrite, batch_size, max_side, max_pixels)
+        tally = _predict_here(model, names, out, overwrite, batch_size, max_side, max_pixels, choice)
     held = f", {tally.held} of them passed over" if tally.held else ""
     _note(f"{tally.files} files{held}, {tally.failed} failed{f'; predictions: {out}' if out else ''}")
     _note("Research use only: not a diagnostic device.")
@@ -100,6 +116,7 @@ def _predict_here(
     batch_size: int,
     max_side: int | None,
     max_pixels: int | None,
+    runtime: RuntimeChoice,
 ) -> Tally:
     from kerasall.cli import quiet_tensorflow
     from kerasall.decoding import with_limits
@@ -118,14 +135,42 @@ def _predict_here(
     elif isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
     with quiet_tensorflow():
-        predictor = Predictor(model)
+        predictor = Predictor(model, runtime=runtime)
     predictor.limits = with_limits(predictor.limits, max_side, max_pixels)
     _note(describe_verdict(predictor.folder))
-    with show_progress(total) as advance:
+    if not runtime.is_default:
+        _note(f"runtime {runtime.describe()}")
+    with show_progress(total) as show:
+        advance = _telling_parity(predictor, show)
         if out is not None:
             return resume_predictions(predictor, names, out, batch_size=batch_size, advance=advance)
         failed = predict_files(predictor, names, sys.stdout, batch_size=batch_size, advance=advance)
     return Tally(total, 0, failed)
+
+
+def choose_runtime(name: str, precision: str) -> RuntimeChoice:
+    """The runtime of that name, which keeps converted networks beside the runs.
+
+    Raises:
+        SettingsError: there is no such runtime or precision, or its extra is missing.
+    """
+    from kerasall.paths import runs_folder
+    from kerasall.serving.runtimes import RuntimeChoice
+
+    return RuntimeChoice(name, precision, runs_folder() / "runtimes")
+
+
+def _telling_parity(predictor: Predictor, advance: Callable[[int], None]) -> Callable[[int], None]:
+    told = False
+
+    def step(count: int) -> None:
+        nonlocal told
+        advance(count)
+        if predictor.parity is not None and not told:
+            _note(f"compared with TensorFlow in float32: {predictor.parity.describe()}")
+            told = True
+
+    return step
 
 
 def _clear(out: Path, overwrite: bool) -> None:

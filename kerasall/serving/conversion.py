@@ -68,18 +68,26 @@ def to_onnx(folder: Path) -> bytes:
     Raises:
         ModelError: an operation has no counterpart in ONNX.
     """
-    import tensorflow as tf
     import tf2onnx
 
-    model: Any = tf.saved_model.load(str(folder))
-    signature = model.signatures[PIXELS]
-    spec = signature.structured_input_signature[1]["pixels"]
-    function = tf.function(lambda pixels: signature(pixels=pixels), input_signature=[spec])
+    function = function_of_pixels(folder)
     try:
-        found, _ = tf2onnx.convert.from_function(function, input_signature=[spec], opset=ONNX_OPSET)
+        found, _ = tf2onnx.convert.from_function(
+            function, input_signature=function.input_signature, opset=ONNX_OPSET
+        )
     except Exception as error:  # whatever a converter meets in a graph
-        raise _not_convertible(folder, "ONNX", error) from error
+        raise not_convertible(folder, "ONNX", error) from error
     return found.SerializeToString()
+
+
+def function_of_pixels(folder: Path) -> Any:
+    """The SavedModel's signature by pixels as a ``tf.function``, which is what converters take."""
+    import tensorflow as tf
+
+    model: Any = tf.saved_model.load(str(folder))
+    spec = model.signatures[PIXELS].structured_input_signature[1]["pixels"]
+    # By way of the model, which must stay alive.
+    return tf.function(lambda pixels: model.signatures[PIXELS](pixels=pixels), input_signature=[spec])
 
 
 def to_litert(folder: Path) -> bytes:
@@ -139,7 +147,7 @@ def _run_litert_converter(converter: Any, folder: Path) -> bytes:
         with _no_notice_of_the_move():
             return converter.convert()
     except Exception as error:  # whatever a converter meets in a graph
-        raise _not_convertible(folder, "LiteRT", error) from error
+        raise not_convertible(folder, "LiteRT", error) from error
 
 
 @contextmanager
@@ -150,7 +158,8 @@ def _no_notice_of_the_move() -> Iterator[None]:
         yield
 
 
-def _not_convertible(folder: Path, name: str, error: Exception) -> ModelError:
+def not_convertible(folder: Path, name: str, error: Exception) -> ModelError:
+    """What to raise where a converter fails."""
     first = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
     return ModelError(
         f"{folder} must hold only operations that {name} knows, but converting it failed: {first[:300]}"
@@ -221,6 +230,13 @@ class Parity:
     images: int
     labels_changed: int
     largest: Mapping[str, float]
+
+    def describe(self) -> str:
+        """One line of it."""
+        return (
+            f"on {self.images} images the largest difference of a probability is {self.largest['probabilities']:.2g}, "
+            f"{self.labels_changed} labels differ"
+        )
 
 
 def compare_answers(expected: Mapping[str, np.ndarray], found: Mapping[str, np.ndarray]) -> Parity:

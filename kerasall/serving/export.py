@@ -37,6 +37,7 @@ def export_saved_model(
         serving_default: image_bytes string [None] -> probabilities float32 [None, C], label_index
             int64 [None], and whatever else the model returns by name.
         serving_pixels: pixels uint8 [None, H, W, 3], after the chain -> the same.
+        preprocess: image_bytes string [None] -> those pixels, for runtimes that read no image files.
         explain, if there is such a function: image_bytes string [None], class_index int64 [None] ->
             heatmap float32 [None, H, W] and whatever else it returns by name, and pixels uint8
             [None, H, W, 3], what the model was shown.
@@ -67,10 +68,14 @@ def export_saved_model(
     def from_bytes(image_bytes: tf.Tensor) -> Tensors:
         return answer_pixels(decode_batch(image_bytes, chain, size))
 
+    def to_pixels(image_bytes: tf.Tensor) -> Tensors:
+        return {"pixels": decode_batch(image_bytes, chain, size)}
+
     bytes_spec = tf.TensorSpec([None], tf.string, name="image_bytes")
     pixels_spec = tf.TensorSpec([None, *size, 3], tf.uint8, name="pixels")
     archive.add_endpoint("serving_default", tf.function(from_bytes, input_signature=[bytes_spec]))
     archive.add_endpoint("serving_pixels", tf.function(answer_pixels, input_signature=[pixels_spec]))
+    archive.add_endpoint("preprocess", tf.function(to_pixels, input_signature=[bytes_spec]))
     if explain is not None:
         archive.add_endpoint("explain", _explain_bytes(explain, chain, size))
     with atomic_path(folder) as temporary:

@@ -6,7 +6,7 @@ import io
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
@@ -16,6 +16,10 @@ from kerasall.errors import ArtifactError, DecodingError, KerasallError, ModelEr
 from kerasall.files import read_json, sha256_of_file
 from kerasall.serving.card import read_card
 from kerasall.serving.model_check import require_fitting
+
+if TYPE_CHECKING:
+    from kerasall.serving.conversion import Parity
+    from kerasall.serving.runtimes import RuntimeChoice
 
 SIGNATURE = "serving_default"
 
@@ -56,13 +60,16 @@ class Predictor:
             newest version.
         limits: what is refused before any pixel is decoded; by default what the card states: the limits of
             the images it was trained on.
+        runtime: what computes the answers; default TensorFlow, in float32.
 
     Raises:
         ArtifactError: the folder is no SavedModel of kerasall, or a file differs from its manifest.
-        ModelError: labels, card and graph do not belong together.
+        ModelError: labels, card and graph do not belong together, or the runtime lacks an operation.
     """
 
-    def __init__(self, folder: str | Path, limits: Limits | None = None):
+    def __init__(
+        self, folder: str | Path, limits: Limits | None = None, runtime: RuntimeChoice | None = None
+    ):
         self.folder = newest_version(folder)
         verify_manifest(self.folder)
         self.labels = read_labels(self.folder)
@@ -71,6 +78,16 @@ class Predictor:
         self._model = _load(self.folder)
         self._answer = self._model.signatures[SIGNATURE]
         require_fitting(self.folder, self.labels, self.output_shapes, self._pixels_shape(), card)
+        self._network = None
+        if runtime is not None and not runtime.is_plain:
+            from kerasall.serving.runtime_network import Network
+
+            self._network = Network(runtime, self.folder, self._model.signatures)
+
+    @property
+    def parity(self) -> Parity | None:
+        """How far another runtime's answers are from TensorFlow's; None before the first ones, and without one."""
+        return self._network.parity if self._network else None
 
     @property
     def signatures(self) -> Mapping[str, Any]:
@@ -96,6 +113,8 @@ class Predictor:
             failed = next(filter(None, self.predict([blank.getvalue()] * size).errors), None)
             if failed:
                 raise ModelError(f"{self.folder} must answer a blank image, but did not: {failed}")
+        if self._network:
+            self._network.compare_again()
 
     def _pixels_shape(self) -> tuple[int | None, ...] | None:
         if "serving_pixels" not in self._model.signatures:
@@ -154,6 +173,8 @@ class Predictor:
                 )
 
     def _run(self, images: list[bytes]) -> dict[str, np.ndarray]:
+        if self._network:
+            return self._network.answer(images)
         import tensorflow as tf
 
         outputs = self._answer(image_bytes=tf.constant(images, tf.string))

@@ -90,7 +90,11 @@ def test_shards_of_two_processes_hold_the_local_rows(saved, images, tmp_path, su
     assert "44 files, 1 failed" in told
     shards = sorted(path.name for path in out.parent.glob(f"scores-0*{suffix}"))
     assert shards == [f"scores-00001-0000{i}-of-00002{suffix}" for i in range(2)]
-    assert all(len(read_rows(out.parent, shard.removeprefix("scores"))) > 5 for shard in shards)
+    if suffix == ".parquet":  # Beam puts all rows of a process into one batch; which shard gets it is chance
+        batches = (pyarrow.parquet.ParquetFile(out.parent / shard).num_row_groups for shard in shards)
+        assert sum(batches) >= 2
+    else:
+        assert all(len(read_rows(out.parent, shard.removeprefix("scores"))) > 5 for shard in shards)
     local = tmp_path / f"local{suffix}"
     require_same(read_rows(out.parent, suffix), read_rows(local if local.is_dir() else tmp_path, suffix))
     (dead,) = map(json.loads, (out.parent / "scores-dead-letter.jsonl").read_text().splitlines())

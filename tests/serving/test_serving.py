@@ -64,7 +64,7 @@ def expected(model, chain, path: Path) -> np.ndarray:
 
 def test_signatures_keep_their_names(saved):
     signatures = tf.saved_model.load(str(saved)).signatures
-    assert set(signatures) == {"serving_default", "serving_pixels"}
+    assert set(signatures) == {"serving_default", "serving_pixels", "preprocess"}
     _, inputs = signatures["serving_default"].structured_input_signature
     assert {(k, v.dtype.name, tuple(v.shape)) for k, v in inputs.items()} == {
         ("image_bytes", "string", (None,))

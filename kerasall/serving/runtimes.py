@@ -1,0 +1,190 @@
+"""Runtimes besides TensorFlow that may compute a SavedModel's answers: OpenVINO and ONNX Runtime.
+
+TensorFlow reads the files (signature ``preprocess``), so that every runtime is shown the very same pixels; the
+network of ``serving_pixels`` is converted and answers in TensorFlow's place (``runtime_network``).
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kerasall.errors import SettingsError
+from kerasall.serving.conversion import Answer, function_of_pixels, not_convertible, to_onnx
+
+# The runtimes are extras: without them there is nothing here to check types against.
+# pyright: reportMissingImports=false
+
+PRECISIONS = ("float32", "auto", "bfloat16")
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """One runtime besides TensorFlow.
+
+    Attributes:
+        packages: what must be installed; the first one's version is told.
+        extra: the extra that brings them.
+        bfloat16: whether it can compute in bfloat16 on a CPU.
+        write: folder of a SavedModel, empty folder -> writes the converted network there.
+        open: that folder, whether in bfloat16 -> functions that may answer at the same time.
+    """
+
+    packages: tuple[str, ...]
+    extra: str
+    bfloat16: bool
+    write: Callable[[Path, Path], None]
+    open: Callable[[Path, bool], list[Answer]]
+
+
+@dataclass(frozen=True)
+class RuntimeChoice:
+    """What shall compute the answers, and how exactly.
+
+    Attributes:
+        name: "tensorflow" or a row of ``RUNTIMES``.
+        precision: "float32"; "auto": bfloat16 where the runtime has it and the CPU computes it faster (has
+            ``amx_bf16``); "bfloat16": wherever it runs at all.
+        cache: folder that keeps converted networks; None converts at every start.
+
+    Raises:
+        SettingsError: no such runtime or precision, or a package is missing.
+    """
+
+    name: str = "tensorflow"
+    precision: str = "float32"
+    cache: Path | None = None
+
+    def __post_init__(self) -> None:
+        if self.name != "tensorflow" and self.name not in RUNTIMES:
+            raise SettingsError(
+                f"the runtime must be one of tensorflow, {', '.join(RUNTIMES)}, but is {self.name!r}"
+            )
+        if self.precision not in PRECISIONS:
+            raise SettingsError(
+                f"the precision must be one of {', '.join(PRECISIONS)}, but is {self.precision!r}"
+            )
+        if self.name == "tensorflow":
+            return
+        row = RUNTIMES[self.name]
+        if missing := [package for package in row.packages if find_spec(package) is None]:
+            raise SettingsError(
+                f"the runtime {self.name} needs the extra {row.extra}, but {', '.join(missing)} is missing: "
+                f"pip install 'kerasall[{row.extra}]'"
+            )
+        if self.precision == "bfloat16" and not row.bfloat16:
+            raise SettingsError(
+                f"{self.name} must compute in float32, but bfloat16 is asked for: leave --precision out"
+            )
+
+    @property
+    def in_bfloat16(self) -> bool:
+        """Whether the network will be computed in bfloat16."""
+        able = self.name == "tensorflow" or RUNTIMES[self.name].bfloat16
+        return self.precision == "bfloat16" or (self.precision == "auto" and able and gains_from_bfloat16())
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether the SavedModel's own signature says the same."""
+        return self.name == "tensorflow" and not self.in_bfloat16
+
+    @property
+    def is_default(self) -> bool:
+        """Whether nothing was asked for."""
+        return self.name == "tensorflow" and self.precision == "float32"
+
+    def describe(self) -> str:
+        """Name, version and precision."""
+        package = "tensorflow" if self.name == "tensorflow" else RUNTIMES[self.name].packages[0]
+        why = ""
+        if self.precision == "auto" and not self.in_bfloat16:
+            able = self.name == "tensorflow" or RUNTIMES[self.name].bfloat16
+            why = " (bfloat16 gains only on a CPU with amx_bf16)" if able else " (it has no bfloat16 here)"
+        return f"{self.name} {version(package)}, {'bfloat16' if self.in_bfloat16 else 'float32'}{why}"
+
+
+def gains_from_bfloat16() -> bool:
+    """Whether this CPU multiplies matrices of bfloat16 in tiles; ``avx512_bf16`` alone made networks slower."""
+    cpuinfo = Path("/proc/cpuinfo")
+    return cpuinfo.is_file() and " amx_bf16" in cpuinfo.read_text(encoding="utf-8", errors="replace")
+
+
+def import_openvino() -> Any:
+    """OpenVINO without its telemetry, which would tell its maker of every import and conversion."""
+    if "openvino" not in sys.modules:
+        sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
+    import openvino
+
+    return openvino
+
+
+def _write_openvino(folder: Path, destination: Path) -> None:
+    openvino = import_openvino()
+    function = function_of_pixels(folder)
+    try:
+        network = openvino.convert_model(function.get_concrete_function())
+    except Exception as error:  # whatever a converter meets in a graph
+        raise not_convertible(folder, "OpenVINO", error) from error
+    openvino.save_model(network, str(destination / "model.xml"), compress_to_fp16=False)
+
+
+def _open_openvino(folder: Path, bfloat16: bool) -> list[Answer]:
+    core = import_openvino().Core()
+    settings = {
+        "PERFORMANCE_HINT": "THROUGHPUT",
+        "INFERENCE_PRECISION_HINT": "bf16" if bfloat16 else "f32",
+    }
+    compiled = core.compile_model(core.read_model(str(folder / "model.xml")), "CPU", settings)
+
+    def lane() -> Answer:
+        request = compiled.create_infer_request()
+
+        def answer(pixels: np.ndarray) -> dict[str, np.ndarray]:
+            found = request.infer({"pixels": pixels}, share_inputs=True)
+            # Copied: the request writes its next answers into the same memory.
+            return {port.get_any_name(): np.array(values) for port, values in found.items()}
+
+        return answer
+
+    return [lane() for _ in range(compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS"))]
+
+
+def _write_onnx(folder: Path, destination: Path) -> None:
+    (destination / "model.onnx").write_bytes(to_onnx(folder))
+
+
+def _open_onnx(folder: Path, bfloat16: bool) -> list[Answer]:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    session = onnxruntime.InferenceSession(
+        str(folder / "model.onnx"), options, providers=["CPUExecutionProvider"]
+    )
+    names = [output.name for output in session.get_outputs()]
+
+    def answer(pixels: np.ndarray) -> dict[str, np.ndarray]:
+        return dict(zip(names, session.run(names, {"pixels": pixels}), strict=True))
+
+    return [answer] * _count_cores()  # a session may be asked from several threads
+
+
+def _count_cores() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+RUNTIMES: Mapping[str, Runtime] = {
+    "openvino": Runtime(("openvino",), "openvino", True, _write_openvino, _open_openvino),
+    "onnxruntime": Runtime(("onnxruntime", "tf2onnx", "onnx"), "onnx", False, _write_onnx, _open_onnx),
+}
+"""Every runtime besides TensorFlow."""
