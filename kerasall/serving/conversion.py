@@ -170,7 +170,7 @@ def load_onnx(path: Path) -> Answer:
     """Answers with ONNX Runtime on the CPU."""
     import onnxruntime
 
-    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    session: Any = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     names = [output.name for output in session.get_outputs()]
     return lambda pixels: dict(zip(names, session.run(names, {"pixels": pixels}), strict=True))
 

@@ -166,7 +166,7 @@ def _open_onnx(folder: Path, bfloat16: bool) -> list[Answer]:
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
-    session = onnxruntime.InferenceSession(
+    session: Any = onnxruntime.InferenceSession(
         str(folder / "model.onnx"), options, providers=["CPUExecutionProvider"]
     )
     names = [output.name for output in session.get_outputs()]

@@ -159,9 +159,7 @@ def test_other_answers_are_refused_in_float32_and_told_where_precision_is_free(s
     assert "largest difference of a probability is 0." in free.parity.describe()
 
 
-@pytest.mark.parametrize(
-    "name", ["tensorflow", pytest.param("openvino", marks=[OPENVINO, pytest.mark.slow])]
-)
+@pytest.mark.parametrize("name", ["tensorflow", pytest.param("openvino", marks=[OPENVINO, pytest.mark.slow])])
 def test_bfloat16_stays_near_and_leaves_the_rest_of_the_process_in_float32(saved, images, cache, name):
     plain = Predictor(saved)
     expected = answer(plain, images)
