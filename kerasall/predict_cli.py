@@ -23,6 +23,15 @@ if TYPE_CHECKING:
     from kerasall.serving.predictor import Predictor
     from kerasall.serving.runtimes import RuntimeChoice
 
+RuntimeOption = Annotated[
+    str,
+    typer.Option(
+        help="tensorflow, openvino (extra openvino) or onnxruntime (extra onnx); compared with TensorFlow."
+    ),
+]
+PrecisionOption = Annotated[
+    str, typer.Option(help="float32; auto: bfloat16 where the CPU gains from it; bfloat16: always.")
+]
 RUNNERS = ("direct", "flink", "spark", "dataflow")
 LOG_SECONDS = 60
 """How often a line tells of the progress where there is no terminal for a bar."""
@@ -55,15 +64,8 @@ def predict(
     max_pixels: Annotated[
         int | None, typer.Option(min=1, help="Most pixels in all; default: the model's.")
     ] = None,
-    runtime: Annotated[
-        str,
-        typer.Option(
-            help="tensorflow, openvino (extra openvino) or onnxruntime (extra onnx); compared with TensorFlow."
-        ),
-    ] = "tensorflow",
-    precision: Annotated[
-        str, typer.Option(help="float32; auto: bfloat16 where the CPU gains from it; bfloat16: always.")
-    ] = "float32",
+    runtime: RuntimeOption = "tensorflow",
+    precision: PrecisionOption = "float32",
     runner: Annotated[
         str | None, typer.Option(help=f"Predict with Apache Beam: {', '.join(RUNNERS)} (extra beam).")
     ] = None,

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from kerasall.errors import SettingsError
+from kerasall.predict_cli import PrecisionOption, RuntimeOption, choose_runtime
 
 
 def serve(
@@ -35,6 +36,8 @@ def serve(
         int, typer.Option(min=1, help="Width and height of an image at most, in pixels.")
     ] = 4096,
     max_mib: Annotated[int, typer.Option(min=1, max=1024, help="Size of one request at most, in MiB.")] = 16,
+    runtime: RuntimeOption = "tensorflow",
+    precision: PrecisionOption = "float32",
 ) -> None:
     """Serve a page, REST and TensorFlow Serving's predict calls from one model."""
     from kerasall.cli import quiet_tensorflow
@@ -50,6 +53,7 @@ def serve(
         ) from None
     from kerasall.serving.predictor import describe_verdict, newest_version
 
+    choice = choose_runtime(runtime, precision)
     token = read_token(token_file) if token_file else None
     require_token_for(host, token)
     limits = WebLimits(
@@ -62,9 +66,13 @@ def serve(
     )
     folder = newest_version(model)
     _note(describe_verdict(folder))
+    if not choice.is_default:
+        _note(f"runtime {choice.describe()}")
     _note("Research use only: not a diagnostic device.")
     with quiet_tensorflow():
-        serve_model(folder, host, port, token=token, hosts=tuple(allow_host or ()), limits=limits)
+        serve_model(
+            folder, host, port, token=token, hosts=tuple(allow_host or ()), limits=limits, runtime=choice
+        )
 
 
 def _note(line: str) -> None:

@@ -72,8 +72,18 @@ def count_votes(ops: Operations, members: Tensor) -> Tensor:
     A member that finds several classes equally probable votes for the first of them.
     """
     classes = np.arange(members.shape[-1], dtype=np.int32)
-    chosen = ops.expand_dims(ops.argmax(members, axis=-1), -1)
+    chosen = ops.expand_dims(find_highest(ops, members), -1)
     return ops.sum(ops.where(ops.equal(chosen, classes), 1, 0), axis=-2)
+
+
+def find_highest(ops: Operations, scores: Tensor) -> Tensor:
+    """Index of the highest score, the first of equal ones: [..., C] -> whole numbers [...].
+
+    Not ``argmax`` of the scores: Keras' looks at the bits of floating-point numbers, for which ONNX and OpenVINO have
+    no operation.
+    """
+    highest = ops.greater_equal(scores, ops.max(scores, axis=-1, keepdims=True))
+    return ops.argmax(ops.where(highest, 1, 0), axis=-1)
 
 
 def mean_probabilities(ops: Operations, members: Tensor) -> Tensor:

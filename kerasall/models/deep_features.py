@@ -17,6 +17,7 @@ import keras
 import numpy as np
 
 from kerasall.errors import ModelError, SettingsError
+from kerasall.evaluation.ensemble_rules import find_highest
 from kerasall.models.backbones import get_backbone
 from kerasall.models.base import build_backbone, build_preprocess, require_buildable
 from kerasall.models.feature_cache import cached_activations
@@ -213,7 +214,7 @@ def _perceptron(classifier: FeatureClassifier, inputs: _Tensor) -> dict[str, _Te
 
 
 def _decided(scores: _Tensor) -> _Tensor:
-    return keras.ops.argmax(scores, axis=-1)
+    return find_highest(keras.ops, scores)
 
 
 _SVM_OR_MLP = {"linear_svm": _support_vector_machine, "mlp": _perceptron}

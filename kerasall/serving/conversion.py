@@ -6,6 +6,7 @@ out. Decoding and the chain stay outside; the card beside the result tells them.
 
 from __future__ import annotations
 
+import logging
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -68,13 +69,16 @@ def to_onnx(folder: Path) -> bytes:
     Raises:
         ModelError: an operation has no counterpart in ONNX.
     """
+    import onnx
     import tf2onnx
 
+    logging.getLogger("tf2onnx").setLevel(logging.CRITICAL)  # what it tells of is checked below
     function = function_of_pixels(folder)
     try:
         found, _ = tf2onnx.convert.from_function(
             function, input_signature=function.input_signature, opset=ONNX_OPSET
         )
+        onnx.checker.check_model(found)  # tf2onnx passes on what it does not know
     except Exception as error:  # whatever a converter meets in a graph
         raise not_convertible(folder, "ONNX", error) from error
     return found.SerializeToString()
@@ -160,7 +164,8 @@ def _no_notice_of_the_move() -> Iterator[None]:
 
 def not_convertible(folder: Path, name: str, error: Exception) -> ModelError:
     """What to raise where a converter fails."""
-    first = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    first = next((line for line in lines if "for operations:" in line), lines[0])
     return ModelError(
         f"{folder} must hold only operations that {name} knows, but converting it failed: {first[:300]}"
     )

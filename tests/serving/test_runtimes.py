@@ -17,6 +17,7 @@ import tensorflow as tf
 from typer.testing import CliRunner
 
 from kerasall.errors import ModelError, SettingsError
+from kerasall.evaluation.ensemble_rules import count_votes, decide
 from kerasall.files import read_json, sha256_of_file, sha256_of_folder, write_json
 from kerasall.preprocessing.operations import Chain
 from kerasall.serving import runtimes
@@ -58,6 +59,8 @@ def export_two_members(folder: Path) -> Path:
     both = keras.ops.stack([member(), member()], axis=1)
     outputs = {"probabilities": keras.ops.mean(both, axis=1), "member_probabilities": both}
     outputs["prediction_set"] = keras.ops.greater(outputs["probabilities"], 0.2)
+    outputs["votes"] = count_votes(keras.ops, both)
+    outputs["label_index"] = decide(keras.ops, outputs["votes"] / 2, outputs["probabilities"])
     steps = [{"op": "resize", "height": 24, "width": 24}]
     export_saved_model(keras.Model(image, outputs), Chain.from_json(steps), LABELS, folder)
     write_json(folder / "card.json", {"experiment": "tiny", "preprocess": steps, "limits": {"max_side": 60}})
@@ -105,7 +108,7 @@ def test_another_runtime_answers_every_image_like_tensorflow(saved, images, cach
     np.testing.assert_array_equal(found.label_indices, expected.label_indices)
     assert found.errors == expected.errors
     assert sum(bool(error) for error in found.errors) == 2
-    assert set(found.extras) == set(expected.extras) == {"member_probabilities", "prediction_set"}
+    assert set(found.extras) == set(expected.extras) == {"member_probabilities", "prediction_set", "votes"}
     for extra, values in expected.extras.items():
         assert found.extras[extra].dtype == values.dtype
         np.testing.assert_allclose(found.extras[extra], values, atol=1e-5)
@@ -220,6 +223,17 @@ def test_a_model_of_an_earlier_export_is_refused_with_its_cure(saved, tmp_path):
         Predictor(folder, runtime=RuntimeChoice("openvino"))
 
 
+@pytest.mark.parametrize("name", RUNTIMES)
+def test_an_operation_that_a_runtime_lacks_is_named(tmp_path, name):
+    image = keras.Input((4, 4, 3), name="image")
+    scores = keras.layers.GlobalAveragePooling2D()(image)[:, :2]
+    outputs = {"probabilities": keras.ops.softmax(scores), "label_index": keras.ops.argmax(scores, axis=-1)}
+    chain = Chain.from_json([{"op": "resize", "height": 4, "width": 4}])
+    folder = export_saved_model(keras.Model(image, outputs), chain, LABELS, tmp_path / "1")
+    with pytest.raises(ModelError, match=r"must hold only operations that .* knows.*Bit"):
+        Predictor(folder, runtime=RuntimeChoice(name))
+
+
 def predict(saved: Path, images: Path, out: Path, *options: str):
     from kerasall.cli import app
 
@@ -250,6 +264,25 @@ def test_the_command_writes_the_same_rows_and_tells_the_parity(saved, images, tm
     assert list((tmp_path / "runs" / "runtimes" / "openvino").iterdir())
     refused = predict(saved, images, tmp_path / "x.csv", "--runtime", "openvino", "--runner", "direct")
     assert isinstance(refused.exception, SettingsError)
+
+
+@pytest.mark.slow
+@OPENVINO
+def test_the_server_answers_and_explains_with_another_runtime(web_model, cache):
+    from web_server import BOUNDARY, form, picture, serving
+
+    images = [(f"{seed}.png", picture(seed)) for seed in range(5)]
+    plain = Predictor(web_model)
+    expected = plain.predict([data for _, data in images]).probabilities
+    with serving(web_model, runtime=RuntimeChoice("openvino", cache=cache)) as running:
+        results = running.predict(*images).json["results"]
+        body = form(images[:1], {"label": plain.labels[0]})
+        kind = {"Content-Type": f"multipart/form-data; boundary={BOUNDARY}"}
+        explained = running.ask("POST", "/v1/explain", body, kind)
+    for result, row in zip(results, expected, strict=True):
+        found = [result["probabilities"][label] for label in plain.labels]
+        np.testing.assert_allclose(found, row, atol=1e-5)
+    assert explained.status == 200
 
 
 @OPENVINO

@@ -20,6 +20,7 @@ import tensorflow as tf
 import uvicorn
 from PIL import Image
 
+from kerasall.evaluation.ensemble_rules import find_highest
 from kerasall.files import write_json
 from kerasall.preprocessing.operations import Chain
 from kerasall.serving.export import export_saved_model, write_manifest
@@ -47,7 +48,7 @@ def export_tiny_model(folder: Path, explains: bool = True) -> Path:
     mean = keras.ops.mean(joined, axis=1)
     outputs = {
         "probabilities": mean,
-        "label_index": keras.ops.argmax(mean, axis=-1),
+        "label_index": find_highest(keras.ops, mean),
         "member_probabilities": joined,
         "calibrated_probabilities": keras.ops.softmax(keras.ops.log(mean) / 2),
         "prediction_set": mean > 0.4,
@@ -176,9 +177,10 @@ def serving(
 ) -> Iterator[Running]:
     """Runs a server of ``folder`` in a thread until the block ends."""
     token, hosts = changes.pop("token", None), changes.pop("hosts", LOOPBACK_NAMES)
+    runtime = changes.pop("runtime", None)
     limits = replace(limits, **changes)
     failures: list[BaseException] = []
-    app = create_app(folder, limits=limits, token=token, hosts=hosts, failed=failures.append)
+    app = create_app(folder, limits=limits, token=token, hosts=hosts, runtime=runtime, failed=failures.append)
     server = uvicorn.Server(_configure(app, limits))
     listening = _listen("127.0.0.1", 0)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
@@ -20,6 +20,9 @@ from kerasall.serving.web.pages import make_page_router
 from kerasall.serving.web.rest_api import make_rest_router
 from kerasall.serving.web.service import ModelService
 
+if TYPE_CHECKING:
+    from kerasall.serving.runtimes import RuntimeChoice
+
 # FastAPI would otherwise report to whatever collector the environment names.
 _NO_TELEMETRY: Any = {"auto_configure": False, "tracing": False, "metrics": False, "logs": False}
 
@@ -30,6 +33,7 @@ def create_app(
     limits: WebLimits | None = None,
     token: str | None = None,
     hosts: frozenset[str] | None = None,
+    runtime: RuntimeChoice | None = None,
     failed: Callable[[BaseException], None] = lambda error: None,
 ) -> Door:
     """Builds the ASGI application that serves one SavedModel.
@@ -39,11 +43,12 @@ def create_app(
         limits: sizes, counts and times; None takes the defaults.
         token: what clients must show; None asks for none.
         hosts: names that requests may address; None allows all.
+        runtime: what computes the answers; default TensorFlow, in float32.
         failed: told when the model cannot be loaded; the server then never becomes ready.
     """
     limits = limits or WebLimits()
     metrics = Metrics()
-    service = ModelService(folder, limits, metrics)
+    service = ModelService(folder, limits, metrics, runtime)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:

@@ -9,7 +9,7 @@ import signal
 import socket
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
@@ -17,6 +17,9 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from kerasall.errors import SettingsError
 from kerasall.serving.web.app import create_app
 from kerasall.serving.web.limits import WebLimits
+
+if TYPE_CHECKING:
+    from kerasall.serving.runtimes import RuntimeChoice
 
 _SHORTEST_TOKEN = 16
 LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
@@ -30,6 +33,7 @@ def serve(
     token: str | None = None,
     hosts: tuple[str, ...] = (),
     limits: WebLimits | None = None,
+    runtime: RuntimeChoice | None = None,
 ) -> None:
     """Serves one SavedModel until SIGTERM or SIGINT, then finishes what is under way and returns.
 
@@ -40,6 +44,7 @@ def serve(
         token: what clients must show; needed where ``host`` is not a loopback address.
         hosts: further names under which clients reach a loopback address, through a proxy for example.
         limits: sizes, counts and times.
+        runtime: what computes the answers; default TensorFlow, in float32.
 
     Raises:
         SettingsError: a public address without a token, or an address that cannot be listened on.
@@ -56,7 +61,7 @@ def serve(
         faults.append(error)
         server.should_exit = True
 
-    app = create_app(folder, limits=limits, token=token, hosts=names, failed=stop_failed)
+    app = create_app(folder, limits=limits, token=token, hosts=names, runtime=runtime, failed=stop_failed)
     server = uvicorn.Server(_configure(app, limits))
     # uvicorn ends by raising the signal anew: a stop that was asked for shall end with status 0.
     kept = {number: signal.signal(number, lambda *_: None) for number in (signal.SIGTERM, signal.SIGINT)}

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -21,6 +21,9 @@ from kerasall.serving.web.limits import Refusal, WebLimits, busy
 from kerasall.serving.web.metrics import Metrics
 from kerasall.serving.web.overlays import draw_explanation
 from kerasall.serving.web.uploads import Upload
+
+if TYPE_CHECKING:
+    from kerasall.serving.runtimes import RuntimeChoice
 
 _Image = tuple[str, bytes]
 
@@ -35,10 +38,14 @@ class ModelService:
         folder: ``savedmodels/<experiment>[/<version>]``.
         limits: of queue, batch and time.
         metrics: where it counts.
+        runtime: what computes the answers; default TensorFlow, in float32.
     """
 
-    def __init__(self, folder: str | Path, limits: WebLimits, metrics: Metrics):
+    def __init__(
+        self, folder: str | Path, limits: WebLimits, metrics: Metrics, runtime: RuntimeChoice | None = None
+    ):
         self._folder, self._limits, self._metrics = folder, limits, metrics
+        self._runtime = runtime
         # One thread for the model: TensorFlow spreads a batch over the cores itself, and a second batch
         # beside it would only make both slower. Others read headers and decode what TensorFlow cannot.
         self._model_thread = ThreadPoolExecutor(1, "model")
@@ -154,7 +161,7 @@ class ModelService:
         return to_native(upload.data, self._limits.image, upload.name), header.width * header.height
 
     def _load(self) -> tuple[Predictor, ModelFacts]:
-        predictor = Predictor(self._folder, self._limits.image)
+        predictor = Predictor(self._folder, self._limits.image, self._runtime)
         predictor.warm_up((1, self._limits.batch_images))
         return predictor, read_facts(predictor)
 
