@@ -38,6 +38,8 @@ from kerasall.training.history import History
 from kerasall.training.precision import Precision, choose_precision, computing_in
 
 PREDICTION_BATCH = 32
+STORE_SECONDS = 5.0
+"""Work that a kill may cost besides the epoch it falls into: short epochs are not each worth a write."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -200,6 +202,7 @@ class ClassifierTraining:
             label=f"{name} {stage.name}",
             deterministic=self.deterministic,
             seed=seed,
+            store_seconds=STORE_SECONDS,
             fingerprint={"precision": self.precision.name, "devices": self.train.devices},
         )
 

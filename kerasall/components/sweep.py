@@ -16,7 +16,7 @@ from typing import Annotated, Any
 import keras
 import numpy as np
 
-from kerasall.components.classifier_training import PREDICTION_BATCH, ClassifierTraining
+from kerasall.components.classifier_training import PREDICTION_BATCH, STORE_SECONDS, ClassifierTraining
 from kerasall.components.development import Development, read_development, write_facts
 from kerasall.components.divisions import Division, describe_choice, divide, make_predictions, name_scored
 from kerasall.components.record_tables import CellScore, choose_cell, make_table, score_cell
@@ -213,7 +213,7 @@ class HeadTraining(ClassifierTraining):
         return training.fit(
             suffix, train_batches, watched_batches if len(division.held_out) else None, settings,
             folder / "state", label=f"{folder.parent.name} {optimizer.name} {division.name}",
-            on_epoch=keep_checkpoint, deterministic=self.deterministic, seed=seed,
+            on_epoch=keep_checkpoint, deterministic=self.deterministic, seed=seed, store_seconds=STORE_SECONDS,
             fingerprint={"precision": self.precision.name},
         )  # fmt: skip
 

@@ -3,7 +3,7 @@
 A state folder holds, as plain arrays without pickle:
 
     start.npz        every variable before the first epoch
-    epoch_0007.npz   what has changed since, after the last finished epoch (and after the best one)
+    epoch_0007.npz   what has changed since, after the last stored epoch (and after the best one)
     progress.json    schema, fingerprint, history, and which of the files count
     final.npz        after the stage's end, instead of the others: the model's variables
 
@@ -14,6 +14,7 @@ Files it does not name are left-overs of a kill and are removed.
 from __future__ import annotations
 
 import json
+import time
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -36,6 +37,8 @@ class StateFolder:
     Args:
         folder: made if it does not exist; nothing else may write there.
         fingerprint: JSON object that says what is trained, on what, and how.
+        seconds: an epoch that ends sooner after the last stored one counts only in memory, so that short epochs
+            are not spent on writing; 0 stores every epoch.
 
     Raises:
         SettingsError: the fingerprint is no JSON object, or the folder holds the state of another one;
@@ -43,8 +46,10 @@ class StateFolder:
         ArtifactError: the folder's state cannot be read.
     """
 
-    def __init__(self, folder: str | Path, fingerprint: Mapping[str, Any]) -> None:
+    def __init__(self, folder: str | Path, fingerprint: Mapping[str, Any], seconds: float = 0.0) -> None:
         self.folder = Path(folder)
+        self._seconds, self._stored_at = seconds, time.monotonic()
+        self._best: tuple[str, dict[str, np.ndarray]] | None = None  # of the best epoch, while in memory only
         self.fingerprint = _as_json(fingerprint)
         self._progress: dict[str, Any] | None = None
         if (self.folder / "progress.json").exists():
@@ -94,7 +99,7 @@ class StateFolder:
             self._restore(model, self._progress["state"], with_optimizer=True)
 
     def store_epoch(self, model: keras.Model, history: History) -> None:
-        """Makes the last epoch of ``history`` count.
+        """Makes the last epoch of ``history`` count; on disk too, unless one was stored just before.
 
         Raises:
             NonFiniteError: a variable is not finite; the state stays at the epoch before.
@@ -103,9 +108,25 @@ class StateFolder:
         arrays = _snapshot(model, with_optimizer=True)
         _require_finite(arrays)
         name = f"epoch_{epoch:04d}.npz"
-        # Frozen layers are most of a network: what has not moved since the start is not written again.
+        if history.best_epoch == epoch:
+            self._best = name, {key: array for key, array in arrays.items() if key[0] == "m"}
+        if time.monotonic() - self._stored_at < self._seconds:
+            return
+        self._write_changed(model, name, arrays)
+        best = self._known("best")
+        if self._best is not None:
+            best = self._best[0]
+            if best != name:
+                self._write_changed(model, *self._best)
+        self._commit(state=name, best=best, history=history)
+        self._best, self._stored_at = None, time.monotonic()
+
+    def _write_changed(self, model: keras.Model, name: str, arrays: Mapping[str, np.ndarray]) -> None:
+        """Writes what has moved since the start; frozen layers are most of a network."""
         # What trains has moved: only the rest need be read and compared.
-        moved = {key for key, v in _variables(model, with_optimizer=True).items() if key[0] == "o" or v.trainable}
+        moved = {
+            key for key, v in _variables(model, with_optimizer=True).items() if key[0] == "o" or v.trainable
+        }
         with np.load(self.folder / "start.npz", allow_pickle=False) as start:
             changed = {
                 key: array
@@ -113,12 +134,14 @@ class StateFolder:
                 if key in moved or array.tobytes() != start[key].tobytes()
             }
         _write_arrays(self.folder / name, changed)
-        best = name if history.best_epoch == epoch else self._known("best")
-        self._commit(state=name, best=best, history=history)
 
     def finish(self, model: keras.Model, history: History) -> None:
         """Gives the model its best epoch's weights and marks the stage as ended."""
-        self._restore(model, self._known("best"), with_optimizer=False)
+        if self._best is None:
+            self._restore(model, self._known("best"), with_optimizer=False)
+        else:
+            for key, variable in _variables(model, with_optimizer=False).items():
+                variable.assign(self._best[1][key])
         _write_arrays(self.folder / "final.npz", _snapshot(model, with_optimizer=False))
         self._commit(state="final.npz", best=None, history=history, finished=True)
 

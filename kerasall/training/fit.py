@@ -39,10 +39,11 @@ def fit(
     fingerprint: Mapping[str, Any] | None = None,
     class_weight: Mapping[int, float] | None = None,
     steps_per_epoch: int | None = None,
+    store_seconds: float = 0.0,
 ) -> History:
     """Trains one stage, or goes on with it, or returns what it gave if it has ended.
 
-    A call that was killed at any moment loses at most the epoch it was in. The same call again ends with
+    A call that was killed at any moment loses at most the epoch it was in, and of shorter ones ``store_seconds``. The same call again ends with
     the same history (but for seconds) and the same weights, bit for bit if ``deterministic``.
 
     Args:
@@ -62,6 +63,7 @@ def fit(
         class_weight: class index to factor of its images' loss, every class named. Weights in the batches
             are the better way.
         steps_per_epoch: end each epoch after so many batches; needed where their number cannot be asked for.
+        store_seconds: epochs that end sooner after the last stored one are not stored.
 
     Raises:
         SettingsError: settings at odds with each other, with the batches or with the state folder.
@@ -72,7 +74,7 @@ def fit(
     monitor = settings.monitor if validation_batches is not None else None
     decisive = {"validation": monitor is not None, "seed": seed, "deterministic": deterministic}
     decisive |= {"steps_per_epoch": steps_per_epoch, "class_weight": _with_text_keys(class_weight)}
-    state = StateFolder(state_folder, _make_fingerprint(settings, decisive, fingerprint))
+    state = StateFolder(state_folder, _make_fingerprint(settings, decisive, fingerprint), store_seconds)
     if state.finished and state.history is not None:
         state.restore_final(model)
         return state.history

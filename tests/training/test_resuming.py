@@ -189,6 +189,31 @@ def test_a_break_at_every_single_write(tmp_path, monkeypatch):
         assert sorted(path.name for path in folder.iterdir()) == ["final.npz", "progress.json"]
 
 
+def test_epochs_that_are_not_each_stored_lose_nothing_else(tmp_path, monkeypatch):
+    """Every second epoch is stored; a kill at any of them, before or after the best, changes no bit."""
+    from itertools import count
+
+    from kerasall.training import checkpoints
+
+    clock = count()  # asked when a folder is opened, once an epoch, and once more when it is stored
+    monkeypatch.setattr(checkpoints.time, "monotonic", lambda: next(clock))
+    settings = replace(SETTINGS, epochs=6, learning_rate=1.0)
+    stored, unbroken = [], train(tmp_path / "every", settings)
+
+    def look(model, row):
+        stored.append(sorted(path.name for path in (tmp_path / "some").glob("epoch_*")))
+
+    require_equal(unbroken, train(tmp_path / "some", settings, look, store_seconds=2))
+    assert stored[:4] == [[], [], ["epoch_0002.npz"], stored[3]]
+    assert len({str(names) for names in stored}) < 5
+    for epoch in range(1, 7):
+        folder = tmp_path / str(epoch)
+        with pytest.raises(Killed):
+            train(folder, settings, die_at(epoch), store_seconds=2)
+        require_equal(unbroken, train(folder, settings, store_seconds=2))
+    assert 1 < unbroken[1].best_epoch
+
+
 def test_a_finished_stage_answers_at_once(tmp_path):
     settings = replace(SETTINGS, epochs=2)
     first = train(tmp_path, settings)
