@@ -126,19 +126,17 @@ def _spread(paths: list[str], most: int) -> list[str]:
 def _read_pixels(paths: list[str], chain: Chain) -> np.ndarray:
     """Pixels after the chain, uint8 [N, H, W, 3]; images that cannot be read are told and passed over."""
     import numpy as np
-    import tensorflow as tf
 
-    from kerasall.decoding import read_image_bytes, to_native
+    from kerasall.decoding import decode, read_image_bytes
 
     found = []
     for path in paths:
         try:
-            data = to_native(read_image_bytes(path), name=path)
-            image = tf.io.decode_image(data, channels=3, expand_animations=False)
-        except (DecodingError, tf.errors.InvalidArgumentError) as error:
+            image: Any = decode(read_image_bytes(path), name=path)
+        except DecodingError as error:
             _note(f"passed over: {error}")
             continue
-        found.append(chain(image).numpy())
+        found.append(np.asarray(chain(image)))
     if not found:
         raise DataError("answers must be compared on at least one image that can be read, but none can")
     return np.stack(found)

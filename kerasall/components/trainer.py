@@ -134,6 +134,14 @@ class ChainInTwo:
         image = self.common(image)
         return self.own(image) if self.own.operations else image
 
+    def unrounded(self, image: Any) -> Any:
+        """The same before it is rounded at the end: float32 [h, w, 3]."""
+        return self.own.unrounded(self.common(image)) if self.own.operations else self.common.unrounded(image)
+
+    def keeps(self, height: int, width: int) -> bool:
+        """Whether every image of this size comes out as it went in."""
+        return self.common.keeps(height, width) and self.own.keeps(height, width)
+
     def to_json(self) -> list[dict[str, Any]]:
         """The operations of both, the rounding between them as one of its own: it changes the pixels."""
         between = [{"op": "round"}] if self.own.operations else []

@@ -7,6 +7,10 @@ The order of the whole way is fixed: read -> check the header -> decode -> deter
 
 from __future__ import annotations
 
+import math
+import mmap
+import os
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
@@ -25,6 +29,9 @@ __all__ = [
     "prediction_batches",
     "weigh_by_class",
 ]
+
+_ALIGNMENT = 64
+"""Bytes; what TensorFlow asks of a tensor's memory."""
 
 Augment = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
 """Maps images [B, H, W, 3], 0..255, and seeds, int32 [B, 2], to float32 images of the same shape.
@@ -85,6 +92,8 @@ def epoch_batches(
     if cut is not None and cut.factors is not None and sample_weights is None:
         columns.append(np.ones(len(pixels), np.float32))
     batches = _gathered(columns, rows, order, batch_size, cut)
+    if augment is None:
+        return batches.map(lambda at, *batch: batch).prefetch(tf.data.AUTOTUNE)
     key = int(np.random.SeedSequence([seed, epoch]).generate_state(1)[0] >> 1)  # 31 bits: fits int32
     batches = batches.map(
         lambda at, *batch: _augmented(at, batch, augment, key),
@@ -156,9 +165,42 @@ def _gathered(
     return dataset.map(take, num_parallel_calls=2, deterministic=True)
 
 
-def _augmented(at: tf.Tensor, batch: Sequence[tf.Tensor], augment: Augment | None, key: int) -> tuple:
-    if augment is None:
-        return tuple(batch)
+def _taker(column: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
+    """What takes rows of an array, or of a file mapped into memory."""
+    row = column.shape[1:]
+    if (
+        not isinstance(column, np.memmap)
+        or not isinstance(column.base, mmap.mmap)
+        or not column.flags.c_contiguous
+    ):
+        return lambda chosen: np.take(
+            column, chosen, axis=0, out=_aligned(len(chosen), row, column.dtype), mode="clip"
+        )
+    # Read and not mapped: mapped pages would count as the process' own memory, in the end all of the file.
+    file, size, start = os.open(str(column.filename), os.O_RDONLY), column[0].nbytes, column.offset
+
+    def read(chosen: np.ndarray) -> np.ndarray:
+        found = _aligned(len(chosen), row, column.dtype)
+        for each, number in zip(found, chosen, strict=True):
+            if os.preadv(file, [each], start + int(number) * size) != size:
+                raise DataError(
+                    f"{column.filename} must hold whole rows of {size} bytes, but was cut: remove it"
+                )
+        return found
+
+    weakref.finalize(read, os.close, file)
+    return read
+
+
+def _aligned(count: int, row: Sequence[int], dtype: np.dtype) -> np.ndarray:
+    """An empty array [count, ...] where TensorFlow wants one, so that it does not copy it."""
+    size = count * math.prod(row) * dtype.itemsize
+    memory = np.empty(size + _ALIGNMENT, np.uint8)
+    start = -memory.ctypes.data % _ALIGNMENT
+    return memory[start : start + size].view(dtype).reshape(count, *row)
+
+
+def _augmented(at: tf.Tensor, batch: Sequence[tf.Tensor], augment: Augment, key: int) -> tuple:
     at = tf.cast(at, tf.int32)
     seeds = tf.stack([tf.fill(tf.shape(at), key), at], axis=1)
     images = tf.ensure_shape(augment(batch[0], seeds), batch[0].shape)

@@ -1,6 +1,7 @@
 """Decoded pixels of all images in one array, in memory or on disk: each file is decoded once.
 
-Files -> header check -> what TensorFlow cannot read becomes PNG -> decode -> deterministic chain -> array.
+Files -> header check -> decode -> deterministic chain -> array. Exported models decode inside TensorFlow, to the
+same pixels (``kerasall.decoding``).
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import math
 import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -19,12 +21,16 @@ import tensorflow as tf
 from rich.console import Console
 from rich.progress import track
 
-from kerasall.decoding import DEFAULT_LIMITS, Limits, read_image_bytes, to_native
+from kerasall.decoding import DEFAULT_LIMITS, Limits, decode, read_image_bytes
 from kerasall.errors import DataError, DecodingError
 from kerasall.files import atomic_path, sha256_of_json
 
-_DECODE_BATCH = 32
-_CACHE_VERSION = 1
+_PART = 32
+"""Files that one thread decodes in one go."""
+_TOGETHER = 8
+_LARGE = 12 << 20
+"""Bytes of an image too large to wait for others in memory."""
+_CACHE_VERSION = 2
 """To be raised when equal files and chains would give other pixels than before."""
 
 ReadImage = Callable[[str, Limits], bytes]
@@ -34,9 +40,11 @@ ReadImage = Callable[[str, Limits], bytes]
 class PixelChain(Protocol):
     """What is asked of the deterministic preprocessing: ``preprocessing.operations.Chain`` has it."""
 
-    def __call__(self, image: tf.Tensor) -> tf.Tensor: ...
+    def unrounded(self, image: tf.Tensor) -> tf.Tensor: ...
 
     def to_json(self) -> list[dict[str, Any]]: ...
+
+    def keeps(self, height: int, width: int) -> bool: ...
 
     @property
     def output_size(self) -> tuple[int, int]: ...
@@ -92,48 +100,50 @@ def decode_pixels(
         raise DataError("at least one image file is needed, but none was given: check the data path")
     names = [str(path) for path in paths]
 
-    def read_native(name: str) -> bytes:
-        data = read(name, limits)
-        # The pixels are kept under these hashes: a file changed since must not be taken for what it was.
-        if name in expected and hashlib.sha256(data).hexdigest() != expected[name]:
-            raise DecodingError(f"{name} was changed since it was scanned: run the same command again")
-        return to_native(data, limits, name)
-
     shape = (len(names), *chain.output_size, 3)
-    key = _content_key(names, chain, keys, lambda name: read(name, limits))
-    expected = {} if keys is None else dict(zip(names, keys, strict=True))
     in_memory = math.prod(shape) <= memory_bytes
-    stored = None if folder is None else Path(folder) / f"pixels-{key[:32]}.npy"
-    pixels = None if stored is None else _load_pixels(stored, shape, in_memory)
-    if pixels is not None:
-        return PixelCache(pixels, key, stored, decoded=0)
+    stored = None
+    if keys is None and folder is not None:
+        keys = [hashlib.sha256(read(name, limits)).hexdigest() for name in names]
+    if keys is not None:
+        key = _content_key(names, chain, keys)
+        stored = None if folder is None else Path(folder) / f"pixels-{key[:32]}.npy"
+        pixels = None if stored is None else _load_pixels(stored, shape, in_memory)
+        if pixels is not None:
+            return PixelCache(pixels, key, stored, decoded=0)
+    digests = [""] * len(names) if keys is None else list(keys)
+
+    def read_pixels(row: int) -> np.ndarray:
+        data = read(names[row], limits)
+        digest = hashlib.sha256(data).hexdigest()
+        # The pixels are kept under these hashes: a file changed since must not be taken for what it was.
+        if digests[row] not in ("", digest):
+            raise DecodingError(f"{names[row]} was changed since it was scanned: run the same command again")
+        digests[row] = digest
+        return decode(data, limits, names[row])
+
     if not in_memory:
         stored = _require_room(stored, shape)
         with atomic_path(stored) as temporary:
             pixels = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.uint8, shape=shape)
-            _fill(pixels, names, chain, read_native)
+            _fill(pixels, chain, read_pixels)
             pixels.flush()
-        return PixelCache(np.load(stored, mmap_mode="r"), key, stored, decoded=len(names))
+        return PixelCache(
+            np.load(stored, mmap_mode="r"), _content_key(names, chain, digests), stored, decoded=len(names)
+        )
     pixels = np.empty(shape, np.uint8)
-    _fill(pixels, names, chain, read_native)
-    return PixelCache(pixels, key, None, decoded=len(names))
+    _fill(pixels, chain, read_pixels)
+    return PixelCache(pixels, _content_key(names, chain, digests), None, decoded=len(names))
 
 
 def pixels_key(paths: Sequence[str | Path], chain: PixelChain, keys: Sequence[str]) -> str:
     """The key that ``decode_pixels`` would give, without decoding anything; ``keys`` are the files' SHA-256."""
-    return _content_key([str(path) for path in paths], chain, keys, lambda name: b"")
+    return _content_key([str(path) for path in paths], chain, keys)
 
 
-def _content_key(
-    names: Sequence[str],
-    chain: PixelChain,
-    keys: Sequence[str] | None,
-    read_bytes: Callable[[str], bytes],
-) -> str:
-    if keys is not None and len(keys) != len(names):
+def _content_key(names: Sequence[str], chain: PixelChain, keys: Sequence[str]) -> str:
+    if len(keys) != len(names):
         raise DataError(f"one content key per file is needed ({len(names)}), but {len(keys)} were given")
-    if keys is None:
-        keys = [hashlib.sha256(read_bytes(name)).hexdigest() for name in names]
     decoder = {"version": _CACHE_VERSION, "tensorflow": tf.version.VERSION}
     return sha256_of_json({"files": list(keys), "chain": chain.to_json(), "decoder": decoder})
 
@@ -164,62 +174,63 @@ def _require_room(path: Path | None, shape: tuple[int, ...]) -> Path:
     return path
 
 
-def _fill(
-    pixels: np.ndarray, names: Sequence[str], chain: PixelChain, read_native: Callable[[str], bytes]
-) -> None:
-    start = 0
+def _fill(pixels: np.ndarray, chain: PixelChain, read: Callable[[int], np.ndarray]) -> None:
+    """Puts what the chain makes of every row's image into ``pixels``, on several threads."""
+    count, size = len(pixels), pixels.shape[1:]
+    keeps, change = chain.keeps(*size[:2]), _Change(chain)
+
+    def fill_part(start: int) -> None:
+        waiting: dict[int, tf.Tensor] = {}
+        for row in range(start, min(start + _PART, count)):
+            image = read(row)
+            if keeps and image.shape == size:
+                pixels[row] = image
+                continue
+            waiting[row] = tf.constant(image)
+            if len(waiting) == _TOGETHER or image.size > _LARGE:
+                change.into(pixels, waiting)
+        change.into(pixels, waiting)
+
+    pool = ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="decoding")
     try:
-        for batch in _with_progress(_decoded(names, chain, read_native), len(names)):
-            pixels[start : start + len(batch)] = batch
-            start += len(batch)
-    except tf.errors.OpError as error:
-        _name_broken_file(names[start : start + _DECODE_BATCH], chain, read_native)
-        raise DecodingError(f"an image after {names[start]} could not be decoded: {error.message}") from error
+        for _ in _with_progress(pool.map(fill_part, range(0, count, _PART)), count):
+            pass
+    finally:  # the first broken file stops the rest
+        pool.shutdown(cancel_futures=True)
 
 
-def _decoded(
-    names: Sequence[str], chain: PixelChain, read_native: Callable[[str], bytes]
-) -> Iterator[np.ndarray]:
-    def read(rows: np.ndarray) -> np.ndarray:
-        return np.array([read_native(names[int(row)]) for row in rows], dtype=object)
+class _Change:
+    """The chain as a compiled function: of several images in one call, which costs half as much as one by one."""
 
-    def decode(rows: tf.Tensor) -> tf.Tensor:
-        files = tf.ensure_shape(tf.numpy_function(read, [rows], tf.string), [None])
-        result = tf.TensorSpec([*chain.output_size, 3], tf.uint8)
-        # One image at a time in each call: the calls run side by side, and few large images are alive.
-        return tf.map_fn(
-            lambda data: _decode(data, chain), files, parallel_iterations=1, fn_output_signature=result
-        )
+    def __init__(self, chain: PixelChain) -> None:
+        image = tf.TensorSpec([None, None, 3], tf.uint8)
+        self._change = {
+            count: tf.function(
+                lambda images: [chain.unrounded(each) for each in images], [[image] * count], autograph=False
+            )
+            for count in (1, _TOGETHER)
+        }
 
-    dataset = tf.data.Dataset.range(len(names)).batch(_DECODE_BATCH)
-    dataset = dataset.map(decode, num_parallel_calls=os.cpu_count(), deterministic=True)
-    return dataset.prefetch(2).as_numpy_iterator()
-
-
-def _decode(data: tf.Tensor, chain: PixelChain) -> tf.Tensor:
-    image = tf.io.decode_image(data, channels=3, expand_animations=False)
-    return chain(tf.ensure_shape(image, [None, None, 3]))
-
-
-def _name_broken_file(names: Sequence[str], chain: PixelChain, read_native: Callable[[str], bytes]) -> None:
-    """Decodes one by one, outside tf.data, whose errors do not say which file they are about."""
-    for name in names:
-        data = read_native(name)
-        try:
-            _decode(tf.constant(data), chain)
-        except tf.errors.OpError as error:
-            raise DecodingError(
-                f"{name} must be a whole image, but decoding it failed ({error.message}): replace or remove it"
-            ) from None
+    def into(self, pixels: np.ndarray, waiting: dict[int, tf.Tensor]) -> None:
+        """Takes all images out of ``waiting``, row -> image, and writes them into their rows."""
+        images = list(waiting.values())
+        step = _TOGETHER if len(images) == _TOGETHER else 1
+        changed = [
+            each for i in range(0, len(images), step) for each in self._change[step](images[i : i + step])
+        ]
+        for row, result in zip(waiting, changed, strict=True):
+            # As the chain itself rounds; in NumPy, because TensorFlow takes longer for this than for resizing.
+            values = np.rint(result.numpy())
+            pixels[row] = np.clip(values, 0, 255, out=values)
+        waiting.clear()
 
 
-def _with_progress(batches: Iterable[np.ndarray], count: int) -> Iterator[np.ndarray]:
+def _with_progress(parts: Iterable[None], count: int) -> Iterator[None]:
     console = Console(stderr=True)
-    steps = -(-count // _DECODE_BATCH)
     yield from track(
-        batches,
+        parts,
         description=f"decoding {count} images",
-        total=steps,
+        total=-(-count // _PART),
         console=console,
         transient=True,
         disable=not console.is_terminal,

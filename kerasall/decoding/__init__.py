@@ -1,11 +1,11 @@
 """From the bytes of an image file to pixels: header check, size limits, one policy for every kind.
 
-Below everything: Pillow and numpy only, no TensorFlow. Read are BMP, PNG, JPEG and TIFF, told apart by
+Below everything: Pillow, numpy and OpenCV, no TensorFlow but in ``graph``. Read are BMP, PNG, JPEG and TIFF, told apart by
 their first bytes, never by the file's name. Nothing is decoded before the header has passed the limits.
 
-Training and the exported model decode with TensorFlow's ``decode_image(channels=3)``. Kinds it reads
-exactly right are *native* and pass through ``to_native`` unchanged; every other kind becomes an 8-bit RGB
-PNG of the very pixels that ``decode`` gives, so that TensorFlow sees what Pillow sees:
+Training decodes with ``decode``, the exported model with TensorFlow (``graph.decode_native``): the pixels are
+the same, bit by bit. Kinds that TensorFlow reads exactly right are *native* and pass through ``to_native``
+unchanged; every other kind becomes an 8-bit RGB PNG of the very pixels that ``decode`` gives:
 
 ====================================================================  ============================
 kind                                                                  what TensorFlow 2.21 does
@@ -29,7 +29,7 @@ Policy, the same on both ways:
 - Grey becomes three equal channels. CMYK is converted as RGB = (255 - C)(255 - K) / 255; colour profiles
   and gamma are ignored.
 - EXIF (or XMP) orientation that stands before the pixels is applied; sizes are those after it.
-- A truncated file is an error, not an image with a grey rest. (``decode_image`` refuses it too: its
+- A truncated file is an error, not an image with a grey rest. (TensorFlow refuses it too: its
   ``try_recover_truncated`` is off.)
 - Animated and multi-page files are refused: which of the pictures is meant cannot be known.
 """

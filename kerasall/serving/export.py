@@ -10,6 +10,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from kerasall.decoding.graph import decode_native
 from kerasall.errors import ModelError
 from kerasall.files import atomic_path, sha256_of_file, write_json, write_text
 
@@ -92,9 +93,7 @@ def decode_batch(
     """Decodes a batch of image files and applies the chain: string [N] -> uint8 [N, H, W, 3]."""
 
     def decode(data: tf.Tensor) -> tf.Tensor:
-        image = tf.io.decode_image(data, channels=3, expand_animations=False)
-        image.set_shape([None, None, 3])
-        return tf.ensure_shape(chain(image), [*size, 3])
+        return tf.ensure_shape(chain(decode_native(data)), [*size, 3])
 
     return tf.map_fn(decode, image_bytes, fn_output_signature=tf.TensorSpec([*size, 3], tf.uint8))
 

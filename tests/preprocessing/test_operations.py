@@ -116,3 +116,23 @@ def test_wrong_json_is_refused_with_the_cure(steps, said):
 def test_chain_refuses_what_has_no_row():
     with pytest.raises(SettingsError, match="OPERATIONS"):
         Chain((tf.image.rot90,))
+
+
+@pytest.mark.parametrize("method", ["bilinear", "nearest", "area", "bicubic"])
+@pytest.mark.parametrize("antialias", [False, True])
+def test_a_chain_that_keeps_a_size_keeps_every_pixel_of_it(noise, method, antialias):
+    if antialias and method in ("nearest", "area"):
+        pytest.skip("refused")
+    sides = noise.shape[:2]
+    chain = Chain((CenterCrop(*sides), Resize(*sides, method, antialias)))
+    assert chain.keeps(*sides)
+    assert not chain.keeps(sides[0] + 1, sides[1])
+    assert not Chain((*chain.operations, Gamma(0.5))).keeps(*sides)
+    whatever = tf.function(chain, input_signature=[tf.TensorSpec([None, None, 3], tf.uint8)])
+    np.testing.assert_array_equal(whatever(noise), noise)
+
+
+@pytest.mark.parametrize("method", ["bilinear", "nearest", "area", "bicubic"])
+def test_resizing_whole_numbers_is_resizing_floats(noise, method):
+    chain, floats = Chain((Resize(23, 60, method),)), tf.cast(noise, tf.float32)
+    np.testing.assert_array_equal(chain.unrounded(noise), Resize(23, 60, method)(floats))
