@@ -18,6 +18,8 @@ from kerasall.files import atomic_path, require_room
 from kerasall.models.prediction import predict_activations
 
 BATCH = 32
+WORTH_FOLDING = 1000
+"""Images from which on folded weights (``predict_activations``) save more time than they take to fold."""
 Lower = tuple[keras.Model, np.ndarray]
 """Stored activations [N, ...] of a lower cut, and the model that goes on from them."""
 
@@ -84,7 +86,7 @@ def _write(model: keras.Model, inputs: np.ndarray, path: Path, shape: tuple[int,
     require_room(path.parent, math.prod(shape) * 4, f"the activations of {len(inputs):,} images")
     with atomic_path(path) as temporary:
         out = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.float32, shape=shape)
-        predict_activations(model, _batches(inputs, model.name), out=out)
+        predict_activations(model, _batches(inputs, model.name), out=out, fold=len(inputs) >= WORTH_FOLDING)
         out.flush()
         del out
 

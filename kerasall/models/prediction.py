@@ -63,7 +63,11 @@ def _show(pixels: Any, view: tuple[bool, bool, bool]) -> Any:
 
 
 def predict_activations(
-    model: keras.Model, batches: Iterable[Any], out: np.ndarray | None = None, jit_compile: bool = False
+    model: keras.Model,
+    batches: Iterable[Any],
+    out: np.ndarray | None = None,
+    jit_compile: bool = False,
+    fold: bool = False,
 ) -> np.ndarray:
     """Outputs of ``model`` for all images in ``batches``, in inference mode.
 
@@ -73,6 +77,9 @@ def predict_activations(
         out: array [N, ...] to fill, for example a memory map; its dtype is kept. Without it all
             outputs are held in memory twice for a moment.
         jit_compile: whether to compile with XLA.
+        fold: make constants of the weights for this call, so that TensorFlow folds batch normalisation into the
+            convolutions before it: the same numbers but for rounding, 1.2 to 1.6 times faster on a CPU, for some
+            seconds at the start. For one long pass.
 
     Returns:
         ``out``, or a new float32 array [N, ...] in the order of the batches.
@@ -82,9 +89,10 @@ def predict_activations(
     """
     if len(model.inputs) != 1 or len(model.outputs) != 1:
         raise ModelError(f"{model.name} must have one input and one output to predict with")
+    folded: dict[str, _Forward] | None = {} if fold and not jit_compile else None
     parts, done = [], 0
     for images in map(_first, batches):
-        outputs = _run(model, images, jit_compile)
+        outputs = _run(model, images, jit_compile, folded)
         if out is None:
             parts.append(outputs)
         elif done + len(outputs) <= len(out):
@@ -105,7 +113,9 @@ def _first(batch: Any) -> Any:
     return batch[0] if isinstance(batch, tuple | list) else batch
 
 
-def _run(model: keras.Model, images: Any, jit_compile: bool) -> np.ndarray:
+def _run(
+    model: keras.Model, images: Any, jit_compile: bool, folded: dict[str, _Forward] | None = None
+) -> np.ndarray:
     expected = tuple(model.input_shape[1:])
     if tuple(images.shape[1:]) != expected:
         raise ModelError(
@@ -117,7 +127,11 @@ def _run(model: keras.Model, images: Any, jit_compile: bool) -> np.ndarray:
     dtype = keras.backend.standardize_dtype(images.dtype)
     if dtype not in ("uint8", "float16", "bfloat16", "float32"):
         images, dtype = keras.ops.cast(images, "float32"), "float32"
-    return np.asarray(_forward(model, dtype, jit_compile)(images), np.float32)
+    if folded is None:
+        return np.asarray(_forward(model, dtype, jit_compile)(images), np.float32)
+    if dtype not in folded:
+        folded[dtype] = _fold(_forward(model, dtype, jit_compile))
+    return np.asarray(folded[dtype](images), np.float32)
 
 
 def _forward(model: keras.Model, dtype: str, jit_compile: bool) -> _Forward:
@@ -135,6 +149,15 @@ def _forward(model: keras.Model, dtype: str, jit_compile: bool) -> _Forward:
 
         forwards[dtype, jit_compile] = forward
     return forwards[dtype, jit_compile]
+
+
+def _fold(forward: Any) -> _Forward:
+    """The same graph with the weights of this moment as constants, in which the optimizer folds what it can."""
+    import tensorflow as tf
+    from tensorflow.python.framework import convert_to_constants  # public in no other way
+
+    constant = convert_to_constants.convert_variables_to_constants_v2(forward.get_concrete_function())
+    return lambda images: constant(tf.convert_to_tensor(images))[0]
 
 
 def _run_padded(model: keras.Model, images: Any) -> np.ndarray:

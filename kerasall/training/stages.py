@@ -122,7 +122,8 @@ def choose_jit(device: str | None = None, backend: str | None = None) -> bool:
     """Whether XLA shall compile the training step.
 
     Under TensorFlow yes on a GPU and no on a CPU, where XLA makes depthwise convolutions 7 to 10 times
-    slower (Keras' "auto" may choose it); under JAX always, since nothing else is fast; under PyTorch never.
+    slower, nor over several devices, where Keras' "auto" does not either; under JAX always, since nothing else
+    is fast; under PyTorch never.
 
     Args:
         device: "cpu" or "gpu"; None asks the backend.
@@ -131,12 +132,18 @@ def choose_jit(device: str | None = None, backend: str | None = None) -> bool:
     backend = backend or keras.config.backend()
     if backend != "tensorflow":
         return backend == "jax"
-    return (device or find_device()) == "gpu"
+    return (device or find_device()) == "gpu" and not _has_replicas()
 
 
 def find_device() -> str:
     """ "gpu" if the backend Keras runs on sees one, else "cpu"."""
     return "gpu" if any("gpu" in name.lower() for name in keras.distribution.list_devices()) else "cpu"
+
+
+def _has_replicas() -> bool:
+    import tensorflow as tf  # the other backends run where TensorFlow is not installed
+
+    return tf.distribute.get_strategy().num_replicas_in_sync > 1
 
 
 def _require_count(value: Any, name: str) -> None:

@@ -73,3 +73,11 @@ def test_a_lower_cut_is_not_asked_for_where_the_activations_are_stored(tmp_path,
     first = cached_activations(prefix, pixels, "key", tmp_path)
     again = cached_activations(prefix, pixels, "key", tmp_path, lower=lambda: pytest.fail("asked"))
     np.testing.assert_array_equal(first, again)
+
+
+def test_many_images_are_passed_by_folded_weights_with_the_same_numbers(tmp_path, pixels, monkeypatch):
+    prefix = make_prefix(alpha=0.25)
+    plain = cached_activations(prefix, pixels, "key", tmp_path / "plain")
+    monkeypatch.setattr("kerasall.models.feature_cache.WORTH_FOLDING", 1)
+    folded = cached_activations(prefix, pixels, "key", tmp_path / "folded")
+    np.testing.assert_allclose(folded, plain, rtol=1e-4, atol=1e-5)
