@@ -19,7 +19,6 @@ agree. tests/test_feature_systems.py asserts that of the whole component
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import os
 import tempfile
@@ -33,7 +32,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 from interleaved import Row, Timing, measure, parse, report, row_of
-from rendered_cells import Cells, draw_cells
+from rendered_cells import Cells, EpochClock, draw_cells, quiet
 
 from kerasall.components.sweep import Heads, Places, build_heads
 from kerasall.data.input_pipeline import epoch_batches
@@ -183,17 +182,6 @@ class Sweep:
         return differences
 
 
-class EpochClock(keras.callbacks.Callback):
-    """Seconds at every epoch's end."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.ends: list[float] = []
-
-    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
-        self.ends.append(time.perf_counter())
-
-
 def list_rows(sweep: Sweep, timings: dict[str, Timing], count: int, side: int, backbone: str) -> list[Row]:
     """Both comparisons; the speed is that of images times epochs times runs."""
     amount = count * EPOCHS * len(OPTIMIZERS)
@@ -214,13 +202,6 @@ def list_rows(sweep: Sweep, timings: dict[str, Timing], count: int, side: int, b
             f"{what}, 10 x 4 against 1 x 1", ours, Timing("ours, 1 epoch x 1 run", one.seconds), 1, "sweeps/s"
         ),
     ]
-
-
-@contextlib.contextmanager
-def quiet():
-    """Hides the log lines of epochs."""
-    with open(os.devnull, "w", encoding="utf-8") as nowhere, contextlib.redirect_stderr(nowhere):
-        yield
 
 
 if __name__ == "__main__":

@@ -1,13 +1,16 @@
-"""Images for the benchmarks of training: rendered cells, or real ones from a folder, in memory and as rows to learn on."""
+"""What the benchmarks of training share: rendered cells, or real ones from a folder, as rows to learn on, and a clock."""
 
 from __future__ import annotations
 
+import contextlib
 import os
+import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
+import keras
 import numpy as np
 import pandas as pd
 
@@ -54,6 +57,24 @@ def draw_cells(count: int, side: int, images: str | Path | None = None) -> Cells
     split = Split("holdout", table[["id", "label", "subject", "group", "part"]], 0)
     facts = Facts(names, names[:1], "subject", "benchmark", (), "0")
     return Cells(pixels, Development(table, split, facts, []))
+
+
+class EpochClock(keras.callbacks.Callback):
+    """Seconds at every epoch's end."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ends: list[float] = []
+
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+        self.ends.append(time.perf_counter())
+
+
+@contextlib.contextmanager
+def quiet():
+    """Hides the log lines of epochs."""
+    with open(os.devnull, "w", encoding="utf-8") as nowhere, contextlib.redirect_stderr(nowhere):
+        yield
 
 
 def _read(path: str, side: int) -> np.ndarray:

@@ -36,6 +36,7 @@ from kerasall.training import fit as training
 from kerasall.training.devices import spread_over
 from kerasall.training.history import History
 from kerasall.training.precision import Precision, choose_precision, computing_in
+from kerasall.training.stages import find_device
 
 PREDICTION_BATCH = 32
 STORE_SECONDS = 5.0
@@ -173,12 +174,12 @@ class ClassifierTraining:
         augment = self.augmentation if inputs is self.pixels.pixels else None
         weights = self._sample_weights(rows)
         targets = np.asarray(keras.utils.to_categorical(self.data.labels, len(self.data.facts.labels)))
-        pooled = inputs.ndim == 2  # rows so short that a dataset an epoch would cost more than the training
-        if pooled:
-            settings = replace(settings, accumulate=1)  # any batch of them fits
+        at_hand = self._are_at_hand(inputs)
+        if at_hand:
+            settings = replace(settings, accumulate=1)  # any batch of pooled ones fits
 
         def train_batches(epoch: int) -> Any:
-            if pooled:
+            if at_hand:
                 return feature_batches(
                     inputs, targets, batch_size=self.train.batch_size, indices=rows, shuffle=(seed, epoch),
                     sample_weights=weights,
@@ -189,7 +190,7 @@ class ClassifierTraining:
             )  # fmt: skip
 
         def validation_batches() -> Any:
-            if pooled and validation is not None:
+            if at_hand and validation is not None:
                 return feature_batches(inputs, targets, batch_size=PREDICTION_BATCH, indices=validation)
             return epoch_batches(inputs, targets, batch_size=PREDICTION_BATCH, indices=validation)
 
@@ -205,6 +206,14 @@ class ClassifierTraining:
             store_seconds=STORE_SECONDS,
             fingerprint={"precision": self.precision.name, "devices": self.train.devices},
         )
+
+    def _are_at_hand(self, inputs: np.ndarray) -> bool:
+        """Whether a dataset an epoch would cost more than it gives: for pooled features, which train in a blink,
+        and for other stored ones in memory where a CPU trains, which would not wait for them."""
+        if self.train.devices != 1 or inputs is self.pixels.pixels:
+            return False
+        in_memory = not isinstance(inputs, np.memmap)
+        return inputs.ndim == 2 or (in_memory and self.train.accumulate == 1 and find_device() == "cpu")
 
     def _part_to_train(self, model: keras.Model, stage: StageSettings) -> tuple[keras.Model, np.ndarray]:
         """The model, or what stands above its frozen part, and the inputs that this part takes."""

@@ -211,7 +211,7 @@ def test_epochs_that_are_not_each_stored_lose_nothing_else(tmp_path, monkeypatch
         with pytest.raises(Killed):
             train(folder, settings, die_at(epoch), store_seconds=2)
         require_equal(unbroken, train(folder, settings, store_seconds=2))
-    assert 1 < unbroken[1].best_epoch
+    assert unbroken[1].best_epoch > 1
 
 
 def test_a_finished_stage_answers_at_once(tmp_path):
