@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parents[1] / "kerasall"
-BELOW_ALL = {"errors", "files", "decoding"}
+BELOW_ALL = {"aligned_arrays", "errors", "files", "decoding"}
 SIBLINGS = {"pipeline", "data", "preprocessing", "models", "training", "taguchi", "serving"}
 ALLOWED = {
     "errors": set(),

@@ -7,7 +7,6 @@ The order of the whole way is fixed: read -> check the header -> decode -> deter
 
 from __future__ import annotations
 
-import math
 import mmap
 import os
 import weakref
@@ -16,6 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 import tensorflow as tf
 
+from kerasall.aligned_arrays import empty_aligned
 from kerasall.data.batch_parts import BatchParts, split_batches
 from kerasall.data.pixel_cache import PixelCache, PixelChain, decode_pixels
 from kerasall.errors import DataError, SettingsError
@@ -29,9 +29,6 @@ __all__ = [
     "prediction_batches",
     "weigh_by_class",
 ]
-
-_ALIGNMENT = 64
-"""Bytes; what TensorFlow asks of a tensor's memory."""
 
 Augment = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
 """Maps images [B, H, W, 3], 0..255, and seeds, int32 [B, 2], to float32 images of the same shape.
@@ -174,13 +171,13 @@ def _taker(column: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
         or not column.flags.c_contiguous
     ):
         return lambda chosen: np.take(
-            column, chosen, axis=0, out=_aligned(len(chosen), row, column.dtype), mode="clip"
+            column, chosen, axis=0, out=empty_aligned((len(chosen), *row), column.dtype), mode="clip"
         )
     # Read and not mapped: mapped pages would count as the process' own memory, in the end all of the file.
     file, size, start = os.open(str(column.filename), os.O_RDONLY), column[0].nbytes, column.offset
 
     def read(chosen: np.ndarray) -> np.ndarray:
-        found = _aligned(len(chosen), row, column.dtype)
+        found = empty_aligned((len(chosen), *row), column.dtype)
         for each, number in zip(found, chosen, strict=True):
             if os.preadv(file, [each], start + int(number) * size) != size:
                 raise DataError(
@@ -190,14 +187,6 @@ def _taker(column: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
 
     weakref.finalize(read, os.close, file)
     return read
-
-
-def _aligned(count: int, row: Sequence[int], dtype: np.dtype) -> np.ndarray:
-    """An empty array [count, ...] where TensorFlow wants one, so that it does not copy it."""
-    size = count * math.prod(row) * dtype.itemsize
-    memory = np.empty(size + _ALIGNMENT, np.uint8)
-    start = -memory.ctypes.data % _ALIGNMENT
-    return memory[start : start + size].view(dtype).reshape(count, *row)
 
 
 def _augmented(at: tf.Tensor, batch: Sequence[tf.Tensor], augment: Augment, key: int) -> tuple:

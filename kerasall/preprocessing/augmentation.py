@@ -18,6 +18,7 @@ import cv2
 import numpy as np
 import tensorflow as tf
 
+from kerasall.aligned_arrays import empty_aligned
 from kerasall.errors import SettingsError
 from kerasall.preprocessing.arguments import (
     arguments_to_json,
@@ -139,9 +140,11 @@ class Augmentation:
         def change(batch: np.ndarray, transforms: np.ndarray, *values: np.ndarray) -> np.ndarray:
             amounts = dict(zip(names, values, strict=True))
             each = [{name: float(value[i]) for name, value in amounts.items()} for i in range(len(batch))]
-            changed = np.empty(batch.shape, np.float32)
+            changed = empty_aligned(batch.shape, np.float32)
             for i, image in enumerate(batch):
-                changed[i] = self._recolour(self._warp(image, transforms[i]), each[i])
+                self._warp(image, transforms[i], changed[i])
+                if self.recolours:
+                    changed[i] = self._recolour(changed[i], each[i])
             return changed
 
         transforms = backward_transforms(drawn, tf.shape(images)[1:3])
@@ -190,15 +193,17 @@ class Augmentation:
                 "end the chain with equal height and width, or switch it off"
             )
 
-    def _warp(self, image: np.ndarray, transform: np.ndarray) -> np.ndarray:
-        image = image.astype(np.float32)
+    def _warp(self, image: np.ndarray, transform: np.ndarray, moved: np.ndarray) -> None:
+        """Writes the moved image into ``moved``, float32 [H, W, 3]."""
         if not self.warps:
-            return image
+            moved[...] = image
+            return
         height, width = image.shape[:2]
-        return cv2.warpAffine(
-            image,
+        cv2.warpAffine(
+            image.astype(np.float32),
             transform,
             (width, height),
+            dst=moved,
             flags=INTERPOLATIONS[self.interpolation] | cv2.WARP_INVERSE_MAP,
             borderMode=FILL_MODES[self.fill],
             borderValue=(self.fill_value,) * 3,
@@ -206,8 +211,6 @@ class Augmentation:
 
     def _recolour(self, image: np.ndarray, amounts: Mapping[str, float]) -> np.ndarray:
         """Stains in optical density, then all the rest as one matrix and one offset."""
-        if not self.recolours:
-            return image
         if self.stain:
             image = _change_stains(image, amounts)
         saturate = amounts["saturation"] * np.eye(3) + (1.0 - amounts["saturation"]) * np.tile(_LUMA, (3, 1))

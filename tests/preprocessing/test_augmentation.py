@@ -60,7 +60,9 @@ def warp(augmentation: Augmentation, image: np.ndarray, **amounts: float) -> np.
     """One image moved by given amounts instead of drawn ones."""
     drawn = {name: tf.constant([value], tf.float32) for name, value in (NEUTRAL | amounts).items()}
     transforms = backward_transforms(drawn, tf.constant(image.shape[:2]))
-    return augmentation._warp(image, transforms.numpy()[0])
+    moved = np.empty(image.shape, np.float32)
+    augmentation._warp(image, transforms.numpy()[0], moved)
+    return moved
 
 
 def test_a_warp_by_nothing_keeps_every_pixel(squares):
