@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from kerasall.errors import SettingsError
 from kerasall.run_options import DataOption, ForceOption, NameOption, SetOption, SmokeOption, WeightsOption
-from kerasall.settings import Settings
+
+if TYPE_CHECKING:
+    from kerasall.settings import Settings
 
 
 def tune(

@@ -14,16 +14,7 @@ from kerasall.errors import ArtifactError
 from kerasall.evaluation.calibration import PROBABILITY_FLOOR, Calibration
 from kerasall.evaluation.conformal import PredictionSets
 from kerasall.evaluation.operating_points import OperatingPoint
-
-KEPT, SEVERAL, NONE, UNLIKE = 0, 1, 2, 3
-
-REASONS = {
-    KEPT: "",
-    SEVERAL: "unsure: more than one class cannot be ruled out",
-    NONE: "unsure: no class is likely enough",
-    UNLIKE: "unlike the training images",
-}
-"""Code of ``refer_reason`` -> words. The last one goes before the others where both apply."""
+from kerasall.evaluation.refer_reasons import KEPT, NONE, REASONS, SEVERAL, UNLIKE
 
 Source = Literal["probabilities", "mean_probabilities"]
 

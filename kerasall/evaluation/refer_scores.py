@@ -13,7 +13,7 @@ from kerasall.evaluation.curves import BandedCurve, selective_accuracy
 from kerasall.evaluation.intervals import Interval, group_interval
 from kerasall.evaluation.metrics import malignant_mask
 from kerasall.evaluation.predictions import Predictions
-from kerasall.evaluation.refer import KEPT, NONE, REASONS, SEVERAL, UNLIKE
+from kerasall.evaluation.refer_reasons import KEPT, NONE, REASONS, SEVERAL, UNLIKE
 from kerasall.evaluation.share_intervals import share_interval
 
 SHARES = (0.0, 0.05, 0.1, 0.2)

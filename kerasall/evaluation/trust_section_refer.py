@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from kerasall.evaluation.figure_style import new_figure
 from kerasall.evaluation.figures import draw_selective_accuracy
-from kerasall.evaluation.refer import REASONS, Safeguards
+from kerasall.evaluation.refer import Safeguards
+from kerasall.evaluation.refer_reasons import REASONS
 from kerasall.evaluation.refer_scores import ReferScores, SetScores
 from kerasall.evaluation.report_document import Alert, Block, Cell, Column, Section, Table
 from kerasall.evaluation.report_sections import figure_block

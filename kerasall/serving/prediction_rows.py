@@ -10,7 +10,7 @@ import numpy as np
 
 from kerasall.decoding import Limits, read_image_bytes
 from kerasall.errors import DecodingError
-from kerasall.evaluation.refer import REASONS
+from kerasall.evaluation.refer_reasons import REASONS
 from kerasall.serving.predictor import Predictor
 
 Row = dict[str, Any]

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from kerasall.evaluation.refer import REASONS
+from kerasall.evaluation.refer_reasons import REASONS
 from kerasall.serving.card import read_card
 from kerasall.serving.predictor import Predictor
 
