@@ -1,9 +1,10 @@
-"""Predicting any number of files: one row a file, bad files listed and passed over, memory flat."""
+"""Predicting any number of files: one row a file, bad files listed and passed over, memory flat: two batches of files."""
 
 from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import IO, Any
 from kerasall.errors import DataError
 from kerasall.files import atomic_path
 from kerasall.serving.image_files import NameSet, find_images
-from kerasall.serving.prediction_rows import Row, list_columns, predict_rows
+from kerasall.serving.prediction_rows import Row, answer_rows, list_columns, predict_rows, read_files
 from kerasall.serving.prediction_tables import Table, open_table, require_destination
 from kerasall.serving.predictor import Predictor
 from kerasall.serving.text_tables import TEXT_FORMATS
@@ -169,9 +170,22 @@ def _predict(
 
 
 def _predicted(predictor: Predictor, names: Iterable[str | Path], batch_size: int) -> Iterator[list[Row]]:
+    """Rows of one batch after the other; while the model answers one, the files of the next are read."""
     waiting = map(str, names)
-    while part := list(islice(waiting, batch_size)):
-        yield predict_rows(predictor, part)
+    with ThreadPoolExecutor(1, thread_name_prefix="reading") as reader:
+        part, reading = _begin_to_read(predictor, waiting, batch_size, reader)
+        while part:
+            contents, unread = reading.result()
+            following, reading = _begin_to_read(predictor, waiting, batch_size, reader)
+            yield answer_rows(predictor, part, contents, unread)
+            part = following
+
+
+def _begin_to_read(
+    predictor: Predictor, waiting: Iterator[str], batch_size: int, reader: ThreadPoolExecutor
+) -> tuple[list[str], Future]:
+    part = list(islice(waiting, batch_size))
+    return part, reader.submit(read_files, part, predictor.limits) if part else Future()
 
 
 def _print_rows(

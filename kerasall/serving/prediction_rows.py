@@ -27,7 +27,21 @@ def predict_rows(predictor: Predictor, names: Sequence[str], read: ReadBytes | N
         names: files.
         read: how to read one; default from a local disk.
     """
-    contents, unread = zip(*(_read(name, predictor.limits, read) for name in names), strict=True)
+    return answer_rows(predictor, names, *read_files(names, predictor.limits, read))
+
+
+def read_files(
+    names: Sequence[str], limits: Limits, read: ReadBytes | None = None
+) -> tuple[tuple[bytes, ...], tuple[str, ...]]:
+    """Contents of at least one file, and for each "" or what is wrong with it, its content being b"" then."""
+    contents, unread = zip(*(_read(name, limits, read) for name in names), strict=True)
+    return contents, unread
+
+
+def answer_rows(
+    predictor: Predictor, names: Sequence[str], contents: Sequence[bytes], unread: Sequence[str]
+) -> list[Row]:
+    """The rows of files that ``read_files`` read."""
     answers = predictor.predict(contents, names)
     rows = []
     extra = _list_extras(predictor)

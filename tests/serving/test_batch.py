@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -18,12 +19,13 @@ import pyarrow.parquet
 import pytest
 from typer.testing import CliRunner
 
+from kerasall.decoding import read_image_bytes
 from kerasall.errors import DataError
 from kerasall.preprocessing.operations import Chain
-from kerasall.serving import prediction_tables
+from kerasall.serving import prediction_rows, prediction_tables
 from kerasall.serving.batch import predict_files, resume_predictions
 from kerasall.serving.export import export_saved_model
-from kerasall.serving.image_files import ImageNames, NameSet, find_images
+from kerasall.serving.image_files import ImageNames, NameSet, as_written, find_images
 from kerasall.serving.prediction_tables import open_table
 from kerasall.serving.predictor import Predictor
 
@@ -118,6 +120,34 @@ def test_more_files_are_added_to_what_is_there(predictor, images, tmp_path):
     tally = resume_predictions(predictor, ImageNames((str(images), str(images / "*.png"))), out)
     assert (tally.files, tally.held) == (7, 1)
     assert len({row["path"] for row in read_rows(out)}) == len(read_rows(out)) == 7
+
+
+def test_the_next_files_are_read_while_the_model_answers_and_no_more(saved, images, tmp_path, monkeypatch):
+    named, read = [], {}
+
+    def names():
+        for name in ImageNames((str(images),)):
+            named.append(name)
+            read[name] = threading.Event()
+            yield name
+
+    class Slow(Predictor):
+        def predict(self, images, names=None):
+            last = named.index(names[-1]) + 1
+            assert len(named) == min(last + 2, 7)  # one batch ahead
+            assert all(read[name].wait(20) for name in named)
+            return super().predict(images, names)
+
+    def read_one(path, limits):
+        try:
+            return read_image_bytes(path, limits)
+        finally:
+            read[str(path)].set()
+
+    monkeypatch.setattr(prediction_rows, "read_image_bytes", read_one)
+    out = tmp_path / "out.csv"
+    assert predict_files(Slow(saved), names(), out, batch_size=2) == 1
+    assert [row["path"] for row in read_rows(out)] == [as_written(name) for name in named]
 
 
 def test_parquet_is_gone_on_with_by_parts(predictor, images, tmp_path, monkeypatch):
