@@ -30,7 +30,7 @@ from kerasall.models.classifier import (
 )
 from kerasall.models.feature_cache import Lower, cached_activations
 from kerasall.models.heads import HeadSettings
-from kerasall.models.prediction import predict_views
+from kerasall.models.prediction import predict_probabilities, predict_views
 from kerasall.settings import ModelSettings, StageSettings, TrainSettings
 from kerasall.training import fit as training
 from kerasall.training.devices import spread_over
@@ -165,6 +165,21 @@ class ClassifierTraining:
         batches = prediction_batches(self.pixels.pixels, batch_size=PREDICTION_BATCH, indices=rows)
         return predict_views(model, batches, views)
 
+    def predict_trained(self, model: keras.Model, rows: np.ndarray) -> np.ndarray:
+        """As ``predict``, for a model that ``fit`` gave: from activations where training has stored them."""
+        cut = frozen_cut(model)
+        if self.precision.policy != "float32" or self.train.devices != 1 or not self._stores_below(cut):
+            return self.predict(model, rows)
+        prefix, suffix = split_at(model, cut)
+        stored = self._activations(prefix)
+        return predict_probabilities(
+            suffix, prediction_batches(stored, batch_size=PREDICTION_BATCH, indices=rows)
+        )
+
+    def _stores_below(self, cut: str | None) -> bool:
+        """Whether what lies below a cut is passed once, and its activations stored."""
+        return self.train.cache_activations and self.augmentation is None and cut is not None
+
     def _fit_stage(
         self, model: keras.Model, stage: StageSettings, settings: training.StageSettings, name: str,
         rows: np.ndarray, validation: np.ndarray | None, state_folder: Path,
@@ -220,7 +235,7 @@ class ClassifierTraining:
         block = None if stage.trainable == "head" else stage.trainable
         freeze(model, unfreeze_from=block, train_batch_norm=stage.train_batch_norm)
         cut = frozen_cut(model)
-        if not self.train.cache_activations or self.augmentation is not None or cut is None:
+        if not self._stores_below(cut):
             return model, self.pixels.pixels
         prefix, suffix = split_at(model, cut)
         return suffix, self._activations(

@@ -187,7 +187,7 @@ class TrialTraining:
         return self.data.split.folds[fold - 1] if self.data.split.folds else "holdout"
 
     def _predict(self, training: ClassifierTraining, model: keras.Model, rows: np.ndarray) -> Predictions:
-        return make_predictions(self.data, rows, training.predict(model, rows))
+        return make_predictions(self.data, rows, training.predict_trained(model, rows))
 
     def _score(self, predictions: Predictions, histories: Sequence[History]) -> dict[str, float]:
         """The response first, then what else is defined.

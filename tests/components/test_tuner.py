@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -107,6 +108,35 @@ def test_a_trial_trains_with_its_levels_and_is_scored_on_what_it_did_not_fit(tmp
     # A trial that was finished is not trained again, whatever killed the search before it could say so.
     write_json(run.folder / RESULT, {"log_loss": 0.25})
     assert training(run) == {"log_loss": 0.25}
+
+
+def test_trials_from_the_same_weights_share_what_the_frozen_part_gives(tmp_path):
+    """One file of activations for all rows; every response is that of a trial on its own."""
+    from kerasall.models.base import build_backbone
+
+    weights = tmp_path / "small.weights.h5"
+    build_backbone("mobilenet", (SIDE, SIDE), "random", 0.25).save_weights(weights)
+    data, tune = make_data(HOLDOUT), make_tune()
+    base = BASE.model_copy(update={"model": BASE.model.model_copy(update={"weights": str(weights)})})
+    rows = [(1, 1, 1, 1), (2, 3, 2, 3)]
+
+    def train(folder: Path, cache: Path, row: int) -> dict[str, float]:
+        training = replace(make_training(cache, data, tune), base=base)
+        return training(make_run(folder, row + 1, levels=rows[row]))
+
+    shared = [train(tmp_path / f"shared {row}", tmp_path, row) for row in range(2)]
+    (file,) = (tmp_path / "cache").rglob("*.npy")
+    written = file.stat().st_mtime_ns
+    alone = [train(tmp_path / f"alone {row}", tmp_path / f"alone {row}", row) for row in range(2)]
+    assert shared == alone
+    assert file.stat().st_mtime_ns == written
+    training = replace(make_training(tmp_path, data, tune), base=base)
+    run = make_run(tmp_path / "confirmed", "confirmation", levels=rows[1])
+    training(run)
+    own = read_predictions(run.folder / "predictions.npz").probabilities
+    pixels = training.pixels.pixels[data.rows_of("validation")]
+    whole = load_model(run.folder / "model.keras")(pixels.astype("float32"))
+    np.testing.assert_allclose(own, np.asarray(whole), atol=1e-5)
 
 
 def test_rows_of_folds_and_parts():

@@ -1,0 +1,247 @@
+"""A designed experiment: the nine rows of an L9 against a grid of 81, and caches that the rows share against none.
+
+    python benchmarks/designed_experiment.py [--short] [--weights FILE] [--count N] [--side PIXELS]
+
+First the same hypermodel, a small network on rendered cells, with four factors of three levels (optimizer, batch size,
+epochs, learning rate): ``TaguchiTuner`` runs the nine rows of L9(3^4) and one confirmation, keras-tuner's ``GridSearch``
+all 81 combinations. In the short form keras-tuner runs nine of the 81, drawn anew in every round, and their seconds
+count nine times.
+
+Then nine rows of heads on a frozen network, trained by ``TrialTraining`` as ``kerasall tune`` does it: from one folder
+of activations that begins empty, against each from an empty folder of its own. The images are decoded beforehand for
+both. In the short form three of the nine are trained alone in every round, the next three in the next, and count three
+times. The responses of both ways must be equal; tests/components/test_tuner.py asserts it
+(``test_trials_from_the_same_weights_share_what_the_frozen_part_gives``).
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import tempfile
+import time
+from pathlib import Path
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import keras
+import keras_tuner
+import numpy as np
+from interleaved import Row, Timing, measure, parse, report, row_of
+from rendered_cells import Cells, draw_cells, quiet
+
+from kerasall.components.trial_training import TrialTraining
+from kerasall.factors import as_choices, factor_levels
+from kerasall.models.base import build_backbone
+from kerasall.settings import TrialSettings, TuneSettings
+from kerasall.taguchi.design import plan
+from kerasall.taguchi.oracle import TaguchiOracle
+from kerasall.taguchi.tuner import TaguchiTuner, TrialRun
+
+FACTORS = {
+    "optimizer": ("adam", "sgd", "rmsprop"),
+    "batch_size": (16, 32, 64),
+    "epochs": (2, 3, 4),
+    "learning_rate": (0.01, 0.003, 0.001),
+}
+ROWS = {
+    "train.stages.0.optimizer.name": ("adam", "sgdm", "rmsprop"),
+    "train.batch_size": (16, 32, 64),
+    "train.stages.0.epochs": (4, 6, 8),
+    "train.stages.0.optimizer.learning_rate": (0.01, 0.003, 0.001),
+}
+GRID, NINE, PART = 81, 9, 3
+BACKBONE = "vgg16"
+
+
+def main() -> None:
+    options = parse(
+        __doc__,
+        ("--weights", {"type": Path, "help": "weights file of VGG16 instead of random ones"}),
+        ("--count", {"type": int, "help": "images of the nine rows; 48 in the short form, else 600"}),
+        ("--side", {"type": int, "help": "pixels; 64 in the short form, else 224"}),
+    )
+    count, side = (
+        options.count or (48 if options.short else 600),
+        options.side or (64 if options.short else 224),
+    )
+    searches = Searches(draw_cells(120, 24), options.short)
+    with tempfile.TemporaryDirectory() as folder:
+        weights = options.weights or write_weights(Path(folder), side)
+        rows = NineRows(draw_cells(count, side), weights, options.short)
+        difference = rows.require_equal()
+        report(
+            "designed_experiment",
+            [time_searches(searches, options.rounds), time_rows(rows, options.rounds)],
+            greatest_difference_of_responses=difference,
+        )
+
+
+def time_searches(searches: Searches, rounds: int) -> Row:
+    """The array against the grid."""
+    timings = measure({"L9": searches.run_array, "grid": searches.run_grid}, rounds)
+    ours = timings["L9"]
+    grid = Timing("GridSearch, 81 trials", tuple(searches.seconds[-rounds:]))
+    how = (
+        "nine of the 81, drawn anew in every round, were run and count nine times"
+        if searches.partly
+        else "all run"
+    )
+    note = f"the grid: {how}. Ten trials of 81 would be 8.1 if every trial took as long."
+    return row_of(
+        "4 factors of 3 levels, small network", Timing("L9 and 1 confirmation", ours.seconds), grid, 1,
+        "experiments/s", 7, note,
+    )  # fmt: skip
+
+
+def time_rows(rows: NineRows, rounds: int) -> Row:
+    """Shared caches against none."""
+    timings = measure({"shared": rows.run_shared, "alone": rows.run_alone}, rounds, warm_up=False)
+    alone = Timing("9 trainings alone", tuple(rows.seconds))
+    note = "three of the nine alone a round, counted three times" if rows.partly else ""
+    count, side = rows.cells.pixels.shape[:2]
+    return row_of(
+        f"9 rows of heads on {BACKBONE}, {count} images of {side} px",
+        Timing("9 rows, shared caches", timings["shared"].seconds), alone, NINE, "trainings/s", 1, note,
+    )  # fmt: skip
+
+
+class Searches:
+    """One hypermodel, searched by an array and by a grid.
+
+    Args:
+        cells: the images.
+        partly: whether the grid is run in part.
+    """
+
+    def __init__(self, cells: Cells, partly: bool) -> None:
+        data, self.partly = cells.data, partly
+        train, validation = data.rows_of("train"), data.rows_of("validation")
+        targets = np.eye(2, dtype="f4")[data.labels]
+        self._train, self._validation = (
+            (cells.pixels[rows].astype("f4") / 255, targets[rows]) for rows in (train, validation)
+        )
+        self.seconds: list[float] = []
+        self._seeds = itertools.count()
+
+    def run_array(self) -> None:
+        """Nine rows and a confirmation."""
+        oracle = TaguchiOracle("val_accuracy", FACTORS, array="L9(3^4)", repeats=1, confirmations=1)
+        with tempfile.TemporaryDirectory() as folder:
+            self._search(TaguchiTuner(oracle, SmallNetwork(), directory=folder))
+
+    def run_grid(self) -> None:
+        """All combinations, or nine of them counted nine times."""
+        started = time.perf_counter()
+        with tempfile.TemporaryDirectory() as folder:
+            settings = {"objective": "val_accuracy", "directory": folder}
+            if self.partly:
+                settings |= {"max_trials": NINE, "seed": next(self._seeds)}
+                self._search(keras_tuner.RandomSearch(SmallNetwork(), **settings))
+            else:
+                self._search(keras_tuner.GridSearch(SmallNetwork(), **settings))
+        times = GRID // NINE if self.partly else 1
+        self.seconds.append(times * (time.perf_counter() - started))
+
+    def _search(self, tuner: keras_tuner.Tuner) -> None:
+        with quiet():
+            tuner.search(*self._train, validation_data=self._validation, verbose=0)
+
+
+class SmallNetwork(keras_tuner.HyperModel):
+    """Two convolutions; every factor is a choice."""
+
+    def build(self, hp: keras_tuner.HyperParameters) -> keras.Model:
+        chosen = {name: hp.Choice(name, list(levels)) for name, levels in FACTORS.items()}
+        model = keras.Sequential(
+            [
+                keras.Input((24, 24, 3)),
+                keras.layers.Conv2D(8, 3, activation="relu"),
+                keras.layers.Conv2D(16, 3, strides=2, activation="relu"),
+                keras.layers.GlobalAveragePooling2D(),
+                keras.layers.Dense(2, activation="softmax"),
+            ]
+        )
+        optimizer = keras.optimizers.get(chosen["optimizer"])
+        optimizer.learning_rate = chosen["learning_rate"]
+        model.compile(
+            optimizer=optimizer, loss="categorical_crossentropy", metrics=["accuracy"], jit_compile=False
+        )
+        return model
+
+    def fit(
+        self, hp: keras_tuner.HyperParameters, model: keras.Model, *data, **options
+    ) -> keras.callbacks.History:
+        return model.fit(*data, **options | {"epochs": hp.get("epochs"), "batch_size": hp.get("batch_size")})
+
+
+class NineRows:
+    """The rows of an L9 over settings of a head.
+
+    Args:
+        cells: the images.
+        weights: of the frozen network.
+        partly: whether only some are trained alone.
+    """
+
+    def __init__(self, cells: Cells, weights: Path, partly: bool) -> None:
+        self.cells, self.partly = cells, partly
+        stage = {"name": "head", "epochs": 4, "keep": "last"}
+        self._base = TrialSettings.model_validate(
+            {
+                "model": {"backbone": BACKBONE, "weights": str(weights), "head": {"dense": [64]}},
+                "train": {"stages": [stage], "precision": "float32"},
+            }
+        )
+        self._tune = TuneSettings.model_validate({"factors": ROWS, "repeats": 1, "response": "log_loss"})
+        self._levels = factor_levels(self._base, self._tune.factors)
+        array = plan({key: as_choices(values) for key, values in self._levels.items()}, "L9(3^4)", 0)
+        self._rows = [tuple(int(level) for level in row) for row in array.levels]
+        self._alone = itertools.cycle(
+            [range(n, n + PART) for n in range(0, NINE, PART)] if partly else [range(NINE)]
+        )
+        self.seconds: list[float] = []
+
+    def run_shared(self) -> list[float]:
+        """All nine from one folder; their responses."""
+        with tempfile.TemporaryDirectory() as folder:
+            return [self._train(number, Path(folder), Path(folder)) for number in range(NINE)]
+
+    def run_alone(self) -> list[float]:
+        """Some, each from a folder of its own; their responses."""
+        started, found, numbers = time.perf_counter(), [], next(self._alone)
+        for number in numbers:
+            with tempfile.TemporaryDirectory() as folder:
+                found.append(self._train(number, Path(folder), Path(folder)))
+        self.seconds.append((time.perf_counter() - started) * NINE / len(numbers))
+        return found
+
+    def _train(self, number: int, folder: Path, cache: Path) -> float:
+        training = TrialTraining(
+            self.cells.data, self.cells.cache, self._base, self._tune, self._levels, 0.2, False, None, cache
+        )
+        levels = dict(zip(ROWS, self._rows[number], strict=True))
+        run = TrialRun(f"{number:04d}", {}, levels, number + 1, 1, 1, number, folder / f"trial_{number}")
+        with quiet():
+            return training(run)["log_loss"]
+
+    def require_equal(self) -> float:
+        """Greatest difference of the responses of both ways; stops where it is not small."""
+        shared, alone = self.run_shared(), []
+        for _ in range(NINE // PART if self.partly else 1):
+            alone += self.run_alone()
+        self.seconds.clear()
+        difference = max(abs(a - b) for a, b in zip(shared, alone, strict=True))
+        assert difference < 1e-5, f"responses must be equal, but differ by {difference}"
+        return difference
+
+
+def write_weights(folder: Path, side: int) -> Path:
+    """Random weights in a file, from which all trials begin, as from pretrained ones."""
+    path = folder / f"{BACKBONE}.weights.h5"
+    build_backbone(BACKBONE, (side, side), "random").save_weights(path)
+    return path
+
+
+if __name__ == "__main__":
+    main()
