@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import mmap
 import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -194,9 +195,15 @@ def _fill(pixels: np.ndarray, chain: PixelChain, read: Callable[[int], np.ndarra
     pool = ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="decoding")
     try:
         for _ in _with_progress(pool.map(fill_part, range(0, count, _PART)), count):
-            pass
+            _release(pixels)
     finally:  # the first broken file stops the rest
         pool.shutdown(cancel_futures=True)
+
+
+def _release(pixels: np.ndarray) -> None:
+    """Gives what was written into a file mapped into memory to the system, which writes it to disk in its time."""
+    if isinstance(pixels, np.memmap) and isinstance(pixels.base, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
+        pixels.base.madvise(mmap.MADV_DONTNEED)
 
 
 class _Change:

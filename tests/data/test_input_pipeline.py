@@ -76,6 +76,23 @@ def test_disk_holds_the_same_pixels_as_memory_and_is_used_again(files, decoded, 
         np.testing.assert_array_equal(again.pixels, decoded)
 
 
+def test_batches_from_disk_are_those_from_memory_and_a_cut_file_is_told(files, decoded, tmp_path):
+    stored = decode_pixels(files, CHAIN, tmp_path, memory_bytes=0)
+    settings = {"batch_size": 8, "shuffle": True, "classes": 2}
+    labels = np.arange(COUNT) % 2
+    for pixels, same in ((stored.pixels, decoded), (stored.pixels[3:], decoded[3:])):
+        for found, expected in zip(
+            epoch_batches(pixels, labels[: len(same)], **settings),
+            epoch_batches(same, labels[: len(same)], **settings),
+            strict=True,
+        ):
+            np.testing.assert_array_equal(found[0], expected[0])
+            np.testing.assert_array_equal(found[1], expected[1])
+    os.truncate(stored.path, stored.path.stat().st_size - 1)
+    with pytest.raises(tf.errors.OpError, match="must hold whole rows"):
+        list(prediction_batches(stored.pixels, batch_size=8))
+
+
 def test_reuse_needs_no_image_file_when_the_content_keys_are_known(files, tmp_path):
     keys = [sha256_of_file(path) for path in files[:3]]
     decode_pixels(files[:3], CHAIN, tmp_path, memory_bytes=0, keys=keys)

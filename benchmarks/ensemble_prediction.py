@@ -1,0 +1,150 @@
+"""An ensemble as one graph against a loop of ``model.predict`` over its members.
+
+    python benchmarks/ensemble_prediction.py [--short] [--networks NAME ...] [--images FOLDER]
+
+Three questions, on image files of rendered cells (450 px BMP; ``--images``: real ones), members with random weights:
+
+- from files to answers: ``Predictor.predict`` on the exported SavedModel against decoding and resizing each file with
+  TensorFlow as the documentation does, then ``model.predict`` member by member and the mean, at batch 1 and 32;
+- from pixels to answers: the signature ``serving_pixels`` against the members' bare forward passes (``tf.function``)
+  one after the other: what combining them costs;
+- how much of the time from file to answer is decoding.
+
+Before anything is timed, the mean of the members must equal the ensemble's answers. In the suite:
+tests/test_ensemble_systems.py::test_members_see_in_the_ensemble_what_they_were_trained_on. ``kerasall predict`` reads the next files while the model answers
+(tests/serving/test_batch.py::test_the_next_files_are_read_while_the_model_answers_and_no_more).
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import cv2
+import numpy as np
+import tensorflow as tf
+from interleaved import Row, measure, parse, report, row_of
+
+from kerasall.data.cell_kinds import draw_image
+from kerasall.models.classifier import build_classifier
+from kerasall.models.ensembles import build_ensemble
+from kerasall.preprocessing.operations import Chain
+from kerasall.serving.export import export_saved_model
+from kerasall.serving.image_files import find_images
+from kerasall.serving.predictor import Predictor
+
+SHORT = ("mobilenet", "mobilenet_v2", "densenet121")
+LONG = ("mobilenet", "densenet121", "resnet50", "xception", "vgg16")
+SIDE = 224
+GOALS = {1: 2.0, 32: 1.2}
+"""Batch size -> how many times the loop's speed."""
+BARE = 1 / 1.1
+"""At most a tenth slower than the members alone."""
+
+
+def read_files(count: int, folder: str | None) -> list[bytes]:
+    """Contents of image files."""
+    if folder is not None:
+        paths = find_images([folder])
+        return [Path(paths[i % len(paths)]).read_bytes() for i in range(count)]
+    cells = (draw_image("cnmc", 0, (i % 2, i // 2, i), 450) for i in range(count))
+    return [cv2.imencode(".bmp", cell[..., ::-1])[1].tobytes() for cell in cells]
+
+
+def answer_in_a_loop(members: Sequence[Any], files: Sequence[bytes]) -> np.ndarray:
+    """Mean probabilities, every member asked by ``predict``."""
+    images = [tf.io.decode_image(data, channels=3, expand_animations=False) for data in files]
+    batch = tf.stack([tf.image.resize(image, (SIDE, SIDE)) for image in images])
+    return np.mean([member.predict(batch, batch_size=32, verbose=0) for member in members], axis=0)
+
+
+def compare_batch(
+    batch: int,
+    calls: int,
+    predictor: Predictor,
+    members: Sequence[Any],
+    files: list[bytes],
+    rounds: int,
+) -> list[Row]:
+    """Rows of one batch size."""
+    files = files[:batch]
+    shown = {}
+    pixels = tf.constant(np.stack([_pixels(data) for data in files]))
+    forwards = [
+        tf.function(lambda x, m=member: m(tf.cast(x, tf.float32), training=False)) for member in members
+    ]
+
+    def run_pixels() -> None:
+        for _ in range(calls):
+            predictor.signatures["serving_pixels"](pixels=pixels)["probabilities"].numpy()
+
+    def run_bare() -> None:
+        for _ in range(calls):
+            for forward in forwards:
+                forward(pixels).numpy()
+
+    def run_files() -> None:
+        for _ in range(calls):
+            shown["ours"] = predictor.predict(files).probabilities
+
+    def run_loop() -> None:
+        for _ in range(calls):
+            shown["loop"] = answer_in_a_loop(members, files)
+
+    taken = measure(
+        {
+            "one graph": run_files,
+            "loop of predict": run_loop,
+            "one graph, pixels": run_pixels,
+            "members alone": run_bare,
+        },
+        rounds,
+    )
+    np.testing.assert_allclose(shown["ours"], shown["loop"], atol=1e-3)  # the loop does not round pixels
+    from_files, loop, from_pixels, bare = taken.values()
+    share = 1 - from_pixels.median / from_files.median
+    name, count = f"{len(members)} members, batch {batch}", batch * calls
+    return [
+        row_of(f"{name}, files", from_files, loop, count, goal=GOALS[batch], decoding_share=share),
+        row_of(
+            f"{name}, pixels", from_pixels, bare, count, goal=BARE,
+            note=f"reading pixels from files takes {share:.0%} of the time from file to answer",
+        ),
+    ]  # fmt: skip
+
+
+def _pixels(data: bytes) -> np.ndarray:
+    return _CHAIN(tf.io.decode_image(data, channels=3, expand_animations=False)).numpy()
+
+
+_CHAIN = Chain.from_json([{"op": "resize", "height": SIDE, "width": SIDE}])
+
+
+def main() -> None:
+    options = parse(
+        __doc__,
+        ("--networks", {"nargs": "+", "help": "members"}),
+        ("--images", {"help": "folder of real images"}),
+    )
+    names = options.networks or (SHORT if options.short else LONG)
+    members = [
+        build_classifier(name, 2, (SIDE, SIDE), weights="random", name=f"{name}_{number}", seed=number)
+        for number, name in enumerate(names)
+    ]
+    files = read_files(32, options.images)
+    with tempfile.TemporaryDirectory(prefix="kerasall-") as work:
+        ensemble = build_ensemble(members, "average")
+        predictor = Predictor(export_saved_model(ensemble, _CHAIN, ("all", "hem"), Path(work) / "1"))
+        rows = []
+        for batch, calls in ((1, 8), (32, 1)):
+            rows += compare_batch(batch, calls, predictor, members, files, options.rounds)
+    report("ensemble_prediction", rows, members=", ".join(names))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,216 @@
+"""From image files to batches: the pixel cache against ``image_dataset_from_directory``.
+
+    python benchmarks/input_pipeline.py [--short] [--images FOLDER]
+
+Files are rendered cells, each under its own name: JPEG of 224 px (``--images``: a folder of <class>/<image>) and BMP of
+450 px, resized to 224 px, batches of 32. Timed are
+
+- the first epoch: list, read, check headers and SHA-256, decode, resize, shuffle, batch; the alternative lists, reads,
+  decodes, resizes, shuffles, batches and prefetches. Every round of ours begins with nothing;
+- later epochs, against the same dataset as the documentation writes it, and with ``.cache()`` after it: then all images
+  lie in memory as float32, four times as large, and only batches, not images, are shuffled anew;
+- decoding a BMP of 450 px, against reading its bytes and copying them, both into one large array;
+- the peak memory of a process that decodes to disk and runs one epoch, few images against many, all allowed 32 MiB.
+
+Tests: tests/data/test_input_pipeline.py (``test_training_sees_the_pixels_that_an_exported_model_sees``,
+``test_disk_holds_the_same_pixels_as_memory_and_is_used_again``) and
+tests/test_decoding.py::test_every_lossless_kind_gives_the_reference_pixels_on_both_ways.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import cv2
+import keras
+import numpy as np
+import tensorflow as tf
+from interleaved import Row, measure, parse, report, row_of
+
+from kerasall.data.cell_kinds import draw_image
+from kerasall.data.image_folder import read_image_folder
+from kerasall.data.input_pipeline import PixelCache, decode_pixels, epoch_batches
+from kerasall.decoding import decode, read_image_bytes
+from kerasall.preprocessing.operations import Chain
+
+BATCH, SIDE, ALLOWED = 32, 224, 32 << 20
+CHAIN = Chain.from_json([{"op": "resize", "height": SIDE, "width": SIDE}])
+DRAWN = 32
+"""Different cells; their files are written over and over under other names."""
+
+
+def write_cells(folder: Path, kind: str, suffix: str, side: int, count: int) -> Path:
+    """Writes ``count`` files in two classes."""
+    cells = [draw_image(kind, 0, (i % 2, i // 2, i), side)[..., ::-1] for i in range(DRAWN)]
+    quality = [cv2.IMWRITE_JPEG_QUALITY, 90]
+    files = [cv2.imencode(suffix, cell, quality if suffix == ".jpg" else [])[1].tobytes() for cell in cells]
+    for number in range(count):
+        path = folder / f"class_{number % 2}" / f"{number:06d}{suffix}"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(files[number % DRAWN])
+    return folder
+
+
+def list_files(folder: Path) -> tuple[list[str], np.ndarray, int]:
+    """Paths, class indices, number of classes."""
+    table = read_image_folder(folder).examples
+    classes = sorted(set(table["label"]))
+    return table["path"].tolist(), table["label"].map(classes.index).to_numpy(), len(classes)
+
+
+def run_first(folder: Path) -> None:
+    """Our first epoch."""
+    paths, labels, classes = list_files(folder)
+    run_epoch(decode_pixels(paths, CHAIN), labels, classes, 0)
+
+
+def run_epoch(cache: PixelCache, labels: np.ndarray, classes: int, epoch: int) -> None:
+    """One epoch of shuffled batches."""
+    batches = epoch_batches(
+        cache.pixels, labels, batch_size=BATCH, classes=classes, shuffle=True, epoch=epoch
+    )
+    for _ in batches:
+        pass
+
+
+def open_keras(folder: Path) -> Any:
+    """The dataset of Keras' documentation."""
+    return keras.utils.image_dataset_from_directory(
+        folder, label_mode="categorical", image_size=(SIDE, SIDE), batch_size=BATCH, verbose=False
+    )
+
+
+def run_all_of(batches: Any) -> None:
+    """One pass."""
+    for _ in batches:
+        pass
+
+
+def compare_first(folder: Path, what: str, rounds: int, note: str = "") -> Row:
+    """The first epoch."""
+    count = len(list_files(folder)[0])
+    taken = measure(
+        {
+            "pixel cache": lambda: run_first(folder),
+            "image_dataset_from_directory": lambda: run_all_of(open_keras(folder).prefetch(tf.data.AUTOTUNE)),
+        },
+        rounds,
+    )
+    ours, theirs = taken.values()
+    return row_of(f"first epoch, {what}", ours, theirs, count, goal=1.5, note=note)
+
+
+def compare_later(folder: Path, rounds: int) -> list[Row]:
+    """Epochs after the first."""
+    paths, labels, classes = list_files(folder)
+    cache = decode_pixels(paths, CHAIN)
+    plain = open_keras(folder).prefetch(tf.data.AUTOTUNE)
+    cached = open_keras(folder).cache().prefetch(tf.data.AUTOTUNE)
+    taken = measure(
+        {
+            "pixel cache": lambda: run_epoch(cache, labels, classes, 1),
+            "image_dataset_from_directory": lambda: run_all_of(plain),
+            "the same with .cache()": lambda: run_all_of(cached),
+        },
+        rounds,
+    )
+    ours, theirs, theirs_cached = taken.values()
+    note = (
+        "hands out the same float32 batches again, copying nothing, in four times the memory; beside any training step "
+        "both are as good as free"
+    )
+    return [
+        row_of("later epochs, JPEG", ours, theirs, len(paths), goal=5),
+        row_of("later epochs, JPEG", ours, theirs_cached, len(paths), note=note),
+    ]
+
+
+def compare_bitmaps(folder: Path, rounds: int) -> Row:
+    """Decoding BMP against reading and copying."""
+    paths = list_files(folder)[0]
+    pixels = np.zeros((len(paths), 450, 450, 3), np.uint8)
+    raw = np.zeros((len(paths), os.path.getsize(paths[0])), np.uint8)
+
+    def run_decoding() -> None:
+        for row, path in enumerate(paths):
+            pixels[row] = decode(read_image_bytes(path), name=path)
+
+    def run_copying() -> None:
+        for row, path in enumerate(paths):
+            with open(path, "rb") as file:
+                raw[row] = np.frombuffer(file.read(), np.uint8)
+
+    taken = measure({"decoding": run_decoding, "reading and copying": run_copying}, rounds)
+    decoding, copying = taken.values()
+    return row_of(
+        "BMP 450 px", decoding, copying, len(paths), goal=1 / 1.2, note="goal: at most a fifth longer"
+    )
+
+
+def compare_memory(source: Path, work: Path, counts: tuple[int, int]) -> Row:
+    """Peak memory with few and with many images, each in a process of its own."""
+    files = sorted(source.rglob("*.*"))
+    peaks = []
+    for count in counts:
+        folder = work / f"many_{count}"
+        for number in range(count):
+            file = files[number % len(files)]
+            link = folder / file.parent.name / f"{number:06d}{file.suffix}"
+            link.parent.mkdir(parents=True, exist_ok=True)
+            link.symlink_to(file)
+        command = [sys.executable, __file__, "--child", str(folder)]
+        output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+        peaks.append(float(output.split()[-1]))
+    few, many = peaks
+    return Row(
+        what="peak memory", unit="MiB", ours=f"{counts[1]:,} images", alternative=f"{counts[0]:,} images",
+        speeds=(many, few), ratio=few / many, spread=(few / many, few / many), goal=0.95,
+        note=f"pixels on disk: {counts[1] * SIDE**2 * 3 / 2**20:,.0f} and {counts[0] * SIDE**2 * 3 / 2**20:,.0f} MiB, "
+        f"{ALLOWED >> 20} MiB of them allowed in memory; goal: at most a twentieth more",
+        facts={"peaks": peaks},
+    )  # fmt: skip
+
+
+def run_child(folder: Path) -> None:
+    """Decodes to disk, runs an epoch, prints the peak memory in MiB."""
+    paths, labels, classes = list_files(folder)
+    with tempfile.TemporaryDirectory(dir=folder.parent) as store:
+        cache = decode_pixels(paths, CHAIN, store, ALLOWED)
+        run_epoch(cache, labels, classes, 0)
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+
+
+def main() -> None:
+    options = parse(
+        __doc__,
+        ("--images", {"type": Path, "help": "folder of <class>/<image> instead of rendered cells"}),
+        ("--child", {"type": Path, "help": "measures memory"}),
+    )
+    if options.child:
+        run_child(options.child)
+        return
+    jpegs, bitmaps, counts = (1_000, 200, (500, 4_000)) if options.short else (3_256, 2_000, (1_000, 50_000))
+    with tempfile.TemporaryDirectory(prefix="kerasall-") as name:
+        work = Path(name)
+        smears = options.images or write_cells(work / "jpeg", "aria", ".jpg", SIDE, jpegs)
+        cells = write_cells(work / "bmp", "cnmc", ".bmp", 450, bitmaps)
+        rows = [
+            compare_first(smears, "JPEG 224 px", options.rounds),
+            compare_first(cells, "BMP 450 px", options.rounds),
+            *compare_later(smears, options.rounds),
+            compare_bitmaps(cells, options.rounds),
+            compare_memory(smears, work, counts),
+        ]
+    report("input_pipeline", rows, batch=BATCH)
+
+
+if __name__ == "__main__":
+    main()
