@@ -12,7 +12,6 @@ from typing import Any
 
 import tensorflow as tf
 
-
 AROUND_OTHERS = ("PartitionedCall", "StatefulPartitionedCall", "If", "StatelessIf", "While", "StatelessWhile")
 """Operations whose time is that of the kernels inside."""
 

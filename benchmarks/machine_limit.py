@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import os
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
@@ -29,9 +29,10 @@ import numpy as np
 import tensorflow as tf
 from interleaved import Row, Timing, measure, parse, report, row_of
 from kernel_times import Kernels, time_kernels
+from network_work import count_work
 
 from kerasall.models.backbones import BACKBONES
-from kerasall.models.classifier import build_classifier, find_parts, freeze
+from kerasall.models.classifier import build_classifier, freeze
 from kerasall.models.prediction import _fold, _forward
 from kerasall.training.stages import StageSettings, compile_stage
 
@@ -39,27 +40,6 @@ SHORT = ("mobilenet", "resnet50", "vgg16")
 HALF = 0.5
 MATRIX = 2048
 CONVOLUTION, DEPTHWISE = "convolution", "depthwise convolution"
-
-
-@dataclass(frozen=True)
-class Work:
-    """Operations (two a multiply-add) of one image, and what passes through memory for the depthwise part.
-
-    Attributes:
-        forward: of the forward pass.
-        first: of them, those of the first layer.
-        depthwise: of them, those of depthwise convolutions.
-        depthwise_bytes: float32 read and written by depthwise convolutions, each value once.
-    """
-
-    forward: float
-    first: float
-    depthwise: float
-    depthwise_bytes: float
-
-    @property
-    def step(self) -> float:
-        return 3 * self.forward - self.first
 
 
 def main() -> None:
@@ -127,39 +107,6 @@ def measure_network(
     what = f"{name} forward, weights folded"
     rows.append(row_of(what, timings["forward"], timings["not folded"], batch))
     return rows
-
-
-def count_work(model: keras.Model) -> Work:
-    """Operations of one image, from the layers' shapes."""
-    forward, first, depthwise, moved = 0.0, 0.0, 0.0, 0.0
-    parts = find_parts(model)
-    for layer in [*parts.backbone.layers, *parts.head.layers]:
-        own, deep, size = count_layer(layer)
-        first = first or own
-        forward, depthwise, moved = forward + own, depthwise + deep, moved + size
-    return Work(forward, first, depthwise, moved)
-
-
-def count_layer(layer: keras.layers.Layer) -> tuple[float, float, float]:
-    """Operations of a layer, those that are depthwise, and the bytes that these move."""
-    if isinstance(layer, keras.layers.Dense):
-        return 2.0 * np.prod(layer.kernel.shape), 0.0, 0.0
-    if isinstance(layer, keras.layers.DepthwiseConv2D):
-        return count_depthwise(layer.kernel.shape, layer.input.shape, layer.output.shape)
-    if isinstance(layer, keras.layers.SeparableConv2D):
-        between = (*layer.output.shape[:3], layer.depthwise_kernel.shape[2] * layer.depthwise_kernel.shape[3])
-        _, deep, moved = count_depthwise(layer.depthwise_kernel.shape, layer.input.shape, between)
-        points = 2.0 * np.prod(layer.output.shape[1:3]) * np.prod(layer.pointwise_kernel.shape)
-        return deep + points, deep, moved
-    if isinstance(layer, keras.layers.Conv2D):
-        return 2.0 * np.prod(layer.output.shape[1:3]) * np.prod(layer.kernel.shape), 0.0, 0.0
-    return 0.0, 0.0, 0.0
-
-
-def count_depthwise(kernel: tuple, taken: tuple, given: tuple) -> tuple[float, float, float]:
-    """As ``count_layer``, of one filter a channel."""
-    operations = 2.0 * np.prod(given[1:3]) * np.prod(kernel)
-    return operations, operations, 4.0 * (np.prod(taken[1:]) + np.prod(given[1:]))
 
 
 def sum_kinds(kernels: dict[str, Kernels]) -> dict[str, float]:
