@@ -1,0 +1,322 @@
+"""How time and memory grow with images, members, epochs and trials: slopes on logarithmic axes, none above 1.1.
+
+    python benchmarks/growth.py [--short] [--images-to N]
+
+Every part of the house that meets all images is timed on its own, over the first n of one set of rendered cells
+(500 to 4,000 in the short form, 1,000 to 50,000 else): reading and measuring, near duplicates, split and validation,
+decoding to a cache on disk, one pass through a small frozen network from there, four epochs of a head, intervals. Then the members of an ensemble in one graph, the epochs of a head, and the bookkeeping of a designed
+experiment's trials, which answer at once.
+
+The slope is that of a least-squares line through log(n) and log(least seconds of the rounds). What a part costs
+whatever n is (tracing, threads) lowers it, so that the slope between the two largest n stands beside it. Memory is
+the most that the process holds above what it held before, sampled every 10 ms; below 32 MiB it is called flat.
+tests/data/test_duplicates.py, tests/models/test_feature_cache.py and their neighbours assert what these parts give.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import numpy as np
+import pandas as pd
+import psutil
+from interleaved import CONSOLE, parse, report
+from rendered_cells import quiet
+from rich.table import Table
+
+from kerasall.data.duplicates import NearDuplicateSettings, exact_duplicates, find_near_duplicates
+from kerasall.data.examples import Collection
+from kerasall.data.feature_batches import feature_batches
+from kerasall.data.input_pipeline import decode_pixels, prediction_batches
+from kerasall.data.pixel_cache import PixelCache
+from kerasall.data.splits import holdout_split
+from kerasall.data.statistics import ImageScan, scan_images
+from kerasall.data.synthetic import SyntheticSettings, render_cells
+from kerasall.data.validation import validate
+from kerasall.evaluation.intervals import group_intervals
+from kerasall.evaluation.predictions import Predictions
+from kerasall.models.classifier import build_classifier, freeze, split_at
+from kerasall.models.ensembles import build_ensemble
+from kerasall.models.feature_cache import cached_activations
+from kerasall.models.named_outputs import predict_outputs
+from kerasall.models.prediction import predict_probabilities
+from kerasall.preprocessing.operations import Chain
+from kerasall.taguchi.oracle import TaguchiOracle
+from kerasall.taguchi.tuner import TaguchiTuner
+from kerasall.training.fit import StageSettings, fit
+
+GREATEST_SLOPE = 1.1
+FLAT_BYTES = 32 << 20
+SIDE, PER_SUBJECT = 64, 20
+
+
+@dataclass
+class Part:
+    """What was measured of one part of the house.
+
+    Attributes:
+        name: of the part.
+        unit: what is counted.
+        seconds, memory: n -> least seconds, and most bytes above those before, over the rounds.
+    """
+
+    name: str
+    unit: str
+    seconds: dict[int, float] = field(default_factory=dict)
+    memory: dict[int, int] = field(default_factory=dict)
+
+    def measure(self, amount: int, run: Callable[[], Any]) -> Any:
+        """Runs once and keeps what it took, if that is less than before."""
+        gc.collect()
+        with watched_memory() as most:
+            started = time.perf_counter()
+            found = run()
+            seconds = time.perf_counter() - started
+        self.seconds[amount] = min(seconds, self.seconds.get(amount, np.inf))
+        self.memory[amount] = max(most[0], self.memory.get(amount, 0))
+        return found
+
+    @property
+    def slopes(self) -> tuple[float, float]:
+        """Of time: over all amounts, and between the two largest."""
+        amounts = sorted(self.seconds)
+        return _slope(self.seconds, amounts), _slope(self.seconds, amounts[-2:])
+
+    @property
+    def memory_slope(self) -> float:
+        """Of memory over all amounts; 0 where it stays small."""
+        return _slope(self.memory, sorted(self.memory)) if max(self.memory.values()) > FLAT_BYTES else 0.0
+
+    @property
+    def grows(self) -> bool:
+        """Whether time or memory grow faster than they may."""
+        return max(self.slopes[0], self.memory_slope) > GREATEST_SLOPE
+
+
+def _slope(values: dict[int, float] | dict[int, int], amounts: list[int]) -> float:
+    found = [max(values[amount], 1e-9) for amount in amounts]
+    return float(np.polyfit(np.log(amounts), np.log(found), 1)[0])
+
+
+@contextmanager
+def watched_memory() -> Iterator[list[int]]:
+    """A list whose entry ends as the most resident bytes above those at the start."""
+    process, most, done = psutil.Process(), [0], threading.Event()
+    before = process.memory_info().rss
+
+    def watch() -> None:
+        while not done.wait(0.01):
+            most[0] = max(most[0], process.memory_info().rss - before)
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        yield most
+    finally:
+        done.set()
+        thread.join()
+        most[0] = max(most[0], process.memory_info().rss - before)
+
+
+def main() -> None:
+    options = parse(__doc__, ("--images-to", {"type": int, "help": "4,000 in the short form, else 50,000"}))
+    most = options.images_to or (4000 if options.short else 50_000)
+    amounts = [n for n in (500, 1000, 2000, 4000) if n <= most] if options.short else _spread(most)
+    rounds = min(options.rounds, 2) if options.short else options.rounds
+    parts: dict[str, Part] = {}
+    with tempfile.TemporaryDirectory() as folder, quiet():
+        images = Images(Path(folder), most)
+        network = Network()
+        images.run(amounts[0], {}, network)  # imports, threads, traces
+        for _ in range(rounds):
+            for amount in amounts:
+                images.run(amount, parts, network)
+        grow_epochs(parts, rounds)
+        grow_trials(parts, (9, 27, 81) if options.short else (9, 27, 81, 243))
+        grow_members(parts, rounds)
+    show(parts)
+    facts = {part.name: describe(part) for part in parts.values()}
+    missed = [part.name for part in parts.values() if part.grows]
+    report(
+        "growth",
+        [],
+        **facts,
+        goal=f"no slope above {GREATEST_SLOPE}: " + (f"MISSED by {missed}" if missed else "met"),
+    )
+
+
+def _spread(most: int) -> list[int]:
+    return [n for n in (1000, 2500, 5000, 12_500, 25_000, 50_000) if n <= most]
+
+
+class Network:
+    """A small frozen network and its head, traced once."""
+
+    def __init__(self) -> None:
+        self.model = build_classifier("mobilenet", 2, (SIDE, SIDE), weights="random", alpha=0.25)
+        freeze(self.model)
+        self.prefix, self.suffix = split_at(self.model)
+
+
+class Images:
+    """Rendered cells on disk, and every part that meets all of them."""
+
+    def __init__(self, folder: Path, most: int) -> None:
+        subjects = -(-most // (2 * PER_SUBJECT))
+        settings = SyntheticSettings(subjects_per_class=subjects, images_per_subject=PER_SUBJECT, size=SIDE)
+        self._folder, self._collection = folder, render_cells(folder / "cells", settings)
+        number = self._collection.examples["subject"].str[1:].astype(int)
+        self._rows = self._collection.examples.assign(number=number).sort_values(["number", "id"])
+        self._chain = Chain.from_json([{"op": "resize", "height": SIDE, "width": SIDE}])
+
+    def run(self, amount: int, parts: dict[str, Part], network: Network) -> None:
+        """Measures all parts over the first ``amount`` images; whole subjects but for the last one."""
+
+        def step(name: str, run: Callable[[], Any]) -> Any:
+            return parts.setdefault(name, Part(name, "images")).measure(amount, run)
+
+        rows = self._rows.head(amount).drop(columns="number").sort_values("id", ignore_index=True)
+        collection = Collection(**{**vars(self._collection), "examples": rows})
+        scan: ImageScan = step("read and measure", lambda: scan_images(rows))
+        near = step("near duplicates", lambda: find_near_duplicates(rows, scan, NearDuplicateSettings()))
+        step("split and validation", lambda: self._split(collection, scan, near))
+        with tempfile.TemporaryDirectory(dir=self._folder) as cache:
+            keys = dict(zip(scan.table["id"], scan.table["sha256"], strict=True))
+            pixels: PixelCache = step(
+                "decoded to disk",
+                lambda: decode_pixels(
+                    rows["path"].tolist(),
+                    self._chain,
+                    cache,
+                    memory_bytes=1,
+                    keys=[keys[each] for each in rows["id"]],
+                ),
+            )
+            features = step(
+                "frozen pass", lambda: cached_activations(network.prefix, pixels.pixels, pixels.key, cache)
+            )
+            targets = np.eye(2, dtype="f4")[(rows["label"] == "all").to_numpy(int)]
+            step("head, 4 epochs", lambda: train_head(network, features, targets, 4, Path(cache) / "state"))
+        predictions = make_predictions(rows)
+        names = ("accuracy", "balanced_accuracy", "f1_macro", "roc_auc", "log_loss")
+        step("intervals", lambda: group_intervals(predictions, names, ("all",)))
+
+    def _split(self, collection: Collection, scan: ImageScan, near: list[list[str]]) -> None:
+        exact = exact_duplicates(scan)
+        validate(collection, scan, exact, near)
+        holdout_split(collection.examples, [*exact, *near], shares={"validation": 0.2, "test": 0.2}, seed=0)
+
+
+def train_head(
+    network: Network, features: np.ndarray, targets: np.ndarray, epochs: int, folder: Path
+) -> None:
+    """Trains the head on stored features."""
+    rows = np.arange(len(features))
+    fit(
+        network.suffix,
+        lambda epoch: feature_batches(features, targets, batch_size=32, indices=rows, shuffle=(0, epoch)),
+        None, StageSettings(epochs=epochs), folder, store_seconds=5,
+    )  # fmt: skip
+
+
+def make_predictions(rows: pd.DataFrame) -> Predictions:
+    """Predictions that are right four times in five."""
+    random, labels = np.random.default_rng(0), (rows["label"] == "hem").to_numpy(int)
+    sure = np.clip(random.normal(0.7, 0.25, len(rows)), 0.01, 0.99)
+    probabilities = np.where(labels[:, None] == [0, 1], sure[:, None], 1 - sure[:, None])
+    subjects = rows["subject"].to_numpy()
+    return Predictions(rows["id"].to_numpy(), subjects, subjects, labels, probabilities, ("all", "hem"))
+
+
+def grow_epochs(parts: dict[str, Part], rounds: int) -> None:
+    """A head on the features of 1,000 images, 10 to 80 epochs."""
+    part = parts.setdefault("epochs of a head", Part("epochs of a head", "epochs"))
+    random = np.random.default_rng(0)
+    features = random.normal(size=(1000, 256)).astype("f4")
+    targets = np.eye(2, dtype="f4")[random.integers(0, 2, 1000)]
+    network = Network()
+    for _ in range(rounds):
+        for epochs in (10, 20, 40, 80):
+            with tempfile.TemporaryDirectory() as folder:
+                part.measure(
+                    epochs, lambda e=epochs, f=folder: train_head(network, features, targets, e, Path(f))
+                )
+
+
+def grow_trials(parts: dict[str, Part], amounts: tuple[int, ...]) -> None:
+    """A search's own cost: the oracle, its state on disk, keras-tuner."""
+    part = parts.setdefault("trials' bookkeeping", Part("trials' bookkeeping", "trials"))
+    factors = dict.fromkeys("abcd", (1, 2, 3))
+    for amount in amounts:
+        oracle = TaguchiOracle("accuracy", factors, array="L9(3^4)", repeats=amount // 9)
+        with tempfile.TemporaryDirectory() as folder:
+            tuner = TaguchiTuner(oracle, run=lambda run: {"accuracy": run.seed % 97 / 97}, directory=folder)
+            part.measure(amount, lambda t=tuner: t.search(verbose=0))
+
+
+def grow_members(parts: dict[str, Part], rounds: int) -> None:
+    """One graph of 2 to 8 members, and a single one, over 256 images."""
+    part = parts.setdefault("members of an ensemble", Part("members of an ensemble", "members"))
+    pixels = np.random.default_rng(0).integers(0, 256, (256, SIDE, SIDE, 3), np.uint8)
+    for amount in (1, 3, 9):
+        members = [
+            build_classifier(
+                "mobilenet", 2, (SIDE, SIDE), weights="random", alpha=0.25, seed=each, name=f"m{each}"
+            )
+            for each in range(amount)
+        ]
+        model = members[0] if amount == 1 else build_ensemble(members, "average")
+        for number in range(rounds + 1):
+            if number:  # the first one traces
+                part.measure(amount, lambda m=model: pass_images(m, pixels))
+            else:
+                pass_images(model, pixels)
+
+
+def pass_images(model: Any, pixels: np.ndarray) -> None:
+    """Probabilities of all images."""
+    outputs = ("probabilities",) if isinstance(model.output, dict) else None
+    batches = prediction_batches(pixels, batch_size=32)
+    if outputs is None:
+        predict_probabilities(model, batches)
+    else:
+        predict_outputs(model, batches)
+
+
+def show(parts: dict[str, Part]) -> None:
+    """Prints all figures."""
+    table = Table(title="growth", title_justify="left")
+    for heading in ("part", "n: seconds", "slope of time (last two)", "n: MiB", "slope of memory"):
+        table.add_column(heading, overflow="fold")
+    for part in parts.values():
+        seconds = "  ".join(f"{n:,}: {value:.2f}" for n, value in sorted(part.seconds.items()))
+        memory = "  ".join(f"{n:,}: {value / 2**20:.0f}" for n, value in sorted(part.memory.items()))
+        all_of_them, last = part.slopes
+        table.add_row(
+            f"{part.name} ({part.unit})", seconds, f"{all_of_them:.2f} ({last:.2f})", memory,
+            f"{part.memory_slope:.2f}" if part.memory_slope else "flat",
+        )  # fmt: skip
+    CONSOLE.print(table)
+
+
+def describe(part: Part) -> str:
+    """One line for the results."""
+    slope, last = part.slopes
+    memory = f"{part.memory_slope:.2f}" if part.memory_slope else "flat"
+    ends = f"{min(part.seconds):,} to {max(part.seconds):,} {part.unit}"
+    return f"slope of time {slope:.2f} ({last:.2f} between the two largest), of memory {memory}; {ends}"
+
+
+if __name__ == "__main__":
+    main()
