@@ -30,7 +30,10 @@ RuntimeOption = Annotated[
     ),
 ]
 PrecisionOption = Annotated[
-    str, typer.Option(help="float32; auto: bfloat16 where the CPU gains from it; bfloat16: always.")
+    str,
+    typer.Option(
+        help="float32; auto: bfloat16 where the CPU gains from it and answers hold; bfloat16: always."
+    ),
 ]
 RUNNERS = ("direct", "flink", "spark", "dataflow")
 LOG_SECONDS = 60
@@ -168,8 +171,8 @@ def _telling_parity(predictor: Predictor, advance: Callable[[int], None]) -> Cal
     def step(count: int) -> None:
         nonlocal told
         advance(count)
-        if predictor.parity is not None and not told:
-            _note(f"compared with TensorFlow in float32: {predictor.parity.describe()}")
+        if not told and (line := predictor.describe_parity()):
+            _note(f"compared with TensorFlow in float32: {line}")
             told = True
 
     return step

@@ -236,6 +236,12 @@ class Parity:
     labels_changed: int
     largest: Mapping[str, float]
 
+    def is_within(self, tolerance: float) -> bool:
+        """Whether no probability of any output differs by more; NaN does."""
+        return all(
+            value <= tolerance for name, value in self.largest.items() if name.endswith("probabilities")
+        )
+
     def describe(self) -> str:
         """One line of it."""
         return (

@@ -89,6 +89,10 @@ class Predictor:
         """How far another runtime's answers are from TensorFlow's; None before the first ones, and without one."""
         return self._network.parity if self._network else None
 
+    def describe_parity(self) -> str:
+        """The same in one line."""
+        return self._network.describe_parity() if self._network else ""
+
     @property
     def signatures(self) -> Mapping[str, Any]:
         """The SavedModel's functions by name."""

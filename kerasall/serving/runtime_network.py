@@ -6,6 +6,7 @@ import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from queue import SimpleQueue
@@ -22,6 +23,10 @@ from kerasall.serving.runtimes import RUNTIMES, RuntimeChoice
 PREPROCESS = "preprocess"
 COMPARED = 8
 """Images of the first batch that TensorFlow answers too."""
+COMPARED_BFLOAT16 = 32
+"""As many where ``auto`` computes in bfloat16, since it may be too coarse for a few images only."""
+AUTO_TOLERANCE = 0.02
+"""Largest difference of a probability at which ``auto`` stays with bfloat16; no label may change either."""
 PIECE = 4
 """Images that one thread answers at a time."""
 SCHEMA_VERSION = 1
@@ -46,9 +51,10 @@ class Network:
                     f"{folder} must have the signature {name} for the runtime {choice.name}, but has "
                     f"{', '.join(signatures)}: export the model again, or leave --runtime and --precision out"
                 )
-        self._choice = choice
+        self._choice, self._folder = choice, folder
         self._read, self._original = signatures[PREPROCESS], signatures[PIXELS]
         self._answer = spread(_open(choice, folder, self._original))
+        self._fallen_back = ""
         self.parity: Parity | None = None
 
     def answer(self, images: Sequence[bytes]) -> dict[str, np.ndarray]:
@@ -61,35 +67,48 @@ class Network:
 
         pixels = self._read(image_bytes=tf.constant(images, tf.string))["pixels"].numpy()
         found = self._answer(pixels)
-        if self.parity is None:
-            self.parity = self._compare(pixels[:COMPARED], found)
-        return found
+        return found if self.parity is not None else self._compared(pixels, found)
 
     def compare_again(self) -> None:
         """Makes the next call one that is compared: what was answered so far were no real images."""
         self.parity = None
 
-    def _compare(self, pixels: np.ndarray, found: Mapping[str, np.ndarray]) -> Parity:
-        expected = _ask_tensorflow(self._original, pixels)
-        found = {name: values[: len(pixels)] for name, values in found.items()}
-        if missing := sorted(set(expected) - set(found)):
-            raise ModelError(f"{self._choice.name} must give {', '.join(missing)} too, but does not")
-        parity = compare_answers(expected, found)
-        # NaN compares as False: such answers do not pass.
-        largest = [parity.largest[name] for name in parity.largest if name.endswith("probabilities")]
-        allowed = 1.0 if self._choice.precision != "float32" else TOLERANCE
-        others = [
-            name
-            for name in expected
-            if name not in parity.largest and not np.array_equal(expected[name], found[name])
-        ]
-        if not all(value <= allowed for value in largest) or (self._choice.precision == "float32" and others):
+    def describe_parity(self) -> str:
+        """One line on how far the answers are from TensorFlow's; "" before the first ones."""
+        return f"{self._fallen_back}{self.parity.describe()}" if self.parity else ""
+
+    def _compared(self, pixels: np.ndarray, found: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """The answers, once they are near enough to TensorFlow's of the same pixels; ``auto`` may turn to float32."""
+        expected = _ask_tensorflow(self._original, pixels[: COMPARED_BFLOAT16 if self._in_auto else COMPARED])
+        parity, others = _compare(expected, found)
+        if self._in_auto and not (parity.is_within(AUTO_TOLERANCE) and not parity.labels_changed):
+            self._fallen_back = f"bfloat16 was left, as {parity.describe()}; now in float32 "
+            self._choice = replace(self._choice, precision="float32")
+            self._answer = spread(_open(self._choice, self._folder, self._original))
+            found = self._answer(pixels)
+            parity, others = _compare(expected, found)
+        allowed, strict = (1.0, False) if self._choice.in_bfloat16 else (TOLERANCE, True)
+        if not parity.is_within(allowed) or (strict and others):
             raise ModelError(
-                f"{self._choice.describe()} must answer as TensorFlow does within {allowed:g}, but "
-                f"{parity.describe()}{'; also other: ' + ', '.join(others) if others else ''}: "
-                "use --runtime tensorflow"
+                f"{self._choice.describe()} must answer as TensorFlow does within {allowed:g}, but {parity.describe()}"
+                f"{'; also other: ' + ', '.join(others) if others else ''}: use --runtime tensorflow"
             )
-        return parity
+        self.parity = parity
+        return found
+
+    @property
+    def _in_auto(self) -> bool:
+        return self._choice.precision == "auto" and self._choice.in_bfloat16
+
+
+def _compare(expected: Mapping[str, np.ndarray], found: Mapping[str, np.ndarray]) -> tuple[Parity, list[str]]:
+    """Compares the first answers; which outputs that are no floating-point numbers differ."""
+    if missing := sorted(set(expected) - set(found)):
+        raise ModelError(f"the converted network must give {', '.join(missing)} too, but does not")
+    count = len(expected["label_index"])
+    parity = compare_answers(expected, {name: found[name][:count] for name in expected})
+    exact = expected.keys() - parity.largest.keys()
+    return parity, sorted(name for name in exact if not np.array_equal(expected[name], found[name][:count]))
 
 
 def spread(lanes: Sequence[Answer]) -> Answer:

@@ -52,7 +52,8 @@ class RuntimeChoice:
     Attributes:
         name: "tensorflow" or a row of ``RUNTIMES``.
         precision: "float32"; "auto": bfloat16 where the runtime has it and the CPU computes it faster (has
-            ``amx_bf16``); "bfloat16": wherever it runs at all.
+            ``amx_bf16``), unless the first images' answers are too far from float32's; "bfloat16": wherever it
+            runs at all, however far.
         cache: folder that keeps converted networks; None converts at every start.
 
     Raises:

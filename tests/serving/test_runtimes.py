@@ -7,6 +7,8 @@ import importlib.util
 import os
 import subprocess
 import sys
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -92,6 +94,23 @@ def images(tmp_path_factory) -> Path:
     return folder
 
 
+@pytest.fixture
+def inverts(monkeypatch) -> Callable[[Callable[[bool], bool]], None]:
+    """Lets OpenVINO see negatives where a function of "in bfloat16" says so."""
+    row = runtimes.RUNTIMES["openvino"]
+
+    def invert_where(wanted: Callable[[bool], bool]) -> None:
+        def open_lanes(folder: Path, bfloat16: bool) -> list:
+            lanes = row.open(folder, bfloat16)
+            return (
+                [lambda pixels, own=lane: own(255 - pixels) for lane in lanes] if wanted(bfloat16) else lanes
+            )
+
+        monkeypatch.setitem(runtimes.RUNTIMES, "openvino", replace(row, open=open_lanes))
+
+    return invert_where
+
+
 def answer(predictor: Predictor, folder: Path) -> Answers:
     paths = sorted(folder.iterdir())
     return predictor.predict([path.read_bytes() for path in paths], [path.name for path in paths])
@@ -139,27 +158,31 @@ def test_a_converted_network_is_kept_and_a_damaged_one_made_again(saved, images,
 
 
 @OPENVINO
-def test_other_answers_are_refused_in_float32_and_told_where_precision_is_free(saved, images, monkeypatch):
-    row = runtimes.RUNTIMES["openvino"]
-
-    def open_wrongly(folder: Path, bfloat16: bool) -> list:
-        return [
-            lambda pixels, lane=lane: lane(pixels[..., ::-1].copy()) for lane in row.open(folder, bfloat16)
-        ]
-
-    wrong = runtimes.Runtime(row.packages, row.extra, row.bfloat16, row.write, open_wrongly)
-    monkeypatch.setitem(runtimes.RUNTIMES, "openvino", wrong)
+@pytest.mark.parametrize("precision", ["float32", "auto"])
+def test_other_answers_are_refused(saved, images, cache, inverts, monkeypatch, precision):
+    monkeypatch.setattr(runtimes, "gains_from_bfloat16", lambda: False)
+    inverts(lambda bfloat16: True)
     with pytest.raises(
         ModelError, match=r"must answer as TensorFlow does within 0\.0001.*--runtime tensorflow"
     ):
-        answer(Predictor(saved, runtime=RuntimeChoice("openvino")), images)
-    free = Predictor(saved, runtime=RuntimeChoice("openvino", "auto"))
-    free.warm_up()
-    assert free.parity is None  # a blank image says little
-    answer(free, images)
-    assert free.parity is not None
-    assert free.parity.largest["probabilities"] > 1e-3
-    assert "largest difference of a probability is 0." in free.parity.describe()
+        answer(Predictor(saved, runtime=RuntimeChoice("openvino", precision, cache)), images)
+
+
+@OPENVINO
+def test_too_coarse_answers_are_told_and_auto_leaves_them(saved, images, cache, inverts, monkeypatch):
+    monkeypatch.setattr(runtimes, "gains_from_bfloat16", lambda: True)
+    inverts(lambda bfloat16: bfloat16)
+    expected = answer(Predictor(saved), images)
+    forced = Predictor(saved, runtime=RuntimeChoice("openvino", "bfloat16", cache))
+    forced.warm_up()
+    assert forced.parity is None  # a blank image says little
+    assert np.nanmax(np.abs(answer(forced, images).probabilities - expected.probabilities)) > 0.02
+    assert forced.describe_parity().startswith("on 8 images the largest difference of a probability is 0.")
+    automatic = Predictor(saved, runtime=RuntimeChoice("openvino", "auto", cache))
+    assert automatic.describe_parity() == ""
+    np.testing.assert_allclose(answer(automatic, images).probabilities, expected.probabilities, atol=1e-5)
+    assert "bfloat16 was left, as on 12 images the largest" in automatic.describe_parity()
+    assert "now in float32 on 12 images the largest" in automatic.describe_parity()
 
 
 @pytest.mark.parametrize("name", ["tensorflow", pytest.param("openvino", marks=[OPENVINO, pytest.mark.slow])])
