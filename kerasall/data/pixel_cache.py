@@ -14,6 +14,7 @@ import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -178,7 +179,7 @@ def _require_room(path: Path | None, shape: tuple[int, ...]) -> Path:
 def _fill(pixels: np.ndarray, chain: PixelChain, read: Callable[[int], np.ndarray]) -> None:
     """Puts what the chain makes of every row's image into ``pixels``, on several threads."""
     count, size = len(pixels), pixels.shape[1:]
-    keeps, change = chain.keeps(*size[:2]), _Change(chain)
+    keeps = chain.keeps(*size[:2])
 
     def fill_part(start: int) -> None:
         waiting: dict[int, tf.Tensor] = {}
@@ -189,8 +190,8 @@ def _fill(pixels: np.ndarray, chain: PixelChain, read: Callable[[int], np.ndarra
                 continue
             waiting[row] = tf.constant(image)
             if len(waiting) == _TOGETHER or image.size > _LARGE:
-                change.into(pixels, waiting)
-        change.into(pixels, waiting)
+                _change(chain, waiting, pixels)
+        _change(chain, waiting, pixels)
 
     pool = ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="decoding")
     try:
@@ -202,34 +203,34 @@ def _fill(pixels: np.ndarray, chain: PixelChain, read: Callable[[int], np.ndarra
 
 def _release(pixels: np.ndarray) -> None:
     """Gives what was written into a file mapped into memory to the system, which writes it to disk in its time."""
-    if isinstance(pixels, np.memmap) and isinstance(pixels.base, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
+    if (
+        isinstance(pixels, np.memmap)
+        and isinstance(pixels.base, mmap.mmap)
+        and hasattr(mmap, "MADV_DONTNEED")
+    ):
         pixels.base.madvise(mmap.MADV_DONTNEED)
 
 
-class _Change:
-    """The chain as a compiled function: of several images in one call, which costs half as much as one by one."""
+@lru_cache(maxsize=8)
+def _compile(chain: PixelChain, count: int) -> Callable[[Sequence[tf.Tensor]], Sequence[tf.Tensor]]:
+    """The chain for ``count`` images in one call: eight together cost half as much as one by one."""
+    image = tf.TensorSpec([None, None, 3], tf.uint8)
+    return tf.function(
+        lambda images: [chain.unrounded(each) for each in images], [[image] * count], autograph=False
+    )
 
-    def __init__(self, chain: PixelChain) -> None:
-        image = tf.TensorSpec([None, None, 3], tf.uint8)
-        self._change = {
-            count: tf.function(
-                lambda images: [chain.unrounded(each) for each in images], [[image] * count], autograph=False
-            )
-            for count in (1, _TOGETHER)
-        }
 
-    def into(self, pixels: np.ndarray, waiting: dict[int, tf.Tensor]) -> None:
-        """Takes all images out of ``waiting``, row -> image, and writes them into their rows."""
-        images = list(waiting.values())
-        step = _TOGETHER if len(images) == _TOGETHER else 1
-        changed = [
-            each for i in range(0, len(images), step) for each in self._change[step](images[i : i + step])
-        ]
-        for row, result in zip(waiting, changed, strict=True):
-            # As the chain itself rounds; in NumPy, because TensorFlow takes longer for this than for resizing.
-            values = np.rint(result.numpy())
-            pixels[row] = np.clip(values, 0, 255, out=values)
-        waiting.clear()
+def _change(chain: PixelChain, waiting: dict[int, tf.Tensor], pixels: np.ndarray) -> None:
+    """Takes all images out of ``waiting``, row -> image, and writes what the chain makes of them into their rows."""
+    images = list(waiting.values())
+    step = _TOGETHER if len(images) == _TOGETHER else 1
+    change = _compile(chain, step)
+    changed = [each for i in range(0, len(images), step) for each in change(images[i : i + step])]
+    for row, result in zip(waiting, changed, strict=True):
+        # As the chain itself rounds; in NumPy, because TensorFlow takes longer for this than for resizing.
+        values = np.rint(result.numpy())
+        pixels[row] = np.clip(values, 0, 255, out=values)
+    waiting.clear()
 
 
 def _with_progress(parts: Iterable[None], count: int) -> Iterator[None]:
