@@ -112,13 +112,13 @@ def compare_first(folder: Path, what: str, rounds: int) -> list[Row]:
         rounds,
     )
     ours, theirs, theirs_cached, memory, hashes = taken.values()
-    shares = {"memory_share": memory.median / ours.median, "hash_share": hashes.median / ours.median}
+    fresh, hashed = memory.median / ours.median, hashes.median / ours.median
     note = (
-        f"one thread needs {shares['memory_share']:.0%} of our time to touch as much fresh memory as the pixels fill, and "
-        f"{shares['hash_share']:.0%} for SHA-256; the alternative does neither, and both decode"
+        f"one thread needs {fresh:.0%} of our time to touch as much fresh memory as the pixels fill, and "
+        f"{hashed:.0%} for SHA-256; the alternative does neither, and both decode"
     )
     return [
-        row_of(f"first epoch, {what}", ours, theirs, len(paths), goal=1.5, note=note, **shares),
+        row_of(f"first epoch, {what}", ours, theirs, len(paths), goal=1.5, note=note),
         row_of(f"first epoch, {what}", ours, theirs_cached, len(paths)),
     ]
 
