@@ -107,7 +107,12 @@ def compare_policy(name: str, images: tf.Tensor, rounds: int, facts: dict, xla: 
         )
     if xla:
         facts[f"{name}, convolutions that XLA compiles under the policy"] = count_types(mixed, images)
-    return [row_of(f"{name} forward", timings["option"], timings[side], len(images)) for side in others]
+    return [
+        row_of(
+            f"{name} forward: the option against Keras' {side}", timings["option"], timings[side], len(images)
+        )
+        for side in others
+    ]
 
 
 def count_types(model: keras.Model, images: tf.Tensor) -> str:
