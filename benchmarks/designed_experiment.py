@@ -164,8 +164,9 @@ class SmallNetwork(keras_tuner.HyperModel):
         )
         optimizer = keras.optimizers.get(chosen["optimizer"])
         optimizer.learning_rate = chosen["learning_rate"]
+        # Eagerly on both sides: to trace the steps would take most of so short a trial.
         model.compile(
-            optimizer=optimizer, loss="categorical_crossentropy", metrics=["accuracy"], jit_compile=False
+            optimizer=optimizer, loss="categorical_crossentropy", metrics=["accuracy"], run_eagerly=True
         )
         return model
 
