@@ -4,8 +4,9 @@
 
 Every side is ``Predictor.predict`` on the bytes of image files: header check, decoding and resizing in TensorFlow, the
 network in the runtime. The alternative is the SavedModel's own signature in TensorFlow at the same batch size. Images
-are rendered cells of 450 px (``--images``: real ones); networks have random weights (``--models``: trained ones). The
-short form times MobileNet and ResNet50, the long one DenseNet121 and VGG16 too, and bfloat16 wherever it runs at all;
+are rendered cells of 450 px (``--images``: real ones); networks have random weights (``--models``: trained ones), whose
+last layer is stretched until answers differ: that shows differences larger than trained networks have. The short
+form times MobileNet and ResNet50, the long one DenseNet121 and VGG16 too, and bfloat16 wherever it runs at all;
 ``auto`` is timed where the CPU has ``amx_bf16``, since elsewhere it is float32.
 
 Before it is timed, every side answers all images, and labels and probabilities are compared with TensorFlow's in

@@ -6,9 +6,11 @@ network of ``serving_pixels`` is converted and answers in TensorFlow's place (``
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -122,16 +124,30 @@ def import_openvino() -> Any:
     """OpenVINO without its telemetry, which would tell its maker of every import and conversion."""
     if "openvino" not in sys.modules:
         sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
-    import openvino
+    with _logging_as_it_was():
+        import openvino
 
     return openvino
+
+
+@contextmanager
+def _logging_as_it_was() -> Iterator[None]:
+    """OpenVINO sets level, handlers and filters of the root logger, which is the whole process' own."""
+    root = logging.getLogger()
+    level, handlers, filters = root.level, root.handlers[:], root.filters[:]
+    try:
+        yield
+    finally:
+        root.setLevel(level)
+        root.handlers[:], root.filters[:] = handlers, filters
 
 
 def _write_openvino(folder: Path, destination: Path) -> None:
     openvino = import_openvino()
     function = function_of_pixels(folder)
     try:
-        network = openvino.convert_model(function.get_concrete_function())
+        with _logging_as_it_was():
+            network = openvino.convert_model(function.get_concrete_function())
     except Exception as error:  # whatever a converter meets in a graph
         raise not_convertible(folder, "OpenVINO", error) from error
     openvino.save_model(network, str(destination / "model.xml"), compress_to_fp16=False)

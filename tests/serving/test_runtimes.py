@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import importlib.util
+import logging
 import os
 import subprocess
 import sys
@@ -118,7 +119,8 @@ def answer(predictor: Predictor, folder: Path) -> Answers:
 
 @pytest.mark.parametrize("name", RUNTIMES)
 def test_another_runtime_answers_every_image_like_tensorflow(saved, images, cache, name):
-    before = sha256_of_folder(saved)
+    before, root = sha256_of_folder(saved), logging.getLogger()
+    logging_before = root.level, list(root.handlers), list(root.filters)
     expected = answer(Predictor(saved), images)
     predictor = Predictor(saved, runtime=RuntimeChoice(name, cache=cache))
     assert predictor.parity is None
@@ -135,6 +137,7 @@ def test_another_runtime_answers_every_image_like_tensorflow(saved, images, cach
     assert predictor.parity.labels_changed == 0
     assert predictor.parity.largest["member_probabilities"] < 1e-5
     assert sha256_of_folder(saved) == before
+    assert (root.level, list(root.handlers), list(root.filters)) == logging_before
 
 
 @pytest.mark.slow
