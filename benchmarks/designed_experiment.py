@@ -16,6 +16,7 @@ times. The responses of both ways must be equal; tests/components/test_tuner.py 
 
 from __future__ import annotations
 
+import gc
 import itertools
 import os
 import tempfile
@@ -65,6 +66,8 @@ def main() -> None:
         options.count or (48 if options.short else 600),
         options.side or (64 if options.short else 224),
     )
+    gc.collect()
+    gc.freeze()  # every trial of either side collects garbage, and would look through all of TensorFlow
     searches = Searches(draw_cells(120, 24), options.short)
     with tempfile.TemporaryDirectory() as folder:
         weights = options.weights or write_weights(Path(folder), side)

@@ -31,6 +31,7 @@ from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
+import keras
 import numpy as np
 import pandas as pd
 import psutil
@@ -53,7 +54,6 @@ from kerasall.evaluation.predictions import Predictions
 from kerasall.models.classifier import build_classifier, freeze, split_at
 from kerasall.models.ensembles import build_ensemble
 from kerasall.models.feature_cache import cached_activations
-from kerasall.models.named_outputs import predict_outputs
 from kerasall.models.prediction import predict_probabilities
 from kerasall.preprocessing.operations import Chain
 from kerasall.taguchi.oracle import TaguchiOracle
@@ -99,8 +99,8 @@ class Part:
 
     @property
     def memory_slope(self) -> float:
-        """Of memory over all amounts; 0 where it stays small."""
-        return _slope(self.memory, sorted(self.memory)) if max(self.memory.values()) > FLAT_BYTES else 0.0
+        """Of memory over all amounts, what is small counted as ``FLAT_BYTES``; 0 where it stays so."""
+        return _slope({n: max(most, FLAT_BYTES) for n, most in self.memory.items()}, sorted(self.memory))
 
     @property
     def grows(self) -> bool:
@@ -147,7 +147,10 @@ def main() -> None:
             for amount in amounts:
                 images.run(amount, parts, network)
         grow_epochs(parts, rounds)
-        grow_trials(parts, (9, 27, 81) if options.short else (9, 27, 81, 243))
+        gc.collect()
+        gc.freeze()  # keras-tuner collects after every trial, and would look through all that stands in memory
+        grow_trials(parts, (9, 18, 36) if options.short else (9, 27, 81, 243))
+        gc.unfreeze()
         grow_members(parts, rounds)
     show(parts)
     facts = {part.name: describe(part) for part in parts.values()}
@@ -271,7 +274,7 @@ def grow_trials(parts: dict[str, Part], amounts: tuple[int, ...]) -> None:
 
 
 def grow_members(parts: dict[str, Part], rounds: int) -> None:
-    """One graph of 2 to 8 members, and a single one, over 256 images."""
+    """One graph of all members over 256 images, and the model of a single one."""
     part = parts.setdefault("members of an ensemble", Part("members of an ensemble", "members"))
     pixels = np.random.default_rng(0).integers(0, 256, (256, SIDE, SIDE, 3), np.uint8)
     for amount in (1, 3, 9):
@@ -281,22 +284,14 @@ def grow_members(parts: dict[str, Part], rounds: int) -> None:
             )
             for each in range(amount)
         ]
-        model = members[0] if amount == 1 else build_ensemble(members, "average")
-        for number in range(rounds + 1):
-            if number:  # the first one traces
-                part.measure(amount, lambda m=model: pass_images(m, pixels))
-            else:
-                pass_images(model, pixels)
-
-
-def pass_images(model: Any, pixels: np.ndarray) -> None:
-    """Probabilities of all images."""
-    outputs = ("probabilities",) if isinstance(model.output, dict) else None
-    batches = prediction_batches(pixels, batch_size=32)
-    if outputs is None:
-        predict_probabilities(model, batches)
-    else:
-        predict_outputs(model, batches)
+        model = members[0]
+        if amount > 1:
+            ensemble = build_ensemble(members, "average")
+            model = keras.Model(ensemble.inputs[0], ensemble.output["probabilities"])
+        predict_probabilities(model, prediction_batches(pixels, batch_size=32))  # traces
+        for _ in range(rounds):
+            batches = prediction_batches(pixels, batch_size=32)
+            part.measure(amount, lambda m=model, b=batches: predict_probabilities(m, b))
 
 
 def show(parts: dict[str, Part]) -> None:
