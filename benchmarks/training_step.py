@@ -5,7 +5,8 @@
 All layers train. Ours is an epoch of kerasall's own loop (``EpochRunner``: order, batches, guard against a loss that
 is not finite), the others are what the documentation shows: ``image -> Dataset.shuffle.batch.prefetch``, ``compile``
 with the same optimizer and `jit_compile` left alone ("auto", which Keras resolves to False where there is no GPU),
-True or False, one ``fit`` call. Pixels are in memory on all sides; state is not written on any.
+True or False, one ``fit`` call. Pixels are in memory on all sides; state is not written on any. XLA, which can be
+many times slower, runs over an eighth of the images (two batches at least), its seconds scaled to all.
 
 Further rows: 16 bits where ``precision: auto`` takes them here; a batch in four parts (``train.accumulate``) and
 eight steps a call (``train.steps_per_execution``) against the plain way. Tests beside them:
@@ -45,6 +46,10 @@ class Images:
     pixels: np.ndarray
     targets: np.ndarray
 
+    def first(self, count: int) -> Images:
+        """The first of them."""
+        return Images(self.pixels[:count], self.targets[:count])
+
     @classmethod
     def draw(cls, count: int, side: int) -> Images:
         pixels = np.random.default_rng(0).integers(0, 256, (count, side, side, 3), np.uint8)
@@ -66,8 +71,8 @@ def main() -> None:
     rows = []
     for name in options.backbones or (("mobilenet", "vgg16") if options.short else long):
         small = options.short and BACKBONES[name].takes_alpha
-        # Epochs so long that what one costs by itself (a dataset of its own: some 20 ms) does not count as a step's.
-        own = Images.draw(options.count or 192, side) if small else images
+        # Epochs so long that what one costs by itself (a dataset of its own: some 50 ms) does not count as a step's.
+        own = Images.draw(options.count or 768, side) if small else images
         rows += compare_with_fit(name, own, options.batch, options.rounds, 0.25 if small else 1.0)
         keras.backend.clear_session()
     rows += compare_precision(images, options.batch, options.rounds, options.short)
@@ -81,12 +86,15 @@ def main() -> None:
 
 def compare_with_fit(name: str, images: Images, batch: int, rounds: int, alpha: float) -> list[Row]:
     """One network: ours against the better of XLA on and off, and against what `fit` does by itself."""
+    few = images.first(max(2 * batch, len(images.pixels) // 8))
     sides = {
         "ours": make_ours(make_model(name, images, alpha), images, batch),
         "jit off": make_fit(make_model(name, images, alpha), images, batch, False),
-        "jit on": make_fit(make_model(name, images, alpha), images, batch, True),
+        "jit on": make_fit(make_model(name, few, alpha), few, batch, True),
     }
     timings = measure(sides, rounds)
+    share = len(images.pixels) / len(few.pixels)
+    timings["jit on"] = Timing("jit on", tuple(share * taken for taken in timings["jit on"].seconds))
     better = min(("jit off", "jit on"), key=lambda side: timings[side].median)
     width = f" {alpha:g}" if alpha != 1 else ""
     count, what = len(images.pixels), f"{name}{width}, batch {batch}, {images.pixels.shape[1]} px"

@@ -56,7 +56,7 @@ class EpochRunner:
             SettingsError: the batches are fewer than ``steps_per_epoch``, or of unknown number.
         """
         began = time.perf_counter()
-        rate = float(self.model.optimizer.learning_rate)
+        rate = read_rate(self.model)
         logs = self._train(epoch)
         _require_finite(logs)
         logs |= self._validate()
@@ -123,6 +123,11 @@ class EpochRunner:
             warnings.filterwarnings("ignore", message="Your input ran out of data")
             found = self.model.evaluate(_for_keras(batches, None), verbose=0, return_dict=True)
         return {f"val_{name}": float(value) for name, value in found.items()}
+
+
+def read_rate(model: keras.Model) -> float:
+    """The learning rate of the next step; also where a variable holds it that several devices share."""
+    return float(np.asarray(model.optimizer.learning_rate))
 
 
 def count_batches(batches: Batches) -> int:

@@ -18,7 +18,7 @@ import keras
 from kerasall.errors import KerasallError, SettingsError
 from kerasall.training.callbacks import NonFiniteError, StageLog
 from kerasall.training.checkpoints import StateFolder
-from kerasall.training.epochs import Batches, EpochRunner, count_batches
+from kerasall.training.epochs import Batches, EpochRunner, count_batches, read_rate
 from kerasall.training.history import EpochRow, History, find_best_epoch, has_lost_patience
 from kerasall.training.stages import StageSettings, choose_jit, compile_stage, find_device
 
@@ -177,7 +177,7 @@ def _make_history(rows: tuple[EpochRow, ...], monitor: str | None, settings: Sta
 def _not_finite(error: Exception, state: StateFolder, label: str, model: keras.Model) -> KerasallError:
     done = len(state.history.epochs) if state.history else 0
     kept = f"epochs 1 to {done} are kept in {state.folder}" if done else "no epoch was finished before"
-    rate = float(model.optimizer.learning_rate)
+    rate = read_rate(model)
     return KerasallError(
         f"training must stay finite, but in epoch {done + 1} of {label} {error} was not, at learning rate {rate:.3g}: "
         "lower learning_rate (a tenth is a good try) or set global_clipnorm=1 in the optimizer's constants, and "

@@ -13,7 +13,7 @@ from tiny_run import make_images
 from kerasall.training.devices import join_hosts, spread_over
 from kerasall.training.fit import StageSettings, fit
 
-SETTINGS = StageSettings(epochs=2, optimizer="sgdm", learning_rate=0.1, schedule="cosine", restore_best=False)
+SETTINGS = StageSettings(epochs=2, optimizer="sgdm", learning_rate=0.1, restore_best=False)
 BATCH = 16
 
 
