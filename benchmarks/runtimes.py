@@ -42,8 +42,8 @@ from kerasall.serving.runtimes import RUNTIMES, RuntimeChoice, gains_from_bfloat
 
 SHORT = ("mobilenet", "resnet50")
 LONG = (*SHORT, "densenet121", "vgg16")
-COUNTS = {"mobilenet": 32, "vgg16": 8}
-"""Images of a call; 16 of the other networks."""
+COUNTS = {"mobilenet": 32}
+"""Images of a call; 8 of the other networks."""
 PLAIN = "tensorflow float32"
 GOAL = 3.0
 """Of the fastest with ``--precision auto``, against TensorFlow in float32, for networks whose time is convolutions."""
@@ -64,7 +64,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="kerasall-") as work:
         models = [(path.name, path) for path in options.models]
         for name, given in itertools.chain(((name, None) for name in names), models):
-            files = read_files(options.images, options.count or COUNTS.get(name, 16))
+            files = read_files(options.images, options.count or COUNTS.get(name, 8))
             model = given or export(name, Path(work) / name / "1", files)
             rows += time_network(name, model, files, choices, Path(work) / "cache", options.rounds)
     missing = [name for name in RUNTIMES if not any(choice.name == name for choice in choices)]
