@@ -100,6 +100,8 @@ class Part:
     @property
     def memory_slope(self) -> float:
         """Of memory over all amounts, what is small counted as ``FLAT_BYTES``; 0 where it stays so."""
+        if max(self.memory.values()) <= FLAT_BYTES:
+            return 0.0
         return _slope({n: max(most, FLAT_BYTES) for n, most in self.memory.items()}, sorted(self.memory))
 
     @property
