@@ -72,7 +72,7 @@ def main() -> None:
     for name in options.backbones or (("mobilenet", "vgg16") if options.short else long):
         small = options.short and BACKBONES[name].takes_alpha
         # Epochs so long that what one costs by itself (a dataset of its own: some 50 ms) does not count as a step's.
-        own = Images.draw(options.count or 768, side) if small else images
+        own = Images.draw(options.count or 512, side) if small else images
         rows += compare_with_fit(name, own, options.batch, options.rounds, 0.25 if small else 1.0)
         keras.backend.clear_session()
     rows += compare_precision(images, options.batch, options.rounds, options.short)
