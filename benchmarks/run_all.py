@@ -6,6 +6,7 @@ python benchmarks/run_all.py [--long] [NAME ...]
 from __future__ import annotations
 
 import argparse
+import os
 import subprocess
 import sys
 import time
@@ -36,11 +37,13 @@ def main() -> None:
     arguments = parser.parse_args()
     if unknown := sorted(set(arguments.names) - set(BENCHMARKS)):
         sys.exit(f"benchmarks must be among {', '.join(BENCHMARKS)}, but found {', '.join(unknown)}")
+    environment = {"TF_CPP_MIN_LOG_LEVEL": "3", **os.environ}
     started, failed = time.monotonic(), []
     for name in arguments.names or BENCHMARKS:
         begun = time.monotonic()
         script = Path(__file__).parent / f"{name}.py"
-        status = subprocess.run([sys.executable, str(script), *([] if arguments.long else ["--short"])])
+        command = [sys.executable, str(script), *([] if arguments.long else ["--short"])]
+        status = subprocess.run(command, env=environment)
         if status.returncode:
             failed.append(name)
         print(f"  {name}: {time.monotonic() - begun:.0f} s\n", flush=True)

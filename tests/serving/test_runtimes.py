@@ -172,6 +172,7 @@ def test_other_answers_are_refused(saved, images, cache, inverts, monkeypatch, p
 
 
 @OPENVINO
+@pytest.mark.slow
 def test_too_coarse_answers_are_told_and_auto_leaves_them(saved, images, cache, inverts, monkeypatch):
     monkeypatch.setattr(runtimes, "gains_from_bfloat16", lambda: True)
     inverts(lambda bfloat16: bfloat16)

@@ -43,6 +43,7 @@ def require_close(one, other, tolerance):
             np.testing.assert_allclose(a[name], b[name], atol=tolerance, err_msg=name)
 
 
+@pytest.mark.slow
 def test_two_logical_devices_train_as_one_does(tmp_path):
     """Dealt out, resumed from a copied state, and predicted by a plain model: weights and losses are alike."""
     finish(start("mirror", tmp_path))
