@@ -149,7 +149,7 @@ def main() -> None:
         ensemble = build_ensemble(members, "average")
         predictor = Predictor(export_saved_model(ensemble, _CHAIN, ("all", "hem"), Path(work) / "1"))
         rows = []
-        for batch, calls in ((1, 2), (32, 1)):
+        for batch, calls in ((1, 4), (32, 1)):
             rows += compare_batch(batch, calls, predictor, members, files, options.rounds)
     report("ensemble_prediction", rows, members=", ".join(names))
 
