@@ -31,10 +31,11 @@ from interleaved import Row, measure, parse, report, row_of
 from kernel_times import time_kernels
 from rendered_cells import draw_cells
 
+from kerasall.cpu_bfloat16 import has_amx
 from kerasall.models.backbones import BACKBONES
 from kerasall.models.classifier import build_classifier, freeze
 from kerasall.models.saving import load_model
-from kerasall.training.precision import PRECISIONS, choose_precision, computing_in, has_amx
+from kerasall.training.precision import PRECISIONS, choose_precision, computing_in
 from kerasall.training.stages import StageSettings, compile_stage
 
 OPTION, POLICY, FLOAT32 = (PRECISIONS[name] for name in ("onednn_bfloat16", "mixed_bfloat16", "float32"))

@@ -30,6 +30,7 @@ import numpy as np
 import tensorflow as tf
 from interleaved import Row, measure, parse, report, row_of
 
+from kerasall.cpu_bfloat16 import has_amx
 from kerasall.data.cell_kinds import draw_image
 from kerasall.decoding import decode
 from kerasall.errors import SettingsError
@@ -38,7 +39,7 @@ from kerasall.preprocessing.operations import Chain
 from kerasall.serving.export import export_saved_model
 from kerasall.serving.image_files import find_images
 from kerasall.serving.predictor import Answers, Predictor
-from kerasall.serving.runtimes import RUNTIMES, RuntimeChoice, gains_from_bfloat16
+from kerasall.serving.runtimes import RUNTIMES, RuntimeChoice
 
 SHORT = ("mobilenet", "resnet50")
 LONG = (*SHORT, "densenet121", "vgg16")
@@ -73,7 +74,7 @@ def main() -> None:
         rows,
         **({"not installed": ", ".join(missing)} if missing else {}),
         bfloat16="auto computes in it: the CPU has amx_bf16"
-        if gains_from_bfloat16()
+        if has_amx()
         else f"the CPU has no amx_bf16: auto is float32, and its goal of {GOAL:g} cannot be tried here",
     )
 
@@ -81,7 +82,7 @@ def main() -> None:
 def list_choices(short: bool) -> list[RuntimeChoice]:
     """What can be timed here, TensorFlow in float32 first."""
     precisions = ["float32"]
-    if gains_from_bfloat16():
+    if has_amx():
         precisions.append("auto")
     elif not short:
         precisions.append("bfloat16")

@@ -6,6 +6,7 @@ import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from kerasall.cpu_bfloat16 import rewriting_to_bfloat16
 from kerasall.errors import ArtifactError, ModelError
 from kerasall.files import atomic_path, sha256_of_file, sha256_of_json, write_json
 from kerasall.serving.conversion import PIXELS, TOLERANCE, Answer, Parity, compare_answers
@@ -176,11 +178,5 @@ def _ask_tensorflow(signature: Any, pixels: np.ndarray, *, bfloat16: bool = Fals
     """Asks a function; with ``bfloat16`` oneDNN computes in it what it deems safe."""
     import tensorflow as tf
 
-    option = "auto_mixed_precision_onednn_bfloat16"
-    if bfloat16:
-        tf.config.optimizer.set_experimental_options({option: True})
-    try:
+    with rewriting_to_bfloat16() if bfloat16 else nullcontext():
         return {name: value.numpy() for name, value in signature(pixels=tf.constant(pixels)).items()}
-    finally:
-        if bfloat16:
-            tf.config.optimizer.set_experimental_options({option: False})

@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from kerasall.cpu_bfloat16 import has_amx
 from kerasall.errors import SettingsError
 from kerasall.serving.conversion import Answer, function_of_pixels, not_convertible, to_onnx
 
@@ -92,7 +93,7 @@ class RuntimeChoice:
     def in_bfloat16(self) -> bool:
         """Whether the network will be computed in bfloat16."""
         able = self.name == "tensorflow" or RUNTIMES[self.name].bfloat16
-        return self.precision == "bfloat16" or (self.precision == "auto" and able and gains_from_bfloat16())
+        return self.precision == "bfloat16" or (self.precision == "auto" and able and has_amx())
 
     @property
     def is_plain(self) -> bool:
@@ -112,12 +113,6 @@ class RuntimeChoice:
             able = self.name == "tensorflow" or RUNTIMES[self.name].bfloat16
             why = " (bfloat16 gains only on a CPU with amx_bf16)" if able else " (it has no bfloat16 here)"
         return f"{self.name} {version(package)}, {'bfloat16' if self.in_bfloat16 else 'float32'}{why}"
-
-
-def gains_from_bfloat16() -> bool:
-    """Whether this CPU multiplies matrices of bfloat16 in tiles; ``avx512_bf16`` alone made networks slower."""
-    cpuinfo = Path("/proc/cpuinfo")
-    return cpuinfo.is_file() and " amx_bf16" in cpuinfo.read_text(encoding="utf-8", errors="replace")
 
 
 def import_openvino() -> Any:

@@ -8,16 +8,14 @@ the graph, call by call, so that the same model computes in float32 again as soo
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from pathlib import Path
 
 import keras
 
+from kerasall.cpu_bfloat16 import has_amx, rewriting_to_bfloat16
 from kerasall.training.stages import find_device
 from kerasall.training.tables import find_row
-
-_REWRITE = "auto_mixed_precision_onednn_bfloat16"
 
 
 @dataclass(frozen=True)
@@ -114,31 +112,11 @@ def computing_in(precision: Precision) -> Iterator[None]:
     policy = keras.config.dtype_policy()
     if precision.policy != "float32":
         keras.config.set_dtype_policy(precision.policy)
-    before = _set_rewrite(True) if precision.rewritten else None
     try:
-        yield
+        with rewriting_to_bfloat16() if precision.rewritten else nullcontext():
+            yield
     finally:
         keras.config.set_dtype_policy(policy)
-        if before is not None:
-            _set_rewrite(before)
-
-
-def _set_rewrite(on: bool) -> bool:
-    """Turns the rewriting of graphs on or off; returns what it was."""
-    import tensorflow as tf  # the other backends run where TensorFlow is not installed
-
-    before = bool(tf.config.optimizer.get_experimental_options().get(_REWRITE, False))
-    tf.config.optimizer.set_experimental_options({_REWRITE: on})
-    return before
-
-
-def has_amx(cpuinfo: str | Path = "/proc/cpuinfo") -> bool:
-    """Whether the CPU multiplies matrices of bfloat16 in hardware (Linux; elsewhere False)."""
-    try:
-        lines = Path(cpuinfo).read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return False
-    return any("amx_bf16" in line.split() for line in lines if line.startswith("flags"))
 
 
 def find_capability() -> float:

@@ -163,7 +163,7 @@ def test_a_converted_network_is_kept_and_a_damaged_one_made_again(saved, images,
 @OPENVINO
 @pytest.mark.parametrize("precision", ["float32", "auto"])
 def test_other_answers_are_refused(saved, images, cache, inverts, monkeypatch, precision):
-    monkeypatch.setattr(runtimes, "gains_from_bfloat16", lambda: False)
+    monkeypatch.setattr(runtimes, "has_amx", lambda: False)
     inverts(lambda bfloat16: True)
     with pytest.raises(
         ModelError, match=r"must answer as TensorFlow does within 0\.0001.*--runtime tensorflow"
@@ -174,7 +174,7 @@ def test_other_answers_are_refused(saved, images, cache, inverts, monkeypatch, p
 @OPENVINO
 @pytest.mark.slow
 def test_too_coarse_answers_are_told_and_auto_leaves_them(saved, images, cache, inverts, monkeypatch):
-    monkeypatch.setattr(runtimes, "gains_from_bfloat16", lambda: True)
+    monkeypatch.setattr(runtimes, "has_amx", lambda: True)
     inverts(lambda bfloat16: bfloat16)
     expected = answer(Predictor(saved), images)
     forced = Predictor(saved, runtime=RuntimeChoice("openvino", "bfloat16", cache))
@@ -201,10 +201,10 @@ def test_bfloat16_stays_near_and_leaves_the_rest_of_the_process_in_float32(saved
 
 
 def test_auto_is_plain_float32_where_the_processor_gains_nothing(monkeypatch):
-    monkeypatch.setattr(runtimes, "gains_from_bfloat16", lambda: False)
+    monkeypatch.setattr(runtimes, "has_amx", lambda: False)
     assert RuntimeChoice("tensorflow", "auto").is_plain
     assert "float32 (bfloat16 gains only" in RuntimeChoice("tensorflow", "auto").describe()
-    monkeypatch.setattr(runtimes, "gains_from_bfloat16", lambda: True)
+    monkeypatch.setattr(runtimes, "has_amx", lambda: True)
     assert RuntimeChoice("tensorflow", "auto").in_bfloat16
     assert not RuntimeChoice("tensorflow").in_bfloat16
 
