@@ -42,7 +42,7 @@ from kerasall.taguchi.tuner import TaguchiTuner, TrialRun
 FACTORS = {
     "optimizer": ("adam", "sgd", "rmsprop"),
     "batch_size": (16, 32, 64),
-    "epochs": (2, 3, 4),
+    "epochs": (1, 2, 3),
     "learning_rate": (0.01, 0.003, 0.001),
 }
 ROWS = {
@@ -68,7 +68,7 @@ def main() -> None:
     )
     gc.collect()
     gc.freeze()  # every trial of either side collects garbage, and would look through all of TensorFlow
-    searches = Searches(draw_cells(120, 24), options.short)
+    searches = Searches(draw_cells(96, 24), options.short)
     with tempfile.TemporaryDirectory() as folder:
         weights = options.weights or write_weights(Path(folder), side)
         rows = NineRows(draw_cells(count, side), weights, options.short)

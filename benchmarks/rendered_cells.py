@@ -30,13 +30,23 @@ class Cells:
     data: Development
 
     @property
+    def classes(self) -> int:
+        """How many there are."""
+        return len(self.data.facts.labels)
+
+    @property
+    def targets(self) -> np.ndarray:
+        """One-hot labels, float32 [N, classes]."""
+        return np.eye(self.classes, dtype=np.float32)[self.data.labels]
+
+    @property
     def cache(self) -> PixelCache:
         """The pixels under a key of their own."""
         return PixelCache(self.pixels, f"benchmark {self.pixels.shape}", None, 0)
 
 
 def draw_cells(count: int, side: int, images: str | Path | None = None) -> Cells:
-    """Two classes of rendered cells, or the first images of a folder that kerasall reads; a fifth validates."""
+    """Two classes of rendered cells, or some images of a folder that kerasall reads; a fifth validates."""
     if images is None:
         labels = np.arange(count) % 2
         names = ("all", "hem")
