@@ -463,6 +463,39 @@ def test_whatever_is_broken_only_a_decoding_error_comes_out(data, flips, keep):
         assert decode(bytes(broken), Limits(max_pixels=1_000_000)).ndim == 3
 
 
+def test_the_short_way_to_a_plain_bmp_header_finds_what_pillow_finds(monkeypatch):
+    """Every byte of the header with bits turned over, files cut and with bytes at the end: the same or refused alike."""
+
+    def read(data: bytes) -> object:
+        try:
+            return read_header(data, Limits(max_side=1 << 14))
+        except DecodingError as error:
+            return str(error)
+
+    plain, top_down = (
+        EXACT["BMP 24-bit"][0],
+        _bmp(_channels(*np.moveaxis(PIXELS[..., ::-1], 2, 0)), 24, top_down=True),
+    )
+    files = [plain[:-1], plain + b"\0", top_down, _save(RGB.crop((0, 0, 1, 1)), "BMP")]
+    for position in range(54):
+        for mask in (1, 2, 4, 16, 128, 255):
+            for whole in (plain, top_down):
+                files.append(whole[:position] + bytes([whole[position] ^ mask]) + whole[position + 1 :])
+    short = [read(data) for data in files]
+    monkeypatch.setattr("kerasall.decoding.headers._find_plain_bmp_size", lambda data: None)
+    assert short == [read(data) for data in files]
+
+
+@pytest.mark.parametrize("kind", ["BMP 24-bit", "BMP 32-bit with alpha", "PNG RGB", "JPEG"])
+def test_pixels_are_written_into_the_array_that_was_given(kind):
+    data = (EXACT | LOSSY)[kind][0]
+    given = np.zeros((3, HEIGHT, WIDTH, 3), np.uint8)
+    pixels = decode(data, allocate=lambda shape: given[1].reshape(shape))
+    np.testing.assert_array_equal(pixels, decode(data))
+    assert np.shares_memory(pixels, given) == kind.startswith("BMP")
+    assert not given[::2].any()
+
+
 # --- files
 
 

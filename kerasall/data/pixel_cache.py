@@ -19,12 +19,15 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol
 
+import cv2
 import numpy as np
 import tensorflow as tf
 from rich.console import Console
 from rich.progress import track
 
+from kerasall.aligned_arrays import empty_aligned
 from kerasall.decoding import DEFAULT_LIMITS, Limits, decode, read_image_bytes
+from kerasall.decoding.pixels import Allocate
 from kerasall.errors import DataError, DecodingError
 from kerasall.files import atomic_path, sha256_of_json
 
@@ -60,7 +63,8 @@ class PixelCache:
     Attributes:
         pixels: uint8 [N, H, W, 3] RGB, in the order of the paths; an array or, from disk, a read-only
             memory map.
-        key: SHA-256 over the files' contents, the chain and the decoder; equal keys mean equal pixels.
+        key: SHA-256 over the files' contents, the chain and the decoder; equal keys mean equal pixels. "" where
+            the files' hashes were not given and nothing is stored: then none is taken.
         path: the file that holds the pixels, or None if they are in memory only.
         decoded: how many files this call decoded: 0 when a stored cache was reused.
     """
@@ -90,7 +94,8 @@ def decode_pixels(
         chain: the deterministic preprocessing; it must give one static size.
         folder: where pixels that do not fit into memory are kept, and looked for.
         memory_bytes: keep the pixels in memory up to this size, else in ``folder``.
-        keys: SHA-256 of each file's bytes, if already known; else the files are hashed.
+        keys: SHA-256 of each file's bytes, if already known: a file that has another by now is refused. If not,
+            the files are hashed first where there is a folder.
         limits: pixel and byte limits, checked from each header before its pixels are decoded.
         read: how the bytes at a path are read; called from several threads at once.
 
@@ -102,10 +107,9 @@ def decode_pixels(
     if not len(paths):
         raise DataError("at least one image file is needed, but none was given: check the data path")
     names = [str(path) for path in paths]
-
     shape = (len(names), *chain.output_size, 3)
     in_memory = math.prod(shape) <= memory_bytes
-    stored = None
+    key, stored = "", None
     if keys is None and folder is not None:
         keys = [hashlib.sha256(read(name, limits)).hexdigest() for name in names]
     if keys is not None:
@@ -114,29 +118,24 @@ def decode_pixels(
         pixels = None if stored is None else _load_pixels(stored, shape, in_memory)
         if pixels is not None:
             return PixelCache(pixels, key, stored, decoded=0)
-    digests = [""] * len(names) if keys is None else list(keys)
 
-    def read_pixels(row: int) -> np.ndarray:
+    def read_pixels(row: int, allocate: Allocate) -> np.ndarray:
         data = read(names[row], limits)
-        digest = hashlib.sha256(data).hexdigest()
         # The pixels are kept under these hashes: a file changed since must not be taken for what it was.
-        if digests[row] not in ("", digest):
+        if keys is not None and hashlib.sha256(data).hexdigest() != keys[row]:
             raise DecodingError(f"{names[row]} was changed since it was scanned: run the same command again")
-        digests[row] = digest
-        return decode(data, limits, names[row])
+        return decode(data, limits, names[row], allocate)
 
-    if not in_memory:
-        stored = _require_room(stored, shape)
-        with atomic_path(stored) as temporary:
-            pixels = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.uint8, shape=shape)
-            _fill(pixels, chain, read_pixels)
-            pixels.flush()
-        return PixelCache(
-            np.load(stored, mmap_mode="r"), _content_key(names, chain, digests), stored, decoded=len(names)
-        )
-    pixels = _empty_in_small_pages(shape)
-    _fill(pixels, chain, read_pixels)
-    return PixelCache(pixels, _content_key(names, chain, digests), None, decoded=len(names))
+    if in_memory:
+        pixels = _empty_in_small_pages(shape)
+        _fill(pixels, chain, read_pixels)
+        return PixelCache(pixels, key, None, decoded=len(names))
+    stored = _require_room(stored, shape)
+    with atomic_path(stored) as temporary:
+        pixels = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.uint8, shape=shape)
+        _fill(pixels, chain, read_pixels)
+        pixels.flush()
+    return PixelCache(np.load(stored, mmap_mode="r"), key, stored, decoded=len(names))
 
 
 def pixels_key(paths: Sequence[str | Path], chain: PixelChain, keys: Sequence[str]) -> str:
@@ -177,7 +176,7 @@ def _require_room(path: Path | None, shape: tuple[int, ...]) -> Path:
     return path
 
 
-def _fill(pixels: np.ndarray, chain: PixelChain, read: Callable[[int], np.ndarray]) -> None:
+def _fill(pixels: np.ndarray, chain: PixelChain, read: Callable[[int, Allocate], np.ndarray]) -> None:
     """Puts what the chain makes of every row's image into ``pixels``, on several threads."""
     count, size = len(pixels), pixels.shape[1:]
     keeps = chain.keeps(*size[:2])
@@ -185,9 +184,14 @@ def _fill(pixels: np.ndarray, chain: PixelChain, read: Callable[[int], np.ndarra
     def fill_part(start: int) -> None:
         waiting: dict[int, tf.Tensor] = {}
         for row in range(start, min(start + _PART, count)):
-            image = read(row)
+
+            def allocate(shape: tuple[int, int, int], row: int = row) -> np.ndarray:
+                return pixels[row] if keeps and shape == size else empty_aligned(shape, np.uint8)
+
+            image = read(row, allocate)
             if keeps and image.shape == size:
-                pixels[row] = image
+                if not np.may_share_memory(image, pixels):
+                    pixels[row] = image
                 continue
             waiting[row] = tf.constant(image)
             if len(waiting) == _TOGETHER or image.size > _LARGE:
@@ -196,10 +200,22 @@ def _fill(pixels: np.ndarray, chain: PixelChain, read: Callable[[int], np.ndarra
 
     pool = ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="decoding")
     try:
-        for _ in _with_progress(pool.map(fill_part, range(0, count, _PART)), count):
-            _release(pixels)
+        with _one_thread_a_call():
+            for _ in _with_progress(pool.map(fill_part, range(0, count, _PART)), count):
+                _release(pixels)
     finally:  # the first broken file stops the rest
         pool.shutdown(cancel_futures=True)
+
+
+@contextlib.contextmanager
+def _one_thread_a_call() -> Iterator[None]:
+    """Keeps OpenCV from threads of its own: they would wait, spinning, for cores that decode other images."""
+    threads = cv2.getNumThreads()
+    cv2.setNumThreads(1)
+    try:
+        yield
+    finally:
+        cv2.setNumThreads(threads)
 
 
 def _empty_in_small_pages(shape: tuple[int, ...]) -> np.ndarray:
@@ -242,9 +258,10 @@ def _change(chain: PixelChain, waiting: dict[int, tf.Tensor], pixels: np.ndarray
     change = _compile(chain, step)
     changed = [each for i in range(0, len(images), step) for each in change(images[i : i + step])]
     for row, result in zip(waiting, changed, strict=True):
-        # As the chain itself rounds; in NumPy, because TensorFlow takes longer for this than for resizing.
-        values = np.rint(result.numpy())
-        pixels[row] = np.clip(values, 0, 255, out=values)
+        # To the nearest, halves to the even, as the chain itself rounds: by OpenCV, because TensorFlow takes longer
+        # for this than for resizing. OpenCV by itself would clip only what fits into an integer.
+        clipped = np.clip(result.numpy(), 0, 255)
+        cv2.convertScaleAbs(clipped, np.asarray(pixels[row]))
     waiting.clear()
 
 

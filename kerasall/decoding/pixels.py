@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import struct
 import zlib
+from collections.abc import Callable
 
 import numpy as np
 from PIL import Image
@@ -14,18 +15,32 @@ from kerasall.decoding.headers import READABLE_16_BIT_MODES, UPRIGHT, ImageHeade
 from kerasall.decoding.limits import DEFAULT_LIMITS, Limits
 from kerasall.errors import DecodingError
 
+Allocate = Callable[[tuple[int, int, int]], np.ndarray]
+"""Shape -> uint8 array of that shape, contiguous and writable, whose content is to be replaced."""
 
-def decode(data: bytes, limits: Limits = DEFAULT_LIMITS, name: str = "image") -> np.ndarray:
+
+def decode(
+    data: bytes,
+    limits: Limits = DEFAULT_LIMITS,
+    name: str = "image",
+    allocate: Allocate = lambda shape: np.empty(shape, np.uint8),
+) -> np.ndarray:
     """Decodes an image to uint8 [height, width, 3], RGB.
 
-    Equals ``graph.decode_native(to_native(data))`` pixel by pixel. May be a view, for example of rows that are
-    stored from the bottom up.
+    Equals ``graph.decode_native(to_native(data))`` pixel by pixel.
+
+    Args:
+        data: the file's bytes.
+        limits: what is refused as too large.
+        name: how messages call the image; best its path.
+        allocate: makes the array for the pixels. Asked where the decoder can write into a given array (plain
+            BMP); every other kind comes in an array of its own.
 
     Raises:
         DecodingError: as ``read_header``, and for truncated or corrupt pixel data.
     """
     header, image = open_image(data, limits, name)
-    return _decode_opened(header, image, data, name)
+    return _decode_opened(header, image, data, name, allocate)
 
 
 def to_native(data: bytes, limits: Limits = DEFAULT_LIMITS, name: str = "image") -> bytes:
@@ -45,24 +60,30 @@ def to_native(data: bytes, limits: Limits = DEFAULT_LIMITS, name: str = "image")
         return data
     png = io.BytesIO()
     # Level 1: the PNG lives only until TensorFlow has decoded it.
-    Image.fromarray(_decode_opened(header, image, data, name)).save(png, "PNG", compress_level=1)
+    pixels = _decode_opened(header, image, data, name, lambda shape: np.empty(shape, np.uint8))
+    Image.fromarray(pixels).save(png, "PNG", compress_level=1)
     return png.getvalue()
 
 
-def _decode_opened(header: ImageHeader, image: ImageFile, data: bytes, name: str) -> np.ndarray:
+def _decode_opened(
+    header: ImageHeader, image: ImageFile | None, data: bytes, name: str, allocate: Allocate
+) -> np.ndarray:
     if header.format == "PNG":
         _require_whole_png(data, name)
     try:
-        fast = _decode_fast(header, data)
-        return np.array(_to_rgb(image, header)) if fast is None else fast
+        fast = _decode_fast(header, data, allocate)
+        if fast is not None:
+            return fast
+        assert image is not None  # only of plain BMP, which are decoded by now
+        return np.array(_to_rgb(image, header))
     except Exception as error:  # whatever broken data provoke in Pillow
         raise _broken_pixels(name, first_line(error)) from None
 
 
-def _decode_fast(header: ImageHeader, data: bytes) -> np.ndarray | None:
+def _decode_fast(header: ImageHeader, data: bytes, allocate: Allocate) -> np.ndarray | None:
     """OpenCV's pixels of plain BMP and of whole JPEG, equal to Pillow's in a part of the time; None of all else."""
     if header.native and header.format == "BMP" and header.mode != "L":
-        return _read_plain_bmp(data)
+        return _read_plain_bmp(data, allocate)
     # OpenCV makes up what a cut JPEG lacks: without its end mark it is Pillow's to judge.
     if header.native and header.format == "JPEG" and data.endswith(b"\xff\xd9"):
         import cv2  # a part of a second, which the command line need not wait for
@@ -72,7 +93,7 @@ def _decode_fast(header: ImageHeader, data: bytes) -> np.ndarray | None:
     return None
 
 
-def _read_plain_bmp(data: bytes) -> np.ndarray:
+def _read_plain_bmp(data: bytes, allocate: Allocate) -> np.ndarray:
     """Pixels of a BMP of 24 or 32 bits, not packed, whose length was checked."""
     import cv2
 
@@ -80,8 +101,13 @@ def _read_plain_bmp(data: bytes) -> np.ndarray:
     width, height, _, bits = struct.unpack_from("<iiHH", data, 18)
     shape, row_bytes = (abs(height), width, bits // 8), (width * bits + 31) // 32 * 4
     stored = np.ndarray(shape, np.uint8, data, start, (row_bytes, bits // 8, 1))
-    pixels = cv2.cvtColor(stored, cv2.COLOR_BGR2RGB if bits == 24 else cv2.COLOR_BGRA2RGB)
-    return pixels[::-1] if height > 0 else pixels
+    pixels = allocate((abs(height), width, 3))
+    if bits == 32:
+        cv2.cvtColor(stored, cv2.COLOR_BGRA2RGB, pixels)
+        return cv2.flip(pixels, 0, pixels) if height > 0 else pixels
+    # Turned about on the way, then changed in place: the second pass finds the pixels in the processor's cache.
+    np.copyto(pixels, stored[::-1] if height > 0 else stored)
+    return cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB, pixels)
 
 
 def _to_rgb(image: ImageFile, header: ImageHeader) -> Image.Image:
