@@ -18,6 +18,7 @@ from kerasall.evaluation.refer import REASONS
 from kerasall.files import write_json
 from kerasall.serving.export import write_manifest
 from kerasall.serving.predictor import Predictor
+from kerasall.serving.web.pages import format_share
 
 
 @pytest.fixture(scope="module")
@@ -176,6 +177,15 @@ def test_the_page_and_its_form_work_without_javascript(web):
     assert 'download="predictions.csv"' in answered
     assert "Refer to a person" in answered
     assert web.ask("POST", "/", b"", {"Content-Type": "text/plain"}).status == 415
+
+
+@pytest.mark.parametrize(
+    ("share", "votes", "shown"),
+    [(1.0, False, ">99.9%"), (0.99951, False, ">99.9%"), (0.9994, False, "99.9%"), (0.5, False, "50.0%"),
+     (1e-9, False, "<0.1%"), (0.0006, False, "0.1%"), (1.0, True, "100.0%"), (0.0, True, "0.0%")],
+)  # fmt: skip
+def test_no_network_is_shown_as_certain(share, votes, shown):
+    assert format_share(share, votes) == shown
 
 
 def test_pages_ask_for_nothing_outside(web):

@@ -15,6 +15,7 @@ import pytest
 from web_server import TOLERANT_LIMITS, export_plain_model, picture, serving
 
 from kerasall.data.synthetic import SyntheticSettings, render_cells
+from kerasall.serving.web.pages import format_share
 
 playwright = pytest.importorskip("playwright.sync_api", reason="the browser's tests need playwright")
 CHROMIUM = os.environ.get("KERASALL_TEST_CHROMIUM", "/usr/bin/chromium")
@@ -96,8 +97,20 @@ def test_cards_tell_what_the_api_tells(page, files, running):
             continue
         result = reply.json["results"][0]
         assert card.locator(".label").inner_text() == result["label"]
-        assert card.locator(".probability").inner_text() == f"{100 * result['probability']:.1f}%"
+        assert card.locator(".probability").inner_text() == format_share(result["probability"])
         assert card.locator("meter").count() == 2
+    for share, votes in (
+        (1.0, False),
+        (0.9996, False),
+        (0.9994, False),
+        (0.3, False),
+        (1e-9, False),
+        (1.0, True),
+        (0.0, True),
+    ):
+        assert page.evaluate("([share, votes]) => percent(share, votes)", [share, votes]) == format_share(
+            share, votes
+        )
         assert ("Refer to a person" in card.inner_text()) == result["refer"]
         card.locator("summary").click()
         assert "first" in card.locator(".members").inner_text()

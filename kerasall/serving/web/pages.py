@@ -30,7 +30,7 @@ def make_page_router(app: FastAPI, service: ModelService, limits: WebLimits) -> 
     pages = Environment(
         loader=FileSystemLoader(_TEMPLATES), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
-    pages.filters["percent"] = lambda share: f"{100 * share:.1f}%"
+    pages.filters["percent"] = format_share
 
     def render(template: str, status: int = 200, **values: Any) -> HTMLResponse:
         return HTMLResponse(pages.get_template(template).render(**values), status)
@@ -86,3 +86,10 @@ def _table_link(results: Sequence[Mapping[str, Any]], facts: ModelFacts) -> str:
 def _harmless(name: str) -> str:
     """A spreadsheet takes a cell that begins so for a formula."""
     return f"'{name}" if name.startswith(("=", "+", "-", "@")) else name
+
+
+def format_share(share: float, exact: bool = False) -> str:
+    """A share in per cent; of votes (``exact``) all or none may speak, but no network is certain."""
+    if not exact and share > 0.9995:
+        return ">99.9%"
+    return "<0.1%" if not exact and share < 0.0005 else f"{100 * share:.1f}%"

@@ -13,7 +13,10 @@ const waiting = [];
 let running = 0;
 
 const byId = (id) => document.getElementById(id);
-const percent = (share) => (100 * share).toFixed(1) + "%";
+const votes = facts.kind === "vote_share";
+// Of votes all or none may speak; no network is certain, whatever rounding says.
+const percent = (share, exact = false) =>
+  !exact && share > 0.9995 ? ">99.9%" : !exact && share < 0.0005 ? "<0.1%" : (100 * share).toFixed(1) + "%";
 
 function make(tag, properties = {}, ...children) {
   const element = Object.assign(document.createElement(tag), properties);
@@ -149,7 +152,7 @@ function showAnswer(entry, result, model) {
   content.append(
     make("p", { className: "answer" },
       make("span", { className: labelClass(result) }, result.label),
-      make("span", { className: "probability" }, percent(result.probability) + (facts.kind === "vote_share" ? " of votes" : ""))),
+      make("span", { className: "probability" }, percent(result.probability, votes) + (votes ? " of votes" : ""))),
     ...(result.refer ? [make("p", { className: "alert warning" }, make("strong", {}, "Refer to a person: "), reasonOf(result))] : []),
     make("ul", { className: "shares" }, ...labels.map((label) => makeShare(label, shares[label], label === result.label))),
     ...(result.members ? [makeMembers(result)] : []),
@@ -171,8 +174,8 @@ function reasonOf(result) {
 
 function makeShare(label, share, chosen) {
   const meter = make("meter", { min: 0, max: 1, value: share });
-  meter.setAttribute("aria-label", `${label} ${percent(share)}`);
-  const value = make("span", { className: "share-value" }, percent(share));
+  meter.setAttribute("aria-label", `${label} ${percent(share, votes)}`);
+  const value = make("span", { className: "share-value" }, percent(share, votes));
   return make("li", { className: chosen ? "chosen" : "" }, make("span", { className: "share-label" }, label), meter, value);
 }
 
