@@ -9,7 +9,7 @@ count 27 times.
 
 Then nine rows of heads on a frozen network, trained by ``TrialTraining`` as ``kerasall tune`` does it: from one folder
 of activations that begins empty, against each from an empty folder of its own. The images are decoded beforehand for
-both. In the short form three of the nine are trained alone in every round, the next three in the next, and count three
+both. In the short form one of the nine is trained alone in every round, the next one in the next, and counts nine
 times. The responses of both ways must be equal; tests/components/test_tuner.py asserts it
 (``test_trials_from_the_same_weights_share_what_the_frozen_part_gives``).
 """
@@ -103,7 +103,7 @@ def time_rows(rows: NineRows, rounds: int) -> Row:
     """Shared caches against none."""
     timings = measure({"shared": rows.run_shared, "alone": rows.run_alone}, rounds, warm_up=False)
     alone = Timing("9 trainings alone", tuple(rows.seconds))
-    note = "three of the nine alone a round, counted three times; " if rows.partly else ""
+    note = "one of the nine alone a round, counted nine times; " if rows.partly else ""
     note += f"greatest difference of responses {rows.require_equal():.1e}"
     count, side = rows.cells.pixels.shape[:2]
     return row_of(
@@ -204,9 +204,7 @@ class NineRows:
         self._levels = factor_levels(self._base, self._tune.factors)
         array = plan({key: as_choices(values) for key, values in self._levels.items()}, "L9(3^4)", 0)
         self._rows = [tuple(int(level) for level in row) for row in array.levels]
-        self._alone = itertools.cycle(
-            [range(n, n + PART) for n in range(0, NINE, PART)] if partly else [range(NINE)]
-        )
+        self._alone = itertools.cycle([range(n, n + 1) for n in range(NINE)] if partly else [range(NINE)])
         self.seconds: list[float] = []
         self._found: dict[tuple[str, int], float] = {}
 

@@ -91,6 +91,8 @@ def measure(sides: Mapping[str, Callable[[], Any]], rounds: int, warm_up: bool =
         for run in sides.values():
             run()
     seconds: dict[str, list[float]] = {name: [] for name in sides}
+    gc.collect()
+    gc.freeze()  # what there is by now, all of TensorFlow, is not looked through again and again
     for number in range(rounds):
         names = list(sides) if number % 2 == 0 else list(sides)[::-1]
         for name in names:
@@ -98,6 +100,7 @@ def measure(sides: Mapping[str, Callable[[], Any]], rounds: int, warm_up: bool =
             start = time.perf_counter()
             sides[name]()
             seconds[name].append(time.perf_counter() - start)
+    gc.unfreeze()
     return {name: Timing(name, tuple(taken)) for name, taken in seconds.items()}
 
 

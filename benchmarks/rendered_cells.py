@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -70,14 +71,36 @@ def draw_cells(count: int, side: int, images: str | Path | None = None) -> Cells
 
 
 class EpochClock(keras.callbacks.Callback):
-    """Seconds at every epoch's end."""
+    """Seconds of every epoch with its validation."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.ends: list[float] = []
+        self.seconds: list[float] = []
+
+    def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
+        self._started = time.perf_counter()
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
-        self.ends.append(time.perf_counter())
+        self.seconds.append(time.perf_counter() - self._started)
+
+
+@dataclass
+class EpochByEpoch:
+    """A fit of which a short form runs but one epoch a round, on the same model: all later ones do the same work.
+
+    Attributes:
+        fit: trains for a number of epochs, tells the callback.
+        first: seconds of building the model and of its first epoch.
+    """
+
+    fit: Callable[[int, EpochClock], None]
+    first: float
+
+    def seconds(self, epochs: int) -> float:
+        """Runs one epoch; what building and so many epochs take."""
+        clock = EpochClock()
+        self.fit(1, clock)
+        return self.first + (epochs - 1) * clock.seconds[0]
 
 
 @contextlib.contextmanager
