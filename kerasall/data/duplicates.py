@@ -12,16 +12,16 @@ import pandas as pd
 
 from kerasall.data.foreground import crop_to_foreground, find_foreground
 from kerasall.data.likeness import (
-    ORIENTATIONS,
     Grain,
+    band_pass,
     compare_aligned,
     extract_grain,
-    extract_texture,
     measure_grain,
-    orient,
+    squash,
     to_unit_length,
 )
 from kerasall.data.statistics import ImageScan, show_progress
+from kerasall.data.texture_pairs import block_count, correlated_pairs
 from kerasall.decoding import Limits, decode, read_image_bytes
 from kerasall.errors import DataError, SettingsError
 
@@ -44,7 +44,6 @@ _SIZE_TOLERANCE = 0.18
 image by 5% on each side changes them by 0.11."""
 _SMALL_GROUP = 5
 """Groups of up to so many images are never too large, whatever share of a small data set they are."""
-_BLOCK = 1024
 _PAIRS_PER_IMAGE = 100
 _NO_LIMITS = Limits(max_side=1 << 30, max_pixels=1 << 60, max_bytes=1 << 40)
 
@@ -126,10 +125,11 @@ def find_near_duplicates(
         raise DataError(
             "near duplicates need a scan with thumbnails, but this one has none: scan the images again"
         )
-    chosen = _choose_images(scan)
+    chosen, textures = _choose_images(scan)
     ids = scan.table["id"].to_numpy()[chosen]
     path = dict(zip(examples["id"], examples["path"], strict=True))
-    pairs = _nominate(scan.thumbnails[chosen], settings.nominate)
+    is_field = np.asarray(scan.thumbnails[chosen].all(axis=(1, 2)))
+    pairs = _nominate(textures, is_field, settings.nominate)
     roots = _confirm(pairs, scan.thumbnails[chosen], [path[name] for name in ids], settings.confirm)
     copies = scan.table.groupby("sha256")["id"].agg(list)
     sha256 = scan.table["sha256"].to_numpy()[chosen]
@@ -172,72 +172,53 @@ def find_excess(
     return ""
 
 
-def _choose_images(scan: ImageScan) -> np.ndarray:
-    """Rows to compare, in the order of their ids: readable, one of each content, large and not blank."""
+def _choose_images(scan: ImageScan) -> tuple[np.ndarray, np.ndarray]:
+    """Rows to compare, in the order of their ids: readable, one of each content, large and not blank.
+
+    Returns:
+        The rows, int64 [N], and their thumbnails' textures, float32 [N, side, side] of unit length.
+    """
     assert scan.thumbnails is not None
     table = scan.table.reset_index(drop=True)
     table = table[(table["error"] == "") & (table["box_side"] >= _SMALLEST_BOX)].sort_values("id")
     rows = table.drop_duplicates("sha256").index.to_numpy()
-    grain = [_measure_grain(scan.thumbnails[row]) for row in rows]
-    return rows[np.asarray(grain) >= _LEAST_GRAIN]
+    textures = np.empty((len(rows), *scan.thumbnails.shape[1:]), np.float32)
+    has_grain = np.zeros(len(rows), dtype=bool)
+    for index, row in enumerate(rows):
+        thumbnail = scan.thumbnails[row]
+        is_field = bool(thumbnail.all())
+        band = band_pass(thumbnail, *(_FIELD_BAND if is_field else _CUT_OUT_BAND))
+        has_grain[index] = measure_grain(band, is_field) >= _LEAST_GRAIN
+        textures[index] = to_unit_length(squash(band).ravel()).reshape(band.shape)
+    return (rows, textures) if has_grain.all() else (rows[has_grain], textures[has_grain])
 
 
-def _measure_grain(thumbnail: np.ndarray) -> float:
-    return measure_grain(thumbnail, *(_FIELD_BAND if thumbnail.all() else _CUT_OUT_BAND))
-
-
-def _nominate(thumbnails: np.ndarray, threshold: float) -> np.ndarray:
+def _nominate(textures: np.ndarray, is_field: np.ndarray, threshold: float) -> np.ndarray:
     """Pairs worth a closer look: int64 [P, 3] of first < second and the second's orientation, best first.
 
     All pairs of fields and all pairs of cut-out cells are compared, exactly.
     """
-    is_field = thumbnails.all(axis=(1, 2))
     found = [np.empty((0, 4))]
-    for rows, band in ((np.flatnonzero(is_field), _FIELD_BAND), (np.flatnonzero(~is_field), _CUT_OUT_BAND)):
-        pairs = _correlate_all(thumbnails[rows], band, threshold)
+    for rows in (np.flatnonzero(is_field), np.flatnonzero(~is_field)):
+        pairs = _correlate_all(textures if len(rows) == len(textures) else textures[rows], threshold)
         pairs[:, :2] = rows[pairs[:, :2].astype(np.int64)]
         found.append(pairs)
     pairs = np.concatenate(found)
     return pairs[np.lexsort((pairs[:, 1], pairs[:, 0], -pairs[:, 3].round(6)))][:, :3].astype(np.int64)
 
 
-def _correlate_all(thumbnails: np.ndarray, band: tuple[float, float], threshold: float) -> np.ndarray:
-    """Rows (first, second, orientation, correlation) over the threshold, by blocks of a matrix product."""
-    side = thumbnails.shape[1]
-    vectors = np.zeros((len(thumbnails), side * side), np.float32)
-    for index, thumbnail in enumerate(thumbnails):
-        vectors[index] = extract_texture(thumbnail, *band).ravel()
-    vectors = to_unit_length(vectors)
+def _correlate_all(textures: np.ndarray, threshold: float) -> np.ndarray:
+    """Rows (first, second, orientation, correlation) over the threshold."""
     found = [np.empty((0, 4))]
-    starts = range(0, len(vectors), _BLOCK)
-    for start in show_progress(starts, len(starts), "Comparing thumbnails"):
-        found.append(_correlate_block(vectors, side, start, threshold))
-        if sum(map(len, found)) > _PAIRS_PER_IMAGE * len(vectors) + 1000:
+    blocks = correlated_pairs(textures, threshold)
+    for pairs in show_progress(blocks, block_count(len(textures)), "Comparing thumbnails"):
+        found.append(pairs)
+        if sum(map(len, found)) > _PAIRS_PER_IMAGE * len(textures) + 1000:
             raise DataError(
                 f"thumbnails must tell images apart, but over {_PAIRS_PER_IMAGE} pairs per image correlate above "
                 f"near_duplicates.nominate = {threshold}: raise it, or remove the many copies of one image"
             )
     return np.concatenate(found)
-
-
-def _correlate_block(vectors: np.ndarray, side: int, start: int, threshold: float) -> np.ndarray:
-    """Pairs of the block's rows with later ones; of several orientations over the threshold, the best."""
-    rows, others = vectors[start : start + _BLOCK], vectors[start:]
-    found = []
-    for orientation in range(ORIENTATIONS):
-        # The few rows are turned the inverse way; a mirrored turn is its own inverse.
-        inverse = orientation if orientation >= 4 else -orientation % 4
-        turned = orient(rows.reshape(-1, side, side), inverse).reshape(len(rows), -1)
-        correlation = turned @ others.T
-        first, second = np.divmod(np.flatnonzero(correlation > threshold), len(others))
-        first, second = first[second > first], second[second > first]
-        turns = np.full(len(first), orientation)
-        found.append(np.column_stack((first + start, second + start, turns, correlation[first, second])))
-    pairs = np.concatenate(found)
-    pairs = pairs[np.lexsort((pairs[:, 2], -pairs[:, 3].round(6), pairs[:, 1], pairs[:, 0]))]
-    is_best = np.ones(len(pairs), dtype=bool)
-    is_best[1:] = (np.diff(pairs[:, :2], axis=0) != 0).any(axis=1)
-    return pairs[is_best]
 
 
 def _confirm(pairs: np.ndarray, thumbnails: np.ndarray, paths: Sequence[str], threshold: float) -> list[int]:

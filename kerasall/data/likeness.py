@@ -34,22 +34,29 @@ def extract_texture(picture: np.ndarray, fine: float, coarse: float) -> np.ndarr
     Returns:
         float32 [side, side] in (-1, 1), 0 outside the foreground without its rim.
     """
-    band = band_pass(picture, fine, coarse)
+    return squash(band_pass(picture, fine, coarse))
+
+
+def squash(band: np.ndarray) -> np.ndarray:
+    """Texture of what ``band_pass`` gave."""
     strength = float(np.sqrt((band**2).sum() / max(np.count_nonzero(band), 1)))
     return np.tanh(band / max(strength, 1e-6))
 
 
-def measure_grain(picture: np.ndarray, fine: float, coarse: float) -> float:
+def measure_grain(band: np.ndarray, is_field: bool) -> float:
     """How much there is to tell pictures apart by, in grey levels.
 
     Root mean square of the band of a field; of a cell on black the median of its size, as the edges of a
     nucleus without grain would not tell cells apart.
+
+    Args:
+        band: from ``band_pass``.
+        is_field: whether all of the picture is foreground.
     """
-    band = band_pass(picture, fine, coarse)
     sizes = np.abs(band[band != 0])
     if sizes.size == 0:
         return 0.0
-    return float(np.sqrt((sizes**2).mean()) if picture.all() else np.median(sizes))
+    return float(np.sqrt((sizes**2).mean()) if is_field else np.median(sizes))
 
 
 def band_pass(picture: np.ndarray, fine: float, coarse: float) -> np.ndarray:
