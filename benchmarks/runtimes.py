@@ -16,6 +16,7 @@ float32. Conversion is outside the time: it is made once for a model and kept. t
 
 from __future__ import annotations
 
+import gc
 import itertools
 import os
 import tempfile
@@ -130,6 +131,8 @@ def time_network(
 ) -> list[Row]:
     """All runtimes on one SavedModel: first their answers, then their speed."""
     predictors, starts = {}, {}
+    gc.collect()
+    gc.freeze()  # converters make objects by the million, and would have all of TensorFlow looked through
     for choice in choices:
         begun = time.perf_counter()
         side = f"{choice.name} {choice.precision}"
