@@ -48,7 +48,7 @@ FACTORS = {
 ROWS = {
     "train.stages.0.optimizer.name": ("adam", "sgdm", "rmsprop"),
     "train.batch_size": (16, 32, 64),
-    "train.stages.0.epochs": (4, 6, 8),
+    "train.stages.0.epochs": (2, 4, 6),
     "train.stages.0.optimizer.learning_rate": (0.01, 0.003, 0.001),
 }
 GRID, NINE, PART = 81, 9, 3

@@ -99,7 +99,7 @@ def measure_network(
             f"{name} {what}, {batch} of {side} px", timings[what], Timing("matrix product", seconds), total, "GFLOP/s",
             gflop_an_image=total / batch,
         )  # fmt: skip
-        spent = sum_kinds(time_kernels(run))
+        spent = sum_kinds(time_kernels(run, calls=2))
         found[f"{name} {what}"] = {kind: f"{milliseconds:.1f} ms" for kind, milliseconds in spent.items()}
         below = row.ratio < HALF
         deep = times * batch * work.depthwise / 1e9, times * batch * work.depthwise_bytes / 1e9
