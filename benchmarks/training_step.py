@@ -27,7 +27,7 @@ import numpy as np
 import tensorflow as tf
 from interleaved import Row, Timing, compare, measure, parse, report, row_of
 
-from kerasall.data.input_pipeline import epoch_batches
+from kerasall.data.input_pipeline import EpochSource
 from kerasall.models.backbones import BACKBONES
 from kerasall.models.classifier import build_classifier, freeze
 from kerasall.planning import estimate_memory
@@ -71,7 +71,7 @@ def main() -> None:
     rows = []
     for name in options.backbones or (("mobilenet", "vgg16") if options.short else long):
         small = options.short and BACKBONES[name].takes_alpha
-        # Epochs so long that what one costs by itself (a dataset of its own: some 50 ms) does not count as a step's.
+        # Epochs so long that what one costs by itself (a dataset of its own: some 15 ms) does not count as a step's.
         own = Images.draw(options.count or 512, side) if small else images
         rows += compare_with_fit(name, own, options.batch, options.rounds, 0.25 if small else 1.0)
         keras.backend.clear_session()
@@ -166,12 +166,8 @@ def make_ours(
     count = -(-len(images.pixels) // batch) * parts
     compile_stage(model, replace(SETTINGS, accumulate=parts, **settings), count)
 
-    def batches(epoch: int) -> tf.data.Dataset:
-        return epoch_batches(
-            images.pixels, images.targets, batch_size=batch, epoch=epoch, shuffle=True, parts=parts
-        )
-
-    runner = EpochRunner(model, batches, None, None, None, StageLog("", 1, None))
+    source = EpochSource(images.pixels, images.targets, batch_size=batch, shuffle=True, parts=parts)
+    runner = EpochRunner(model, source.epoch, None, None, None, StageLog("", 1, None))
     epochs = iter(range(1000))
 
     def run() -> None:

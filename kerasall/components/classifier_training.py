@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,13 @@ import numpy as np
 
 from kerasall.components.development import Development
 from kerasall.data.feature_batches import feature_batches
-from kerasall.data.input_pipeline import PixelCache, epoch_batches, prediction_batches, weigh_by_class
+from kerasall.data.input_pipeline import (
+    EpochSource,
+    PixelCache,
+    epoch_batches,
+    prediction_batches,
+    weigh_by_class,
+)
 from kerasall.data.oversampling import count_classes, oversample
 from kerasall.errors import SettingsError
 from kerasall.models.classifier import (
@@ -193,17 +200,18 @@ class ClassifierTraining:
         if at_hand:
             settings = replace(settings, accumulate=1)  # any batch of pooled ones fits
 
-        def train_batches(epoch: int) -> Any:
+        def train_batches() -> Callable[[int], Any]:
             if at_hand:
-                return feature_batches(
+                return lambda epoch: feature_batches(
                     inputs, targets, batch_size=self.train.batch_size, indices=rows, shuffle=(seed, epoch),
                     sample_weights=weights,
                 )  # fmt: skip
-            return epoch_batches(
-                inputs, targets, batch_size=self.train.batch_size, seed=seed, epoch=epoch, shuffle=True,
+            return EpochSource(
+                inputs, targets, batch_size=self.train.batch_size, seed=seed, shuffle=True,
                 augment=augment, sample_weights=weights, indices=rows, parts=self.train.accumulate,
-            )  # fmt: skip
+            ).epoch  # fmt: skip
 
+        @cache
         def validation_batches() -> Any:
             if at_hand and validation is not None:
                 return feature_batches(inputs, targets, batch_size=PREDICTION_BATCH, indices=validation)
@@ -211,7 +219,7 @@ class ClassifierTraining:
 
         return training.fit(
             trained,
-            train_batches,
+            train_batches(),
             None if validation is None else validation_batches,
             settings,
             state_folder / stage.name,

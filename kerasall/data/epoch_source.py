@@ -1,0 +1,180 @@
+"""The batches of every epoch of a stage, from one tf.data graph.
+
+Tracing such a graph takes some 30 ms and starting it as long again, which shows where an epoch takes a second. So
+it is traced once, as a function of all that differs between epochs (the order, the key of the augmentation), and
+started without the rewrites of graphs from which it gains nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import tensorflow as tf
+
+from kerasall.data.batch_parts import BatchParts, split_batches
+from kerasall.data.row_gathering import RowGather, checked_indices, require_counts
+from kerasall.errors import DataError, SettingsError
+
+Augment = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
+"""Maps images [B, H, W, 3], 0..255, and seeds, int32 [B, 2], to float32 images of the same shape.
+
+Row i of the result depends on row i of both alone.
+"""
+
+
+class EpochSource:
+    """Hands out the dataset of any epoch; order and content are a pure function of (seed, epoch).
+
+    Datasets of several epochs may be iterated at once: nothing passes from one to another.
+
+    Args:
+        pixels: N rows: images uint8 [N, H, W, 3], or features or activations [N, ...] of any dtype.
+        labels: class indices, integers [N] (then ``classes`` is needed), or probabilities [N, C].
+        batch_size: rows a batch; the last batch holds what is left.
+        seed: not negative.
+        shuffle: visit the rows in a random order, each exactly once; else in the given order.
+        classes: number of classes C.
+        augment: random change of the images, keyed by (seed, epoch, position in ``indices``), so that
+            a row that stands twice among the indices (oversampling) is changed in two ways.
+        sample_weights: N weights of the rows in the loss.
+        indices: the rows that take part, in order, repeats allowed; default all.
+        parts: pieces of a batch that pass one after the other, for an optimizer that accumulates as many
+            gradients. Where they cannot be of one length, weights make up for it (``BatchParts``).
+
+    Raises:
+        DataError: labels, weights or indices do not fit the pixels.
+        SettingsError: a batch size under 1, a negative seed, or more parts than rows in a batch.
+    """
+
+    def __init__(
+        self,
+        pixels: np.ndarray,
+        labels: np.ndarray,
+        *,
+        batch_size: int,
+        seed: int = 0,
+        shuffle: bool = False,
+        classes: int | None = None,
+        augment: Augment | None = None,
+        sample_weights: np.ndarray | None = None,
+        indices: np.ndarray | None = None,
+        parts: int = 1,
+    ) -> None:
+        require_counts(batch_size, seed)
+        _require_parts(parts, batch_size)
+        columns = [
+            pixels if isinstance(pixels, np.ndarray) else np.asarray(pixels),
+            _one_hot(labels, classes),
+        ]
+        if sample_weights is not None:
+            columns.append(np.asarray(sample_weights, np.float32))
+        _require_equal_lengths(columns)
+        rows = checked_indices(indices, len(pixels))
+        self._count, self._seed, self._shuffle = len(rows), seed, shuffle
+        self._batch_size, self._parts = batch_size, parts
+        cut = self._cut(np.arange(len(rows)))  # which rows it weights hangs on the order, whether it does not
+        weighted = cut is not None and cut.factors is not None
+        if weighted and sample_weights is None:
+            columns.append(np.ones(len(pixels), np.float32))
+        self._gather = RowGather(columns, rows)
+        self._make = _make_graph(self._gather, batch_size, cut, augment)
+
+    def epoch(self, epoch: int = 0) -> tf.data.Dataset:
+        """The batches of one epoch.
+
+        Args:
+            epoch: its number, from 0.
+
+        Returns:
+            A dataset of (rows [B, ...], one-hot float32 [B, C]) or, with weights, (rows, one-hot, float32 [B]).
+            Rows keep their dtype unless ``augment`` makes them float32. Its cardinality is known.
+
+        Raises:
+            SettingsError: a negative epoch.
+        """
+        require_counts(epoch=epoch)
+        random = np.random.default_rng([self._seed, epoch])
+        order = random.permutation(self._count) if self._shuffle else np.arange(self._count)
+        cut = self._cut(order)
+        factors = np.zeros(0, np.float32)
+        if cut is not None:
+            order = cut.order
+            factors = factors if cut.factors is None else cut.factors[order]
+        key = np.random.SeedSequence([self._seed, epoch]).generate_state(1)[0] >> 1  # 31 bits: fits int32
+        return self._gather.keep(self._make(order.astype(np.int64), factors, np.int32(key)))
+
+    def _cut(self, order: np.ndarray) -> BatchParts | None:
+        return split_batches(order, self._batch_size, self._parts) if self._parts > 1 else None
+
+
+def _make_graph(
+    gather: RowGather, batch_size: int, cut: BatchParts | None, augment: Augment | None
+) -> Callable[..., tf.data.Dataset]:
+    """What gives an epoch's dataset: a function of order int64 [M], factors float32 [M] or [0] and key int32 []."""
+    weighted = cut is not None and cut.factors is not None
+    threads, ahead = (2, 2) if augment is None else (tf.data.AUTOTUNE, tf.data.AUTOTUNE)
+    change = None if augment is None else tf.function(augment)  # which may branch on tensors, as in any map
+
+    def make(order: tf.Tensor, factors: tf.Tensor, key: tf.Tensor) -> tf.data.Dataset:
+        def take(at: tf.Tensor, *factors: tf.Tensor) -> tuple[tf.Tensor, ...]:
+            batch = gather.take_in_graph(at, *factors)
+            return batch if change is None else _changed(at, batch, change, key)
+
+        def take_span(start: tf.Tensor, stop: tf.Tensor) -> tuple[tf.Tensor, ...]:
+            return take(order[start:stop], *([factors[start:stop]] if weighted else []))
+
+        if cut is None:
+            positions = tf.data.Dataset.from_tensor_slices(order).batch(batch_size)
+        else:
+            stops = np.cumsum(cut.sizes)
+            positions = tf.data.Dataset.from_tensor_slices((stops - cut.sizes, stops))
+        batches = positions.map(
+            take if cut is None else take_span, num_parallel_calls=threads, deterministic=True
+        )
+        return batches.prefetch(ahead).with_options(_options(tuned=augment is not None))
+
+    specs = [tf.TensorSpec([None], tf.int64), tf.TensorSpec([None], tf.float32), tf.TensorSpec([], tf.int32)]
+    return tf.function(make, input_signature=specs, autograph=False)
+
+
+def _options(tuned: bool) -> tf.data.Options:
+    """Without rewrites of the graph, and where nothing random is computed without threads that tune it."""
+    options = tf.data.Options()
+    options.experimental_optimization.apply_default_optimizations = False
+    options.autotune.enabled = tuned
+    return options
+
+
+def _changed(at: tf.Tensor, batch: Sequence[tf.Tensor], change: Augment, key: tf.Tensor) -> tuple:
+    at = tf.cast(at, tf.int32)
+    seeds = tf.stack([tf.fill(tf.shape(at), key), at], axis=1)
+    images = tf.ensure_shape(change(batch[0], seeds), batch[0].shape)
+    return (images, *batch[1:])
+
+
+def _one_hot(labels: np.ndarray, classes: int | None) -> np.ndarray:
+    labels = np.asarray(labels)
+    if labels.ndim == 2:
+        return labels.astype(np.float32)
+    if labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer) or classes is None:
+        raise DataError(
+            "labels must be class indices (integers [N], with the number of classes) or probabilities [N, C], "
+            f"but have shape {labels.shape}, dtype {labels.dtype} and classes={classes}"
+        )
+    if len(labels) and (labels.min() < 0 or labels.max() >= classes):
+        raise DataError(f"labels must be in [0, {classes}), but range from {labels.min()} to {labels.max()}")
+    return np.eye(classes, dtype=np.float32)[labels]
+
+
+def _require_equal_lengths(columns: Sequence[np.ndarray]) -> None:
+    lengths = [len(column) for column in columns]
+    if len(set(lengths)) != 1:
+        raise DataError(f"pixels, labels and weights must have one row each per image, but have {lengths}")
+
+
+def _require_parts(parts: int, batch_size: int) -> None:
+    if not 1 <= parts <= batch_size:
+        raise SettingsError(
+            f"a batch of {batch_size} must pass in 1 to {batch_size} parts, but accumulate is {parts}: correct it"
+        )
