@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 import numpy as np
 import pandas as pd
@@ -273,11 +273,16 @@ def _root(roots: list[int], index: int) -> int:
 
 @dataclass(frozen=True, eq=False)
 class _View:
-    """Grain of one image's foreground at 128 px, and its width and height as shares of the image's."""
+    """One image's foreground at 128 px, and its width and height as shares of the image's."""
 
-    grain: Grain
+    foreground: np.ndarray
     width: float
     height: float
+
+    @cached_property
+    def grain(self) -> Grain:
+        """Costs more than all else, and is not asked for where the sizes differ."""
+        return extract_grain(self.foreground, *_CONFIRMING_BAND)
 
     def has_size_of(self, other: _View, orientation: int) -> bool:
         width, height = (other.width, other.height) if orientation % 2 == 0 else (other.height, other.width)
@@ -291,4 +296,4 @@ def _read_view(path: str) -> _View:
     found = find_foreground(pixels)
     height, width = pixels.shape[:2]
     share = (found.right - found.left) / width, (found.bottom - found.top) / height
-    return _View(extract_grain(crop_to_foreground(pixels, found, CONFIRMING_SIDE), *_CONFIRMING_BAND), *share)
+    return _View(crop_to_foreground(pixels, found, CONFIRMING_SIDE), *share)
