@@ -46,8 +46,8 @@ class RowGather:
 
         def take(*arguments: np.ndarray) -> list[np.ndarray]:
             gather = weak()
-            if gather is None:
-                raise ReferenceError("the dataset that these rows belong to is gone")
+            if gather is None:  # the dataset is gone and its iterator about to go: told quietly, to nobody
+                raise StopIteration
             return gather.take(*arguments)
 
         # Stateless: under op determinism a stateful function would lose its parallelism and its prefetching.
