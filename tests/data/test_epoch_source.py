@@ -38,7 +38,7 @@ def plain_epoch(epoch, *, augmented=False, weighted=False, parts=1):
         rows = ROWS[at]
         images = PIXELS[rows]
         if augmented:
-            images = images.astype(np.float32) + np.float32(at + key % 1000)[:, None, None, None]
+            images = images.astype(np.float32) + (at + key % 1000).astype(np.float32)[:, None, None, None]
         weights = WEIGHTS[rows] if weighted else np.ones(len(at), np.float32)
         last = [weights * factors[at]] if weighted or cut.factors is not None else []
         yield (images, TARGETS[rows], *last)
