@@ -21,6 +21,7 @@ tests/test_decoding.py::test_every_lossless_kind_gives_the_reference_pixels_on_b
 
 from __future__ import annotations
 
+import itertools
 import os
 import subprocess
 import sys
@@ -38,8 +39,9 @@ import tensorflow as tf
 from interleaved import Row, measure, parse, report, row_of
 
 from kerasall.data.cell_kinds import draw_image
+from kerasall.data.epoch_source import EpochSource
 from kerasall.data.image_folder import read_image_folder
-from kerasall.data.input_pipeline import PixelCache, decode_pixels, epoch_batches
+from kerasall.data.input_pipeline import PixelCache, decode_pixels
 from kerasall.decoding import decode, read_image_bytes
 from kerasall.preprocessing.operations import Chain
 
@@ -71,16 +73,12 @@ def list_files(folder: Path) -> tuple[list[str], np.ndarray, int]:
 def run_first(folder: Path, keys: list[str] | None = None) -> None:
     """Our first epoch; with ``keys`` the files must have these SHA-256."""
     paths, labels, classes = list_files(folder)
-    run_epoch(decode_pixels(paths, CHAIN, keys=keys), labels, classes, 0)
+    run_all_of(open_ours(decode_pixels(paths, CHAIN, keys=keys), labels, classes).epoch(0))
 
 
-def run_epoch(cache: PixelCache, labels: np.ndarray, classes: int, epoch: int) -> None:
-    """One epoch of shuffled batches."""
-    batches = epoch_batches(
-        cache.pixels, labels, batch_size=BATCH, classes=classes, shuffle=True, epoch=epoch
-    )
-    for _ in batches:
-        pass
+def open_ours(cache: PixelCache, labels: np.ndarray, classes: int) -> EpochSource:
+    """Shuffled batches of every epoch, as the Trainer takes them."""
+    return EpochSource(cache.pixels, labels, batch_size=BATCH, classes=classes, shuffle=True)
 
 
 def open_keras(folder: Path) -> Any:
@@ -126,12 +124,13 @@ def compare_first(folder: Path, what: str, rounds: int) -> list[Row]:
 def compare_later(folder: Path, rounds: int) -> list[Row]:
     """Epochs after the first."""
     paths, labels, classes = list_files(folder)
-    cache = decode_pixels(paths, CHAIN)
+    ours_of = open_ours(decode_pixels(paths, CHAIN), labels, classes)
+    numbers = itertools.count(1)
     plain = open_keras(folder).prefetch(tf.data.AUTOTUNE)
     cached = open_keras(folder).cache().prefetch(tf.data.AUTOTUNE)
     taken = measure(
         {
-            "pixel cache": lambda: run_epoch(cache, labels, classes, 1),
+            "pixel cache": lambda: run_all_of(ours_of.epoch(next(numbers))),
             "image_dataset_from_directory": lambda: run_all_of(plain),
             "the same with .cache()": lambda: run_all_of(cached),
         },
@@ -204,8 +203,7 @@ def run_child(folder: Path) -> None:
     """Decodes to disk, runs an epoch, prints the peak memory in MiB."""
     paths, labels, classes = list_files(folder)
     with tempfile.TemporaryDirectory(dir=folder.parent) as store:
-        cache = decode_pixels(paths, CHAIN, store, ALLOWED)
-        run_epoch(cache, labels, classes, 0)
+        run_all_of(open_ours(decode_pixels(paths, CHAIN, store, ALLOWED), labels, classes).epoch(0))
     status = Path("/proc/self/status").read_text(
         encoding="utf-8"
     )  # getrusage also counts the parent's memory
