@@ -13,8 +13,7 @@ whatever n is (tracing, threads) lowers it, so that the slope between the two la
 less than a second are run again until they have taken one, for a single run of a tenth of a second tells little. Near
 duplicates are sought among all pairs, exactly: nearly all are ruled out by a bound, but each is met, and of every
 million unrelated pairs of rendered cells some five look alike at 32 px and are decoded again. Both grow with the
-square and outweigh the rest somewhere above 10,000 images; so the time of an image, that of a pair and what follows
-for 50,000 images are printed.
+square and outweigh the rest somewhere above 10,000 images, which the short form cannot show.
 
 Memory is the most that the process holds above what it held before, sampled every 10 ms; below 32 MiB it is called
 flat. tests/data/test_texture_pairs.py (pairs equal to the full product's), tests/data/test_duplicates.py,
@@ -43,7 +42,6 @@ import psutil
 from interleaved import CONSOLE, parse, report
 from rendered_cells import quiet
 from rich.table import Table
-from scipy.optimize import nnls
 
 from kerasall.data.duplicates import NearDuplicateSettings, exact_duplicates, find_near_duplicates
 from kerasall.data.examples import Collection
@@ -168,7 +166,6 @@ def main() -> None:
         grow_members(parts, rounds)
     show(parts)
     facts = {part.name: describe(part) for part in parts.values()}
-    facts["near duplicates among 50,000"] = foretell(parts["near duplicates"])
     missed = [part.name for part in parts.values() if part.grows]
     report(
         "growth",
@@ -325,18 +322,6 @@ def show(parts: dict[str, Part]) -> None:
             f"{part.memory_slope:.2f}" if part.memory_slope else "flat",
         )  # fmt: skip
     CONSOLE.print(table)
-
-
-def foretell(part: Part) -> str:
-    """Seconds for 50,000 images: measured, or by a line and a parabola through what was measured."""
-    amounts = np.array(sorted(part.seconds), float)
-    terms = np.column_stack((amounts, amounts**2))
-    # Relative errors count, and neither term can be negative.
-    seconds = np.array([part.seconds[int(n)] for n in amounts])
-    (a_row, a_pair), _ = nnls(terms / seconds[:, None], np.ones(len(seconds)))
-    total = part.seconds.get(50_000, a_row * 50_000 + a_pair * 50_000**2)
-    how = "measured" if 50_000 in part.seconds else "extrapolated"
-    return f"{a_row * 1e6:.0f} us an image and {a_pair * 2e9:.1f} ns a pair: {total:.0f} s, {how}"
 
 
 def describe(part: Part) -> str:
