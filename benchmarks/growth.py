@@ -8,9 +8,9 @@ decoding to a cache on disk, one pass through a small frozen network from there,
 Then the members of an ensemble in one graph, the epochs of a head, and the bookkeeping of a designed experiment's
 trials, which answer at once.
 
-The slope is that of a least-squares line through log(n) and log(least seconds of the rounds). What a part costs
+The slope is that of a least-squares line through log(n) and log(median seconds of all runs). What a part costs
 whatever n is (tracing, threads) lowers it, so that the slope between the two largest n stands beside it; parts of
-less than a second are run again until they have taken one, for a single run of a tenth of a second tells little. Near
+less than half a second are run again, for a single run of a tenth of a second tells little. Near
 duplicates are sought among all pairs, exactly: nearly all are ruled out by a bound, but each is met, and of every
 million unrelated pairs of rendered cells some five look alike at 32 px and are decoded again. Both grow with the
 square and outweigh the rest somewhere above 10,000 images, which the short form cannot show.
@@ -24,6 +24,7 @@ from __future__ import annotations
 
 import gc
 import os
+import statistics
 import tempfile
 import threading
 import time
@@ -65,8 +66,8 @@ from kerasall.training.fit import StageSettings, fit
 
 GREATEST_SLOPE = 1.1
 FLAT_BYTES = 32 << 20
-LEAST_SECONDS, MOST_REPEATS = 1.0, 5
-"""Of one part in one round: what takes less is repeated so long or so often, and the least counts."""
+LEAST_SECONDS, MOST_REPEATS = 0.5, 5
+"""Of one part in one round: what takes less is repeated so long or so often."""
 SIDE, PER_SUBJECT = 64, 20
 
 
@@ -77,16 +78,18 @@ class Part:
     Attributes:
         name: of the part.
         unit: what is counted.
-        seconds, memory: n -> least seconds, and most bytes above those before, over the rounds.
+        seconds, memory: n -> median seconds, and most bytes above those before, over the rounds.
+        runs: n -> seconds of every run.
     """
 
     name: str
     unit: str
     seconds: dict[int, float] = field(default_factory=dict)
     memory: dict[int, int] = field(default_factory=dict)
+    runs: dict[int, list[float]] = field(default_factory=dict)
 
     def measure(self, amount: int, run: Callable[[], Any], repeatable: bool = False) -> Any:
-        """Runs and keeps what it took, if that is less than before; what is short and repeatable, more than once."""
+        """Runs and keeps what it took; what is short and repeatable, more than once."""
         found, taken = None, 0.0
         for _ in range(MOST_REPEATS if repeatable else 1):
             gc.collect()
@@ -94,11 +97,12 @@ class Part:
                 started = time.perf_counter()
                 found = run()
                 seconds = time.perf_counter() - started
-            self.seconds[amount] = min(seconds, self.seconds.get(amount, np.inf))
+            self.runs.setdefault(amount, []).append(seconds)
             self.memory[amount] = max(most[0], self.memory.get(amount, 0))
             taken += seconds
             if taken >= LEAST_SECONDS:
                 break
+        self.seconds[amount] = statistics.median(self.runs[amount])
         return found
 
     @property
@@ -149,20 +153,19 @@ def main() -> None:
     options = parse(__doc__, ("--images-to", {"type": int, "help": "4,000 in the short form, else 50,000"}))
     most = options.images_to or (4000 if options.short else 50_000)
     amounts = [n for n in (500, 1000, 2000, 4000) if n <= most] if options.short else _spread(most)
-    rounds = min(options.rounds, 2) if options.short else options.rounds
+    rounds = min(options.rounds, 3) if options.short else options.rounds
     parts: dict[str, Part] = {}
     with tempfile.TemporaryDirectory() as folder, quiet():
         images = Images(Path(folder), most)
         network = Network()
         images.run(amounts[0], {}, network)  # imports, threads, traces
+        gc.collect()
+        gc.freeze()  # else every collection, here and in keras-tuner, looks through all that stands in memory
         for _ in range(rounds):
             for amount in amounts:
                 images.run(amount, parts, network)
-        grow_epochs(parts, rounds)
-        gc.collect()
-        gc.freeze()  # keras-tuner collects after every trial, and would look through all that stands in memory
-        grow_trials(parts, (9, 18, 36) if options.short else (9, 27, 81, 243))
-        gc.unfreeze()
+        grow_epochs(parts, 1 if options.short else rounds)
+        grow_trials(parts, (9, 18, 36) if options.short else (9, 27, 81, 243), rounds)
         grow_members(parts, rounds)
     show(parts)
     facts = {part.name: describe(part) for part in parts.values()}
@@ -203,8 +206,8 @@ class Images:
         """Measures all parts over the first ``amount`` images; whole subjects but for the last one."""
 
         def step(name: str, run: Callable[[], Any]) -> Any:
-            """What is kept on disk would be found there by a second run."""
-            repeatable = name in ("read and measure", "near duplicates", "split and validation", "intervals")
+            """What is kept on disk would be found there by a second run: only decoding gets a new folder every time."""
+            repeatable = name not in ("frozen pass", "head, 4 epochs")
             return parts.setdefault(name, Part(name, "images")).measure(amount, run, repeatable)
 
         rows = self._rows.head(amount).drop(columns="number").sort_values("id", ignore_index=True)
@@ -219,7 +222,7 @@ class Images:
                 lambda: decode_pixels(
                     rows["path"].tolist(),
                     self._chain,
-                    cache,
+                    tempfile.mkdtemp(dir=cache),
                     memory_bytes=1,
                     keys=[keys[each] for each in rows["id"]],
                 ),
@@ -275,11 +278,11 @@ def grow_epochs(parts: dict[str, Part], rounds: int) -> None:
                 )
 
 
-def grow_trials(parts: dict[str, Part], amounts: tuple[int, ...]) -> None:
+def grow_trials(parts: dict[str, Part], amounts: tuple[int, ...], rounds: int) -> None:
     """A search's own cost: the oracle, its state on disk, keras-tuner."""
     part = parts.setdefault("trials' bookkeeping", Part("trials' bookkeeping", "trials"))
     factors = dict.fromkeys("abcd", (1, 2, 3))
-    for amount in amounts:
+    for amount in amounts * rounds:
         oracle = TaguchiOracle("accuracy", factors, array="L9(3^4)", repeats=amount // 9)
         with tempfile.TemporaryDirectory() as folder:
             tuner = TaguchiTuner(oracle, run=lambda run: {"accuracy": run.seed % 97 / 97}, directory=folder)
@@ -290,16 +293,16 @@ def grow_members(parts: dict[str, Part], rounds: int) -> None:
     """One graph of all members over 256 images, and the model of a single one."""
     part = parts.setdefault("members of an ensemble", Part("members of an ensemble", "members"))
     pixels = np.random.default_rng(0).integers(0, 256, (256, SIDE, SIDE, 3), np.uint8)
+    members = [
+        build_classifier(
+            "mobilenet", 2, (SIDE, SIDE), weights="random", alpha=0.25, seed=each, name=f"m{each}"
+        )
+        for each in range(9)
+    ]
     for amount in (1, 3, 9):
-        members = [
-            build_classifier(
-                "mobilenet", 2, (SIDE, SIDE), weights="random", alpha=0.25, seed=each, name=f"m{each}"
-            )
-            for each in range(amount)
-        ]
         model = members[0]
         if amount > 1:
-            ensemble = build_ensemble(members, "average")
+            ensemble = build_ensemble(members[:amount], "average")
             outputs: Any = ensemble.output  # a dict, which Keras' own annotations forget
             model = keras.Model(ensemble.inputs[0], outputs["probabilities"])
         predict_probabilities(model, prediction_batches(pixels, batch_size=32))  # traces

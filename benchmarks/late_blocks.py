@@ -54,11 +54,11 @@ def main() -> None:
         ("--images", {"help": "folder of real images instead of rendered cells"}),
         ("--weights", {"type": Path, "help": "folder of ImageNet weights instead of random ones"}),
         ("--backbones", {"nargs": "+", "choices": list(LAST_BLOCKS), "default": list(LAST_BLOCKS)}),
-        ("--count", {"type": int, "help": "images; 80 in the short form, else 400"}),
+        ("--count", {"type": int, "help": "images; 64 in the short form, else 400"}),
         ("--side", {"type": int, "help": "pixels; 96 in the short form, else 224"}),
     )
     count, side = (
-        options.count or (80 if options.short else 400),
+        options.count or (64 if options.short else 400),
         options.side or (96 if options.short else 224),
     )
     cells = draw_cells(count, side, options.images)
