@@ -3,9 +3,9 @@
     python benchmarks/augmentation.py [--short]
 
 All sides turn, flip, zoom and shift the same uint8 images of 224 px in batches of 32, with reflected borders and
-bilinear interpolation. The layers run on whole batches in ``Dataset.map``, as many at a time as there are cores (AUTOTUNE
-begins with one, which a short walk would pay for), with a prefetch; their dataset is built and traced once, before. The
-second comparison adds brightness, contrast and saturation. In the short form the alternatives change half of the
+bilinear interpolation. The layers run on whole batches in ``Dataset.map``, as many at a time as there are cores
+(AUTOTUNE begins with one, which a short walk would pay for), with a prefetch; their dataset is built and traced once,
+before. The second comparison adds brightness, contrast and saturation. In the short form the alternatives change half of the
 images, and their seconds count twice. That the warp is right within interpolation (against scipy.ndimage) is held by
 tests/preprocessing/test_augmentation.py::test_the_warp_is_that_of_scipy_with_the_matrix_multiplied_out.
 """
@@ -46,7 +46,7 @@ def run_ours(pixels: np.ndarray, augmentation: Augmentation) -> None:
 
 
 def build_layers(pixels: np.ndarray, colours: bool) -> tf.data.Dataset:
-    """The same amounts with Keras' layers, as its documentation puts them into a dataset; an epoch is a walk over it."""
+    """The same amounts with Keras' layers, as its documentation has them; an epoch is a walk over the dataset."""
     layers = [
         keras.layers.RandomFlip(),
         keras.layers.RandomRotation(0.1, fill_mode="reflect"),
@@ -90,7 +90,8 @@ def main() -> None:
     options = parse(__doc__)
     count = 256 if options.short else 2_000
     pixels = np.random.default_rng(0).integers(0, 256, (count, 224, 224, 3), dtype=np.uint8)
-    share = 2 if options.short else 1
+    # Half of them for the alternatives, unless that left cores without a batch.
+    share = 2 if options.short and count // BATCH >= 4 * (os.cpu_count() or 1) else 1
     few = pixels[: count // share]
     moved_layers, coloured_layers = (build_layers(few, colours) for colours in (False, True))
     moved, coloured = Augmentation(**MOVES), Augmentation(**MOVES, **COLOURS)

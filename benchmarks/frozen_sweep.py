@@ -193,7 +193,7 @@ class Sweep:
         """Greatest difference of the losses of ours and of ``whole``; stops where it is not small."""
         rows = self._histories[OPTIMIZERS[0].name, EPOCHS].epochs
         stored = [loss for row in rows for loss in (row.loss, row.val_loss)]
-        difference = max(abs(a - b) for a, b in zip(stored, whole, strict=False) if a is not None)
+        difference = max(abs(a - b) for a, b in zip(stored, whole, strict=False))
         assert difference < TOLERANCE, f"losses must agree within {TOLERANCE}, but differ by {difference}"
         return difference
 

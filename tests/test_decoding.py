@@ -464,7 +464,7 @@ def test_whatever_is_broken_only_a_decoding_error_comes_out(data, flips, keep):
 
 
 def test_the_short_way_to_a_plain_bmp_header_finds_what_pillow_finds(monkeypatch):
-    """Every byte of the header with bits turned over, files cut and with bytes at the end: the same or refused alike."""
+    """Every byte of the header with bits turned over, files cut and with bytes at the end: the same, or refused."""
 
     def read(data: bytes) -> object:
         try:

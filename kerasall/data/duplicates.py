@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
@@ -210,14 +211,14 @@ def _nominate(textures: np.ndarray, is_field: np.ndarray, threshold: float) -> n
 def _correlate_all(textures: np.ndarray, threshold: float) -> np.ndarray:
     """Rows (first, second, orientation, correlation) over the threshold."""
     found = [np.empty((0, 4))]
-    blocks = correlated_pairs(textures, threshold)
-    for pairs in show_progress(blocks, block_count(len(textures)), "Comparing thumbnails"):
-        found.append(pairs)
-        if sum(map(len, found)) > _PAIRS_PER_IMAGE * len(textures) + 1000:
-            raise DataError(
-                f"thumbnails must tell images apart, but over {_PAIRS_PER_IMAGE} pairs per image correlate above "
-                f"near_duplicates.nominate = {threshold}: raise it, or remove the many copies of one image"
-            )
+    with closing(correlated_pairs(textures, threshold)) as blocks:  # which holds threads, also after an error
+        for pairs in show_progress(blocks, block_count(len(textures)), "Comparing thumbnails"):
+            found.append(pairs)
+            if sum(map(len, found)) > _PAIRS_PER_IMAGE * len(textures) + 1000:
+                raise DataError(
+                    f"thumbnails must tell images apart, but over {_PAIRS_PER_IMAGE} pairs per image correlate "
+                    f"above near_duplicates.nominate = {threshold}: raise it, or remove the many copies of one image"
+                )
     return np.concatenate(found)
 
 
@@ -228,7 +229,7 @@ def _confirm(pairs: np.ndarray, thumbnails: np.ndarray, paths: Sequence[str], th
     def thumbnail(index: int) -> Grain:
         return extract_grain(thumbnails[index], *_CUT_OUT_BAND)
 
-    @lru_cache(maxsize=2048)  # 160 MiB
+    @lru_cache(maxsize=2048)  # 192 MiB
     def view(index: int) -> _View:
         return _read_view(paths[index])
 

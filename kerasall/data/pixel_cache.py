@@ -12,6 +12,7 @@ import math
 import mmap
 import os
 import shutil
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -36,6 +37,8 @@ _PART = 32
 _TOGETHER = 8
 _LARGE = 12 << 20
 """Bytes of an image too large to wait for others in memory."""
+_OPENCV, _OPENCV_USERS = threading.Lock(), []
+"""One entry for each that decodes now: OpenCV's threads before the first of them."""
 _CACHE_VERSION = 2
 """To be raised when equal files and chains would give other pixels than before."""
 
@@ -209,13 +212,23 @@ def _fill(pixels: np.ndarray, chain: PixelChain, read: Callable[[int, Allocate],
 
 @contextlib.contextmanager
 def _one_thread_a_call() -> Iterator[None]:
-    """Keeps OpenCV from threads of its own: they would wait, spinning, for cores that decode other images."""
-    threads = cv2.getNumThreads()
-    cv2.setNumThreads(1)
+    """Keeps OpenCV from threads of its own: they would wait, spinning, for cores that decode other images.
+
+    The number is the whole process': of several that decode at once, the last one out restores it.
+    """
+    with _OPENCV:
+        if not _OPENCV_USERS:
+            _OPENCV_USERS.append(cv2.getNumThreads())
+            cv2.setNumThreads(1)
+        else:
+            _OPENCV_USERS.append(_OPENCV_USERS[0])
     try:
         yield
     finally:
-        cv2.setNumThreads(threads)
+        with _OPENCV:
+            threads = _OPENCV_USERS.pop()
+            if not _OPENCV_USERS:
+                cv2.setNumThreads(threads)
 
 
 def _empty_in_small_pages(shape: tuple[int, ...]) -> np.ndarray:

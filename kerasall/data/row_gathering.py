@@ -57,7 +57,10 @@ class RowGather:
         )
 
     def keep(self, dataset: tf.data.Dataset) -> tf.data.Dataset:
-        """``dataset``, which from now on holds this object, as do its iterators and what is derived from it."""
+        """``dataset``, which from now on holds this object, as do its iterators and what its own methods derive from it.
+
+        What passes through a ``tf.function``, or is captured by one, must be kept again.
+        """
         dataset.gather = self  # pyright: ignore[reportAttributeAccessIssue]
         return dataset
 

@@ -15,7 +15,7 @@ Pairs below the threshold by that are done with; the few others are correlated i
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -42,7 +42,7 @@ _PLUS, _MINUS = np.array([0, 1, 6, 5]), np.array([2, 3, 4, 7])
 """Orientations whose correlation is P + Q and P - Q: a turn by half negates all couples."""
 
 
-def correlated_pairs(textures: np.ndarray, threshold: float) -> Iterator[np.ndarray]:
+def correlated_pairs(textures: np.ndarray, threshold: float) -> Generator[np.ndarray, None, None]:
     """All pairs whose best orientation correlates above the threshold.
 
     Args:

@@ -20,7 +20,7 @@ from kerasall.errors import ModelError, SettingsError
 from kerasall.evaluation.ensemble_rules import find_highest
 from kerasall.models.backbones import get_backbone
 from kerasall.models.base import build_backbone, build_preprocess, require_buildable
-from kerasall.models.feature_cache import cached_activations
+from kerasall.models.feature_cache import cached_activations, require_key
 from kerasall.models.feature_classifiers import CLASSIFIERS, FeatureClassifier
 from kerasall.models.heads import POOLED
 from kerasall.models.named_outputs import name_operations
@@ -101,6 +101,7 @@ def extract_features(
     Returns:
         float32 [N, D] in the order of the extractors.
     """
+    require_key(pixels_key)
     _check_extractors(extractors)
     parts = []
     for extractor, own in zip(extractors, _steps_of(extractors, steps), strict=True):

@@ -13,7 +13,7 @@ import numpy as np
 from rich.console import Console
 from rich.progress import track
 
-from kerasall.errors import ModelError
+from kerasall.errors import DataError, ModelError
 from kerasall.files import atomic_path, require_room
 from kerasall.models.prediction import predict_activations
 
@@ -47,6 +47,9 @@ def cached_activations(
 
     Returns:
         float32 [N, ...], read-only where it is mapped.
+
+    Raises:
+        DataError: the pixels have no key.
     """
     path = Path(folder) / f"{activations_key(prefix, pixels_key, precision)[:32]}.npy"
     shape = (len(pixels), *prefix.output_shape[1:])
@@ -61,6 +64,7 @@ def cached_activations(
 
 def activations_key(prefix: keras.Model, pixels_key: str, precision: str = "float32") -> str:
     """SHA-256 over the operations and weights of ``prefix``, its pixels, and the precision it computes in."""
+    require_key(pixels_key)
     digest = hashlib.sha256()
     shapes = [(variable.shape, str(variable.dtype)) for variable in prefix.weights]
     computed_in = [precision, keras.config.dtype_policy().name]
@@ -69,6 +73,19 @@ def activations_key(prefix: keras.Model, pixels_key: str, precision: str = "floa
     for variable in prefix.weights:
         digest.update(np.ascontiguousarray(keras.ops.convert_to_numpy(variable)).tobytes())
     return digest.hexdigest()
+
+
+def require_key(pixels_key: str) -> None:
+    """Stops where nothing names the content of pixels: others' results would be taken for theirs.
+
+    Raises:
+        DataError: the key is "".
+    """
+    if not pixels_key:
+        raise DataError(
+            "what is computed from pixels is kept under their key, but these have none: give decode_pixels the "
+            "files' SHA-256 (keys), or a folder"
+        )
 
 
 def _describe_operations(model: keras.Model) -> Iterator[list]:

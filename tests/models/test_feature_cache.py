@@ -6,6 +6,7 @@ import keras
 import numpy as np
 import pytest
 
+from kerasall.errors import DataError
 from kerasall.models.classifier import build_classifier, pooled_above, split_at
 from kerasall.models.feature_cache import activations_key, cached_activations
 
@@ -81,3 +82,10 @@ def test_many_images_are_passed_by_folded_weights_with_the_same_numbers(tmp_path
     monkeypatch.setattr("kerasall.models.feature_cache.WORTH_FOLDING", 1)
     folded = cached_activations(prefix, pixels, "key", tmp_path / "folded")
     np.testing.assert_allclose(folded, plain, rtol=1e-4, atol=1e-5)
+
+
+def test_pixels_without_a_key_are_refused(tmp_path, pixels):
+    """Else the activations of others of the same shape would be taken for theirs."""
+    with pytest.raises(DataError, match="these have none: give decode_pixels"):
+        cached_activations(make_prefix(alpha=0.25), pixels, "", tmp_path)
+    assert not list(tmp_path.iterdir())

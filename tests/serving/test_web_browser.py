@@ -108,7 +108,7 @@ def test_cards_tell_what_the_api_tells(page, files, running):
 
 
 def test_shares_read_alike_with_and_without_javascript(page):
-    for share in (1.0, 0.9996, 0.9994, 0.3, 0.0006, 1e-9, 0.0):
+    for share in (1.0, 0.9996, 0.9994, 0.3, 1 / 16, 0.0006, 1e-9, 0.0):
         for votes in (True, False):
             shown = page.evaluate("([share, votes]) => percent(share, votes)", [share, votes])
             assert shown == format_share(share, votes)

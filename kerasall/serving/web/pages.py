@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -92,4 +93,4 @@ def format_share(share: float, exact: bool = False) -> str:
     """A share in per cent; of votes (``exact``) all or none may speak, but no network is certain."""
     if not exact and share > 0.9995:
         return ">99.9%"
-    return "<0.1%" if not exact and share < 0.0005 else f"{100 * share:.1f}%"
+    return "<0.1%" if not exact and share < 0.0005 else f"{math.floor(1000 * share + 0.5) / 10:.1f}%"

@@ -16,7 +16,7 @@ const byId = (id) => document.getElementById(id);
 const votes = facts.kind === "vote_share";
 // Of votes all or none may speak; no network is certain, whatever rounding says.
 const percent = (share, exact = false) =>
-  !exact && share > 0.9995 ? ">99.9%" : !exact && share < 0.0005 ? "<0.1%" : (100 * share).toFixed(1) + "%";
+  !exact && share > 0.9995 ? ">99.9%" : !exact && share < 0.0005 ? "<0.1%" : (Math.floor(1000 * share + 0.5) / 10).toFixed(1) + "%";
 
 function make(tag, properties = {}, ...children) {
   const element = Object.assign(document.createElement(tag), properties);
