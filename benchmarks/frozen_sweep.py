@@ -28,9 +28,8 @@ from pathlib import Path
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import keras
-import tensorflow as tf
 from interleaved import Row, Timing, measure, parse, report, row_of
-from rendered_cells import Cells, EpochByEpoch, EpochClock, draw_cells, quiet
+from rendered_cells import Cells, EpochByEpoch, EpochClock, draw_cells, make_fit, quiet
 
 from kerasall.components.sweep import Heads, HeadTraining, Places, build_heads
 from kerasall.data.input_pipeline import epoch_batches
@@ -148,19 +147,7 @@ class Sweep:
             optimizer=make_optimizer(optimizer.name, rate), loss="categorical_crossentropy", metrics=["accuracy"],
             jit_compile=False,
         )  # fmt: skip
-        train = self._dataset("train").cache().shuffle(1000).batch(BATCH).prefetch(tf.data.AUTOTUNE)
-        watched = self._dataset("validation").batch(BATCH).cache().prefetch(tf.data.AUTOTUNE)
-
-        def fit(epochs: int, clock: EpochClock) -> None:
-            model.fit(
-                train, validation_data=watched, epochs=epochs, callbacks=[clock], shuffle=False, verbose=0
-            )
-
-        return fit
-
-    def _dataset(self, part: str) -> tf.data.Dataset:
-        rows = self.cells.data.rows_of(part)
-        return tf.data.Dataset.from_tensor_slices((self.cells.pixels[rows], self.cells.targets[rows]))
+        return make_fit(model, self.cells, BATCH)
 
     def train_whole(self, epochs: int = 2) -> list[float]:
         """Losses of training and of validation when all images pass the network in every epoch.

@@ -11,9 +11,9 @@ trials, which answer at once.
 The slope is that of a least-squares line through log(n) and log(median seconds of all runs). What a part costs
 whatever n is (tracing, threads) lowers it, so that the slope between the two largest n stands beside it; parts of
 less than half a second that find nothing kept from before are run again, for a tenth of a second tells little.
-Near duplicates are sought among all pairs, exactly: nearly all are ruled out by a bound, but each is met, and of
-every million unrelated pairs of rendered cells some five look alike at 32 px and are decoded again. Both grow with
-the square and outweigh the rest somewhere above 10,000 images, which the short form cannot show.
+Near duplicates are sought among all pairs, exactly: nearly all are ruled out by a bound, but each is met, and pairs
+of different cells that look alike at 32 px are decoded again. Both grow with the square and outweigh the rest
+somewhere above 10,000 images, which the short form cannot show.
 
 Memory is the most that the process holds above what it held before, sampled every 10 ms; below 32 MiB it is called
 flat. tests/data/test_texture_pairs.py (pairs equal to the full product's), tests/data/test_duplicates.py,

@@ -30,9 +30,8 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import keras
 import numpy as np
-import tensorflow as tf
 from interleaved import Row, Timing, measure, parse, report, row_of
-from rendered_cells import Cells, EpochByEpoch, EpochClock, draw_cells, quiet
+from rendered_cells import Cells, EpochByEpoch, EpochClock, draw_cells, make_fit, quiet
 
 from kerasall.components.classifier_training import ClassifierTraining
 from kerasall.models.classifier import build_classifier, freeze
@@ -160,19 +159,7 @@ class LateBlock:
             optimizer=keras.optimizers.Adam(RATE), loss="categorical_crossentropy", metrics=["accuracy"],
             jit_compile=False,
         )  # fmt: skip
-        train = self._dataset("train").cache().shuffle(1000).batch(BATCH).prefetch(tf.data.AUTOTUNE)
-        watched = self._dataset("validation").batch(BATCH).cache().prefetch(tf.data.AUTOTUNE)
-
-        def fit(epochs: int, clock: EpochClock) -> None:
-            model.fit(
-                train, validation_data=watched, epochs=epochs, callbacks=[clock], shuffle=False, verbose=0
-            )
-
-        return fit
-
-    def _dataset(self, part: str) -> tf.data.Dataset:
-        rows = self.cells.data.rows_of(part)
-        return tf.data.Dataset.from_tensor_slices((self.cells.pixels[rows], self.cells.targets[rows]))
+        return make_fit(model, self.cells, BATCH)
 
     def require_equal(self, whole: History) -> float:
         """Greatest difference of the losses of ours and of ``whole``; stops where it is not small."""

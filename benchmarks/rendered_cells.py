@@ -14,6 +14,7 @@ import cv2
 import keras
 import numpy as np
 import pandas as pd
+import tensorflow as tf
 
 from kerasall.components.development import Development, Facts
 from kerasall.data.cell_kinds import draw_image
@@ -39,6 +40,11 @@ class Cells:
     def targets(self) -> np.ndarray:
         """One-hot labels, float32 [N, classes]."""
         return np.eye(self.classes, dtype=np.float32)[self.data.labels]
+
+    def dataset(self, part: str) -> tf.data.Dataset:
+        """Pixels and targets of a part, one by one."""
+        rows = self.data.rows_of(part)
+        return tf.data.Dataset.from_tensor_slices((self.pixels[rows], self.targets[rows]))
 
     @property
     def cache(self) -> PixelCache:
@@ -82,6 +88,17 @@ class EpochClock(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         self.seconds.append(time.perf_counter() - self._started)
+
+
+def make_fit(model: keras.Model, cells: Cells, batch_size: int) -> Callable[[int, EpochClock], None]:
+    """How a compiled model is fitted on pixels as Keras' documentation has it, for a number of epochs."""
+    train = cells.dataset("train").cache().shuffle(1000).batch(batch_size).prefetch(tf.data.AUTOTUNE)
+    watched = cells.dataset("validation").batch(batch_size).cache().prefetch(tf.data.AUTOTUNE)
+
+    def fit(epochs: int, clock: EpochClock) -> None:
+        model.fit(train, validation_data=watched, epochs=epochs, callbacks=[clock], shuffle=False, verbose=0)
+
+    return fit
 
 
 @dataclass

@@ -73,7 +73,8 @@ class EpochSource:
         rows = checked_indices(indices, len(pixels))
         self._count, self._seed, self._shuffle = len(rows), seed, shuffle
         self._batch_size, self._parts = batch_size, parts
-        cut = self._cut(np.arange(len(rows)))  # which rows it weights hangs on the order, whether it does not
+        # Which rows get weights depends on the order; whether any do, does not.
+        cut = self._cut(np.arange(len(rows)))
         weighted = cut is not None and cut.factors is not None
         if weighted and sample_weights is None:
             columns.append(np.ones(len(pixels), np.float32))

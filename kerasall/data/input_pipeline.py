@@ -8,6 +8,7 @@ The order of the whole way is fixed: read -> check the header -> decode -> deter
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -30,29 +31,21 @@ __all__ = [
 
 
 def epoch_batches(
-    pixels: np.ndarray,
-    labels: np.ndarray,
-    *,
-    batch_size: int,
-    seed: int = 0,
-    epoch: int = 0,
-    shuffle: bool = False,
-    classes: int | None = None,
-    augment: Augment | None = None,
-    sample_weights: np.ndarray | None = None,
-    indices: np.ndarray | None = None,
-    parts: int = 1,
+    pixels: np.ndarray, labels: np.ndarray, *, epoch: int = 0, **settings: Any
 ) -> tf.data.Dataset:
     """The batches of one epoch; their order and content are a pure function of (seed, epoch).
 
     For one pass. Where several epochs follow each other, ``EpochSource``, which takes the same arguments, hands out
     the very same batches and builds what they share but once.
+
+    Args:
+        pixels, labels, settings: of ``EpochSource``: ``batch_size`` and what else it takes.
+        epoch: number of the epoch, from 0.
+
+    Raises:
+        DataError, SettingsError: as ``EpochSource``.
     """
-    source = EpochSource(
-        pixels, labels, batch_size=batch_size, seed=seed, shuffle=shuffle, classes=classes, augment=augment,
-        sample_weights=sample_weights, indices=indices, parts=parts,
-    )  # fmt: skip
-    return source.epoch(epoch)
+    return EpochSource(pixels, labels, **settings).epoch(epoch)
 
 
 def prediction_batches(

@@ -37,8 +37,6 @@ _PART = 32
 _TOGETHER = 8
 _LARGE = 12 << 20
 """Bytes of an image too large to wait for others in memory."""
-_OPENCV, _OPENCV_USERS = threading.Lock(), []
-"""One entry for each that decodes now: OpenCV's threads before the first of them."""
 _CACHE_VERSION = 2
 """To be raised when equal files and chains would give other pixels than before."""
 
@@ -203,32 +201,37 @@ def _fill(pixels: np.ndarray, chain: PixelChain, read: Callable[[int, Allocate],
 
     pool = ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="decoding")
     try:
-        with _one_thread_a_call():
+        with _opencv_on_one_thread:
             for _ in _with_progress(pool.map(fill_part, range(0, count, _PART)), count):
                 _release(pixels)
     finally:  # the first broken file stops the rest
         pool.shutdown(cancel_futures=True)
 
 
-@contextlib.contextmanager
-def _one_thread_a_call() -> Iterator[None]:
+class _OpenCVOnOneThread:
     """Keeps OpenCV from threads of its own: they would wait, spinning, for cores that decode other images.
 
-    The number is the whole process': of several that decode at once, the last one out restores it.
+    Their number is the whole process': of several that decode at once, the last one out restores it.
     """
-    with _OPENCV:
-        if not _OPENCV_USERS:
-            _OPENCV_USERS.append(cv2.getNumThreads())
-            cv2.setNumThreads(1)
-        else:
-            _OPENCV_USERS.append(_OPENCV_USERS[0])
-    try:
-        yield
-    finally:
-        with _OPENCV:
-            threads = _OPENCV_USERS.pop()
-            if not _OPENCV_USERS:
-                cv2.setNumThreads(threads)
+
+    def __init__(self) -> None:
+        self._lock, self._users, self._threads = threading.Lock(), 0, 0
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if not self._users:
+                self._threads = cv2.getNumThreads()
+                cv2.setNumThreads(1)
+            self._users += 1
+
+    def __exit__(self, *error: object) -> None:
+        with self._lock:
+            self._users -= 1
+            if not self._users:
+                cv2.setNumThreads(self._threads)
+
+
+_opencv_on_one_thread = _OpenCVOnOneThread()
 
 
 def _empty_in_small_pages(shape: tuple[int, ...]) -> np.ndarray:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import cv2
@@ -47,6 +48,20 @@ def test_decoded_pixels_are_those_of_a_plain_loop(files, decoded):
     cache = decode_pixels(files, CHAIN)
     np.testing.assert_array_equal(cache.pixels, decoded)
     assert (cache.path, cache.decoded, len(cache), cache.key) == (None, COUNT, COUNT, "")
+
+
+def test_opencv_has_its_threads_again_after_several_decoded_at_once(files):
+    before = cv2.getNumThreads()
+    cv2.setNumThreads(3)
+    try:
+        with ThreadPoolExecutor(4) as threads:
+            list(threads.map(lambda _: decode_pixels(files, CHAIN), range(12)))
+        assert cv2.getNumThreads() == 3
+        with pytest.raises(DecodingError):
+            decode_pixels([*files, "absent.png"], CHAIN)
+        assert cv2.getNumThreads() == 3
+    finally:
+        cv2.setNumThreads(before)
 
 
 def test_training_sees_the_pixels_that_an_exported_model_sees(tmp_path):
