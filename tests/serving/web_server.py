@@ -170,6 +170,13 @@ class Running:
             time.sleep(0.05)
         return self
 
+    def require_nothing_held(self) -> None:
+        """An upload's room is given back a moment after its client has the answer."""
+        deadline = time.monotonic() + 10
+        while self.app.held_bytes and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert self.app.held_bytes == 0
+
 
 @contextmanager
 def serving(
