@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 import weakref
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
+import tensorflow as tf
 from numpy.typing import DTypeLike
 
 _ALIGNMENT = 64
@@ -29,6 +31,24 @@ def empty_aligned(shape: Sequence[int], dtype: DTypeLike) -> np.ndarray:
     array = np.ndarray(shape, dtype, memory, start)
     weakref.finalize(array, _give_back, memory).atexit = False
     return array
+
+
+def as_tensor(array: np.ndarray) -> tf.Tensor:
+    """A tensor in the array's own memory, where that is aligned, else a copy.
+
+    The array must not be changed while the tensor is in use: TensorFlow takes it for constant.
+    """
+    # Of an array as such, tf.constant makes a copy lest somebody change it; not of what only gives one.
+    giving: Any = _Giving(array)
+    return tf.constant(giving)
+
+
+class _Giving:
+    def __init__(self, array: np.ndarray):
+        self._array = array
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        return self._array
 
 
 # Several threads take and give back, the latter whenever an array dies: each step on the dictionary is one that the

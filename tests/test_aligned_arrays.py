@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from kerasall import aligned_arrays
-from kerasall.aligned_arrays import empty_aligned
+from kerasall.aligned_arrays import as_tensor, empty_aligned
 
 
 def address(array: np.ndarray) -> int:
@@ -54,6 +54,23 @@ def test_tensors_made_of_such_arrays_keep_their_content():
         assert (tensor.numpy() == number).all()
     for number, tensor in kept:
         assert (np.asarray(tensor) == number).all()
+
+
+def test_a_tensor_lies_in_the_arrays_own_memory_where_that_is_aligned_and_keeps_it():
+    array = empty_aligned((40, 50, 3), np.uint8)
+    array[...] = np.arange(3)
+    tensor, where = as_tensor(array), address(array)
+    assert (tensor.shape, tensor.dtype) == (array.shape, tf.uint8)
+    assert address(np.asarray(tensor)) == where
+    del array
+    gc.collect()
+    assert where not in {address(empty_aligned((40, 50, 3), np.uint8)) for _ in range(10)}
+    np.testing.assert_array_equal(tensor[7, 7], np.arange(3))
+
+    shifted = np.arange(1001, dtype=np.uint8)[1:]
+    copied = as_tensor(shifted)
+    shifted[...] = 0
+    np.testing.assert_array_equal(copied, np.arange(1001, dtype=np.uint8)[1:])
 
 
 def test_what_is_kept_has_a_limit(monkeypatch):

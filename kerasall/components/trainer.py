@@ -142,6 +142,16 @@ class ChainInTwo:
         """Whether every image of this size comes out as it went in."""
         return self.common.keeps(height, width) and self.own.keeps(height, width)
 
+    @property
+    def only_sizes(self) -> bool:
+        """Whether nothing but the size changes."""
+        return self.common.only_sizes and self.own.only_sizes
+
+    @property
+    def bilinear_size(self) -> tuple[int, int] | None:
+        """Height and width, where all that both do is one bilinear resize without antialiasing; else None."""
+        return Chain((*self.common.operations, *self.own.operations)).bilinear_size
+
     def to_json(self) -> list[dict[str, Any]]:
         """The operations of both, the rounding between them as one of its own: it changes the pixels."""
         between = [{"op": "round"}] if self.own.operations else []

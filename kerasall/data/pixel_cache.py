@@ -6,55 +6,27 @@ same pixels (``kerasall.decoding``).
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import math
-import mmap
-import os
 import shutil
-import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
-from typing import Any, Protocol
 
-import cv2
 import numpy as np
 import tensorflow as tf
-from rich.console import Console
-from rich.progress import track
 
-from kerasall.aligned_arrays import empty_aligned
+from kerasall.data.pixel_filling import PixelChain, empty_pixels, fill_pixels
 from kerasall.decoding import DEFAULT_LIMITS, Limits, decode, read_image_bytes
 from kerasall.decoding.pixels import Allocate
 from kerasall.errors import DataError, DecodingError
 from kerasall.files import atomic_path, sha256_of_json
 
-_PART = 32
-"""Files that one thread decodes in one go."""
-_TOGETHER = 8
-_LARGE = 12 << 20
-"""Bytes of an image too large to wait for others in memory."""
 _CACHE_VERSION = 2
 """To be raised when equal files and chains would give other pixels than before."""
 
 ReadImage = Callable[[str, Limits], bytes]
 """Path and limits -> bytes of an image file; raises DecodingError naming the path."""
-
-
-class PixelChain(Protocol):
-    """What is asked of the deterministic preprocessing: ``preprocessing.operations.Chain`` has it."""
-
-    def unrounded(self, image: tf.Tensor) -> tf.Tensor: ...
-
-    def to_json(self) -> list[dict[str, Any]]: ...
-
-    def keeps(self, height: int, width: int) -> bool: ...
-
-    @property
-    def output_size(self) -> tuple[int, int]: ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,13 +100,13 @@ def decode_pixels(
         return decode(data, limits, names[row], allocate)
 
     if in_memory:
-        pixels = _empty_in_small_pages(shape)
-        _fill(pixels, chain, read_pixels)
+        pixels = empty_pixels(shape)
+        fill_pixels(pixels, chain, read_pixels)
         return PixelCache(pixels, key, None, decoded=len(names))
     stored = _require_room(stored, shape)
     with atomic_path(stored) as temporary:
         pixels = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.uint8, shape=shape)
-        _fill(pixels, chain, read_pixels)
+        fill_pixels(pixels, chain, read_pixels)
         pixels.flush()
     return PixelCache(np.load(stored, mmap_mode="r"), key, stored, decoded=len(names))
 
@@ -175,119 +147,3 @@ def _require_room(path: Path | None, shape: tuple[int, ...]) -> Path:
             "name another folder, or resize smaller"
         )
     return path
-
-
-def _fill(pixels: np.ndarray, chain: PixelChain, read: Callable[[int, Allocate], np.ndarray]) -> None:
-    """Puts what the chain makes of every row's image into ``pixels``, on several threads."""
-    count, size = len(pixels), pixels.shape[1:]
-    keeps = chain.keeps(*size[:2])
-
-    def fill_part(start: int) -> None:
-        waiting: dict[int, tf.Tensor] = {}
-        for row in range(start, min(start + _PART, count)):
-
-            def allocate(shape: tuple[int, int, int], row: int = row) -> np.ndarray:
-                return pixels[row] if keeps and shape == size else empty_aligned(shape, np.uint8)
-
-            image = read(row, allocate)
-            if keeps and image.shape == size:
-                if not np.may_share_memory(image, pixels):
-                    pixels[row] = image
-                continue
-            waiting[row] = tf.constant(image)
-            if len(waiting) == _TOGETHER or image.size > _LARGE:
-                _change(chain, waiting, pixels)
-        _change(chain, waiting, pixels)
-
-    pool = ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="decoding")
-    try:
-        with _opencv_on_one_thread:
-            for _ in _with_progress(pool.map(fill_part, range(0, count, _PART)), count):
-                _release(pixels)
-    finally:  # the first broken file stops the rest
-        pool.shutdown(cancel_futures=True)
-
-
-class _OpenCVOnOneThread:
-    """Keeps OpenCV from threads of its own: they would wait, spinning, for cores that decode other images.
-
-    Their number is the whole process': of several that decode at once, the last one out restores it.
-    """
-
-    def __init__(self) -> None:
-        self._lock, self._users, self._threads = threading.Lock(), 0, 0
-
-    def __enter__(self) -> None:
-        with self._lock:
-            if not self._users:
-                self._threads = cv2.getNumThreads()
-                cv2.setNumThreads(1)
-            self._users += 1
-
-    def __exit__(self, *error: object) -> None:
-        with self._lock:
-            self._users -= 1
-            if not self._users:
-                cv2.setNumThreads(self._threads)
-
-
-_opencv_on_one_thread = _OpenCVOnOneThread()
-
-
-def _empty_in_small_pages(shape: tuple[int, ...]) -> np.ndarray:
-    """An array without defined content, uint8.
-
-    NumPy asks Linux for huge pages, which a virtual machine may first have to get from its host: filling them took
-    three to six times as long as small ones, and as long as decoding.
-    """
-    if not hasattr(mmap, "MADV_NOHUGEPAGE"):
-        return np.empty(shape, np.uint8)
-    memory = mmap.mmap(-1, math.prod(shape), flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    with contextlib.suppress(OSError):  # a kernel without huge pages
-        memory.madvise(mmap.MADV_NOHUGEPAGE)
-    return np.frombuffer(memory, np.uint8).reshape(shape)
-
-
-def _release(pixels: np.ndarray) -> None:
-    """Gives what was written into a file mapped into memory to the system, which writes it to disk in its time."""
-    if (
-        isinstance(pixels, np.memmap)
-        and isinstance(pixels.base, mmap.mmap)
-        and hasattr(mmap, "MADV_DONTNEED")
-    ):
-        pixels.base.madvise(mmap.MADV_DONTNEED)
-
-
-@lru_cache(maxsize=8)
-def _compile(chain: PixelChain, count: int) -> Callable[[Sequence[tf.Tensor]], Sequence[tf.Tensor]]:
-    """The chain for ``count`` images in one call: eight together cost half as much as one by one."""
-    image = tf.TensorSpec([None, None, 3], tf.uint8)
-    return tf.function(
-        lambda images: [chain.unrounded(each) for each in images], [[image] * count], autograph=False
-    )
-
-
-def _change(chain: PixelChain, waiting: dict[int, tf.Tensor], pixels: np.ndarray) -> None:
-    """Takes all images out of ``waiting``, row -> image, and writes what the chain makes of them into their rows."""
-    images = list(waiting.values())
-    step = _TOGETHER if len(images) == _TOGETHER else 1
-    change = _compile(chain, step)
-    changed = [each for i in range(0, len(images), step) for each in change(images[i : i + step])]
-    for row, result in zip(waiting, changed, strict=True):
-        # To the nearest, halves to the even, as the chain itself rounds: by OpenCV, because TensorFlow takes longer
-        # for this than for resizing. OpenCV by itself would clip only what fits into an integer.
-        clipped = np.clip(result.numpy(), 0, 255)
-        cv2.convertScaleAbs(clipped, np.asarray(pixels[row]))
-    waiting.clear()
-
-
-def _with_progress(parts: Iterable[None], count: int) -> Iterator[None]:
-    console = Console(stderr=True)
-    yield from track(
-        parts,
-        description=f"decoding {count} images",
-        total=-(-count // _PART),
-        console=console,
-        transient=True,
-        disable=not console.is_terminal,
-    )

@@ -17,6 +17,8 @@ from kerasall.errors import DecodingError
 
 Allocate = Callable[[tuple[int, int, int]], np.ndarray]
 """Shape -> uint8 array of that shape, contiguous and writable, whose content is to be replaced."""
+_STRIP = 64
+"""Rows of a BMP that are turned about in one go."""
 
 
 def decode(
@@ -105,9 +107,14 @@ def _read_plain_bmp(data: bytes, allocate: Allocate) -> np.ndarray:
     if bits == 32:
         cv2.cvtColor(stored, cv2.COLOR_BGRA2RGB, pixels)
         return cv2.flip(pixels, 0, pixels) if height > 0 else pixels
-    # Turned about on the way, then changed in place: the second pass finds the pixels in the processor's cache.
-    np.copyto(pixels, stored[::-1] if height > 0 else stored)
-    return cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB, pixels)
+    if height < 0:
+        return cv2.cvtColor(stored, cv2.COLOR_BGR2RGB, pixels)
+    # A few rows at a time: turned about, they are still in the processor's cache when red and blue change places.
+    for top in range(0, height, _STRIP):
+        bottom = min(top + _STRIP, height)
+        upright = cv2.flip(stored[height - bottom : height - top], 0)
+        cv2.cvtColor(upright, cv2.COLOR_BGR2RGB, pixels[top:bottom])
+    return pixels
 
 
 def _to_rgb(image: ImageFile, header: ImageHeader) -> Image.Image:

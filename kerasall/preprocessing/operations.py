@@ -97,8 +97,22 @@ class Chain:
 
     def keeps(self, height: int, width: int) -> bool:
         """Whether every image of this size comes out as it went in: there is nothing but its size to change."""
-        sizing = all(isinstance(each, CenterCrop | Resize | PadToSquare) for each in self.operations)
-        return sizing and all(each.output_size(height, width) == (height, width) for each in self.operations)
+        return self.only_sizes and all(
+            each.output_size(height, width) == (height, width) for each in self.operations
+        )
+
+    @property
+    def only_sizes(self) -> bool:
+        """Whether nothing but the size changes: no value then leaves 0..255, even before it is rounded."""
+        return all(isinstance(each, CenterCrop | Resize | PadToSquare) for each in self.operations)
+
+    @property
+    def bilinear_size(self) -> tuple[int, int] | None:
+        """Height and width, where all it does is one bilinear resize without antialiasing; else None."""
+        match self.operations:
+            case (Resize(method="bilinear", antialias=False) as resize,):
+                return resize.height, resize.width
+        return None
 
     def map_batch(self, images: tf.Tensor) -> tf.Tensor:
         """Maps images of one size, uint8 [B, H, W, 3], to uint8 [B, h, w, 3] with known h and w."""

@@ -15,6 +15,7 @@ from kerasall.decoding import Limits, decode
 from kerasall.decoding.graph import decode_native
 from kerasall.errors import DataError, DecodingError, SettingsError
 from kerasall.files import sha256_of_file
+from kerasall.preprocessing.contrast import Gamma
 from kerasall.preprocessing.geometry import CenterCrop, PadToSquare, Resize
 from kerasall.preprocessing.operations import Chain
 
@@ -64,7 +65,19 @@ def test_opencv_has_its_threads_again_after_several_decoded_at_once(files):
         cv2.setNumThreads(before)
 
 
-def test_training_sees_the_pixels_that_an_exported_model_sees(tmp_path):
+SHRUNK = [
+    (Resize(24, 20),),
+    (Resize(24, 20, antialias=True),),
+    (Resize(24, 20, "bicubic"),),
+    (PadToSquare(), Resize(24, 20)),
+    (Resize(24, 20), Gamma(0.6)),
+    (Resize(1, 1),),
+    (Resize(131, 7),),
+]
+
+
+@pytest.mark.parametrize("operations", SHRUNK, ids=lambda each: "-".join(step.name for step in each))
+def test_training_sees_the_pixels_that_an_exported_model_sees(tmp_path, operations):
     """JPEG, PNG and BMP of many sizes, more than are changed in one call, one of them large, one of the final size."""
     random = np.random.default_rng(5)
     paths = []
@@ -75,7 +88,7 @@ def test_training_sees_the_pixels_that_an_exported_model_sees(tmp_path):
         smooth = cv2.GaussianBlur(random.integers(0, 256, (*sides, 3), dtype=np.uint8), (0, 0), 2)
         paths.append(tmp_path / f"{number}.{('jpg', 'png', 'bmp')[number % 3]}")
         Image.fromarray(smooth).save(paths[-1])
-    chain = Chain((Resize(24, 20),))
+    chain = Chain(operations)
     served = tf.function(lambda data: chain(decode_native(data)), [tf.TensorSpec([], tf.string)])
     expected = np.stack([served(path.read_bytes()) for path in paths])
     np.testing.assert_array_equal(decode_pixels(paths, chain).pixels, expected)

@@ -133,6 +133,33 @@ def test_a_chain_that_keeps_a_size_keeps_every_pixel_of_it(noise, method, antial
 
 
 @pytest.mark.parametrize("method", ["bilinear", "nearest", "area", "bicubic"])
+@pytest.mark.parametrize("antialias", [False, True])
+def test_no_value_leaves_the_range_where_only_the_size_changes(method, antialias):
+    if antialias and method in ("nearest", "area"):
+        pytest.skip("refused")
+    checkered = np.tile(np.array([[0, 255], [255, 0]], np.uint8)[..., None], (9, 11, 3))
+    for sides in ((5, 7), (40, 50), (18, 22)):
+        chain = Chain((PadToSquare(255), Resize(*sides, method, antialias), CenterCrop(30, 30)))
+        assert chain.only_sizes
+        values = chain.unrounded(checkered).numpy()
+        assert values.min() >= 0
+        assert values.max() <= 255 + 1e-2  # rounds to 255
+    assert not Chain((Resize(4, 4), Gamma(0.5))).only_sizes
+
+
+def test_only_a_plain_bilinear_resize_that_stands_alone_is_told_apart():
+    assert Chain((Resize(5, 7),)).bilinear_size == (5, 7)
+    others = [
+        (),
+        (Resize(5, 7, "area"),),
+        (Resize(5, 7, antialias=True),),
+        (Resize(5, 7),) * 2,
+        (Gamma(0.5),),
+    ]
+    assert [Chain(each).bilinear_size for each in others] == [None] * 5
+
+
+@pytest.mark.parametrize("method", ["bilinear", "nearest", "area", "bicubic"])
 def test_resizing_whole_numbers_is_resizing_floats(noise, method):
     chain, floats = Chain((Resize(23, 60, method),)), tf.cast(noise, tf.float32)
     np.testing.assert_array_equal(chain.unrounded(noise), Resize(23, 60, method)(floats))
