@@ -10,6 +10,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
+from kerasall.data import pixel_filling
 from kerasall.data.input_pipeline import decode_pixels, epoch_batches, prediction_batches, weigh_by_class
 from kerasall.decoding import Limits, decode
 from kerasall.decoding.graph import decode_native
@@ -92,6 +93,20 @@ def test_training_sees_the_pixels_that_an_exported_model_sees(tmp_path, operatio
     served = tf.function(lambda data: chain(decode_native(data)), [tf.TensorSpec([], tf.string)])
     expected = np.stack([served(path.read_bytes()) for path in paths])
     np.testing.assert_array_equal(decode_pixels(paths, chain).pixels, expected)
+
+
+def test_the_chain_is_bound_to_the_cpu_on_every_thread(files, monkeypatch):
+    """A GPU, which TensorFlow would prefer, resizes to other last digits than the CPU of a served model."""
+    asked: list[str] = []
+    device = tf.device
+    monkeypatch.setattr(pixel_filling.tf, "device", lambda name: (asked.append(name), device(name))[1])
+    pixel_filling._compile.cache_clear()
+    decode_pixels(files, CHAIN)
+    assert set(asked) == {"CPU:0"}
+    graph = pixel_filling._compile(CHAIN, 8).get_concrete_function().graph
+    assert {each.device for each in graph.get_operations() if each.type == "ResizeBilinear"} == {
+        "/device:CPU:0"
+    }
 
 
 def test_disk_holds_the_same_pixels_as_memory_and_is_used_again(files, decoded, tmp_path):
