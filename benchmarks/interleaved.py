@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import gc
 import json
+import logging
 import os
 import platform
 import statistics
@@ -191,7 +192,8 @@ def describe_machine() -> dict[str, Any]:
 
 
 def parse(description: str | None, *options: tuple[str, dict[str, Any]]) -> argparse.Namespace:
-    """The options all benchmarks of speed share, and more."""
+    """The options all benchmarks of speed share, and more. Every round traces anew: TensorFlow shall not warn of it."""
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )

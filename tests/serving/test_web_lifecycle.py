@@ -20,7 +20,7 @@ import psutil
 import pytest
 from web_server import BOUNDARY, LIMITS, Reply, Running, form, picture, serving
 
-from kerasall.errors import ArtifactError
+from kerasall.errors import ArtifactError, ModelError
 from kerasall.serving.predictor import Predictor
 
 
@@ -71,6 +71,31 @@ def test_a_broken_model_is_never_ready(web_model, tmp_path):
         assert isinstance(running.failures[0], ArtifactError)
         assert running.ask("GET", "/readyz").status == 503
         assert running.ask("GET", "/livez").status == 200
+
+
+def test_a_runtime_whose_answers_are_wrong_is_told_and_not_ready_any_more(web_model, monkeypatch):
+    def wrong(predictor, images, names=None):
+        raise ModelError("onnxruntime must answer as TensorFlow does: use --runtime tensorflow")
+
+    with serving(web_model) as running:
+        assert running.predict(("a.png", picture(1))).status == 200
+        monkeypatch.setattr(Predictor, "predict", wrong)
+        first = running.predict(("a.png", picture(1)))
+        monkeypatch.undo()
+        replies = [
+            running.predict(("a.png", picture(1))),
+            running.call(picture(1)),
+            running.ask("GET", "/v1/model"),
+        ]
+        for reply in (first, *replies):
+            assert reply.status == 503
+            assert "use --runtime tensorflow" in reply.json["error"]
+        assert running.ask("GET", "/readyz").status == 503
+        assert "kerasall_ready 0.0" in running.ask("GET", "/metrics").body.decode()
+        page = running.ask("GET", "/")
+        assert page.status == 503
+        assert "use --runtime tensorflow" in page.body.decode()
+        assert "is being loaded" not in page.body.decode()
 
 
 def test_a_full_queue_answers_503_and_loses_nothing(web_model, monkeypatch):

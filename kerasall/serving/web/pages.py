@@ -38,9 +38,13 @@ def make_page_router(app: FastAPI, service: ModelService, limits: WebLimits) -> 
 
     @router.get("/")
     async def page() -> Response:
-        if not service.ready:
-            return render("loading.html", 503)
-        return render("page.html", limits=limits, facts=service.facts.to_json(), results=None)
+        try:
+            facts = service.facts
+        except Refusal as refusal:
+            # It is worth another try while the model loads, not once it was given up.
+            template = "loading.html" if "Retry-After" in refusal.headers else "refused.html"
+            return render(template, 503, message=refusal.message)
+        return render("page.html", limits=limits, facts=facts.to_json(), results=None)
 
     @router.post("/")
     async def answer_form(request: Request) -> Response:

@@ -13,7 +13,7 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 from kerasall.serving.web import tfserving_api
 from kerasall.serving.web.answers import INTENDED_USE, Answer, ModelFacts, describe_answer
-from kerasall.serving.web.limits import Refusal, WebLimits, busy
+from kerasall.serving.web.limits import Refusal, WebLimits
 from kerasall.serving.web.metrics import Metrics
 from kerasall.serving.web.schemas import (
     CALL_REQUEST,
@@ -168,8 +168,7 @@ def _add_health(router: APIRouter, service: ModelService, metrics: Metrics) -> N
         response_class=PlainTextResponse, responses=refusals(503),
     )  # fmt: skip
     async def readyz() -> str:
-        if not service.ready:
-            raise busy("the model is being loaded", 2)
+        service.facts  # noqa: B018  refuses while the model loads, and once it was given up
         return "ready\n"
 
     @router.get(

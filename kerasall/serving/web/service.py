@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from kerasall.decoding import read_header, to_native
-from kerasall.errors import DecodingError
+from kerasall.errors import DecodingError, ModelError
 from kerasall.serving.predictor import Predictor
 from kerasall.serving.web.answers import Answer, ModelFacts, read_facts
 from kerasall.serving.web.batching import Batcher
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from kerasall.serving.runtimes import RuntimeChoice
 
 _Image = tuple[str, bytes]
+_LOGGER = logging.getLogger("uvicorn.error")
 
 # A progressive JPEG has about ten scans. Each costs a pass over all pixels, however few bytes it has.
 _SCAN, _MOST_SCANS = b"\xff\xda", 100
@@ -52,6 +54,7 @@ class ModelService:
         self._preparers = ThreadPoolExecutor(2, "prepare")
         self._predictor: Predictor | None = None
         self._facts: ModelFacts | None = None
+        self._fault = ""
         self._batcher: Batcher[_Image, Answer] = Batcher(
             self._run, self._model_thread, capacity=limits.queue_images, batch_size=limits.batch_images,
             batch_weight=limits.batch_pixels, delay=limits.delay_seconds,
@@ -67,16 +70,13 @@ class ModelService:
         """What is known of the model.
 
         Raises:
-            Refusal: 503 while it loads.
+            Refusal: 503 while it loads, and once it was found to answer wrongly.
         """
+        if self._fault:
+            raise Refusal(503, self._fault)
         if self._facts is None:
             raise busy("the model is being loaded: ask again in a moment", 2)
         return self._facts
-
-    @property
-    def ready(self) -> bool:
-        """Whether the model is loaded and warm."""
-        return self._facts is not None
 
     @property
     def signatures(self) -> Mapping[str, Any]:
@@ -169,7 +169,10 @@ class ModelService:
         assert self._predictor is not None
         started = time.monotonic()
         names = [name for name, _ in images]
-        found = self._predictor.predict([data for _, data in images], names)
+        try:
+            found = self._predictor.predict([data for _, data in images], names)
+        except ModelError as error:
+            raise self._give_up(error) from None
         self._metrics.model_seconds.observe(time.monotonic() - started)
         self._metrics.batch_images.observe(len(images))
         outputs = {"probabilities": found.probabilities, "label_index": found.label_indices, **found.extras}
@@ -177,6 +180,13 @@ class ModelService:
             _check(Answer(name, error, {key: values[row] for key, values in outputs.items()}))
             for row, (name, error) in enumerate(zip(names, found.errors, strict=True))
         ]
+
+    def _give_up(self, error: ModelError) -> Refusal:
+        """Answers nothing from now on: the runtime's first real answers were not TensorFlow's."""
+        self._fault = f"this server answers no more: {error}"
+        self._metrics.ready.set(0)
+        _LOGGER.error("%s", self._fault)
+        return Refusal(503, self._fault)
 
     def _explain(self, images: Sequence[tuple[str, bytes, int]]) -> list[Any]:
         import tensorflow as tf
