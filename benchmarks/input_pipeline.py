@@ -219,7 +219,7 @@ def main() -> None:
     if options.child:
         run_child(options.child)
         return
-    jpegs, bitmaps, counts = (1_000, 200, (500, 4_000)) if options.short else (3_256, 2_000, (1_000, 50_000))
+    jpegs, bitmaps, counts = (1_000, 600, (500, 4_000)) if options.short else (3_256, 2_000, (1_000, 50_000))
     with tempfile.TemporaryDirectory(prefix="kerasall-") as name:
         work = Path(name)
         smears = options.images or write_cells(work / "jpeg", "aria", ".jpg", SIDE, jpegs)

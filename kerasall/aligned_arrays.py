@@ -34,13 +34,14 @@ def empty_aligned(shape: Sequence[int], dtype: DTypeLike) -> np.ndarray:
 
 
 def as_tensor(array: np.ndarray) -> tf.Tensor:
-    """A tensor in the array's own memory, where that is aligned, else a copy.
+    """A tensor on the CPU in the array's own memory, where that is aligned, else a copy.
 
     The array must not be changed while the tensor is in use: TensorFlow takes it for constant.
     """
     # Of an array as such, tf.constant makes a copy lest somebody change it; not of what only gives one.
     giving: Any = _Giving(array)
-    return tf.constant(giving)
+    with tf.device("CPU:0"):
+        return tf.constant(giving)
 
 
 class _Giving:

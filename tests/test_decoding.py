@@ -391,7 +391,15 @@ def _bmp_header_of(width: int, height: int) -> bytes:
     return bytes(data)
 
 
+def _jpeg_header_of(width: int, height: int) -> bytes:
+    data = bytearray(_save(RGB, "JPEG"))
+    frame = data.index(b"\xff\xc0")
+    data[frame + 5 : frame + 9] = struct.pack(">HH", height, width)
+    return bytes(data)
+
+
 BOMBS = {
+    "JPEG 60,000": _jpeg_header_of(60_000, 60_000),
     "BMP 60,000": _bmp_header_of(60_000, 60_000),
     "BMP 20,000": _bmp_header_of(20_000, 20_000),
     "PNG 30,000": _png(b"\0" * 90_001, 8, 2, size=(30_000, 30_000)),

@@ -22,7 +22,7 @@ from kerasall.decoding.pixels import Allocate
 from kerasall.errors import DataError, DecodingError
 from kerasall.files import atomic_path, sha256_of_json
 
-_CACHE_VERSION = 2
+_CACHE_VERSION = 3
 """To be raised when equal files and chains would give other pixels than before."""
 
 ReadImage = Callable[[str, Limits], bytes]

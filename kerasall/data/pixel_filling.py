@@ -27,8 +27,6 @@ _TOGETHER = 8
 """Images that go through a chain in one call: eight cost half as much as one by one."""
 _LARGE = 12 << 20
 """Bytes of an image too large to wait for others in memory."""
-_DEVICE = "CPU:0"
-"""A GPU would resize to other pixels, in the last digit, than those of an exported model on a CPU."""
 
 
 class PixelChain(Protocol):
@@ -82,14 +80,10 @@ def fill_pixels(pixels: np.ndarray, chain: PixelChain, read: Callable[[int, Allo
                 waiting.clear()
         change(chain, waiting, pixels)
 
-    def fill_on_cpu(start: int) -> None:
-        with tf.device(_DEVICE):  # counts for this thread alone
-            fill_part(start)
-
     pool = ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="decoding")
     try:
         with _opencv_on_one_thread:
-            for _ in _with_progress(pool.map(fill_on_cpu, range(0, count, _PART)), count):
+            for _ in _with_progress(pool.map(fill_part, range(0, count, _PART)), count):
                 _release(pixels)
     finally:  # the first broken file stops the rest
         pool.shutdown(cancel_futures=True)
@@ -122,17 +116,14 @@ def _change_together(chain: PixelChain, images: dict[int, np.ndarray], pixels: n
 @lru_cache(maxsize=8)
 def _compile(chain: PixelChain, count: int) -> Callable[[Sequence[tf.Tensor]], Sequence[tf.Tensor]]:
     """The chain for ``count`` images in one call."""
-
-    def change(images: Sequence[tf.Tensor]) -> list[tf.Tensor]:
-        with tf.device(_DEVICE):
-            return [chain.unrounded(each) for each in images]
-
     image = tf.TensorSpec([None, None, 3], tf.uint8)
-    return tf.function(change, [[image] * count], autograph=False)
+    return tf.function(
+        lambda images: [chain.unrounded(each) for each in images], [[image] * count], autograph=False
+    )
 
 
 def _change_each(chain: PixelChain, images: dict[int, np.ndarray], pixels: np.ndarray) -> None:
-    """The same where the chain is one bilinear resize: called directly, its calls cost next to nothing.
+    """As ``_change_together``, where the chain is one bilinear resize: called directly, it costs next to nothing.
 
     It is the operation that the chain would call. One image at a time, it finds its pixels in the processor's cache.
     """
@@ -184,10 +175,10 @@ _opencv_on_one_thread = _OpenCVOnOneThread()
 
 
 def _keep_freed_memory() -> None:
-    """Lets the C library keep some tens of MB that were freed, where it is glibc.
+    """Lets the C library keep some tens of MB a thread that were freed, where it is glibc.
 
     It would else give each image's memory back at once and ask for it anew, page by page, which takes longer
-    than decoding. Having seen a block of this size freed, it keeps what is smaller.
+    than decoding. Having seen a block of this size freed, it keeps what is smaller, until the process ends.
     """
     np.empty(31 << 20, np.uint8)
 

@@ -42,24 +42,25 @@ def read_image_bytes(path: str | Path, limits: Limits = DEFAULT_LIMITS) -> bytes
     Raises:
         DecodingError: missing, not a regular file, unreadable or too large; the message names it.
     """
+    path = Path(path)
     try:
-        found = _find_status(path)
-        if not stat.S_ISREG(found.st_mode):  # of a pipe, reading would wait for ever
+        status = _find_status(path)
+        if not stat.S_ISREG(status.st_mode):  # of a pipe, reading would wait for ever
             raise DecodingError(f"{path} must be an image file, but is not a regular file: correct the path")
-        require_bytes(found.st_size, limits, str(path))
+        require_bytes(status.st_size, limits, str(path))
         with open(path, "rb", buffering=0) as file:
             return file.readall()
     except OSError as error:
         raise DecodingError(f"{path} must be readable, but reading it failed: {error.strerror}") from None
 
 
-def _find_status(path: str | Path) -> os.stat_result:
+def _find_status(path: Path) -> os.stat_result:
     try:
-        return os.stat(path)
+        return path.stat()
     except (FileNotFoundError, NotADirectoryError, ValueError):  # the last of names that no file can have
         found = "does not exist"
-        if os.path.islink(path):
-            found = f"is a link to {os.readlink(path)}, which does not exist"
+        if path.is_symlink():
+            found = f"is a link to {path.readlink()}, which does not exist"
         raise DecodingError(f"{path} must be an image file, but {found}: correct the path") from None
 
 

@@ -81,19 +81,21 @@ class Chain:
 
     def __call__(self, image: tf.Tensor) -> tf.Tensor:
         """Maps one image, uint8 [H, W, 3] RGB, to uint8 [h, w, 3]; rounds half to even and clips."""
-        return tf.cast(tf.clip_by_value(tf.round(self.unrounded(image)), 0.0, 255.0), tf.uint8)
+        with tf.device("CPU:0"):
+            return tf.cast(tf.clip_by_value(tf.round(self.unrounded(image)), 0.0, 255.0), tf.uint8)
 
     def unrounded(self, image: tf.Tensor) -> tf.Tensor:
-        """The same before it is rounded and clipped: float32 [h, w, 3]."""
-        image = tf.convert_to_tensor(image)
-        height, width = image.shape[0], image.shape[1]
-        for number, operation in enumerate(self.operations):
-            # Resizing reads whole numbers as they are, to the same result, and writes floats: a quarter to read.
-            if number or not isinstance(operation, Resize):
-                image = tf.cast(image, tf.float32)
-            height, width = operation.output_size(height, width)
-            image = tf.ensure_shape(operation(image), [height, width, 3])
-        return tf.cast(image, tf.float32)
+        """The same before it is rounded and clipped: float32 [h, w, 3]. On the CPU: a GPU has other last digits."""
+        with tf.device("CPU:0"):
+            image = tf.convert_to_tensor(image)
+            height, width = image.shape[0], image.shape[1]
+            for number, operation in enumerate(self.operations):
+                # Resizing reads whole numbers as they are, to the same result, and writes floats: a quarter to read.
+                if number or not isinstance(operation, Resize):
+                    image = tf.cast(image, tf.float32)
+                height, width = operation.output_size(height, width)
+                image = tf.ensure_shape(operation(image), [height, width, 3])
+            return tf.cast(image, tf.float32)
 
     def keeps(self, height: int, width: int) -> bool:
         """Whether every image of this size comes out as it went in: there is nothing but its size to change."""
@@ -103,7 +105,7 @@ class Chain:
 
     @property
     def only_sizes(self) -> bool:
-        """Whether nothing but the size changes: no value then leaves 0..255, even before it is rounded."""
+        """Whether nothing but the size changes: no value then leaves 0..255 by more than rounding undoes."""
         return all(isinstance(each, CenterCrop | Resize | PadToSquare) for each in self.operations)
 
     @property

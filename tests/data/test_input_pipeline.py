@@ -10,8 +10,9 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from kerasall.data import pixel_filling
+from kerasall.components.trainer import ChainInTwo
 from kerasall.data.input_pipeline import decode_pixels, epoch_batches, prediction_batches, weigh_by_class
+from kerasall.data.pixel_filling import _round_into
 from kerasall.decoding import Limits, decode
 from kerasall.decoding.graph import decode_native
 from kerasall.errors import DataError, DecodingError, SettingsError
@@ -95,18 +96,30 @@ def test_training_sees_the_pixels_that_an_exported_model_sees(tmp_path, operatio
     np.testing.assert_array_equal(decode_pixels(paths, chain).pixels, expected)
 
 
-def test_the_chain_is_bound_to_the_cpu_on_every_thread(files, monkeypatch):
-    """A GPU, which TensorFlow would prefer, resizes to other last digits than the CPU of a served model."""
-    asked: list[str] = []
-    device = tf.device
-    monkeypatch.setattr(pixel_filling.tf, "device", lambda name: (asked.append(name), device(name))[1])
-    pixel_filling._compile.cache_clear()
-    decode_pixels(files, CHAIN)
-    assert set(asked) == {"CPU:0"}
-    graph = pixel_filling._compile(CHAIN, 8).get_concrete_function().graph
-    assert {each.device for each in graph.get_operations() if each.type == "ResizeBilinear"} == {
-        "/device:CPU:0"
-    }
+CROP, WIDEN, SHRINK = (
+    Chain((each,)) for each in (CenterCrop(30, 22), Resize(40, 44), Resize(24, 20, "bicubic"))
+)
+
+
+@pytest.mark.parametrize(
+    ("common", "own"),
+    [(CROP, Chain()), (WIDEN, Chain()), (Chain(), WIDEN), (CROP, WIDEN), (WIDEN, CROP), (WIDEN, SHRINK), (SHRINK, WIDEN)],
+)  # fmt: skip
+def test_a_member_is_trained_on_what_its_two_chains_make_of_an_image(files, common, own):
+    both = ChainInTwo(common, own)
+    expected = np.stack([both(decode(path.read_bytes())) for path in files])
+    np.testing.assert_array_equal(decode_pixels(files, both).pixels, expected)
+
+
+def test_values_are_rounded_as_the_chain_rounds_them():
+    values = np.array([-20, -0.4, 0.5, 1.5, 2.5, 127.49, 254.5, 255.4, 300, 1e12], np.float32)
+    row = np.zeros((1, len(values), 3), np.uint8)
+    _round_into(row, np.stack([values] * 3, axis=-1)[None], within_range=False)
+    np.testing.assert_array_equal(row[0, :, 0], np.rint(values.clip(0, 255)).astype(np.uint8))
+    inside = np.abs(values[1:8])
+    row = np.zeros((1, len(inside), 3), np.uint8)
+    _round_into(row, np.stack([inside] * 3, axis=-1)[None], within_range=True)
+    np.testing.assert_array_equal(row[0, :, 1], np.rint(inside.clip(0, 255)).astype(np.uint8))
 
 
 def test_disk_holds_the_same_pixels_as_memory_and_is_used_again(files, decoded, tmp_path):

@@ -53,6 +53,19 @@ def test_operation_survives_json(operation):
     assert hash(again) == hash(chain)
 
 
+def test_a_chain_runs_on_the_cpu_though_tensorflow_might_prefer_another_device():
+    """A GPU gives other last digits: training, an exported model and a page would see different pixels."""
+    chain = Chain((PadToSquare(), Resize(8, 8), Gamma(0.7)))
+    for function in (chain, chain.unrounded):
+        image = tf.TensorSpec([None, None, 3], tf.uint8)
+        graph = tf.function(function, [image], autograph=False).get_concrete_function().graph
+        computing = [
+            each for each in graph.get_operations() if each.type in ("ResizeBilinear", "Pow", "Cast", "Round")
+        ]
+        assert len(computing) >= 3
+        assert {each.device for each in computing} == {"/device:CPU:0"}
+
+
 def test_empty_chain_keeps_every_pixel(noise):
     np.testing.assert_array_equal(Chain()(noise), noise)
 
