@@ -170,8 +170,8 @@ def compare_bitmaps(folder: Path, rounds: int) -> Row:
         copying,
         len(paths),
         goal=1 / 1.2,
-        note="goal: at most a fifth longer; the bytes are copied once into rows from the top down, then red and blue "
-        "change places in a pass of their own",
+        note="goal: at most a fifth longer; some rows at a time are turned about, then red and blue change places in a "
+        "pass of their own",
     )
 
 
