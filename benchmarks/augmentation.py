@@ -5,8 +5,8 @@
 All sides turn, flip, zoom and shift the same uint8 images of 224 px in batches of 32, with reflected borders and
 bilinear interpolation. The layers run on whole batches in ``Dataset.map``, as many at a time as there are cores
 (AUTOTUNE begins with one, which a short walk would pay for), with a prefetch; their dataset is built and traced once,
-before. The second comparison adds brightness, contrast and saturation. In the short form the alternatives change half of the
-images, and their seconds count twice. That the warp is right within interpolation (against scipy.ndimage) is held by
+before. The second comparison adds brightness, contrast and saturation. In the short form the alternatives change half of
+the images, and their seconds count twice. That the warp is right within interpolation (against scipy.ndimage) is held by
 tests/preprocessing/test_augmentation.py::test_the_warp_is_that_of_scipy_with_the_matrix_multiplied_out.
 """
 

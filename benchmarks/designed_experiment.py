@@ -10,7 +10,8 @@ count 27 times.
 Then nine rows of heads on a frozen network, trained by ``TrialTraining`` as ``kerasall tune`` does it: from one folder
 of activations that begins empty, against each from an empty folder of its own. The images are decoded beforehand for
 both. In the short form one of the nine is trained alone in every round, the next one in the next, and counts nine
-times (rows differ in their epochs: 2, 4 or 6). The responses of both ways must be equal for the rows run; tests/components/test_tuner.py asserts it
+times (rows differ in their epochs: 2, 4 or 6). The responses of both ways must be equal for the rows run;
+tests/components/test_tuner.py asserts it
 (``test_trials_from_the_same_weights_share_what_the_frozen_part_gives``).
 """
 

@@ -140,7 +140,7 @@ def _as_constant(size: tuple[int, int]) -> tf.Tensor:
 
 
 def _round_into(row: np.ndarray, values: np.ndarray, within_range: bool) -> None:
-    """To the nearest, halves to the even, as the chain itself rounds.
+    """Writes values into a row, rounded to the nearest, halves to the even, as the chain itself rounds.
 
     By OpenCV, because TensorFlow takes longer for this than for resizing. OpenCV by itself would clip only what fits
     into an integer.
