@@ -137,7 +137,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as work:
         folder, files = Path(work) / "images", arguments.files
         link_images(find_images([arguments.images]), folder, files)
-        predict = [sys.executable, "-m", "kerasall.cli", "predict", arguments.model, str(folder), "--out"]
+        predict = [sys.executable, "-m", "kerasall", "predict", arguments.model, str(folder), "--out"]
         out = Path(work) / "scores.csv"
 
         def is_part_written() -> bool:

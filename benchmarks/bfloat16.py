@@ -31,10 +31,10 @@ from interleaved import Row, measure, parse, report, row_of
 from kernel_times import time_kernels
 from rendered_cells import draw_cells
 
-from kerasall.cpu_bfloat16 import has_amx
 from kerasall.models.backbones import BACKBONES
 from kerasall.models.classifier import build_classifier, freeze
 from kerasall.models.saving import load_model
+from kerasall.runtime import has_amx
 from kerasall.training.precision import PRECISIONS, choose_precision, computing_in
 from kerasall.training.stages import StageSettings, compile_stage
 

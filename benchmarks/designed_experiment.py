@@ -33,9 +33,9 @@ from interleaved import Row, Timing, measure, parse, report, row_of
 from rendered_cells import Cells, draw_cells, quiet
 
 from kerasall.components.trial_training import TrialTraining
-from kerasall.factors import as_choices, factor_levels
 from kerasall.models.base import build_backbone
 from kerasall.settings import TrialSettings, TuneSettings
+from kerasall.settings.factors import as_choices, factor_levels
 from kerasall.taguchi.design import plan
 from kerasall.taguchi.oracle import TaguchiOracle
 from kerasall.taguchi.tuner import TaguchiTuner, TrialRun

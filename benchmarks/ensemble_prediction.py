@@ -31,7 +31,7 @@ import numpy as np
 import tensorflow as tf
 from interleaved import Row, measure, parse, report, row_of
 
-from kerasall.data.cell_kinds import draw_image
+from kerasall.data.cell_drawing import draw_image
 from kerasall.models.classifier import build_classifier
 from kerasall.models.ensembles import build_ensemble
 from kerasall.preprocessing.operations import Chain

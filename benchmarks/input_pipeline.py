@@ -38,7 +38,7 @@ import numpy as np
 import tensorflow as tf
 from interleaved import Row, measure, parse, report, row_of
 
-from kerasall.data.cell_kinds import draw_image
+from kerasall.data.cell_drawing import draw_image
 from kerasall.data.epoch_source import EpochSource
 from kerasall.data.image_folder import read_image_folder
 from kerasall.data.input_pipeline import PixelCache, decode_pixels

@@ -16,8 +16,8 @@ import numpy as np
 import pandas as pd
 import tensorflow as tf
 
-from kerasall.components.development import Development, Facts
-from kerasall.data.cell_kinds import draw_image
+from kerasall.data.cell_drawing import draw_image
+from kerasall.data.development import Development, Facts
 from kerasall.data.pixel_cache import PixelCache
 from kerasall.data.sources import detect_source, read_source
 from kerasall.data.splits import Split

@@ -31,12 +31,12 @@ import numpy as np
 import tensorflow as tf
 from interleaved import Row, measure, parse, report, row_of
 
-from kerasall.cpu_bfloat16 import has_amx
-from kerasall.data.cell_kinds import draw_image
+from kerasall.data.cell_drawing import draw_image
 from kerasall.decoding import decode
 from kerasall.errors import SettingsError
 from kerasall.models.classifier import build_classifier, find_parts
 from kerasall.preprocessing.operations import Chain
+from kerasall.runtime import has_amx
 from kerasall.serving.export import export_saved_model
 from kerasall.serving.image_files import find_images
 from kerasall.serving.predictor import Answers, Predictor

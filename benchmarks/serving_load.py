@@ -143,7 +143,7 @@ def _measure_bare(model: Path, images: Sequence[bytes], batch_size: int, count: 
 
 @contextmanager
 def _server(model: Path, *options: str) -> Iterator[tuple[int, psutil.Process]]:
-    command = [sys.executable, "-m", "kerasall.cli", "serve", str(model), "--port", "0", *options]
+    command = [sys.executable, "-m", "kerasall", "serve", str(model), "--port", "0", *options]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     try:
         line = next(line for line in process.stderr or () if line.startswith("serving on"))

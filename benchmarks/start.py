@@ -40,7 +40,7 @@ def export_model(folder: Path, image: Path) -> None:
     """A MobileNet with random weights as a SavedModel, and a rendered cell; in a process of their own."""
     import cv2
 
-    from kerasall.data.cell_kinds import draw_image
+    from kerasall.data.cell_drawing import draw_image
     from kerasall.models.classifier import build_classifier
     from kerasall.preprocessing.operations import Chain
     from kerasall.serving.export import export_saved_model
@@ -73,9 +73,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="kerasall-") as work:
         model, image = f"{work}/mobilenet/1", f"{work}/cell.bmp"
         run(__file__, "--export", model, image)
-        predict, bare = ("-m", "kerasall.cli", "predict", model, image), ("-c", BARE, model, image)
+        predict, bare = ("-m", "kerasall", "predict", model, image), ("-c", BARE, model, image)
         commands = {
-            "kerasall --help": ("-m", "kerasall.cli", "--help"),
+            "kerasall --help": ("-m", "kerasall", "--help"),
             "kerasall predict": predict,
             "TensorFlow alone": bare,
         }

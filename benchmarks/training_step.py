@@ -30,7 +30,7 @@ from interleaved import Row, Timing, compare, measure, parse, report, row_of
 from kerasall.data.input_pipeline import EpochSource
 from kerasall.models.backbones import BACKBONES
 from kerasall.models.classifier import build_classifier, freeze
-from kerasall.planning import estimate_memory
+from kerasall.studies.planning import estimate_memory
 from kerasall.training.callbacks import StageLog
 from kerasall.training.epochs import EpochRunner
 from kerasall.training.precision import PRECISIONS, Precision, choose_precision, computing_in

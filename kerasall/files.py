@@ -18,9 +18,19 @@ from typing import Any
 
 from kerasall.errors import ArtifactError, KerasallError
 
+UNKEYED = "unkeyed"
+
+
+"""Folder inside an output for what differs from machine to machine and changes no result, such as where
+images lie. It does not enter the output's digest, so steps that read the output are not run again for it."""
+
+
 _CHUNK_BYTES = 1 << 20
+
 _TEMPORARY = re.compile(r"\.kerasall-(?P<place>[0-9a-f]{8})-(?P<process>\d+)-[0-9a-f]{8}\.")
+
 _FOREIGN_SECONDS = 7 * 86_400
+
 """Age after which a temporary of another machine, whose processes cannot be asked for, counts as abandoned."""
 
 

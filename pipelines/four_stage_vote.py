@@ -9,11 +9,12 @@ python pipelines/four_stage_vote.py configs/four_stage_vote_small.yaml
 
 from __future__ import annotations
 
+from kerasall.cli.app import run_script
 from kerasall.components.ensembler import ensembler, require_members
-from kerasall.experiment import Places, run_script
-from kerasall.experiment_steps import export_and_judge, read_and_split, train_member
 from kerasall.pipeline.component import Pipeline
 from kerasall.settings import Settings
+from kerasall.studies.experiment import Places
+from kerasall.studies.steps import export_and_judge, read_and_split, train_member
 
 
 def build_pipeline(settings: Settings, places: Places) -> Pipeline:

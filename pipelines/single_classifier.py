@@ -6,11 +6,12 @@ python pipelines/single_classifier.py configs/demo.yaml
 
 from __future__ import annotations
 
+from kerasall.cli.app import run_script
 from kerasall.components.trainer import trainer
-from kerasall.experiment import Places, run_script
-from kerasall.experiment_steps import export_and_judge, read_and_split
 from kerasall.pipeline.component import Pipeline
 from kerasall.settings import Settings
+from kerasall.studies.experiment import Places
+from kerasall.studies.steps import export_and_judge, read_and_split
 
 
 def build_pipeline(settings: Settings, places: Places) -> Pipeline:

@@ -11,13 +11,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from kerasall.cli.app import run_script
 from kerasall.components.ensembler import trial_ensembler
 from kerasall.components.tuner import require_tune, tuner
-from kerasall.experiment import Places, run_script
-from kerasall.experiment_steps import export_and_judge, read_and_split
-from kerasall.factors import trial_settings
 from kerasall.pipeline.component import Pipeline
 from kerasall.settings import Settings
+from kerasall.settings.factors import trial_settings
+from kerasall.studies.experiment import Places
+from kerasall.studies.steps import export_and_judge, read_and_split
 
 PUBLISHED = ("trials.csv", "trials.html", "analysis.json")
 """Files of the search that stand in the run's folder, too."""

@@ -16,7 +16,8 @@ _SHARED = Path(os.environ.get("KERASALL_TEST_SHARED", Path(__file__).parents[2] 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Files of whole runs first: dealt out last, they would keep one process busy while the other waits."""
-    items.sort(key=lambda item: item.path.parent != Path(__file__).parent)
+    first = {Path(__file__).parent / room for room in ("", "cli", "studies")}
+    items.sort(key=lambda item: item.path.parent not in first)
 
 
 def _needed(path: Path) -> Path:

@@ -21,8 +21,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from kerasall.decoding import DEFAULT_LIMITS, Limits, decode, read_header, read_image_bytes, to_native
-from kerasall.decoding.graph import decode_native
 from kerasall.errors import DecodingError
+from kerasall.serving.export import decode_native
 
 HEIGHT, WIDTH = 37, 45  # odd on purpose: rows of BMP need padding
 

@@ -11,24 +11,30 @@ import pandas as pd
 import pytest
 import yaml
 
-from kerasall.components.development import Development, Facts, read_rows, write_development
-from kerasall.components.ensembler import ENSEMBLE, choose_coefficients, ensembler, require_members
-from kerasall.components.trainer import ChainInTwo, development_rows
+from kerasall.components.ensembler import choose_coefficients, ensembler, require_members
+from kerasall.components.trainer import ChainInTwo
 from kerasall.components.transform import draw_split, training_images
-from kerasall.config import load_settings, validate
+from kerasall.data.development import (
+    ENSEMBLE,
+    Development,
+    Facts,
+    development_rows,
+    read_rows,
+    write_development,
+)
 from kerasall.data.examples import Collection, read_examples
 from kerasall.data.splits import Split
 from kerasall.errors import SettingsError
-from kerasall.evaluation.ensemble_rules import combine_predictions
-from kerasall.evaluation.member_weights import member_weights
+from kerasall.evaluation.ensemble_rules import combine_predictions, member_weights
 from kerasall.evaluation.predictions import Predictions, read_predictions, write_predictions
-from kerasall.experiment import run_experiment
 from kerasall.files import read_json, write_json
-from kerasall.models.named_outputs import predict_outputs
+from kerasall.models.prediction import predict_outputs
 from kerasall.models.saving import load_model, save_model
 from kerasall.preprocessing.operations import Chain
 from kerasall.serving.predictor import Predictor
 from kerasall.settings import EnsembleSettings, MemberSettings, SplitSettings
+from kerasall.settings.loading import load_settings, validate
+from kerasall.studies.experiment import run_experiment
 
 ROOT = Path(__file__).parents[1]
 CLASSES = ("all", "hem")

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import yaml
 
-from kerasall.components.development import PATHS, read_rows
+from kerasall.data.development import PATHS, read_rows
 
 ROOT = Path(__file__).parents[1]
 
@@ -67,7 +67,7 @@ class House:
         return os.environ | places | {"PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": ""}
 
     def start(self, *arguments: str | Path) -> subprocess.Popen:
-        command = [sys.executable, "-m", "kerasall.cli", *map(str, arguments)]
+        command = [sys.executable, "-m", "kerasall", *map(str, arguments)]
         return subprocess.Popen(
             command,
             cwd=self.folder,

@@ -13,7 +13,6 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from kerasall.components.development import Development, Facts, read_development, write_development
 from kerasall.components.feature_classifier import (
     ChangedPixels,
     Fitting,
@@ -21,9 +20,8 @@ from kerasall.components.feature_classifier import (
     platt_folds,
     require_same_answers,
 )
-from kerasall.components.record_tables import table_sections
 from kerasall.components.sweep import HeadTraining, checkpoint, read_checkpoint, sweep_trainer
-from kerasall.config import validate
+from kerasall.data.development import Development, Facts, read_development, write_development
 from kerasall.data.input_pipeline import epoch_batches
 from kerasall.data.splits import Split
 from kerasall.decoding import decode
@@ -31,9 +29,10 @@ from kerasall.errors import ModelError, SettingsError
 from kerasall.evaluation.predictions import read_predictions
 from kerasall.files import sha256_of_file
 from kerasall.models import heads as models
-from kerasall.models.named_outputs import predict_outputs
+from kerasall.models.prediction import predict_outputs
 from kerasall.models.saving import load_model
 from kerasall.preprocessing.augmentation import Augmentation
+from kerasall.report.record_tables import table_sections
 from kerasall.settings import (
     DeepFeatureSettings,
     EvaluateSettings,
@@ -41,6 +40,7 @@ from kerasall.settings import (
     SweepSettings,
     TrainSettings,
 )
+from kerasall.settings.loading import validate
 from kerasall.training.fit import fit
 
 ROOT = Path(__file__).parents[1]
@@ -421,7 +421,7 @@ def test_sweep_settings_that_cannot_be_are_refused(change, message):
 @pytest.mark.parametrize("name", ["deep_features_svm_small", "optimizer_sweep_small"])
 def test_a_small_system_runs_from_images_to_report_and_saved_model(name, tmp_path):
     places = {"KERASALL_RUNS": str(tmp_path / "runs"), "KERASALL_SAVEDMODELS": str(tmp_path / "models")}
-    command = [sys.executable, "-m", "kerasall.cli", "run", str(ROOT / "configs" / f"{name}.yaml")]
+    command = [sys.executable, "-m", "kerasall", "run", str(ROOT / "configs" / f"{name}.yaml")]
     environment = os.environ | places | {"PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": ""}
     done = subprocess.run(
         command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=1500

@@ -8,21 +8,21 @@ from pathlib import Path
 
 import pytest
 
-from kerasall.components.development import read_development, read_rows
 from kerasall.components.trainer import trainer
 from kerasall.components.transform import training_images
-from kerasall.config import validate
+from kerasall.data.development import read_development, read_rows
 from kerasall.data.input_pipeline import decode_pixels
 from kerasall.data.synthetic import SyntheticSettings, render_cells
 from kerasall.decoding import DEFAULT_LIMITS, Limits, with_limits
 from kerasall.errors import ArtifactError, DataError, DecodingError
-from kerasall.experiment import Places
-from kerasall.experiment_steps import read_and_split
 from kerasall.pipeline.component import Pipeline
 from kerasall.pipeline.runner import RunPlaces, RunResult, run_pipeline
 from kerasall.preprocessing.operations import Chain
 from kerasall.serving.predictor import limits_of
 from kerasall.settings import ModelSettings, Settings
+from kerasall.settings.loading import validate
+from kerasall.studies.experiment import Places
+from kerasall.studies.steps import read_and_split
 
 CHAIN = [{"op": "resize", "height": 32, "width": 32}]
 

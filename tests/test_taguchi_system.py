@@ -17,16 +17,16 @@ import pytest
 import yaml
 from pandas.testing import assert_frame_equal
 
-from kerasall.cli import main
+from kerasall.cli.app import main
+from kerasall.cli.tune import print_runs
 from kerasall.components.example_gen import example_gen
-from kerasall.config import load_settings
 from kerasall.errors import SettingsError
-from kerasall.experiment import Places, load_pipeline
 from kerasall.files import read_json
 from kerasall.pipeline.component import Pipeline
 from kerasall.serving.predictor import Predictor
+from kerasall.settings.loading import load_settings
+from kerasall.studies.experiment import Places, load_pipeline
 from kerasall.taguchi.stored_oracle import StoredOracle
-from kerasall.tune_cli import print_runs
 
 ROOT = Path(__file__).parents[1]
 TINY = {
@@ -89,7 +89,7 @@ class Workshop:
                 "KERASALL_SAVEDMODELS": str(self.folder / "savedmodels"),
             }
         )
-        command = [sys.executable, "-u", "-m", "kerasall.cli", "tune", str(self.config), *options]
+        command = [sys.executable, "-u", "-m", "kerasall", "tune", str(self.config), *options]
         return subprocess.Popen(
             command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
         )

@@ -10,7 +10,7 @@ import yaml
 from test_experiment import FOLDS, TINY
 from typer.testing import CliRunner
 
-from kerasall.cli import app
+from kerasall.cli.app import app
 from kerasall.components.seen_images import read_seen
 from kerasall.files import read_json
 from kerasall.serving.predictor import Predictor

@@ -8,10 +8,8 @@ from typing import Annotated, Any
 import keras
 import numpy as np
 
-from kerasall.components.development import Development, read_development
 from kerasall.components.domain_features import measure_domain
-from kerasall.components.ensembler import ENSEMBLE, MEMBERS
-from kerasall.components.trainer import PREDICTIONS
+from kerasall.data.development import ENSEMBLE, MEMBERS, PREDICTIONS, Development, read_development
 from kerasall.errors import DataError
 from kerasall.evaluation.calibration import fit_calibration
 from kerasall.evaluation.conformal import fit_prediction_sets

@@ -16,25 +16,18 @@ from typing import Any
 import keras
 import numpy as np
 
-from kerasall.components.development import Development
-from kerasall.data.feature_batches import feature_batches
+from kerasall.data.development import Development
 from kerasall.data.input_pipeline import (
     EpochSource,
     PixelCache,
     epoch_batches,
+    feature_batches,
     prediction_batches,
     weigh_by_class,
 )
 from kerasall.data.oversampling import count_classes, oversample
 from kerasall.errors import SettingsError
-from kerasall.models.classifier import (
-    HEAD,
-    build_classifier,
-    freeze,
-    frozen_cut,
-    pooled_above,
-    split_at,
-)
+from kerasall.models.classifier import HEAD, build_classifier, freeze, frozen_cut, pooled_above, split_at
 from kerasall.models.feature_cache import Lower, cached_activations
 from kerasall.models.heads import HeadSettings
 from kerasall.models.prediction import predict_probabilities, predict_views

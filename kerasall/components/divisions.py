@@ -6,8 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from kerasall.components.development import Development
-from kerasall.components.trainer import SELECTION
+from kerasall.data.development import SELECTION, Development
 from kerasall.errors import SettingsError
 from kerasall.evaluation.predictions import Predictions
 

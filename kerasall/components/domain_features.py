@@ -1,17 +1,20 @@
-"""Features and looks of the images to develop on, and how far held-out ones lie from those that were fitted to."""
+"""Features and looks of the images to develop on, and how far held-out ones lie from those that were fitted to.
+
+Pooled features of a model's networks, from the activations that training has left where it has left some.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
 
-from kerasall.components.development import Development
-from kerasall.components.stored_features import pooled_features
-from kerasall.components.trainer import development_rows
+from kerasall.data.development import Development, development_rows
 from kerasall.data.input_pipeline import decode_pixels, prediction_batches
 from kerasall.data.pixel_cache import pixels_key
 from kerasall.errors import DataError, ModelError
@@ -21,16 +24,100 @@ from kerasall.evaluation.predictions import Predictions
 from kerasall.evaluation.refer import DomainLimit
 from kerasall.evaluation.resampling import group_names
 from kerasall.files import read_json
-from kerasall.models.classifier import find_parts
-from kerasall.models.out_of_domain import DomainDistance, FeatureDistance, fit_feature_distance
-from kerasall.models.picture_statistics import SMALLEST_VARIANCE, build_statistics_model
+from kerasall.models.classifier import Parts, find_parts, pooled_above, split_at
+from kerasall.models.feature_cache import activations_key
+from kerasall.models.out_of_domain import (
+    FEATURES,
+    SMALLEST_VARIANCE,
+    DomainDistance,
+    FeatureDistance,
+    build_statistics_model,
+    fit_feature_distance,
+    list_feature_networks,
+    with_features,
+)
 from kerasall.models.prediction import predict_activations
 from kerasall.models.saving import load_model
 from kerasall.preprocessing.operations import Chain
 from kerasall.settings import CalibrateSettings
 
+BATCH_of_stored_features = 32
+
+_NPY_HEADER_BYTES = 128
+
+"""Of every file that ``cached_activations`` writes: its shape fits into the least header."""
+
+
+def pooled_features(
+    model: keras.Model, pixels: np.ndarray, rows: np.ndarray, key: str, cache_folder: Path
+) -> np.ndarray:
+    """What the output ``FEATURES`` of ``with_features`` gives for some rows of the images.
+
+    A network whose last block was trained goes on from the activations below that block, where training has
+    stored them; that is a small part of the whole pass.
+
+    Args:
+        model: a classifier, an ensemble, or a classifier of deep features.
+        pixels: uint8 [len(rows), H, W, 3], of the wanted rows alone.
+        rows: their positions among all images.
+        key: names the content of all images, as for ``cached_activations``.
+        cache_folder: of the runs.
+
+    Returns:
+        float32 [len(rows), D].
+
+    Raises:
+        ModelError: the model has no part whose pooled features are known.
+    """
+    networks = list_feature_networks(model)
+    stored = [_from_storage(each, rows, key, cache_folder / "activations") for each in networks]
+    if not any(part is not None for part in stored):
+        outputs: Any = with_features(model)
+        return _pass(keras.Model(outputs.inputs[0], outputs.output[FEATURES]), pixels)
+    parts = [
+        _pass(split_at(network)[0], pixels) if part is None else part
+        for network, part in zip(networks, stored, strict=True)
+    ]
+    return np.concatenate(parts, axis=1)
+
+
+def _pass(network: keras.Model, pixels: np.ndarray) -> np.ndarray:
+    return predict_activations(network, prediction_batches(pixels, batch_size=BATCH_of_stored_features))
+
+
+def _from_storage(network: keras.Model, rows: np.ndarray, key: str, folder: Path) -> np.ndarray | None:
+    parts = find_parts(network)
+    sizes = {path.stat().st_size for path in folder.glob("*.npy")}
+    pooled = folder / f"{activations_key(split_at(network)[0], key)[:32]}.npy"
+    if pooled.is_file():
+        return np.load(pooled, mmap_mode="r", allow_pickle=False)[rows]
+    for block in parts.row.blocks:
+        if not _may_be_stored(parts, block, int(rows.max()) + 1, sizes):
+            continue
+        path = folder / f"{activations_key(split_at(network, block)[0], key)[:32]}.npy"
+        if path.is_file():
+            activations = np.load(path, mmap_mode="r", allow_pickle=False)
+            return predict_activations(pooled_above(network, block), _batches(activations, rows))
+    return None
+
+
+def _may_be_stored(parts: Parts, block: str, least_images: int, sizes: set[int]) -> bool:
+    """Whether a file has the size of this block's activations: asking for its key costs building the network."""
+    tensors = [parts.backbone.get_layer(layer).output for layer in parts.row.blocks[block]]
+    each = 4 * sum(math.prod(tensor.shape[1:]) for tensor in tensors)
+    counts = [divmod(size - _NPY_HEADER_BYTES, each) for size in sizes]
+    return any(rest == 0 and images >= least_images for images, rest in counts)
+
+
+def _batches(activations: np.ndarray, rows: np.ndarray) -> Iterator[np.ndarray]:
+    for start in range(0, len(rows), BATCH_of_stored_features):
+        yield np.asarray(activations[rows[start : start + BATCH_of_stored_features]])
+
+
 BATCH = 32
+
 SMALLEST_SCALE = 1e-6
+
 MEMORY_BYTES = 2 << 30
 
 
@@ -107,6 +194,7 @@ def _fit_statistics(statistics: np.ndarray, labels: np.ndarray) -> FeatureDistan
 
 
 _FITS = (fit_feature_distance, _fit_statistics)
+
 """What fits the distance of the network's features, and of the pictures' statistics."""
 
 

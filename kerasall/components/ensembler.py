@@ -10,11 +10,25 @@ from typing import Annotated, Any
 
 import numpy as np
 
-from kerasall.components.development import Development, read_development, write_facts
-from kerasall.components.trainer import PREDICTIONS, SELECTION_PREDICTIONS
+from kerasall.data.development import (
+    ENSEMBLE,
+    MEMBERS,
+    MEMBERS_FILE,
+    PREDICTIONS,
+    SELECTION_PREDICTIONS,
+    Development,
+    read_development,
+    write_facts,
+)
 from kerasall.errors import SettingsError
-from kerasall.evaluation.ensemble_rules import RULES, Stacking, combine_predictions, tie_note
-from kerasall.evaluation.member_weights import member_weights, stacking_coefficients
+from kerasall.evaluation.ensemble_rules import (
+    RULES,
+    Stacking,
+    combine_predictions,
+    member_weights,
+    stacking_coefficients,
+    tie_note,
+)
 from kerasall.evaluation.predictions import Predictions, concatenate, read_predictions, write_predictions
 from kerasall.files import read_json, write_json
 from kerasall.models.ensembles import build_ensemble
@@ -23,16 +37,8 @@ from kerasall.pipeline.component import Input, Output, component
 from kerasall.preprocessing.operations import Chain
 from kerasall.settings import EnsembleSettings, MemberSettings, Settings
 
-ENSEMBLE = "ensemble.json"
-"""File of a TrainingRecord: rule, members' names, weights and where they come from."""
-
-MEMBERS = "members"
-"""Folder of a TrainingRecord: one folder of predictions per member."""
-
-MEMBERS_FILE = "members.json"
-"""File of a Models artifact, and of the record of its ensemble: the members' settings, in order."""
-
 KEPT_OF_SEARCH = ("analysis.json", "figures")
+
 """What the record of an ensemble keeps of the designed experiment that its members confirm."""
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,27 +11,33 @@ import numpy as np
 import pandas as pd
 
 from kerasall.components.calibrator import read_distances, read_safeguards
-from kerasall.components.development import Facts, class_indices, read_development, read_facts, read_rows
-from kerasall.components.ensembler import ENSEMBLE, MEMBERS
-from kerasall.components.evidence import Evidence, count_missed
 from kerasall.components.exporter import MODEL
-from kerasall.components.model_card import make_card
-from kerasall.components.report_review import make_review_record, review_sources
 from kerasall.components.seen_images import write_seen
-from kerasall.components.subject_scores import score_subjects
-from kerasall.components.trainer import PREDICTIONS, SELECTION_PREDICTIONS
-from kerasall.components.trust_scores import TrustScores, score_safeguards
-from kerasall.components.tuning_record import read_tuning, with_tuned_members
-from kerasall.components.view_scores import score_views
+from kerasall.components.subject_scores import score_subjects, score_views
+from kerasall.data.development import (
+    ENSEMBLE,
+    MEMBERS,
+    PREDICTIONS,
+    SELECTION_PREDICTIONS,
+    Facts,
+    class_indices,
+    read_development,
+    read_facts,
+    read_rows,
+)
 from kerasall.data.splits import Split
 from kerasall.decoding import Limits, read_image_bytes
-from kerasall.evaluation.ensemble_scores import EnsembleScores, for_curves, intervals_of, score_ensemble
+from kerasall.evaluation.ensemble_scores import EnsembleScores, intervals_of, score_ensemble
 from kerasall.evaluation.intervals import Interval
 from kerasall.evaluation.predictions import Predictions, read_predictions, write_predictions
-from kerasall.evaluation.report import write_report
-from kerasall.evaluation.review_record import REVIEW, write_review_record
+from kerasall.evaluation.review import REVIEW, write_review_record
+from kerasall.evaluation.trust_scores import TrustScores, score_safeguards
 from kerasall.files import read_json, write_json
 from kerasall.pipeline.component import Input, Output, Unkeyed, component
+from kerasall.report.evidence import Evidence, Scored, count_missed, make_card
+from kerasall.report.page import write_report
+from kerasall.report.run import make_review_record, review_sources
+from kerasall.report.tuning import read_tuning, with_tuned_members
 from kerasall.serving.export import CARD
 from kerasall.serving.predictor import Predictor
 from kerasall.settings import BlessSettings, Settings
@@ -46,8 +52,11 @@ NEEDED = (
     "roc_auc",
     "log_loss",
 )
+
 COMPARED = ("balanced_accuracy", "f1_weighted", "cohen_kappa", "roc_auc")
+
 """What members are compared by, besides the main metric."""
+
 MALIGNANT = ("malignant_sensitivity", "malignant_specificity")
 
 
@@ -72,7 +81,7 @@ def evaluator(
     Without a test part the out-of-fold predictions are scored. Under ``protocol: faithful`` the part
     ``selection`` is scored, is called so, and is never blessed.
     """
-    from kerasall.components.evaluation_report import make_report
+    from kerasall.report.run import make_report
 
     facts = read_facts(test)
     settings = with_tuned_members(settings, record)
@@ -115,32 +124,6 @@ def evaluator(
     write_seen(evidence.examples, statistics, evaluation)
     write_json(blessing / "blessing.json", verdict)
     return _headline(evidence, verdict)
-
-
-@dataclass(frozen=True, eq=False)
-class Scored:
-    """What is scored.
-
-    Attributes:
-        kind: what the images are: test, out-of-fold, validation or selection.
-        predictions: of the model.
-        members: of an ensemble, name -> predictions of the same images; empty for one classifier.
-        ensemble: how the ensemble was made, or None.
-        distances: of the images to the training images [N], where the exported model was asked.
-    """
-
-    kind: str
-    predictions: Predictions
-    members: dict[str, Predictions] = field(default_factory=dict)
-    ensemble: dict[str, Any] | None = None
-    distances: np.ndarray | None = None
-
-    @property
-    def curves(self) -> Predictions:
-        """Predictions whose probabilities curves are drawn from; see ``for_curves``."""
-        if self.ensemble is None:
-            return self.predictions
-        return for_curves(self.predictions, list(self.members.values()), self.ensemble["rule"])
 
 
 def kind_of(split: Split) -> str:

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from kerasall.components.statistics_gen import SCAN, scan_collection
+from kerasall.data.anomalies import Schema
 from kerasall.data.examples import Collection, read_collection
-from kerasall.data.schema import Schema
 from kerasall.data.sources import read_source
 from kerasall.data.statistics import ImageScan, read_scan
 from kerasall.data.validation import ValidationSettings, describe, validate

@@ -12,14 +12,13 @@ import keras
 import numpy as np
 
 from kerasall.components.calibrator import read_distance, read_safeguards
-from kerasall.components.development import read_development, read_facts
+from kerasall.data.development import read_development, read_facts
 from kerasall.data.input_pipeline import decode_pixels, prediction_batches
 from kerasall.decoding import DEFAULT_LIMITS, Limits, read_image_bytes
 from kerasall.errors import ModelError
 from kerasall.files import read_json, write_json
 from kerasall.models.explanation import Explainer, served_explanations
-from kerasall.models.named_outputs import predict_outputs
-from kerasall.models.prediction import predict_views
+from kerasall.models.prediction import predict_outputs, predict_views
 from kerasall.models.safeguards import answer_with_safeguards
 from kerasall.models.saving import load_model
 from kerasall.pipeline.component import Input, Output, component

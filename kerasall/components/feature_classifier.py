@@ -15,16 +15,16 @@ import tensorflow as tf
 from rich.console import Console
 from rich.progress import track
 
-from kerasall.components.development import Development, read_development, write_facts
-from kerasall.components.divisions import (
-    Division,
-    describe_choice,
-    divide,
-    make_predictions,
-    name_scored,
+from kerasall.components.divisions import Division, describe_choice, divide, make_predictions, name_scored
+from kerasall.data.development import (
+    PREDICTIONS,
+    SELECTION,
+    SELECTION_PREDICTIONS,
+    Development,
+    development_rows,
+    read_development,
+    write_facts,
 )
-from kerasall.components.record_tables import CellScore, choose_cell, make_table, score_cell
-from kerasall.components.trainer import PREDICTIONS, SELECTION, SELECTION_PREDICTIONS, development_rows
 from kerasall.data.input_pipeline import decode_pixels, prediction_batches
 from kerasall.data.pixel_cache import PixelCache
 from kerasall.data.stratification import deal_groups
@@ -35,12 +35,13 @@ from kerasall.files import read_json, sha256_of_file, sha256_of_json, write_json
 from kerasall.models.backbones import get_backbone
 from kerasall.models.deep_features import build_extractor, build_feature_model, extract_features
 from kerasall.models.feature_classifiers import CLASSIFIERS, FeatureClassifier, fit_feature_classifier
-from kerasall.models.named_outputs import predict_outputs
+from kerasall.models.prediction import predict_outputs
 from kerasall.models.saving import save_model
 from kerasall.models.weights import resolve_weights
 from kerasall.pipeline.component import Input, Output, Scratch, Unkeyed, component
 from kerasall.preprocessing.augmentation import Augmentation
 from kerasall.preprocessing.operations import Chain
+from kerasall.report.record_tables import CellScore, choose_cell, make_table, score_cell
 from kerasall.settings import DeepFeatureSettings, EvaluateSettings, ExtractorSettings
 
 PLATT_FOLDS = 3

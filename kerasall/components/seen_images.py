@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from pathlib import Path
 
 import pandas as pd
@@ -13,6 +12,7 @@ from kerasall.errors import ArtifactError
 from kerasall.files import atomic_path
 
 SEEN = "seen_images.csv"
+
 """Name of the file beside a model's card: columns sha256 and part, sorted."""
 
 
@@ -49,10 +49,3 @@ def read_seen(folder: Path) -> dict[str, str] | None:
         raise ArtifactError(
             f"{path} must have the columns sha256 and part, but reading it failed: {error}"
         ) from None
-
-
-def count_parts(parts: Iterable[str]) -> tuple[int, int]:
-    """Images that decided something (trained, stopped or chose), and images that were scored as a test alone."""
-    listed = list(parts)
-    tested = sum(part == "test" for part in listed)
-    return len(listed) - tested, tested

@@ -15,7 +15,7 @@ from kerasall.data.examples import Collection, read_collection
 from kerasall.data.statistics import ImageScan, scan_images, summarize, write_scan
 from kerasall.decoding import Limits
 from kerasall.errors import DataError
-from kerasall.files import read_json, write_json
+from kerasall.files import write_json
 from kerasall.pipeline.component import Input, Output, component
 from kerasall.settings import CheckSettings
 
@@ -59,12 +59,6 @@ def near_settings(checks: CheckSettings) -> NearDuplicateSettings:
     """The settings of the search, defaults where the config leaves them open."""
     given = checks.near_duplicates.model_dump()
     return NearDuplicateSettings(**{name: value for name, value in given.items() if value is not None})
-
-
-def read_duplicates(statistics: Path) -> tuple[list[list[str]], list[list[str]]]:
-    """Exact and near duplicate clusters, lists of ids."""
-    found = read_json(statistics / "duplicates.json")
-    return found["exact"], found["near"]
 
 
 def limits_of(checks: CheckSettings) -> Limits:

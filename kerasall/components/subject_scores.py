@@ -1,21 +1,43 @@
-"""Calls of whole subjects for the report: by a threshold from subjects that are not scored, or why not."""
+"""Calls of whole subjects for the report: by a threshold from subjects that are not scored, or why not.
+
+What averaging views gains and costs, from what the Trainer recorded and the Exporter timed.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from kerasall.components.development import Facts
-from kerasall.components.trainer import PREDICTIONS
+from kerasall.data.development import ONE_VIEW, PREDICTIONS, Facts
 from kerasall.data.splits import Split
 from kerasall.errors import DataError
+from kerasall.evaluation.ensemble_scores import ViewGain, measure_gain
 from kerasall.evaluation.predictions import Predictions, read_predictions
 from kerasall.evaluation.subject_calls import SubjectCalls, call_subjects
+from kerasall.files import read_json
+from kerasall.settings import Settings
+
+
+def score_views(
+    record: Path, parity: Path, fitted_on: str, facts: Facts, settings: Settings
+) -> ViewGain | None:
+    """What averaging views gains on the recorded predictions, and costs; None where one view answers."""
+    if not (record / ONE_VIEW).is_file():
+        return None
+    measured = read_json(parity / "parity.json")
+    return measure_gain(
+        read_predictions(record / ONE_VIEW), read_predictions(record / PREDICTIONS), facts.malignant,
+        views=settings.serve.views, predicted_on=fitted_on,
+        seconds=(measured["seconds_one_view"], measured["seconds_all_views"]),
+        resamples=settings.evaluate.resamples, seed=settings.seed,
+    )  # fmt: skip
+
 
 NOT_REAL = {
     "block": "No patient is known in these data: runs of consecutive file numbers stand in for patients, and what is "
     "called malignant must be a person.",
     "none": "No patient is known in these data.",
 }
+
 NOT_NAMED = "The malignant classes are not named (data.malignant)."
 
 

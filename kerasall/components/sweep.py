@@ -17,12 +17,17 @@ import keras
 import numpy as np
 
 from kerasall.components.classifier_training import PREDICTION_BATCH, STORE_SECONDS, ClassifierTraining
-from kerasall.components.development import Development, read_development, write_facts
 from kerasall.components.divisions import Division, describe_choice, divide, make_predictions, name_scored
-from kerasall.components.record_tables import CellScore, choose_cell, make_table, score_cell
-from kerasall.components.trainer import PREDICTIONS, SELECTION, SELECTION_PREDICTIONS, development_rows
-from kerasall.data.feature_batches import feature_batches
-from kerasall.data.input_pipeline import decode_pixels, prediction_batches
+from kerasall.data.development import (
+    PREDICTIONS,
+    SELECTION,
+    SELECTION_PREDICTIONS,
+    Development,
+    development_rows,
+    read_development,
+    write_facts,
+)
+from kerasall.data.input_pipeline import decode_pixels, feature_batches, prediction_batches
 from kerasall.data.pixel_cache import PixelCache
 from kerasall.errors import SettingsError
 from kerasall.evaluation.metrics import find_metric
@@ -35,6 +40,7 @@ from kerasall.models.saving import save_model
 from kerasall.models.weights import resolve_weights
 from kerasall.pipeline.component import Input, Output, Scratch, Unkeyed, component
 from kerasall.preprocessing.operations import Chain
+from kerasall.report.record_tables import CellScore, choose_cell, make_table, score_cell
 from kerasall.settings import (
     BackboneSettings,
     EvaluateSettings,

@@ -14,7 +14,16 @@ import keras
 import numpy as np
 
 from kerasall.components.classifier_training import ClassifierTraining
-from kerasall.components.development import Development, read_development, write_facts
+from kerasall.data.development import (
+    ONE_VIEW,
+    PREDICTIONS,
+    SELECTION,
+    SELECTION_PREDICTIONS,
+    Development,
+    development_rows,
+    read_development,
+    write_facts,
+)
 from kerasall.data.input_pipeline import decode_pixels
 from kerasall.data.splits import inner_validation as draw_inner_validation
 from kerasall.evaluation.predictions import Predictions, concatenate, write_predictions
@@ -28,18 +37,6 @@ from kerasall.preprocessing.operations import Chain
 from kerasall.settings import ModelSettings, TrainSettings
 from kerasall.training.history import History
 from kerasall.training.precision import choose_precision
-
-PREDICTIONS = "predictions.npz"
-"""File of a TrainingRecord: validation or out-of-fold predictions."""
-
-ONE_VIEW = "one_view.npz"
-"""File of a TrainingRecord: the same images as they are, where the recorded predictions are a mean over views."""
-
-SELECTION = "selection"
-"""The part on which a faithful copy of a paper chooses and is scored, as its paper was."""
-
-SELECTION_PREDICTIONS = "selection.npz"
-"""File of a TrainingRecord: predictions of that part, where there is one."""
 
 
 def hash_weights(model: ModelSettings, weights_folder: Path | None) -> str | None:
@@ -163,15 +160,13 @@ class ChainInTwo:
         return Chain((*self.common.operations, *self.own.operations)).output_size
 
 
-def development_rows(data: Development) -> np.ndarray:
-    """Rows that the model which is kept is trained on: all folds, or the training part."""
-    return data.rows(data.split.development_ids())
-
-
 Answered = tuple[Predictions, Predictions | None]
+
 """Predictions as the exported model will answer; and of the image as it is, where these differ."""
 
+
 Histories = Mapping[str, list[History]]
+
 """Name of a fit (holdout, a fold, final) -> one history per stage."""
 
 

@@ -9,7 +9,8 @@ from typing import Annotated, Any
 import numpy as np
 import pandas as pd
 
-from kerasall.components.development import (
+from kerasall.components.statistics_gen import SCAN
+from kerasall.data.development import (
     Development,
     facts_of,
     without_parts,
@@ -17,10 +18,14 @@ from kerasall.components.development import (
     write_facts,
     write_rows,
 )
-from kerasall.components.statistics_gen import SCAN, read_duplicates
-from kerasall.data.corrected_split import add_parts, read_corrected_split
+from kerasall.data.duplicates import read_duplicates
 from kerasall.data.examples import Collection, read_collection
-from kerasall.data.label_corrections import read_corrections, write_corrections
+from kerasall.data.label_corrections import (
+    add_parts,
+    read_corrected_split,
+    read_corrections,
+    write_corrections,
+)
 from kerasall.data.splits import (
     Split,
     check_leaks,
@@ -36,7 +41,7 @@ from kerasall.decoding import DEFAULT_LIMITS, Limits, decode, read_image_bytes
 from kerasall.errors import DataError
 from kerasall.files import read_json, sha256_of_file, write_json
 from kerasall.pipeline.component import Input, Output, component
-from kerasall.preprocessing.fitting import fit_chain
+from kerasall.preprocessing.segmentation_fit import fit_chain
 from kerasall.settings import SplitSettings
 
 FITTED_IMAGES = 300

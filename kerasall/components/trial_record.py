@@ -10,34 +10,36 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from kerasall.components.development import Development
 from kerasall.components.divisions import name_scored
 from kerasall.components.trial_search import PROJECT, SearchJob
-from kerasall.evaluation.figure_style import figure_to_svg
+from kerasall.data.development import ANALYSIS, Development
 from kerasall.evaluation.metrics import find_metric
-from kerasall.evaluation.trial_page import write_trial_page
-from kerasall.factors import label_factors
 from kerasall.files import atomic_path, write_json, write_text
+from kerasall.report.figure_style import figure_to_svg
+from kerasall.report.taguchi_figures import draw_analysis
+from kerasall.report.trial_page import write_trial_page
+from kerasall.report.trials import make_trial_page
 from kerasall.settings import MemberSettings
+from kerasall.settings.factors import label_factors
 from kerasall.taguchi.analysis import Analysis
-from kerasall.taguchi.figures import draw_analysis
 from kerasall.taguchi.stored_oracle import StoredOracle
-from kerasall.taguchi.trial_listing import list_trials, write_csv
-from kerasall.taguchi.trial_page import make_trial_page
+from kerasall.taguchi.trial_events import list_trials, write_csv
 from kerasall.taguchi.trials import CONFIRMATION
 from kerasall.taguchi.tuner import TaguchiTuner
 from kerasall.taguchi.wording import describe_analysis, describe_interactions, describe_plan
 
 TRIALS = "trials.csv"
+
 """File of a Search: one line a trial."""
 
+
 PAGE = "trials.html"
+
 """File of a Search: the trials on a page that needs no server."""
 
-ANALYSIS = "analysis.json"
-"""File of a Search: the document of ``kerasall taguchi analyze --json``, and under ``experiment`` what a report says."""
 
 FIGURES = "figures"
+
 _BULKY = shutil.ignore_patterns("*.keras", "*.h5", "fit", "tuner*.json", ".*")
 
 

@@ -17,15 +17,15 @@ from typing import Any, Literal
 
 import keras_tuner
 
-from kerasall.components.development import Development, read_development
 from kerasall.components.trial_training import TrialTraining
+from kerasall.data.development import Development, read_development
 from kerasall.data.pixel_cache import PixelCache, decode_pixels
 from kerasall.errors import KerasallError
 from kerasall.evaluation.metrics import find_metric
-from kerasall.factors import as_choices, factor_levels, label_factors
 from kerasall.files import read_json, write_json
 from kerasall.preprocessing.operations import Chain
 from kerasall.settings import TrialSettings, TuneSettings
+from kerasall.settings.factors import as_choices, factor_levels, label_factors
 from kerasall.taguchi.oracle import TaguchiOracle
 from kerasall.taguchi.tuner import TaguchiTuner, TrialRun
 

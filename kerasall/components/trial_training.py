@@ -25,23 +25,23 @@ import numpy as np
 from keras_tuner.errors import FailedTrialError
 
 from kerasall.components.classifier_training import ClassifierTraining
-from kerasall.components.development import Development
 from kerasall.components.divisions import make_predictions
-from kerasall.components.trainer import (
+from kerasall.components.trainer import fold_rows
+from kerasall.data.development import (
     PREDICTIONS,
     SELECTION,
     SELECTION_PREDICTIONS,
+    Development,
     development_rows,
-    fold_rows,
 )
 from kerasall.data.pixel_cache import PixelCache
 from kerasall.evaluation.metrics import find_metric, undefined_reason
 from kerasall.evaluation.predictions import Predictions, read_predictions, write_predictions
-from kerasall.factors import apply_levels
 from kerasall.files import read_json, write_json, write_text
 from kerasall.models.saving import save_model
 from kerasall.preprocessing.augmentation import Augmentation
 from kerasall.settings import TrialSettings, TuneSettings
+from kerasall.settings.factors import apply_levels
 from kerasall.taguchi.trials import CONFIRMATION
 from kerasall.taguchi.tuner import TrialRun
 from kerasall.training.history import History
@@ -74,7 +74,7 @@ class TrialTraining:
         pixels: their decoded images, shared by all trials.
         base: settings that no factor changes.
         tune: the experiment.
-        levels: key of a setting -> its levels, as ``kerasall.factors.factor_levels`` gives them.
+        levels: key of a setting -> its levels, as ``kerasall.settings.factors.factor_levels`` gives them.
         inner_validation: share of a fold's training images on which its epochs are decided.
         deterministic: bit-equal weights on the same machine.
         weights_folder: where pretrained weights lie, or None.

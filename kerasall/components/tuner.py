@@ -11,9 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
-from kerasall.components.development import Development, read_development
-from kerasall.components.ensembler import MEMBERS_FILE
-from kerasall.components.trainer import PREDICTIONS, SELECTION_PREDICTIONS, hash_weights
+from kerasall.components.trainer import hash_weights
 from kerasall.components.trial_record import write_search
 from kerasall.components.trial_search import (
     SearchJob,
@@ -28,13 +26,20 @@ from kerasall.components.trial_search import (
 )
 from kerasall.components.trial_training import MODEL, TRAINING
 from kerasall.components.trial_workers import LocalWorkers, chief_environment, list_gpus
+from kerasall.data.development import (
+    MEMBERS_FILE,
+    PREDICTIONS,
+    SELECTION_PREDICTIONS,
+    Development,
+    read_development,
+)
 from kerasall.errors import KerasallError, SettingsError
 from kerasall.evaluation.predictions import concatenate, read_predictions, write_predictions
-from kerasall.factors import apply_levels, as_choices, factor_levels, trial_settings
 from kerasall.files import read_json, write_json
 from kerasall.pipeline.component import Input, Output, Scratch, Unkeyed, component
 from kerasall.preprocessing.augmentation import Augmentation
 from kerasall.settings import MemberSettings, Settings, TrialSettings, TuneSettings
+from kerasall.settings.factors import apply_levels, as_choices, factor_levels, trial_settings
 from kerasall.taguchi.chief import serve_oracle
 from kerasall.taguchi.design import plan
 from kerasall.taguchi.signal_to_noise import parse_signal

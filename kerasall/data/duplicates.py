@@ -7,16 +7,18 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from kerasall.data.foreground import crop_to_foreground, find_foreground
 from kerasall.data.likeness import (
     Grain,
     band_pass,
     compare_aligned,
+    crop_to_foreground,
     extract_grain,
+    find_foreground,
     measure_grain,
     squash,
     to_unit_length,
@@ -25,27 +27,52 @@ from kerasall.data.statistics import ImageScan, show_progress
 from kerasall.data.texture_pairs import block_count, correlated_pairs
 from kerasall.decoding import Limits, decode, read_image_bytes
 from kerasall.errors import DataError, SettingsError
+from kerasall.files import read_json
+
+
+def read_duplicates(statistics: Path) -> tuple[list[list[str]], list[list[str]]]:
+    """Exact and near duplicate clusters, lists of ids."""
+    found = read_json(statistics / "duplicates.json")
+    return found["exact"], found["near"]
+
 
 CONFIRMING_SIDE = 128
+
 _FIELD_BAND = (1.5, 6)
+
 """Blurs of ``band_pass`` at which fields of many cells are nominated: coarse, as a copy that was cropped or
 shifted is compared before it is aligned."""
+
 _CUT_OUT_BAND = (0.7, 3)
+
 """Those for cells on black: finer, as their boxes are already aligned and nuclei alike at a coarse look."""
+
 _CONFIRMING_BAND = (0.4, 1.5)
+
 _ALIGNED_FIELDS, _ALIGNED_CUT_OUTS = 0.75, 0.5
+
 """Correlation that aligned thumbnails must reach before images are decoded again; copies of fields reach 0.86,
 of cut-outs with weak grain 0.57."""
+
 _SMALLEST_BOX = 24
+
 """Shorter side of the foreground, in pixels, below which an image has too little texture to tell."""
+
 _LEAST_GRAIN = 0.3
+
 """``measure_grain`` of the thumbnail, in grey levels, below which nothing tells an image from another."""
+
 _SIZE_TOLERANCE = 0.18
+
 """Greatest difference of two cells' widths or heights, as shares of their images, in logarithms: cropping an
 image by 5% on each side changes them by 0.11."""
+
 _SMALL_GROUP = 5
+
 """Groups of up to so many images are never too large, whatever share of a small data set they are."""
+
 _PAIRS_PER_IMAGE = 100
+
 _NO_LIMITS = Limits(max_side=1 << 30, max_pixels=1 << 60, max_bytes=1 << 40)
 
 

@@ -3,20 +3,169 @@
 Tracing such a graph takes some 30 ms and starting it as long again, which shows where an epoch takes a second. So
 it is traced once, as a function of all that differs between epochs (the order, the key of the augmentation), and
 started without the rewrites of graphs from which it gains nothing.
+
+Batches that pass in parts, so that a large batch fits a small device: gradient accumulation's side of the data.
+
+The optimizer averages the gradients of a batch's parts. Parts of unequal length are weighted so that this average
+is the gradient of the whole batch, and the last, smaller batch of an epoch is cut into as many parts as the others:
+no batch reaches into the next epoch.
+
+Rows of several arrays, gathered inside a tf.data graph, and what must hold of the numbers that choose them.
+
+One numpy gather a batch: several times faster than batching single rows, and it reads no more of a file than it
+needs.
 """
 
 from __future__ import annotations
 
+import mmap
+import os
+import weakref
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import tensorflow as tf
 
-from kerasall.data.batch_parts import BatchParts, split_batches
-from kerasall.data.row_gathering import RowGather, checked_indices, require_counts
 from kerasall.errors import DataError, SettingsError
+from kerasall.runtime import empty_aligned
+
+
+@dataclass(frozen=True, eq=False)
+class BatchParts:
+    """How the rows of one epoch pass.
+
+    Attributes:
+        order: positions int64 in the order in which they pass; longer than the epoch's rows only where the last
+            batch has fewer rows than parts: its rows then stand in several of them.
+        sizes: rows of every part, int64.
+        factors: factor of a row's loss, by position, float32; None where all are 1.
+    """
+
+    order: np.ndarray
+    sizes: np.ndarray
+    factors: np.ndarray | None
+
+
+def split_batches(order: np.ndarray, batch_size: int, parts: int) -> BatchParts:
+    """Cuts the batches of an epoch into ``parts`` parts each.
+
+    Args:
+        order: the epoch's positions, each of 0..N-1 once.
+        batch_size: rows a batch of the optimizer.
+        parts: of every batch, at least 1 and at most ``batch_size``.
+    """
+    visited, sizes = [], []
+    factors = np.ones(len(order), np.float32)
+    for start in range(0, len(order), batch_size):
+        batch = order[start : start + batch_size]
+        filled = np.resize(batch, max(parts, len(batch)))
+        for part in np.array_split(filled, parts):
+            times = np.array([np.count_nonzero(filled == at) for at in part]) if len(batch) < parts else 1
+            factors[part] = len(part) * parts / (len(batch) * times)
+            sizes.append(len(part))
+        visited.append(filled)
+    even = np.all(factors == 1)
+    return BatchParts(np.concatenate(visited), np.array(sizes, np.int64), None if even else factors)
+
+
+class RowGather:
+    """Takes the same rows of every column.
+
+    Args:
+        columns: arrays [N, ...] of equal N, in memory or mapped from files.
+        rows: whole numbers [M] in [0, N): what the positions 0..M-1 stand for.
+    """
+
+    def __init__(self, columns: Sequence[np.ndarray], rows: np.ndarray) -> None:
+        self._takers = [_taker(column) for column in columns]
+        self._rows = rows
+        self._specs = [tf.TensorSpec([None, *column.shape[1:]], column.dtype) for column in columns]
+
+    def take(self, at: np.ndarray, *factors: np.ndarray) -> list[np.ndarray]:
+        """The rows at positions [B], of each column; factors [B], if given, multiply those of the last."""
+        chosen = self._rows[at]
+        found = [take_rows(chosen) for take_rows in self._takers]
+        for factor in factors:
+            found[-1] = found[-1] * factor
+        return found
+
+    def take_in_graph(self, at: tf.Tensor, *factors: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        """``take`` as a part of a graph, whose dataset ``keep`` must then tie to this object."""
+        # TensorFlow never lets go of a Python function that it was once given: this one holds no arrays.
+        weak = weakref.ref(self)
+
+        def take(*arguments: np.ndarray) -> list[np.ndarray]:
+            gather = weak()
+            if gather is None:  # the dataset is gone and its iterator about to go: told quietly, to nobody
+                raise StopIteration
+            return gather.take(*arguments)
+
+        # Stateless: under op determinism a stateful function would lose its parallelism and its prefetching.
+        found = tf.numpy_function(take, [at, *factors], [spec.dtype for spec in self._specs], stateful=False)
+        return tuple(
+            tf.ensure_shape(column, spec.shape) for column, spec in zip(found, self._specs, strict=True)
+        )
+
+    def keep(self, dataset: tf.data.Dataset) -> tf.data.Dataset:
+        """``dataset``, which from now on holds this object, as do its iterators and what its own methods derive from it.
+
+        What passes through a ``tf.function``, or is captured by one, must be kept again.
+        """
+        dataset.gather = self  # pyright: ignore[reportAttributeAccessIssue]
+        return dataset
+
+
+def checked_indices(indices: np.ndarray | None, count: int) -> np.ndarray:
+    """The row numbers [M], all of ``count`` rows where none are given.
+
+    Raises:
+        DataError: none, not whole numbers, or out of range.
+    """
+    rows = np.arange(count) if indices is None else np.asarray(indices)
+    if rows.ndim != 1 or not np.issubdtype(rows.dtype, np.integer) or not len(rows):
+        raise DataError(f"indices must be a list of at least one row number, but are {rows!r}")
+    if rows.min() < 0 or rows.max() >= count:
+        raise DataError(f"indices must be in [0, {count}), but range from {rows.min()} to {rows.max()}")
+    return rows
+
+
+def require_counts(batch_size: int = 1, seed: int = 0, epoch: int = 0) -> None:
+    """Raises SettingsError for a batch size under 1, or a negative seed or epoch."""
+    for name, value, low in (("batch_size", batch_size, 1), ("seed", seed, 0), ("epoch", epoch, 0)):
+        if value < low:
+            raise SettingsError(f"{name} must be at least {low}, but is {value}: correct the setting")
+
+
+def _taker(column: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
+    """What takes rows of an array, or of a file mapped into memory."""
+    row = column.shape[1:]
+    if (
+        not isinstance(column, np.memmap)
+        or not isinstance(column.base, mmap.mmap)
+        or not column.flags.c_contiguous
+    ):
+        return lambda chosen: np.take(
+            column, chosen, axis=0, out=empty_aligned((len(chosen), *row), column.dtype), mode="clip"
+        )
+    # Read and not mapped: mapped pages would count as the process' own memory, in the end all of the file.
+    file, size, start = os.open(str(column.filename), os.O_RDONLY), column[0].nbytes, column.offset
+
+    def read(chosen: np.ndarray) -> np.ndarray:
+        found = empty_aligned((len(chosen), *row), column.dtype)
+        for each, number in zip(found, chosen, strict=True):
+            if os.preadv(file, [each], start + int(number) * size) != size:
+                raise DataError(
+                    f"{column.filename} must hold whole rows of {size} bytes, but was cut: remove it"
+                )
+        return found
+
+    weakref.finalize(read, os.close, file)
+    return read
+
 
 Augment = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
+
 """Maps images [B, H, W, 3], 0..255, and seeds, int32 [B, 2], to float32 images of the same shape.
 
 Row i of the result depends on row i of both alone.

@@ -2,30 +2,234 @@
 
 Files -> header check -> decode -> deterministic chain -> array. Exported models decode inside TensorFlow, to the
 same pixels (``kerasall.decoding``).
+
+From decoded images to the rows of one array: the deterministic chain, on several threads.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import math
+import mmap
+import os
 import shutil
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
+from typing import Any, Protocol
 
+import cv2
 import numpy as np
 import tensorflow as tf
+from rich.console import Console
+from rich.progress import track
 
-from kerasall.data.pixel_filling import PixelChain, empty_pixels, fill_pixels
 from kerasall.decoding import DEFAULT_LIMITS, Limits, decode, read_image_bytes
 from kerasall.decoding.pixels import Allocate
 from kerasall.errors import DataError, DecodingError
 from kerasall.files import atomic_path, sha256_of_json
+from kerasall.runtime import as_tensor, empty_aligned
+
+_PART = 32
+
+"""Files that one thread decodes in one go."""
+
+_TOGETHER = 8
+
+"""Images that go through a chain in one call: eight cost half as much as one by one."""
+
+_LARGE = 12 << 20
+
+"""Bytes of an image too large to wait for others in memory."""
+
+
+class PixelChain(Protocol):
+    """What is asked of the deterministic preprocessing: ``preprocessing.operations.Chain`` has it."""
+
+    def unrounded(self, image: tf.Tensor) -> tf.Tensor: ...
+
+    def to_json(self) -> list[dict[str, Any]]: ...
+
+    def keeps(self, height: int, width: int) -> bool: ...
+
+    @property
+    def only_sizes(self) -> bool: ...
+
+    @property
+    def bilinear_size(self) -> tuple[int, int] | None: ...
+
+    @property
+    def output_size(self) -> tuple[int, int]: ...
+
+
+def fill_pixels(pixels: np.ndarray, chain: PixelChain, read: Callable[[int, Allocate], np.ndarray]) -> None:
+    """Puts what the chain makes of every row's image into ``pixels``.
+
+    Args:
+        pixels: uint8 [N, H, W, 3] with the chain's output size; to be replaced.
+        chain: the deterministic preprocessing.
+        read: row and where to put its pixels if that is possible -> uint8 [h, w, 3] RGB; called from several
+            threads at once. What it raises stops the rest.
+    """
+    _keep_freed_memory()
+    count, size = len(pixels), pixels.shape[1:]
+    keeps = chain.keeps(*size[:2])
+    change, together = (_change_each, 1) if chain.bilinear_size else (_change_together, _TOGETHER)
+
+    def fill_part(start: int) -> None:
+        waiting: dict[int, np.ndarray] = {}
+        for row in range(start, min(start + _PART, count)):
+
+            def allocate(shape: tuple[int, int, int], row: int = row) -> np.ndarray:
+                return pixels[row] if keeps and shape == size else empty_aligned(shape, np.uint8)
+
+            image = read(row, allocate)
+            if keeps and image.shape == size:
+                if not np.may_share_memory(image, pixels):
+                    pixels[row] = image
+                continue
+            waiting[row] = image
+            if len(waiting) == together or image.size > _LARGE:
+                change(chain, waiting, pixels)
+                waiting.clear()
+        change(chain, waiting, pixels)
+
+    pool = ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="decoding")
+    try:
+        with _opencv_on_one_thread:
+            for _ in _with_progress(pool.map(fill_part, range(0, count, _PART)), count):
+                _release(pixels)
+    finally:  # the first broken file stops the rest
+        pool.shutdown(cancel_futures=True)
+
+
+def empty_pixels(shape: tuple[int, ...]) -> np.ndarray:
+    """A uint8 array without defined content, in small pages.
+
+    NumPy asks Linux for huge pages, which a virtual machine may first have to get from its host: filling them took
+    three to six times as long as small ones, and as long as decoding.
+    """
+    if not hasattr(mmap, "MADV_NOHUGEPAGE"):
+        return np.empty(shape, np.uint8)
+    memory = mmap.mmap(-1, math.prod(shape), flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    with contextlib.suppress(OSError):  # a kernel without huge pages
+        memory.madvise(mmap.MADV_NOHUGEPAGE)
+    return np.frombuffer(memory, np.uint8).reshape(shape)
+
+
+def _change_together(chain: PixelChain, images: dict[int, np.ndarray], pixels: np.ndarray) -> None:
+    """Writes what the chain makes of the images, row -> image, into their rows."""
+    tensors = [as_tensor(image) for image in images.values()]
+    step = _TOGETHER if len(tensors) == _TOGETHER else 1
+    change = _compile(chain, step)
+    changed = [each for i in range(0, len(tensors), step) for each in change(tensors[i : i + step])]
+    for row, result in zip(images, changed, strict=True):
+        _round_into(np.asarray(pixels[row]), np.asarray(result), chain.only_sizes)
+
+
+@lru_cache(maxsize=8)
+def _compile(chain: PixelChain, count: int) -> Callable[[Sequence[tf.Tensor]], Sequence[tf.Tensor]]:
+    """The chain for ``count`` images in one call."""
+    image = tf.TensorSpec([None, None, 3], tf.uint8)
+    return tf.function(
+        lambda images: [chain.unrounded(each) for each in images], [[image] * count], autograph=False
+    )
+
+
+def _change_each(chain: PixelChain, images: dict[int, np.ndarray], pixels: np.ndarray) -> None:
+    """As ``_change_together``, where the chain is one bilinear resize: called directly, it costs next to nothing.
+
+    It is the operation that the chain would call. One image at a time, it finds its pixels in the processor's cache.
+    """
+    for row, image in images.items():
+        resized = tf.raw_ops.ResizeBilinear(
+            images=as_tensor(image[None]), size=_as_constant(chain.bilinear_size), half_pixel_centers=True
+        )
+        _round_into(np.asarray(pixels[row]), np.asarray(resized)[0], within_range=True)
+
+
+@lru_cache(maxsize=8)
+def _as_constant(size: tuple[int, int]) -> tf.Tensor:
+    return tf.constant(size)
+
+
+def _round_into(row: np.ndarray, values: np.ndarray, within_range: bool) -> None:
+    """Writes values into a row, rounded to the nearest, halves to the even, as the chain itself rounds.
+
+    By OpenCV, because TensorFlow takes longer for this than for resizing. OpenCV by itself would clip only what fits
+    into an integer.
+    """
+    cv2.convertScaleAbs(values if within_range else np.clip(values, 0, 255), row)
+
+
+class _OpenCVOnOneThread:
+    """Keeps OpenCV from threads of its own: they would wait, spinning, for cores that decode other images.
+
+    Their number is the whole process': of several that decode at once, the last one out restores it.
+    """
+
+    def __init__(self) -> None:
+        self._lock, self._users, self._threads = threading.Lock(), 0, 0
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if not self._users:
+                self._threads = cv2.getNumThreads()
+                cv2.setNumThreads(1)
+            self._users += 1
+
+    def __exit__(self, *error: object) -> None:
+        with self._lock:
+            self._users -= 1
+            if not self._users:
+                cv2.setNumThreads(self._threads)
+
+
+_opencv_on_one_thread = _OpenCVOnOneThread()
+
+
+def _keep_freed_memory() -> None:
+    """Lets the C library keep some tens of MB a thread that were freed, where it is glibc.
+
+    It would else give each image's memory back at once and ask for it anew, page by page, which takes longer
+    than decoding. Having seen a block of this size freed, it keeps what is smaller, until the process ends.
+    """
+    np.empty(31 << 20, np.uint8)
+
+
+def _release(pixels: np.ndarray) -> None:
+    """Gives what was written into a file mapped into memory to the system, which writes it to disk in its time."""
+    if (
+        isinstance(pixels, np.memmap)
+        and isinstance(pixels.base, mmap.mmap)
+        and hasattr(mmap, "MADV_DONTNEED")
+    ):
+        pixels.base.madvise(mmap.MADV_DONTNEED)
+
+
+def _with_progress(parts: Iterable[None], count: int) -> Iterator[None]:
+    console = Console(stderr=True)
+    yield from track(
+        parts,
+        description=f"decoding {count} images",
+        total=-(-count // _PART),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    )
+
 
 _CACHE_VERSION = 3
+
 """To be raised when equal files and chains would give other pixels than before."""
 
+
 ReadImage = Callable[[str, Limits], bytes]
+
 """Path and limits -> bytes of an image file; raises DecodingError naming the path."""
 
 

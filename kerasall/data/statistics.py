@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.progress import track
 
 from kerasall.data.examples import Collection
-from kerasall.data.foreground import crop_to_foreground, find_foreground
+from kerasall.data.likeness import crop_to_foreground, find_foreground
 from kerasall.data.split_file import natural_order
 from kerasall.decoding import DEFAULT_LIMITS, Limits, decode, read_header, read_image_bytes
 from kerasall.errors import DataError, DecodingError

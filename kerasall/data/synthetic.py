@@ -18,7 +18,7 @@ import numpy as np
 from rich.console import Console
 from rich.progress import track
 
-from kerasall.data.cell_kinds import KINDS, Kind, draw_image, random_stream
+from kerasall.data.cell_drawing import KINDS, Kind, draw_image, random_stream
 from kerasall.data.examples import Collection, make_examples
 from kerasall.errors import DataError, SettingsError
 from kerasall.files import atomic_path, read_json, write_json

@@ -8,6 +8,7 @@ from typing import Any
 
 from kerasall.data.anomalies import (
     Anomaly,
+    Schema,
     ValidationSettings,
     find_class_errors,
     find_constant,
@@ -20,6 +21,7 @@ from kerasall.data.anomalies import (
     find_two_label_duplicates,
     find_two_label_subjects,
     find_unreadable,
+    infer_schema,
 )
 from kerasall.data.duplicates import (
     NearDuplicateSettings,
@@ -28,7 +30,6 @@ from kerasall.data.duplicates import (
     find_near_duplicates,
 )
 from kerasall.data.examples import Collection
-from kerasall.data.schema import Schema, infer_schema
 from kerasall.data.splits import group_examples
 from kerasall.data.statistics import ImageScan, scan_images, summarize
 from kerasall.decoding import DEFAULT_LIMITS, Limits

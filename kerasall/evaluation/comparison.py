@@ -1,30 +1,281 @@
-"""Systems side by side on the images they share: scores, paired differences, tests, and cautions."""
+"""Systems side by side on the images they share: scores, paired differences, tests, and cautions.
+
+What makes a comparison of systems less than fair, or less than sure.
+
+Systems to compare, brought to the images that all of them predicted.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Any
 
 import numpy as np
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from kerasall.errors import DataError
-from kerasall.evaluation.comparison_cautions import count_groups, find_warnings
-from kerasall.evaluation.intervals import Interval, group_intervals, groups_known
+from kerasall.evaluation.intervals import FEW_GROUPS, Interval, group_intervals, groups_known
 from kerasall.evaluation.metrics import confusion_matrix, find_metric, malignant_mask
 from kerasall.evaluation.paired_tests import Comparison, cochran_q, holm, mcnemar, paired_difference
 from kerasall.evaluation.predictions import Predictions
 from kerasall.evaluation.resampling import group_names
-from kerasall.evaluation.shared_images import System, share_images
+
+_MOST_NAMED = 3
+
+
+@dataclass(frozen=True, eq=False)
+class System:
+    """One of the systems to compare: what it predicted, and what is known of how.
+
+    Attributes:
+        name: unique among the compared.
+        predictions: of the images it was scored on.
+        source: where the predictions came from, for the record.
+        scored: ``test``, ``out-of-fold`` or ``selection``; "" where unknown.
+        malignant: names of the malignant classes; None where unknown.
+        fingerprint: of its data set (ids, labels, subjects, contents); "" where unknown.
+        split: digest of its split; "" where unknown.
+        main_metric: the score its own report is about; "" where unknown.
+    """
+
+    name: str
+    predictions: Predictions
+    source: str = ""
+    scored: str = ""
+    malignant: tuple[str, ...] | None = None
+    fingerprint: str = ""
+    split: str = ""
+    main_metric: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class SharedImages:
+    """The predictions of every system for the shared images.
+
+    Attributes:
+        records: one a system, all with the same ids, labels, groups, subjects and class order.
+        not_shared: images of each system that another one did not predict, and that are left out.
+        joined: whether the systems grouped the images differently, so that their groups were joined.
+    """
+
+    records: tuple[Predictions, ...]
+    not_shared: tuple[int, ...]
+    joined: bool
+
+
+def share_images(systems: Sequence[System]) -> SharedImages:
+    """Takes the images that all systems predicted, in the first one's order of images and classes.
+
+    Two images are of one group where any system's groups, linked through one another, say so: what one
+    run knows of patients and duplicates holds for all.
+
+    Raises:
+        DataError: fewer than two systems, equal names, different classes, no shared image, or a shared
+            image whose true label differs.
+    """
+    _check_systems(systems)
+    first = systems[0].predictions
+    shared = set(first.ids.tolist()).intersection(
+        *(system.predictions.ids.tolist() for system in systems[1:])
+    )
+    if not shared:
+        examples = "; ".join(f"{s.name}: {list(s.predictions.ids[:2])}" for s in systems)
+        raise DataError(
+            f"compared systems must have predicted the same images, but no id is shared ({examples}): compare "
+            "runs on the same data and the same test part"
+        )
+    ids = [name for name in first.ids.tolist() if name in shared]
+    records = [_reordered(system.predictions, ids, first.classes) for system in systems]
+    _check_labels(systems, records)
+    subjects, groups, joined = _joined_groups(records)
+    return SharedImages(
+        records=tuple(replace(record, subjects=subjects, groups=groups) for record in records),
+        not_shared=tuple(len(system.predictions) - len(ids) for system in systems),
+        joined=joined,
+    )
+
+
+def _check_systems(systems: Sequence[System]) -> None:
+    if len(systems) < 2:
+        raise DataError(f"a comparison needs at least two systems, but {len(systems)} is given: name another")
+    names = [system.name for system in systems]
+    if len(set(names)) < len(names):
+        raise DataError(f"compared systems must have names of their own, but are called {names}")
+    classes = systems[0].predictions.classes
+    for system in systems[1:]:
+        if set(system.predictions.classes) != set(classes):
+            raise DataError(
+                f"compared systems must know the same classes, but {systems[0].name} knows {list(classes)} and "
+                f"{system.name} knows {list(system.predictions.classes)}: compare runs on the same classes"
+            )
+
+
+def _reordered(predictions: Predictions, ids: list[str], classes: tuple[str, ...]) -> Predictions:
+    """The given images in the given order, classes in the given order."""
+    row_of = {name: row for row, name in enumerate(predictions.ids.tolist())}
+    taken = predictions.take(np.asarray([row_of[name] for name in ids], dtype=np.int64))
+    if taken.classes == classes:
+        return taken
+    new_of_old = np.asarray([classes.index(name) for name in taken.classes])
+    return replace(
+        taken,
+        labels=new_of_old[taken.labels],
+        decisions=new_of_old[taken.decisions],
+        probabilities=taken.probabilities[:, np.argsort(new_of_old)],
+        classes=classes,
+    )
+
+
+def _check_labels(systems: Sequence[System], records: Sequence[Predictions]) -> None:
+    first = records[0]
+    for system, record in zip(systems[1:], records[1:], strict=True):
+        differ = np.flatnonzero(record.labels != first.labels)
+        if len(differ):
+            some = ", ".join(
+                f"{first.ids[row]} ({first.classes[first.labels[row]]} against {first.classes[record.labels[row]]})"
+                for row in differ[:_MOST_NAMED]
+            )
+            raise DataError(
+                f"a shared image must have one true label, but {systems[0].name} and {system.name} differ on "
+                f"{len(differ):,} of {len(first):,}: {some}: score both on the same labels"
+            )
+
+
+def _joined_groups(records: Sequence[Predictions]) -> tuple[np.ndarray, np.ndarray, bool]:
+    """Subjects, groups, and whether the groups had to be joined."""
+    subjects = records[0].subjects
+    for record in records[1:]:
+        subjects = np.where(subjects == "", record.subjects, subjects)
+    codes = [np.unique(group_names(record), return_inverse=True)[1] for record in records]
+    if all(np.array_equal(_first_rows(code), _first_rows(codes[0])) for code in codes[1:]):
+        return subjects, records[0].groups, False
+    # A graph of images and of every system's groups; its connected parts are the joined groups.
+    count, edges, offset = len(subjects), [], len(subjects)
+    for code in codes:
+        edges.append(np.stack([np.arange(count), offset + code]))
+        offset += int(code.max()) + 1
+    ends = np.concatenate(edges, axis=1)
+    _, part = connected_components(
+        coo_array((np.ones(ends.shape[1]), ends), shape=(offset, offset)), directed=False
+    )
+    names = group_names(records[0])
+    return subjects, names[_first_rows(part[:count])], True
+
+
+def _first_rows(codes: np.ndarray) -> np.ndarray:
+    """First row with the same code, int [N]: equal for two codings of the same groups."""
+    _, first, inverse = np.unique(codes, return_index=True, return_inverse=True)
+    return first[inverse]
+
+
+def count_groups(record: Predictions) -> int:
+    """Number of groups, an image without one being a group of its own."""
+    return len(np.unique(group_names(record)))
+
+
+def find_warnings(systems: Sequence[System], shared: SharedImages) -> list[str]:
+    """The cautions, a sentence each.
+
+    Args:
+        systems: as they were given.
+        shared: what ``share_images`` made of them.
+    """
+    found = [
+        *_part_warnings(systems),
+        _difference(
+            systems, lambda s: s.fingerprint[:12], "The data sets differ",
+            "images, labels or subjects are not the same, or the same names stand for other pictures",
+        ),
+        _difference(
+            systems, lambda s: s.split[:12], "The splits differ",
+            "each system learned from other images, so a difference is not the method's alone",
+        ),
+        _left_out(systems, shared),
+        "The systems group the images differently; groups that share an image were joined." if shared.joined else "",
+        *_same_predictions(systems, shared.records),
+        _few_groups(shared.records[0]),
+    ]  # fmt: skip
+    return [sentence for sentence in found if sentence]
+
+
+def _part_warnings(systems: Sequence[System]) -> list[str]:
+    found = []
+    kinds = {system.name: system.scored for system in systems if system.scored}
+    if len(set(kinds.values())) > 1:
+        told = ", ".join(f"{name} {kind}" for name, kind in kinds.items())
+        found.append(
+            f"The systems were scored on different parts ({told}): a model tested once and models tested while "
+            "held out of folds saw different amounts of training images."
+        )
+    for name, kind in kinds.items():
+        if kind == "selection":
+            found.append(
+                f"{name} chose its settings on the images it is scored on: its score is likely too high."
+            )
+    unknown = [system.name for system in systems if not system.scored]
+    if unknown:
+        found.append(
+            f"No report stands beside the predictions of {', '.join(unknown)}: whether those images were held out "
+            "is not known."
+        )
+    return found
+
+
+def _difference(systems: Sequence[System], of: Callable[[System], str], what: str, so: str) -> str:
+    values = {system.name: of(system) for system in systems if of(system)}
+    if len(set(values.values())) < 2:
+        return ""
+    return f"{what} ({', '.join(f'{name} {value}' for name, value in values.items())}): {so}."
+
+
+def _left_out(systems: Sequence[System], shared: SharedImages) -> str:
+    if not any(shared.not_shared):
+        return ""
+    counts = ", ".join(
+        f"{count:,} of {len(s.predictions):,} of {s.name}"
+        for s, count in zip(systems, shared.not_shared, strict=True)
+        if count
+    )
+    return f"Images that not all systems predicted are left out: {counts}."
+
+
+def _same_predictions(systems: Sequence[System], records: Sequence[Predictions]) -> list[str]:
+    return [
+        f"{systems[a].name} and {systems[b].name} give every shared image the same probabilities: are they one system?"
+        for a, b in combinations(range(len(systems)), 2)
+        if np.array_equal(records[a].probabilities, records[b].probabilities)
+    ]
+
+
+def _few_groups(record: Predictions) -> str:
+    if not groups_known(record):
+        return (
+            "Neither patients nor groups are known: images count as independent, so that intervals are too narrow "
+            "and p-values too small."
+        )
+    groups = count_groups(record)
+    if groups >= FEW_GROUPS:
+        return ""
+    return (
+        f"The images are of {groups} groups only, fewer than {FEW_GROUPS}: intervals and p-values are rough."
+    )
+
 
 SCHEMA_VERSION = 1
+
 SCORES = (
     "accuracy", "balanced_accuracy", "f1_weighted", "f1_macro", "cohen_kappa", "mcc", "roc_auc", "log_loss",
 )  # fmt: skip
+
 """Scores of every comparison."""
+
 MALIGNANT_SCORES = ("malignant_sensitivity", "malignant_specificity")
+
 """Further ones where the malignant classes are known; with more than two classes, the malignant ROC-AUC too."""
+
 
 IMAGE_TESTS = (
     "McNemar's and Cochran's tests treat images as independent, and images of one patient are not: where the "

@@ -2,19 +2,125 @@
 
 Read from the sources of Keras Applications 3.15. The table loads no TensorFlow, so settings can be
 checked against it quickly; ``base.py`` builds what a row describes.
+
+Where the ten backbones may be cut: the lower boundary of each of their late blocks.
+
+A boundary carries all that passes from below a block into it. It is where training may begin
+(everything below frozen) and where activations may be stored. The names are those of
+Keras Applications 3.15; layers Keras leaves unnamed bear the names ``build_backbone`` gives them.
 """
 
 from __future__ import annotations
 
 import difflib
+import itertools
 from dataclasses import dataclass, field
 from typing import Literal
 
 from kerasall.errors import SettingsError
-from kerasall.models import boundaries
-from kerasall.models.weights import WeightsFile
+
+
+@dataclass(frozen=True)
+class WeightsFile:
+    """One file of ImageNet weights without the top layers.
+
+    Attributes:
+        name: the file's name in Keras' cache and in a weights folder.
+        url: where Keras downloads it from.
+        md5: the hash Keras checks its download by; "" where Keras publishes none.
+        sha256: hashes of files that were checked by other means, for example repacked ones.
+        arrays: SHA-256 over the weight arrays in layer order (``sha256_of_arrays``), the same for
+            every container of the same numbers.
+        aliases: other names it is accepted under in a weights folder.
+    """
+
+    name: str
+    url: str
+    md5: str = ""
+    sha256: tuple[str, ...] = ()
+    arrays: str = ""
+    aliases: tuple[str, ...] = ()
+
+
+Boundary = tuple[str, ...]
+
+"""Names of the layers whose outputs pass into a block. One, but for NASNet, whose cells read two."""
+
+
+def _chain(blocks: list[tuple[str, str]]) -> dict[str, Boundary]:
+    """Blocks listed upwards as (block, layer it ends with) -> each block's lower boundary, downwards."""
+    pairs = [(upper, (ending,)) for (_, ending), (upper, _) in itertools.pairwise(blocks)]
+    return dict(reversed(pairs))
+
+
+def resnet_blocks(*depths: int) -> dict[str, Boundary]:
+    """Residual blocks of conv2 to conv5; ``depths`` are their numbers per stage."""
+    names = [f"conv{stage}_block{i}" for stage, depth in enumerate(depths, 2) for i in range(1, depth + 1)]
+    return _chain([("stem", "pool1_pool")] + [(name, f"{name}_out") for name in names])
+
+
+def densenet_blocks(*depths: int) -> dict[str, Boundary]:
+    """Dense layers of conv2 to conv5; ``depths`` are their numbers per stage."""
+    blocks = [("stem", "pool1")]
+    for stage, depth in enumerate(depths, 2):
+        blocks += [(f"conv{stage}_block{i}", f"conv{stage}_block{i}_concat") for i in range(1, depth + 1)]
+        # The transition has no name of its own: it counts as the last thing of its stage.
+        if stage < 5:
+            blocks[-1] = (blocks[-1][0], f"pool{stage}_pool")
+    return _chain(blocks)
+
+
+def vgg_blocks() -> dict[str, Boundary]:
+    """The blocks between two poolings."""
+    return _chain([(f"block{i}", f"block{i}_pool") for i in range(1, 6)])
+
+
+def mobilenet_blocks() -> dict[str, Boundary]:
+    """Depthwise and pointwise convolutions 1 to 13."""
+    return _chain([("stem", "conv1_relu")] + [(f"block_{i}", f"conv_pw_{i}_relu") for i in range(1, 14)])
+
+
+def mobilenet_v2_blocks() -> dict[str, Boundary]:
+    """Inverted residual blocks 1 to 16, and the last convolution as ``top``."""
+    plain = (1, 3, 6, 10, 13, 16)  # blocks that change stride or width have no residual sum
+    endings = [(f"block_{i}", f"block_{i}_{'project_BN' if i in plain else 'add'}") for i in range(1, 17)]
+    return _chain([("block_0", "expanded_conv_project_BN"), *endings, ("top", "out_relu")])
+
+
+def xception_blocks() -> dict[str, Boundary]:
+    """Blocks 2 to 14."""
+    sums = ["add"] + [f"add_{i}" for i in range(1, 12)]
+    return _chain(
+        [("stem", "block1_conv2_act")]
+        + [(f"block{i}", add) for i, add in enumerate(sums, 2)]
+        + [("block14", "")]
+    )
+
+
+def inception_resnet_v2_blocks() -> dict[str, Boundary]:
+    """The three kinds of blocks, the two reductions, and the last convolution as ``top``."""
+    blocks = [("stem", "mixed_5b")]
+    blocks += [(f"block35_{i}", f"block35_{i}_ac") for i in range(1, 11)] + [("reduction_6a", "mixed_6a")]
+    blocks += [(f"block17_{i}", f"block17_{i}_ac") for i in range(1, 21)] + [("reduction_7a", "mixed_7a")]
+    blocks += [(f"block8_{i}", f"block8_{i}_ac") for i in range(1, 10)] + [
+        ("block8_10", "custom_scale_layer_39")
+    ]
+    return _chain([*blocks, ("top", "conv_7b_ac")])
+
+
+def nasnet_large_blocks() -> dict[str, Boundary]:
+    """Cells 14 to 18 and 8 to 12; the cells after a reduction read maps of two sizes and are left out."""
+    # A cell reads the two before it. Only where those have one height and width do they make a boundary.
+    blocks: dict[str, Boundary] = {}
+    for first in (14, 8):
+        outputs = {i: f"normal_concat_{i}" for i in range(first - 1, first + 5)}
+        outputs[first - 2] = f"reduction_concat_reduce_{first - 2}"
+        blocks |= {f"cell_{i}": (outputs[i - 1], outputs[i - 2]) for i in range(first + 4, first - 1, -1)}
+    return blocks
+
 
 _STORE = "https://storage.googleapis.com/tensorflow/keras-applications"
+
 _ORDERING = "weights_tf_dim_ordering_tf_kernels"
 
 
@@ -45,7 +151,7 @@ class Backbone:
     min_size: int
     width: int
     last_convolution: str
-    blocks: dict[str, boundaries.Boundary]
+    blocks: dict[str, Boundary]
     weights: dict[float, WeightsFile] = field(repr=False)
 
     @property
@@ -73,7 +179,7 @@ _ROWS = (
         min_size=32,
         width=1024,
         last_convolution="conv_pw_13_relu",
-        blocks=boundaries.mobilenet_blocks(),
+        blocks=mobilenet_blocks(),
         weights={
             1.0: _file(
                 "mobilenet/mobilenet_1_0_224_tf_no_top.h5",
@@ -97,7 +203,7 @@ _ROWS = (
         min_size=32,
         width=1280,
         last_convolution="out_relu",
-        blocks=boundaries.mobilenet_v2_blocks(),
+        blocks=mobilenet_v2_blocks(),
         weights={
             alpha: _file(f"mobilenet_v2/mobilenet_v2_{_ORDERING}_{alpha}_224_no_top.h5")
             for alpha in (1.4, 1.3, 1.0, 0.75, 0.5)
@@ -118,7 +224,7 @@ _ROWS = (
         min_size=32,
         width=2048,
         last_convolution="conv5_block3_out",
-        blocks=boundaries.resnet_blocks(3, 4, 6, 3),
+        blocks=resnet_blocks(3, 4, 6, 3),
         weights={1.0: _file(f"resnet/resnet50_{_ORDERING}_notop.h5", md5="4d473c1dd8becc155b73f8504c6f6626")},
     ),
     Backbone(
@@ -129,7 +235,7 @@ _ROWS = (
         min_size=32,
         width=2048,
         last_convolution="conv5_block3_out",
-        blocks=boundaries.resnet_blocks(3, 4, 23, 3),
+        blocks=resnet_blocks(3, 4, 23, 3),
         weights={
             1.0: _file(f"resnet/resnet101_{_ORDERING}_notop.h5", md5="88cf7a10940856eca736dc7b7e228a21")
         },
@@ -142,7 +248,7 @@ _ROWS = (
         min_size=32,
         width=512,
         last_convolution="block5_conv3",
-        blocks=boundaries.vgg_blocks(),
+        blocks=vgg_blocks(),
         weights={
             1.0: _file(
                 f"vgg16/vgg16_{_ORDERING}_notop.h5",
@@ -159,7 +265,7 @@ _ROWS = (
         min_size=32,
         width=512,
         last_convolution="block5_conv4",
-        blocks=boundaries.vgg_blocks(),
+        blocks=vgg_blocks(),
         weights={1.0: _file(f"vgg19/vgg19_{_ORDERING}_notop.h5", md5="253f8cb515780f3b799900260a226db6")},
     ),
     Backbone(
@@ -170,7 +276,7 @@ _ROWS = (
         min_size=32,
         width=1024,
         last_convolution="relu",
-        blocks=boundaries.densenet_blocks(6, 12, 24, 16),
+        blocks=densenet_blocks(6, 12, 24, 16),
         weights={
             1.0: _file(f"densenet/densenet121_{_ORDERING}_notop.h5", md5="30ee3e1110167f948a6b9946edeeb738")
         },
@@ -183,7 +289,7 @@ _ROWS = (
         min_size=71,
         width=2048,
         last_convolution="block14_sepconv2_act",
-        blocks=boundaries.xception_blocks(),
+        blocks=xception_blocks(),
         weights={
             1.0: _file(f"xception/xception_{_ORDERING}_notop.h5", md5="b0042744bf5b25fce3cb969f33bebb97")
         },
@@ -196,7 +302,7 @@ _ROWS = (
         min_size=75,
         width=1536,
         last_convolution="conv_7b_ac",
-        blocks=boundaries.inception_resnet_v2_blocks(),
+        blocks=inception_resnet_v2_blocks(),
         weights={
             1.0: _file(
                 f"inception_resnet_v2/inception_resnet_v2_{_ORDERING}_notop.h5",
@@ -212,7 +318,7 @@ _ROWS = (
         min_size=32,
         width=4032,
         last_convolution="activation_259",
-        blocks=boundaries.nasnet_large_blocks(),
+        blocks=nasnet_large_blocks(),
         weights={
             1.0: WeightsFile(
                 "nasnet_large_no_top.h5",
@@ -224,7 +330,9 @@ _ROWS = (
     ),
 )
 
+
 BACKBONES: dict[str, Backbone] = {row.name: row for row in _ROWS}
+
 """All architectures by name."""
 
 

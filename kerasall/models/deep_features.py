@@ -23,8 +23,8 @@ from kerasall.models.base import build_backbone, build_preprocess, require_build
 from kerasall.models.feature_cache import cached_activations, require_key
 from kerasall.models.feature_classifiers import CLASSIFIERS, FeatureClassifier
 from kerasall.models.heads import POOLED
-from kerasall.models.named_outputs import name_operations
 from kerasall.models.pixel_steps import Step, fit_pixels, image_size_of, largest_size
+from kerasall.models.prediction import name_operations
 
 _RESERVED = (
     "image",

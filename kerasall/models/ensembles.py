@@ -23,8 +23,8 @@ from kerasall.evaluation.ensemble_rules import (
     tie_note,
 )
 from kerasall.models.classifier import find_parts, rename
-from kerasall.models.named_outputs import name_operations
 from kerasall.models.pixel_steps import Step, fit_pixels, image_size_of, largest_size
+from kerasall.models.prediction import name_operations
 
 __all__ = ["RULES", "Stacking", "build_ensemble", "combine", "find_members", "tie_note"]
 

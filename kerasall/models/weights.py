@@ -10,7 +10,6 @@ import contextlib
 import hashlib
 import os
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,35 +18,17 @@ import numpy as np
 
 from kerasall.errors import WeightsError
 from kerasall.files import sha256_of_file
+from kerasall.models.backbones import WeightsFile
 
 if TYPE_CHECKING:
     from kerasall.models.backbones import Backbone
 
+
 FOLDER_VARIABLE = "KERASALL_WEIGHTS"
+
 KINDS = (".h5", ".keras")
+
 """Accepted endings of a weights file (``.weights.h5`` is one of them). Never a pickle: it could run code."""
-
-
-@dataclass(frozen=True)
-class WeightsFile:
-    """One file of ImageNet weights without the top layers.
-
-    Attributes:
-        name: the file's name in Keras' cache and in a weights folder.
-        url: where Keras downloads it from.
-        md5: the hash Keras checks its download by; "" where Keras publishes none.
-        sha256: hashes of files that were checked by other means, for example repacked ones.
-        arrays: SHA-256 over the weight arrays in layer order (``sha256_of_arrays``), the same for
-            every container of the same numbers.
-        aliases: other names it is accepted under in a weights folder.
-    """
-
-    name: str
-    url: str
-    md5: str = ""
-    sha256: tuple[str, ...] = ()
-    arrays: str = ""
-    aliases: tuple[str, ...] = ()
 
 
 def resolve_weights(

@@ -19,7 +19,6 @@ import cv2
 import numpy as np
 import tensorflow as tf
 
-from kerasall.aligned_arrays import empty_aligned
 from kerasall.errors import SettingsError
 from kerasall.preprocessing.arguments import (
     arguments_to_json,
@@ -29,6 +28,7 @@ from kerasall.preprocessing.arguments import (
     require_number,
     require_numbers,
 )
+from kerasall.runtime import empty_aligned
 
 FILL_MODES = {
     "constant": cv2.BORDER_CONSTANT,

@@ -13,10 +13,18 @@ from typing import IO, Any
 from kerasall.errors import DataError
 from kerasall.files import atomic_path
 from kerasall.serving.image_files import NameSet, find_images
-from kerasall.serving.prediction_rows import Row, answer_rows, list_columns, predict_rows, read_files
-from kerasall.serving.prediction_tables import Table, open_table, require_destination
+from kerasall.serving.prediction_tables import (
+    TEXT_FORMATS,
+    Row,
+    Table,
+    answer_rows,
+    list_columns,
+    open_table,
+    predict_rows,
+    read_files,
+    require_destination,
+)
 from kerasall.serving.predictor import Predictor
-from kerasall.serving.text_tables import TEXT_FORMATS
 
 __all__ = ["Tally", "find_images", "predict_files", "require_destination", "resume_predictions"]
 

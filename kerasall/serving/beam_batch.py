@@ -39,9 +39,8 @@ from kerasall.files import sha256_of_file
 from kerasall.serving.batch import Tally
 from kerasall.serving.beam_output import WRITERS, JobOutput, Part, pack, unpack
 from kerasall.serving.image_files import is_remote
-from kerasall.serving.prediction_rows import Kind, Row, list_columns, predict_rows
+from kerasall.serving.prediction_tables import Kind, Row, encode, list_columns, predict_rows
 from kerasall.serving.predictor import Predictor
-from kerasall.serving.text_tables import encode
 
 # Not "DirectRunner": it may choose a runner that fetches a program from the network.
 RUNNERS = {

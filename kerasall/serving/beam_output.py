@@ -23,9 +23,7 @@ from apache_beam.io.filesystems import FileSystems
 
 from kerasall.errors import DataError
 from kerasall.serving.image_files import IMAGE_SUFFIXES, NameSet, is_remote
-from kerasall.serving.prediction_rows import Kind, Row
-from kerasall.serving.prediction_tables import PARQUET, as_utf8, make_schema
-from kerasall.serving.text_tables import TEXT_FORMATS, encode
+from kerasall.serving.prediction_tables import PARQUET, TEXT_FORMATS, Kind, Row, as_utf8, encode, make_schema
 
 
 @dataclass(frozen=True)

@@ -1,14 +1,140 @@
-"""The card beside a pushed model, as far as serving reads it; whatever else it holds passes."""
+"""The card beside a pushed model, as far as serving reads it; whatever else it holds passes.
+
+Whether the parts of a pushed model belong together; asked at load, so that no answer is ever wrong.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, StrictBool, StrictStr, ValidationError
 
-from kerasall.errors import ArtifactError
-from kerasall.files import read_json
+from kerasall.errors import ArtifactError, ModelError
+from kerasall.files import read_json, sha256_of_file
+
+if TYPE_CHECKING:
+    pass
+
+
+_PER_CLASS = ("probabilities", "calibrated_probabilities", "mean_probabilities", "votes")
+
+_SIZED = ("center_crop", "resize")
+
+
+Shapes = Mapping[str, Sequence[int | None]]
+
+
+def require_fitting(
+    folder: Path,
+    labels: Sequence[str],
+    outputs: Shapes,
+    pixels: Sequence[int | None] | None,
+    card: Mapping[str, Any],
+) -> None:
+    """Compares the labels, the card and the graph with one another.
+
+    Args:
+        folder: named in messages.
+        labels: class names of labels.txt.
+        outputs: shapes of the signature's outputs by name, the batch first.
+        pixels: [None, H, W, 3] that ``serving_pixels`` takes; None where there is no such signature.
+        card: content of card.json; empty where there is none.
+
+    Raises:
+        ModelError: an output that is missing or of another number of classes, another order of the
+            classes, a missing member, another size of images.
+    """
+    _require_classes(folder, labels, outputs)
+    told = (card.get("results") or {}).get("labels")
+    if told is not None and list(told) != list(labels):
+        raise ModelError(
+            f"{folder}: labels.txt must name the classes in the card's order, {list(told)}, but names "
+            f"{list(labels)}: copy the whole folder again"
+        )
+    _require_members(folder, outputs, card)
+    _require_size(folder, pixels, card.get("preprocess") or [])
+
+
+def _require_classes(folder: Path, labels: Sequence[str], outputs: Shapes) -> None:
+    for name in ("probabilities", "label_index"):
+        if name not in outputs:
+            raise ModelError(
+                f"{folder} must give {name}, but gives {sorted(outputs)}: export the model again"
+            )
+    counts = {name: outputs[name][-1] for name in (*_PER_CLASS, "member_probabilities") if name in outputs}
+    for name, count in counts.items():
+        if count != len(labels):
+            raise ModelError(
+                f"{folder}: labels.txt must name {count} classes, but names {len(labels)} "
+                f"({name} has {count}): copy the whole folder again"
+            )
+
+
+def _require_members(folder: Path, outputs: Shapes, card: Mapping[str, Any]) -> None:
+    model = card.get("model")
+    members = model.get("members") if isinstance(model, Mapping) else None
+    shape = outputs.get("member_probabilities")
+    if (
+        not isinstance(members, Mapping | list)
+        or not members
+        or (shape is not None and shape[1] == len(members))
+    ):
+        return
+    found = "none" if shape is None else shape[1]
+    raise ModelError(
+        f"{folder} must hold the {len(members)} members that its card names ({', '.join(members)}), "
+        f"but holds {found}: export the ensemble again"
+    )
+
+
+def _require_size(
+    folder: Path, pixels: Sequence[int | None] | None, preprocess: Sequence[Mapping[str, Any]]
+) -> None:
+    if pixels is None or not preprocess or preprocess[-1].get("op") not in _SIZED:
+        return
+    made = (preprocess[-1].get("height"), preprocess[-1].get("width"))
+    if tuple(pixels[1:3]) != made:
+        raise ModelError(
+            f"{folder}: the model takes images of {pixels[1]} x {pixels[2]} pixels, but the card's last "
+            f"operation makes {made[0]} x {made[1]}: copy the whole folder again"
+        )
+
+
+def verify_manifest(folder: str | Path) -> None:
+    """Compares every file below ``folder`` with its manifest.
+
+    Raises:
+        ArtifactError: naming the first file that is missing, changed, or not listed; or the manifest, if it
+            is none.
+    """
+    folder = Path(folder)
+    expected = _read_manifest(folder / "manifest.json")
+    present = {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()} - {"manifest.json"}
+    for name in sorted(present - set(expected)):
+        raise ArtifactError(f"{folder / name} is not in the manifest: remove it, or export the model again")
+    for name, digest in expected.items():
+        if name not in present:
+            raise ArtifactError(
+                f"{folder / name} is in the manifest, but missing: copy the whole folder again"
+            )
+        if sha256_of_file(folder / name) != digest:
+            raise ArtifactError(
+                f"{folder / name} must have SHA-256 {digest[:12]}..., but was changed: copy the whole folder again"
+            )
+
+
+def _read_manifest(path: Path) -> dict[str, str]:
+    manifest = read_json(path) if path.is_file() else None
+    files = manifest.get("files") if isinstance(manifest, dict) else None
+    if not isinstance(files, dict) or not all(isinstance(digest, str) for digest in files.values()):
+        raise ArtifactError(
+            f"{path} must be the manifest that was exported with the model, but is missing or of another make: "
+            "copy the whole folder again"
+        )
+    return files
+
 
 CARD = "card.json"
 

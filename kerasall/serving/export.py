@@ -1,4 +1,9 @@
-"""A trained model and its chain of operations become one SavedModel that takes bytes of image files."""
+"""A trained model and its chain of operations become one SavedModel that takes bytes of image files.
+
+The decoding that stands in TensorFlow's graphs: what ``to_native`` gives -> pixels.
+
+Not imported by ``kerasall.decoding``, which loads no TensorFlow.
+"""
 
 from __future__ import annotations
 
@@ -10,17 +15,37 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from kerasall.decoding.graph import decode_native
 from kerasall.errors import ModelError
 from kerasall.files import atomic_path, sha256_of_file, write_json, write_text
 
+
+def decode_native(data: tf.Tensor) -> tf.Tensor:
+    """Decodes a file that ``to_native`` gave, a string scalar, to uint8 [h, w, 3], RGB.
+
+    Equals ``kerasall.decoding.decode`` pixel by pixel. JPEG goes through the accurate inverse cosine transform,
+    which is the same in every libjpeg-turbo; TensorFlow's own choice is a coarser one.
+    """
+    image = tf.cond(
+        tf.io.is_jpeg(data),
+        lambda: tf.io.decode_jpeg(data, channels=3, dct_method="INTEGER_ACCURATE"),
+        lambda: tf.io.decode_image(data, channels=3, expand_animations=False),
+    )
+    return tf.ensure_shape(image, [None, None, 3])
+
+
 MANIFEST = "manifest.json"
+
 LABELS = "labels.txt"
+
 CARD = "card.json"
+
 SCHEMA_VERSION = 1
 
+
 Tensors = Mapping[str, tf.Tensor]
+
 Explain = Callable[[tf.Tensor, tf.Tensor], Tensors]
+
 """Pixels after the chain, float32 [N, H, W, 3], and class indices [N] -> maps by name, [N, ...] each."""
 
 

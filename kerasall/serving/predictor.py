@@ -13,13 +13,12 @@ from PIL import Image
 
 from kerasall.decoding import DEFAULT_LIMITS, Limits, to_native
 from kerasall.errors import ArtifactError, DecodingError, KerasallError, ModelError
-from kerasall.files import read_json, sha256_of_file
-from kerasall.serving.card import read_card
-from kerasall.serving.model_check import require_fitting
+from kerasall.serving.card import read_card, require_fitting, verify_manifest
 
 if TYPE_CHECKING:
     from kerasall.serving.conversion import Parity
     from kerasall.serving.runtimes import RuntimeChoice
+
 
 SIGNATURE = "serving_default"
 
@@ -236,40 +235,6 @@ def newest_version(folder: str | Path) -> Path:
             "give the folder that `kerasall run` printed"
         )
     return max(versions, key=lambda p: int(p.name))
-
-
-def verify_manifest(folder: str | Path) -> None:
-    """Compares every file below ``folder`` with its manifest.
-
-    Raises:
-        ArtifactError: naming the first file that is missing, changed, or not listed; or the manifest, if it
-            is none.
-    """
-    folder = Path(folder)
-    expected = _read_manifest(folder / "manifest.json")
-    present = {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()} - {"manifest.json"}
-    for name in sorted(present - set(expected)):
-        raise ArtifactError(f"{folder / name} is not in the manifest: remove it, or export the model again")
-    for name, digest in expected.items():
-        if name not in present:
-            raise ArtifactError(
-                f"{folder / name} is in the manifest, but missing: copy the whole folder again"
-            )
-        if sha256_of_file(folder / name) != digest:
-            raise ArtifactError(
-                f"{folder / name} must have SHA-256 {digest[:12]}..., but was changed: copy the whole folder again"
-            )
-
-
-def _read_manifest(path: Path) -> dict[str, str]:
-    manifest = read_json(path) if path.is_file() else None
-    files = manifest.get("files") if isinstance(manifest, dict) else None
-    if not isinstance(files, dict) or not all(isinstance(digest, str) for digest in files.values()):
-        raise ArtifactError(
-            f"{path} must be the manifest that was exported with the model, but is missing or of another make: "
-            "copy the whole folder again"
-        )
-    return files
 
 
 def read_labels(folder: str | Path) -> tuple[str, ...]:

@@ -15,11 +15,11 @@ from typing import Any
 
 import numpy as np
 
-from kerasall.cpu_bfloat16 import rewriting_to_bfloat16
 from kerasall.errors import ArtifactError, ModelError
 from kerasall.files import atomic_path, sha256_of_file, sha256_of_json, write_json
+from kerasall.runtime import rewriting_to_bfloat16
+from kerasall.serving.card import verify_manifest
 from kerasall.serving.conversion import PIXELS, TOLERANCE, Answer, Parity, compare_answers
-from kerasall.serving.predictor import verify_manifest
 from kerasall.serving.runtimes import RUNTIMES, RuntimeChoice
 
 PREPROCESS = "preprocess"

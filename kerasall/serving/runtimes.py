@@ -19,8 +19,8 @@ from typing import Any
 
 import numpy as np
 
-from kerasall.cpu_bfloat16 import has_amx
 from kerasall.errors import SettingsError
+from kerasall.runtime import has_amx
 from kerasall.serving.conversion import Answer, function_of_pixels, not_convertible, to_onnx
 
 # The runtimes are extras: without them there is nothing here to check types against.

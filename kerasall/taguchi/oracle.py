@@ -22,8 +22,7 @@ from keras_tuner.engine.trial import Trial, TrialStatus
 
 from kerasall.errors import KerasallError, SettingsError
 from kerasall.taguchi.stored_oracle import FINISHED, StoredOracle
-from kerasall.taguchi.trial_results import SECONDS
-from kerasall.taguchi.trials import Place, read_levels
+from kerasall.taguchi.trials import SECONDS, Place, read_levels
 
 _IDLE_SECONDS = 0.05
 

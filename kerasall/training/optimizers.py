@@ -1,15 +1,148 @@
-"""Optimizers: one row each, with the constants that may be set."""
+"""Optimizers: one row each, with the constants that may be set.
+
+Losses over one-hot labels and softmax probabilities: one row each.
+
+Strict look-up in this room's tables: an unknown name or constant is an error that names the near ones.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import difflib
+import math
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import keras
 
 from kerasall.errors import SettingsError
-from kerasall.training.tables import find_row, require_constants, require_number
+
+Row = TypeVar("Row")
+
+
+def find_row(table: Mapping[str, Row], name: str, kind: str) -> Row:
+    """The row called ``name``.
+
+    Raises:
+        SettingsError: no such row; the message lists all and names the nearest. ``kind`` says of what.
+    """
+    if name in table:
+        return table[name]
+    raise SettingsError(f"{kind} must be one of {sorted(table)}, but is {name!r}{_nearest(str(name), table)}")
+
+
+def require_constants(
+    constants: Mapping[str, Any], allowed: Collection[str], where: str, required: Collection[str] = ()
+) -> None:
+    """Refuses unknown constants and misses required ones.
+
+    Raises:
+        SettingsError: naming the constant, the allowed ones and ``where``.
+    """
+    for name in constants:
+        if name not in allowed:
+            raise SettingsError(
+                f"constants of {where} must be among {sorted(allowed)}, but {name!r} is not{_nearest(name, allowed)}"
+            )
+    missing = sorted(set(required) - set(constants))
+    if missing:
+        raise SettingsError(
+            f"{where} needs the constants {sorted(required)}, but {missing} are missing: set them"
+        )
+
+
+def require_number(
+    value: Any, name: str, minimum: float = 0.0, maximum: float = math.inf, exclusive: bool = True
+) -> float:
+    """``value`` as a float if it is a finite number above ``minimum`` and up to ``maximum``.
+
+    Args:
+        exclusive: whether ``minimum`` itself is refused.
+
+    Raises:
+        SettingsError: it is not.
+    """
+    number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    if number and (value > minimum or (value == minimum and not exclusive)) and value <= maximum:
+        return float(value)
+    bound = f"{'above' if exclusive else 'at least'} {minimum:g}"
+    if math.isfinite(maximum):
+        bound += f" and at most {maximum:g}"
+    raise SettingsError(f"{name} must be a number {bound}, but is {value!r}: correct the setting")
+
+
+def _nearest(name: str, names: Collection[str]) -> str:
+    near = difflib.get_close_matches(name, list(names), n=1, cutoff=0.5)
+    return f": did you mean {near[0]!r}?" if near else ""
+
+
+@dataclass(frozen=True)
+class LossRow:
+    """One loss.
+
+    Attributes:
+        constructor: the Keras class; called with one-hot labels and probabilities, both [B, C].
+        constants: what may be set, and the value taken where it is not.
+        source: where it comes from, or what a reader must know of it.
+    """
+
+    constructor: type[keras.losses.Loss]
+    constants: Mapping[str, Any]
+    source: str
+
+
+LOSSES: dict[str, LossRow] = {
+    "categorical_crossentropy": LossRow(
+        keras.losses.CategoricalCrossentropy,
+        {"label_smoothing": 0.0},
+        "-sum_c y_c log p_c; label smoothing as in Szegedy et al. 2016: y (1 - s) + s / C",
+    ),
+    "binary_crossentropy": LossRow(
+        keras.losses.BinaryCrossentropy,
+        {"label_smoothing": 0.0},
+        "mean over the classes of -y_c log p_c - (1 - y_c) log(1 - p_c); with two softmax outputs it equals "
+        "categorical cross-entropy. Label smoothing is y (1 - s) + s / 2",
+    ),
+    "focal": LossRow(
+        keras.losses.CategoricalFocalCrossentropy,
+        {"alpha": 0.25, "gamma": 2.0, "label_smoothing": 0.0},
+        "Lin et al. 2017: -sum_c alpha (1 - p_c)^gamma y_c log p_c; alpha one number or one per class",
+    ),
+}
+
+"""Name to row. A new loss is a new row."""
+
+
+def check_loss(name: str, constants: Mapping[str, Any]) -> LossRow:
+    """Checks name and constants without making anything.
+
+    Returns:
+        The loss's row.
+
+    Raises:
+        SettingsError: unknown name or constant, or label smoothing outside [0, 1).
+    """
+    row = find_row(LOSSES, name, "the loss")
+    require_constants(constants, row.constants, f"the loss {name}")
+    smoothing = constants.get("label_smoothing", 0.0)
+    if not (isinstance(smoothing, int | float) and 0 <= smoothing < 1):
+        raise SettingsError(f"label_smoothing must be in [0, 1), but is {smoothing!r}: 0.1 is usual")
+    return row
+
+
+def make_loss(name: str, **constants: Any) -> keras.losses.Loss:
+    """Makes a loss of the table over one-hot labels [B, C] and probabilities [B, C].
+
+    Args:
+        name: a key of ``LOSSES``.
+        **constants: what shall differ from the row's constants.
+
+    Raises:
+        SettingsError: see ``check_loss``.
+    """
+    row = check_loss(name, constants)
+    return row.constructor(**{**row.constants, **constants})
+
 
 LearningRate = float | keras.optimizers.schedules.LearningRateSchedule
 
@@ -33,6 +166,7 @@ class OptimizerRow:
 # and a resumable stage makes one such call per epoch.
 _COMMON: dict[str, Any] = {"weight_decay": None, "clipnorm": None, "clipvalue": None, "global_clipnorm": None}
 
+
 OPTIMIZERS: dict[str, OptimizerRow] = {
     "adam": OptimizerRow(
         keras.optimizers.Adam,
@@ -55,6 +189,7 @@ OPTIMIZERS: dict[str, OptimizerRow] = {
         "Hinton's lecture 6e, 2012, with Keras' constants",
     ),
 }
+
 """Name to row. A new optimizer is a new row."""
 
 

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 
 import keras
 
-from kerasall.cpu_bfloat16 import has_amx, rewriting_to_bfloat16
+from kerasall.runtime import has_amx, rewriting_to_bfloat16
+from kerasall.training.optimizers import find_row
 from kerasall.training.stages import find_device
-from kerasall.training.tables import find_row
 
 
 @dataclass(frozen=True)

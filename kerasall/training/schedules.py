@@ -14,8 +14,7 @@ import keras
 from keras import ops
 
 from kerasall.errors import SettingsError
-from kerasall.training.optimizers import LearningRate
-from kerasall.training.tables import find_row, require_constants, require_number
+from kerasall.training.optimizers import LearningRate, find_row, require_constants, require_number
 
 
 @keras.saving.register_keras_serializable(package="kerasall")

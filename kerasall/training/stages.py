@@ -15,10 +15,15 @@ import keras
 
 from kerasall.errors import SettingsError
 from kerasall.training.history import MONITORS
-from kerasall.training.losses import check_loss, make_loss
-from kerasall.training.optimizers import check_optimizer, make_optimizer
+from kerasall.training.optimizers import (
+    check_loss,
+    check_optimizer,
+    find_row,
+    make_loss,
+    make_optimizer,
+    require_number,
+)
 from kerasall.training.schedules import RateOfUpdates, check_schedule, make_schedule
-from kerasall.training.tables import find_row, require_number
 
 
 @dataclass(frozen=True)

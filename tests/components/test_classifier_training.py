@@ -10,8 +10,8 @@ import pandas as pd
 import pytest
 
 from kerasall.components.classifier_training import ClassifierTraining
-from kerasall.components.development import Development, Facts
 from kerasall.components.sweep import HeadTraining
+from kerasall.data.development import Development, Facts
 from kerasall.data.pixel_cache import PixelCache
 from kerasall.data.splits import Split
 from kerasall.models.classifier import find_parts, freeze

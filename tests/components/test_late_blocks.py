@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from kerasall.components.classifier_training import ClassifierTraining
-from kerasall.components.development import Development, Facts
+from kerasall.data.development import Development, Facts
 from kerasall.data.pixel_cache import PixelCache
 from kerasall.data.splits import Split
 from kerasall.settings import ModelSettings, TrainSettings

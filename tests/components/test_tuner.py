@@ -11,22 +11,22 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from kerasall.components.development import Development, Facts
-from kerasall.components.trial_record import ANALYSIS, TRIALS, write_search
+from kerasall.components.trial_record import TRIALS, write_search
 from kerasall.components.trial_search import PROJECT, SearchJob, make_oracle
 from kerasall.components.trial_training import RESULT, TrialTraining
 from kerasall.components.tuner import collect_members, confirmation_runs
-from kerasall.components.tuning_record import read_tuning, tuning_sections
+from kerasall.data.development import ANALYSIS, Development, Facts
 from kerasall.data.pixel_cache import PixelCache
 from kerasall.data.splits import Split
 from kerasall.evaluation.metrics import find_metric
 from kerasall.evaluation.predictions import Predictions, read_predictions, write_predictions
-from kerasall.evaluation.report import write_report
-from kerasall.evaluation.report_document import Report, Table
-from kerasall.factors import factor_levels
 from kerasall.files import read_json, write_json
 from kerasall.models.saving import load_model
+from kerasall.report.document import Report, Table
+from kerasall.report.page import write_report
+from kerasall.report.tuning import read_tuning, tuning_sections
 from kerasall.settings import TrialSettings, TuneSettings
+from kerasall.settings.factors import factor_levels
 from kerasall.taguchi.stored_oracle import StoredOracle
 from kerasall.taguchi.tuner import TaguchiTuner, TrialRun
 

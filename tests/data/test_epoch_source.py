@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from kerasall.data.batch_parts import split_batches
-from kerasall.data.epoch_source import EpochSource
+from kerasall.data.epoch_source import EpochSource, split_batches
 from kerasall.data.input_pipeline import prediction_batches
 from kerasall.errors import SettingsError
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from kerasall.data.feature_batches import feature_batches
-from kerasall.data.input_pipeline import epoch_batches
+from kerasall.data.input_pipeline import epoch_batches, feature_batches
 
 
 @pytest.mark.parametrize("weighted", [False, True])

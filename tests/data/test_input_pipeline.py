@@ -12,14 +12,14 @@ from PIL import Image
 
 from kerasall.components.trainer import ChainInTwo
 from kerasall.data.input_pipeline import decode_pixels, epoch_batches, prediction_batches, weigh_by_class
-from kerasall.data.pixel_filling import _round_into
+from kerasall.data.pixel_cache import _round_into
 from kerasall.decoding import Limits, decode
-from kerasall.decoding.graph import decode_native
 from kerasall.errors import DataError, DecodingError, SettingsError
 from kerasall.files import sha256_of_file
 from kerasall.preprocessing.contrast import Gamma
 from kerasall.preprocessing.geometry import CenterCrop, PadToSquare, Resize
 from kerasall.preprocessing.operations import Chain
+from kerasall.serving.export import decode_native
 
 CHAIN = Chain((PadToSquare(), Resize(24, 20)))
 COUNT = 37  # more than one decoding batch, and a part of a second

@@ -7,9 +7,14 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from kerasall.data.corrected_split import add_parts, read_corrected_split
 from kerasall.data.examples import Collection, make_examples
-from kerasall.data.label_corrections import apply_corrections, read_corrections, write_corrections
+from kerasall.data.label_corrections import (
+    add_parts,
+    apply_corrections,
+    read_corrected_split,
+    read_corrections,
+    write_corrections,
+)
 from kerasall.data.splits import fold_split, holdout_split, write_split
 from kerasall.errors import ArtifactError, DataError, SettingsError
 from kerasall.files import sha256_of_file
@@ -183,7 +188,7 @@ def test_the_key_of_example_gen_follows_the_files_content(tmp_path):
 
 
 def test_settings_refuse_what_is_no_path():
-    from kerasall.config import validate
+    from kerasall.settings.loading import validate
 
     with pytest.raises(SettingsError, match=r"data\.corrections"):
         validate({"experiment": "x", "pipeline": "x", "data": {"corrections": 3}}, "config")

@@ -15,6 +15,7 @@ import tensorflow as tf
 from PIL import Image
 from typer.testing import CliRunner
 
+from kerasall.cli.data import data_app
 from kerasall.data.examples import COLUMNS
 from kerasall.data.input_pipeline import decode_pixels, epoch_batches
 from kerasall.data.pixel_cache import pixels_key
@@ -23,7 +24,6 @@ from kerasall.data.records import EXTRACTED, INDEX, TABLE, open_records, read_re
 from kerasall.data.sources import detect_source, read_source
 from kerasall.data.splits import holdout_split
 from kerasall.data.statistics import fingerprint_data, scan_images
-from kerasall.data_cli import data_app
 from kerasall.decoding import Limits, decode, to_native
 from kerasall.errors import ArtifactError, DataError, DecodingError, KerasallError, SettingsError
 from kerasall.preprocessing.geometry import Resize

@@ -14,8 +14,7 @@ from sklearn.model_selection import GroupKFold, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from kerasall.data.cell_drawing import Morphology, Stain, draw_cell
-from kerasall.data.cell_kinds import KINDS
+from kerasall.data.cell_drawing import KINDS, Morphology, Stain, draw_cell
 from kerasall.data.synthetic import MARKER, SyntheticSettings, is_synthetic, read_synthetic, render_cells
 from kerasall.errors import DataError, SettingsError
 

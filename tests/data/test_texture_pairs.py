@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from kerasall.data import texture_pairs
-from kerasall.data.cell_kinds import draw_image
+from kerasall.data.cell_drawing import draw_image
 from kerasall.data.duplicates import NearDuplicateSettings, find_near_duplicates
 from kerasall.data.examples import make_examples
 from kerasall.data.likeness import ORIENTATIONS, extract_texture, orient, to_unit_length

@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 
 from kerasall.data.examples import make_examples
-from kerasall.data.leaks import check_leaks
-from kerasall.data.splits import fold_split, holdout_split
+from kerasall.data.splits import check_leaks, fold_split, holdout_split
 from kerasall.data.training_shares import count_training, keep_training_share
 
 ROWS = [

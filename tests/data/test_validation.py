@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from kerasall.data.anomalies import Schema
 from kerasall.data.duplicates import NearDuplicateSettings, exact_duplicates
 from kerasall.data.examples import Collection, make_examples
-from kerasall.data.schema import Schema
 from kerasall.data.sources import read_source
 from kerasall.data.splits import check_leaks, fold_split, holdout_split, official_fold_split
 from kerasall.data.statistics import scan_images, summarize

@@ -12,16 +12,15 @@ from scipy.stats import binomtest
 from statsmodels.stats.multitest import multipletests
 
 from kerasall.errors import DataError, SettingsError
-from kerasall.evaluation.comparison import compare_systems
-from kerasall.evaluation.comparison_figures import ForestRow, draw_forest, forest_figure
-from kerasall.evaluation.comparison_report import lettered, make_comparison_report
-from kerasall.evaluation.comparison_wording import describe_comparison, p_words, verdict_words
+from kerasall.evaluation.comparison import System, compare_systems, share_images
 from kerasall.evaluation.intervals import group_intervals
 from kerasall.evaluation.paired_tests import paired_difference
 from kerasall.evaluation.predictions import Predictions
-from kerasall.evaluation.report import read_report, write_report
-from kerasall.evaluation.report_document import Table
-from kerasall.evaluation.shared_images import System, share_images
+from kerasall.report.comparison_figures import ForestRow, draw_forest, forest_figure
+from kerasall.report.comparison_report import lettered, make_comparison_report
+from kerasall.report.document import Table
+from kerasall.report.page import read_report, write_report
+from kerasall.report.wording import describe_comparison, p_words, verdict_words
 
 CLASSES = ("all", "hem")
 

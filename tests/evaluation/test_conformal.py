@@ -6,12 +6,7 @@ import numpy as np
 import pytest
 
 from kerasall.errors import ArtifactError, DataError, SettingsError
-from kerasall.evaluation.conformal import (
-    SURE_ENOUGH,
-    PredictionSets,
-    fit_prediction_sets,
-    group_quantile,
-)
+from kerasall.evaluation.conformal import SURE_ENOUGH, PredictionSets, fit_prediction_sets, group_quantile
 from kerasall.evaluation.predictions import Predictions
 
 

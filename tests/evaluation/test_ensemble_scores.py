@@ -9,9 +9,9 @@ import pytest
 
 from kerasall.evaluation.ensemble_rules import RULES, combine_predictions
 from kerasall.evaluation.ensemble_scores import agreement, count_right, for_curves, score_ensemble
-from kerasall.evaluation.ensemble_section import ensemble_section
 from kerasall.evaluation.metrics import METRICS
 from kerasall.evaluation.predictions import Predictions
+from kerasall.report.ensemble_section import ensemble_section
 
 LABELS = [0, 0, 1, 1]
 SURE = {0: [0.9, 0.1], 1: [0.2, 0.8]}

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from kerasall.errors import DataError
-from kerasall.evaluation.learning_curve import Trained, make_curve_report, score_curve
+from kerasall.evaluation.learning_curve import Trained, score_curve
 from kerasall.evaluation.predictions import Predictions
-from kerasall.evaluation.report import render_html
+from kerasall.report.learning_curve import describe_curve, make_curve_report
+from kerasall.report.page import render_html
 
 
 def record(right: float, seed: int) -> Predictions:
@@ -44,7 +45,7 @@ def test_a_curve_that_rises_says_so():
     assert gain.difference == pytest.approx(values[2] - values[1])
     assert gain.low > 0
     assert "still rises" in found.verdict
-    assert len(found.describe()) == 5
+    assert len(describe_curve(found)) == 5
 
 
 def test_a_flat_end_claims_nothing():

@@ -4,8 +4,12 @@ import numpy as np
 import pytest
 
 from kerasall.errors import DataError, SettingsError
-from kerasall.evaluation.ensemble_rules import combine_predictions
-from kerasall.evaluation.member_weights import WEIGHT_METRICS, member_weights, stacking_coefficients
+from kerasall.evaluation.ensemble_rules import (
+    WEIGHT_METRICS,
+    combine_predictions,
+    member_weights,
+    stacking_coefficients,
+)
 from kerasall.evaluation.metrics import METRICS
 from kerasall.evaluation.predictions import Predictions
 

@@ -9,10 +9,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from kerasall.evaluation.ensemble_rules import combine_predictions, tie_note
+from kerasall.evaluation.ensemble_rules import combine_predictions, member_weights, tie_note
 from kerasall.evaluation.ensemble_scores import count_right
 from kerasall.evaluation.intervals import wilson_interval
-from kerasall.evaluation.member_weights import member_weights
 from kerasall.evaluation.metrics import METRICS, find_metric
 from kerasall.evaluation.predictions import Predictions
 from kerasall.evaluation.repeats import spread_of

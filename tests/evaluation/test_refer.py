@@ -8,15 +8,14 @@ import numpy as np
 import pytest
 from test_conformal import simulate
 
-from kerasall.components.trust_scores import score_safeguards
 from kerasall.errors import ArtifactError, SettingsError
 from kerasall.evaluation.calibration import fit_calibration
 from kerasall.evaluation.conformal import fit_prediction_sets
 from kerasall.evaluation.cross_fitting import deal_parts
-from kerasall.evaluation.decision_curve import decision_curve
-from kerasall.evaluation.macro_curves import MACRO, precision_recall_curves, roc_curves
+from kerasall.evaluation.curves import MACRO, precision_recall_curves, roc_curves
+from kerasall.evaluation.intervals import mean_interval, share_interval
 from kerasall.evaluation.metrics import METRICS
-from kerasall.evaluation.operating_points import operating_point
+from kerasall.evaluation.operating_points import decision_curve, operating_point
 from kerasall.evaluation.predictions import Predictions
 from kerasall.evaluation.refer import (
     KEPT,
@@ -28,13 +27,11 @@ from kerasall.evaluation.refer import (
     WantedPoint,
     calibrate,
     refer_reasons,
+    score_referral,
 )
-from kerasall.evaluation.refer_scores import score_referral
-from kerasall.evaluation.report_document import Report
-from kerasall.evaluation.share_intervals import mean_interval, share_interval
-from kerasall.evaluation.trust_section_calibration import calibration_section
-from kerasall.evaluation.trust_section_operating import operating_section
-from kerasall.evaluation.trust_section_refer import refer_section
+from kerasall.evaluation.trust_scores import score_safeguards
+from kerasall.report.document import Report
+from kerasall.report.trust import calibration_section, operating_section, refer_section
 
 
 def fit(predictions: Predictions, limit: float | None = 2.0, fitted_on: str = "validation") -> Safeguards:

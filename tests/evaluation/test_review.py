@@ -10,16 +10,15 @@ import pytest
 
 from kerasall.errors import ArtifactError, SettingsError
 from kerasall.evaluation.predictions import Predictions
-from kerasall.evaluation.review import build_queue
-from kerasall.evaluation.review_counts import count_tables, describe_sources
-from kerasall.evaluation.review_record import (
+from kerasall.evaluation.review import (
     ReviewRecord,
     ReviewSource,
+    build_queue,
+    find_suspects,
     read_review_record,
     write_review_record,
 )
-from kerasall.evaluation.review_suspects import find_suspects
-from kerasall.evaluation.review_table import to_table
+from kerasall.report.review_page import count_tables, describe_sources, to_table
 
 CLASSES = ("all", "hem")
 

@@ -8,7 +8,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kerasall.errors import DataError
-from kerasall.evaluation.figure_style import new_figure
 from kerasall.evaluation.predictions import Predictions
 from kerasall.evaluation.subject_calls import (
     SENSITIVITY,
@@ -18,7 +17,8 @@ from kerasall.evaluation.subject_calls import (
     choose_share,
     count_subjects,
 )
-from kerasall.evaluation.subject_calls_section import (
+from kerasall.report.figure_style import new_figure
+from kerasall.report.subject_calls_section import (
     draw_subject_shares,
     no_subject_calls_section,
     subject_calls_section,

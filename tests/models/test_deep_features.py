@@ -10,8 +10,7 @@ from kerasall.errors import ModelError, SettingsError
 from kerasall.models.classifier import build_classifier, split_at
 from kerasall.models.deep_features import build_extractor, build_feature_model, extract_features
 from kerasall.models.feature_classifiers import CLASSIFIERS, fit_feature_classifier
-from kerasall.models.named_outputs import predict_outputs
-from kerasall.models.prediction import predict_activations
+from kerasall.models.prediction import predict_activations, predict_outputs
 from kerasall.models.saving import load_model, save_model
 from kerasall.preprocessing.operations import Chain
 from kerasall.serving.export import export_saved_model

@@ -13,8 +13,7 @@ from kerasall.errors import ModelError, SettingsError
 from kerasall.evaluation.ensemble_rules import RULES, Stacking, combine
 from kerasall.models.classifier import find_parts
 from kerasall.models.ensembles import build_ensemble, find_members
-from kerasall.models.named_outputs import predict_outputs
-from kerasall.models.prediction import predict_probabilities
+from kerasall.models.prediction import predict_outputs, predict_probabilities
 from kerasall.models.saving import load_model, save_model
 from kerasall.preprocessing.operations import Chain
 from kerasall.serving.export import export_saved_model

@@ -21,11 +21,13 @@ from kerasall.models.ensembles import build_ensemble
 from kerasall.models.feature_classifiers import fit_feature_classifier
 from kerasall.models.out_of_domain import (
     FEATURES,
+    SMALLEST_VARIANCE,
     DomainDistance,
+    build_statistics_model,
     fit_feature_distance,
+    measure_pictures,
     with_features,
 )
-from kerasall.models.picture_statistics import SMALLEST_VARIANCE, build_statistics_model, measure_pictures
 from kerasall.models.safeguards import answer_with_safeguards
 from kerasall.preprocessing.operations import Chain
 from kerasall.serving.batch import predict_files

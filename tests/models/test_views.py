@@ -7,20 +7,20 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from kerasall.config import load_settings
 from kerasall.data.input_pipeline import prediction_batches
 from kerasall.errors import ModelError, SettingsError
 from kerasall.evaluation.calibration import fit_calibration
 from kerasall.evaluation.conformal import fit_prediction_sets
+from kerasall.evaluation.ensemble_scores import measure_gain
 from kerasall.evaluation.predictions import Predictions
 from kerasall.evaluation.refer import Safeguards
-from kerasall.evaluation.view_gain import measure_gain
-from kerasall.evaluation.views_section import views_section
 from kerasall.models.prediction import predict_probabilities, predict_views
 from kerasall.models.safeguards import answer_with_safeguards
 from kerasall.models.views import VIEWS, require_views, show_view
 from kerasall.preprocessing.operations import Chain
+from kerasall.report.ensemble_section import views_section
 from kerasall.serving.export import export_saved_model
+from kerasall.settings.loading import load_settings
 
 SIDE = 12
 

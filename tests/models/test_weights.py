@@ -9,10 +9,10 @@ import pytest
 
 from kerasall.errors import WeightsError
 from kerasall.files import sha256_of_file
-from kerasall.models.backbones import BACKBONES
+from kerasall.models.backbones import BACKBONES, WeightsFile
 from kerasall.models.base import build_backbone
 from kerasall.models.saving import save_model
-from kerasall.models.weights import WeightsFile, resolve_weights, sha256_of_arrays, verify_weights
+from kerasall.models.weights import resolve_weights, sha256_of_arrays, verify_weights
 
 SMALL = "mobilenet_2_5_224_tf_no_top.h5"
 MOBILENET = BACKBONES["mobilenet"]

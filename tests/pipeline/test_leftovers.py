@@ -14,8 +14,7 @@ import pytest
 from kerasall.errors import KerasallError
 from kerasall.files import atomic_path, is_abandoned, is_temporary, require_room
 from kerasall.pipeline import artifacts
-from kerasall.pipeline.artifacts import ArtifactStore
-from kerasall.pipeline.leftovers import KEPT_DAYS, sweep_leftovers
+from kerasall.pipeline.artifacts import KEPT_DAYS, ArtifactStore, sweep_leftovers
 
 KILLED = """
 import os, signal, sys

@@ -16,8 +16,7 @@ import pytest
 from kerasall.errors import ArtifactError, KerasallError
 from kerasall.files import read_json
 from kerasall.pipeline.artifacts import ArtifactStore
-from kerasall.pipeline.code import imported_modules
-from kerasall.pipeline.component import Input, Output, Pipeline, Scratch, Unkeyed, component
+from kerasall.pipeline.component import Input, Output, Pipeline, Scratch, Unkeyed, component, imported_modules
 from kerasall.pipeline.metadata import MetadataStore
 from kerasall.pipeline.runner import RunPlaces, is_running, run_pipeline
 

@@ -8,9 +8,15 @@ from scipy import ndimage
 
 from kerasall.errors import DataError, SettingsError
 from kerasall.preprocessing.channels import hue_saturation_value
-from kerasall.preprocessing.morphology import close_mask, fill_holes, open_mask
 from kerasall.preprocessing.operations import Chain
-from kerasall.preprocessing.segmentation import CropToContent, HsvThresholdMask, OtsuMask
+from kerasall.preprocessing.segmentation import (
+    CropToContent,
+    HsvThresholdMask,
+    OtsuMask,
+    close_mask,
+    fill_holes,
+    open_mask,
+)
 from kerasall.preprocessing.segmentation_fit import fit_hsv_bounds
 
 

@@ -22,7 +22,8 @@ from typer.testing import CliRunner
 from kerasall.decoding import read_image_bytes
 from kerasall.errors import DataError
 from kerasall.preprocessing.operations import Chain
-from kerasall.serving import prediction_rows, prediction_tables
+from kerasall.serving import prediction_tables
+from kerasall.serving import prediction_tables as prediction_rows
 from kerasall.serving.batch import predict_files, resume_predictions
 from kerasall.serving.export import export_saved_model
 from kerasall.serving.image_files import ImageNames, NameSet, as_written, find_images
@@ -278,7 +279,7 @@ def test_predict_files_begins_anew(predictor, images, tmp_path):
 
 
 def test_the_command_goes_on_overwrites_and_says_what_it_did(saved, images, tmp_path):
-    from kerasall.cli import app
+    from kerasall.cli.app import app
 
     out = tmp_path / "out.csv"
     command = ["predict", str(saved), str(images), "--out", str(out)]
@@ -299,7 +300,16 @@ def test_a_killed_command_leaves_none_out_and_none_twice(saved, images, tmp_path
     folder.mkdir()
     for i in range(30_000):
         (folder / f"{i:05d}.png").symlink_to(images / "a.png")
-    command = [sys.executable, "-m", "kerasall.cli", "predict", str(saved), str(folder), "--out", str(out)]
+    command = [
+        sys.executable,
+        "-m",
+        "kerasall.cli.app",
+        "predict",
+        str(saved),
+        str(folder),
+        "--out",
+        str(out),
+    ]
 
     def has_begun() -> bool:
         return any(out.glob("part-*")) if out.is_dir() else out.is_file() and out.stat().st_size > 50_000

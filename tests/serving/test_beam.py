@@ -46,7 +46,7 @@ def images(tmp_path_factory) -> Path:
 
 
 def predict(saved: Path, *arguments: str, status: int) -> str:
-    command = [sys.executable, "-m", "kerasall.cli", "predict", str(saved), *arguments]
+    command = [sys.executable, "-m", "kerasall", "predict", str(saved), *arguments]
     done = subprocess.run(command, capture_output=True, text=True, timeout=400)
     assert done.returncode == status, done.stderr
     return done.stderr
@@ -108,7 +108,7 @@ def test_a_killed_job_goes_on_with_none_twice_and_none_left_out(saved, images, t
     manifest.write_text("".join(f"{name}\n" for name in names))
     out = tmp_path / "beam" / "scores.csv"
     arguments = ["--manifest", str(manifest), "--out", str(out), "--runner", "direct", "--part-files", "15"]
-    command = [sys.executable, "-m", "kerasall.cli", "predict", str(saved), *arguments]
+    command = [sys.executable, "-m", "kerasall", "predict", str(saved), *arguments]
     process = subprocess.Popen(command, start_new_session=True, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 300
     while not (tmp_path / "beam/scores.parts/00002.names.jsonl").exists() and time.monotonic() < deadline:

@@ -15,9 +15,10 @@ from typer.testing import CliRunner
 from kerasall.errors import ArtifactError, ModelError, SettingsError
 from kerasall.files import read_json, write_json
 from kerasall.preprocessing.operations import Chain
+from kerasall.serving.card import verify_manifest
 from kerasall.serving.conversion import TARGETS, compare_answers, require_same_answers
 from kerasall.serving.export import export_saved_model, write_manifest
-from kerasall.serving.predictor import Predictor, read_labels, verify_manifest
+from kerasall.serving.predictor import Predictor, read_labels
 
 LABELS = ("all", "hem")
 STEPS = [{"op": "resize", "height": 24, "width": 24}]
@@ -58,7 +59,7 @@ def images(tmp_path_factory) -> Path:
 
 
 def export(saved: Path, images: Path, out: Path, *options: str):
-    from kerasall.cli import app
+    from kerasall.cli.app import app
 
     command = ["export", str(saved), "--images", str(images), "--out", str(out), *options]
     return CliRunner().invoke(app, command, catch_exceptions=True)

@@ -262,7 +262,7 @@ def test_an_operation_that_a_runtime_lacks_is_named(tmp_path, name):
 
 
 def predict(saved: Path, images: Path, out: Path, *options: str):
-    from kerasall.cli import app
+    from kerasall.cli.app import app
 
     command = ["predict", str(saved), str(images), "--out", str(out), *options]
     return CliRunner().invoke(app, command, catch_exceptions=True)

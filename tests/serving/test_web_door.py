@@ -23,7 +23,7 @@ from PIL import Image, PngImagePlugin
 from web_server import BOUNDARY, LIMITS, NAME, form, picture, serving
 
 from kerasall.errors import SettingsError
-from kerasall.serving.web.door import SECURITY_HEADERS
+from kerasall.serving.web.middleware import SECURITY_HEADERS
 from kerasall.serving.web.server import is_loopback, read_token, require_token_for
 from kerasall.serving.web.uploads import display_name
 

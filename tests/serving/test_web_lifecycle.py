@@ -220,7 +220,7 @@ def test_nothing_is_asked_of_another_machine(web_model, monkeypatch):
 def command(*arguments: str):
     environment = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"}
     process = subprocess.Popen(
-        [sys.executable, "-m", "kerasall.cli", "serve", *arguments],
+        [sys.executable, "-m", "kerasall", "serve", *arguments],
         stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment,
     )  # fmt: skip
     try:

@@ -24,20 +24,25 @@ from tensorboard.plugins.hparams.backend_context import Context
 from tensorboard.util.tensor_util import make_ndarray
 from typer.testing import CliRunner
 
-from kerasall.cli import app
+from kerasall.cli.app import app
 from kerasall.errors import ArtifactError, SettingsError
-from kerasall.evaluation.trial_page import TrialPage, render_trial_page
 from kerasall.files import write_json
 from kerasall.pipeline.artifacts import ArtifactStore
 from kerasall.pipeline.metadata import MetadataStore
 from kerasall.pipeline.runner import RunPlaces
+from kerasall.report.trial_page import TrialPage, render_trial_page
+from kerasall.report.trials import describe_trials, list_columns, make_trial_page
+from kerasall.studies.finished_run import choose_out, find_trials
 from kerasall.taguchi.oracle import TaguchiOracle
-from kerasall.taguchi.trial_events import EPOCHS, write_events
-from kerasall.taguchi.trial_listing import TrialListing, list_trials, sort_trials, write_csv
-from kerasall.taguchi.trial_page import make_trial_page
-from kerasall.taguchi.trial_wording import describe_trials, list_columns
+from kerasall.taguchi.trial_events import (
+    EPOCHS,
+    TrialListing,
+    list_trials,
+    sort_trials,
+    write_csv,
+    write_events,
+)
 from kerasall.taguchi.tuner import TaguchiTuner
-from kerasall.trial_folders import choose_out, find_trials
 
 HOSTILE = "</script><script>alert('x')</script>&<b>"
 TROUBLED = "0012"

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from kerasall.errors import SettingsError
-from kerasall.training.losses import make_loss
+from kerasall.training.optimizers import make_loss
 
 LABELS = np.array([[0, 1, 0], [1, 0, 0]], np.float32)
 PROBABILITIES = np.array([[0.2, 0.7, 0.1], [0.5, 0.25, 0.25]], np.float32)

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from kerasall.cpu_bfloat16 import has_amx
 from kerasall.errors import SettingsError
+from kerasall.runtime import has_amx
 from kerasall.training.precision import PRECISIONS, choose_precision, computing_in
 
 

@@ -14,7 +14,6 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from kerasall.serving.web import tfserving_api
 from kerasall.serving.web.answers import INTENDED_USE, Answer, ModelFacts, describe_answer
 from kerasall.serving.web.limits import Refusal, WebLimits
-from kerasall.serving.web.metrics import Metrics
 from kerasall.serving.web.schemas import (
     CALL_REQUEST,
     EXPLAIN_REQUEST,
@@ -24,7 +23,7 @@ from kerasall.serving.web.schemas import (
     PredictBody,
     refusals,
 )
-from kerasall.serving.web.service import ModelService
+from kerasall.serving.web.service import Metrics, ModelService
 from kerasall.serving.web.uploads import read_body, read_form
 
 _GATE = (401, 421)

@@ -1,4 +1,7 @@
-"""The model behind the door: loaded and warmed in a thread of its own, fed by all clients at once."""
+"""The model behind the door: loaded and warmed in a thread of its own, fed by all clients at once.
+
+Counts and times for Prometheus: of requests, images and batches; never of what an image shows.
+"""
 
 from __future__ import annotations
 
@@ -16,18 +19,55 @@ import numpy as np
 from kerasall.decoding import read_header, to_native
 from kerasall.errors import DecodingError, ModelError
 from kerasall.serving.predictor import Predictor
-from kerasall.serving.web.answers import Answer, ModelFacts, read_facts
+from kerasall.serving.web.answers import Answer, ModelFacts, draw_explanation, read_facts
 from kerasall.serving.web.batching import Batcher
 from kerasall.serving.web.limits import Refusal, WebLimits, busy
-from kerasall.serving.web.metrics import Metrics
-from kerasall.serving.web.overlays import draw_explanation
 from kerasall.serving.web.uploads import Upload
 
 if TYPE_CHECKING:
     from kerasall.serving.runtimes import RuntimeChoice
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
+from prometheus_client.exposition import generate_latest
+
+_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
+
+_SIZES = (1, 2, 4, 8, 16, 32, 64)
+
+
+class Metrics:
+    """One registry per server, so that two in one process do not mix."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        ProcessCollector(registry=self.registry)
+        kept: dict[str, Any] = {"registry": self.registry}
+        self.requests = Counter("kerasall_requests", "Requests answered.", ["route", "status"], **kept)
+        self.images = Counter("kerasall_images", "Images, by outcome.", ["outcome"], **kept)
+        self.answer_seconds = Histogram(
+            "kerasall_answer_seconds", "From a whole request to its answer.", buckets=_SECONDS, **kept
+        )
+        self.model_seconds = Histogram(
+            "kerasall_model_seconds", "One call of the model.", buckets=_SECONDS, **kept
+        )
+        self.batch_images = Histogram(
+            "kerasall_batch_images", "Images in one call of the model.", buckets=_SIZES, **kept
+        )
+        self.waiting = Gauge("kerasall_waiting_images", "Images accepted and not yet answered.", **kept)
+        self.ready = Gauge("kerasall_ready", "1 once the model is loaded and warm.", **kept)
+
+    def count_request(self, scope: Mapping[str, Any], status: int) -> None:
+        """Counts an answer by its route's pattern: an address made up by a client must not become a label."""
+        self.requests.labels(getattr(scope.get("route"), "path", "other"), str(status)).inc()
+
+    def render(self) -> bytes:
+        """The text that Prometheus collects."""
+        return generate_latest(self.registry)
+
 
 _Image = tuple[str, bytes]
+
 _LOGGER = logging.getLogger("uvicorn.error")
+
 
 # A progressive JPEG has about ten scans. Each costs a pass over all pixels, however few bytes it has.
 _SCAN, _MOST_SCANS = b"\xff\xda", 100

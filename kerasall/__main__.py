@@ -1,0 +1,5 @@
+"""``python -m kerasall``: the command line."""
+
+from kerasall.cli.app import main
+
+main()

@@ -1,0 +1,199 @@
+"""The command ``kerasall explain``. Heavy imports stand inside it."""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from kerasall.errors import DecodingError, ModelError
+from kerasall.files import atomic_path, write_json
+from kerasall.studies.finished_run import find_saved_model
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from kerasall.report.explanation_figures import ExplainedImage
+    from kerasall.serving.explanation import ServedExplanation
+    from kerasall.serving.predictor import Predictor
+
+
+SCHEMA_VERSION = 1
+
+MOST_IN_GRID = 48
+
+TITLES = {"grad_cam": "Grad-CAM", "grad_cam_plus_plus": "Grad-CAM++"}
+
+
+def explain(
+    model: Annotated[
+        str, typer.Argument(metavar="SAVEDMODEL_OR_RUN", help="A pushed SavedModel, or a run by its name.")
+    ],
+    images: Annotated[list[str], typer.Argument(metavar="PATH...", help="Image files, folders, patterns.")],
+    class_name: Annotated[
+        str | None,
+        typer.Option("--class", metavar="NAME", help="Class to explain; default the one that is called."),
+    ] = None,
+    method: Annotated[str, typer.Option(help="grad_cam or grad_cam_plus_plus.")] = "grad_cam",
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of the pictures; default runs/explanations/<model>.")
+    ] = None,
+) -> None:
+    """Show where in images a model sees its answer; exit status 1 if any failed."""
+    from kerasall.runtime import quiet_tensorflow
+    from kerasall.serving.batch import find_images
+
+    _require_method(method)
+    paths = find_images(images)
+    name, saved_model = find_saved_model(model)
+    with quiet_tensorflow():
+        from kerasall.serving.explanation import find_class, require_explainable
+        from kerasall.serving.predictor import Predictor, describe_verdict
+
+        predictor = Predictor(saved_model)
+    require_explainable(predictor)
+    chosen = None if class_name is None else find_class(predictor.labels, class_name)
+    folder = out or default_folder(name)
+    _note(describe_verdict(predictor.folder))
+    rows, shown = _explain_all(predictor, paths, chosen, method, folder)
+    failed = sum(bool(row["error"]) for row in rows)
+    _write_summary(folder, {"model": str(predictor.folder), "method": method, "images": rows}, shown)
+    _note(f"{len(paths)} files, {failed} failed")
+    for row in rows:
+        if row["error"]:
+            _note(f"failed: {row['error']}")
+    print(f"pictures: {folder}" + (f"\ngrid:     {folder / 'grid.png'}" if shown else ""))
+    print(f"numbers:  {folder / 'explanations.json'}")
+    _note("A map shows what moved the model, not what a cell is. Research use only: not a diagnostic device.")
+    if failed:
+        raise typer.Exit(1)
+
+
+def default_folder(name: str) -> Path:
+    """``explanations/<name>`` below the runs folder."""
+    from kerasall.paths import runs_folder
+
+    return runs_folder() / "explanations" / name
+
+
+def _require_method(method: str) -> None:
+    from difflib import get_close_matches
+
+    from kerasall.errors import SettingsError
+
+    if method not in TITLES:
+        near = get_close_matches(method, TITLES, n=1)
+        hint = f": did you mean {near[0]!r}?" if near else ""
+        raise SettingsError(f"the method must be one of {', '.join(TITLES)}, but is {method!r}{hint}")
+
+
+def _explain_all(
+    predictor: Predictor, paths: list[Path], chosen: int | None, method: str, folder: Path
+) -> tuple[list[dict[str, Any]], list[ExplainedImage]]:
+    """One row a file, in order, with its picture written; and the first images for the grid."""
+    from rich.console import Console
+    from rich.progress import track
+
+    from kerasall.decoding import read_image_bytes
+    from kerasall.report.explanation_figures import draw_explanation
+    from kerasall.serving.explanation import explain_image
+
+    rows: list[dict[str, Any]] = []
+    shown: list[ExplainedImage] = []
+    names: Counter[str] = Counter()
+    console = Console(stderr=True)
+    for path in track(paths, "explaining", console=console, transient=True, disable=not console.is_terminal):
+        try:
+            data = read_image_bytes(path, predictor.limits)
+            found = explain_image(predictor, data, str(path), chosen, method)
+        except (DecodingError, ModelError) as error:
+            rows.append({"path": str(path), "error": str(error)})
+            continue
+        names[path.stem] += 1
+        file = f"{path.stem}_{names[path.stem]}.png" if names[path.stem] > 1 else f"{path.stem}.png"
+        image = _to_draw(path, found, predictor.labels)
+        figure, words = draw_explanation(image)
+        _save(figure, folder / "overlays" / file)
+        rows.append(_row(path, found, predictor.labels) | {"picture": f"overlays/{file}", "alt": words})
+        if len(shown) < MOST_IN_GRID:
+            shown.append(image)
+    return rows, shown
+
+
+def _to_draw(path: Path, found: ServedExplanation, labels: tuple[str, ...]) -> ExplainedImage:
+    from kerasall.report.explanation_figures import ExplainedImage
+
+    called, explained = labels[found.label_index], labels[found.class_index]
+    words = f"called {called} {100 * found.probabilities[found.label_index]:.1f}%"
+    if called != explained:
+        words += f" · evidence for {explained} ({100 * found.probabilities[found.class_index]:.1f}%)"
+    members = tuple(
+        (f"{name} · weight {weight:.2f}" + ("" if has else " · no positive evidence"), heatmap)
+        for name, weight, has, heatmap in zip(
+            found.names, found.weights, found.has_evidence, found.member_heatmaps, strict=True
+        )
+    )
+    return ExplainedImage(
+        path.name,
+        f"{words} · {TITLES[found.method]}",
+        found.pixels,
+        found.heatmap,
+        members if len(members) > 1 else (),
+        bool(found.has_evidence.any()),
+    )
+
+
+def _row(path: Path, found: ServedExplanation, labels: tuple[str, ...]) -> dict[str, Any]:
+    peak = divmod(int(found.heatmap.argmax()), found.heatmap.shape[1])
+    networks = [
+        {
+            "name": name,
+            "weight": float(weight),
+            "positive_evidence": bool(has),
+            "raw": dict(zip(("minimum", "mean", "maximum"), map(float, raw), strict=True)),
+        }
+        for name, weight, has, raw in zip(
+            found.names, found.weights, found.has_evidence, found.raw, strict=True
+        )
+    ]
+    evidence = bool(found.has_evidence.any())
+    return {
+        "path": str(path),
+        "label": labels[found.label_index],
+        "probability": float(found.probabilities[found.label_index]),
+        "explained_class": labels[found.class_index],
+        "explained_probability": float(found.probabilities[found.class_index]),
+        "positive_evidence": evidence,
+        "size": list(found.heatmap.shape),
+        "peak": list(peak) if evidence else None,
+        "mean": float(found.heatmap.mean()),
+        "networks": networks,
+        "error": "",
+    }
+
+
+def _write_summary(folder: Path, document: dict[str, Any], shown: list[ExplainedImage]) -> None:
+    from kerasall.report.explanation_figures import draw_explanation_grid
+
+    if shown:
+        figure, document["grid_alt"] = draw_explanation_grid(shown)
+        _save(figure, folder / "grid.png")
+        rest = sum(not row["error"] for row in document["images"]) - len(shown)
+        if rest:
+            _note(f"the grid shows the first {MOST_IN_GRID} images; {rest} more have pictures of their own")
+    write_json(folder / "explanations.json", {"schema_version": SCHEMA_VERSION, **document})
+
+
+def _save(figure: Figure, path: Path) -> None:
+    from kerasall.report.explanation_figures import DOTS_PER_INCH
+    from kerasall.report.figure_style import figure_to_png
+
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(figure_to_png(figure, DOTS_PER_INCH))
+
+
+def _note(line: str) -> None:
+    print(line, file=sys.stderr)

@@ -1,0 +1,177 @@
+"""The commands ``kerasall taguchi plan`` and ``kerasall taguchi analyze``."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from kerasall.errors import DataError, SettingsError
+
+taguchi_app = typer.Typer(
+    name="taguchi",
+    help="Plan experiments on orthogonal arrays, and analyse anybody's results.",
+    no_args_is_help=True,
+)
+
+_JSON = typer.Option("--json", help="Print only JSON on standard output.")
+
+
+@taguchi_app.command()
+def plan(
+    factors: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=LEVEL,LEVEL,...", help="A factor, or a YAML file of factors; repeat it."),
+    ] = None,
+    more: Annotated[
+        list[str] | None, typer.Argument(metavar="[NAME=LEVEL,...]...", help="Further factors.")
+    ] = None,
+    array: Annotated[
+        str, typer.Option(help="auto (fewest runs) or a name such as L9 or L18(2^1 3^7).")
+    ] = "auto",
+    error_df: Annotated[int, typer.Option(min=0, help="Degrees of freedom to leave for the error.")] = 0,
+    repeats: Annotated[int, typer.Option(min=0, help="Empty response columns in the file of --out.")] = 3,
+    out: Annotated[Path | None, typer.Option(help="CSV file to fill in for taguchi analyze.")] = None,
+    as_json: Annotated[bool, _JSON] = False,
+) -> None:
+    """Print the runs of the smallest orthogonal array that fits the factors."""
+    from kerasall.files import write_text
+    from kerasall.taguchi import design, wording
+
+    made = design.plan(_read_factors([*(factors or []), *(more or [])]), array=array, error_df=error_df)
+    print(
+        json.dumps(made.to_json(), indent=2, ensure_ascii=False) if as_json else wording.describe_plan(made)
+    )
+    if out:
+        write_text(out, made.to_csv(repeats))
+        levels = " ".join(f'--levels "{n}={",".join(map(str, v))}"' for n, v in made.factors.items())
+        print(f"Fill in {out}, then: kerasall taguchi analyze {out} {levels}", file=sys.stderr)
+
+
+@taguchi_app.command()
+def analyze(
+    file: Annotated[Path, typer.Argument(metavar="FILE.csv", help="Level numbers by factor; y1, y2, ...")],
+    signal: Annotated[
+        str, typer.Option(help="larger, smaller, nominal, target:M, target-runs:M or mean.")
+    ] = "larger",
+    levels: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="A=adam,sgdm,adam", help="Names of a factor's levels; equal ones are dummy levels."
+        ),
+    ] = None,
+    levels_as: Annotated[
+        str, typer.Option(help="dummy merges levels of equal name; separate does not.")
+    ] = "dummy",
+    pool: Annotated[
+        str, typer.Option(metavar="F1,F2", help="Factors to take for error; half: the smallest.")
+    ] = "",
+    confirm: Annotated[
+        str, typer.Option(metavar="Y,Y,...", help="Responses of runs made at the predicted optimum.")
+    ] = "",
+    confidence: Annotated[float, typer.Option(help="Of the intervals.")] = 0.95,
+    figures: Annotated[Path | None, typer.Option(help="Folder for the figures, as SVG.")] = None,
+    as_json: Annotated[bool, _JSON] = False,
+) -> None:
+    """Signal-to-noise ratios, response table, analysis of variance and predicted optimum."""
+    from kerasall.taguchi import analysis, wording
+    from kerasall.taguchi.result_file import read_results
+
+    results = read_results(file)
+    pooled = _split(pool)
+    options: dict[str, Any] = {
+        "levels": _read_named_levels(levels or []),
+        "levels_as": levels_as,
+        "pool": analysis.HALF if pooled == [analysis.HALF] else pooled,
+        "confirmation": _read_numbers(confirm) if confirm else None,
+        "confidence": confidence,
+    }
+    try:
+        found = analysis.analyze(results.levels, results.responses, signal=signal, **options)
+    except DataError as error:
+        raise DataError(f"{file} (row 1 is the first below the names): {error}") from None
+    if as_json:
+        print(json.dumps(found.to_json(), indent=2, ensure_ascii=False, allow_nan=False))
+    else:
+        print(wording.describe_analysis(found))
+    if figures:
+        for path in _write_figures(found, figures):
+            print(f"figure: {path}", file=sys.stderr)
+
+
+def _split(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def _read_factor(text: str) -> tuple[str, list[str]]:
+    name, equals, values = text.partition("=")
+    if not equals or not name.strip() or not _split(values):
+        raise SettingsError(f"a factor must be written NAME=level,level,..., but is {text!r}")
+    return name.strip(), _split(values)
+
+
+def _read_named_levels(texts: Iterable[str]) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for name, values in map(_read_factor, texts):
+        if name in found:
+            raise SettingsError(f"--levels must name a factor once, but names {name} twice: leave one out")
+        found[name] = values
+    return found
+
+
+def _read_factors(texts: Iterable[str]) -> dict[str, list[Any]]:
+    """Factors written out, in one word or several, or in YAML files."""
+    found: dict[str, list[Any]] = {}
+    for text in texts:
+        pairs = (
+            _read_factor_file(Path(text))
+            if Path(text).suffix in (".yaml", ".yml", ".json")
+            else [_read_factor(part) for part in re.split(r"[;\s]+(?=[^\s=;,]+=)", text.strip())]
+        )
+        for name, values in pairs:
+            if name in found:
+                raise SettingsError(f"a factor must be given once, but {name} is given twice: rename one")
+            found[name] = values
+    return found
+
+
+def _read_factor_file(path: Path) -> list[tuple[str, list[Any]]]:
+    import yaml
+
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise SettingsError(
+            f"{path} must be a YAML file of factors, but reading it failed: {error}"
+        ) from None
+    if not isinstance(content, dict) or not all(isinstance(values, list) for values in content.values()):
+        raise SettingsError(f"{path} must map each factor to a list of levels, but holds {content!r}")
+    return [(str(name), values) for name, values in content.items()]
+
+
+def _read_numbers(text: str) -> list[float]:
+    try:
+        numbers = [float(part) for part in _split(text)]
+    except ValueError:
+        numbers = []
+    if not numbers or not all(map(math.isfinite, numbers)):
+        raise SettingsError(f"--confirm must be numbers separated by commas, but is {text!r}: correct it")
+    return numbers
+
+
+def _write_figures(found: Any, folder: Path) -> list[Path]:
+    from kerasall.files import write_text
+    from kerasall.report.figure_style import figure_to_svg
+    from kerasall.report.taguchi_figures import draw_analysis
+
+    paths = []
+    for name, (figure, _) in draw_analysis(found).items():
+        paths.append(folder / f"{name}.svg")
+        write_text(paths[-1], figure_to_svg(figure).decode("utf-8"))
+    return paths

@@ -1,0 +1,55 @@
+"""The command ``kerasall trials``. Heavy imports stand inside it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def trials(
+    place: Annotated[
+        str,
+        typer.Argument(metavar="RUN|FOLDER", help="Name of a run, or a folder with a keras-tuner project."),
+    ],
+    sort: Annotated[
+        str,
+        typer.Option(
+            metavar="COLUMN", help="Order of the table; objective puts the best first, -COLUMN turns it."
+        ),
+    ] = "trial",
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for trials.csv and trials.html; default the run's, or FOLDER.")
+    ] = None,
+    tensorboard: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Also write the trials for tensorboard --logdir DIR.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print only JSON on standard output.")] = False,
+) -> None:
+    """Show every trial of a designed experiment: as a table here, in trials.csv, and on a page, trials.html."""
+    from kerasall.runtime import quiet_tensorflow
+    from kerasall.studies.finished_run import choose_out, find_trials
+
+    found = find_trials(place)
+    folder = choose_out(found, out)
+    with quiet_tensorflow():
+        from kerasall.report.trial_page import write_trial_page
+        from kerasall.report.trials import describe_trials, make_trial_page
+        from kerasall.taguchi.trial_events import list_trials, sort_trials, write_csv, write_events
+
+        listing = list_trials(found.project)
+    table = sort_trials(listing.table, sort, listing.design.direction)
+    if as_json:
+        print(json.dumps(listing.to_json(table), indent=2, ensure_ascii=False, allow_nan=False))
+    else:
+        width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+        print(describe_trials(listing, table, width))
+    write_csv(listing, folder / "trials.csv")
+    write_trial_page(folder / "trials.html", make_trial_page(listing, found.title))
+    print(f"table: {folder / 'trials.csv'}\npage: {folder / 'trials.html'}", file=sys.stderr)
+    if tensorboard is not None:
+        print(f"TensorBoard: tensorboard --logdir {write_events(listing, tensorboard)}", file=sys.stderr)

@@ -1,0 +1,109 @@
+"""The command ``kerasall tune``."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from kerasall.cli.options import DataOption, ForceOption, NameOption, SetOption, SmokeOption, WeightsOption
+from kerasall.errors import SettingsError
+
+if TYPE_CHECKING:
+    from kerasall.settings import Settings
+
+
+def tune(
+    config: Annotated[Path, typer.Argument(help="YAML file of an experiment that states tune.")],
+    data: DataOption = None,
+    weights: WeightsOption = None,
+    set_: SetOption = None,
+    name: NameOption = None,
+    force: ForceOption = False,
+    workers: Annotated[
+        int,
+        typer.Option(min=0, help="Processes on this machine that share the trials; 0: one after another."),
+    ] = 0,
+    plan: Annotated[
+        bool, typer.Option("--plan", help="Only print the runs, and what every network will cost.")
+    ] = False,
+    smoke: SmokeOption = False,
+) -> None:
+    """Run a designed experiment over settings, and the ensemble of the runs that confirm its optimum.
+
+    With keras-tuner's KERASTUNER_TUNER_ID, KERASTUNER_ORACLE_IP and KERASTUNER_ORACLE_PORT in the environment,
+    this is the chief or a worker of a search on several hosts.
+    """
+    from kerasall.cli.console import print_outcome, print_plan
+    from kerasall.runtime import quiet_tensorflow
+    from kerasall.studies.experiment import run_experiment, settle
+
+    options: dict[str, Any] = {"data": data, "weights": weights, "overrides": set_ or [], "name": name}
+    settings, runs, _ = settle(config, **options)
+    if settings.tune is None:
+        raise SettingsError(
+            f"{config} must state tune with its factors, but does not: see `kerasall run` for others"
+        )
+    if plan or smoke:
+        print_runs(settings)
+        print_plan(settings, smoke)
+        return
+    with quiet_tensorflow():
+        from kerasall.components.trial_search import role_of_process
+
+        if role_of_process() == "worker":
+            join_search(config, runs.artifacts, options)
+            return
+        result = run_experiment(config, force=force, workers=workers, **options)
+    print_outcome(result)
+    print(f"{'trials:':<14} {result.folder / 'trials.html'}")
+
+
+def print_runs(settings: Settings) -> None:
+    """Prints the array, its runs, and what they can and cannot tell."""
+    from kerasall.runtime import quiet_tensorflow
+
+    with quiet_tensorflow():
+        from kerasall.components.trial_search import direction_of, plan_oracle
+        from kerasall.components.tuner import require_tune
+        from kerasall.settings.factors import trial_settings
+        from kerasall.taguchi.wording import describe_plan
+
+        tune = require_tune(settings)
+        folds = settings.split.folds if settings.split.kind == "folds" else None
+        design = plan_oracle(trial_settings(settings), tune, direction_of(tune.response), folds).design
+    print(describe_plan(design.plan))
+    each = f" in each of {folds} folds" if folds else ""
+    print(
+        f"Every run {tune.repeats} times{each}, then {tune.confirmations} at the predicted optimum: "
+        f"{len(design.places(tune.confirmations))} trials.\n"
+    )
+
+
+def join_search(config: Path, artifacts: Path, options: dict[str, Any]) -> None:
+    """Runs trials for the chief that the environment names, until there are none left.
+
+    Args:
+        config: YAML file; it must give the same settings as the chief's.
+        artifacts: folder of the runs' artifacts, on a disk that the chief shares.
+        options: of ``settle``.
+    """
+    from kerasall.components.trial_search import SearchJob, address_of_chief, find_job, run_worker
+    from kerasall.settings.factors import trial_settings
+    from kerasall.studies.experiment import settle
+
+    settings, _, weights = settle(config, **options)
+    assert settings.tune is not None
+    like = SearchJob(
+        Path(), Path(), trial_settings(settings), settings.tune, settings.split.inner_validation,
+        settings.training_seed, settings.deterministic, weights, Path(),
+    )  # fmt: skip
+    print(
+        f"{os.environ['KERASTUNER_TUNER_ID']} looks for its chief at {address_of_chief()}",
+        file=sys.stderr,
+        flush=True,
+    )
+    run_worker(find_job(artifacts, like, address_of_chief()))

@@ -1,0 +1,1 @@
+"""Words and pictures alone: reads numbers and records, never steps or models."""

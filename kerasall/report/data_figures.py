@@ -1,0 +1,380 @@
+"""Figures of subjects, data and training, and the gallery of predictions.
+
+As in ``figures``: every ``draw_`` function returns the alternative text of what it drew.
+
+Figures of how a measure is spread over classes and over subjects.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
+
+from kerasall.report.figure_style import INK, MUTED, RIGHT, STYLE, WRONG, color_of, percent_axis, show_legend
+
+NAMED_SUBJECTS = 24
+
+"""Up to this many subjects are drawn as named bars; more become dots by rank."""
+
+
+@dataclass(frozen=True)
+class SubjectCount:
+    """How one subject (or block) fared: ``right`` of ``total`` images of class ``label``."""
+
+    name: str
+    label: str
+    right: int
+    total: int
+
+    @property
+    def accuracy(self) -> float:
+        """Share right in [0, 1]; an empty subject counts as 0."""
+        return self.right / self.total if self.total else 0.0
+
+
+@dataclass(frozen=True)
+class TrainingRun:
+    """Curves of one fit over E epochs (one fold of one stage).
+
+    Attributes:
+        label: which run, for example ``fold 1``.
+        loss: E training losses.
+        validation_loss: E validation losses, or empty.
+        accuracy: E training accuracies in [0, 1], or empty.
+        validation_accuracy: E validation accuracies in [0, 1], or empty.
+        best_epoch: the epoch (from 1) whose weights were kept, or None.
+    """
+
+    label: str
+    loss: Sequence[float]
+    validation_loss: Sequence[float] = ()
+    accuracy: Sequence[float] = ()
+    validation_accuracy: Sequence[float] = ()
+    best_epoch: int | None = None
+
+
+@dataclass(frozen=True)
+class GalleryImage:
+    """One image with what was called. ``pixels`` is uint8 [H, W, 3] RGB; ``probability`` of ``called``.
+
+    Where ``voters`` is not 0, ``probability`` is the share of so many members that voted for ``called``.
+    """
+
+    id: str
+    pixels: np.ndarray
+    true: str
+    called: str
+    probability: float
+    subject: str = ""
+    voters: int = 0
+
+    @property
+    def right(self) -> bool:
+        """Whether the call is the true class."""
+        return self.true == self.called
+
+    @property
+    def title(self) -> str:
+        """For example ``✗ Benign → Early  81%``."""
+        return f"{'✓' if self.right else '✗'} {self.true} → {self.called}"
+
+
+@matplotlib.rc_context(STYLE)
+def draw_subject_accuracy(
+    axes: Axes, subjects: Sequence[SubjectCount], classes: Sequence[str], kind: str = "subject"
+) -> str:
+    """Accuracy of every subject, worst first, coloured by class: bars up to 24 subjects, then dots.
+
+    Args:
+        axes: where to draw.
+        subjects: in any order; an empty list leaves the axes empty.
+        classes: names in class order, which choose the colours.
+        kind: what a subject is called, in the singular: ``subject``, ``block``.
+
+    Returns:
+        Alternative text with the range and the three worst subjects.
+    """
+    ordered = sorted(subjects, key=lambda s: (s.accuracy, s.name))
+    colors = {name: color_of(index) for index, name in enumerate(classes)}
+    pooled = sum(s.right for s in ordered) / max(sum(s.total for s in ordered), 1)
+    draw = _draw_subject_bars if len(ordered) <= NAMED_SUBJECTS else _draw_subject_dots
+    if ordered:
+        draw(axes, ordered, colors, pooled)
+        axes.set_title(f"{len(ordered)} {kind}s", pad=24)
+    worst = "; ".join(f"{s.name} ({s.label}) {s.right:,} of {s.total:,} right" for s in ordered[:3])
+    accuracies = [s.accuracy for s in ordered] or [0.0]
+    return (
+        f"Accuracy of {len(ordered)} {kind}s, from {100 * min(accuracies):.1f}% to {100 * max(accuracies):.1f}%, "
+        f"over all images {100 * pooled:.1f}%. Worst: {worst}."
+    )
+
+
+def _draw_subject_bars(
+    axes: Axes, ordered: Sequence[SubjectCount], colors: Mapping[str, str], pooled: float
+) -> None:
+    for row, subject in enumerate(ordered):
+        axes.barh(row, subject.accuracy, color=colors[subject.label], height=0.66)
+        axes.text(1.01, row, f"{subject.right:,} / {subject.total:,}", va="center", fontsize=8, color=MUTED)
+    axes.axvline(pooled, color=INK, linestyle=(0, (3, 2)), linewidth=1)
+    axes.set_yticks(range(len(ordered)), [subject.name for subject in ordered])
+    axes.set(xlim=(0, 1.16), ylim=(len(ordered) - 0.5, -0.5), xlabel="share right (dashed: all images)")
+    axes.set_xticks([0, 0.25, 0.5, 0.75, 1])
+    percent_axis(axes.xaxis)
+    axes.grid(axis="y", visible=False)
+    _class_legend(axes, colors)
+
+
+def _draw_subject_dots(
+    axes: Axes, ordered: Sequence[SubjectCount], colors: Mapping[str, str], pooled: float
+) -> None:
+    largest = max(subject.total for subject in ordered)
+    for rank, subject in enumerate(ordered):
+        area = 14 + 110 * subject.total / largest
+        axes.scatter(rank, subject.accuracy, s=area, color=colors[subject.label], alpha=0.8, linewidth=0)
+    axes.axhline(pooled, color=INK, linestyle=(0, (3, 2)), linewidth=1)
+    spread = ordered[-1].accuracy - ordered[0].accuracy
+    named = [0, *(r for r in (1, 2) if ordered[r].accuracy - ordered[r - 1].accuracy > 0.05 * spread)]
+    for rank in named:  # names of near neighbours would overprint each other
+        subject = ordered[rank]
+        axes.annotate(
+            subject.name, (rank, subject.accuracy), (-3, -14), textcoords="offset points", fontsize=8
+        )
+    axes.set(xlabel="worst first (area = images; dashed: all images)", ylabel="share right")
+    axes.set_xticks([])
+    axes.margins(x=0.03, y=0.1)
+    percent_axis(axes.yaxis)
+    _class_legend(axes, colors)
+
+
+def _class_legend(axes: Axes, colors: Mapping[str, str]) -> None:
+    for name, color in colors.items():
+        axes.scatter([], [], s=40, color=color, label=name)
+    show_legend(
+        axes, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=min(len(colors), 4), handlelength=1
+    )
+
+
+@matplotlib.rc_context(STYLE)
+def draw_training_curves(axes: Axes, runs: Sequence[TrainingRun], measure: str = "loss") -> str:
+    """``loss`` or ``accuracy`` over epochs; training dashed, validation solid, a ring on the kept epoch.
+
+    Args:
+        axes: where to draw.
+        runs: runs of one stage, for example one a fold.
+        measure: ``loss`` or ``accuracy``.
+
+    Returns:
+        Alternative text with the epochs and last values of every run.
+    """
+    for index, run in enumerate(runs):
+        color = color_of(index)
+        _draw_epochs(axes, getattr(run, measure), color, (0, (3, 2)))
+        _draw_epochs(axes, getattr(run, f"validation_{measure}"), color, "-", run.best_epoch)
+    axes.set(xlabel="epoch", ylabel=measure)
+    axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+    if measure == "accuracy":
+        percent_axis(axes.yaxis)
+    _training_legend(axes, runs)
+    return f"Training curves, {measure}. " + " ".join(_describe_run(run, measure) for run in runs)
+
+
+def _draw_epochs(axes: Axes, values: Sequence[float], color: str, dash, best: int | None = None) -> None:
+    if not len(values):
+        return
+    epochs = np.arange(1, len(values) + 1)
+    axes.plot(
+        epochs,
+        values,
+        color=color,
+        linestyle=dash,
+        linewidth=1.5 if best else 1.1,
+        marker="." if len(values) == 1 else "",
+    )
+    if best is not None and best <= len(values):
+        axes.plot(
+            [best],
+            [values[best - 1]],
+            "o",
+            markersize=7,
+            markerfacecolor="white",
+            markeredgecolor=color,
+            markeredgewidth=1.6,
+        )
+
+
+def _training_legend(axes: Axes, runs: Sequence[TrainingRun]) -> None:
+    for index, run in enumerate(runs):
+        axes.plot([], [], color=color_of(index), label=run.label)
+    axes.plot([], [], color=MUTED, linestyle=(0, (3, 2)), linewidth=1.1, label="training")
+    if any(len(run.validation_loss) or len(run.validation_accuracy) for run in runs):
+        axes.plot([], [], color=MUTED, label="validation")
+    if any(run.best_epoch is not None for run in runs):
+        axes.plot(
+            [], [], "o", markerfacecolor="white", markeredgecolor=MUTED, markersize=6, label="kept epoch"
+        )
+    show_legend(axes, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=4)
+
+
+def _describe_run(run: TrainingRun, measure: str) -> str:
+    trained, validated = getattr(run, measure), getattr(run, f"validation_{measure}")
+    parts = [f"{run.label}: {len(trained)} epochs"]
+    parts += [f"last training {measure} {trained[-1]:.3f}"] if len(trained) else []
+    parts += [f"last validation {measure} {validated[-1]:.3f}"] if len(validated) else []
+    parts += [f"kept epoch {run.best_epoch}"] if run.best_epoch else []
+    return ", ".join(parts) + "."
+
+
+@matplotlib.rc_context(STYLE)
+def draw_prediction_gallery(axes: np.ndarray, images: Sequence[GalleryImage]) -> str:
+    """Thumbnails with titles ``true → called`` and probability, green where right, red where wrong.
+
+    Args:
+        axes: array of at least as many panels as images; those left over are emptied.
+        images: what to show, in order.
+
+    Returns:
+        Alternative text: how many are right and wrong.
+    """
+    for panel in np.ravel(axes):
+        panel.set_axis_off()
+    for panel, image in zip(np.ravel(axes), images, strict=False):
+        panel.imshow(image.pixels)
+        color = RIGHT if image.right else WRONG
+        panel.set_title(
+            f"{image.title}\n{100 * image.probability:.0f}%", color=color, fontsize=7, loc="center"
+        )
+    right = sum(image.right for image in images)
+    return f"Gallery of {len(images)} predictions: {right} right (green titles), {len(images) - right} wrong (red titles)."
+
+
+@matplotlib.rc_context(STYLE)
+def draw_counts(
+    axes: Axes, rows: Sequence[str], columns: Sequence[str], counts: np.ndarray, what: str = "images"
+) -> str:
+    """Stacked horizontal bars of counts.
+
+    Args:
+        axes: where to draw.
+        rows: R names, one bar each (for example classes).
+        columns: K names, one colour each (for example train, validation, test).
+        counts: int [R, K].
+        what: what is counted.
+
+    Returns:
+        Alternative text with every total.
+    """
+    counts = np.asarray(counts, dtype=np.int64).reshape(len(rows), len(columns))
+    start = np.zeros(len(rows), dtype=np.int64)
+    for index, column in enumerate(columns):
+        axes.barh(
+            range(len(rows)),
+            counts[:, index],
+            left=start,
+            color=color_of(index),
+            height=0.62,
+            edgecolor="white",
+            label=column,
+        )
+        start += counts[:, index]
+    for row, total in enumerate(start):
+        axes.annotate(f"{total:,}", (total, row), (4, 0), textcoords="offset points", va="center", fontsize=8)
+    axes.set_yticks(range(len(rows)), rows)
+    axes.set(xlabel=what, ylim=(len(rows) - 0.5, -0.5))
+    axes.margins(x=0.14)
+    axes.grid(axis="y", visible=False)
+    if len(columns) > 1:
+        show_legend(
+            axes, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=min(len(columns), 5), handlelength=1
+        )
+    return (
+        f"Number of {what}. "
+        + "; ".join(f"{name}: {total:,}" for name, total in zip(rows, start, strict=True))
+        + "."
+    )
+
+
+@matplotlib.rc_context(STYLE)
+def draw_spread_by_class(axes: Axes, values: Mapping[str, np.ndarray], measure: str) -> str:
+    """One row a class: line from the 1st to the 99th percentile, bar over the middle half, dot at the median.
+
+    Args:
+        axes: where to draw.
+        values: class -> float [N] of its images, in class order; empty ones leave their row empty.
+        measure: what is measured, for the axis.
+
+    Returns:
+        Alternative text with every class's median and middle half.
+    """
+    words = []
+    for row, (name, found) in enumerate(values.items()):
+        if not len(found):
+            continue
+        low, left, middle, right, high = np.percentile(found, (1, 25, 50, 75, 99))
+        axes.hlines(row, low, high, color=color_of(row), linewidth=1.2)
+        axes.hlines(row, left, right, color=color_of(row), linewidth=9, alpha=0.45)
+        axes.plot([middle], [row], "o", color=color_of(row), markersize=6, markeredgecolor="white")
+        words.append(f"{name} {middle:.4g} ({left:.4g} to {right:.4g})")
+    axes.set_yticks(range(len(values)), list(values))
+    axes.set(xlabel=measure, ylim=(len(values) - 0.5, -0.5))
+    axes.grid(axis="y", visible=False)
+    return f"{measure} by class, median and middle half of the images: {'; '.join(words)}."
+
+
+@matplotlib.rc_context(STYLE)
+def draw_spread_by_subject(
+    axes: Axes,
+    values: Mapping[str, np.ndarray],
+    labels: Mapping[str, str],
+    classes: Sequence[str],
+    measure: str,
+    odd: Collection[str] = (),
+) -> str:
+    """Every subject's median and middle four fifths, in the order of the medians, coloured by class.
+
+    Args:
+        axes: where to draw.
+        values: subject -> float [N] of its images, at least one each.
+        labels: subject -> class.
+        classes: names in class order, which choose the colours.
+        measure: what is measured, for the axis.
+        odd: subjects to ring and name.
+
+    Returns:
+        Alternative text with the range of the medians and the odd subjects.
+    """
+    order = sorted(values, key=lambda name: (float(np.median(values[name])), name))
+    colors = {name: color_of(index) for index, name in enumerate(classes)}
+    for rank, name in enumerate(order):
+        low, middle, high = np.percentile(values[name], (10, 50, 90))
+        axes.hlines(rank, low, high, color=colors[labels[name]], linewidth=1, alpha=0.5)
+        axes.plot([middle], [rank], "o", color=colors[labels[name]], markersize=4.5, markeredgecolor="white")
+        if name in odd:
+            axes.plot([middle], [rank], "o", markersize=9, markerfacecolor="none", markeredgecolor=WRONG)
+            if len(order) > NAMED_SUBJECTS:
+                _name_odd(axes, name, middle, rank, len(order))
+    axes.set_yticks(*(([], []) if len(order) > NAMED_SUBJECTS else (range(len(order)), order)))
+    axes.set(xlabel=measure, ylim=(-1, len(order)))
+    axes.grid(axis="y", visible=False)
+    for name, color in colors.items():
+        axes.plot([], [], "o", color=color, label=name)
+    show_legend(
+        axes, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=min(len(colors), 4), handlelength=1
+    )
+    medians = [float(np.median(values[name])) for name in order]
+    ringed = [f"{name} {np.median(values[name]):.4g}" for name in order if name in odd]
+    return f"{measure} of {len(order)} subjects: medians from {min(medians):.4g} to {max(medians):.4g}. " + (
+        f"Unlike the rest: {'; '.join(ringed)}." if ringed else "None is unlike the rest."
+    )
+
+
+def _name_odd(axes: Axes, name: str, x: float, rank: int, count: int) -> None:
+    below = rank < count / 2
+    axes.annotate(
+        name, (x, rank), (8, 6 if below else -6), textcoords="offset points", fontsize=8, color=INK,
+        va="bottom" if below else "top",
+    )  # fmt: skip

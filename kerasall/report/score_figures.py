@@ -1,0 +1,331 @@
+"""Figures of scores: confusion matrix, curves, calibration, folds.
+
+Every ``draw_`` function draws computed values on the Axes it is given and returns the alternative
+text of what it drew, so that the picture and its description cannot part. Figures of subjects,
+data and training are in ``data_figures``; style and export in ``figure_style``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.patches import Rectangle
+
+from kerasall.report.figure_style import (
+    INK,
+    MUTED,
+    STYLE,
+    WRONG,
+    color_of,
+    dash_of,
+    figure_to_png,
+    figure_to_png_data_uri,
+    figure_to_svg,
+    figure_to_svg_data_uri,
+    new_figure,
+    percent_axis,
+    show_legend,
+)
+
+__all__ = [
+    "Curve",
+    "draw_confusion_matrix",
+    "draw_fold_scores",
+    "draw_precision_recall",
+    "draw_reliability",
+    "draw_roc_curves",
+    "draw_selective_accuracy",
+    "figure_to_png",
+    "figure_to_png_data_uri",
+    "figure_to_svg",
+    "figure_to_svg_data_uri",
+    "new_figure",
+]
+
+_BLUES = LinearSegmentedColormap.from_list("share", ["#f4f7fa", "#d3e6f3", "#6aaed6", "#1f6ea8", "#0b3c63"])
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One curve over x in [0, 1].
+
+    Attributes:
+        label: what the curve is of, for the legend.
+        x: float [K], ascending or descending.
+        y: float [K].
+        area: area under it, or its mean precision; shown in the legend.
+        area_low: lower end of the area's interval.
+        area_high: upper end of the area's interval.
+        band_low: float [K], lower edge of a band at ``x``.
+        band_high: float [K], upper edge of a band at ``x``.
+    """
+
+    label: str
+    x: np.ndarray
+    y: np.ndarray
+    area: float | None = None
+    area_low: float | None = None
+    area_high: float | None = None
+    band_low: np.ndarray | None = None
+    band_high: np.ndarray | None = None
+
+    def describe(self, name: str) -> str:
+        """For example ``pro: AUC 0.998 (0.996 to 0.999)``; ``name`` is what the area is called."""
+        if self.area is None:
+            return self.label
+        text = f"{self.label}: {name} {self.area:.3f}"
+        if self.area_low is None or self.area_high is None:
+            return text
+        return f"{text} ({self.area_low:.3f} to {self.area_high:.3f})"
+
+
+@matplotlib.rc_context(STYLE)
+def draw_confusion_matrix(
+    axes: Axes, matrix: np.ndarray, classes: Sequence[str], malignant: Sequence[str] = ()
+) -> str:
+    """Counts and row percentages; cells of malignant images called benign are outlined in red.
+
+    Args:
+        axes: where to draw.
+        matrix: int [C, C]; entry [i, j] counts images of class i called class j.
+        classes: C names in class order.
+        malignant: names among ``classes``; empty draws no outline.
+
+    Returns:
+        Alternative text: right and most common wrong call of each class.
+    """
+    matrix = np.asarray(matrix, dtype=np.int64)
+    shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
+    count = len(classes)
+    edges = np.arange(count + 1) - 0.5
+    axes.pcolormesh(edges, edges, shares, cmap=_BLUES, vmin=0, vmax=1, edgecolors="white", linewidth=2)
+    size = float(np.clip(34 / count, 5.5, 11))
+    for row, column in np.ndindex(matrix.shape):
+        _write_cell(axes, row, column, int(matrix[row, column]), float(shares[row, column]), size)
+    _outline_missed(axes, classes, malignant)
+    totals = matrix.sum(axis=1)
+    axes.set_xticks(range(count), classes, rotation=0 if max(map(len, classes)) * count < 44 else 40)
+    axes.set_yticks(
+        range(count), [f"{name}\nn = {total:,}" for name, total in zip(classes, totals, strict=True)]
+    )
+    axes.set(xlabel="called by the model", ylabel="true class", ylim=(count - 0.5, -0.5))
+    axes.grid(False)
+    axes.tick_params(length=0, labelcolor=INK)
+    axes.spines[:].set_visible(False)
+    return _describe_matrix(matrix, classes)
+
+
+def _write_cell(axes: Axes, row: int, column: int, count: int, share: float, size: float) -> None:
+    options: dict[str, Any] = {
+        "textcoords": "offset points",
+        "ha": "center",
+        "color": _readable_on(_BLUES(share)),
+    }
+    place = (column, row)
+    axes.annotate(f"{count:,}", place, (0, 1), va="bottom", fontsize=size, weight="bold", **options)
+    axes.annotate(f"{100 * share:.1f}%", place, (0, -2), va="top", fontsize=0.82 * size, **options)
+
+
+def _readable_on(ground: tuple[float, ...]) -> str:
+    """White or black, whichever has a contrast of at least 4.5 on the ground (WCAG 2.2, 1.4.3)."""
+    channels = np.asarray(ground[:3])
+    linear = np.where(channels <= 0.04045, channels / 12.92, ((channels + 0.055) / 1.055) ** 2.4)
+    return "black" if linear @ [0.2126, 0.7152, 0.0722] > 0.179 else "white"
+
+
+def _outline_missed(axes: Axes, classes: Sequence[str], malignant: Sequence[str]) -> None:
+    if not malignant:
+        return
+    for row, true in enumerate(classes):
+        for column, called in enumerate(classes):
+            if true in malignant and called not in malignant:
+                corner = (column - 0.46, row - 0.46)
+                axes.add_patch(Rectangle(corner, 0.92, 0.92, fill=False, edgecolor=WRONG, linewidth=1.6))
+
+
+def _describe_matrix(matrix: np.ndarray, classes: Sequence[str]) -> str:
+    parts = [f"Confusion matrix of {matrix.sum():,} images in {len(classes)} classes."]
+    for index, name in enumerate(classes):
+        wrong = matrix[index].copy()
+        wrong[index] = 0
+        total = matrix[index].sum()
+        part = f"{name}: {matrix[index, index]:,} of {total:,} right"
+        if wrong.any():
+            part += f", most often taken for {classes[int(wrong.argmax())]} ({wrong.max():,})"
+        parts.append(part + ".")
+    return " ".join(parts)
+
+
+@matplotlib.rc_context(STYLE)
+def draw_roc_curves(axes: Axes, curves: Sequence[Curve]) -> str:
+    """True positive rate (y) against false positive rate (x), one curve a class, chance dashed.
+
+    Returns:
+        Alternative text with the area of each curve.
+    """
+    axes.plot([0, 1], [0, 1], color=MUTED, linestyle=(0, (2, 3)), linewidth=1)
+    _draw_curves(axes, curves, "AUC")
+    axes.set(xlabel="false positive rate (1 − specificity)", ylabel="true positive rate (sensitivity)")
+    show_legend(axes, loc="lower right")
+    return _describe_curves("ROC curves", curves, "AUC")
+
+
+@matplotlib.rc_context(STYLE)
+def draw_precision_recall(axes: Axes, curves: Sequence[Curve], prevalences: Sequence[float] = ()) -> str:
+    """Precision (y) against recall (x), one curve a class.
+
+    Args:
+        axes: where to draw.
+        curves: x is recall, y precision, area the average precision.
+        prevalences: share of each curve's class, drawn dotted: the precision of guessing.
+
+    Returns:
+        Alternative text with the average precision of each curve.
+    """
+    for index, prevalence in enumerate(prevalences):
+        axes.axhline(prevalence, color=color_of(index), linestyle=(0, (1, 3)), linewidth=1)
+    _draw_curves(axes, curves, "AP")
+    axes.set(xlabel="recall (sensitivity)", ylabel="precision")
+    show_legend(axes, loc="lower left")
+    return _describe_curves("Precision-recall curves", curves, "average precision")
+
+
+def _draw_curves(axes: Axes, curves: Sequence[Curve], name: str) -> None:
+    for index, curve in enumerate(curves):
+        color = color_of(index)
+        if curve.band_low is not None and curve.band_high is not None:
+            axes.fill_between(curve.x, curve.band_low, curve.band_high, color=color, alpha=0.14, linewidth=0)
+        axes.plot(curve.x, curve.y, color=color, linestyle=dash_of(index), label=curve.describe(name))
+    axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.02))
+    axes.set_aspect("equal")
+    percent_axis(axes.xaxis)
+    percent_axis(axes.yaxis)
+
+
+def _describe_curves(title: str, curves: Sequence[Curve], name: str) -> str:
+    return f"{title}. " + "; ".join(curve.describe(name) for curve in curves) + "."
+
+
+@matplotlib.rc_context(STYLE)
+def draw_reliability(
+    axes: Axes,
+    confidences: np.ndarray,
+    accuracies: np.ndarray,
+    counts: np.ndarray,
+    error: float | None = None,
+) -> str:
+    """Share right against mean confidence by bins; on the diagonal, 80% sure means 80% right.
+
+    Args:
+        axes: where to draw.
+        confidences: float [B], mean probability of the called class in each bin.
+        accuracies: float [B], share right in each bin.
+        counts: int [B], images in each bin; empty bins are left out. Dot area follows it.
+        error: expected calibration error in [0, 1], for the title.
+
+    Returns:
+        Alternative text with each bin.
+    """
+    counts = np.asarray(counts)
+    kept = counts > 0
+    x, y, n = np.asarray(confidences)[kept], np.asarray(accuracies)[kept], counts[kept]
+    axes.plot([0, 1], [0, 1], color=MUTED, linestyle=(0, (2, 3)), linewidth=1, label="perfectly calibrated")
+    axes.vlines(x, np.minimum(x, y), np.maximum(x, y), color=color_of(1), linewidth=1.4, alpha=0.7)
+    axes.plot(x, y, color=color_of(0), linewidth=1.2)
+    axes.scatter(
+        x,
+        y,
+        s=14 + 130 * n / n.max(initial=1),
+        color=color_of(0),
+        alpha=0.85,
+        linewidth=0,
+        label="bin; area = images",
+    )
+    axes.set(
+        xlabel="mean probability of the called class", ylabel="share right", xlim=(0, 1.02), ylim=(0, 1.04)
+    )
+    axes.set_aspect("equal")
+    percent_axis(axes.xaxis)
+    percent_axis(axes.yaxis)
+    title = "" if error is None else f"Expected calibration error {100 * error:.1f}%"
+    axes.set_title(title)
+    show_legend(axes, loc="upper left")
+    bins = "; ".join(
+        f"{100 * a:.0f}% sure, {100 * b:.0f}% right ({c:,} images)" for a, b, c in zip(x, y, n, strict=True)
+    )
+    return f"Reliability diagram. {title + '. ' if title else ''}{bins}."
+
+
+@matplotlib.rc_context(STYLE)
+def draw_selective_accuracy(
+    axes: Axes,
+    referred: np.ndarray,
+    accuracy: np.ndarray,
+    band_low: np.ndarray | None = None,
+    band_high: np.ndarray | None = None,
+) -> str:
+    """Accuracy on the images kept (y) against the share referred to an expert (x), least sure first.
+
+    Args:
+        axes: where to draw.
+        referred: float [K] in [0, 1), ascending.
+        accuracy: float [K] in [0, 1].
+        band_low: float [K], lower edge of the interval.
+        band_high: float [K], upper edge of the interval.
+
+    Returns:
+        Alternative text with the accuracy at 0, 5, 10 and 20% referred, where within the curve.
+    """
+    referred, accuracy = np.asarray(referred, dtype=float), np.asarray(accuracy, dtype=float)
+    if band_low is not None and band_high is not None:
+        axes.fill_between(referred, band_low, band_high, color=color_of(0), alpha=0.14, linewidth=0)
+    axes.plot(referred, accuracy, color=color_of(0))
+    marks = [share for share in (0.0, 0.05, 0.1, 0.2) if referred.min() <= share <= referred.max()]
+    values = np.interp(marks, referred, accuracy)
+    axes.plot(marks, values, "o", color=color_of(0), markersize=5)
+    for share, value in zip(marks, values, strict=True):
+        axes.annotate(f"{100 * value:.1f}%", (share, value), (4, -11), textcoords="offset points", fontsize=8)
+    axes.set(xlabel="share referred to an expert", ylabel="accuracy on the rest")
+    percent_axis(axes.xaxis)
+    percent_axis(axes.yaxis)
+    points = "; ".join(f"{100 * s:.0f}% referred: {100 * v:.1f}%" for s, v in zip(marks, values, strict=True))
+    return f"Accuracy on the images kept against the share referred to an expert. {points}."
+
+
+@matplotlib.rc_context(STYLE)
+def draw_fold_scores(
+    axes: Axes,
+    names: Sequence[str],
+    values: Sequence[float],
+    pooled: float | None = None,
+    low: float | None = None,
+    high: float | None = None,
+) -> str:
+    """One dot a fold, the pooled score as a line and its interval as a band; shares in [0, 1].
+
+    Returns:
+        Alternative text with every fold's score.
+    """
+    if low is not None and high is not None:
+        axes.axhspan(low, high, color=color_of(0), alpha=0.12, linewidth=0, label="95% interval")
+    if pooled is not None:
+        axes.axhline(pooled, color=color_of(0), linewidth=1.2, label=f"all folds: {100 * pooled:.1f}%")
+    axes.plot(range(len(values)), values, "o", color=color_of(1), markersize=7, label="one fold")
+    for index, value in enumerate(values):
+        axes.annotate(
+            f"{100 * value:.1f}%", (index, value), (0, 7), textcoords="offset points", fontsize=8, ha="center"
+        )
+    axes.set_xticks(range(len(names)), names)
+    axes.set(xlim=(-0.5, len(names) - 0.3))
+    axes.margins(y=0.35)
+    percent_axis(axes.yaxis)
+    axes.grid(axis="x", visible=False)
+    show_legend(axes, loc="upper center", bbox_to_anchor=(0.5, -0.1), ncols=3)
+    scores = "; ".join(f"{n} {100 * v:.1f}%" for n, v in zip(names, values, strict=True))
+    return f"Score of each held-out fold. {scores}."

@@ -1,0 +1,146 @@
+"""What TensorFlow needs of this machine: a quiet start, arrays it takes without a copy, bfloat16 of the CPU.
+
+Importing this loads no TensorFlow.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import sys
+import weakref
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+
+@contextmanager
+def quiet_tensorflow() -> Iterator[None]:
+    """Imports TensorFlow without the lines its libraries write before their log level can be set.
+
+    Only the import is silenced, and only its C++ lines: an error is raised as ever.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    if "tensorflow" not in sys.modules and "KERASALL_VERBOSE" not in os.environ:
+        sys.stderr.flush()
+        kept = os.dup(2)
+        nothing = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nothing, 2)
+        try:
+            import tensorflow as tf
+
+            tf.config.list_physical_devices()
+            # Each fold is a network of its own, so each traces anew: that is meant, not a fault.
+            tf.get_logger().setLevel("ERROR")
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
+            os.close(nothing)
+    yield
+
+
+_REWRITE = "auto_mixed_precision_onednn_bfloat16"
+
+
+def has_amx(cpuinfo: str | Path = "/proc/cpuinfo") -> bool:
+    """Whether the CPU multiplies matrices of bfloat16 in tiles (Linux; elsewhere False).
+
+    With ``avx512_bf16`` alone networks became slower than in float32 (``benchmarks/bfloat16.py``).
+    """
+    try:
+        lines = Path(cpuinfo).read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return False
+    return any("amx_bf16" in line.split() for line in lines if line.startswith("flags"))
+
+
+@contextmanager
+def rewriting_to_bfloat16() -> Iterator[None]:
+    """Lets TensorFlow turn convolutions and matrix products of its graphs into bfloat16; afterwards all is as before.
+
+    The option is read at every call of a function, and holds for the whole process while the block lasts.
+    """
+    import tensorflow as tf
+
+    before = bool(tf.config.optimizer.get_experimental_options().get(_REWRITE, False))
+    tf.config.optimizer.set_experimental_options({_REWRITE: True})
+    try:
+        yield
+    finally:
+        tf.config.optimizer.set_experimental_options({_REWRITE: before})
+
+
+_ALIGNMENT = 64
+
+"""Bytes; an array that does not begin at a multiple is copied when it becomes a tensor."""
+
+_KEPT_BYTES = 256 << 20
+
+"""Memory kept for later, in all."""
+
+_free: dict[int, bytearray] = {}
+
+
+def empty_aligned(shape: Sequence[int], dtype: DTypeLike) -> np.ndarray:
+    """An array without defined content, as ``numpy.empty`` makes it, that becomes a tensor without a copy.
+
+    Its memory is handed out again when nothing refers to the array, to a slice of it, or to a tensor made of it any
+    more: the system takes longer to give new memory than to copy a batch into it.
+    """
+    dtype = np.dtype(dtype)
+    memory = _take(math.prod(shape) * dtype.itemsize + _ALIGNMENT)
+    start = -np.frombuffer(memory, np.uint8).ctypes.data % _ALIGNMENT
+    # Not a view of an array: slices of this one refer to it, as they would not to a view.
+    array = np.ndarray(shape, dtype, memory, start)
+    weakref.finalize(array, _give_back, memory).atexit = False
+    return array
+
+
+def as_tensor(array: np.ndarray) -> tf.Tensor:
+    """A tensor on the CPU in the array's own memory, where that is aligned, else a copy.
+
+    The array must not be changed while the tensor is in use: TensorFlow takes it for constant.
+    """
+    import tensorflow as tf  # here, because what decodes and converts without TensorFlow imports this room, too
+
+    # Of an array as such, tf.constant makes a copy lest somebody change it; not of what only gives one.
+    giving: Any = _Giving(array)
+    with tf.device("CPU:0"):
+        return tf.constant(giving)
+
+
+class _Giving:
+    def __init__(self, array: np.ndarray):
+        self._array = array
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        return self._array
+
+
+# Several threads take and give back, the latter whenever an array dies: each step on the dictionary is one that the
+# interpreter does not interrupt, and no lock is held that a dying array could wait for.
+
+
+def _take(size: int) -> bytearray:
+    for key, memory in list(_free.items()):
+        if size <= len(memory) <= 2 * size and _free.pop(key, None) is not None:
+            return memory
+    return bytearray(size)
+
+
+def _give_back(memory: bytearray) -> None:
+    _free[id(memory)] = memory
+    kept = list(_free.items())
+    spare = sum(len(each) for _, each in kept) - _KEPT_BYTES
+    for key, each in kept:
+        if spare <= 0:
+            break
+        _free.pop(key, None)
+        spare -= len(each)

@@ -1,0 +1,224 @@
+"""Reading an experiment's YAML file into ``Settings``, overriding single values, writing them out.
+
+An unknown key is an error that names the near ones. ``extends:`` takes another file's values as
+the base. ``pipeline:`` and every other path are relative to the file that states them; those of
+overrides to the working directory.
+
+Paths in a config belong to the file that states them, wherever the command is called from.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from kerasall.errors import SettingsError
+from kerasall.settings import Settings
+from kerasall.settings.factors import factor_levels, trial_settings
+
+PATHS = (
+    "data.path",
+    "data.label_csv",
+    "data.corrections",
+    "split.file",
+    "checks.schema_file",
+    "model.weights",
+    "members.*.model.weights",
+    "deep_features.extractors.*.weights",
+    "sweep.backbones.*.weights",
+)
+
+"""Dotted keys of the settings that hold a path, or a list of paths; ``*`` stands for every entry of a list."""
+
+
+NO_PATHS = ("imagenet", "random")
+
+"""Values of ``weights`` that name no file."""
+
+
+def anchor_paths(values: dict[str, Any], folder: Path) -> None:
+    """Makes the relative paths among ``values`` absolute, in place.
+
+    Args:
+        values: a config as plain values, right or wrong; whatever is no text is left for the check of kinds.
+        folder: what relative paths start from.
+    """
+    for key in PATHS:
+        for place, last in _find(values, key.split(".")):
+            stated = place[last]
+            if isinstance(stated, list):
+                place[last] = [_anchor(each, folder) for each in stated]
+            else:
+                place[last] = _anchor(stated, folder)
+
+
+def _find(place: Any, words: Sequence[str]) -> Iterator[tuple[Any, Any]]:
+    """Every mapping that holds the setting, and its key there."""
+    word, *rest = words
+    if word == "*":
+        for each in place if isinstance(place, list) else []:
+            yield from _find(each, rest)
+    elif isinstance(place, dict) and word in place:
+        if rest:
+            yield from _find(place[word], rest)
+        else:
+            yield place, word
+
+
+def _anchor(stated: Any, folder: Path) -> Any:
+    if not isinstance(stated, str) or not stated or stated in NO_PATHS:
+        return stated
+    # Not resolved: a link to a data folder keeps its name, which readers may read classes from.
+    return str(folder.absolute() / Path(stated).expanduser())
+
+
+def load_settings(path: str | Path, overrides: Sequence[str] = ()) -> Settings:
+    """Reads an experiment's file.
+
+    Args:
+        path: YAML file; the experiment is named by its stem.
+        overrides: ``key=value`` with dotted keys (``train.batch_size=16``, ``train.stages.0.epochs=3``);
+            the value is YAML.
+
+    Returns:
+        The settings with every default filled in and every path absolute.
+
+    Raises:
+        SettingsError: the file is missing, is no YAML mapping, or holds an unknown or wrong setting.
+    """
+    path = Path(path)
+    values = _read_extended(path, ())
+    for override in overrides:
+        _apply_override(values, override)
+    anchor_paths(values, Path.cwd())  # what is relative still comes from an override
+    values.setdefault("experiment", path.stem)
+    return validate(values, where=str(path))
+
+
+def validate(values: Mapping[str, Any], where: str) -> Settings:
+    """Turns plain values into settings.
+
+    Raises:
+        SettingsError: naming every unknown key with its nearest known one, and every wrong value.
+    """
+    try:
+        settings = Settings.model_validate(values)
+    except ValidationError as error:
+        lines = [_explain(dict(problem)) for problem in error.errors()]
+        raise SettingsError(
+            f"{where} must hold known settings of the right kind, but:\n  " + "\n  ".join(lines)
+        ) from None
+    if settings.tune:
+        factor_levels(trial_settings(settings), settings.tune.factors)
+    return settings
+
+
+def dump_settings(settings: Settings) -> str:
+    """The resolved settings as YAML that ``load_settings`` reads again."""
+    return yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def _read_extended(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
+    if path.resolve() in seen:
+        raise SettingsError(f"{path} must not extend itself, but does by way of {[str(p) for p in seen]}")
+    values = _read_yaml(path)
+    if isinstance(values.get("pipeline"), str):
+        values["pipeline"] = str((path.parent / values["pipeline"]).resolve())
+    anchor_paths(values, path.parent)
+    base = values.pop("extends", None)
+    if base is None:
+        return values
+    if not isinstance(base, str):
+        raise SettingsError(f"extends in {path} must name one file, but is {base!r}")
+    return _merge(_read_extended(path.parent / base, (*seen, path.resolve())), values)
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        near = [str(p) for p in sorted(path.parent.glob("*.yaml"))][:8] if path.parent.is_dir() else []
+        hint = f" There are: {', '.join(near)}" if near else ""
+        raise SettingsError(f"the config {path} must exist, but does not: correct the path.{hint}") from None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise SettingsError(f"the config {path} must be YAML, but reading it failed: {error}") from None
+    if not isinstance(values, dict):
+        raise SettingsError(
+            f"the config {path} must hold `key: value` lines, but holds {type(values).__name__}"
+        )
+    return values
+
+
+def _merge(base: Any, change: Any) -> Any:
+    """Mappings are merged key by key; everything else, lists too, is replaced."""
+    if isinstance(base, dict) and isinstance(change, dict):
+        return base | {key: _merge(base.get(key), value) for key, value in change.items()}
+    return change
+
+
+def _apply_override(values: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    if not equals or not key:
+        raise SettingsError(f"an override must have the form key=value, but is {override!r}")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise SettingsError(f"the value of override {override!r} must be YAML, but is not: {error}") from None
+    *parents, last = key.split(".")
+    place: Any = values
+    for name in parents:
+        place = _descend(place, name, override)
+    if isinstance(place, list):
+        place[_index(place, last, override)] = value
+    else:
+        place[last] = value
+
+
+def _descend(place: Any, name: str, override: str) -> Any:
+    if isinstance(place, list):
+        return place[_index(place, name, override)]
+    if not isinstance(place.get(name), dict | list):
+        place[name] = {}
+    return place[name]
+
+
+def _index(place: list[Any], name: str, override: str) -> int:
+    if not name.isdigit() or int(name) >= len(place):
+        raise SettingsError(
+            f"override {override!r} must name an entry 0 to {len(place) - 1} of a list that the config states"
+        )
+    return int(name)
+
+
+def _explain(problem: dict[str, Any]) -> str:
+    where = ".".join(str(part) for part in problem["loc"]) or "(top level)"
+    if problem["type"] == "extra_forbidden":
+        known = _known_keys(problem["loc"][:-1])
+        near = difflib.get_close_matches(str(problem["loc"][-1]), known, n=3, cutoff=0.6)
+        return f"{where}: unknown setting; " + (
+            f"did you mean {' or '.join(near)}?" if near else f"known here: {', '.join(known)}"
+        )
+    message = problem["msg"].removeprefix("Value error, ")
+    return f"{where}: {message}" + (
+        "" if problem["type"] == "missing" else f" (found {problem['input']!r:.80})"
+    )
+
+
+def _known_keys(location: Sequence[Any]) -> list[str]:
+    model: Any = Settings
+    for part in location:
+        if isinstance(part, int):
+            continue
+        model = _model_of(model.model_fields[part].annotation)
+    return sorted(model.model_fields)
+
+
+def _model_of(annotation: Any) -> Any:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next(found for found in map(_model_of, getattr(annotation, "__args__", ())) if found)

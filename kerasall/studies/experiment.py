@@ -1,0 +1,165 @@
+"""Running one experiment: a config, the pipeline script it names, and the places on this machine.
+
+Scripts use this as ``run_experiment("configs/demo.yaml")``; the command line does the same.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shlex
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+
+from kerasall.errors import SettingsError
+from kerasall.paths import require_free_space, runs_folder, savedmodels_folder, weights_folder
+from kerasall.pipeline.artifacts import sweep_leftovers
+from kerasall.pipeline.component import Pipeline
+from kerasall.pipeline.runner import RunPlaces, RunResult, run_pipeline
+from kerasall.settings import Settings
+from kerasall.settings.loading import dump_settings, load_settings
+from kerasall.studies.setting_checks import check_arguments, check_names
+
+BUILDER = "build_pipeline"
+
+"""Name of the function that a pipeline script must define: (settings, places) -> Pipeline."""
+
+
+NEEDED_BYTES = 2 << 30
+
+"""Free space below which no run starts: caches, checkpoints and exports of the smallest systems."""
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where a run may read and write on this machine. Nothing here changes a result.
+
+    Attributes:
+        cache: decoded pixels, activations, rendered images; may be deleted at any time.
+        savedmodels: pushed models.
+        weights: pretrained weights, or None for Keras' own download.
+        command: the command line, for the report.
+        force: push a model that was not blessed.
+        workers: processes that run the trials of a designed experiment; 0: this one.
+    """
+
+    cache: Path
+    savedmodels: Path
+    weights: Path | None = None
+    command: str = ""
+    force: bool = False
+    workers: int = 0
+
+
+def run_experiment(
+    config: str | Path,
+    *,
+    data: str | Path | None = None,
+    weights: str | Path | None = None,
+    overrides: Sequence[str] = (),
+    name: str | None = None,
+    force: bool = False,
+    workers: int = 0,
+    say: Callable[[str], None] | None = None,
+) -> RunResult:
+    """Runs an experiment, or goes on with it, or finds that all of it is at hand.
+
+    Args:
+        config: YAML file.
+        data: overrides ``data.path``.
+        weights: folder of pretrained weights; default ``KERASALL_WEIGHTS``, else Keras' download.
+        overrides: ``key=value`` with dotted keys.
+        name: name of the run; default the experiment's.
+        force: push the model even if the Evaluator does not bless it; its card says so.
+        workers: processes on this machine that run the trials of a designed experiment; 0: this one.
+        say: receives one line per step; standard error by default.
+
+    Raises:
+        KerasallError: a setting, the data or the disk does not allow the run; the message says the cure.
+    """
+    settings, runs, weights = settle(config, data=data, weights=weights, overrides=overrides, name=name)
+    check_arguments(settings, str(config), weights)
+    places = Places(runs.root / "cache", savedmodels_folder(), weights, command_line(), force, workers)
+    for line in sweep_leftovers(runs.artifacts, (runs.root, places.savedmodels)):
+        (say or _say)(line)
+    pipeline = load_pipeline(settings, places)
+    return run_pipeline(
+        pipeline, runs, experiment=settings.experiment, settings=settings.model_dump(mode="json"),
+        command=places.command, say=say, texts={"settings.yaml": dump_settings(settings)},
+    )  # fmt: skip
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+def settle(
+    config: str | Path,
+    *,
+    data: str | Path | None = None,
+    weights: str | Path | None = None,
+    overrides: Sequence[str] = (),
+    name: str | None = None,
+) -> tuple[Settings, RunPlaces, Path | None]:
+    """Settings, places of the run and the weights folder; arguments and errors as ``run_experiment``."""
+    if data is not None:
+        overrides = (*overrides, f"data.path={Path(data).expanduser().absolute()}")
+    settings = load_settings(config, overrides)
+    check_names(settings, str(config))
+    runs = RunPlaces(runs_folder(), _checked_name(name or settings.experiment))
+    require_free_space(runs.root, NEEDED_BYTES)
+    return settings, runs, weights_folder(weights)
+
+
+def load_pipeline(settings: Settings, places: Places) -> Pipeline:
+    """Builds the pipeline that ``settings.pipeline`` names.
+
+    Raises:
+        SettingsError: the script is missing, does not define ``build_pipeline``, or leaves ``tune`` undone.
+    """
+    module = _load_script(Path(settings.pipeline))
+    builder = getattr(module, BUILDER, None)
+    if builder is None:
+        raise SettingsError(f"{settings.pipeline} must define {BUILDER}(settings, places), but does not")
+    pipeline = builder(settings, places)
+    if settings.tune and "Tuner" not in [step.component.name for step in pipeline.steps]:
+        raise SettingsError(
+            f"{settings.pipeline} must have a Tuner, because the config states tune, but has none: take "
+            "pipelines/taguchi_resnet101_vote.py, or leave tune out"
+        )
+    return pipeline
+
+
+def command_line() -> str:
+    """The command this process was started with."""
+    program, *arguments = sys.argv
+    name = Path(program).name
+    started = [name] if name == "kerasall" else ["python", os.path.relpath(program or "-")]
+    return shlex.join([*started, *arguments])
+
+
+def _load_script(path: Path) -> ModuleType:
+    if not path.is_file():
+        raise SettingsError(
+            f"the pipeline script {path} must exist, but does not: correct `pipeline:` in the config"
+        )
+    name = f"kerasall_pipeline_{path.stem}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # so that a component defined in the script has a source to be keyed by
+    spec.loader.exec_module(module)
+    return module
+
+
+def _checked_name(name: str) -> str:
+    reserved = {"artifacts", "cache", "metadata.sqlite"}
+    if name in reserved or name.startswith(".") or Path(name).name != name:
+        raise SettingsError(
+            f"a run's name must be a plain folder name and not one of {sorted(reserved)}, but is {name!r}"
+        )
+    return name

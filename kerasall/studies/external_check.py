@@ -1,0 +1,202 @@
+"""An external check: a trained model applied to images of another source, scored where classes can be mapped."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from kerasall.components.example_validator import examine
+from kerasall.components.seen_images import read_seen
+from kerasall.data.examples import Collection
+from kerasall.data.splits import group_examples
+from kerasall.data.statistics import fingerprint_data
+from kerasall.decoding import read_image_bytes
+from kerasall.errors import ArtifactError, DataError, DecodingError
+from kerasall.evaluation.class_mapping import ClassMapping, join_sets, map_classes, to_scored
+from kerasall.evaluation.predictions import Predictions
+from kerasall.files import read_json
+from kerasall.report.external_scores import (
+    BESIDE_SEEN,
+    MAPPED_OUT,
+    SCORED,
+    SEEN,
+    UNREADABLE,
+    ExternalCheck,
+    JudgedModel,
+)
+from kerasall.serving.predictor import Predictor
+from kerasall.settings import CheckSettings
+
+
+def find_judged_model(text: str) -> JudgedModel:
+    """The model of a run by its name or folder, or a path of SavedModels.
+
+    Raises:
+        ArtifactError: there is none.
+    """
+    from kerasall.paths import runs_folder
+    from kerasall.studies.finished_run import find_saved_model
+
+    name, folder = find_saved_model(text)
+    run = next(
+        (r for r in (runs_folder() / text, Path(text).expanduser()) if (r / "run.json").is_file()), None
+    )
+    beside = folder if run is None else _evaluation_of(run)
+    card = read_json(beside / "card.json") if (beside / "card.json").is_file() else {}
+    return JudgedModel(name, folder, card, read_seen(beside))
+
+
+def _evaluation_of(run: Path) -> Path:
+    for step in reversed(read_json(run / "run.json")["steps"]):
+        for output in step["outputs"].values():
+            if output["type"] == "Evaluation" and (Path(output["path"]) / "card.json").is_file():
+                return Path(output["path"])
+    raise ArtifactError(f"{run} must hold an evaluation, but does not: finish it with `kerasall run`")
+
+
+def check_externally(
+    model: JudgedModel,
+    collection: Collection,
+    stated: Mapping[str, str] | None = None,
+    checks: CheckSettings | None = None,
+    *,
+    batch_size: int = 32,
+    advance: Callable[[int, int], None] = lambda done, total: None,
+) -> ExternalCheck:
+    """Applies a model to images it has not seen.
+
+    Images whose files it has seen, and all images of their groups (subjects and duplicates), are left out.
+
+    Args:
+        model: that answers.
+        collection: the images and their classes.
+        stated: class of the images -> what it counts as; see ``map_classes``.
+        checks: how duplicates are looked for.
+        batch_size: images per call of the model.
+        advance: told how many of how many images were predicted.
+
+    Raises:
+        SettingsError: a class cannot be mapped.
+        DataError: no image is left to score.
+    """
+    checks = checks or CheckSettings()
+    predictor = Predictor(model.folder)
+    mapping = map_classes(collection.labels, collection.malignant, predictor.labels, model.malignant, stated)
+    examined = examine(collection, checks)
+    scan = examined.scan
+    groups = group_examples(collection.examples, [*examined.exact, *examined.near])
+    table = collection.examples[["id", "path", "label", "subject"]].reset_index(drop=True)
+    table["group"] = groups.reindex(table["id"]).to_numpy()
+    table["error"] = scan.table["error"].to_numpy()
+    table["fate"] = _fates(table, scan.table["sha256"].to_numpy(str), mapping, model.seen or {})
+    if fingerprint_data(collection, scan) == model.results.get("fingerprint"):
+        raise DataError(
+            f"an external check needs images that the model has not seen, but {collection.root} holds the very images "
+            f"of {model.name}: its report already scores them; give images of another source"
+        )
+    _require_scored(table, collection)
+    outputs = _predict(predictor, table, batch_size, advance)
+    return _assemble(model, predictor.labels, collection, mapping, table, examined.found, outputs)
+
+
+def _fates(
+    table: pd.DataFrame, hashes: np.ndarray, mapping: ClassMapping, seen: Mapping[str, str]
+) -> np.ndarray:
+    fates = np.full(len(table), SCORED, dtype=object)
+    fates[table["label"].isin(mapping.left_out).to_numpy()] = MAPPED_OUT
+    known = np.isin(hashes, list(seen))
+    fates[table["group"].isin(set(table["group"][known])).to_numpy()] = BESIDE_SEEN
+    fates[known] = SEEN
+    fates[(table["error"] != "").to_numpy()] = UNREADABLE
+    return fates
+
+
+def _require_scored(table: pd.DataFrame, collection: Collection) -> None:
+    if (table["fate"] == SCORED).any():
+        return
+    counts = ", ".join(f"{count:,} {fate}" for fate, count in table["fate"].value_counts().items())
+    raise DataError(
+        f"an external check needs images that the model has not seen, but none of the {len(table):,} in "
+        f"{collection.root} is left ({counts}): give images of another source"
+    )
+
+
+def _predict(
+    predictor: Predictor, table: pd.DataFrame, batch_size: int, advance: Callable[[int, int], None]
+) -> dict[str, np.ndarray]:
+    """Outputs by name of the scored images; one that cannot be read after all changes its fate."""
+    rows = np.flatnonzero((table["fate"] == SCORED).to_numpy())
+    parts: list[dict[str, np.ndarray]] = []
+    for start in range(0, len(rows), batch_size):
+        chosen = rows[start : start + batch_size]
+        paths = table["path"].iloc[chosen].tolist()
+        answers = predictor.predict([_read(path, predictor) for path in paths], paths)
+        good = np.array([not error for error in answers.errors])
+        for row, error in zip(chosen, answers.errors, strict=True):
+            if error:
+                table.loc[row, ["fate", "error"]] = [UNREADABLE, error]
+        outputs = {
+            "probabilities": answers.probabilities,
+            "label_index": answers.label_indices,
+            **answers.extras,
+        }
+        if good.any():
+            parts.append({name: values[good] for name, values in outputs.items()})
+        advance(len(chosen), len(rows))
+    return {name: np.concatenate([part[name] for part in parts]) for name in (parts[0] if parts else ())}
+
+
+def _read(path: str, predictor: Predictor) -> bytes:
+    try:
+        return read_image_bytes(path, predictor.limits)
+    except DecodingError:
+        return b""
+
+
+def _assemble(
+    model: JudgedModel,
+    labels: tuple[str, ...],
+    collection: Collection,
+    mapping: ClassMapping,
+    table: pd.DataFrame,
+    anomalies: Mapping[str, Any],
+    outputs: Mapping[str, np.ndarray],
+) -> ExternalCheck:
+    rows = table[table["fate"] == SCORED]
+    _require_scored(table, collection)
+    reasons, safeguards = outputs.get("refer_reason"), model.safeguards
+    # A vote decides by itself; what is calibrated, and drawn as curves, are its members' mean probabilities.
+    source = outputs.get(safeguards.source if safeguards else "", outputs["probabilities"])
+    table["called"], table["refer_reason"] = "", -1
+    table.loc[rows.index, "called"] = np.asarray(labels)[outputs["label_index"]]
+    if reasons is not None:
+        table.loc[rows.index, "refer_reason"] = reasons.astype(int)
+    answers = Predictions(
+        ids=rows["id"].to_numpy(), subjects=rows["subject"].to_numpy(), groups=rows["group"].to_numpy(),
+        labels=np.zeros(len(rows), np.int64), probabilities=source, classes=labels,
+        decisions=outputs["label_index"],
+    )  # fmt: skip
+    truth = rows["label"].tolist()
+    calibrated = None
+    if "calibrated_probabilities" in outputs:
+        given = np.asarray(outputs["calibrated_probabilities"], np.float64)
+        calibrated = to_scored(mapping, _with(answers, given), truth, model.malignant)
+    sets = outputs.get("prediction_set")
+    return ExternalCheck(
+        model, labels, collection, mapping, table, anomalies, answers,
+        scored=to_scored(mapping, answers, truth, model.malignant),
+        calibrated=calibrated,
+        members=None if sets is None else join_sets(mapping, sets, labels, model.malignant),
+        reasons=None if reasons is None else reasons.astype(int),
+    )  # fmt: skip
+
+
+def _with(answers: Predictions, probabilities: np.ndarray) -> Predictions:
+    return Predictions(
+        answers.ids, answers.subjects, answers.groups, answers.labels, probabilities, answers.classes,
+        answers.decisions,
+    )  # fmt: skip

@@ -1,0 +1,310 @@
+"""What an experiment will cost before it is run: parameters, steps, memory and time of every network.
+
+Each network is built in a process of its own, so that the largest one alone must fit into memory.
+With ``smoke`` one training step of every stage is run at batch 2 on random pixels; times follow from
+it, scaled by the number of images. Memory is an estimate from the sizes of the layers' outputs.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from kerasall.errors import KerasallError, SettingsError
+from kerasall.settings import ModelSettings, Settings, StageSettings, TrainSettings
+
+SMOKE_BATCH = 2
+_KEPT = 1.0
+"""Outputs kept for the backward pass, per output of a trained layer: compared with the peak memory of
+real steps (ResNet101 at 224 px, batch 65: 10 GiB; NASNetLarge at 331 px, batch 16: 14 GiB)."""
+
+
+@dataclass(frozen=True)
+class Network:
+    """One network that an experiment trains or passes images through, ``runs`` times."""
+
+    name: str
+    model: ModelSettings
+    train: TrainSettings
+    size: tuple[int, int]
+    classes: int
+    runs: int = 1
+
+    @property
+    def build(self) -> tuple[Any, ...]:
+        """What makes it another network: equal ones need to be built once."""
+        return self.model.model_dump_json(), self.size, self.classes
+
+
+@dataclass(frozen=True)
+class StagePlan:
+    """What one stage of one network costs.
+
+    Attributes:
+        network, stage: names.
+        backbone: key of ``BACKBONES``.
+        size: height and width in pixels.
+        parameters, trainable: numbers of weights.
+        batch, epochs: as set.
+        steps: per epoch; None where the number of images is not known.
+        memory_gib: estimated peak at the full batch.
+        step_seconds: measured at batch 2, or None.
+        hours: estimated for all epochs of all runs, or None.
+        runs: how often the network is trained.
+    """
+
+    network: str
+    stage: str
+    backbone: str
+    size: tuple[int, int]
+    parameters: int
+    trainable: int
+    batch: int
+    epochs: int
+    steps: int | None
+    memory_gib: float
+    step_seconds: float | None
+    hours: float | None
+    runs: int = 1
+
+
+def plan_experiment(settings: Settings, smoke: bool = False) -> list[StagePlan]:
+    """Builds every network of an experiment, one at a time, and says what its stages cost.
+
+    Args:
+        settings: of the experiment; weights are not read: sizes and speeds do not depend on them.
+        smoke: whether to run one training step of every stage at batch 2.
+
+    Raises:
+        KerasallError: a network cannot be built or cannot make a step; the message names it.
+    """
+    images = count_images(settings)
+    networks = list(list_networks(settings))
+    alike: dict[tuple[Any, ...], list[Network]] = {}
+    for network in networks:
+        alike.setdefault(network.build, []).append(network)
+    plans: dict[str, list[StagePlan]] = {}
+    for same in alike.values():
+        print(f"building {', '.join(network.name for network in same)} ...", file=sys.stderr, flush=True)
+        plans |= _in_a_process(same, smoke, images)
+    return [plan for network in networks for plan in plans[network.name]]
+
+
+def list_networks(settings: Settings) -> Iterator[Network]:
+    """Every network the experiment trains, or takes features from, once."""
+    from kerasall.preprocessing.operations import Chain
+
+    def size_after(steps: tuple[dict[str, Any], ...]) -> tuple[int, int]:
+        return Chain.from_json([*settings.preprocess, *steps]).output_size
+
+    classes = max(2, len(settings.data.malignant or ()) + 1)
+    if settings.members:
+        for member in settings.members:
+            train = member.training(settings.train)
+            yield Network(member.name, member.model, train, size_after(member.steps), classes)
+    elif settings.deep_features:
+        for extractor in settings.deep_features.extractors:
+            model = ModelSettings(backbone=extractor.backbone, alpha=extractor.alpha)
+            train = TrainSettings(stages=(StageSettings(name="features", epochs=1),))
+            yield Network(extractor.name, model, train, size_after(extractor.steps), classes)
+    elif settings.sweep:
+        for backbone in settings.sweep.backbones:
+            model = settings.model.model_copy(update={"backbone": backbone.backbone, "alpha": backbone.alpha})
+            longest = StageSettings(name="head", epochs=max(settings.sweep.epochs))
+            train = settings.train.model_copy(update={"stages": (longest,)})
+            yield Network(backbone.name, model, train, size_after(()), classes)
+    elif settings.tune:
+        yield from _list_trials(settings, size_after(()), classes)
+    else:
+        yield Network(settings.model.backbone, settings.model, settings.train, size_after(()), classes)
+
+
+def _list_trials(settings: Settings, size: tuple[int, int], classes: int) -> Iterator[Network]:
+    """One network a row of the array; the confirmation runs as long as the longest row, at most."""
+    from kerasall.components.tuner import settings_of_rows
+
+    assert settings.tune is not None
+    folds = settings.split.folds if settings.split.kind == "folds" else 1
+    rows = settings_of_rows(settings)
+    for number, row in enumerate(rows, start=1):
+        yield Network(f"row {number}", row.model, row.train, size, classes, settings.tune.repeats * folds)
+    longest = max(rows, key=lambda row: sum(stage.epochs for stage in row.train.stages))
+    runs = settings.tune.confirmations * folds
+    yield Network("confirmation", longest.model, longest.train, size, classes, runs)
+
+
+def count_images(settings: Settings) -> int | None:
+    """How many images there are to develop on, or None where no data path is set."""
+    from kerasall.components.example_gen import read_collection_of
+
+    if settings.data.source == "synthetic":
+        cells = settings.data.synthetic
+        classes = 2 if cells.kind == "cnmc" else 4
+        return classes * cells.subjects_per_class * cells.images_per_subject
+    if not settings.data.path:
+        return None
+    try:
+        return len(read_collection_of(settings.data, Path()).examples)
+    except SettingsError:
+        return None
+
+
+def plan_network(network: Network, smoke: bool, images: int | None) -> list[StagePlan]:
+    """Builds one network with random weights and plans its stages, in this process."""
+    return plan_alike([network], smoke, images)[network.name]
+
+
+def plan_alike(networks: list[Network], smoke: bool, images: int | None) -> dict[str, list[StagePlan]]:
+    """Plans networks that differ in nothing but their training; builds one, times each kind of step once."""
+    from kerasall.models.classifier import build_classifier, freeze
+    from kerasall.models.heads import HeadSettings
+
+    first = networks[0]
+    head = HeadSettings(**first.model.head.model_dump())
+    model = build_classifier(
+        first.model.backbone, first.classes, first.size, head, weights="random", alpha=first.model.alpha
+    )
+    plans: dict[str, list[StagePlan]] = {network.name: [] for network in networks}
+    timed: dict[tuple[str, bool], float] = {}
+    for network in networks:
+        for stage in network.train.stages:
+            kind = (stage.trainable, stage.train_batch_norm)
+            block = None if stage.trainable == "head" else stage.trainable
+            freeze(model, block, train_batch_norm=stage.train_batch_norm)
+            if smoke and kind not in timed:
+                timed[kind] = _time_step(model, stage, network)
+            plans[network.name].append(_plan_stage(model, stage, network, images, timed.get(kind)))
+    return plans
+
+
+def _plan_stage(
+    model: Any, stage: StageSettings, network: Network, images: int | None, seconds: float | None
+) -> StagePlan:
+    batch = network.train.batch_size
+    steps = None if images is None else -(-images // batch)
+    hours = None
+    if seconds is not None and steps is not None:
+        hours = seconds / SMOKE_BATCH * batch * steps * stage.epochs * network.runs / 3600
+    return StagePlan(
+        network=network.name,
+        stage=stage.name,
+        backbone=network.model.backbone,
+        size=network.size,
+        parameters=model.count_params(),
+        trainable=sum(_elements(variable.shape) for variable in model.trainable_variables),
+        batch=batch,
+        epochs=stage.epochs,
+        steps=steps,
+        memory_gib=round(estimate_memory(model, -(-batch // network.train.accumulate)) / 2**30, 2),
+        step_seconds=None if seconds is None else round(seconds, 3),
+        hours=None if hours is None else round(hours, 2),
+        runs=network.runs,
+    )
+
+
+def estimate_memory(model: Any, batch: int) -> float:
+    """Bytes at the peak of a training step: kept outputs of trained layers, the largest of the others, weights."""
+    from kerasall.models.classifier import find_parts
+
+    backbone = find_parts(model).backbone
+    trained = False
+    kept = largest = 0
+    for layer in backbone.layers:
+        outputs = 4 * batch * sum(_elements(tensor.shape[1:]) for tensor in _tensors(layer.output))
+        trained = trained or bool(layer.trainable_variables)
+        largest = max(largest, outputs)
+        kept += outputs if trained else 0
+    weights = 4 * sum(_elements(variable.shape) for variable in model.weights)
+    moving = 4 * 3 * sum(_elements(variable.shape) for variable in model.trainable_variables)
+    return _KEPT * kept + 3 * largest + weights + moving
+
+
+def _tensors(output: Any) -> list[Any]:
+    return list(output) if isinstance(output, list | tuple) else [output]
+
+
+def _elements(shape: Any) -> int:
+    count = 1
+    for side in shape:
+        count *= int(side)
+    return count
+
+
+def _time_step(model: Any, stage: StageSettings, network: Network) -> float:
+    """Seconds of one training step at batch 2; the first, which traces the graph, is not counted."""
+    import keras
+    import numpy as np
+
+    from kerasall.training.stages import choose_jit
+
+    model.compile(
+        optimizer=keras.optimizers.Adam(1e-4), loss="categorical_crossentropy", jit_compile=choose_jit()
+    )
+    pixels = np.random.default_rng(0).integers(0, 256, (SMOKE_BATCH, *network.size, 3)).astype(np.float32)
+    targets = np.eye(network.classes, dtype=np.float32)[np.arange(SMOKE_BATCH) % network.classes]
+    loss = model.train_on_batch(pixels, targets)
+    if not np.isfinite(np.asarray(loss)).all():
+        raise KerasallError(
+            f"{network.name}: one step of stage {stage.name} must give a finite loss, but gives {loss}"
+        )
+    begun = time.perf_counter()
+    model.train_on_batch(pixels, targets)
+    return time.perf_counter() - begun
+
+
+def _in_a_process(networks: list[Network], smoke: bool, images: int | None) -> dict[str, list[StagePlan]]:
+    context = multiprocessing.get_context("spawn")
+    with context.Pool(1, initializer=_quiet) as pool:
+        return pool.apply(plan_alike, (networks, smoke, images))
+
+
+def _quiet() -> None:
+    from kerasall.runtime import quiet_tensorflow
+
+    with quiet_tensorflow():
+        pass
+
+
+def format_plan(plans: list[StagePlan]) -> str:
+    """The plan as a table for the terminal."""
+    header = (
+        "network",
+        "stage",
+        "size",
+        "parameters",
+        "trained",
+        "batch",
+        "epochs",
+        "runs",
+        "steps/epoch",
+        "memory",
+        "step at 2",
+        "hours",
+    )
+    rows = [header, *(_cells(plan) for plan in plans)]
+    widths = [max(len(row[i]) for row in rows) for i in range(len(header))]
+    return "\n".join(
+        "  ".join(
+            c.rjust(w) if i > 1 else c.ljust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True))
+        )
+        for row in rows
+    )
+
+
+def _cells(plan: StagePlan) -> tuple[str, ...]:
+    height, width = plan.size
+    return (
+        plan.network, plan.stage, f"{height}x{width}", f"{plan.parameters:,}", f"{plan.trainable:,}", str(plan.batch),
+        str(plan.epochs), str(plan.runs), "?" if plan.steps is None else f"{plan.steps:,}", f"{plan.memory_gib:.1f} GiB",
+        "-" if plan.step_seconds is None else f"{plan.step_seconds:.2f} s", "-" if plan.hours is None else f"{plan.hours:.1f}",
+    )  # fmt: skip
+
+
+def to_json(plans: list[StagePlan]) -> list[dict[str, Any]]:
+    """The plan as JSON rows."""
+    return [asdict(plan) for plan in plans]

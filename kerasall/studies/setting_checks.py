@@ -1,0 +1,236 @@
+"""Names and values that only the rooms themselves know, checked before anything is read or trained.
+
+``config`` checks kinds and ranges. Whether a metric, a backbone, a block, an operation or a schedule
+exists is known to the tables of the rooms; here they are asked, so that a word mistyped in a config costs
+a second and not an hour of training.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from kerasall.data.splits import read_split
+from kerasall.errors import KerasallError, SettingsError
+from kerasall.evaluation.metrics import find_metric
+from kerasall.models.backbones import find_block, get_backbone
+from kerasall.models.weights import FOLDER_VARIABLE, resolve_weights
+from kerasall.settings import (
+    ModelSettings,
+    Settings,
+    SplitSettings,
+    StageSettings,
+    TrainSettings,
+    TrialSettings,
+)
+from kerasall.settings.factors import apply_levels, trial_settings
+
+Check = tuple[str, Callable[[], Any]]
+"""Dotted key of a setting, and what raises a KerasallError where the setting cannot be used."""
+
+WHOLE = ("head", "all")
+"""Values of ``trainable`` that name no block."""
+
+
+@dataclass(frozen=True)
+class Trained:
+    """One network that is trained in stages.
+
+    Attributes:
+        key: dotted key of the settings it stands below, with its last dot; "" at the top.
+        model, train: its own settings.
+        blocks_known: False where a factor of a designed experiment exchanges the backbone, and with it
+            the names of the blocks.
+    """
+
+    key: str
+    model: ModelSettings
+    train: TrainSettings
+    blocks_known: bool = True
+
+
+def check_names(settings: Settings, where: str) -> None:
+    """Checks metrics, backbones, blocks and what early stopping needs. Loads no TensorFlow.
+
+    Args:
+        settings: of an experiment.
+        where: what the message calls them, best the config's path.
+
+    Raises:
+        SettingsError: naming every wrong setting, each with the nearest known name.
+    """
+    _require_all([*_metrics(settings), *_networks(settings), *_stages(settings)], where)
+
+
+def check_arguments(settings: Settings, where: str, weights_folder: Path | None = None) -> None:
+    """Checks operations, augmentation, schedules, optimizers, losses and files of weights.
+
+    Loads TensorFlow, where the operations live. Weights that Keras would download are not looked for.
+
+    Raises:
+        SettingsError: naming every setting that cannot be used.
+    """
+    _require_all([*_chains(settings), *_constants(settings), *_weights(settings, weights_folder)], where)
+
+
+def _require_all(checks: list[Check], where: str) -> None:
+    wrong = []
+    for key, check in checks:
+        try:
+            check()
+        except KerasallError as error:
+            wrong.append(f"{key}: {error}")
+    if wrong:
+        lines = "\n  ".join(dict.fromkeys(wrong))
+        raise SettingsError(f"{where} must hold settings that can be used, but:\n  {lines}")
+
+
+def _metrics(settings: Settings) -> Iterator[Check]:
+    named = [("evaluate.main_metric", settings.evaluate.main_metric)]
+    named += [(f"evaluate.metrics.{i}", name) for i, name in enumerate(settings.evaluate.metrics)]
+    if settings.tune:
+        named.append(("tune.response", settings.tune.response))
+    for key, name in named:
+        # The classes are known once the data are read; the ExampleValidator asks for them again.
+        yield key, partial(find_metric, name, [name.partition(":")[2]] if ":" in name else [])
+
+
+def _networks(settings: Settings) -> Iterator[Check]:
+    for key, backbone, _, _ in _backbones(settings):
+        yield f"{key}backbone", partial(get_backbone, backbone)
+
+
+def _backbones(settings: Settings) -> Iterator[tuple[str, str, float, str]]:
+    """Key, name, alpha and weights of every backbone."""
+    rows: list[tuple[str, Any]] = []
+    if settings.deep_features:
+        rows = [
+            (f"deep_features.extractors.{i}.", r) for i, r in enumerate(settings.deep_features.extractors)
+        ]
+    elif settings.sweep:
+        rows = [(f"sweep.backbones.{i}.", row) for i, row in enumerate(settings.sweep.backbones)]
+    else:
+        rows = [(f"{each.key}model.", each.model) for each in _trained(settings)]
+    for key, row in rows:
+        yield key, row.backbone, row.alpha, row.weights
+
+
+def _trained(settings: Settings) -> Iterator[Trained]:
+    if settings.deep_features or settings.sweep:
+        return
+    if settings.members:
+        for i, member in enumerate(settings.members):
+            yield Trained(f"members.{i}.", member.model, member.training(settings.train))
+        return
+    for key, trial in _trials(settings):
+        exchanged = (
+            any(name.startswith("model.backbone") for name in settings.tune.factors)
+            if settings.tune
+            else False
+        )
+        yield Trained(key, trial.model, trial.train, not exchanged)
+
+
+def _trials(settings: Settings) -> Iterator[tuple[str, TrialSettings]]:
+    """The one model's settings, and those with every single level of a designed experiment."""
+    base = trial_settings(settings)
+    yield "", base
+    for name, levels in (settings.tune.factors if settings.tune else {}).items():
+        for level in levels:
+            yield f"tune.factors.{name} = {level}: ", apply_levels(base, {name: level})
+
+
+def _stages(settings: Settings) -> Iterator[Check]:
+    for each in _trained(settings):
+        for i, stage in enumerate(each.train.stages):
+            key = f"{each.key}train.stages.{i}"
+            if each.blocks_known and stage.trainable not in WHOLE:
+                yield f"{key}.trainable", partial(_require_block, each.model.backbone, stage.trainable)
+            if stage.patience is not None:
+                yield f"{key}.patience", partial(_require_validation, settings.split, stage.patience)
+
+
+def _require_block(backbone: str, block: str) -> None:
+    try:
+        row = get_backbone(backbone)
+    except SettingsError:
+        return  # told once, with the backbone
+    find_block(row, block)
+
+
+def _require_validation(split: SplitSettings, patience: int) -> None:
+    folds = split.kind != "holdout"
+    decided = bool(split.validation or split.selection or split.selection_folds)
+    if split.file:
+        drawn = read_split(split.file)
+        folds = bool(drawn.folds)
+        decided = "validation" in drawn.parts or "selection" in drawn.parts
+    if folds and not split.inner_validation:
+        raise SettingsError(
+            f"patience {patience} needs images that decide when to stop, but split.inner_validation is 0: set it "
+            "above 0, or patience to null"
+        )
+    if not folds and not decided:
+        raise SettingsError(
+            f"patience {patience} needs images that decide when to stop, but the split has no validation part: set "
+            "split.validation above 0, or patience to null"
+        )
+
+
+def _chains(settings: Settings) -> Iterator[Check]:
+    from kerasall.preprocessing.augmentation import Augmentation
+    from kerasall.preprocessing.segmentation_fit import check_steps
+
+    common = list(settings.preprocess)
+    rows: list[tuple[str, Any]] = [(f"members.{i}", member) for i, member in enumerate(settings.members)]
+    if settings.deep_features:
+        rows = [(f"deep_features.extractors.{i}", r) for i, r in enumerate(settings.deep_features.extractors)]
+    if not all(row.steps for _, row in rows) or not rows:
+        yield "preprocess", partial(check_steps, common)
+    for key, row in rows:
+        yield f"{key}.steps", partial(check_steps, [*common, *row.steps])
+    for key, trial in _trials(settings):
+        if trial.augment is not None:
+            yield f"{key}augment", partial(Augmentation.from_json, trial.augment)
+
+
+def _constants(settings: Settings) -> Iterator[Check]:
+    from kerasall.models.heads import HeadSettings
+
+    trained = list(_trained(settings))
+    if settings.sweep:
+        trained = [Trained("", settings.model, settings.train)]
+        for i, optimizer in enumerate(settings.sweep.optimizers):
+            stage = settings.train.stages[0].model_copy(update={"optimizer": optimizer})
+            yield f"sweep.optimizers.{i}", partial(_make_constants, stage, settings.train)
+    for each in trained:
+        for i, stage in enumerate(each.train.stages):
+            yield f"{each.key}train.stages.{i}", partial(_make_constants, stage, each.train)
+
+    for each in trained:
+        head = each.model.head
+        yield f"{each.key}model.head", partial(HeadSettings, head.dense, head.dropout)
+
+
+def _make_constants(stage: StageSettings, train: TrainSettings) -> None:
+    """Makes the stage's schedule, optimizer and loss once, as the training will."""
+    from kerasall.training.optimizers import make_loss, make_optimizer
+    from kerasall.training.schedules import make_schedule
+
+    constants = dict(stage.schedule)
+    schedule = constants.pop("name", "constant")
+    make_schedule(schedule, stage.optimizer.learning_rate, 1, stage.epochs, **constants)
+    others: dict[str, Any] = dict(stage.optimizer.constants)
+    make_optimizer(stage.optimizer.name, stage.optimizer.learning_rate, **others)
+    make_loss(train.loss, **({"label_smoothing": train.label_smoothing} if train.label_smoothing else {}))
+
+
+def _weights(settings: Settings, folder: Path | None) -> Iterator[Check]:
+    here = folder is not None or bool(os.environ.get(FOLDER_VARIABLE))
+    for key, backbone, alpha, weights in _backbones(settings):
+        if weights != "random" and (here or weights != "imagenet"):
+            yield f"{key}weights", partial(resolve_weights, get_backbone(backbone), alpha, weights, folder)
