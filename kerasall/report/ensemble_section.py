@@ -24,7 +24,7 @@ from kerasall.report.document import (
     Section,
     Table,
 )
-from kerasall.report.summary import format_value
+from kerasall.report.format import format_value
 from kerasall.report.trust import FITTED
 from kerasall.report.wording import difference_words, is_percent
 

@@ -38,6 +38,7 @@ from kerasall.report.external_scores import (
     ExternalScores,
     read_external_score,
 )
+from kerasall.report.format import Score
 from kerasall.report.run import MEANINGS, PERCENT, choose_gallery
 from kerasall.report.score_figures import Curve
 from kerasall.report.scores import (
@@ -48,7 +49,6 @@ from kerasall.report.scores import (
     subject_section,
 )
 from kerasall.report.subject_calls_section import subject_calls_section
-from kerasall.report.summary import Score
 from kerasall.report.trust import FITTED, calibration_section, operating_section, refer_section
 
 RESAMPLED_CURVES = 1000

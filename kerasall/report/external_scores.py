@@ -20,8 +20,8 @@ from kerasall.evaluation.predictions import Predictions
 from kerasall.evaluation.refer import UNLIKE, ReferScores, Safeguards, score_referral
 from kerasall.evaluation.resampling import group_names
 from kerasall.evaluation.subject_calls import SubjectCalls, count_subjects, score_calls
+from kerasall.report.format import Score, format_value
 from kerasall.report.run import MEANINGS, PERCENT
-from kerasall.report.summary import Score, format_value
 
 
 def count_parts(parts: Iterable[str]) -> tuple[int, int]:

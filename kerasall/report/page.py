@@ -1,20 +1,204 @@
-"""Writes a report: report.json, its pictures, and one self-contained report.html.
+"""Pages: sections from templates, pictures from figures, one self-contained HTML file.
 
-The page asks nothing of the network and runs no script: it can be mailed, archived and printed.
+A page asks nothing of the network and runs no script: it can be mailed, archived and printed. A section is a template
+``templates/sections/<id>.html`` that is handed numbers and pictures and finds the words. It sets ``title``, may set
+``intro``, and what it puts out beside these is its body; a section that puts out nothing is left out.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+from matplotlib.axes import Axes
 
 from kerasall.errors import ArtifactError
+from kerasall.evaluation.intervals import Interval
 from kerasall.files import atomic_path, read_json, write_json, write_text
 from kerasall.report.document import SCHEMA_VERSION, Report, report_from_json
-from kerasall.report.figure_style import data_uri
+from kerasall.report.figure_style import data_uri, figure_to_svg, new_figure
+from kerasall.report.format import Score, format_count, format_range, format_value
+
+NUMBERS_VERSION = 2
+"""``schema_version`` of the numbers beside a page: schema_version, title, protocol, results. Version 1 held the page's
+sections, too."""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture of a page.
+
+    Attributes:
+        src: its path beside the page, ending in .svg, .png or .jpg.
+        alt: text for those who do not see it.
+        content: its bytes.
+    """
+
+    src: str
+    alt: str
+    content: bytes = field(repr=False)
+
+    @property
+    def uri(self) -> str:
+        """The picture as a data URI, to stand inside the page."""
+        return data_uri(self.content, _kind(self.src))
+
+
+@dataclass(frozen=True)
+class Section:
+    """A rendered section: its anchor, title, introduction and body, and the pictures it was given."""
+
+    id: str
+    title: str
+    intro: str
+    body: str
+    pictures: tuple[Picture, ...] = ()
+
+
+@dataclass(frozen=True)
+class Page:
+    """A page of sections.
+
+    Attributes:
+        title, subtitle: of the page.
+        sections: in order; None, a section that had nothing to say, is passed over.
+        facts: label -> value, short lines under the title.
+        results: numbers for programs, as JSON.
+        protocol: "honest", or "faithful": scores were selected on the data they are reported on.
+        kicker, footer: above the title and below everything.
+    """
+
+    title: str
+    sections: Sequence[Section | None]
+    subtitle: str = ""
+    facts: Mapping[str, str] = field(default_factory=dict)
+    results: Mapping[str, Any] = field(default_factory=dict)
+    protocol: str = "honest"
+    kicker: str = "kerasall · evaluation report"
+    footer: str = "Written by kerasall. For research use only: not a diagnostic device."
+
+
+def draw_picture(name: str, draw: Callable[[Axes], str], height: float = 3.4, **options: Any) -> Picture:
+    """A figure as a picture ``figures/<name>.svg``.
+
+    Args:
+        name: of the file.
+        draw: draws on the axes and returns alternative text.
+        height: inches.
+        options: further ones of ``new_figure``.
+    """
+    figure, axes = new_figure(height=height, **options)
+    alt = draw(axes[0, 0])
+    return Picture(f"figures/{name}.svg", alt, figure_to_svg(figure))
+
+
+def render_section(name: str, /, **values: Any) -> Section | None:
+    """Renders ``templates/sections/<name>.html``; None where it puts out nothing.
+
+    Args:
+        name: of the template, and the section's anchor.
+        values: numbers, words and pictures that the template uses. Pictures may stand in lists and mappings.
+    """
+    module: Any = _environment().get_template(f"sections/{name}.html").make_module(values)
+    body = str(module).strip()
+    if not body:
+        return None
+    intro = str(getattr(module, "intro", "")).strip()
+    return Section(name.replace("_", "-"), str(module.title), intro, Markup(body), tuple(_pictures(values)))
+
+
+def render_page(page: Page) -> str:
+    """The page as one string: style and pictures inside it."""
+    sections = [section for section in page.sections if section is not None]
+    return _environment().get_template("page.html").render(page=replace(page, sections=sections))
+
+
+def write_page(folder: str | Path, page: Page, name: str = "report", *, numbers: bool = True) -> Path:
+    """Writes ``<name>.html``, its pictures and the numbers ``<name>.json`` into ``folder``, each atomically.
+
+    Args:
+        folder: made where it does not exist; files of the same names are replaced.
+        page: what to write.
+        name: of both files.
+        numbers: whether the JSON file is written, too.
+
+    Returns:
+        Path of the page.
+    """
+    folder = Path(folder)
+    for picture in (picture for section in page.sections if section for picture in section.pictures):
+        with atomic_path(folder / picture.src) as temporary:
+            temporary.write_bytes(picture.content)
+    if numbers:
+        write_numbers(folder / f"{name}.json", page.title, page.protocol, page.results)
+    write_text(folder / f"{name}.html", render_page(page))
+    return folder / f"{name}.html"
+
+
+def write_numbers(path: Path, title: str, protocol: str, results: Mapping[str, Any]) -> None:
+    """The numbers of a page for programs."""
+    document = {"schema_version": NUMBERS_VERSION, "title": title, "protocol": protocol, "results": results}
+    write_json(path, document)
+
+
+def cell(text: Any, note: str = "", tone: str = "", share: float | None = None) -> dict[str, Any]:
+    """A table's cell with a small note below it, a tone (good, bad, warning), or a bar of length ``share`` in [0, 1]."""
+    return {"text": text, "note": note, "tone": tone, "share": share}
+
+
+def score_cell(found: Score | Interval | Any, percent: bool = True) -> dict[str, Any] | str:
+    """A value with its interval below it; a dash where there is none."""
+    if found is None or found.value is None:
+        return "–"
+    if isinstance(found, Score):
+        return cell(found.text, found.interval)
+    return cell(format_value(found.value, percent), format_range(found.low, found.high, percent))
+
+
+def sentence(text: str) -> str:
+    """The text with a capital and a full stop."""
+    return f"{text[:1].upper()}{text[1:].rstrip('.')}." if text else ""
+
+
+_WORDS: dict[str, Callable[..., Any]] = {
+    "cell": cell,
+    "score_cell": score_cell,
+    "sentence": sentence,
+    "value": format_value,
+    "range": format_range,
+    "count": format_count,
+}
+"""What templates may call beside Jinja's own, as functions and as filters."""
+
+
+def _pictures(values: Any) -> Iterator[Picture]:
+    if isinstance(values, Picture):
+        yield values
+    elif isinstance(values, Mapping):
+        yield from _pictures(list(values.values()))
+    elif isinstance(values, list | tuple):
+        for each in values:
+            yield from _pictures(each)
+
+
+@cache
+def _environment() -> Environment:
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).with_name("templates")),
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
+        extensions=["jinja2.ext.do"],
+    )  # fmt: skip
+    environment.globals |= {
+        name: word for name, word in _WORDS.items() if name not in ("value", "range", "count")
+    }
+    environment.filters |= _WORDS
+    return environment
+
 
 _KINDS = {".svg": "image/svg+xml", ".png": "image/png", ".jpg": "image/jpeg"}
 

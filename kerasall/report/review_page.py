@@ -30,7 +30,7 @@ from kerasall.evaluation.review import REASONS, SEEN, ReviewItem, ReviewQueue
 from kerasall.files import sha256_of_json, write_text
 from kerasall.report.document import Cell, Column, Table
 from kerasall.report.figure_style import data_uri
-from kerasall.report.summary import format_value
+from kerasall.report.format import format_value
 
 EXPLANATIONS = {
     "duplicate_labels": "at least one of the labels is wrong, whatever a model says",

@@ -18,13 +18,13 @@ from kerasall.report.document import (
     Table,
     Tone,
 )
+from kerasall.report.format import format_value
 from kerasall.report.review_page import (
     count_tables,
     describe_scope,
     describe_sources,
     make_thumbnail,
 )
-from kerasall.report.summary import format_value
 
 HEAD = 24
 

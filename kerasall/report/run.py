@@ -42,6 +42,7 @@ from kerasall.report.data_figures import GalleryImage, SubjectCount
 from kerasall.report.document import Fact, Report, Section
 from kerasall.report.ensemble_section import views_section
 from kerasall.report.evidence import Evidence, make_results, score_folds
+from kerasall.report.format import format_value
 from kerasall.report.record_tables import table_sections
 from kerasall.report.review_section import (
     LEFT_OUT,
@@ -53,7 +54,6 @@ from kerasall.report.review_section import (
 )
 from kerasall.report.scores import gallery_section, subject_section
 from kerasall.report.subject_calls_section import no_subject_calls_section, subject_calls_section
-from kerasall.report.summary import format_value
 from kerasall.report.tuning import as_stated, tuning_sections
 from kerasall.settings.loading import dump_settings
 

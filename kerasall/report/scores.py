@@ -33,6 +33,7 @@ from kerasall.report.document import (
     Width,
 )
 from kerasall.report.figure_style import figure_to_svg, new_figure
+from kerasall.report.format import Score, format_value
 from kerasall.report.score_figures import (
     Curve,
     draw_confusion_matrix,
@@ -40,7 +41,6 @@ from kerasall.report.score_figures import (
     draw_precision_recall,
     draw_roc_curves,
 )
-from kerasall.report.summary import Score, format_value
 
 _THUMBNAIL_SIDE = 192
 

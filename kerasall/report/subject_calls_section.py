@@ -13,8 +13,8 @@ from kerasall.evaluation.subject_calls import FEW_SUBJECTS, SENSITIVITY, SPECIFI
 from kerasall.report.data_figures import NAMED_SUBJECTS
 from kerasall.report.document import Alert, Block, Cell, Column, Range, Scores, ScoreTile, Section, Table
 from kerasall.report.figure_style import INK, MUTED, STYLE, color_of, new_figure, percent_axis, show_legend
+from kerasall.report.format import format_value
 from kerasall.report.scores import figure_block
-from kerasall.report.summary import format_value
 from kerasall.report.trust import FITTED
 
 ID, TITLE = "subject-calls", "Calling whole subjects"

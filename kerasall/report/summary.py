@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from kerasall.report.document import (
     Alert,
     Block,
@@ -19,6 +17,7 @@ from kerasall.report.document import (
     Section,
     Tone,
 )
+from kerasall.report.format import Score, format_value
 
 USES = (
     "Compare methods, settings and data sets in research.",
@@ -31,41 +30,6 @@ MISUSES = (
     "Do not trust it on other stains, microscopes, cameras, species or cell types: it was not tested there.",
 )
 """What every report says unless the evaluation knows better."""
-
-
-@dataclass(frozen=True)
-class Score:
-    """A computed score, as a report shows it.
-
-    Attributes:
-        label: its name, for example ``Balanced accuracy``.
-        value: the score; None or NaN where it is not defined, shown as a dash.
-        low: lower end of its interval, or None.
-        high: upper end of its interval, or None.
-        percent: whether 0.95 reads as 95.0% (shares) or as 0.950 (AUC, kappa).
-        meaning: one sentence for a reader who does not know the score.
-        chance: what guessing would reach, or None.
-    """
-
-    label: str
-    value: float | None
-    low: float | None = None
-    high: float | None = None
-    percent: bool = True
-    meaning: str = ""
-    chance: float | None = None
-
-    @property
-    def text(self) -> str:
-        """The value as text."""
-        return format_value(self.value, self.percent)
-
-    @property
-    def interval(self) -> str:
-        """For example ``95.1% to 98.4%``; "" where there is no interval."""
-        if self.low is None or self.high is None:
-            return ""
-        return f"{format_value(self.low, self.percent)} to {format_value(self.high, self.percent)}"
 
 
 @dataclass(frozen=True)
@@ -85,22 +49,6 @@ class Verdict:
     blessed: bool
     criteria: tuple[tuple[str, bool], ...]
     forced: bool = False
-
-
-def format_value(value: float | None, percent: bool = True) -> str:
-    """A share as ``97.2%``, another score as ``0.972``; only a perfect score reads 100.0%; undefined: ``–``."""
-    if value is None or not np.isfinite(value):
-        return "–"
-    if not percent:
-        return f"{value:.3f}"
-    text = f"{100 * value:.1f}%"
-    if (text == "100.0%" and value < 1) or (text == "0.0%" and value > 0):
-        return (
-            f"{100 * value:.2f}%"
-            if 0.00005 <= value < 0.99995
-            else ("> 99.99%" if value > 0.5 else "< 0.01%")
-        )
-    return text
 
 
 def summary_section(

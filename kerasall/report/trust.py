@@ -20,9 +20,9 @@ from kerasall.evaluation.refer import REASONS, ReferScores, Safeguards, SetScore
 from kerasall.evaluation.reliability import Believed, CalibrationScores
 from kerasall.report.document import Alert, Block, Cell, Column, FigureBlock, Section, Table
 from kerasall.report.figure_style import MUTED, STYLE, color_of, new_figure, show_legend
+from kerasall.report.format import format_value
 from kerasall.report.score_figures import draw_reliability, draw_selective_accuracy
 from kerasall.report.scores import figure_block
-from kerasall.report.summary import format_value
 
 
 def operating_section(

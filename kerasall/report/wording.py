@@ -10,7 +10,7 @@ from kerasall.evaluation.comparison import IMAGE_TESTS, Pair, SystemComparison, 
 from kerasall.evaluation.intervals import Interval
 from kerasall.evaluation.metrics import find_metric
 from kerasall.evaluation.paired_tests import Comparison
-from kerasall.report.summary import format_value
+from kerasall.report.format import format_value
 
 _PERCENT = re.compile(
     r"accuracy|balanced_accuracy|malignant_(sensitivity|specificity)|(recall|precision|specificity)[:_].*"

@@ -51,10 +51,10 @@ from kerasall.report.document import (
     Tone,
 )
 from kerasall.report.figure_style import new_figure
+from kerasall.report.format import format_value
 from kerasall.report.page import render_html
 from kerasall.report.review_page import make_thumbnail
 from kerasall.report.scores import figure_block
-from kerasall.report.summary import format_value
 
 TREES, LEAST_LEAF = 100, 5
 
