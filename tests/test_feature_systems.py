@@ -32,7 +32,7 @@ from kerasall.models import heads as models
 from kerasall.models.prediction import predict_outputs
 from kerasall.models.saving import load_model
 from kerasall.preprocessing.augmentation import Augmentation
-from kerasall.report.record_tables import table_sections
+from kerasall.components.combinations import table_sections
 from kerasall.settings import (
     DeepFeatureSettings,
     EvaluateSettings,

@@ -33,7 +33,7 @@ def review(
 ) -> None:
     """List images whose labels an expert should look at again, as a page and a table to fill in."""
     from kerasall.files import atomic_path
-    from kerasall.report.review_page import PageFacts, to_table, write_page
+    from kerasall.report.pages.review import PageFacts, to_table, write_page
     from kerasall.studies.review import find_run, make_overlays, read_reviewed_run
 
     run = read_reviewed_run(find_run(run_name))

@@ -41,7 +41,7 @@ from kerasall.models.weights import resolve_weights
 from kerasall.pipeline.component import Input, Output, Scratch, Unkeyed, component
 from kerasall.preprocessing.augmentation import Augmentation
 from kerasall.preprocessing.operations import Chain
-from kerasall.report.record_tables import CellScore, choose_cell, make_table, score_cell
+from kerasall.components.combinations import CellScore, choose_cell, make_table, score_cell
 from kerasall.settings import DeepFeatureSettings, EvaluateSettings, ExtractorSettings
 
 PLATT_FOLDS = 3

@@ -40,7 +40,7 @@ from kerasall.models.saving import save_model
 from kerasall.models.weights import resolve_weights
 from kerasall.pipeline.component import Input, Output, Scratch, Unkeyed, component
 from kerasall.preprocessing.operations import Chain
-from kerasall.report.record_tables import CellScore, choose_cell, make_table, score_cell
+from kerasall.components.combinations import CellScore, choose_cell, make_table, score_cell
 from kerasall.settings import (
     BackboneSettings,
     EvaluateSettings,

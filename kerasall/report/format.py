@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from kerasall.evaluation.intervals import Interval
 from kerasall.evaluation.metrics import find_metric
+from kerasall.evaluation.paired_tests import Comparison
 
-PERCENT = {"accuracy", "balanced_accuracy", "malignant_sensitivity", "malignant_specificity"}
-"""Metrics that read as percentages; the others read as plain numbers."""
-
+_PERCENT = re.compile(
+    r"accuracy|balanced_accuracy|malignant_(sensitivity|specificity)|(recall|precision|specificity)[:_].*"
+)
 MEANINGS = {
     "accuracy": "share of images given the right class",
     "balanced_accuracy": "mean of the classes' sensitivities; large classes count no more than small ones",
@@ -24,6 +27,11 @@ MEANINGS = {
     "malignant_sensitivity": "share of malignant images called malignant, whatever their subtype",
     "malignant_specificity": "share of benign images called benign",
 }
+
+
+def is_percent(metric: str) -> bool:
+    """Whether a metric reads as a percentage: it is a share of images, or a mean of such shares."""
+    return _PERCENT.fullmatch(metric) is not None
 
 
 def format_value(value: float | None, percent: bool = True) -> str:
@@ -90,7 +98,7 @@ class Score:
         return self.value is not None and all(0 <= v <= 1 for v in (self.value, *ends) if v is not None)
 
 
-def score_of(name: str, found: Interval, classes: tuple[str, ...]) -> Score:
+def score_of(name: str, found: Interval, classes: Sequence[str]) -> Score:
     """One metric with its interval, its title, its meaning and what guessing would reach.
 
     Args:
@@ -99,5 +107,29 @@ def score_of(name: str, found: Interval, classes: tuple[str, ...]) -> Score:
         classes: names in class order.
     """
     chance = 1 / len(classes) if name == "balanced_accuracy" else None
-    title, percent = find_metric(name, classes).title, name in PERCENT
+    title, percent = find_metric(name, classes).title, is_percent(name)
     return Score(title, found.value, found.low, found.high, percent, MEANINGS.get(name, ""), chance)
+
+
+def interval_words(metric: str, interval: Interval) -> tuple[str, str]:
+    """Value, and ``low to high`` or ""."""
+    percent = is_percent(metric)
+    if interval.low is None or interval.high is None:
+        return format_value(interval.value, percent), ""
+    ends = f"{format_value(interval.low, percent)} to {format_value(interval.high, percent)}"
+    return format_value(interval.value, percent), ends
+
+
+def difference_words(metric: str, found: Comparison) -> tuple[str, str]:
+    """Signed difference in points (of percentages) or plain, and ``low to high`` or ""."""
+    if found.difference is None:
+        return "–", ""
+    value = _signed(found.difference, metric) + (" points" if is_percent(metric) else "")
+    if found.low is None or found.high is None:
+        return value, ""
+    return value, f"{_signed(found.low, metric)} to {_signed(found.high, metric)}"
+
+
+def _signed(value: float, metric: str) -> str:
+    text = f"{100 * value:+.1f}" if is_percent(metric) else f"{value:+.3f}"
+    return re.sub(r"^[+-](0\.0+)$", r"\1", text).replace("-", "−")  # zero has no sign

@@ -13,16 +13,25 @@ from functools import cache
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from matplotlib.axes import Axes
 
 from kerasall.errors import ArtifactError
-from kerasall.evaluation.intervals import Interval
+from kerasall.evaluation.intervals import Interval, wilson_interval
+from kerasall.evaluation.paired_tests import Comparison
 from kerasall.files import atomic_path, read_json, write_json, write_text
 from kerasall.report.document import SCHEMA_VERSION, Report, report_from_json
 from kerasall.report.figure_style import data_uri, figure_to_svg, new_figure
-from kerasall.report.format import Score, format_count, format_range, format_value
+from kerasall.report.format import (
+    Score,
+    difference_words,
+    format_count,
+    format_range,
+    format_value,
+    is_percent,
+)
 
 NUMBERS_VERSION = 2
 """``schema_version`` of the numbers beside a page: schema_version, title, protocol, results. Version 1 held the page's
@@ -115,7 +124,12 @@ def render_section(name: str, /, **values: Any) -> Section | None:
 def render_page(page: Page) -> str:
     """The page as one string: style and pictures inside it."""
     sections = [section for section in page.sections if section is not None]
-    return _environment().get_template("page.html").render(page=replace(page, sections=sections))
+    return render_template("page.html", page=replace(page, sections=sections))
+
+
+def render_template(name: str, /, **values: Any) -> str:
+    """A template of its own, such as a page with a script."""
+    return _environment().get_template(name).render(values)
 
 
 def write_page(folder: str | Path, page: Page, name: str = "report", *, numbers: bool = True) -> Path:
@@ -160,6 +174,27 @@ def score_cell(found: Score | Interval | Any, percent: bool = True) -> dict[str,
     return cell(format_value(found.value, percent), format_range(found.low, found.high, percent))
 
 
+def scores_of(found: Mapping[str, Interval], names: Sequence[str]) -> list[dict[str, Any] | str]:
+    """Cells of several metrics."""
+    return [score_cell(found[name], is_percent(name)) for name in names]
+
+
+def difference(metric: str, found: Comparison) -> dict[str, Any]:
+    """A paired difference with its interval below it."""
+    return cell(*difference_words(metric, found))
+
+
+def wilson(right: int, total: int) -> str:
+    """The 95% interval of a share that knows its single images alone."""
+    return format_range(*wilson_interval(right, total))
+
+
+def small_share(value: float) -> str:
+    """A percentage with at least two digits that say something: 4.2%, 0.13%, 0.0021%."""
+    digits = max(1, 1 - int(np.floor(np.log10(100 * value)))) if value > 0 else 1
+    return f"{100 * value:.{min(digits, 6)}f}%"
+
+
 def sentence(text: str) -> str:
     """The text with a capital and a full stop."""
     return f"{text[:1].upper()}{text[1:].rstrip('.')}." if text else ""
@@ -167,11 +202,19 @@ def sentence(text: str) -> str:
 
 _WORDS: dict[str, Callable[..., Any]] = {
     "cell": cell,
+    "difference": difference,
+    "is_percent": is_percent,
+    "merge": lambda first, second: {**first, **second},
+    "score": Score,
+    "scores_of": scores_of,
+    "small_share": small_share,
+    "wilson": wilson,
+    "zip": zip,
     "score_cell": score_cell,
     "sentence": sentence,
     "value": format_value,
     "range": format_range,
-    "count": format_count,
+    "thousands": format_count,
 }
 """What templates may call beside Jinja's own, as functions and as filters."""
 
@@ -194,7 +237,7 @@ def _environment() -> Environment:
         extensions=["jinja2.ext.do"],
     )  # fmt: skip
     environment.globals |= {
-        name: word for name, word in _WORDS.items() if name not in ("value", "range", "count")
+        name: word for name, word in _WORDS.items() if name not in ("value", "range", "thousands")
     }
     environment.filters |= _WORDS
     return environment

@@ -33,9 +33,8 @@ from kerasall.report.document import (
     Table,
 )
 from kerasall.report.figure_style import INK, MUTED, STYLE, color_of, new_figure, percent_axis, show_legend
-from kerasall.report.format import format_value
+from kerasall.report.format import format_value, is_percent
 from kerasall.report.scores import figure_block
-from kerasall.report.wording import is_percent
 
 
 @dataclass(frozen=True)

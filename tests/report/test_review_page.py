@@ -18,7 +18,7 @@ from kerasall.data.examples import Collection, make_examples
 from kerasall.data.label_corrections import apply_corrections
 from kerasall.evaluation.predictions import Predictions
 from kerasall.evaluation.review import ReviewQueue, ReviewRecord, ReviewSource, build_queue
-from kerasall.report.review_page import PageFacts, to_table, write_page
+from kerasall.report.pages.review import PageFacts, to_table, write_page
 from kerasall.report.review_section import (
     LEFT_OUT,
     CorrectedFile,
