@@ -30,11 +30,11 @@ from kerasall.report.document import (
     Section,
     Table,
     Tone,
+    figure_block,
 )
 from kerasall.report.figure_style import new_figure
 from kerasall.report.format import difference_words, interval_words, is_percent
 from kerasall.report.score_figures import Curve, draw_roc_curves
-from kerasall.report.scores import figure_block
 from kerasall.report.wording import (
     cochran_words,
     missed_words,

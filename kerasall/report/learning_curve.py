@@ -9,10 +9,21 @@ from matplotlib.axes import Axes
 from kerasall.evaluation.intervals import Interval
 from kerasall.evaluation.learning_curve import LearningCurve
 from kerasall.evaluation.metrics import find_metric
-from kerasall.report.document import Alert, Cell, Check, Code, Column, Fact, Protocol, Report, Section, Table
+from kerasall.report.document import (
+    Alert,
+    Cell,
+    Check,
+    Code,
+    Column,
+    Fact,
+    Protocol,
+    Report,
+    Section,
+    Table,
+    figure_block,
+)
 from kerasall.report.figure_style import MUTED, STYLE, color_of, new_figure, percent_axis, show_legend
 from kerasall.report.format import difference_words, format_value, is_percent
-from kerasall.report.scores import figure_block
 
 
 def make_curve_report(

@@ -121,6 +121,20 @@ def render_section(name: str, /, **values: Any) -> Section | None:
     return Section(name.replace("_", "-"), str(module.title), intro, Markup(body), tuple(_pictures(values)))
 
 
+def render_blocks(old: Any) -> Section:
+    """Bridge for sections that are still built of blocks; goes with them."""
+    report = Report("x", sections=(old,))
+    blocks = report.to_json()["sections"][0]["blocks"]
+    pictures = report.figures()
+    macros: Any = _environment().get_template("report_blocks.html").module
+    inline = lambda src: data_uri(pictures[src], _kind(src))  # noqa: E731
+    body = "\n".join(
+        str(getattr(macros, b["type"])(b, f"{old.id}-block-{n}", inline)) for n, b in enumerate(blocks, 1)
+    )
+    found = tuple(Picture(src, "", content) for src, content in pictures.items())
+    return Section(old.id, old.title, old.intro, Markup(body), found)
+
+
 def render_page(page: Page) -> str:
     """The page as one string: style and pictures inside it."""
     sections = [section for section in page.sections if section is not None]

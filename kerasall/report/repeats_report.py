@@ -31,10 +31,10 @@ from kerasall.report.document import (
     ScoreTile,
     Section,
     Table,
+    figure_block,
 )
 from kerasall.report.figure_style import INK, MUTED, STYLE, color_of, new_figure, percent_axis, show_legend
 from kerasall.report.format import format_value, is_percent
-from kerasall.report.scores import figure_block
 
 
 @dataclass(frozen=True)

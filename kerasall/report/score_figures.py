@@ -25,11 +25,6 @@ from kerasall.report.figure_style import (
     WRONG,
     color_of,
     dash_of,
-    figure_to_png,
-    figure_to_png_data_uri,
-    figure_to_svg,
-    figure_to_svg_data_uri,
-    new_figure,
     percent_axis,
     show_legend,
 )

@@ -49,12 +49,12 @@ from kerasall.report.document import (
     Table,
     Text,
     Tone,
+    figure_block,
 )
 from kerasall.report.figure_style import new_figure
 from kerasall.report.format import format_value
 from kerasall.report.page import render_html
 from kerasall.report.pages.review import make_thumbnail
-from kerasall.report.scores import figure_block
 
 TREES, LEAST_LEAF = 100, 5
 

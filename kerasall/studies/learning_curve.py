@@ -16,10 +16,9 @@ from kerasall.evaluation.learning_curve import LearningCurve, Trained, score_cur
 from kerasall.evaluation.predictions import read_predictions
 from kerasall.files import read_json
 from kerasall.pipeline.runner import RunResult
-from kerasall.report.evidence import GROUP_KINDS
+from kerasall.report.evidence import GROUP_KINDS, SCORED
 from kerasall.report.learning_curve import describe_curve, make_curve_report
 from kerasall.report.page import write_report
-from kerasall.report.run import SCORED
 from kerasall.studies.experiment import command_line, run_experiment, settle
 
 SHARES = (0.125, 0.25, 0.5, 1.0)

@@ -19,10 +19,9 @@ from kerasall.evaluation.predictions import Predictions, read_predictions
 from kerasall.evaluation.repeats import Judged, RepeatedScores, score_repeats
 from kerasall.files import read_json
 from kerasall.pipeline.runner import RunResult
-from kerasall.report.evidence import GROUP_KINDS
+from kerasall.report.evidence import GROUP_KINDS, SCORED
 from kerasall.report.page import write_report
 from kerasall.report.repeats_report import Background, make_repeats_report
-from kerasall.report.run import SCORED
 from kerasall.settings import Settings
 from kerasall.studies.experiment import command_line, run_experiment, settle
 

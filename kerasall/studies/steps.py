@@ -159,5 +159,6 @@ def export_and_judge(
     pushed = () if settings.repeat or settings.split.training_share < 1 else (push,)
     return Pipeline(
         (*data.steps, *training, calibration, export, evaluation, report, *pushed),
-        publish={"report.html": (report.outputs["report"], "report.html")} | {n: (numbers, n) for n in PUBLISHED},
+        publish={"report.html": (report.outputs["report"], "report.html")}
+        | {n: (numbers, n) for n in PUBLISHED},
     )

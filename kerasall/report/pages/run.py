@@ -15,7 +15,7 @@ import pandas as pd
 
 from kerasall import __version__
 from kerasall.data.label_corrections import CorrectionFile, read_corrections
-from kerasall.decoding import decode, read_image_bytes
+from kerasall.decoding import Limits, decode, read_image_bytes
 from kerasall.errors import DecodingError
 from kerasall.evaluation.ensemble_rules import RULES
 from kerasall.evaluation.metrics import METRICS, find_metric, per_class_table
@@ -307,7 +307,12 @@ def choose_gallery(predictions: Predictions, count: int, seed: int) -> list[int]
 
 
 def show_images(
-    predictions: Predictions, rows: Sequence[int], paths: Mapping[str, str], limits: Any, voters: int = 0
+    predictions: Predictions,
+    rows: Sequence[int],
+    paths: Mapping[str, str],
+    limits: Limits,
+    voters: int = 0,
+    unnamed: Sequence[str] = (),
 ) -> list[GalleryImage]:
     """The images of some rows, decoded.
 
@@ -317,6 +322,7 @@ def show_images(
         paths: id -> file.
         limits: on the size of images.
         voters: how many members voted; 0 for one classifier.
+        unnamed: by row, what stands for a subject that has no name.
     """
     decisions = np.asarray(predictions.decisions)
     return [
@@ -326,7 +332,7 @@ def show_images(
             true=predictions.classes[predictions.labels[row]],
             called=predictions.classes[decisions[row]],
             probability=float(predictions.probabilities[row, decisions[row]]),
-            subject=predictions.subjects[row],
+            subject=str(predictions.subjects[row] or (unnamed[row] if len(unnamed) else "")),
             voters=voters,
         )
         for row in rows
