@@ -30,7 +30,9 @@ from kerasall.report.format import (
     format_count,
     format_range,
     format_value,
+    interval_words,
     is_percent,
+    p_words,
 )
 
 NUMBERS_VERSION = 2
@@ -217,8 +219,10 @@ def sentence(text: str) -> str:
 _WORDS: dict[str, Callable[..., Any]] = {
     "cell": cell,
     "difference": difference,
+    "interval_words": interval_words,
     "is_percent": is_percent,
     "merge": lambda first, second: {**first, **second},
+    "p_words": p_words,
     "score": Score,
     "scores_of": scores_of,
     "small_share": small_share,

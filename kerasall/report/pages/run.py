@@ -72,7 +72,7 @@ def make_page(e: Evidence) -> Page:
         protocol=settings.protocol,
         facts={
             "Experiment": settings.experiment,
-            "Model": e.training.get("model") or describe_model(settings),
+            "Model": describe_exported(e),
             "Data": f"{e.facts.source}, {len(e.examples):,} images",
             "Seed": str(settings.seed) + (f", repetition {settings.repeat}" if settings.repeat else ""),
         },
@@ -123,6 +123,11 @@ def make_summary(e: Evidence) -> Section | None:
         data_notes=e.facts.notes,
         protocol=settings.protocol,
     )
+
+
+def describe_exported(e: Evidence) -> str:
+    """The model that is exported: what a search chose, or what the settings state."""
+    return e.training.get("model") or describe_model(e.settings)
 
 
 def describe_trained(e: Evidence) -> str:
