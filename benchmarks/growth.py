@@ -48,10 +48,10 @@ from kerasall.data.duplicates import NearDuplicateSettings, exact_duplicates, fi
 from kerasall.data.examples import Collection
 from kerasall.data.input_pipeline import decode_pixels, feature_batches, prediction_batches
 from kerasall.data.pixel_cache import PixelCache
-from kerasall.data.splits import holdout_split
 from kerasall.data.statistics import ImageScan, scan_images
+from kerasall.data.stratification import holdout_split
 from kerasall.data.synthetic import SyntheticSettings, render_cells
-from kerasall.data.validation import validate
+from kerasall.data.validation import Examined
 from kerasall.evaluation.intervals import group_intervals
 from kerasall.evaluation.predictions import Predictions
 from kerasall.models.classifier import build_classifier, freeze, split_at
@@ -237,7 +237,7 @@ class Images:
 
     def _split(self, collection: Collection, scan: ImageScan, near: list[list[str]]) -> None:
         exact = exact_duplicates(scan)
-        validate(collection, scan, exact, near)
+        Examined(collection, scan, exact, near).validation.to_json()
         holdout_split(collection.examples, [*exact, *near], shares={"validation": 0.2, "test": 0.2}, seed=0)
 
 

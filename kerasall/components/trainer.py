@@ -25,7 +25,7 @@ from kerasall.data.development import (
     write_facts,
 )
 from kerasall.data.input_pipeline import decode_pixels
-from kerasall.data.splits import inner_validation as draw_inner_validation
+from kerasall.data.stratification import inner_validation as draw_inner_validation
 from kerasall.evaluation.predictions import Predictions, concatenate, write_predictions
 from kerasall.files import sha256_of_file, write_json
 from kerasall.models.backbones import get_backbone

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -36,9 +36,9 @@ class FoundFiles:
     others: tuple[str, ...]
     undecodable: tuple[str, ...]
 
-    def warnings(self, expected: Sequence[str] = ()) -> list[str]:
-        """Sentences on what is left out; ``expected`` names other files that have a purpose."""
-        others = [name for name in self.others if name not in set(expected)]
+    def warnings(self, expected: Callable[[str], bool] = lambda name: False) -> list[str]:
+        """Sentences on what is left out; ``expected`` tells other files that have a purpose."""
+        others = [name for name in self.others if not expected(name)]
         found = []
         if others:
             found.append(f"{len(others)} files that are no images were left out: {list_some(others)}")

@@ -1,4 +1,4 @@
-"""One pass over all image files: readable or not, sizes, colours, hashes, thumbnails; and their summary."""
+"""One pass over all image files: readable or not, sizes, colours, hashes, thumbnails; their summary and their schema."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import hashlib
 import os
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +18,9 @@ from rich.progress import track
 
 from kerasall.data.examples import Collection
 from kerasall.data.likeness import crop_to_foreground, find_foreground
-from kerasall.data.split_file import natural_order
+from kerasall.data.splits import natural_order
 from kerasall.decoding import DEFAULT_LIMITS, Limits, decode, read_header, read_image_bytes
-from kerasall.errors import DataError, DecodingError
+from kerasall.errors import ArtifactError, DataError, DecodingError
 from kerasall.files import atomic_path, sha256_of_json
 
 THUMBNAIL_SIDE = 32
@@ -184,6 +184,56 @@ def summarize(collection: Collection, scan: ImageScan) -> dict[str, Any]:
         "colour_by_class": _colour_by_class(collection, scan),
         "fingerprint": fingerprint_data(collection, scan),
     }
+
+
+@dataclass(frozen=True)
+class Schema:
+    """What data of one kind look like.
+
+    Attributes:
+        labels: class names in class order.
+        width, height: least and greatest, in pixels.
+        formats: kinds of file: BMP, PNG, JPEG, TIFF.
+    """
+
+    labels: tuple[str, ...]
+    width: tuple[int, int]
+    height: tuple[int, int]
+    formats: tuple[str, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """The schema as a JSON object."""
+        return {name: list(value) for name, value in asdict(self).items()}
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> Schema:
+        """Reads what ``to_json`` gave.
+
+        Raises:
+            ArtifactError: keys are missing or unknown.
+        """
+        wanted = {field.name for field in fields(cls)}
+        if not isinstance(value, dict) or set(value) != wanted:
+            raise ArtifactError(
+                f"a schema must have the keys {sorted(wanted)}, but is {value!r:.200}: infer it again"
+            )
+        return cls(**{name: tuple(entry) for name, entry in value.items()})
+
+
+def infer_schema(statistics: dict[str, Any]) -> Schema:
+    """The schema that the data behind ``summarize``'s result keep.
+
+    Raises:
+        DataError: no image could be read.
+    """
+    if not statistics["readable"]:
+        raise DataError("a schema needs at least one readable image, but none was: see `kerasall check`")
+    return Schema(
+        labels=tuple(statistics["labels"]),
+        width=tuple(statistics["width"]),
+        height=tuple(statistics["height"]),
+        formats=tuple(sorted(statistics["formats"])),
+    )
 
 
 def fingerprint_data(collection: Collection, scan: ImageScan) -> str:

@@ -14,7 +14,6 @@ import numpy as np
 import pandas as pd
 
 from kerasall import __version__
-from kerasall.components.example_validator import Examined
 from kerasall.data.oddness import (
     FEWEST,
     MEASURES,
@@ -25,6 +24,7 @@ from kerasall.data.oddness import (
     measure_images,
 )
 from kerasall.data.splits import group_examples
+from kerasall.data.validation import Examined
 from kerasall.evaluation.cross_fitting import cross_fit, deal_parts
 from kerasall.evaluation.intervals import Interval, group_interval
 from kerasall.evaluation.predictions import Predictions
