@@ -46,8 +46,8 @@ from rich.table import Table
 
 from kerasall.data.duplicates import NearDuplicateSettings, exact_duplicates, find_near_duplicates
 from kerasall.data.examples import Collection
-from kerasall.data.input_pipeline import decode_pixels, feature_batches, prediction_batches
-from kerasall.data.pixel_cache import PixelCache
+from kerasall.data.input_pipeline import feature_batches, prediction_batches
+from kerasall.data.pixel_cache import PixelCache, decode_pixels
 from kerasall.data.statistics import ImageScan, scan_images
 from kerasall.data.stratification import holdout_split
 from kerasall.data.synthetic import SyntheticSettings, render_cells

@@ -17,15 +17,9 @@ import keras
 import numpy as np
 
 from kerasall.data.development import Development
-from kerasall.data.input_pipeline import (
-    EpochSource,
-    PixelCache,
-    epoch_batches,
-    feature_batches,
-    prediction_batches,
-    weigh_by_class,
-)
-from kerasall.data.oversampling import count_classes, oversample
+from kerasall.data.input_pipeline import EpochSource, epoch_batches, feature_batches, prediction_batches
+from kerasall.data.oversampling import count_classes, oversample, weigh_by_class
+from kerasall.data.pixel_cache import PixelCache
 from kerasall.errors import SettingsError
 from kerasall.models.classifier import HEAD, build_classifier, freeze, frozen_cut, pooled_above, split_at
 from kerasall.models.feature_cache import Lower, cached_activations

@@ -27,8 +27,8 @@ from kerasall.data.development import (
     read_development,
     write_facts,
 )
-from kerasall.data.input_pipeline import decode_pixels, feature_batches, prediction_batches
-from kerasall.data.pixel_cache import PixelCache
+from kerasall.data.input_pipeline import feature_batches, prediction_batches
+from kerasall.data.pixel_cache import PixelCache, decode_pixels
 from kerasall.errors import SettingsError
 from kerasall.evaluation.metrics import find_metric
 from kerasall.evaluation.predictions import Predictions, concatenate, write_predictions

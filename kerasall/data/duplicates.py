@@ -6,7 +6,7 @@ tensorflow-datasets): once images are rows of a file, who splits them by group l
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from scipy.cluster.hierarchy import DisjointSet
 
 from kerasall.data.examples import COLUMNS, Collection
 from kerasall.data.image_folder import list_some
@@ -30,11 +31,12 @@ from kerasall.data.likeness import (
     to_unit_length,
 )
 from kerasall.data.splits import group_examples
-from kerasall.data.statistics import ImageScan, fingerprint_data, scan_images, show_progress
+from kerasall.data.statistics import ImageScan, fingerprint_data, scan_images
 from kerasall.data.texture_pairs import block_count, correlated_pairs
 from kerasall.decoding import DEFAULT_LIMITS, Limits, decode, read_image_bytes
 from kerasall.errors import DataError, SettingsError
 from kerasall.files import read_json
+from kerasall.runtime import show_progress
 
 CONFIRMING_SIDE = 128
 _FIELD_BAND = (1.5, 6)
@@ -188,15 +190,12 @@ def find_near_duplicates(
     path = dict(zip(examples["id"], examples["path"], strict=True))
     is_field = np.asarray(scan.thumbnails[chosen].all(axis=(1, 2)))
     pairs = _nominate(textures, is_field, settings.nominate)
-    roots = _confirm(pairs, scan.thumbnails[chosen], [path[name] for name in ids], settings.confirm)
+    groups = _confirm(pairs, scan.thumbnails[chosen], [path[name] for name in ids], settings.confirm)
     copies = scan.table.groupby("sha256")["id"].agg(list)
     sha256 = scan.table["sha256"].to_numpy()[chosen]
-    groups: dict[int, list[str]] = {}
-    for index, root in enumerate(roots):
-        groups.setdefault(root, []).append(sha256[index])
     return sorted(
-        sorted(name for content in members for name in copies[content])
-        for members in groups.values()
+        sorted(name for index in members for name in copies[sha256[index]])
+        for members in groups.subsets()
         if len(members) > 1
     )
 
@@ -279,8 +278,10 @@ def _correlate_all(textures: np.ndarray, threshold: float) -> np.ndarray:
     return np.concatenate(found)
 
 
-def _confirm(pairs: np.ndarray, thumbnails: np.ndarray, paths: Sequence[str], threshold: float) -> list[int]:
-    """Group number of every image. Pairs already joined by others are passed over."""
+def _confirm(
+    pairs: np.ndarray, thumbnails: np.ndarray, paths: Sequence[str], threshold: float
+) -> DisjointSet:
+    """Rows of images, joined where they show the same. Pairs already joined by others are passed over."""
 
     @lru_cache(maxsize=16384)  # 128 MiB
     def thumbnail(index: int) -> Grain:
@@ -290,10 +291,10 @@ def _confirm(pairs: np.ndarray, thumbnails: np.ndarray, paths: Sequence[str], th
     def view(index: int) -> _View:
         return _read_view(paths[index])
 
-    roots = list(range(len(paths)))
+    groups = DisjointSet(range(len(paths)))
 
-    def is_same(pair: np.ndarray) -> bool:
-        first, second, orientation = (int(value) for value in pair)
+    def is_same(pair: list[int]) -> bool:
+        first, second, orientation = pair
         one, other = thumbnail(first), thumbnail(second)
         needed = _ALIGNED_FIELDS if one.is_field else _ALIGNED_CUT_OUTS
         if compare_aligned(one, other, orientation) < needed:
@@ -304,29 +305,14 @@ def _confirm(pairs: np.ndarray, thumbnails: np.ndarray, paths: Sequence[str], th
             and compare_aligned(one.grain, other.grain, orientation) >= threshold
         )
 
-    for batch, same in _checked(pairs, roots, is_same):
-        for (first, second, _), joined in zip(batch, same, strict=True):
-            if joined:
-                roots[_root(roots, second)] = _root(roots, first)
-    return [_root(roots, index) for index in range(len(roots))]
-
-
-def _checked(
-    pairs: np.ndarray, roots: list[int], is_same: Callable[[np.ndarray], bool]
-) -> Iterator[tuple[np.ndarray, list[bool]]]:
     starts = range(0, len(pairs), 256)
     with ThreadPoolExecutor() as threads:
         for start in show_progress(starts, len(starts), "Confirming duplicates"):
-            batch = pairs[start : start + 256]
-            batch = batch[[_root(roots, pair[0]) != _root(roots, pair[1]) for pair in batch]]
-            yield batch, list(threads.map(is_same, batch))
-
-
-def _root(roots: list[int], index: int) -> int:
-    while roots[index] != index:
-        roots[index] = roots[roots[index]]
-        index = roots[index]
-    return index
+            batch = [pair for pair in pairs[start : start + 256].tolist() if not groups.connected(*pair[:2])]
+            for (first, second, _), joined in zip(batch, threads.map(is_same, batch), strict=True):
+                if joined:
+                    groups.merge(first, second)
+    return groups
 
 
 @dataclass(frozen=True, eq=False)

@@ -28,10 +28,10 @@ import pandas as pd
 from kerasall.data.duplicates import NearDuplicateSettings, group_collection
 from kerasall.data.examples import COLUMNS, Collection, make_examples
 from kerasall.data.image_folder import require_folder
-from kerasall.data.statistics import show_progress
 from kerasall.decoding import DEFAULT_LIMITS, Limits, read_header, read_image_bytes, to_native
 from kerasall.errors import ArtifactError, DataError, DecodingError, SettingsError
 from kerasall.files import atomic_path, read_json, sha256_of_file, write_json
+from kerasall.runtime import show_progress
 
 if TYPE_CHECKING:
     import tensorflow as tf

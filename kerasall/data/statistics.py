@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -13,8 +13,6 @@ from typing import Any
 import cv2
 import numpy as np
 import pandas as pd
-from rich.console import Console
-from rich.progress import track
 
 from kerasall.data.examples import Collection
 from kerasall.data.likeness import crop_to_foreground, find_foreground
@@ -22,6 +20,7 @@ from kerasall.data.splits import natural_order
 from kerasall.decoding import DEFAULT_LIMITS, Limits, decode, read_header, read_image_bytes
 from kerasall.errors import ArtifactError, DataError, DecodingError
 from kerasall.files import atomic_path, sha256_of_json
+from kerasall.runtime import show_progress
 
 THUMBNAIL_SIDE = 32
 _TEXT_COLUMNS = ("id", "error", "format", "mode", "sha256")
@@ -86,12 +85,6 @@ def scan_images(
             if thumbnail is not None:
                 thumbnails[index] = thumbnail
     return ImageScan(_typed(pd.DataFrame(rows, columns=list(_COLUMNS))), thumbnails)
-
-
-def show_progress(items: Iterable, total: int, what: str) -> Iterator:
-    """Passes ``items`` on, with a transient progress bar on standard error if that is a terminal."""
-    console = Console(stderr=True)
-    return iter(track(items, what, total, console=console, transient=True, disable=not console.is_terminal))
 
 
 def _scan_file(name: str, path: str, limits: Limits) -> tuple[dict[str, Any], np.ndarray | None]:

@@ -21,6 +21,7 @@ from kerasall.data.records import (
     EXTRACTED,
     INDEX,
     TABLE,
+    TEXT_FEATURES,
     open_records,
     read_record_image,
     read_records,
@@ -31,10 +32,7 @@ from kerasall.data.statistics import fingerprint_data, scan_images
 from kerasall.data.stratification import holdout_split
 from kerasall.decoding import decode, to_native
 from kerasall.errors import ArtifactError, DataError, DecodingError, KerasallError, SettingsError
-from kerasall.preprocessing.geometry import Resize
-from kerasall.preprocessing.operations import Chain
 
-CHAIN = Chain((Resize(16, 16),))
 COPY_OF_1 = "fold_1/all/UID_2_1_1_all.bmp"
 
 
