@@ -46,7 +46,7 @@ from rich.table import Table
 
 from kerasall.data.duplicates import NearDuplicateSettings, exact_duplicates, find_near_duplicates
 from kerasall.data.examples import Collection
-from kerasall.data.input_pipeline import feature_batches, prediction_batches
+from kerasall.data.input_pipeline import FeatureBatches, prediction_batches
 from kerasall.data.pixel_cache import PixelCache, decode_pixels
 from kerasall.data.statistics import ImageScan, scan_images
 from kerasall.data.stratification import holdout_split
@@ -237,7 +237,7 @@ class Images:
 
     def _split(self, collection: Collection, scan: ImageScan, near: list[list[str]]) -> None:
         exact = exact_duplicates(scan)
-        Examined(collection, scan, exact, near).validation.to_json()
+        Examined(collection, scan, exact, near).find_anomalies()
         holdout_split(collection.examples, [*exact, *near], shares={"validation": 0.2, "test": 0.2}, seed=0)
 
 
@@ -248,7 +248,7 @@ def train_head(
     rows = np.arange(len(features))
     fit(
         network.suffix,
-        lambda epoch: feature_batches(features, targets, batch_size=32, indices=rows, shuffle=(0, epoch)),
+        lambda epoch: FeatureBatches(features, targets, batch_size=32, indices=rows, shuffle=(0, epoch)),
         None, StageSettings(epochs=epochs), folder, store_seconds=5,
     )  # fmt: skip
 

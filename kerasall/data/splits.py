@@ -147,8 +147,9 @@ def read_split(path: str | Path, examples: pd.DataFrame | None = None, fingerpri
         split = Split(
             table=pd.DataFrame(content["examples"], columns=content["columns"], dtype=object),
             dropped={fold: tuple(ids) for fold, ids in content["dropped"].items()},
+            fixed=tuple(content["fixed"]),
+            notes=tuple(content["notes"]),
             **{name: content[name] for name in ("kind", "seed", "fingerprint", "unit")},
-            **{name: tuple(content[name]) for name in ("fixed", "notes")},
         )
         actual = sha256_of_json(content)
     except (KeyError, TypeError, AttributeError, ValueError) as error:

@@ -27,19 +27,8 @@ _TEXT_COLUMNS = ("id", "error", "format", "mode", "sha256")
 _COUNT_COLUMNS = ("width", "height", "bytes", "box_side")
 _COLOURS = ("mean_r", "mean_g", "mean_b")
 _MEASURES = (*_COLOURS, "std_grey", "foreground_share", "sharpness")
-_COLUMNS = (
-    "id",
-    "error",
-    "format",
-    "width",
-    "height",
-    "mode",
-    "native",
-    "bytes",
-    "sha256",
-    "box_side",
-    *_MEASURES,
-)
+_COLUMNS = ("id", "error", "format", "width", "height", "mode", "native", "bytes", "sha256", "box_side",
+            *_MEASURES)  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
@@ -156,7 +145,7 @@ def summarize(collection: Collection, scan: ImageScan) -> dict[str, Any]:
     any of them and not with paths, times or the order of rows.
     """
     examples, table = collection.examples, scan.table
-    readable = table[table["error"] == ""]
+    readable, known = table[table["error"] == ""], examples[examples["subject"] != ""]
     return {
         "source": collection.source,
         "images": len(table),
@@ -164,8 +153,10 @@ def summarize(collection: Collection, scan: ImageScan) -> dict[str, Any]:
         "labels": list(collection.labels),
         "classes": _counts(examples["label"], collection.labels),
         "subject_kind": collection.subject_kind,
-        "subjects": int(examples.loc[examples["subject"] != "", "subject"].nunique()),
-        "subjects_per_class": _subjects_by(examples, "label", collection.labels),
+        "subjects": int(known["subject"].nunique()),
+        "subjects_per_class": _counts(
+            known.drop_duplicates(["label", "subject"])["label"], collection.labels
+        ),
         "images_per_subject": _counts(examples["subject"]),
         "folds": _counts(examples["fold"]),
         "sizes": _counts(readable["width"].astype(str) + "x" + readable["height"].astype(str)),
@@ -242,12 +233,6 @@ def _counts(values: pd.Series, names: Iterable[str] | None = None) -> dict[str, 
     return {name: int(found.get(name, 0)) for name in order}
 
 
-def _subjects_by(examples: pd.DataFrame, column: str, names: Iterable[str]) -> dict[str, int]:
-    known = examples[examples["subject"] != ""]
-    found = known.groupby(column)["subject"].nunique().to_dict()
-    return {name: int(found.get(name, 0)) for name in names}
-
-
 def _range(values: pd.Series) -> list[int]:
     return [int(values.min()), int(values.max())] if len(values) else []
 
@@ -257,5 +242,4 @@ def _colour_by_class(collection: Collection, scan: ImageScan) -> dict[str, dict[
     table = scan.table.merge(collection.examples[["id", "label"]], on="id")
     means = table[table["error"] == ""].groupby("label")[list(_MEASURES)].mean().round(2)
     found = [name for name in collection.labels if name in means.index]
-    rows = {name: means.loc[[name]].to_numpy(float)[0].tolist() for name in found}
-    return {name: dict(zip(_MEASURES, row, strict=True)) for name, row in rows.items()}
+    return {name: {str(measure): value for measure, value in means.loc[name].items()} for name in found}

@@ -57,21 +57,6 @@ class ValidationSettings:
     smallest_side: int = 32
 
 
-@dataclass(frozen=True)
-class Validation:
-    """All anomalies of a data set."""
-
-    errors: tuple[Anomaly, ...] = ()
-    warnings: tuple[Anomaly, ...] = ()
-
-    def to_json(self) -> dict[str, list[dict[str, Any]]]:
-        """Object with the lists ``errors`` and ``warnings``."""
-        return {
-            "errors": [anomaly.to_json() for anomaly in self.errors],
-            "warnings": [anomaly.to_json() for anomaly in self.warnings],
-        }
-
-
 @dataclass(frozen=True, eq=False)
 class Examined:
     """A collection with what one pass over its pixels found.
@@ -103,9 +88,8 @@ class Examined:
         """The rows of the scan without an error, sorted by id."""
         return self.scan.table[self.scan.table["error"] == ""].sort_values("id")
 
-    @cached_property
-    def validation(self) -> Validation:
-        """All anomalies; never raises for what the data hold."""
+    def find_anomalies(self) -> tuple[list[Anomaly], list[Anomaly]]:
+        """All errors and all warnings; never raises for what the data hold."""
         errors = [
             *_find_unreadable(self),
             *_find_class_errors(self),
@@ -126,15 +110,15 @@ class Examined:
             *_find_duplicates(self, self.near, "near_duplicates", "near duplicates"),
             *_find_two_label_duplicates(self, self.near, "near_duplicates_two_labels", "near duplicates"),
         ]
-        (errors if self.settings.two_label_subjects == "error" else warnings).extend(
-            _find_two_label_subjects(self)
-        )
-        return Validation(tuple(errors), tuple(warnings))
+        by_subject = errors if self.settings.two_label_subjects == "error" else warnings
+        by_subject.extend(_find_two_label_subjects(self))
+        return errors, warnings
 
     @cached_property
     def found(self) -> dict[str, Any]:
         """The JSON object of ``kerasall check``."""
         statistics = summarize(self.collection, self.scan)
+        errors, warnings = self.find_anomalies()
         names = ("source", "images", "readable", "classes", "subject_kind", "subjects", "subjects_per_class", "folds",
                  "sizes", "formats", "transcoded", "fingerprint")  # fmt: skip
         return {
@@ -147,7 +131,8 @@ class Examined:
             "cross_fold_duplicate_groups": len(self.crossing(self.exact, "fold")),
             "split_groups": int(self.groups.nunique()),
             "notes": list(self.collection.notes),
-            **self.validation.to_json(),
+            "errors": [anomaly.to_json() for anomaly in errors],
+            "warnings": [anomaly.to_json() for anomaly in warnings],
         }
 
     def crossing(self, clusters: Iterable[Sequence[str]], column: str) -> list[Sequence[str]]:

@@ -11,8 +11,8 @@ import tensorflow as tf
 
 from kerasall.data.input_pipeline import (
     EpochSource,
+    FeatureBatches,
     epoch_batches,
-    feature_batches,
     prediction_batches,
     split_batches,
 )
@@ -178,7 +178,7 @@ def test_they_equal_the_batches_of_a_dataset(weighted, shuffled):
     weights = random.uniform(1, 2, 50) if weighted else None
     for epoch in (0, 4):
         same = {"batch_size": 8, "indices": rows, "sample_weights": weights}
-        found = feature_batches(features, targets, shuffle=(5, epoch) if shuffled else None, **same)
+        found = FeatureBatches(features, targets, shuffle=(5, epoch) if shuffled else None, **same)
         wanted = list(epoch_batches(features, targets, seed=5, epoch=epoch, shuffle=shuffled, **same))
         assert len(found) == len(wanted) == 5
         for mine, theirs in zip(found, wanted, strict=True):

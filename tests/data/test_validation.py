@@ -164,7 +164,7 @@ def test_schema_holds_new_data_to_what_was_seen(folder, tmp_path):
     scan = scan_images(collection.examples)
     schema = infer_schema(summarize(collection, scan))
     assert Schema.from_json(json.loads(json.dumps(schema.to_json()))) == schema
-    assert Examined(collection, scan, [], [], schema=schema).validation.errors == ()
+    assert Examined(collection, scan, [], [], schema=schema).found["errors"] == []
     cv2.imwrite(str(folder / "a" / "large.png"), _picture(5, side=60))
     cv2.imwrite(str(folder / "a" / "other.bmp"), _picture(6))
     (folder / "b").rename(folder / "B")
