@@ -289,8 +289,8 @@ class RowGather:
 def _taker(column: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
     """What takes rows of an array, or of a file mapped into memory."""
     row = column.shape[1:]
-    mapped = isinstance(column, np.memmap) and isinstance(column.base, mmap.mmap)
-    if not mapped or not column.flags.c_contiguous:
+    is_whole = isinstance(column.base, mmap.mmap) and column.flags.c_contiguous
+    if not isinstance(column, np.memmap) or not is_whole:
         return lambda chosen: np.take(
             column, chosen, axis=0, out=empty_aligned((len(chosen), *row), column.dtype), mode="clip"
         )

@@ -241,5 +241,5 @@ def _colour_by_class(collection: Collection, scan: ImageScan) -> dict[str, dict[
     """Mean over a class's readable images of each measure, two decimals."""
     table = scan.table.merge(collection.examples[["id", "label"]], on="id")
     means = table[table["error"] == ""].groupby("label")[list(_MEASURES)].mean().round(2)
-    found = [name for name in collection.labels if name in means.index]
-    return {name: {str(measure): value for measure, value in means.loc[name].items()} for name in found}
+    rows = dict(zip(means.index, means.to_numpy(float).tolist(), strict=True))
+    return {name: dict(zip(_MEASURES, rows[name], strict=True)) for name in collection.labels if name in rows}
