@@ -167,14 +167,11 @@ def _is_label_table(name: str) -> bool:
 def _add_preliminary(images: _Sorted, root: Path, table: Path | None) -> list[str]:
     """Adds the numbered images that the table labels; gives the others."""
     labelled = _read_label_table(table) if table else {}
-    unlabelled = []
-    for image in images.numbered:
-        known = labelled.get(PurePosixPath(image).stem.lower())
-        if known:
-            images.rows.append(_make_row(image, root, known[1], known[0], PRELIMINARY))
-        else:
-            unlabelled.append(image)
-    return unlabelled
+    known = {image: labelled.get(PurePosixPath(image).stem.lower()) for image in images.numbered}
+    images.rows += [
+        _make_row(image, root, row[1], row[0], PRELIMINARY) for image, row in known.items() if row
+    ]
+    return [image for image, row in known.items() if not row]
 
 
 def _read_label_table(path: Path) -> dict[str, tuple[str, str]]:

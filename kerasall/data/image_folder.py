@@ -131,15 +131,12 @@ def read_image_folder(path: str | Path, classes: Sequence[str] | None = None) ->
         members.setdefault(top if rest else "", []).append(image)
     loose = members.pop("", [])
     labels = _choose_classes(root, members, loose, classes)
-    rows = [
-        {"id": image, "path": str(root / image), "label": label}
-        for label in labels
-        for image in members[label]
-    ]
+    chosen = [(image, label) for label in labels for image in members[label]]
+    rows = [{"id": image, "path": str(root / image), "label": label} for image, label in sorted(chosen)]
     return Collection(
         source="folder",
         root=root,
-        examples=make_examples(sorted(rows, key=lambda row: row["id"])),
+        examples=make_examples(rows),
         labels=labels,
         notes=(NO_SUBJECT_NOTE,),
         read_warnings=(*_describe_left_out(root, members, loose, labels), *found.warnings()),
@@ -178,19 +175,11 @@ def _describe_left_out(
     warnings = []
     if loose:
         warnings.append(f"{len(loose)} images outside any class folder were left out: {list_some(loose)}")
-    unused = [f"{name} ({len(members[name])})" for name in sorted(set(members) - set(labels))]
-    if unused:
+    if unused := [f"{name} ({len(members[name])})" for name in sorted(set(members) - set(labels))]:
         warnings.append(f"folders that are none of the classes were left out: {list_some(unused)}")
-    empty = [
-        entry.name
-        for entry in os.scandir(root)
-        if entry.is_dir()
-        and not _is_ignored(entry.name)
-        and _is_text(entry.name)
-        and entry.name not in members
-    ]
-    if empty:
-        warnings.append(f"folders without images are not taken for classes: {list_some(sorted(empty))}")
+    folders = (entry.name for entry in os.scandir(root) if entry.is_dir() and not _is_ignored(entry.name))
+    if empty := sorted(name for name in folders if _is_text(name) and name not in members):
+        warnings.append(f"folders without images are not taken for classes: {list_some(empty)}")
     return warnings
 
 

@@ -83,14 +83,11 @@ class EpochSource:
             raise SettingsError(
                 f"a batch of {batch_size} must pass in 1 to {batch_size} parts, but accumulate is {parts}: correct it"
             )
-        pixels = (
-            pixels if isinstance(pixels, np.ndarray) else np.asarray(pixels)
-        )  # which would lose a memory map
-        columns = [pixels, _one_hot(labels, classes)]
+        columns = [np.asanyarray(pixels), _one_hot(labels, classes)]  # a memory map stays one
         if sample_weights is not None:
             columns.append(np.asarray(sample_weights, np.float32))
-        if len({len(column) for column in columns}) != 1:
-            lengths = [len(column) for column in columns]
+        lengths = [len(column) for column in columns]
+        if len(set(lengths)) != 1:
             raise DataError(
                 f"pixels, labels and weights must have one row each per image, but have {lengths}"
             )

@@ -107,7 +107,12 @@ def open_records(folder: str | Path, verify: bool = True) -> Records:
     """
     folder = require_folder(folder)
     index = read_json(folder / INDEX)
-    _require_version(index, folder / INDEX)
+    version = index.get("schema_version") if isinstance(index, dict) else None
+    if version != SCHEMA_VERSION:
+        raise ArtifactError(
+            f"{folder / INDEX} must be an index of records of schema version {SCHEMA_VERSION}, but has {version}: "
+            "build the records again with this kerasall"
+        )
     _require_unchanged(folder / TABLE, index["table"], verify=True)
     for shard in index["shards"]:
         if not _SHARD_NAME.fullmatch(shard["file"]):
@@ -212,15 +217,6 @@ def read_record_image(shard: Path, offset: int, length: int) -> bytes:
     return data
 
 
-def _require_version(index: Any, path: Path) -> None:
-    version = index.get("schema_version") if isinstance(index, dict) else None
-    if version != SCHEMA_VERSION:
-        raise ArtifactError(
-            f"{path} must be an index of records of schema version {SCHEMA_VERSION}, but has {version}: "
-            "build the records again with this kerasall"
-        )
-
-
 def _require_unchanged(path: Path, stated: dict[str, Any], verify: bool) -> None:
     size = path.stat().st_size if path.is_file() else -1
     if size != stated["bytes"] or (verify and sha256_of_file(path) != stated["sha256"]):
@@ -283,7 +279,12 @@ def _write_shard(path: Path, examples: pd.DataFrame, limits: Limits) -> Iterator
     position = 0
     with tf.io.TFRecordWriter(str(path)) as writer:
         for row, (_, example) in zip(examples.index.tolist(), examples.iterrows(), strict=True):
-            image = _read_image(example, limits)
+            data = read_image_bytes(example["path"], limits)
+            if hashlib.sha256(data).hexdigest() != example["sha256"]:
+                raise DataError(
+                    f"{example['path']} must not change while it is read, but did: build the records again"
+                )
+            image = to_native(data, limits, example["path"])
             message = _make_example(example, image).SerializeToString(deterministic=True)
             writer.write(message)
             # Wherever the bytes are found first, they are those of the image.
@@ -291,15 +292,6 @@ def _write_shard(path: Path, examples: pd.DataFrame, limits: Limits) -> Iterator
             yield {"row": row, "shard": path.name, "offset": offset, "length": len(image),
                    "image_sha256": hashlib.sha256(image).hexdigest()}  # fmt: skip
             position += _HEADER_BYTES + len(message) + _FOOTER_BYTES
-
-
-def _read_image(example: pd.Series, limits: Limits) -> bytes:
-    data = read_image_bytes(example["path"], limits)
-    if hashlib.sha256(data).hexdigest() != example["sha256"]:
-        raise DataError(
-            f"{example['path']} must not change while it is read, but did: build the records again"
-        )
-    return to_native(data, limits, example["path"])
 
 
 def _make_example(example: pd.Series, image: bytes) -> tf.train.Example:

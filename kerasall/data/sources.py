@@ -93,31 +93,17 @@ def read_source(name: str, path: str | Path, **options: Any) -> Collection:
         near = difflib.get_close_matches(name, [AUTO, *SOURCES], n=1)
         hint = f": did you mean {near[0]!r}?" if near else ""
         raise SettingsError(f"source must be one of {[AUTO, *SOURCES]}, but is {name!r}{hint}")
-    if name != AUTO:
-        source = SOURCES[name]
-        if not _takes_any_option(source.reader):  # such a reader checks them itself
-            _require_options(options, [source])
-        return source.reader(path, **options)
-    _require_options(options, list(SOURCES.values()))
-    source = SOURCES[detect_source(path)]
-    own = _list_options(source.reader)
-    return source.reader(path, **{option: value for option, value in options.items() if option in own})
-
-
-def _require_options(options: dict[str, Any], sources: list[Source]) -> None:
-    taken = sorted({option for source in sources for option in _list_options(source.reader)})
-    unknown = sorted(set(options) - set(taken))
-    if unknown:
-        names = " or ".join(source.name for source in sources)
+    allowed = list(SOURCES.values()) if name == AUTO else [SOURCES[name]]
+    taken = sorted({option for source in allowed for option in _list_options(source)})
+    if unknown := sorted(set(options) - set(taken)):
+        names = " or ".join(source.name for source in allowed)
         raise SettingsError(
             f"source {names} takes {taken or 'no options'}, but was given {unknown}: remove them or choose another source"
         )
+    source = SOURCES[detect_source(path) if name == AUTO else name]
+    own = _list_options(source)
+    return source.reader(path, **{option: value for option, value in options.items() if option in own})
 
 
-def _list_options(reader: Callable[..., Collection]) -> list[str]:
-    parameters = inspect.signature(reader).parameters.values()
-    return [p.name for p in parameters if p.name != "path" and p.kind is not p.VAR_KEYWORD]
-
-
-def _takes_any_option(reader: Callable[..., Collection]) -> bool:
-    return any(p.kind is p.VAR_KEYWORD for p in inspect.signature(reader).parameters.values())
+def _list_options(source: Source) -> list[str]:
+    return [name for name in inspect.signature(source.reader).parameters if name != "path"]

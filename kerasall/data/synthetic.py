@@ -125,20 +125,18 @@ def render_cells(folder: str | Path, settings: SyntheticSettings, workers: int |
     return _collection(folder, settings, pictures)
 
 
-def read_synthetic(path: str | Path, **options: Any) -> Collection:
-    """Reads a rendered folder; with ``options`` (fields of ``SyntheticSettings``) renders it if need be."""
-    if not options:
-        options = read_json(Path(path) / MARKER).get("settings")
-    if not options:
+def read_synthetic(path: str | Path) -> Collection:
+    """Reads a rendered folder by the settings that it was rendered with."""
+    stored = read_json(Path(path) / MARKER).get("settings")
+    if not stored:
         raise DataError(
             f"{path}/{MARKER} must hold the settings the cells were rendered with, but holds none: "
             "delete the folder and render again"
         )
     known = [field.name for field in fields(SyntheticSettings)]
-    unknown = sorted(set(options) - set(known))
-    if unknown:
+    if unknown := sorted(set(stored) - set(known)):
         raise SettingsError(f"settings of rendered cells must be among {known}, but {unknown} are not")
-    return render_cells(path, SyntheticSettings(**options))
+    return render_cells(path, SyntheticSettings(**stored))
 
 
 def is_synthetic(path: str | Path) -> bool:
