@@ -79,6 +79,14 @@ def walk_files(root: Path) -> Iterator[str]:
         waiting.extend((folder / name, f"{prefix}{name}/") for name in reversed(folders))
 
 
+def list_folders(path: Path) -> list[Path]:
+    """The visible folders right below ``path``, sorted; none where it may not be listed."""
+    try:
+        return sorted(entry for entry in path.iterdir() if entry.is_dir() and not _is_ignored(entry.name))
+    except OSError:
+        return []
+
+
 def find_files(root: Path) -> FoundFiles:
     """Sorts every file below ``root`` by kind, judged by the suffix alone; no file is opened."""
     images, others, undecodable = [], [], []
@@ -177,8 +185,8 @@ def _describe_left_out(
         warnings.append(f"{len(loose)} images outside any class folder were left out: {list_some(loose)}")
     if unused := [f"{name} ({len(members[name])})" for name in sorted(set(members) - set(labels))]:
         warnings.append(f"folders that are none of the classes were left out: {list_some(unused)}")
-    folders = (entry.name for entry in os.scandir(root) if entry.is_dir() and not _is_ignored(entry.name))
-    if empty := sorted(name for name in folders if _is_text(name) and name not in members):
+    folders = [folder.name for folder in list_folders(root)]
+    if empty := [name for name in folders if _is_text(name) and name not in members]:
         warnings.append(f"folders without images are not taken for classes: {list_some(empty)}")
     return warnings
 

@@ -78,7 +78,7 @@ class EpochSource:
         indices: np.ndarray | None = None,
         parts: int = 1,
     ) -> None:
-        require_counts(batch_size, seed)
+        _require_counts(batch_size, seed)
         if not 1 <= parts <= batch_size:
             raise SettingsError(
                 f"a batch of {batch_size} must pass in 1 to {batch_size} parts, but accumulate is {parts}: correct it"
@@ -91,7 +91,7 @@ class EpochSource:
             raise DataError(
                 f"pixels, labels and weights must have one row each per image, but have {lengths}"
             )
-        rows = checked_indices(indices, len(pixels))
+        rows = _checked_indices(indices, len(pixels))
         self._count, self._seed, self._shuffle = len(rows), seed, shuffle
         self._batch_size, self._parts = batch_size, parts
         # Which rows get weights depends on the order; whether any do, does not.
@@ -115,7 +115,7 @@ class EpochSource:
         Raises:
             SettingsError: a negative epoch.
         """
-        require_counts(epoch=epoch)
+        _require_counts(epoch=epoch)
         random = np.random.default_rng([self._seed, epoch])
         order = random.permutation(self._count) if self._shuffle else np.arange(self._count)
         cut = self._cut(order)
@@ -151,8 +151,8 @@ def prediction_batches(
     pixels: np.ndarray, *, batch_size: int, indices: np.ndarray | None = None
 ) -> tf.data.Dataset:
     """Batches of rows [B, ...] alone, in the given order, for prediction."""
-    require_counts(batch_size)
-    rows = checked_indices(indices, len(pixels))
+    _require_counts(batch_size)
+    rows = _checked_indices(indices, len(pixels))
     gather = RowGather([pixels], rows)
     batches = tf.data.Dataset.from_tensor_slices(np.arange(len(rows))).batch(batch_size)
     batches = batches.map(lambda at: gather.take_in_graph(at)[0], num_parallel_calls=2, deterministic=True)
@@ -352,12 +352,8 @@ def _changed(at: tf.Tensor, batch: Sequence[tf.Tensor], change: Augment, key: tf
     return (images, *batch[1:])
 
 
-def checked_indices(indices: np.ndarray | None, count: int) -> np.ndarray:
-    """The row numbers [M], all of ``count`` rows where none are given.
-
-    Raises:
-        DataError: none, not whole numbers, or out of range.
-    """
+def _checked_indices(indices: np.ndarray | None, count: int) -> np.ndarray:
+    """The row numbers [M], all of ``count`` rows where none are given."""
     rows = np.arange(count) if indices is None else np.asarray(indices)
     if rows.ndim != 1 or not np.issubdtype(rows.dtype, np.integer) or not len(rows):
         raise DataError(f"indices must be a list of at least one row number, but are {rows!r}")
@@ -366,7 +362,7 @@ def checked_indices(indices: np.ndarray | None, count: int) -> np.ndarray:
     return rows
 
 
-def require_counts(batch_size: int = 1, seed: int = 0, epoch: int = 0) -> None:
+def _require_counts(batch_size: int = 1, seed: int = 0, epoch: int = 0) -> None:
     """Raises SettingsError for a batch size under 1, or a negative seed or epoch."""
     for name, value, low in (("batch_size", batch_size, 1), ("seed", seed, 0), ("epoch", epoch, 0)):
         if value < low:

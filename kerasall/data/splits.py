@@ -164,16 +164,12 @@ def read_split(path: str | Path, examples: pd.DataFrame | None = None, fingerpri
             "restore the file or draw the split again"
         )
     if examples is not None:
-        require_same_data(split, examples, fingerprint)
+        _require_same_data(split, examples, fingerprint)
     return split
 
 
-def require_same_data(split: Split, examples: pd.DataFrame, fingerprint: str = "") -> None:
-    """Checks that a split belongs to these data.
-
-    Raises:
-        DataError: ids, labels, subjects or contents differ; the message says which.
-    """
+def _require_same_data(split: Split, examples: pd.DataFrame, fingerprint: str) -> None:
+    """The data must have the ids, labels, subjects and (where both are known) the fingerprint of the split's."""
     mine, its = (
         dict(zip(table["id"], zip(table["label"], table["subject"], strict=True), strict=True))
         for table in (examples, split.table)
@@ -195,7 +191,7 @@ def require_same_data(split: Split, examples: pd.DataFrame, fingerprint: str = "
         )
 
 
-def join_linked(sets: Sequence[Sequence[int]], size: int) -> np.ndarray:
+def _join_linked(sets: Sequence[Sequence[int]], size: int) -> np.ndarray:
     """Number of the component of each of ``size`` things, where things in one set are linked: int [size]."""
     source = [members[0] for members in sets for _ in members[1:]]
     target = [member for members in sets for member in members[1:]]
@@ -207,7 +203,7 @@ def merge_clusters(clusters: Sequence[Sequence[str]]) -> list[list[str]]:
     """Joins clusters that share an id: a copy of a copy is a copy. Sorted lists, sorted."""
     names = sorted({name for cluster in clusters for name in cluster})
     row = {name: index for index, name in enumerate(names)}
-    component = join_linked([[row[name] for name in cluster] for cluster in clusters if cluster], len(names))
+    component = _join_linked([[row[name] for name in cluster] for cluster in clusters if cluster], len(names))
     merged: dict[int, list[str]] = {}
     for name, index in zip(names, component.tolist(), strict=True):
         merged.setdefault(index, []).append(name)
@@ -229,7 +225,7 @@ def group_examples(examples: pd.DataFrame, clusters: Sequence[Sequence[str]] = (
     row = {name: index for index, name in enumerate(table["id"])}
     edges = [list(rows) for rows in table[table["subject"] != ""].groupby("subject").groups.values()]
     edges += [[row[name] for name in cluster if name in row] for cluster in clusters]
-    component = join_linked([members for members in edges if members], len(table))
+    component = _join_linked([members for members in edges if members], len(table))
     names = _group_names(table, component)
     return pd.Series(names[component], index=table["id"], name="group")
 

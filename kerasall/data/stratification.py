@@ -293,7 +293,7 @@ def _search(counts: np.ndarray, shares: np.ndarray, random: np.random.Generator)
         order = np.argsort(-sizes * random.uniform(0.5, 2.0, len(sizes)), kind="stable")
         preference = random.permutation(len(shares))
         candidate = _deal_in_order(fractions, shares, order, preference)
-        score = _deviation(_totals(fractions, candidate, len(shares)), shares)
+        score = _deviation(fractions, candidate, shares)
         if score < best_score - 1e-12:
             best, best_score = candidate, score
     assert best is not None
@@ -307,29 +307,26 @@ def _fractions(counts: np.ndarray) -> np.ndarray:
     return np.hstack([images, np.sqrt(_GROUP_WEIGHT) * holds / holds.sum(axis=0)])
 
 
-def _targets(fractions_total: np.ndarray, shares: np.ndarray) -> np.ndarray:
-    return shares[:, None] * fractions_total[None, :]
-
-
 def _totals(fractions: np.ndarray, assigned: np.ndarray, parts: int) -> np.ndarray:
     totals = np.zeros((parts, fractions.shape[1]))
     np.add.at(totals, assigned, fractions)
     return totals
 
 
-def _deviation(totals: np.ndarray, shares: np.ndarray) -> float:
+def _deviation(fractions: np.ndarray, assigned: np.ndarray, shares: np.ndarray) -> float:
     """Chi-square of the parts' holdings against their shares; an absent class outweighs all else."""
+    totals = _totals(fractions, assigned, len(shares))
     images = totals[:, : totals.shape[1] // 2]
     missing = (images <= 0).sum()
-    gap = totals - _targets(totals.sum(axis=0), shares)
+    gap = totals - np.outer(shares, totals.sum(axis=0))
     return float((gap**2 / shares[:, None]).sum() + 1e3 * missing)
 
 
 def _deal_in_order(
     fractions: np.ndarray, shares: np.ndarray, order: np.ndarray, preference: np.ndarray
 ) -> np.ndarray:
-    targets = _targets(fractions.sum(axis=0), shares)[preference]
-    gaps = -targets  # holdings minus targets, parts in order of preference: the first wins a tie
+    # Holdings minus targets, parts in order of preference: the first wins a tie.
+    gaps = -np.outer(shares, fractions.sum(axis=0))[preference]
     weights = 1 / shares[preference]
     assigned = np.empty(len(fractions), dtype=np.int64)
     for group in order:
@@ -343,29 +340,24 @@ def _deal_in_order(
 
 def _improve(fractions: np.ndarray, shares: np.ndarray, assigned: np.ndarray) -> np.ndarray:
     """Moves or swaps single groups while that lowers the deviation; for up to 400 groups."""
-    parts, groups = len(shares), len(fractions)
-    if groups > 400:
+    if len(fractions) > 400:
         return assigned
-    totals = _totals(fractions, assigned, parts)
-    score = _deviation(totals, shares)
+    score = _deviation(fractions, assigned, shares)
     for _ in range(50):
-        change = _best_change(fractions, shares, assigned, totals)
         trial = assigned.copy()
-        for group, part in change:
+        for group, part in _best_change(fractions, shares, assigned):
             trial[group] = part
-        trial_totals = _totals(fractions, trial, parts)
-        trial_score = _deviation(trial_totals, shares)
+        trial_score = _deviation(fractions, trial, shares)
         if trial_score >= score - 1e-12:
             break
-        assigned, totals, score = trial, trial_totals, trial_score
+        assigned, score = trial, trial_score
     return assigned
 
 
-def _best_change(
-    fractions: np.ndarray, shares: np.ndarray, assigned: np.ndarray, totals: np.ndarray
-) -> list[tuple[int, int]]:
+def _best_change(fractions: np.ndarray, shares: np.ndarray, assigned: np.ndarray) -> list[tuple[int, int]]:
     """The one move or swap that lowers the chi-square most, as (group, new part) pairs."""
-    gaps = (totals - _targets(totals.sum(axis=0), shares)) / shares[:, None]
+    totals = _totals(fractions, assigned, len(shares))
+    gaps = (totals - np.outer(shares, totals.sum(axis=0))) / shares[:, None]
     own, inverse = gaps[assigned], 1 / shares
     squares = (fractions**2).sum(axis=1)
     leave = -2 * (own * fractions).sum(axis=1) + squares * inverse[assigned]
