@@ -42,12 +42,11 @@ def plan(
 ) -> None:
     """Print the runs of the smallest orthogonal array that fits the factors."""
     from kerasall.files import write_text
-    from kerasall.taguchi import design, wording
+    from kerasall.report.taguchi_text import describe_plan
+    from kerasall.taguchi.design import plan as make_plan
 
-    made = design.plan(_read_factors([*(factors or []), *(more or [])]), array=array, error_df=error_df)
-    print(
-        json.dumps(made.to_json(), indent=2, ensure_ascii=False) if as_json else wording.describe_plan(made)
-    )
+    made = make_plan(_read_factors([*(factors or []), *(more or [])]), array=array, error_df=error_df)
+    print(json.dumps(made.to_json(), indent=2, ensure_ascii=False) if as_json else describe_plan(made))
     if out:
         write_text(out, made.to_csv(repeats))
         levels = " ".join(f'--levels "{n}={",".join(map(str, v))}"' for n, v in made.factors.items())
@@ -80,7 +79,9 @@ def analyze(
     as_json: Annotated[bool, _JSON] = False,
 ) -> None:
     """Signal-to-noise ratios, response table, analysis of variance and predicted optimum."""
-    from kerasall.taguchi import analysis, wording
+    from kerasall.files import write_text
+    from kerasall.report.taguchi_text import describe_analysis
+    from kerasall.taguchi import analysis
     from kerasall.taguchi.result_file import read_results
 
     results = read_results(file)
@@ -99,10 +100,13 @@ def analyze(
     if as_json:
         print(json.dumps(found.to_json(), indent=2, ensure_ascii=False, allow_nan=False))
     else:
-        print(wording.describe_analysis(found))
+        print(describe_analysis(found))
     if figures:
-        for path in _write_figures(found, figures):
-            print(f"figure: {path}", file=sys.stderr)
+        from kerasall.report.taguchi_figures import draw_analysis
+
+        for name, (svg, _) in draw_analysis(found).items():
+            write_text(figures / f"{name}.svg", svg.decode("utf-8"))
+            print(f"figure: {figures / name}.svg", file=sys.stderr)
 
 
 def _split(text: str) -> list[str]:
@@ -163,15 +167,3 @@ def _read_numbers(text: str) -> list[float]:
     if not numbers or not all(map(math.isfinite, numbers)):
         raise SettingsError(f"--confirm must be numbers separated by commas, but is {text!r}: correct it")
     return numbers
-
-
-def _write_figures(found: Any, folder: Path) -> list[Path]:
-    from kerasall.files import write_text
-    from kerasall.report.figure_style import figure_to_svg
-    from kerasall.report.taguchi_figures import draw_analysis
-
-    paths = []
-    for name, (figure, _) in draw_analysis(found).items():
-        paths.append(folder / f"{name}.svg")
-        write_text(paths[-1], figure_to_svg(figure).decode("utf-8"))
-    return paths

@@ -21,7 +21,7 @@ from kerasall.evaluation.predictions import Predictions
 from kerasall.evaluation.review import ReviewRecord
 from kerasall.evaluation.subject_calls import SubjectCalls
 from kerasall.evaluation.trust_scores import TrustScores
-from kerasall.report.tuning import analysis_of
+from kerasall.report.taguchi import analysis_of
 from kerasall.settings import Settings
 
 

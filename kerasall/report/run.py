@@ -54,7 +54,7 @@ from kerasall.report.review_section import (
 from kerasall.report.scores import gallery_section, subject_section
 from kerasall.report.subject_calls_section import no_subject_calls_section, subject_calls_section
 from kerasall.report.summary import format_value
-from kerasall.report.tuning import as_stated, tuning_sections
+from kerasall.report.taguchi import as_stated, tuning_sections
 from kerasall.settings.loading import dump_settings
 
 if TYPE_CHECKING:

@@ -27,7 +27,6 @@ from kerasall.files import read_json, write_text
 from kerasall.taguchi.analysis import Analysis
 from kerasall.taguchi.signal_to_noise import parse_signal
 from kerasall.taguchi.trials import (
-    CONFIRMATION,
     SECONDS,
     analyze_trials,
     list_design_differences,
@@ -78,9 +77,7 @@ class TrialLog:
             print(text, file=sys.stderr, flush=True)
 
     def _describe(self, trial: Any) -> str:
-        place = read_place(trial.hyperparameters.values)
-        row = place.row if place.row == CONFIRMATION else f"row {place.row}"
-        return f"trial {trial.trial_id}  {row} repeat {place.repeat} fold {place.fold}"
+        return f"trial {trial.trial_id}  {read_place(trial.hyperparameters.values)}"
 
     def _time_left(self) -> str:
         done, planned = self._count()

@@ -34,7 +34,7 @@ from kerasall.errors import ArtifactError, KerasallError, SettingsError
 from kerasall.files import atomic_path, read_json
 from kerasall.taguchi.analysis import Analysis
 from kerasall.taguchi.oracle import TaguchiOracle
-from kerasall.taguchi.trials import Design, metrics_of, read_levels, read_place
+from kerasall.taguchi.trials import Design, metrics_of, order_of_row, read_levels, read_place
 
 
 @dataclass(frozen=True, eq=False)
@@ -161,13 +161,8 @@ def sort_trials(table: pd.DataFrame, column: str, direction: str) -> pd.DataFram
         )
     by = f"{name} level" if f"{name} level" in table.columns else name
     ascending = (direction == "min" if name == "objective" else True) != turned
-    key = (lambda values: values.map(_row_order)) if by == "row" else None
+    key = (lambda values: values.map(order_of_row)) if by == "row" else None
     return table.sort_values(by, ascending=ascending, kind="stable", na_position="last", key=key)
-
-
-def _row_order(row: int | str) -> float:
-    """Confirmation runs follow all rows."""
-    return float("inf") if isinstance(row, str) else float(row)
 
 
 def write_csv(listing: TrialListing, path: str | Path) -> None:
@@ -221,7 +216,10 @@ def write_experiment_events(folder: str | Path, design: Design, trials: Iterable
     summary = hparams_config_pb(
         hparams=[
             *[api.HParam(name, _domain(values)) for name, values in design.plan.factors.items()],
-            *[api.HParam(f"{name} level", description="number of the level") for name in _twins(design)],
+            *[
+                api.HParam(f"{name} level", description="number of the level")
+                for name in design.plan.dummy_factors
+            ],
             api.HParam("row", description="row of the array, or confirmation"),
             api.HParam("repeat"),
             *([api.HParam("fold")] if design.folds else []),
@@ -258,17 +256,12 @@ def write_trial_events(
     _write(Path(folder) / trial.trial_id, events)
 
 
-def _twins(design: Design) -> list[str]:
-    """Factors with dummy levels, which only the level's number tells apart."""
-    return [name for name, values in design.plan.factors.items() if len(set(values)) < len(values)]
-
-
 def _hparams(design: Design, trial: Trial) -> dict[str, Any]:
     values, factors = trial.hyperparameters.values, design.plan.factors
     place, levels = read_place(values), read_levels(values, factors)
     return {
         **{name: values[name] for name in factors},
-        **{f"{name} level": str(levels[name]) for name in _twins(design)},
+        **{f"{name} level": str(levels[name]) for name in design.plan.dummy_factors},
         "row": str(place.row),
         "repeat": place.repeat,
         **({"fold": place.fold} if design.folds else {}),

@@ -52,7 +52,8 @@ class Place:
     fold: int
 
     def __str__(self) -> str:
-        return f"row {self.row}, repeat {self.repeat}, fold {self.fold}"
+        row = self.row if self.row == CONFIRMATION else f"row {self.row}"
+        return f"{row} repeat {self.repeat} fold {self.fold}"
 
 
 @dataclass(frozen=True)
@@ -134,6 +135,11 @@ class Design:
 def read_place(values: Mapping[str, Any]) -> Place:
     """The place that a trial carries in its hyperparameter values."""
     return Place(*(values[f"{RESERVED}{name}"] for name in ("row", "repeat", "fold")))
+
+
+def order_of_row(row: int | str) -> float:
+    """What a row sorts by: confirmation runs follow all rows."""
+    return 1e9 if row == CONFIRMATION else float(row)
 
 
 def read_levels(values: Mapping[str, Any], factors: Iterable[str]) -> dict[str, int]:

@@ -24,7 +24,7 @@ from kerasall.files import read_json, write_json
 from kerasall.models.saving import load_model
 from kerasall.report.document import Report, Table
 from kerasall.report.page import write_report
-from kerasall.report.tuning import read_tuning, tuning_sections
+from kerasall.report.taguchi import read_tuning, tuning_sections
 from kerasall.settings import TrialSettings, TuneSettings
 from kerasall.settings.factors import factor_levels
 from kerasall.taguchi.stored_oracle import StoredOracle

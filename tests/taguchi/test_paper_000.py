@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
+from kerasall.taguchi.wording import describe_analysis
 from textbook_data import OPTIMIZERS, RESNET_ACCURACY, RESNET_CONFIRMATION, RESNET_ETA, resnet_table
 
 from kerasall.taguchi.analysis import analyze
-from kerasall.taguchi.wording import describe_analysis
 
 TABLE_6 = {
     "A": [13.2862, 10.8125, 12.8563],

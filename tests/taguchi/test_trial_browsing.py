@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from experiment import FACTORS, OBJECTIVE, make_oracle, respond
+from kerasall.report.trial_page import TrialPage, render_trial_page
 from pandas.testing import assert_frame_equal
 from tensorboard.backend.event_processing.data_provider import MultiplexerDataProvider
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -30,7 +31,6 @@ from kerasall.files import write_json
 from kerasall.pipeline.artifacts import ArtifactStore
 from kerasall.pipeline.metadata import MetadataStore
 from kerasall.pipeline.runner import RunPlaces
-from kerasall.report.trial_page import TrialPage, render_trial_page
 from kerasall.report.trials import describe_trials, list_columns, make_trial_page
 from kerasall.studies.finished_run import choose_out, find_trials
 from kerasall.taguchi.oracle import TaguchiOracle

@@ -9,10 +9,10 @@ import os
 from pathlib import Path
 
 import pytest
-
-from kerasall.report.document import Fact
 from kerasall.report.trial_drawings import DrawnTrial, draw_learning_curves, draw_parallel_coordinates
 from kerasall.report.trial_page import PageCell, PageColumn, PageRow, TrialPage, write_trial_page
+
+from kerasall.report.document import Fact
 
 playwright = pytest.importorskip("playwright.sync_api", reason="the browser's tests need playwright")
 CHROMIUM = os.environ.get("KERASALL_TEST_CHROMIUM", "/usr/bin/chromium")
