@@ -101,7 +101,7 @@ def test_the_table_sorts_filters_and_lights_its_lines(opened):
     assert "3 of 4 shown" in page.locator("#shown").inner_text()
     assert page.locator('svg .trial.off[data-trial="0001"]').count() == 1  # its curve
 
-    page.locator('tr[data-trial="0003"] td').hover()
+    page.locator('tr[data-trial="0003"] td').first.hover()
     assert {e.get_attribute("data-trial") for e in page.locator("svg .trial.lit").all()} == {"0003"}
     page.locator("h1").hover()
     assert page.locator(".lit").count() == 0
