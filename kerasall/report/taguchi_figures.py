@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -26,8 +27,8 @@ from kerasall.report.figure_style import (
 from kerasall.taguchi.analysis import Analysis
 from kerasall.taguchi.effects import Interaction, lenth_margin
 
-_STYLE = STYLE | {"text.parse_math": False}
-"""Names of factors and levels are texts, dollars and all."""
+PLAIN_STYLE: dict[Any, Any] = {**STYLE, "text.parse_math": False}
+"""The report's style; names of factors and levels are texts, dollars and all."""
 _LABEL_HEIGHT, _LETTER_WIDTH = 0.055, 0.019
 """Of a label in a drawing, in shares of the drawing's height and width."""
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X")
@@ -35,7 +36,7 @@ _INTERACTIONS = 6
 _FEWEST_EFFECTS = 3
 
 
-@matplotlib.rc_context(_STYLE)
+@matplotlib.rc_context(PLAIN_STYLE)
 def draw_main_effects(
     axes: Axes,
     response_table: Mapping[str, Sequence[float | None]],
@@ -82,7 +83,7 @@ def draw_main_effects(
     return "Main effects. " + "; ".join(parts) + "."
 
 
-@matplotlib.rc_context(_STYLE)
+@matplotlib.rc_context(PLAIN_STYLE)
 def draw_interaction(
     axes: Axes,
     means: np.ndarray,
@@ -134,7 +135,7 @@ def _parallelism(means: np.ndarray) -> str:
     return f"the means depart from parallel lines by up to {np.abs(means - additive).max():.2f}"
 
 
-@matplotlib.rc_context(_STYLE)
+@matplotlib.rc_context(PLAIN_STYLE)
 def draw_half_normal(
     axes: Axes, effects: Sequence[tuple[str, float]], margin: float | None = None, labelled: int = 4
 ) -> str:

@@ -23,15 +23,13 @@ from matplotlib.ticker import MaxNLocator
 
 from kerasall.files import write_text
 from kerasall.report.document import Alert, Fact, Report, Section
-from kerasall.report.figure_style import INK, MUTED, STYLE, data_uri, figure_to_svg, new_figure
+from kerasall.report.figure_style import INK, MUTED, data_uri, figure_to_svg, new_figure
 from kerasall.report.taguchi import analysis_blocks, duration_words, make_document, ratio_words
-from kerasall.report.taguchi_figures import draw_analysis
+from kerasall.report.taguchi_figures import PLAIN_STYLE, draw_analysis
 from kerasall.report.taguchi_text import list_columns
 from kerasall.taguchi.trial_events import TrialListing
 from kerasall.taguchi.trials import read_place
 
-_STYLE = STYLE | {"text.parse_math": False}
-"""Names of factors and levels are texts, dollars and all."""
 _MOST_CURVES = 4
 _RESPONSES = LinearSegmentedColormap.from_list("responses", ["#8a9aaa", "#0b5c8f"])
 """Colours of trials from the worst response to the best; the best trial has one of its own."""
@@ -160,7 +158,7 @@ def _template():
     return environment.get_template("trials.html")
 
 
-@matplotlib.rc_context(_STYLE)
+@matplotlib.rc_context(PLAIN_STYLE)
 def draw_parallel_coordinates(axes: Axes, listing: TrialListing) -> str:
     """Every completed trial as a line through its levels to its response, which the upright scale is of.
 
@@ -183,7 +181,7 @@ def draw_parallel_coordinates(axes: Axes, listing: TrialListing) -> str:
         spread = (own.rank(method="first") - 0.5) / own.transform("size") - 0.5
         heights.append(low + (done[f"{name} level"] - 0.5 + _SPREAD * spread) / len(values) * (high - low))
     lines = pd.concat([*heights, done["objective"]], axis=1)
-    for trial, y in zip(lines.index, lines.to_numpy(), strict=True):
+    for trial, y in zip(lines.index, lines.to_numpy().tolist(), strict=True):
         _draw_trial(
             axes, listing, trial, range(len(y)), y, shares[trial], f"{done.loc[trial, 'objective']:.4g}"
         )
@@ -213,7 +211,7 @@ def draw_parallel_coordinates(axes: Axes, listing: TrialListing) -> str:
     )
 
 
-@matplotlib.rc_context(_STYLE)
+@matplotlib.rc_context(PLAIN_STYLE)
 def draw_learning_curves(axes: Axes, listing: TrialListing, metric: str) -> str:
     """A metric of every trial over its epochs.
 
@@ -259,7 +257,7 @@ def inline_svg(figure: Figure, name: str, text: str) -> Markup:
         name: what its own ids begin with: a page holds several figures.
         text: alternative text.
     """
-    drawn = {line.get_gid(): line for axes in figure.axes for line in axes.lines if line.get_gid()}
+    drawn = {str(line.get_gid()): line for axes in figure.axes for line in axes.lines if line.get_gid()}
 
     def group(found: re.Match[str]) -> str:
         line = drawn[found[1]]

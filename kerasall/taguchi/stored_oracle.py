@@ -4,8 +4,7 @@
     oracle.json             the design, the order of ends, which tuner runs which trial
 
 Both are written atomically; keras-tuner itself writes them in place, and a kill may halve one.
-
-One line on standard error for every trial that begins or ends, with the time left.
+A line on standard error for every trial that begins or ends tells the time left.
 """
 
 from __future__ import annotations
@@ -35,6 +34,10 @@ from kerasall.taguchi.trials import (
     tabulate_trials,
 )
 
+SCHEMA = 1
+FINISHED = (TrialStatus.COMPLETED, TrialStatus.FAILED)
+"""Statuses of a trial that is not run again."""
+
 
 class TrialLog:
     """Takes the place of keras-tuner's display, which prints to standard output and cannot be resumed.
@@ -63,7 +66,7 @@ class TrialLog:
     def on_trial_end(self, trial: Any) -> None:
         """Says what a trial gave and how long the rest will take."""
         if trial.score is None:
-            told = f"{trial.status}: {_last_line(trial.message)}"
+            told = f"{trial.status}: {(trial.message or 'no message').strip().splitlines()[-1]}"
         else:
             told = f"{self._objective} {trial.score:.4f}"
         done, planned = self._count()
@@ -86,18 +89,6 @@ class TrialLog:
             return ""
         left = round((planned - done) * sum(seconds) / len(seconds) / max(at_once, 1))
         return f"{left // 3600}:{left // 60 % 60:02d}:{left % 60:02d} left"
-
-
-def _last_line(message: str | None) -> str:
-    lines = (message or "no message").strip().splitlines()
-    return lines[-1]
-
-
-SCHEMA = 1
-
-FINISHED = (TrialStatus.COMPLETED, TrialStatus.FAILED)
-
-"""Statuses of a trial that is not run again."""
 
 
 class StoredOracle(keras_tuner.Oracle):

@@ -1,12 +1,10 @@
-"""Trials as TensorBoard event files: factors and metrics for its HParams tab, epochs for its curves.
+"""The trials of a project as rows to look at, wherever they are looked at, and as TensorBoard event files.
 
     <folder>/events...          the experiment: every factor with its levels, every metric
     <folder>/0007/events...     trial 0007: its factors, its place, its metrics, its epochs
 
-keras-tuner writes hyperparameters only through a TensorBoard callback of the caller, so neither for
-``run`` functions nor the metrics of the epoch that counts.
-
-The trials of a project as rows to look at: in a terminal, as CSV, on a page, in TensorBoard.
+HParams shows factors and metrics, the curves the epochs. keras-tuner writes hyperparameters only through a
+TensorBoard callback of the caller, so neither for ``run`` functions nor the metrics of the epoch that counts.
 """
 
 # pyright: reportAttributeAccessIssue=false
@@ -34,7 +32,26 @@ from kerasall.errors import ArtifactError, KerasallError, SettingsError
 from kerasall.files import atomic_path, read_json
 from kerasall.taguchi.analysis import Analysis
 from kerasall.taguchi.oracle import TaguchiOracle
-from kerasall.taguchi.trials import Design, metrics_of, order_of_row, read_levels, read_place
+from kerasall.taguchi.trials import (
+    RESULT_COLUMNS,
+    Design,
+    metrics_of,
+    order_of_row,
+    read_levels,
+    read_place,
+)
+
+TENSORBOARD = "tensorboard"
+"""Folder of a project into which a ``TaguchiTuner`` writes its trials as they end."""
+EPOCHS = "epochs/"
+"""What the tags of a trial's curves begin with; a metric's own tag holds the value that counts."""
+_FILE = "events.out.tfevents.{second:010d}.kerasall"
+_STATUS = {
+    TrialStatus.COMPLETED: api_pb2.STATUS_SUCCESS,
+    TrialStatus.FAILED: api_pb2.STATUS_FAILURE,
+    TrialStatus.INVALID: api_pb2.STATUS_FAILURE,
+    TrialStatus.RUNNING: api_pb2.STATUS_RUNNING,
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,17 +92,16 @@ class TrialListing:
     @property
     def response(self) -> str:
         """Title of the objective's column."""
-        taken = {*self.design.plan.factors, "trial", "row", "repeat", "fold", "status", "seconds"}
         name = self.design.objective
+        taken = {*self.design.plan.factors, *RESULT_COLUMNS} - {"objective"}
         return f"{name} (metric)" if name in taken else name
 
     @property
     def metrics(self) -> list[str]:
         """Columns of metrics other than the objective."""
-        factors = list(self.design.plan.factors)
-        known = {"trial", "row", "repeat", "fold", "status", "objective", "seconds", *factors}
-        known |= {f"{name} level" for name in factors} | {self.response, f"{self.design.objective} (metric)"}
-        return [name for name in self.table.columns if name not in known]
+        names = list(self.table.columns)
+        own = {self.response, f"{self.design.objective} (metric)"}
+        return [name for name in names[names.index("objective") + 1 : -1] if name not in own]
 
     def to_json(self, table: pd.DataFrame | None = None) -> dict[str, Any]:
         """The document of ``kerasall trials --json``; absent numbers are null.
@@ -176,26 +192,6 @@ def _read_epochs(folder: Path, trial_id: str) -> list[dict[str, float]]:
     return read_json(path) if path.is_file() else []
 
 
-TENSORBOARD = "tensorboard"
-
-"""Folder of a project into which a ``TaguchiTuner`` writes its trials as they end."""
-
-
-EPOCHS = "epochs/"
-
-"""What the tags of a trial's curves begin with; a metric's own tag holds the value that counts."""
-
-
-_FILE = "events.out.tfevents.{second:010d}.kerasall"
-
-_STATUS = {
-    TrialStatus.COMPLETED: api_pb2.STATUS_SUCCESS,
-    TrialStatus.FAILED: api_pb2.STATUS_FAILURE,
-    TrialStatus.INVALID: api_pb2.STATUS_FAILURE,
-    TrialStatus.RUNNING: api_pb2.STATUS_RUNNING,
-}
-
-
 def write_events(listing: TrialListing, folder: str | Path) -> Path:
     """Writes a listing for ``tensorboard --logdir FOLDER``; what this function wrote before is replaced.
 
@@ -215,7 +211,10 @@ def write_experiment_events(folder: str | Path, design: Design, trials: Iterable
     seen = {name for trial in trials for name in metrics_of(trial)} - {design.objective}
     summary = hparams_config_pb(
         hparams=[
-            *[api.HParam(name, _domain(values)) for name, values in design.plan.factors.items()],
+            *[
+                api.HParam(name, api.Discrete(list(dict.fromkeys(values))))
+                for name, values in design.plan.factors.items()
+            ],
             *[
                 api.HParam(f"{name} level", description="number of the level")
                 for name in design.plan.dummy_factors
@@ -266,10 +265,6 @@ def _hparams(design: Design, trial: Trial) -> dict[str, Any]:
         "repeat": place.repeat,
         **({"fold": place.fold} if design.folds else {}),
     }
-
-
-def _domain(values: Sequence[Any]) -> api.Discrete:
-    return api.Discrete(list(dict.fromkeys(values)))
 
 
 def _scalar(tag: str, value: float, step: int, second: float) -> Event:

@@ -1,10 +1,8 @@
 """The trials of a Taguchi experiment: which there are, in which order, and what they carry.
 
 One trial is one run of one row of the array: repeat 1 of all rows first, then repeat 2; inside a row the
-folds follow one another. Everything here is a pure function of the design, so a search that was killed goes
-on from the trials that exist and needs no other memory.
-
-From finished trials to a table of raw responses and to their analysis.
+folds follow one another. Their order is a pure function of the design, so a search that was killed goes on from the trials
+that exist and needs no other memory. Finished trials become a table of raw responses and an analysis.
 """
 
 from __future__ import annotations
@@ -23,17 +21,12 @@ from kerasall.taguchi.analysis import Analysis, analyze
 from kerasall.taguchi.design import Plan, plan
 
 CONFIRMATION = "confirmation"
-
 """``taguchi/row`` of a trial at the predicted optimum."""
-
-
 RESERVED = "taguchi/"
-
 """What the names of the values begin with that a trial carries beside its factors."""
-
-
+SECONDS = f"{RESERVED}seconds"
+"""Metric that the oracle adds: wall-clock seconds of the run that ended the trial."""
 RESULT_COLUMNS = ("trial", "row", "repeat", "fold", "status", "objective", "seconds")
-
 """Columns of a table of results that no factor may be called."""
 
 
@@ -235,11 +228,6 @@ def mean_over_folds(
     return found
 
 
-SECONDS = f"{RESERVED}seconds"
-
-"""Metric that the oracle adds: wall-clock seconds of the run that ended the trial."""
-
-
 def tabulate_trials(design: Design, trials: Sequence[Trial]) -> pd.DataFrame:
     """One line a trial; see ``TaguchiOracle.results`` for the columns."""
     factors = list(design.plan.factors)
@@ -302,7 +290,9 @@ def analyze_trials(design: Design, trials: Sequence[Trial], signal: str, **optio
         )
     arguments = {"signal": signal, "levels": design.plan.factors, **options}
     found = analyze(design.plan.table(), responses, **arguments)
-    confirmation = _confirmation(objectives, design)
+    repeats = max((place.repeat for place in objectives if place.row == CONFIRMATION), default=0)
+    confirmed = mean_over_folds(objectives, [CONFIRMATION], repeats, design.folds)[0]
+    confirmation = confirmed[~np.isnan(confirmed)].tolist()
     if not confirmation:
         return found
     first = next(trial for place, trial in done.items() if place.row == CONFIRMATION)
@@ -314,10 +304,3 @@ def analyze_trials(design: Design, trials: Sequence[Trial], signal: str, **optio
         )
         return found
     return analyze(design.plan.table(), responses, confirmation=confirmation, **arguments)
-
-
-def _confirmation(objectives: dict[Place, float], design: Design) -> list[float]:
-    """Responses of the confirmation runs, one a repeat; empty if there are none."""
-    repeats = max((place.repeat for place in objectives if place.row == CONFIRMATION), default=0)
-    found = mean_over_folds(objectives, [CONFIRMATION], repeats, design.folds)[0]
-    return found[~np.isnan(found)].tolist()
