@@ -52,9 +52,9 @@ def evaluate(
 
     from kerasall.evaluation.predictions import write_predictions
     from kerasall.files import atomic_path
-    from kerasall.report.external import make_external_report
     from kerasall.report.external_scores import ExternalScores, describe_scores, predictions_table
-    from kerasall.report.page import write_report
+    from kerasall.report.page import write_page
+    from kerasall.report.pages.external import make_external_page
 
     judged = find_judged_model(model)
     with _bar() as advance:
@@ -62,7 +62,7 @@ def evaluate(
     scores = ExternalScores(found)
     folder = out or default_folder(judged.name, collection.root)
     command = _command(model, data, source, config, map_, out)
-    page = write_report(folder, make_external_report(scores, command))
+    page = write_page(folder, make_external_page(scores, command))
     write_predictions(found.scored, folder / "predictions.csv")
     with atomic_path(folder / "images.csv") as temporary:
         predictions_table(found).to_csv(temporary, index=False, float_format="%.9f")

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from kerasall.report.document import Alert, Block, Cell, Check, Column, KeyValues, Table, Text
-from kerasall.report.taguchi import analysis_blocks, make_document, ratio_words
+from kerasall.report.taguchi import Table, lay_out, make_document
 from kerasall.taguchi.analysis import Analysis
 from kerasall.taguchi.design import Plan
 from kerasall.taguchi.effects import Interaction
@@ -24,28 +23,22 @@ _SHORTEST = 6
 
 
 def describe_plan(plan: Plan) -> str:
-    """Array, columns, runs, and what the design can and cannot tell, for a terminal."""
+    """Array, columns, runs, and what the design can and cannot tell."""
     freedom = ", ".join(f"{name} {df}" for name, df in plan.degrees_of_freedom.items())
     columns = ", ".join(f"{name} {column}" for name, column in plan.columns.items())
     spare = ", ".join(map(str, plan.spare_columns)) or "none"
-    runs = [
+    runs = tuple(
         (str(row), *(f"{value} ({level})" for value, level in zip(setting.values(), levels, strict=True)))
         for row, (setting, levels) in enumerate(zip(plan.settings(), plan.levels, strict=True), start=1)
+    )
+    lines = [
+        f"{plan.array}: {len(plan.levels)} runs; degrees of freedom: {freedom}, error {plan.error_df}",
+        f"columns: {columns}; spare: {spare}",
+        *_table_lines(Table("", ("row", *(f">{name} (level)" for name in plan.factors)), runs)),
+        "",
+        describe_interactions(plan.interactions()),
     ]
-    heading = (Column("row"), *(Column(f"{name} (level)", "right") for name in plan.factors))
-    blocks: list[Block] = [
-        Text(
-            (
-                f"{plan.array}: {len(plan.levels)} runs; degrees of freedom: {freedom}, error {plan.error_df}",
-                f"columns: {columns}; spare: {spare}",
-                "",
-            )
-        ),
-        Table("", heading, tuple(runs)),
-        Text((describe_interactions(plan.interactions()),)),
-        Alert("warning", "", items=tuple(map(Check, plan.warnings()))),
-    ]
-    return as_text(blocks)
+    return "\n".join([*lines, *(f"Warning: {text}" for text in plan.warnings())])
 
 
 def describe_interactions(interactions: Sequence[Interaction]) -> str:
@@ -75,33 +68,22 @@ def _reason(interaction: Interaction) -> str:
 
 
 def describe_analysis(analysis: Analysis) -> str:
-    """Ratio, response table, analysis of variance, prediction and warnings, for a terminal."""
-    found = make_document(analysis)
-    return as_text([Text((f"Signal: {ratio_words(found['experiment'])}", "")), *analysis_blocks(found)])
+    """Ratio, response table, analysis of variance, prediction, and the warnings last."""
+    laid = lay_out(make_document(analysis))
+    lines = [f"Signal: {laid.ratio}", *(line for table in laid.tables for line in _table_lines(table)), ""]
+    lines += [f"{label}: {value}" for label, value in laid.optimum.items()]
+    lines += [laid.doubt] if laid.doubt else []
+    return "\n".join([*lines, *(f"Warning: {text}" for text in laid.warnings)])
 
 
-def as_text(blocks: Iterable[Block]) -> str:
-    """Blocks for a terminal: the same rows and sentences, without figures and headings; warnings last."""
-    ordered = sorted(blocks, key=lambda block: isinstance(block, Alert))
-    return "\n".join(line for block in ordered for line in _text_lines(block))
-
-
-def _text_lines(block: Block) -> list[str]:
-    match block:
-        case Table():
-            cells = [[value.text if isinstance(value, Cell) else str(value or "-") for value in row]
-                     for row in block.rows]  # fmt: skip
-            right = [column.align == "right" for column in block.columns]
-            lines = align_rows([[column.label for column in block.columns], *cells], right)
-            return [*([block.caption] if block.caption else []), *lines, *block.notes, ""]
-        case KeyValues():
-            return [f"{fact.label}: {fact.value}" for fact in block.items]
-        case Text():
-            return list(block.paragraphs)
-        case Alert():
-            return [f"Warning: {item.text}" for item in block.items]
-        case _:
-            return []
+def _table_lines(table: Table) -> list[str]:
+    """A blank line, the caption, the rows and the notes."""
+    rows = [
+        [value["text"] if isinstance(value, dict) else value or "-" for value in row] for row in table.rows
+    ]
+    right = [title.startswith(">") for title in table.columns]
+    lines = align_rows([[title.removeprefix(">") for title in table.columns], *rows], right)
+    return ["", *([table.caption] if table.caption else []), *lines, *table.notes]
 
 
 def align_rows(rows: Sequence[Sequence[str]], right: Sequence[bool]) -> list[str]:

@@ -8,13 +8,11 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
-from functools import cache
 from html import escape
 from pathlib import Path
 
 import matplotlib
 import pandas as pd
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap, to_hex
@@ -22,9 +20,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from kerasall.files import write_text
-from kerasall.report.document import Alert, Fact, Report, Section
-from kerasall.report.figure_style import INK, MUTED, data_uri, figure_to_svg, new_figure
-from kerasall.report.taguchi import analysis_blocks, duration_words, make_document, ratio_words
+from kerasall.report.figure_style import INK, MUTED, figure_to_svg, new_figure
+from kerasall.report.format import format_duration
+from kerasall.report.page import Page, Picture, Section, render_page, render_section
+from kerasall.report.taguchi import lay_out, make_document
 from kerasall.report.taguchi_figures import PLAIN_STYLE, draw_analysis
 from kerasall.report.taguchi_text import list_columns
 from kerasall.taguchi.trial_events import TrialListing
@@ -51,72 +50,39 @@ def render_trial_page(listing: TrialListing, title: str) -> str:
         listing: of the trials.
         title: name of the run or project.
     """
-    columns = list_columns(listing)
-    report = Report(title, sections=(_analysis_section(listing),))
-    figures = report.figures()
-    return _template().render(
-        title=title,
-        subtitle=_subtitle(listing),
-        facts=_facts(listing),
-        note=_note(listing),
-        statuses={status: count for status, count in listing.statuses.items() if status != "WAITING"},
-        columns=columns,
-        rows=[
-            {
-                "trial": trial,
-                "best": trial == listing.best,
-                "cells": [(column.texts[index], column.order[index]) for column in columns],
-            }
-            for index, trial in enumerate(listing.table["trial"])
-        ],
-        trials=listing.trials,
-        parallel=_parallel(listing),
-        curves=_curves(listing),
-        sections=report.to_json()["sections"],
-        inline=lambda src: data_uri(figures[src], "image/svg+xml"),
-    )
-
-
-def _subtitle(listing: TrialListing) -> str:
-    design, done = listing.design, listing.statuses.get("COMPLETED", 0)
+    design = listing.design
+    facts = {"Array": design.plan.array} | ({"Folds": str(design.folds)} if design.folds else {})
+    facts |= {status.capitalize(): str(count) for status, count in listing.statuses.items()}
     side = "larger" if design.direction == "max" else "smaller"
     times = {1: "once", 2: "twice"}.get(design.repeats, f"{design.repeats} times")
-    return (
-        f"{done} of {listing.planned} trials completed: the {len(design.plan.levels)} rows of {design.plan.array}, "
-        f"each run {times}; response {design.objective}, {side} is better."
+    page = Page(
+        title=title,
+        subtitle=f"{listing.statuses.get('COMPLETED', 0)} of {listing.planned} trials completed: the "
+        f"{len(design.plan.levels)} rows of {design.plan.array}, each run {times}; response {design.objective}, "
+        f"{side} is better.",
+        facts=facts | {"Time of all trials": format_duration(float(listing.table["seconds"].sum()))},
+        sections=[
+            render_section(
+                "trials", listing=listing, columns=list_columns(listing), twins=design.plan.dummy_factors
+            ),
+            render_section("trial_factors", drawing=_parallel(listing)),
+            render_section("trial_curves", curves=_curves(listing)),
+            _analysis_section(listing),
+        ],
+        kicker="kerasall · trials of a designed experiment",
+        footer="Written by kerasall. For research use only: not a diagnostic device. The same rows for programs: "
+        "trials.csv.",
     )
+    return render_page(page, "trials.html")
 
 
-def _facts(listing: TrialListing) -> list[Fact]:
-    return [
-        Fact("Array", listing.design.plan.array),
-        *([Fact("Folds", str(listing.design.folds))] if listing.design.folds else []),
-        *[Fact(status.capitalize(), str(count)) for status, count in listing.statuses.items()],
-        Fact("Time of all trials", duration_words(float(listing.table["seconds"].sum()))),
-    ]
-
-
-def _note(listing: TrialListing) -> str:
-    twins = ", ".join(listing.design.plan.dummy_factors)
-    told = "The number after a level is its place in the design"
-    told += f"; {twins} has dummy levels, told apart by it." if twins else "."
-    if listing.best is not None:
-        told += " The marked trial has the best single response, luck included; the analysis below weighs all rows."
-    return told
-
-
-def _analysis_section(listing: TrialListing) -> Section:
-    if listing.analysis is None:
-        waiting = Alert("note", "No analysis yet", listing.unanalysed)
-        intro = "What the rows together say, once each has a finished repeat."
-        return Section("analysis", "Analysis", intro, (waiting,))
-    found, drawn = make_document(listing.analysis), draw_analysis(listing.analysis)
-    made = found["experiment"]
-    made["figures"] = [{"file": f"{stem}.svg", "alt": text} for stem, (_, text) in drawn.items()]
-    contents = {f"{stem}.svg": svg for stem, (svg, _) in drawn.items()}
-    return Section(
-        "analysis", "Analysis", f"Signal {ratio_words(made)}.", tuple(analysis_blocks(found, contents))
-    )
+def _analysis_section(listing: TrialListing) -> Section | None:
+    laid, pictures = None, []
+    if listing.analysis is not None:
+        laid = lay_out(make_document(listing.analysis))
+        drawn = draw_analysis(listing.analysis).items()
+        pictures = [Picture(f"{stem}.svg", text, svg) for stem, (svg, text) in drawn]
+    return render_section("trial_analysis", laid=laid, pictures=pictures, reason=listing.unanalysed)
 
 
 def _parallel(listing: TrialListing) -> Markup | None:
@@ -127,35 +93,18 @@ def _parallel(listing: TrialListing) -> Markup | None:
     return inline_svg(figure, "parallel", draw_parallel_coordinates(axes[0, 0], listing))
 
 
-def _curves(listing: TrialListing) -> list[tuple[str, Markup]]:
-    """Title and drawing: what was measured on validation images first, the objective before others."""
-    kept = {
-        name
-        for epochs in listing.epochs.values()
-        for row in epochs
-        for name, value in row.items()
-        if math.isfinite(value)
-    }
+def _curves(listing: TrialListing) -> dict[str, Markup]:
+    """Title -> drawing: what was measured on validation images first, the objective before others."""
+    rows = [row for epochs in listing.epochs.values() for row in epochs]
+    kept = {name for row in rows for name, value in row.items() if math.isfinite(value)}
     order = sorted(kept, key=lambda n: (not n.startswith("val_"), n != listing.design.objective, n))
-    curves = []
-    for number, name in enumerate(order[:_MOST_CURVES], start=1):
+    curves = {}
+    for place, name in enumerate(order[:_MOST_CURVES], start=1):
         figure, axes = new_figure(4.6, 3.0)
         text = draw_learning_curves(axes[0, 0], listing, name)
         title = f"{name} (training)" if f"val_{name}" in kept else name
-        curves.append((title, inline_svg(figure, f"curve-{number}", text)))
+        curves[title] = inline_svg(figure, f"curve-{place}", text)
     return curves
-
-
-@cache
-def _template():
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).with_name("templates")),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template("trials.html")
 
 
 @matplotlib.rc_context(PLAIN_STYLE)

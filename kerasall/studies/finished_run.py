@@ -295,7 +295,9 @@ def summarize_result(result: RunResult) -> dict[str, str]:
 
 def _results(folder: Path, metrics: dict[str, dict[str, Any]]) -> dict[str, str]:
     found: dict[str, str] = {}
-    evaluated = metrics.get("Evaluator", {})
+    evaluated = metrics.get("ReportGen") or metrics.get(
+        "Evaluator", {}
+    )  # until 0.1.0 the Evaluator found the words
     if "main_score" in evaluated:
         found["score"] = evaluated["main_score"]
         found["missed"] = evaluated["malignant_called_benign"]

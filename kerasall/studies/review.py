@@ -25,7 +25,7 @@ from kerasall.evaluation.review import (
 )
 from kerasall.files import read_json
 from kerasall.paths import runs_folder
-from kerasall.report.review_page import Overlay, describe_scope, describe_sources
+from kerasall.report.pages.review import Overlay, describe_scope, describe_sources
 
 
 def make_overlays(run: Path) -> Overlay | None:
