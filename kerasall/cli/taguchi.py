@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import re
@@ -45,7 +46,9 @@ def plan(
     from kerasall.report.taguchi_text import describe_plan
     from kerasall.taguchi.design import plan as make_plan
 
-    made = make_plan(_read_factors([*(factors or []), *(more or [])]), array=array, error_df=error_df)
+    pairs = itertools.chain.from_iterable(map(_read_factors, [*(factors or []), *(more or [])]))
+    given = _collect(pairs, "a factor must be given once, but {name} is given twice: rename one")
+    made = make_plan(given, array=array, error_df=error_df)
     print(json.dumps(made.to_json(), indent=2, ensure_ascii=False) if as_json else describe_plan(made))
     if out:
         write_text(out, made.to_csv(repeats))
@@ -87,7 +90,10 @@ def analyze(
     results = read_results(file)
     pooled = _split(pool)
     options: dict[str, Any] = {
-        "levels": _read_named_levels(levels or []),
+        "levels": _collect(
+            map(_read_factor, levels or []),
+            "--levels must name a factor once, but names {name} twice: leave one out",
+        ),
         "levels_as": levels_as,
         "pool": analysis.HALF if pooled == [analysis.HALF] else pooled,
         "confirmation": _read_numbers(confirm) if confirm else None,
@@ -120,29 +126,21 @@ def _read_factor(text: str) -> tuple[str, list[str]]:
     return name.strip(), _split(values)
 
 
-def _read_named_levels(texts: Iterable[str]) -> dict[str, list[str]]:
-    found: dict[str, list[str]] = {}
-    for name, values in map(_read_factor, texts):
+def _collect(pairs: Iterable[tuple[str, list[Any]]], message: str) -> dict[str, list[Any]]:
+    """Factor -> levels; the message says of {name} that it must not come twice."""
+    found: dict[str, list[Any]] = {}
+    for name, values in pairs:
         if name in found:
-            raise SettingsError(f"--levels must name a factor once, but names {name} twice: leave one out")
+            raise SettingsError(message.format(name=name))
         found[name] = values
     return found
 
 
-def _read_factors(texts: Iterable[str]) -> dict[str, list[Any]]:
-    """Factors written out, in one word or several, or in YAML files."""
-    found: dict[str, list[Any]] = {}
-    for text in texts:
-        pairs = (
-            _read_factor_file(Path(text))
-            if Path(text).suffix in (".yaml", ".yml", ".json")
-            else [_read_factor(part) for part in re.split(r"[;\s]+(?=[^\s=;,]+=)", text.strip())]
-        )
-        for name, values in pairs:
-            if name in found:
-                raise SettingsError(f"a factor must be given once, but {name} is given twice: rename one")
-            found[name] = values
-    return found
+def _read_factors(text: str) -> list[tuple[str, list[Any]]]:
+    """Factors written out, in one word or several, or in a YAML file."""
+    if Path(text).suffix in (".yaml", ".yml", ".json"):
+        return _read_factor_file(Path(text))
+    return [_read_factor(part) for part in re.split(r"[;\s]+(?=[^\s=;,]+=)", text.strip())]
 
 
 def _read_factor_file(path: Path) -> list[tuple[str, list[Any]]]:
