@@ -1,8 +1,5 @@
-"""Systems side by side on the images they share: scores, paired differences, tests, and cautions.
-
-What makes a comparison of systems less than fair, or less than sure.
-
-Systems to compare, brought to the images that all of them predicted.
+"""Systems side by side on the images that all of them predicted: scores, paired differences, tests, and what makes
+a comparison less than fair, or less than sure.
 """
 
 from __future__ import annotations
@@ -17,7 +14,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from kerasall.errors import DataError
-from kerasall.evaluation.intervals import FEW_GROUPS, Interval, group_intervals, groups_known
+from kerasall.evaluation.intervals import FEW_GROUPS, Interval, Scorer, groups_known
 from kerasall.evaluation.metrics import confusion_matrix, find_metric, malignant_mask
 from kerasall.evaluation.paired_tests import Comparison, cochran_q, holm, mcnemar, paired_difference
 from kerasall.evaluation.predictions import Predictions
@@ -424,7 +421,7 @@ def compare_systems(
     main = metric or _main_metric(systems)
     find_metric(main, classes)
     names = _metric_names(main, len(classes), diseased)
-    options = {"confidence": confidence, "resamples": resamples, "seed": seed}
+    scorers = [Scorer(record, diseased, resamples, seed, confidence) for record in shared.records]
     return SystemComparison(
         metric=main,
         confidence=confidence,
@@ -434,10 +431,10 @@ def compare_systems(
         groups=count_groups(shared.records[0]),
         known_groups=groups_known(shared.records[0]),
         systems=tuple(
-            _score_system(*found, group_intervals(found[1], names, diseased, **options), diseased)
-            for found in zip(systems, shared.records, shared.not_shared, strict=True)
+            _score_system(system, scorer, left_out, names)
+            for system, scorer, left_out in zip(systems, scorers, shared.not_shared, strict=True)
         ),
-        pairs=_compare_pairs(systems, shared.records, names, diseased, confidence),
+        pairs=_compare_pairs(systems, scorers, names),
         cochran=cochran_q(shared.records) if len(systems) > 2 else None,
         warnings=tuple(find_warnings(systems, shared)),
     )
@@ -468,44 +465,30 @@ def _malignant_classes(systems: Sequence[System], given: Sequence[str] | None) -
     return next(iter(said.values()), ())
 
 
-def _score_system(
-    system: System,
-    record: Predictions,
-    not_shared: int,
-    intervals: dict[str, Interval],
-    malignant: tuple[str, ...],
-) -> SystemScores:
-    matrix = confusion_matrix(record)
-    mask = malignant_mask(record.classes, malignant)
-    known = bool(malignant)
+def _score_system(system: System, scorer: Scorer, not_shared: int, metrics: Sequence[str]) -> SystemScores:
+    matrix = confusion_matrix(scorer.predictions)
+    mask = malignant_mask(scorer.predictions.classes, scorer.malignant)
+    known = bool(scorer.malignant)
     return SystemScores(
         name=system.name,
         source=system.source,
         scored=system.scored,
         not_shared=not_shared,
-        intervals=intervals,
+        intervals=scorer.intervals(metrics),
         matrix=matrix,
         right=int(np.trace(matrix)),
         missed=int(matrix[mask][:, ~mask].sum()) if known else None,
         malignant_images=int(matrix[mask].sum()) if known else None,
-        predictions=record,
+        predictions=scorer.predictions,
     )
 
 
 def _compare_pairs(
-    systems: Sequence[System],
-    records: Sequence[Predictions],
-    metrics: tuple[str, ...],
-    malignant: tuple[str, ...],
-    confidence: float,
+    systems: Sequence[System], scorers: Sequence[Scorer], metrics: tuple[str, ...]
 ) -> tuple[Pair, ...]:
-    indices = list(combinations(range(len(systems)), 2))
+    indices, records = list(combinations(range(len(systems)), 2)), [scorer.predictions for scorer in scorers]
     differences = [
-        {
-            name: paired_difference(records[a], records[b], name, malignant, confidence=confidence)
-            for name in metrics
-        }
-        for a, b in indices
+        {name: paired_difference(scorers[a], records[b], name) for name in metrics} for a, b in indices
     ]
     tests = [mcnemar(records[a], records[b]) for a, b in indices]
     adjusted = _adjust([found[metrics[0]].p_value for found in differences])

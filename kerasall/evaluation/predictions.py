@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,14 @@ import pandas as pd
 
 from kerasall.errors import DataError
 from kerasall.files import atomic_path
+
+
+class JsonFields:
+    """A dataclass whose JSON lists its fields, those of records inside it included."""
+
+    def to_json(self) -> dict[str, Any]:
+        """The fields as a dictionary."""
+        return asdict(self)  # type: ignore[call-overload]  # of dataclasses only
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,7 +7,7 @@ training changes; the interval says how far it may move with other patients.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ from kerasall.errors import DataError
 from kerasall.evaluation.ensemble_rules import require_same_images
 from kerasall.evaluation.intervals import groups_known
 from kerasall.evaluation.metrics import Metric, find_metric, undefined_reason
-from kerasall.evaluation.predictions import Predictions
+from kerasall.evaluation.predictions import JsonFields, Predictions
 from kerasall.evaluation.resampling import Resampler, draw_weights, find_units
 
 DDOF = 1
@@ -39,7 +39,7 @@ class Judged:
 
 
 @dataclass(frozen=True)
-class Spread:
+class Spread(JsonFields):
     """One score over repetitions.
 
     Attributes:
@@ -59,10 +59,6 @@ class Spread:
     highest: float | None = None
     low: float | None = None
     high: float | None = None
-
-    def to_json(self) -> dict[str, Any]:
-        """The fields as a dictionary."""
-        return asdict(self)
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from kerasall.evaluation.comparison import IMAGE_TESTS, Pair, SystemComparison, SystemScores
 from kerasall.evaluation.curves import roc_curve
-from kerasall.evaluation.intervals import Interval
+from kerasall.evaluation.intervals import Interval, Scorer
 from kerasall.evaluation.metrics import find_metric, malignant_mask
 from kerasall.report.comparison_figures import ForestRow, draw_forest, forest_figure
 from kerasall.report.document import (
@@ -340,7 +340,8 @@ def _roc_section(comparison: SystemComparison) -> Section | None:
         return None
     curves = []
     for system in comparison.systems:
-        found = roc_curve(system.predictions, positive, confidence=comparison.confidence)
+        scorer = Scorer(system.predictions, resamples=1000, confidence=comparison.confidence)
+        found = roc_curve(scorer, positive)
         bands = (found.band_low, found.band_high) if len(comparison.systems) <= _MOST_BANDS else (None, None)
         curves.append(
             Curve(system.name, found.x, found.y, found.area, found.area_low, found.area_high, *bands)

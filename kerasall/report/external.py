@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -172,15 +173,15 @@ def _from_json(name: str, found: Mapping[str, Any]) -> Score:
 
 def _confusion(scores: ExternalScores) -> Section:
     check = scores.check
-    options = {"resamples": RESAMPLED_CURVES, "seed": scores.options["seed"]}
-    precision_recall = precision_recall_curves(check.scored, scores.malignant, **options)
+    scorer = replace(scores.scorer, resamples=RESAMPLED_CURVES)
+    precision_recall = precision_recall_curves(scorer)
     counts = np.bincount(check.scored.labels, minlength=len(check.mapping.classes)) / len(check.scored)
     of_class = dict(zip(check.mapping.classes, counts.tolist(), strict=True))
     section = confusion_section(
         confusion_matrix(check.scored),
         check.mapping.classes,
         scores.malignant,
-        roc=[Curve(**vars(curve)) for curve in roc_curves(check.scored, scores.malignant, **options)],
+        roc=[Curve(**vars(curve)) for curve in roc_curves(scorer)],
         precision_recall=[Curve(**vars(curve)) for curve in precision_recall],
         prevalences=[of_class[curve.label] for curve in precision_recall if curve.label in of_class],
     )
@@ -210,9 +211,8 @@ def _trust(scores: ExternalScores) -> list[Section]:
     fitted = FITTED[safeguards.fitted_on]
     if len(np.unique(check.scored.labels)) > 1 or len(check.mapping.classes) == 2:
         believed = score_calibration(
-            check.scored, check.calibrated, safeguards.calibration, safeguards.fitted_on,
-            cross_fitted=False, **scores.options,
-        )  # fmt: skip
+            scores.scorer, check.calibrated, safeguards.calibration, safeguards.fitted_on, cross_fitted=False
+        )
         found.append(calibration_section(believed))
     if scores.points:
         names = (MALIGNANT,) if check.mapping.kinds else scores.malignant

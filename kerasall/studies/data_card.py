@@ -26,7 +26,7 @@ from kerasall.data.oddness import (
 )
 from kerasall.data.splits import group_examples
 from kerasall.evaluation.cross_fitting import cross_fit, deal_parts
-from kerasall.evaluation.intervals import Interval, group_interval
+from kerasall.evaluation.intervals import Interval, Scorer
 from kerasall.evaluation.predictions import Predictions
 from kerasall.files import write_text
 from kerasall.report.background import provenance_section
@@ -90,7 +90,7 @@ def score_colour_alone(images: pd.DataFrame, groups: np.ndarray, classes: tuple[
     called = Predictions(
         record.ids, record.subjects, groups, labels, np.eye(len(classes))[decisions], classes, decisions
     )
-    found = group_interval(called, "balanced_accuracy", resamples=RESAMPLES)
+    found = Scorer(called, resamples=RESAMPLES).interval("balanced_accuracy")
     return None if found.value is None else found
 
 

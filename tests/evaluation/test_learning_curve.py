@@ -8,7 +8,7 @@ import pytest
 from kerasall.errors import DataError
 from kerasall.evaluation.learning_curve import Trained, score_curve
 from kerasall.evaluation.predictions import Predictions
-from kerasall.report.learning_curve import describe_curve, make_curve_report
+from kerasall.report.learning_curve import describe_curve, describe_last_step, make_curve_report
 from kerasall.report.page import render_html
 
 
@@ -44,12 +44,12 @@ def test_a_curve_that_rises_says_so():
     values = [point.scores["accuracy"].value for point in found.points]
     assert gain.difference == pytest.approx(values[2] - values[1])
     assert gain.low > 0
-    assert "still rises" in found.verdict
+    assert "still rises" in describe_last_step(found)
     assert len(describe_curve(found)) == 5
 
 
 def test_a_flat_end_claims_nothing():
-    assert "does not show that there is none" in curve(0.7, 0.9, 0.9).verdict
+    assert "does not show that there is none" in describe_last_step(curve(0.7, 0.9, 0.9))
 
 
 def test_other_images_at_a_point_are_refused():

@@ -18,7 +18,6 @@ from kerasall.evaluation.metrics import (
     per_class_table,
     score,
     undefined_reason,
-    undefined_reasons,
 )
 from kerasall.evaluation.predictions import Predictions
 
@@ -111,6 +110,11 @@ def test_decisions_count_and_not_the_most_probable_class():
     voted = make_predictions(labels, probabilities, decisions=[0, 1])
     assert score(voted)["accuracy"] == 1.0
     assert score(make_predictions(labels, probabilities))["accuracy"] == 0.5
+
+
+def undefined_reasons(predictions: Predictions, malignant: tuple[str, ...]) -> dict[str, str]:
+    reasons = {name: undefined_reason(metric, predictions, malignant) for name, metric in METRICS.items()}
+    return {name: reason for name, reason in reasons.items() if reason}
 
 
 @settings(max_examples=150, deadline=None)
