@@ -68,7 +68,7 @@ class Calibration(JsonFields):
             )
         probabilities = self.apply(predictions.probabilities)
         most_probable = predictions.probabilities.argmax(axis=1)
-        follows = np.array_equal(np.asarray(predictions.decisions), most_probable)
+        follows = np.array_equal(predictions.decisions, most_probable)
         return replace(
             predictions, probabilities=probabilities, decisions=None if follows else predictions.decisions
         )

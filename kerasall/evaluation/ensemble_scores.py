@@ -136,7 +136,7 @@ def count_right(ensemble: Predictions, members: Sequence[Predictions]) -> list[V
 
 def agreement(members: Sequence[Predictions]) -> np.ndarray:
     """Share of images on which two members decide the same, float [M, M], 1 on the diagonal."""
-    decisions = np.stack([np.asarray(each.decisions) for each in members])
+    decisions = np.stack([each.decisions for each in members])
     return (decisions[:, None] == decisions[None]).mean(axis=-1)
 
 
