@@ -128,6 +128,11 @@ class Scorer:
         """False where no subject is named and every image is a group of its own."""
         return groups_known(self.predictions)
 
+    def value(self, metric: Metric) -> float | None:
+        """The metric on all images; None where it is not defined."""
+        value = metric(self.predictions, self.malignant)
+        return None if np.isnan(value) else value
+
     def interval(self, metric: str) -> Interval:
         """The interval of one metric; see ``intervals``."""
         return self.intervals([metric])[metric]

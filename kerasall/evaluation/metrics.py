@@ -247,12 +247,6 @@ def find_metric(name: str, classes: Sequence[str]) -> Metric:
     )
 
 
-def score(predictions: Predictions, malignant: Sequence[str] = ()) -> dict[str, float | None]:
-    """Every row of ``METRICS``: name -> value, None where ``undefined_reason`` says why."""
-    values = {name: metric(predictions, malignant) for name, metric in METRICS.items()}
-    return {name: None if np.isnan(value) else value for name, value in values.items()}
-
-
 def per_class_table(predictions: Predictions) -> pd.DataFrame:
     """One row per class: class, images, decided, precision, recall, specificity, f1, roc_auc.
 

@@ -142,25 +142,22 @@ class SubjectCalls:
 
     def to_rows(self) -> list[dict[str, Any]]:
         """One row a subject, with the 95% interval of its share (Wilson, over its images alone)."""
-        rows = []
-        for row, share in enumerate(self.subjects.shares):
-            images, called = int(self.subjects.images[row]), int(self.subjects.called[row])
-            low, high = wilson_interval(called, images)
-            rows.append(
-                {
-                    "subject": str(self.subjects.names[row]),
-                    "malignant": bool(self.subjects.malignant[row]),
-                    "images": images,
-                    "called_malignant": called,
-                    "share": float(share),
-                    "low": low,
-                    "high": high,
-                    "threshold": float(self.thresholds[row]),
-                    "called": bool(self.called[row]),
-                    "right": bool(self.called[row] == self.subjects.malignant[row]),
-                }
-            )
-        return rows
+        subjects = self.subjects
+        ends = [wilson_interval(*counts) for counts in zip(subjects.called, subjects.images, strict=True)]
+        columns = {
+            "subject": subjects.names,
+            "malignant": subjects.malignant,
+            "images": subjects.images,
+            "called_malignant": subjects.called,
+            "share": subjects.shares,
+            "low": np.array([low for low, _ in ends]),
+            "high": np.array([high for _, high in ends]),
+            "threshold": self.thresholds,
+            "called": self.called,
+            "right": self.called == subjects.malignant,
+        }
+        rows = zip(*(column.tolist() for column in columns.values()), strict=True)
+        return [dict(zip(columns, row, strict=True)) for row in rows]
 
     def to_json(self) -> dict[str, Any]:
         """A JSON object for programs."""
@@ -205,12 +202,11 @@ def call_subjects(
     threshold, crossed = choose_share(others), set(scorer.predictions.ids) == set(fitting.ids)
     if crossed:
         thresholds = _cross_thresholds(subjects, _parts_of(subjects, scorer.predictions, folds))
+    elif both := sorted(set(subjects.names) & set(others.names)):
+        raise DataError(
+            f"scored subjects must not have chosen the threshold, but {both[0]} stands on both sides"
+        )
     else:
-        both = sorted(set(subjects.names) & set(others.names))
-        if both:
-            raise DataError(
-                f"scored subjects must not have chosen the threshold, but {both[0]} stands on both sides"
-            )
         thresholds = np.full(len(subjects), threshold)
     counts = int(others.malignant.sum()), int((~others.malignant).sum())
     scores = score_calls(scorer, subjects, thresholds)

@@ -16,7 +16,6 @@ from kerasall.evaluation.metrics import (
     confusion_matrix,
     find_metric,
     per_class_table,
-    score,
     undefined_reason,
 )
 from kerasall.evaluation.predictions import Predictions
@@ -27,6 +26,11 @@ def make_predictions(labels, probabilities, classes=None, decisions=None) -> Pre
     names = np.array([f"i{i}" for i in range(count)], dtype=str)
     classes = classes or tuple(f"c{i}" for i in range(np.shape(probabilities)[1]))
     return Predictions(names, names, names, labels, probabilities, tuple(classes), decisions)
+
+
+def score(predictions: Predictions, malignant=()) -> dict[str, float | None]:
+    values = {name: metric(predictions, malignant) for name, metric in METRICS.items()}
+    return {name: None if np.isnan(value) else value for name, value in values.items()}
 
 
 def from_matrix(matrix, classes) -> Predictions:
