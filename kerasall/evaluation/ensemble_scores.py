@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from kerasall.evaluation.ensemble_rules import combine_predictions, first_members
-from kerasall.evaluation.intervals import Interval, Scorer, as_scorer
+from kerasall.evaluation.intervals import Interval, Scorer
 from kerasall.evaluation.paired_tests import Comparison, paired_difference
 from kerasall.evaluation.predictions import Predictions
 
@@ -73,23 +73,20 @@ class EnsembleScores:
 
 
 def score_ensemble(
-    scored: Scorer | Predictions,
+    scorer: Scorer,
     members: Mapping[str, Predictions],
     description: Mapping[str, Any],
     metrics: Sequence[str],
-    malignant: Sequence[str] = (),
-    **options: Any,
 ) -> EnsembleScores:
     """Scores members and ensemble on the same images, from the same draws of groups.
 
     Args:
-        scored: the ensemble's predictions, with its own decisions.
+        scorer: of the ensemble's predictions, with its own decisions.
         members: name -> predictions of the same images, in the ensemble's order.
         description: how the ensemble was made, with ``rule`` and ``weights``.
         metrics: names of metrics, the main one first.
-        malignant: names of the malignant classes, where ``scored`` is no scorer; and so the options.
     """
-    scorer, main, records = as_scorer(scored, malignant, **options), metrics[0], list(members.values())
+    main, records = metrics[0], list(members.values())
     scorer = replace(scorer, graded=for_curves(scorer.predictions, records, description["rule"]))
     return EnsembleScores(
         description,
@@ -112,17 +109,6 @@ def for_curves(ensemble: Predictions, members: Sequence[Predictions], rule: str)
     if rule != "majority_vote":
         return ensemble
     return replace(ensemble, probabilities=combine_predictions(members, "average").probabilities)
-
-
-def intervals_of(
-    decided: Predictions,
-    curves: Predictions,
-    metrics: Sequence[str],
-    malignant: Sequence[str] = (),
-    **options: Any,
-) -> dict[str, Interval]:
-    """Intervals of metrics that read decisions from ``decided``, and of the others from ``curves``."""
-    return Scorer(decided, malignant, graded=curves, **options).intervals(metrics)
 
 
 def count_right(ensemble: Predictions, members: Sequence[Predictions]) -> list[Votes]:
@@ -200,24 +186,20 @@ class ViewGain:
 
 
 def measure_gain(
-    scored: Scorer | Predictions,
+    one: Scorer,
     mean: Predictions,
-    malignant: Sequence[str] = (),
     *,
     views: int,
     predicted_on: str,
     seconds: tuple[float, float],
-    **options: Any,
 ) -> ViewGain:
     """Compares the answers to single images with the mean over their views.
 
     Args:
-        scored: N images as they are.
+        one: of N images as they are.
         mean: the same images, probabilities averaged over views.
-        malignant: names of the malignant classes, where ``scored`` is no scorer; and so the options.
         views, predicted_on, seconds: see ``ViewGain``.
     """
-    one = as_scorer(scored, malignant, **options)
     names, averaged = [*COMPARED, *(OF_MALIGNANT if one.malignant else ())], one.of(mean)
     return ViewGain(
         views,

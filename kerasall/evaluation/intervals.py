@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from math import ceil, floor, sqrt
-from typing import Any
 
 import numpy as np
 from scipy.special import ndtri
@@ -229,11 +228,6 @@ class Scorer:
         if value == perfect:
             notes.append("no group has a fault: the other end is what an unseen group could do")
         return "; ".join(notes)
-
-
-def as_scorer(scored: Scorer | Predictions, malignant: Sequence[str] = (), **options: Any) -> Scorer:
-    """A scorer as it is, or one of predictions and its settings."""
-    return scored if isinstance(scored, Scorer) else Scorer(scored, malignant, **options)
 
 
 def groups_known(predictions: Predictions) -> bool:

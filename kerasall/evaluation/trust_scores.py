@@ -12,7 +12,7 @@ from kerasall.errors import DataError
 from kerasall.evaluation.calibration import fit_calibration
 from kerasall.evaluation.conformal import fit_prediction_sets, group_quantile
 from kerasall.evaluation.cross_fitting import cross_fit, deal_parts, number_folds
-from kerasall.evaluation.intervals import Scorer, as_scorer
+from kerasall.evaluation.intervals import Scorer
 from kerasall.evaluation.operating_points import (
     NetBenefit,
     ScoredPoint,
@@ -60,14 +60,12 @@ class TrustScores:
 
 
 def score_safeguards(
-    scored: Scorer | Predictions,
+    scorer: Scorer,
     safeguards: Safeguards,
     distances: np.ndarray | None,
     folds: Mapping[str, Sequence[str]],
-    malignant: Sequence[str] = (),
     *,
     kind: str,
-    **options: Any,
 ) -> TrustScores:
     """Scores the safeguards on images that did not fit them.
 
@@ -75,14 +73,12 @@ def score_safeguards(
     fit (or, without folds, five parts of whole groups).
 
     Args:
-        scored: N scored images with the probabilities that are calibrated and the model's decisions.
+        scorer: of N scored images with the probabilities that are calibrated and the model's decisions.
         safeguards: of the exported model.
         distances: of the images to the training images [N], NaN where they were not measured; or None.
         folds: fold -> ids of its images; empty where there are none.
-        malignant: names of the malignant classes, where ``scored`` is no scorer; and so the options.
         kind: what the scored images are: test, out-of-fold, validation or selection.
     """
-    scorer = as_scorer(scored, malignant, **options)
     raw, parts = scorer.predictions, None
     if kind == safeguards.fitted_on:
         parts = number_folds(raw, folds) if folds else deal_parts(raw)
