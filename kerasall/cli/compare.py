@@ -39,12 +39,12 @@ def compare(
     from kerasall.evaluation.comparison import compare_systems
     from kerasall.report.page import write_page
     from kerasall.report.pages.comparison import make_comparison_page
-    from kerasall.report.wording import describe_comparison
+    from kerasall.report.wording import comparison_document, describe_comparison
     from kerasall.studies.finished_run import read_systems
 
     found = compare_systems(read_systems(runs), metric, malignant)
     if as_json:
-        print(json.dumps(found.to_json(), indent=2, ensure_ascii=False, allow_nan=False))
+        print(json.dumps(comparison_document(found), indent=2, ensure_ascii=False, allow_nan=False))
     else:
         print(describe_comparison(found))
     folder = out or default_folder([system.name for system in found.systems])

@@ -100,6 +100,11 @@ class Predictions:
         """The predictions of the given rows (indices or a boolean mask)."""
         return replace(self, **{name: getattr(self, name)[rows] for name in PER_IMAGE})
 
+    def in_order(self, ids: np.ndarray) -> Predictions:
+        """The predictions of the given images, all of which must be known, in the given order."""
+        order = np.argsort(self.ids)
+        return self.take(order[np.searchsorted(self.ids, ids, sorter=order)])
+
 
 def concatenate(parts: list[Predictions]) -> Predictions:
     """Joins predictions over the same classes, for example of k held-out folds."""

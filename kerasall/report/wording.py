@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from itertools import combinations
+from typing import Any
 
-from kerasall.evaluation.comparison import IMAGE_TESTS, Pair, SystemComparison, SystemScores
-from kerasall.evaluation.intervals import Interval
+import numpy as np
+
+from kerasall.evaluation.comparison import Pair, SystemComparison, SystemScores
+from kerasall.evaluation.intervals import FEW_GROUPS, Interval
 from kerasall.evaluation.metrics import find_metric
 from kerasall.evaluation.paired_tests import Comparison
 from kerasall.report.format import difference_words, interval_words, p_words
+
+IMAGE_TESTS = (
+    "McNemar's and Cochran's tests treat images as independent, and images of one patient are not: where the "
+    "patients are few, trust the interval that resamples groups."
+)
 
 _COLUMNS = 3
 """Systems beside one another in a terminal."""
@@ -84,11 +93,63 @@ def describe_comparison(comparison: SystemComparison) -> str:
     ]
     if comparison.cochran:
         lines.append(f"  Cochran's Q over all systems: {cochran_words(comparison.cochran)}")
-    lines += [
-        f"  {IMAGE_TESTS}",
-        *(["", *(f"warning: {text}" for text in comparison.warnings)] if comparison.warnings else []),
-    ]
+    lines.append(f"  {IMAGE_TESTS}")
+    if warnings := [f"warning: {text}" for text in find_warnings(comparison)]:
+        lines += ["", *warnings]
     return "\n".join(lines)
+
+
+def comparison_document(comparison: SystemComparison) -> dict[str, Any]:
+    """The document of ``kerasall compare --json``: the numbers, every warning, and a note on the tests."""
+    return comparison.to_json() | {"warnings": list(find_warnings(comparison)), "note": IMAGE_TESTS}
+
+
+def find_warnings(comparison: SystemComparison) -> Iterator[str]:
+    """What makes a comparison less than fair, or less than sure, a sentence each."""
+    systems = comparison.systems
+    yield from _part_warnings(systems)
+    for what, so, known in (
+        ("The data sets differ", "images, labels or subjects are not the same, or the same names stand for other "
+         "pictures", {system.name: system.fingerprint[:12] for system in systems if system.fingerprint}),
+        ("The splits differ", "each system learned from other images, so a difference is not the method's alone",
+         {system.name: system.split[:12] for system in systems if system.split}),
+    ):  # fmt: skip
+        if len(set(known.values())) > 1:
+            yield f"{what} ({', '.join(f'{name} {value}' for name, value in known.items())}): {so}."
+    left = [(s.not_shared, s.not_shared + comparison.images, s.name) for s in systems if s.not_shared]
+    if left:
+        counts = ", ".join(f"{out:,} of {images:,} of {name}" for out, images, name in left)
+        yield f"Images that not all systems predicted are left out: {counts}."
+    if comparison.joined:
+        yield "The systems group the images differently; groups that share an image were joined."
+    for one, two in combinations(systems, 2):
+        if np.array_equal(one.predictions.probabilities, two.predictions.probabilities):
+            yield f"{one.name} and {two.name} give every shared image the same probabilities: are they one system?"
+    groups = comparison.groups
+    if not comparison.known_groups:
+        yield (
+            "Neither patients nor groups are known: images count as independent, so that intervals are too narrow "
+            "and p-values too small."
+        )
+    elif groups < FEW_GROUPS:
+        yield f"The images are of {groups} groups only, fewer than {FEW_GROUPS}: intervals and p-values are rough."
+
+
+def _part_warnings(systems: Sequence[SystemScores]) -> Iterator[str]:
+    kinds = {system.name: system.scored for system in systems if system.scored}
+    if len(set(kinds.values())) > 1:
+        told = ", ".join(f"{name} {kind}" for name, kind in kinds.items())
+        yield (
+            f"The systems were scored on different parts ({told}): a model tested once and models tested while "
+            "held out of folds saw different amounts of training images."
+        )
+    for name in (name for name, kind in kinds.items() if kind == "selection"):
+        yield f"{name} chose its settings on the images it is scored on: its score is likely too high."
+    if unknown := [system.name for system in systems if not system.scored]:
+        yield (
+            f"No report stands beside the predictions of {', '.join(unknown)}: whether those images were held out "
+            "is not known."
+        )
 
 
 def groups_words(pair: Pair) -> str:

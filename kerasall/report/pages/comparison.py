@@ -6,7 +6,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from kerasall.evaluation.comparison import IMAGE_TESTS, Pair, SystemComparison
+from kerasall.evaluation.comparison import Pair, SystemComparison
 from kerasall.evaluation.curves import roc_curve
 from kerasall.evaluation.intervals import Scorer
 from kerasall.evaluation.metrics import find_metric, malignant_mask
@@ -15,7 +15,10 @@ from kerasall.report.format import Score, difference_words, interval_words, is_p
 from kerasall.report.page import Page, Picture, Section, cell, draw_picture, render_section
 from kerasall.report.score_figures import draw_roc_curves
 from kerasall.report.wording import (
+    IMAGE_TESTS,
     cochran_words,
+    comparison_document,
+    find_warnings,
     missed_words,
     resampled_words,
     title_of,
@@ -48,9 +51,9 @@ def make_comparison_page(comparison: SystemComparison, command: str = "") -> Pag
             "Groups": f"{comparison.groups:,}" if comparison.known_groups else "not known",
             "Main score": title_of(comparison, comparison.metric),
         },
-        results=comparison.to_json(),
+        results=comparison_document(comparison),
         sections=(
-            _summary(shown, names), _systems(shown), _differences(shown), _images(shown), _roc(shown),
+            _summary(comparison, shown), _systems(shown), _differences(shown), _images(shown), _roc(shown),
             render_section(
                 "method", systems=comparison.systems, command=command,
                 intervals=comparison.systems[0].intervals[comparison.metric].method,
@@ -82,7 +85,8 @@ def _titles(comparison: SystemComparison) -> dict[str, str]:
     return {name: title_of(comparison, name) for name in comparison.systems[0].intervals}
 
 
-def _summary(comparison: SystemComparison, names: list[str]) -> Section | None:
+def _summary(named: SystemComparison, comparison: SystemComparison) -> Section | None:
+    """Tiles and verdicts with the names that are shown; the key to these and the warnings, with the full ones."""
     metric, title = comparison.metric, title_of(comparison, comparison.metric)
     tiles = []
     for system in comparison.systems:
@@ -90,11 +94,12 @@ def _summary(comparison: SystemComparison, names: list[str]) -> Section | None:
         score = Score(system.name, found.value, found.low, found.high, is_percent(metric))
         missed = "" if system.missed is None else missed_words(system)
         tiles.append({"score": score, "drawn": metric != "log_loss", "missed": missed})
-    letters = {s.name: name for s, name in zip(comparison.systems, names, strict=True) if s.name != name}
+    both = zip(comparison.systems, named.systems, strict=True)
+    letters = {shown.name: full.name for shown, full in both if shown.name != full.name}
     return render_section(
         "comparison_summary",
         letters=letters, tiles=tiles, title_=title, confidence=f"{100 * comparison.confidence:g}%",
-        verdicts=[verdict_words(comparison, pair) for pair in comparison.pairs], warnings=list(comparison.warnings),
+        verdicts=[verdict_words(comparison, pair) for pair in comparison.pairs], warnings=list(find_warnings(named)),
     )  # fmt: skip
 
 
