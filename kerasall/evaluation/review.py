@@ -36,22 +36,6 @@ REVIEW = "review"
 
 IMAGE_COLUMNS = ("id", "path", "label", "subject", "group", "part")
 
-SEEN = {
-    "test": "in the test part, predicted by the exported model",
-    "out-of-fold": "out-of-fold, each predicted by a model that did not train on it",
-    "validation": "in the validation part, by which the end of training or its settings were chosen",
-    "selection": "in the part on which the paper's protocol also chose its settings",
-}
-"""Kind of predictions -> what a page says of them."""
-
-REASONS = {
-    "duplicate_labels": "Near duplicates with different labels",
-    "members_wrong": "Called otherwise by the members",
-    "label_suspect": "Suspected label errors",
-    "confident_mistake": "Confident mistakes",
-}
-"""Code of a reason -> heading, in the order of urgency."""
-
 SURE = 0.9
 """Probability from which on a single classifier's mistake counts as confident."""
 
@@ -61,7 +45,7 @@ class ReviewSource:
     """Predictions of images that their models did not train on.
 
     Attributes:
-        kind: a key of ``SEEN``.
+        kind: test, out-of-fold, validation or selection.
         predictions: with the decisions of the model.
         members: of an ensemble, name -> predictions of the same images in the same order; else empty.
     """
@@ -92,7 +76,7 @@ class ReviewRecord:
 
 @dataclass(frozen=True)
 class Reason:
-    """Why an image is in the queue: a key of ``REASONS`` and a sentence with its figures."""
+    """Why an image is in the queue: a code of those above, and a sentence with its figures."""
 
     code: str
     text: str
@@ -105,7 +89,7 @@ class ReviewItem:
     Attributes:
         rank: 1 for the first.
         id, path, label, subject, group, part: of the image.
-        kind: which predictions these are (a key of ``SEEN``), "" where there are none.
+        kind: of the source that these predictions are of, "" where there are none.
         decision: class the model decided on, "" without predictions.
         probabilities: class -> probability, of an ensemble the members' mean; empty without predictions.
         votes: class -> number of members that decide on it; of one classifier its one decision.

@@ -12,7 +12,7 @@ import pandas as pd
 
 from kerasall.data.examples import Collection
 from kerasall.errors import DataError
-from kerasall.evaluation.class_mapping import BENIGN, MALIGNANT, ClassMapping
+from kerasall.evaluation.class_mapping import BENIGN, LEFT_OUT, MALIGNANT, ClassMapping
 from kerasall.evaluation.intervals import FEW_GROUPS, Interval, Scorer, groups_known
 from kerasall.evaluation.metrics import confusion_matrix
 from kerasall.evaluation.operating_points import ScoredPoint, collapse, score_point
@@ -201,7 +201,7 @@ def _about_classes(check: ExternalCheck) -> Iterator[str]:
         yield (
             f"The classes of the images ({', '.join(check.collection.labels)}) and of the model ({', '.join(check.labels)}) "
             f"are joined to {BENIGN} and {MALIGNANT}. What one laboratory calls so need not be what another does: "
-            f"{'; '.join(mapping.describe())}."
+            f"{'; '.join(describe_mapping(mapping))}."
         )
     missing = [name for index, name in enumerate(mapping.classes) if index not in present]
     if missing:
@@ -209,6 +209,15 @@ def _about_classes(check: ExternalCheck) -> Iterator[str]:
     if check.count(MAPPED_OUT):
         yield f"{check.count(MAPPED_OUT):,} images of {', '.join(mapping.left_out)} are left out, as stated."
     yield "Shares of classes here differ from those in a clinic: precision and accuracy hold for these shares only."
+
+
+def describe_mapping(mapping: ClassMapping) -> list[str]:
+    """What each class of the images counts as, a line each."""
+    return [
+        f"{name} {'is left out' if target == LEFT_OUT else f'counts as {target}'}"
+        + (" (as stated)" if name in mapping.stated else "")
+        for name, target in mapping.targets.items()
+    ]
 
 
 def _about_groups(check: ExternalCheck) -> Iterator[str]:
@@ -340,7 +349,7 @@ def read_external_score(scores: ExternalScores, name: str) -> Score:
 def describe_scores(scores: ExternalScores) -> list[str]:
     """Lines for a terminal: scores with intervals, what was left out, every caution."""
     check = scores.check
-    lines = [f"{len(check.scored):,} of {len(check.table):,} images scored", *check.mapping.describe()]
+    lines = [f"{len(check.scored):,} of {len(check.table):,} images scored", *describe_mapping(check.mapping)]
     for name, found in scores.intervals.items():
         score = read_external_score(scores, name)
         lines.append(f"{name:<24} {score.text:<8} {score.interval or found.note}")

@@ -15,7 +15,6 @@ import numpy as np
 
 from kerasall.errors import ArtifactError, KerasallError
 from kerasall.evaluation.review import (
-    REASONS,
     REVIEW,
     ReviewItem,
     ReviewQueue,
@@ -25,7 +24,7 @@ from kerasall.evaluation.review import (
 )
 from kerasall.files import read_json
 from kerasall.paths import runs_folder
-from kerasall.report.pages.review import Overlay, describe_scope, describe_sources
+from kerasall.report.pages.review import REASONS, Overlay, describe_scope, describe_sources
 
 
 def make_overlays(run: Path) -> Overlay | None:

@@ -17,7 +17,13 @@ from kerasall.evaluation.intervals import Interval
 from kerasall.evaluation.metrics import confusion_matrix, per_class_table
 from kerasall.evaluation.reliability import score_calibration
 from kerasall.report.evidence import FITTED
-from kerasall.report.external_scores import SCORED, ExternalCheck, ExternalScores, read_external_score
+from kerasall.report.external_scores import (
+    SCORED,
+    ExternalCheck,
+    ExternalScores,
+    describe_mapping,
+    read_external_score,
+)
 from kerasall.report.format import Score, is_percent
 from kerasall.report.page import Page, Section, render_section
 from kerasall.report.pages.run import choose_gallery, count_right, show_images
@@ -66,7 +72,7 @@ def _summary(scores: ExternalScores) -> Section | None:
         cautions=scores.cautions,
         model=check.model,
         labels=check.labels,
-        mapping=check.mapping.describe(),
+        mapping=describe_mapping(check.mapping),
         fates=check.table["fate"].value_counts().to_dict(),
     )
 
