@@ -11,8 +11,9 @@ from typing import Any
 from kerasall.data.development import read_facts
 from kerasall.data.splits import count_training, read_split
 from kerasall.errors import SettingsError
-from kerasall.evaluation.learning_curve import LearningCurve, Trained, score_curve
+from kerasall.evaluation.intervals import Scorer
 from kerasall.evaluation.predictions import read_predictions
+from kerasall.evaluation.repeats import LearningCurve, Trained, score_curve
 from kerasall.files import read_json
 from kerasall.pipeline.runner import RunResult
 from kerasall.report.evidence import GROUP_KINDS, SCORED
@@ -74,11 +75,13 @@ def run_learning_curve(
         changed = overrides if share == 1 else [*overrides, f"split.training_share={share}"]
         results.append(run_experiment(config, overrides=changed, name=own, **options))
     last = read_json(_evaluation(results[-1]) / "report.json")["results"]
-    trained = [_read(result, share) for result, share in zip(results, shares, strict=True)]
-    curve = score_curve(
-        trained, settings.evaluate.main_metric, last["malignant"],
-        resamples=settings.evaluate.resamples, seed=settings.seed,
-    )  # fmt: skip
+    trained = []
+    for result, share in zip(results, shares, strict=True):
+        predictions = read_predictions(_evaluation(result) / "predictions.npz")
+        scorer = Scorer(predictions, last["malignant"], settings.evaluate.resamples, settings.seed)
+        split = read_split(result.artifacts["Transform", "frozen_split"].path / "split.json")
+        trained.append(Trained(result.folder.name, share, *count_training(split), scorer))
+    curve = score_curve(trained, settings.evaluate.main_metric)
     facts = read_facts(results[-1].artifacts["Transform", "development"].path)
     page = make_curve_page(
         curve, title=settings.experiment, scored=SCORED[last["scored"]],
@@ -89,13 +92,6 @@ def run_learning_curve(
 
 def _evaluation(result: RunResult) -> Path:
     return result.artifacts["Evaluator", "evaluation"].path
-
-
-def _read(result: RunResult, share: float) -> Trained:
-    split = read_split(result.artifacts["Transform", "frozen_split"].path / "split.json")
-    groups, images = count_training(split)
-    predictions = read_predictions(_evaluation(result) / "predictions.npz")
-    return Trained(result.folder.name, share, groups, images, predictions)
 
 
 def run_and_print(config: Path, **options: Any) -> None:

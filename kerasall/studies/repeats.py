@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from kerasall.data.development import MEMBERS, read_facts
 from kerasall.errors import SettingsError
 from kerasall.evaluation.ensemble_scores import for_curves
-from kerasall.evaluation.predictions import Predictions, read_predictions
-from kerasall.evaluation.repeats import Judged, RepeatedScores, score_repeats
+from kerasall.evaluation.intervals import Scorer
+from kerasall.evaluation.predictions import read_predictions
+from kerasall.evaluation.repeats import RepeatedScores, score_repeats
 from kerasall.files import read_json
 from kerasall.pipeline.runner import RunResult
 from kerasall.report.evidence import GROUP_KINDS, SCORED
@@ -87,34 +88,30 @@ def run_repeats(
 
 def _score(results: Mapping[str, RunResult], settings: Settings) -> RepeatedScores:
     documents = {name: read_json(_evaluation(result) / "report.json") for name, result in results.items()}
-    records = {
-        name: read_judged(_evaluation(result), documents[name]["results"]) for name, result in results.items()
+    scorers = {
+        name: read_scorers(_evaluation(result), documents[name]["results"], settings)
+        for name, result in results.items()
     }
-    first = next(iter(documents.values()))["results"]
-    return score_repeats(
-        records, list(first["metrics"]), first["malignant"],
-        resamples=settings.evaluate.resamples, seed=settings.seed,
-    )  # fmt: skip
+    return score_repeats(scorers, list(next(iter(documents.values()))["results"]["metrics"]))
 
 
-def read_judged(evaluation: Path, results: Mapping[str, Any]) -> dict[str, Judged]:
+def read_scorers(evaluation: Path, results: Mapping[str, Any], settings: Settings) -> dict[str, Scorer]:
     """Members (where there are any) and system of one Evaluation, by name, the system last.
 
     Args:
         evaluation: folder of the artifact.
         results: of its report.json.
+        settings: of the experiment.
     """
-    system = read_predictions(evaluation / "predictions.npz")
-    ensemble = results.get("ensemble")
-    names = ensemble["members"] if ensemble else []
-    members = {name: read_predictions(evaluation / MEMBERS / f"{name}.npz") for name in names}
-    curves = _curves(system, members, ensemble["rule"]) if ensemble else system
-    found = {name: Judged(record, record) for name, record in members.items()}
-    return found | {SYSTEM if ensemble else "model": Judged(system, curves)}
-
-
-def _curves(system: Predictions, members: Mapping[str, Predictions], rule: str) -> Predictions:
-    return for_curves(system, list(members.values()), rule)
+    system, ensemble = read_predictions(evaluation / "predictions.npz"), results.get("ensemble")
+    scorer = Scorer(system, results["malignant"], settings.evaluate.resamples, settings.seed)
+    if not ensemble:
+        return {"model": scorer}
+    members = {name: read_predictions(evaluation / MEMBERS / f"{name}.npz") for name in ensemble["members"]}
+    graded = for_curves(system, list(members.values()), ensemble["rule"])
+    return {name: scorer.of(each) for name, each in members.items()} | {
+        SYSTEM: replace(scorer, graded=graded)
+    }
 
 
 def _evaluation(result: RunResult) -> Path:

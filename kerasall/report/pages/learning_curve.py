@@ -8,8 +8,8 @@ import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 
-from kerasall.evaluation.learning_curve import LearningCurve
 from kerasall.evaluation.metrics import find_metric
+from kerasall.evaluation.repeats import LearningCurve
 from kerasall.report.figure_style import MUTED, STYLE, color_of, percent_axis, show_legend
 from kerasall.report.format import difference_words, interval_words, is_percent
 from kerasall.report.page import Page, draw_picture, render_section
@@ -28,7 +28,6 @@ def make_curve_page(
         protocol: honest or faithful.
         command: that made the page.
     """
-    classes = curve.points[0].trained.predictions.classes
     draw = partial(draw_learning_curve, curve=curve, group_kind=group_kind)
     return Page(
         title=f"{title}: learning curve",
@@ -40,7 +39,7 @@ def make_curve_page(
             render_section(
                 "curve",
                 c=curve, main=_title(curve), scored=scored, kind=group_kind, last_step=describe_last_step(curve),
-                titles={name: find_metric(name, classes).title for name in curve.points[0].scores},
+                titles={name: find_metric(name, curve.classes).title for name in curve.points[0].scores},
                 picture=draw_picture("learning-curve", draw),
             ),
             render_section("provenance", command=command, settings="", environment={}),
@@ -49,7 +48,7 @@ def make_curve_page(
 
 
 def _title(curve: LearningCurve) -> str:
-    return find_metric(curve.metric, curve.points[0].trained.predictions.classes).title
+    return find_metric(curve.metric, curve.classes).title
 
 
 def describe_curve(curve: LearningCurve) -> list[str]:
@@ -70,8 +69,7 @@ def describe_last_step(curve: LearningCurve) -> str:
         return "Whether more training groups would help cannot be told from these."
     value, ends = difference_words(curve.metric, gain)
     step = f"The last step brought {value} ({ends})"
-    classes = curve.points[0].trained.predictions.classes
-    better = 1 if find_metric(curve.metric, classes).direction == "higher" else -1
+    better = 1 if find_metric(curve.metric, curve.classes).direction == "higher" else -1
     if min(better * gain.low, better * gain.high) > 0:
         return f"{step}: the curve still rises, and more subjects should help."
     return f"{step}: an interval that holds 0 shows no gain, and does not show that there is none."
@@ -90,7 +88,6 @@ def draw_learning_curve(axes: Axes, curve: LearningCurve, group_kind: str = "gro
         Alternative text with every value of the main metric.
     """
     groups = np.array([point.trained.groups for point in curve.points])
-    classes = curve.points[0].trained.predictions.classes
     for number, name in enumerate(curve.points[0].scores):
         found = [point.scores[name] for point in curve.points]
         values, lows, highs = (
@@ -98,7 +95,7 @@ def draw_learning_curve(axes: Axes, curve: LearningCurve, group_kind: str = "gro
         )
         shift = groups * 1.02 ** (number - 0.5)  # bars of two metrics must not cover each other
         axes.vlines(shift, lows, highs, color=color_of(number), linewidth=2, alpha=0.45)
-        label = find_metric(name, classes).title
+        label = find_metric(name, curve.classes).title
         axes.plot(shift, values, "o-", color=color_of(number), markersize=5, label=label)
     axes.set_xscale("log")
     axes.set_xticks(groups, [f"{count:,.0f}" for count in groups])
