@@ -12,11 +12,10 @@ from kerasall.components.domain_features import measure_domain
 from kerasall.data.development import ENSEMBLE, MEMBERS, PREDICTIONS, Development, read_development
 from kerasall.errors import DataError
 from kerasall.evaluation.calibration import fit_calibration
-from kerasall.evaluation.conformal import fit_prediction_sets
 from kerasall.evaluation.ensemble_scores import for_curves
 from kerasall.evaluation.operating_points import operating_point
 from kerasall.evaluation.predictions import Predictions, read_predictions
-from kerasall.evaluation.refer import Safeguards, Source, WantedPoint
+from kerasall.evaluation.safeguards import Safeguards, Source, WantedPoint, fit_prediction_sets
 from kerasall.files import read_json, write_json
 from kerasall.models.out_of_domain import DomainDistance
 from kerasall.pipeline.component import Input, Output, Unkeyed, component

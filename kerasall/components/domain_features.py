@@ -18,11 +18,9 @@ from kerasall.data.development import Development, development_rows
 from kerasall.data.input_pipeline import prediction_batches
 from kerasall.data.pixel_cache import decode_pixels, pixels_key
 from kerasall.errors import DataError, ModelError
-from kerasall.evaluation.conformal import group_quantile
 from kerasall.evaluation.cross_fitting import cross_fit, number_folds
 from kerasall.evaluation.predictions import Predictions
-from kerasall.evaluation.refer import DomainLimit
-from kerasall.evaluation.resampling import group_names
+from kerasall.evaluation.safeguards import DomainLimit, group_quantile
 from kerasall.files import read_json
 from kerasall.models.classifier import Parts, find_parts, pooled_above, split_at
 from kerasall.models.feature_cache import activations_key
@@ -174,7 +172,7 @@ def measure_domain(
         ]
     except (DataError, ModelError) as error:
         return None, None, str(error)
-    share, names = 1 - calibrate.false_referral, group_names(chosen)
+    share, names = 1 - calibrate.false_referral, chosen.group_names
     # Each in units of its own limit, so that neither drowns the other; then one limit for the larger of both.
     scales = [max(group_quantile(each, names, share, unseen_group=False), SMALLEST_SCALE) for each in held]
     distances = np.max([each / scale for each, scale in zip(held, scales, strict=True)], axis=0)

@@ -16,7 +16,6 @@ from kerasall.evaluation.intervals import Interval, Scorer
 from kerasall.evaluation.metrics import confusion_matrix, find_metric
 from kerasall.evaluation.paired_tests import Comparison, cochran_q, holm, mcnemar, paired_difference
 from kerasall.evaluation.predictions import Predictions
-from kerasall.evaluation.resampling import group_names
 
 SCHEMA_VERSION = 1
 
@@ -291,7 +290,7 @@ def _count_right(first: Predictions, second: Predictions) -> tuple[int, int, int
 
 
 def _count_better_groups(first: Predictions, second: Predictions) -> tuple[int, int, int]:
-    _, group = np.unique(group_names(first), return_inverse=True)
+    _, group = np.unique(first.group_names, return_inverse=True)
     gain = (first.decisions == first.labels).astype(int) - (second.decisions == second.labels)
     sums = np.bincount(group, weights=gain)
     return int((sums > 0).sum()), int((sums < 0).sum()), int((sums == 0).sum())
@@ -379,7 +378,7 @@ def _joined_groups(records: Sequence[Predictions]) -> tuple[np.ndarray, np.ndarr
     subjects = records[0].subjects
     for record in records[1:]:
         subjects = np.where(subjects == "", record.subjects, subjects)
-    codes = [np.unique(group_names(record), return_inverse=True)[1] for record in records]
+    codes = [np.unique(record.group_names, return_inverse=True)[1] for record in records]
     if all(np.array_equal(_first_rows(code), _first_rows(codes[0])) for code in codes[1:]):
         return subjects, records[0].groups, False
     # A graph of images and of every system's groups; its connected parts are the joined groups.
@@ -391,7 +390,7 @@ def _joined_groups(records: Sequence[Predictions]) -> tuple[np.ndarray, np.ndarr
     _, part = connected_components(
         coo_array((np.ones(ends.shape[1]), ends), shape=(offset, offset)), directed=False
     )
-    names = group_names(records[0])
+    names = records[0].group_names
     return subjects, names[_first_rows(part[:count])], True
 
 

@@ -12,7 +12,7 @@ from kerasall.errors import DataError, SettingsError
 from kerasall.evaluation.intervals import Scorer
 from kerasall.evaluation.metrics import area_under_roc, find_metric
 from kerasall.evaluation.operating_points import NEGATIVE, POSITIVE, collapse, positive_scores
-from kerasall.evaluation.reliability import confidences
+from kerasall.evaluation.predictions import Predictions
 from kerasall.evaluation.resampling import Resampler, Units
 
 GRID = np.linspace(0, 1, 201) ** 2
@@ -118,16 +118,20 @@ def selective_accuracy(scorer: Scorer, referred: Sequence[float] | np.ndarray = 
         raise SettingsError(
             f"shares to refer must lie in [0, 1), but range from {shares.min()} to {shares.max()}"
         )
-    ranks = np.argsort(np.lexsort((predictions.ids, confidences(predictions))))
-    right = predictions.decisions == predictions.labels
-    values, ends = [], []
-    for share in shares:
-        kept = ranks >= min(int(share * len(ranks)), len(ranks) - 1)
+    right, values, ends = predictions.right, [], []
+    for kept in keep_surest(predictions, shares):
         values.append(right[kept].mean())
         ends.append(_kept_accuracies(scorer, right, kept))
     lows, highs = (np.stack(side, axis=1) for side in zip(*ends, strict=True))
     y = np.array(values)
     return BandedCurve("kept images", shares, y, *_ends_around(y, scorer, lows, highs))
+
+
+def keep_surest(predictions: Predictions, shares: Sequence[float] | np.ndarray) -> np.ndarray:
+    """Which of N images are left when each of K shares of the least sure is referred, at least one: bool [K, N]."""
+    ranks = np.argsort(np.lexsort((predictions.ids, predictions.confidences)))
+    referred = (np.asarray(shares) * len(ranks)).astype(int)
+    return ranks >= np.minimum(referred, len(ranks) - 1)[:, None]
 
 
 def _kept_accuracies(scorer: Scorer, right: np.ndarray, kept: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

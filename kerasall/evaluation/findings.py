@@ -13,15 +13,13 @@ import numpy as np
 from kerasall.evaluation import (
     blessing,
     calibration,
-    conformal,
     curves,
     ensemble_scores,
     intervals,
     operating_points,
     paired_tests,
     predictions,
-    refer,
-    reliability,
+    safeguards,
     subject_calls,
     trust_scores,
 )
@@ -132,8 +130,8 @@ FINDINGS = "findings"
 """Stem of the two files of an Evaluation that hold the findings."""
 
 _ROOMS = (
-    blessing, calibration, conformal, curves, ensemble_scores, intervals, operating_points, paired_tests, predictions,
-    refer, reliability, subject_calls, trust_scores,
+    blessing, calibration, curves, ensemble_scores, intervals, operating_points, paired_tests, predictions,
+    safeguards, subject_calls, trust_scores,
 )  # fmt: skip
 
 

@@ -19,7 +19,7 @@ from kerasall.evaluation.metrics import (
     undefined_reason,
 )
 from kerasall.evaluation.predictions import JsonFields, Predictions
-from kerasall.evaluation.resampling import Draws, Resampler, Units, draw_weights, find_units, group_names
+from kerasall.evaluation.resampling import Draws, Resampler, Units, draw_weights, find_units
 
 GROUPS = "group bootstrap within classes, with half an unseen group each"
 IMAGES = "bootstrap of single images (groups unknown)"
@@ -232,7 +232,7 @@ class Scorer:
 
 def groups_known(predictions: Predictions) -> bool:
     """False where no subject is named and every image is a group of its own."""
-    names = group_names(predictions)
+    names = predictions.group_names
     return bool((predictions.subjects != "").any()) or len(np.unique(names)) < len(names)
 
 

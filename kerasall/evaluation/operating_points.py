@@ -14,6 +14,7 @@ from kerasall.evaluation.cross_fitting import cross_fit
 from kerasall.evaluation.intervals import Interval, Scorer
 from kerasall.evaluation.metrics import malignant_mask
 from kerasall.evaluation.predictions import JsonFields, Predictions
+from kerasall.evaluation.safeguards import OperatingPoint
 
 NEGATIVE, POSITIVE = "negative", "positive"
 
@@ -41,21 +42,6 @@ def positive_scores(predictions: Predictions, positive: Sequence[str]) -> tuple[
             f"{len(truth)} are of them"
         )
     return predictions.probabilities[:, mask].sum(axis=1), truth
-
-
-@dataclass(frozen=True)
-class OperatingPoint:
-    """A threshold and what it does on the images it was chosen on.
-
-    Attributes:
-        threshold: an image whose summed positive probability is at least this is called positive.
-        sensitivity: share of positive images called so.
-        specificity: share of other images not called so.
-    """
-
-    threshold: float
-    sensitivity: float
-    specificity: float
 
 
 def operating_point(validation: Predictions, positive: Sequence[str], sensitivity: float) -> OperatingPoint:

@@ -18,7 +18,6 @@ from kerasall.evaluation.intervals import Interval, Scorer, wilson_interval
 from kerasall.evaluation.metrics import malignant_mask
 from kerasall.evaluation.operating_points import NEGATIVE, POSITIVE, SENSITIVITY, SPECIFICITY
 from kerasall.evaluation.predictions import Predictions
-from kerasall.evaluation.resampling import group_names
 
 FEW_SUBJECTS = 10
 """Fewer fitting subjects of a kind than this: the threshold is said to rest on few."""
@@ -73,7 +72,7 @@ def count_subjects(predictions: Predictions, malignant: Sequence[str]) -> Subjec
         raise DataError("subjects can be called only where images name them, but none does")
     predictions = predictions.take(known)
     names, first, rows = np.unique(predictions.subjects, return_index=True, return_inverse=True)
-    groups = group_names(predictions)
+    groups = predictions.group_names
     if (groups != groups[first][rows]).any():
         torn = names[rows][groups != groups[first][rows]][0]
         raise DataError(f"a subject's images must be in one group, but those of {torn} are in several")

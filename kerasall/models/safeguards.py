@@ -8,7 +8,7 @@ from typing import Any
 
 import keras
 
-from kerasall.evaluation.refer import KEPT, Safeguards, calibrate, refer_reasons
+from kerasall.evaluation.safeguards import KEPT, Safeguards, calibrate, refer_reasons
 from kerasall.models.out_of_domain import FEATURES, DomainDistance, measure_pictures, with_features
 from kerasall.models.views import mean_of_views, require_views
 

@@ -17,9 +17,9 @@ from kerasall.evaluation.intervals import FEW_GROUPS, Interval, Scorer, groups_k
 from kerasall.evaluation.metrics import confusion_matrix
 from kerasall.evaluation.operating_points import ScoredPoint, collapse, score_point
 from kerasall.evaluation.predictions import Predictions
-from kerasall.evaluation.refer import UNLIKE, ReferScores, Safeguards, score_referral
-from kerasall.evaluation.resampling import group_names
+from kerasall.evaluation.safeguards import UNLIKE, Safeguards
 from kerasall.evaluation.subject_calls import SubjectCalls, count_subjects, score_calls
+from kerasall.evaluation.trust_scores import ReferScores, score_referral
 from kerasall.report.format import Score, format_value, score_of
 
 
@@ -221,7 +221,7 @@ def describe_mapping(mapping: ClassMapping) -> list[str]:
 
 
 def _about_groups(check: ExternalCheck) -> Iterator[str]:
-    groups = len(np.unique(group_names(check.scored)))
+    groups = len(np.unique(check.scored.group_names))
     if not groups_known(check.scored):
         yield "No patient is known of these images: they count as independent, and the intervals are too narrow."
     elif groups < FEW_GROUPS:

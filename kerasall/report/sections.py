@@ -11,13 +11,14 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from kerasall.evaluation.calibration import Believed, CalibrationScores
 from kerasall.evaluation.curves import BandedCurve
 from kerasall.evaluation.metrics import METRICS
 from kerasall.evaluation.operating_points import NetBenefit, ScoredPoint
 from kerasall.evaluation.predictions import Predictions
-from kerasall.evaluation.refer import REASONS, ReferScores, Safeguards
-from kerasall.evaluation.reliability import Believed, CalibrationScores
+from kerasall.evaluation.safeguards import REASONS, Safeguards
 from kerasall.evaluation.subject_calls import FEW_SUBJECTS, SENSITIVITY, SPECIFICITY, SubjectCalls
+from kerasall.evaluation.trust_scores import ReferScores
 from kerasall.report.data_figures import (
     NAMED_SUBJECTS,
     GalleryImage,

@@ -26,7 +26,7 @@ import numpy as np
 
 from kerasall.decoding import Limits, read_image_bytes
 from kerasall.errors import DataError, DecodingError
-from kerasall.evaluation.refer import REASONS
+from kerasall.evaluation.safeguards import REASONS
 from kerasall.files import atomic_path, is_abandoned
 from kerasall.serving.image_files import as_written
 from kerasall.serving.predictor import Predictor

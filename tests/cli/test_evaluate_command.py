@@ -19,10 +19,9 @@ from kerasall.components.seen_images import SEEN, read_seen, write_seen
 from kerasall.data.sources import read_source
 from kerasall.errors import DataError, SettingsError
 from kerasall.evaluation.calibration import fit_calibration
-from kerasall.evaluation.conformal import fit_prediction_sets
 from kerasall.evaluation.operating_points import operating_point
 from kerasall.evaluation.predictions import Predictions, read_predictions
-from kerasall.evaluation.refer import Safeguards, WantedPoint
+from kerasall.evaluation.safeguards import Safeguards, WantedPoint, fit_prediction_sets
 from kerasall.files import write_json
 from kerasall.models.safeguards import answer_with_safeguards
 from kerasall.preprocessing.operations import Chain

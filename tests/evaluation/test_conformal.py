@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from kerasall.errors import ArtifactError, DataError, SettingsError
-from kerasall.evaluation.conformal import SURE_ENOUGH, PredictionSets, fit_prediction_sets, group_quantile
 from kerasall.evaluation.predictions import Predictions
+from kerasall.evaluation.safeguards import SURE_ENOUGH, PredictionSets, fit_prediction_sets, group_quantile
 
 
 def simulate(groups: int, seed: int, images: int | None = None, largest: int = 60) -> Predictions:

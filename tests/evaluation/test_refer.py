@@ -10,14 +10,13 @@ from test_conformal import simulate
 
 from kerasall.errors import ArtifactError, SettingsError
 from kerasall.evaluation.calibration import fit_calibration
-from kerasall.evaluation.conformal import fit_prediction_sets
 from kerasall.evaluation.cross_fitting import deal_parts
 from kerasall.evaluation.curves import MACRO, precision_recall_curves, roc_curves
 from kerasall.evaluation.intervals import Scorer
 from kerasall.evaluation.metrics import METRICS
 from kerasall.evaluation.operating_points import decision_curve, operating_point
 from kerasall.evaluation.predictions import Predictions
-from kerasall.evaluation.refer import (
+from kerasall.evaluation.safeguards import (
     KEPT,
     NONE,
     SEVERAL,
@@ -26,10 +25,10 @@ from kerasall.evaluation.refer import (
     Safeguards,
     WantedPoint,
     calibrate,
+    fit_prediction_sets,
     refer_reasons,
-    score_referral,
 )
-from kerasall.evaluation.trust_scores import score_safeguards
+from kerasall.evaluation.trust_scores import score_referral, score_safeguards
 from kerasall.report.sections import calibration_section, refer_section, threshold_section
 
 

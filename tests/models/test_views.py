@@ -10,11 +10,10 @@ import tensorflow as tf
 from kerasall.data.input_pipeline import prediction_batches
 from kerasall.errors import ModelError, SettingsError
 from kerasall.evaluation.calibration import fit_calibration
-from kerasall.evaluation.conformal import fit_prediction_sets
 from kerasall.evaluation.ensemble_scores import measure_gain
 from kerasall.evaluation.intervals import Scorer
 from kerasall.evaluation.predictions import Predictions
-from kerasall.evaluation.refer import Safeguards
+from kerasall.evaluation.safeguards import Safeguards, fit_prediction_sets
 from kerasall.models.prediction import predict_probabilities, predict_views
 from kerasall.models.safeguards import answer_with_safeguards
 from kerasall.models.views import VIEWS, require_views, show_view

@@ -11,11 +11,11 @@ import pandas as pd
 
 from kerasall import __version__
 from kerasall.decoding import DEFAULT_LIMITS
+from kerasall.evaluation.calibration import score_calibration
 from kerasall.evaluation.class_mapping import MALIGNANT
 from kerasall.evaluation.curves import precision_recall_curves, roc_curves
 from kerasall.evaluation.intervals import Interval
 from kerasall.evaluation.metrics import confusion_matrix, per_class_table
-from kerasall.evaluation.reliability import score_calibration
 from kerasall.report.evidence import FITTED
 from kerasall.report.external_scores import (
     SCORED,

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from kerasall.evaluation.refer import REASONS
+from kerasall.evaluation.safeguards import REASONS
 from kerasall.serving.card import read_card
 from kerasall.serving.predictor import Predictor
 
