@@ -38,7 +38,6 @@ from kerasall.data.label_corrections import read_corrections
 from kerasall.data.splits import Split
 from kerasall.decoding import Limits, read_image_bytes
 from kerasall.errors import DataError
-from kerasall.evaluation.blessing import judge
 from kerasall.evaluation.curves import precision_recall_curves, roc_curves
 from kerasall.evaluation.ensemble_scores import (
     EnsembleScores,
@@ -47,7 +46,7 @@ from kerasall.evaluation.ensemble_scores import (
     measure_gain,
     score_ensemble,
 )
-from kerasall.evaluation.findings import Findings, FoldScore, write_findings
+from kerasall.evaluation.findings import Findings, FoldScore, judge, write_findings
 from kerasall.evaluation.intervals import Scorer
 from kerasall.evaluation.metrics import find_metric
 from kerasall.evaluation.predictions import Predictions, read_predictions, write_predictions

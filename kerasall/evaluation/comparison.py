@@ -12,6 +12,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from kerasall.errors import DataError
+from kerasall.evaluation import confusion_scores as of_matrix
 from kerasall.evaluation.intervals import Interval, Scorer
 from kerasall.evaluation.metrics import confusion_matrix, find_metric
 from kerasall.evaluation.paired_tests import Comparison, cochran_q, holm, mcnemar, paired_difference
@@ -261,8 +262,8 @@ def _score_system(system: System, scorer: Scorer, metrics: Sequence[str]) -> Sys
         intervals=scorer.intervals(metrics),
         matrix=matrix,
         right=int(np.trace(matrix)),
-        missed=int(matrix[mask][:, ~mask].sum()) if known else None,
-        malignant_images=int(matrix[mask].sum()) if known else None,
+        missed=int(of_matrix.malignant_called_benign(matrix, mask)) if known else None,
+        malignant_images=int(of_matrix.malignant_images(matrix, mask)) if known else None,
     )
 
 
@@ -284,14 +285,14 @@ def _compare_pairs(
 
 
 def _count_right(first: Predictions, second: Predictions) -> tuple[int, int, int, int]:
-    one, two = (record.decisions == record.labels for record in (first, second))
+    one, two = first.right, second.right
     both, neither = int((one & two).sum()), int((~one & ~two).sum())
     return both, int((one & ~two).sum()), int((~one & two).sum()), neither
 
 
 def _count_better_groups(first: Predictions, second: Predictions) -> tuple[int, int, int]:
     _, group = np.unique(first.group_names, return_inverse=True)
-    gain = (first.decisions == first.labels).astype(int) - (second.decisions == second.labels)
+    gain = first.right.astype(int) - second.right
     sums = np.bincount(group, weights=gain)
     return int((sums > 0).sum()), int((sums < 0).sum()), int((sums == 0).sum())
 

@@ -113,11 +113,9 @@ def for_curves(ensemble: Predictions, members: Sequence[Predictions], rule: str)
 
 def count_right(ensemble: Predictions, members: Sequence[Predictions]) -> list[Votes]:
     """How many members are right on how many images, from none to all; a review queue in numbers."""
-    labels = ensemble.labels
-    right = np.sum([each.decisions == labels for each in members], axis=0)
-    kept = ensemble.decisions == labels
+    right = np.sum([each.right for each in members], axis=0)
     sizes = range(len(members) + 1)
-    return [Votes(k, int((right == k).sum()), int((kept & (right == k)).sum())) for k in sizes]
+    return [Votes(k, int((right == k).sum()), int((ensemble.right & (right == k)).sum())) for k in sizes]
 
 
 def agreement(members: Sequence[Predictions]) -> np.ndarray:

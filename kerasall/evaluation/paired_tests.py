@@ -154,7 +154,7 @@ def mcnemar(first: Predictions, second: Predictions) -> Comparison:
     min(b, c), the difference is that of the accuracies.
     """
     one, two = aligned([first, second])
-    right = [record.decisions == record.labels for record in (one, two)]
+    right = [one.right, two.right]
     only_first, only_second = int((right[0] & ~right[1]).sum()), int((~right[0] & right[1]).sum())
     fewer, discordant = min(only_first, only_second), only_first + only_second
     p_value = min(1.0, 2 * float(bdtr(fewer, discordant, 0.5))) if discordant else 1.0
@@ -174,7 +174,7 @@ def cochran_q(records: Sequence[Predictions]) -> Comparison:
     """
     if len(records) < 2:
         raise DataError(f"Cochran's Q compares at least two models, but {len(records)} is given")
-    right = np.stack([record.decisions == record.labels for record in aligned(records)]).astype(float)
+    right = np.stack([record.right for record in aligned(records)]).astype(float)
     models, total = len(right), right.sum()
     spread = models * total - (right.sum(axis=0) ** 2).sum()
     if spread == 0:
