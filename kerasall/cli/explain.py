@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from kerasall.cli.options import ModelArgument
 from kerasall.errors import DecodingError, ModelError
 from kerasall.files import atomic_path, write_json
-from kerasall.studies.finished_run import find_saved_model
+from kerasall.studies.finished_run import Run
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -29,9 +30,7 @@ TITLES = {"grad_cam": "Grad-CAM", "grad_cam_plus_plus": "Grad-CAM++"}
 
 
 def explain(
-    model: Annotated[
-        str, typer.Argument(metavar="SAVEDMODEL_OR_RUN", help="A pushed SavedModel, or a run by its name.")
-    ],
+    model: ModelArgument,
     images: Annotated[list[str], typer.Argument(metavar="PATH...", help="Image files, folders, patterns.")],
     class_name: Annotated[
         str | None,
@@ -48,7 +47,8 @@ def explain(
 
     _require_method(method)
     paths = find_images(images)
-    name, saved_model = find_saved_model(model)
+    run = Run.find(model)
+    name, saved_model = run.title, run.exported
     with quiet_tensorflow():
         from kerasall.serving.explanation import find_class, require_explainable
         from kerasall.serving.predictor import Predictor, describe_verdict

@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from kerasall.cli.options import ModelArgument
 from kerasall.errors import DataError, SettingsError
+from kerasall.studies.finished_run import Run
 
 if TYPE_CHECKING:
     from kerasall.serving.batch import Tally
@@ -41,9 +43,7 @@ LOG_SECONDS = 60
 
 
 def predict(
-    model: Annotated[
-        Path, typer.Argument(metavar="SAVEDMODEL", help="savedmodels/<experiment>, or one version below it")
-    ],
+    model: ModelArgument,
     images: Annotated[
         list[str] | None, typer.Argument(metavar="[PATH...]", help="Image files, folders, patterns.")
     ] = None,
@@ -114,7 +114,7 @@ def predict(
 
 
 def _predict_here(
-    model: Path,
+    model: str,
     names: ImageNames,
     out: str | None,
     overwrite: bool,
@@ -140,7 +140,7 @@ def _predict_here(
     elif isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
     with quiet_tensorflow():
-        predictor = Predictor(model, runtime=runtime)
+        predictor = Predictor(Run.find(model).pushed, runtime=runtime)
     predictor.limits = with_limits(predictor.limits, max_side, max_pixels)
     _note(describe_verdict(predictor.folder))
     if not runtime.is_default:
@@ -195,7 +195,7 @@ def _require_runner(runner: str) -> None:
 
 
 def _predict_with_beam(
-    model: Path,
+    model: str,
     names: ImageNames,
     out: str | None,
     overwrite: bool,
@@ -220,9 +220,9 @@ def _predict_with_beam(
         raise SettingsError(
             f"--runner needs the extra beam, but {error.name} is missing: pip install 'kerasall[beam]'"
         ) from None
-    from kerasall.serving.predictor import describe_verdict, newest_version
+    from kerasall.serving.predictor import describe_verdict
 
-    folder = newest_version(model).absolute()
+    folder = Run.find(model).pushed
     names = replace(names, match_remote=match_images)
     total = sum(1 for _ in names)
     _note(describe_verdict(folder))

@@ -8,14 +8,14 @@ from typing import Annotated
 
 import typer
 
+from kerasall.cli.options import ModelArgument
 from kerasall.cli.predict import PrecisionOption, RuntimeOption, choose_runtime
 from kerasall.errors import SettingsError
+from kerasall.studies.finished_run import Run
 
 
 def serve(
-    model: Annotated[
-        Path, typer.Argument(metavar="SAVEDMODEL", help="savedmodels/<experiment>, or one version below it")
-    ],
+    model: ModelArgument,
     host: Annotated[
         str, typer.Option(help="Address to listen on; a public one needs a token.")
     ] = "127.0.0.1",
@@ -51,7 +51,7 @@ def serve(
         raise SettingsError(
             f"serving needs the extra web, but {error.name} is missing: pip install 'kerasall[web]'"
         ) from None
-    from kerasall.serving.predictor import describe_verdict, newest_version
+    from kerasall.serving.predictor import describe_verdict
 
     choice = choose_runtime(runtime, precision)
     token = read_token(token_file) if token_file else None
@@ -64,7 +64,7 @@ def serve(
         queue_images=queue,
         batch_images=batch_size,
     )
-    folder = newest_version(model)
+    folder = Run.find(model).pushed
     _note(describe_verdict(folder))
     if not choice.is_default:
         _note(f"runtime {choice.describe()}")
