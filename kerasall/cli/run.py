@@ -57,8 +57,8 @@ def _draw_learning_curve(config: Path, options: dict[str, Any]) -> None:
     from kerasall.report.learning_curve import describe_curve
     from kerasall.studies.learning_curve import run_learning_curve
 
-    done = run_learning_curve(config, **options)
-    print(*describe_curve(done.curve), f"{'report:':<14} {done.page}", sep="\n")
+    curve, page = run_learning_curve(config, **options)
+    print(*describe_curve(curve), f"{'report:':<14} {page}", sep="\n")
 
 
 def _repeat(config: Path, count: int, options: dict[str, Any]) -> None:

@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 Positive = Annotated[int, Field(gt=0)]
-
-
 Share = Annotated[float, Field(ge=0, le=1)]
-
-
 Protocol = Literal["honest", "faithful"]
+
+
+def derive_seed(*words: object) -> int:
+    """A seed of 31 bits, the same for the same words in every process."""
+    digest = hashlib.sha256(" ".join(map(str, words)).encode()).digest()
+    return int.from_bytes(digest[:4], "big") >> 1
+
+
+def require_different(what: str, names: Sequence[str]) -> None:
+    """Raises a ValueError, which pydantic collects, where two have one name."""
+    if len(set(names)) != len(names):
+        raise ValueError(f"{what} must have different names, but are {list(names)}")
 
 
 class Strict(BaseModel):
