@@ -63,7 +63,7 @@ class Run:
         root, models = runs_folder(), savedmodels_folder()
         there = [run.folder for run in all_runs()] + [p for p in models.glob("*") if _model_in(p)]
         words = [part for part in Path(text).parts if not part.isdigit()]
-        near = near_names(words[-1] if words else "", {path.name for path in there}, most=5, cutoff=0)
+        near = near_names(words[-1] if words else "", {path.name for path in there}, most=3, cutoff=0)
         cure = (
             f"the nearest are {', '.join(near)}" if near else "there are none yet; `kerasall run` makes them"
         )

@@ -66,6 +66,7 @@ def run(tmp_path, monkeypatch) -> Path:
         "settings": {"data": {"corrections": ["one.csv"]}},
     }
     monkeypatch.setenv("KERASALL_RUNS", str(tmp_path / "runs"))
+    write_json(tmp_path / "split" / "split.json", {})
     write_json(tmp_path / "runs" / "mine" / "run.json", content)
     return tmp_path / "runs" / "mine"
 
@@ -109,11 +110,11 @@ def test_programs_get_json_and_a_folder_of_their_choice(run, tmp_path):
 
 
 def test_runs_that_cannot_be_reviewed_are_refused(run):
-    with pytest.raises(ArtifactError, match=r"runs: \['mine'\]"):
+    with pytest.raises(ArtifactError, match="the nearest are mine"):
         invoke("yours")
     content = read_json(run / "run.json")
     write_json(run / "run.json", content | {"state": "failed", "steps": content["steps"][:1]})
-    with pytest.raises(ArtifactError, match="must be finished"):
+    with pytest.raises(ArtifactError, match=r"\(the run is failed\): run it again"):
         invoke("mine")
 
 
