@@ -54,7 +54,7 @@ def run(
 
 
 def _draw_learning_curve(config: Path, options: dict[str, Any]) -> None:
-    from kerasall.report.learning_curve import describe_curve
+    from kerasall.report.pages.learning_curve import describe_curve
     from kerasall.studies.learning_curve import run_learning_curve
 
     curve, page = run_learning_curve(config, **options)
@@ -62,7 +62,7 @@ def _draw_learning_curve(config: Path, options: dict[str, Any]) -> None:
 
 
 def _repeat(config: Path, count: int, options: dict[str, Any]) -> None:
-    from kerasall.report.repeats_report import describe_repeats
+    from kerasall.report.pages.repeats import describe_repeats
     from kerasall.studies.repeats import run_repeats
 
     done = run_repeats(config, count, **options)

@@ -15,6 +15,7 @@ import tensorflow as tf
 from rich.console import Console
 from rich.progress import track
 
+from kerasall.components.combinations import CellScore, choose_cell, make_table, score_cell
 from kerasall.components.divisions import Division, describe_choice, divide, make_predictions, name_scored
 from kerasall.data.development import (
     PREDICTIONS,
@@ -41,7 +42,6 @@ from kerasall.models.weights import resolve_weights
 from kerasall.pipeline.component import Input, Output, Scratch, Unkeyed, component
 from kerasall.preprocessing.augmentation import Augmentation
 from kerasall.preprocessing.operations import Chain
-from kerasall.report.record_tables import CellScore, choose_cell, make_table, score_cell
 from kerasall.settings import DeepFeatureSettings, EvaluateSettings, ExtractorSettings
 
 PLATT_FOLDS = 3

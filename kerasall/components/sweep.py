@@ -17,6 +17,7 @@ import keras
 import numpy as np
 
 from kerasall.components.classifier_training import PREDICTION_BATCH, STORE_SECONDS, ClassifierTraining
+from kerasall.components.combinations import CellScore, choose_cell, make_table, score_cell
 from kerasall.components.divisions import Division, describe_choice, divide, make_predictions, name_scored
 from kerasall.data.development import (
     PREDICTIONS,
@@ -40,7 +41,6 @@ from kerasall.models.saving import save_model
 from kerasall.models.weights import resolve_weights
 from kerasall.pipeline.component import Input, Output, Scratch, Unkeyed, component
 from kerasall.preprocessing.operations import Chain
-from kerasall.report.record_tables import CellScore, choose_cell, make_table, score_cell
 from kerasall.settings import (
     BackboneSettings,
     EvaluateSettings,

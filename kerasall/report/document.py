@@ -306,3 +306,10 @@ def _pictures(report: Report) -> Iterator[FigureBlock | GalleryItem]:
 
 
 _ADAPTER = TypeAdapter(Report)
+
+
+def figure_block(name: str, figure, alt: str, caption: str = "", width: Width = "half") -> FigureBlock:
+    """The figure as an SVG block at ``figures/<name>.svg``."""
+    from kerasall.report.figure_style import figure_to_svg
+
+    return FigureBlock(f"figures/{name}.svg", alt, caption, width, figure_to_svg(figure))

@@ -14,14 +14,13 @@ from kerasall.data.examples import Collection
 from kerasall.errors import DataError
 from kerasall.evaluation.class_mapping import BENIGN, MALIGNANT, ClassMapping
 from kerasall.evaluation.intervals import FEW_GROUPS, Interval, group_intervals, groups_known, share_interval
-from kerasall.evaluation.metrics import confusion_matrix, find_metric
+from kerasall.evaluation.metrics import confusion_matrix
 from kerasall.evaluation.operating_points import ScoredPoint, collapse, score_point
 from kerasall.evaluation.predictions import Predictions
 from kerasall.evaluation.refer import UNLIKE, ReferScores, Safeguards, score_referral
 from kerasall.evaluation.resampling import group_names
 from kerasall.evaluation.subject_calls import SubjectCalls, count_subjects, score_calls
-from kerasall.report.run import MEANINGS, PERCENT
-from kerasall.report.summary import Score, format_value
+from kerasall.report.format import Score, format_value, score_of
 
 
 def count_parts(parts: Iterable[str]) -> tuple[int, int]:
@@ -338,10 +337,7 @@ class ExternalScores:
 
 def read_external_score(scores: ExternalScores, name: str) -> Score:
     """One metric with its interval, as the report shows it."""
-    found = scores.intervals[name]
-    chance = 1 / len(scores.check.mapping.classes) if name == "balanced_accuracy" else None
-    title = find_metric(name, scores.check.mapping.classes).title
-    return Score(title, found.value, found.low, found.high, name in PERCENT, MEANINGS.get(name, ""), chance)
+    return score_of(name, scores.intervals[name], scores.check.mapping.classes)
 
 
 def describe_scores(scores: ExternalScores) -> list[str]:

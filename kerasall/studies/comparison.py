@@ -11,8 +11,8 @@ from kerasall.errors import DataError
 from kerasall.evaluation.comparison import System, SystemComparison
 from kerasall.evaluation.predictions import read_predictions
 from kerasall.paths import as_file_name, runs_folder
-from kerasall.report.comparison_report import make_comparison_report
-from kerasall.report.page import write_report
+from kerasall.report.page import write_page
+from kerasall.report.pages.comparison import make_comparison_page
 from kerasall.studies.finished_run import RECORD, Run, predictions_in
 
 _MOST_NAMED = 3
@@ -59,7 +59,7 @@ def find_predictions(text: str) -> Path:
 def write_comparison(found: SystemComparison, folder: Path | None, command: str) -> Path:
     """Writes report.html and report.json, by default into ``comparisons/A_vs_B`` below the runs folder."""
     folder = folder or default_folder([system.name for system in found.systems])
-    return write_report(folder, make_comparison_report(found, command))
+    return write_page(folder, make_comparison_page(found, command))
 
 
 def default_folder(names: Sequence[str]) -> Path:

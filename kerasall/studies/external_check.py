@@ -23,7 +23,6 @@ from kerasall.evaluation.class_mapping import ClassMapping, join_sets, map_class
 from kerasall.evaluation.predictions import Predictions, write_predictions
 from kerasall.files import atomic_path, read_json
 from kerasall.paths import as_file_name, runs_folder
-from kerasall.report.external import make_external_report
 from kerasall.report.external_scores import (
     BESIDE_SEEN,
     MAPPED_OUT,
@@ -35,7 +34,8 @@ from kerasall.report.external_scores import (
     JudgedModel,
     predictions_table,
 )
-from kerasall.report.page import write_report
+from kerasall.report.page import write_page
+from kerasall.report.pages.external import make_external_page
 from kerasall.serving.predictor import Predictor
 from kerasall.settings import CheckSettings
 from kerasall.settings.loading import load_settings
@@ -178,7 +178,7 @@ def write_external_check(scores: ExternalScores, folder: Path | None, command: s
     found = scores.check
     name = f"{found.model.name}_on_{as_file_name(found.collection.root.name, 'images')}"
     folder = folder or runs_folder() / "external" / name
-    page = write_report(folder, make_external_report(scores, command))
+    page = write_page(folder, make_external_page(scores, command))
     write_predictions(found.scored, folder / "predictions.csv")
     with atomic_path(folder / "images.csv") as temporary:
         predictions_table(found).to_csv(temporary, index=False, float_format="%.9f")

@@ -12,7 +12,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from kerasall.errors import ArtifactError, SettingsError, near_names
@@ -64,9 +63,9 @@ class Run:
         there = [run.folder for run in all_runs()] + [p for p in models.glob("*") if _model_in(p)]
         words = [part for part in Path(text).parts if not part.isdigit()]
         near = near_names(words[-1] if words else "", {path.name for path in there}, most=3, cutoff=0)
-        cure = (
-            f"the nearest are {', '.join(near)}" if near else "there are none yet; `kerasall run` makes them"
-        )
+        cure = "there are none yet: `kerasall run` makes them"
+        if near:
+            cure = f"the nearest are {', '.join(near)}; `kerasall runs` lists all runs"
         raise ArtifactError(
             f"{str(text)!r} must be a run in {root}, a model in {models}, or the folder of one, but is none: {cure}"
         )
@@ -232,9 +231,21 @@ class Run:
             return load_model(self.output("Model", "model.keras"))
 
     @property
+    def words(self) -> dict[str, str]:
+        """What the report says first; until version 0.1.0 the Evaluator found the words."""
+        return self.metrics.get("ReportGen") or self.metrics.get("Evaluator", {})
+
+    @property
+    def exported_words(self) -> str:
+        """The exported model in words; "" where there is no report yet."""
+        facts = {fact["label"]: fact["value"] for fact in self.report.get("facts", [])}  # until version 0.1.0
+        return self.words.get("model") or facts.get("Model", "")
+
+    @property
     def results(self) -> dict[str, str]:
         """What a person wants to read at the end: score, verdict, and where things lie."""
-        found = describe_scores(self.metrics.get("Evaluator", {}))
+        names = {"score": "main_score", "missed": "malignant_called_benign", "verdict": "verdict"}
+        found = {word: self.words[name] for word, name in names.items() if name in self.words}
         if (self.folder / "report.html").is_file():
             found["report"] = str(self.folder / "report.html")
         if "Pusher" in self.metrics:
@@ -263,33 +274,6 @@ def list_runs() -> list[dict[str, Any]]:
     if not places.metadata.exists():
         return []
     return [_row(Run(places.root / row["name"]), row) for row in MetadataStore(places.metadata).runs()]
-
-
-def describe_scores(evaluated: Mapping[str, Any]) -> dict[str, str]:
-    """Score, missed and verdict in words.
-
-    Args:
-        evaluated: numbers that an Evaluator left, or the words that those of version 0.1.0 left.
-    """
-    if "main_score" in evaluated:
-        names = {"score": "main_score", "missed": "malignant_called_benign", "verdict": "verdict"}
-        return {word: evaluated[name] for word, name in names.items()}
-    if "main_metric" not in evaluated:
-        return {}
-    found = SimpleNamespace(**evaluated)
-    score = f"{found.main_metric} {found.value:.4f}"
-    if found.low is not None:
-        score += f" (95% interval {found.low:.4f} to {found.high:.4f}, by resampling {found.groups} groups)"
-    missed = "unknown: no class is named malignant (data.malignant)"
-    if found.malignant_images is not None:
-        missed = (
-            f"{found.malignant_called_benign:,} of {found.malignant_images:,} malignant images called benign"
-        )
-    return {
-        "score": f"{score}, {found.scored}, {found.images:,} images",
-        "missed": missed,
-        "verdict": "blessed" if found.blessed else f"not blessed: {'; '.join(found.failed)}",
-    }
 
 
 def predictions_in(folder: Path) -> Path | None:

@@ -12,10 +12,9 @@ from kerasall.data.training_shares import count_training
 from kerasall.errors import SettingsError
 from kerasall.evaluation.learning_curve import LearningCurve, Trained, score_curve
 from kerasall.evaluation.predictions import read_predictions
-from kerasall.report.evidence import GROUP_KINDS
-from kerasall.report.learning_curve import make_curve_report
-from kerasall.report.page import write_report
-from kerasall.report.run import SCORED
+from kerasall.report.evidence import GROUP_KINDS, SCORED
+from kerasall.report.page import write_page
+from kerasall.report.pages.learning_curve import make_curve_page
 from kerasall.studies.experiment import command_line, run_variants, settle
 from kerasall.studies.finished_run import Run
 
@@ -74,11 +73,11 @@ def run_learning_curve(
         resamples=settings.evaluate.resamples, seed=settings.seed,
     )  # fmt: skip
     facts = read_facts(runs[-1].output("Development", "."))
-    report = make_curve_report(
+    page = make_curve_page(
         curve, title=settings.experiment, scored=SCORED[last["scored"]],
         group_kind=GROUP_KINDS[facts.subject_kind], protocol=settings.protocol, command=command_line(),
     )  # fmt: skip
-    return curve, write_report(places.root / f"{places.name}_{PAGE}", report, name=PAGE)
+    return curve, write_page(places.root / f"{places.name}_{PAGE}", page, name=PAGE)
 
 
 def _read(run: Run, share: float) -> Trained:

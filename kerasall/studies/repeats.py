@@ -17,10 +17,9 @@ from kerasall.evaluation.ensemble_scores import for_curves
 from kerasall.evaluation.predictions import read_predictions
 from kerasall.evaluation.repeats import Judged, RepeatedScores, score_repeats
 from kerasall.pipeline.runner import RunResult
-from kerasall.report.evidence import GROUP_KINDS
-from kerasall.report.page import write_report
-from kerasall.report.repeats_report import Background, make_repeats_report
-from kerasall.report.run import SCORED
+from kerasall.report.evidence import GROUP_KINDS, SCORED
+from kerasall.report.page import write_page
+from kerasall.report.pages.repeats import Background, make_repeats_page
 from kerasall.settings import Settings
 from kerasall.studies.experiment import command_line, run_variants, settle
 from kerasall.studies.finished_run import Run
@@ -85,8 +84,8 @@ def run_repeats(
         {title: _read_judged(run) for title, run in runs.items()}, list(first["metrics"]), first["malignant"],
         resamples=settings.evaluate.resamples, seed=settings.seed,
     )  # fmt: skip
-    report = make_repeats_report(scores, _background(runs, settings))
-    return Repeats(tuple(results), scores, write_report(folder, report, name=PAGE))
+    page = make_repeats_page(scores, _background(runs, settings))
+    return Repeats(tuple(results), scores, write_page(folder, page, name=PAGE))
 
 
 def _read_judged(run: Run) -> dict[str, Judged]:
@@ -111,13 +110,8 @@ def _background(runs: dict[str, Run], settings: Settings) -> Background:
         protocol=settings.protocol,
         scored=SCORED[first.report["results"]["scored"]],
         group_kind=GROUP_KINDS[facts.subject_kind],
-        runs={title: _describe_run(run) for title, run in runs.items()},
+        # A search may choose otherwise in each repetition.
+        runs={title: f"run {run.name}: {run.exported_words}" for title, run in runs.items()},
         command=command_line(),
         weaknesses=settings.weaknesses,
     )
-
-
-def _describe_run(run: Run) -> str:
-    """Name of the run, and what it exported: a search may choose otherwise in each repetition."""
-    facts = {fact["label"]: fact["value"] for fact in run.report["facts"]}
-    return f"run {run.name}: {facts.get('Model', '')}"

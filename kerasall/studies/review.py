@@ -21,13 +21,13 @@ from kerasall.evaluation.review import (
     read_review_record,
 )
 from kerasall.files import atomic_path
-from kerasall.report.review_page import (
+from kerasall.report.pages.review import (
     Overlay,
     PageFacts,
     describe_scope,
     describe_sources,
     to_table,
-    write_page,
+    write_review_page,
 )
 from kerasall.studies.finished_run import Run
 
@@ -59,12 +59,11 @@ class Review:
             overlays: whether to show where the exported model sees its call. Loads TensorFlow.
         """
         shown = self.queue.first(self.most)
-        facts = {fact["label"]: fact["value"] for fact in self.run.report.get("facts", [])}
         title = f"{self.run.name}: {', '.join(self.record.classes)}"
-        model = f"{facts['Model']}." if "Model" in facts else ""
+        model = f"{self.run.exported_words}." if self.run.exported_words else ""
         paths = dict(zip(self.record.images["id"], self.record.images["path"], strict=True))
         drawn = make_overlays(self.run) if overlays and shown.items else None
-        write_page(self.queue, self.folder / "review.html", PageFacts(title, model, self.most, paths, drawn))
+        write_review_page(self.queue, self.folder / "review.html", PageFacts(title, model, self.most, paths, drawn))
         with atomic_path(self.folder / "review.csv") as temporary:
             to_table(shown).to_csv(temporary, index=False)
 

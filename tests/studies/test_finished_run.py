@@ -20,7 +20,7 @@ from kerasall.evaluation.review import ReviewRecord, ReviewSource, write_review_
 from kerasall.files import read_json, write_json
 from kerasall.preprocessing.operations import Chain
 from kerasall.serving.export import export_saved_model, write_manifest
-from kerasall.studies.finished_run import Run, describe_scores, list_runs
+from kerasall.studies.finished_run import Run, list_runs
 from kerasall.taguchi.oracle import TaguchiOracle
 
 LABELS = ("all", "hem")
@@ -31,10 +31,6 @@ WORDS = {
     "verdict": "not blessed: one; two",
 }
 """What an Evaluator of version 0.1.0 noted down."""
-NUMBERS = {
-    "main_metric": "accuracy", "value": 0.95, "low": 0.9, "high": 0.99, "groups": 4, "images": 1234, "scored": "test",
-    "malignant_called_benign": 3, "malignant_images": 1000, "blessed": False, "failed": ["one", "two"],
-}  # fmt: skip
 FORMS = [
     "tiny", "runs/tiny", "{house}/runs/tiny", "savedmodels/tiny", "savedmodels/tiny/1", "{house}/savedmodels/tiny",
     "model",
@@ -142,7 +138,7 @@ def inside(house, monkeypatch) -> Path:
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_takes_a_run_or_its_model_in_every_form(inside, tmp_path, monkeypatch, command):
     monkeypatch.setattr("kerasall.report.external_scores.RESAMPLES", 100)
-    monkeypatch.setattr("kerasall.report.external.RESAMPLED_CURVES", 100)
+    monkeypatch.setattr("kerasall.report.pages.external.RESAMPLED_CURVES", 100)
     served = []
     monkeypatch.setattr("kerasall.serving.web.server.serve", lambda folder, *_, **__: served.append(folder))
     for number, form in enumerate(FORMS):
@@ -202,28 +198,18 @@ def test_what_a_run_lacks_is_said_with_how_far_it_is(inside, tmp_path, monkeypat
 def test_without_any_run_the_error_says_what_makes_one(tmp_path, monkeypatch):
     monkeypatch.setenv("KERASALL_RUNS", str(tmp_path / "runs"))
     monkeypatch.setenv("KERASALL_SAVEDMODELS", str(tmp_path / "models"))
-    with pytest.raises(ArtifactError, match="there are none yet; `kerasall run` makes them"):
+    with pytest.raises(ArtifactError, match="there are none yet: `kerasall run` makes them"):
         Run.find("tiny")
     assert list_runs() == []
 
 
-def test_numbers_of_an_evaluation_are_worded_as_version_0_1_0_worded_them():
-    old = describe_scores(WORDS)
-    assert describe_scores(NUMBERS) == old
-    assert old == {
-        "score": WORDS["main_score"],
-        "missed": WORDS["malignant_called_benign"],
-        "verdict": WORDS["verdict"],
-    }
-    unknown = NUMBERS | {
-        "malignant_images": None,
-        "malignant_called_benign": None,
-        "low": None,
-        "blessed": True,
-    }
-    assert describe_scores(unknown) == {
-        "score": "accuracy 0.9500, test, 1,234 images",
-        "missed": "unknown: no class is named malignant (data.malignant)",
-        "verdict": "blessed",
-    }
-    assert describe_scores({}) == {}
+def test_the_words_of_version_0_1_0_are_read_where_it_put_them(inside, tmp_path, monkeypatch):
+    monkeypatch.setenv("KERASALL_RUNS", str(tmp_path))
+    words = dict(zip(("score", "missed", "verdict"), WORDS.values(), strict=True))
+    write_json(tmp_path / "old" / "report.json", {"facts": [{"label": "Model", "value": "a network"}]})
+    for name, step in (("old", {"step": "Evaluator", "metrics": WORDS}), ("new", {"step": "ReportGen"})):
+        step = {"metrics": WORDS | {"model": "a network"}} | step
+        write_json(tmp_path / name / "run.json", {"steps": [step]})
+        assert (Run.find(name).results, Run.find(name).exported_words) == (words, "a network")
+    write_json(tmp_path / "begun" / "run.json", {"steps": []})
+    assert (Run.find("begun").results, Run.find("begun").exported_words) == ({}, "")

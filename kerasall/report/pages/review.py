@@ -1,36 +1,31 @@
 """The page that is handed to an expert: pictures, votes, reasons, and a choice for each image.
 
 One self-contained file. Its own small script keeps the answers in the browser and writes them as a table; the
-page's content security policy allows that script alone and no request. Without scripts the table is filled by hand.
-
-The review queue as a table to fill in.
+page's content security policy allows that script alone and no request. Without scripts the table is filled by hand:
+``to_table`` is the same queue, one row an image.
 """
 
 from __future__ import annotations
 
 import base64
 import hashlib
-import io
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
-from PIL import Image
-from pydantic import TypeAdapter
 
 from kerasall.decoding import decode, read_image_bytes
 from kerasall.errors import DecodingError
 from kerasall.evaluation.review import REASONS, SEEN, ReviewItem, ReviewQueue
 from kerasall.files import sha256_of_json, write_text
-from kerasall.report.document import Cell, Column, Table
 from kerasall.report.figure_style import data_uri
-from kerasall.report.summary import format_value
+from kerasall.report.format import format_value
+from kerasall.report.page import Picture, Section, render_section, render_template
+from kerasall.report.sections import encode_thumbnail
 
 EXPLANATIONS = {
     "duplicate_labels": "at least one of the labels is wrong, whatever a model says",
@@ -40,12 +35,17 @@ EXPLANATIONS = {
 }
 
 
-def count_tables(queue: ReviewQueue) -> tuple[Table, ...]:
-    """How many images for which reason; and of an ensemble, by how many members are wrong."""
-    tables = [_reason_table(queue)]
-    if queue.members > 1:
-        tables.append(_wrong_table(queue))
-    return tuple(tables)
+def count_reasons(queue: ReviewQueue) -> list[dict[str, Any]]:
+    """Rows of the table of reasons: heading, meaning, and the labels of the images with that reason."""
+    rows = []
+    for code, heading in REASONS.items():
+        labels = [item.label for item in queue.items if any(reason.code == code for reason in item.reasons)]
+        if labels or code in ("duplicate_labels", "label_suspect"):
+            rows.append({"heading": heading, "meaning": EXPLANATIONS[code], "labels": labels})
+    return [
+        *rows,
+        {"heading": "All, each counted once", "meaning": "", "labels": [item.label for item in queue.items]},
+    ]
 
 
 def describe_sources(queue: ReviewQueue) -> str:
@@ -76,41 +76,38 @@ def describe_scope(queue: ReviewQueue) -> str:
     return f"An image enters if at least {queue.at_least} of the {queue.members} members are wrong."
 
 
-def _reason_table(queue: ReviewQueue) -> Table:
-    columns = (
-        Column("Reason"),
-        *(Column(name, "right") for name in queue.classes),
-        Column("Images", "right"),
+def review_section(queue: ReviewQueue, run: str) -> Section | None:
+    """Counts of the queue, its first images, and the command that makes the page to hand to an expert.
+
+    Args:
+        queue: of ``build_queue``.
+        run: name of the run, for the command.
+    """
+    head = [shown for shown in map(_gallery_item, queue.items[:HEAD]) if shown is not None]
+    judged_by = f"{describe_sources(queue)} {describe_scope(queue)}"
+    return render_section(
+        "review", queue=queue, reasons=count_reasons(queue), head=head, judged_by=judged_by, run=run
     )
-    rows = []
-    for code, title in REASONS.items():
-        found = [item.label for item in queue.items if any(reason.code == code for reason in item.reasons)]
-        if found or code in ("duplicate_labels", "label_suspect"):
-            each = (f"{found.count(name):,}" for name in queue.classes)
-            rows.append((Cell(title, EXPLANATIONS[code]), *each, f"{len(found):,}"))
-    labels = [item.label for item in queue.items]
-    total = (f"{labels.count(name):,}" for name in queue.classes)
-    rows.append(("All, each counted once", *total, f"{len(labels):,}"))
-    return Table("Images in the queue, by label and reason", columns, tuple(rows))
 
 
-def _wrong_table(queue: ReviewQueue) -> Table:
-    """As Table 17 of paper 000, for every number of wrong members."""
-    columns = (
-        Column("Members wrong"),
-        *(Column(name, "right") for name in queue.classes),
-        Column("Images", "right"),
-    )
-    rows = []
-    total = max(1, sum(map(sum, queue.wrong_counts.values())))
-    for wrong in range(queue.members, -1, -1):
-        counts = [queue.wrong_counts[name][wrong] for name in queue.classes]
-        name = Cell(f"{wrong} of {queue.members}", tone="bad" if wrong > queue.members // 2 else "")
-        rows.append((name, *(f"{c:,}" for c in counts), Cell(f"{sum(counts):,}", share=sum(counts) / total)))
-    notes = (
-        "All predicted images, by their label. Images that all members get wrong are the first to look at.",
-    )
-    return Table("How many members get an image wrong", columns, tuple(rows), notes)
+def _gallery_item(item: ReviewItem) -> dict[str, Any] | None:
+    pixels = _read_pixels(item.path)
+    if pixels is None:
+        return None
+    called = item.decision or "not predicted"
+    lines = [f"{item.wrong} of {item.members} members wrong"] if item.members > 1 else []
+    if item.probability is not None:
+        lines.append(f"{called} {format_value(item.probability)}")
+    if item.twins:
+        lines.append("near duplicate labelled otherwise")
+    alt = f"Image {item.id}: labelled {item.label}, called {called}"
+    content = encode_thumbnail(pixels, _HEAD_SIDE, quality=88)
+    return {
+        "picture": Picture(f"figures/review-{item.rank:02d}.jpg", alt, content),
+        "title": f"{item.label} → {called}",
+        "text": "\n".join([*lines, item.id]),
+        "tone": "bad" if item.decision != item.label else "",
+    }
 
 
 def to_table(queue: ReviewQueue) -> pd.DataFrame:
@@ -149,9 +146,10 @@ def _make_row(item: ReviewItem, classes: Sequence[str]) -> dict[str, object]:
     return row
 
 
+HEAD, _HEAD_SIDE = 24, 192
+"""Images of the queue that a report shows, and their longer side in pixels."""
+
 PAGE_SIDE = 288
-
-
 """Longer side of a picture on the page, in pixels."""
 
 
@@ -162,17 +160,13 @@ _MOST_TWINS = 2
 
 
 _WEAK = 0.7
-
-
 """Share of images decided as labelled below which a model's suspicions are mostly its own mistakes."""
 
 
-_TEMPLATES = Path(__file__).with_name("templates")
+_TEMPLATES = Path(__file__).parents[1] / "templates"
 
 
 Overlay = Callable[[ReviewItem], "tuple[np.ndarray, str] | None"]
-
-
 """Makes a picture, uint8 [h, w, 3], of where the model looked, and a caption; None for none."""
 
 
@@ -195,7 +189,7 @@ class PageFacts:
     overlay: Overlay | None = None
 
 
-def write_page(
+def write_review_page(
     queue: ReviewQueue, path: str | Path, facts: PageFacts, table_name: str = "review.csv"
 ) -> None:
     """Writes the page, atomically.
@@ -218,7 +212,7 @@ def write_page(
         "digest": sha256_of_json([[item.id, item.label] for item in shown])[:16],
         "alerts": _list_alerts(queue),
         "counts_intro": " ".join(filter(None, (describe_sources(queue), describe_scope(queue)))),
-        "tables": [_TABLE.dump_python(table, mode="json") for table in count_tables(queue)],
+        "reasons": count_reasons(queue),
         "lists": _list_names(queue),
         "queue_intro": "Most urgent first."
         if queue.items
@@ -226,22 +220,8 @@ def write_page(
         "items": [_describe_item(item, queue.classes, facts) for item in shown],
     }
     # The script is the package's own file, so it may stand in the page as it is.
-    write_text(path, _template().render(page=page, script=Markup(script), script_hash=digest))
-
-
-def make_thumbnail(path: str | Path, side: int) -> bytes | None:
-    """JPEG of an image file, its longer side at most ``side`` pixels; None where the file cannot be read."""
-    pixels = _read_pixels(path)
-    return None if pixels is None else encode_thumbnail(pixels, side)
-
-
-def encode_thumbnail(pixels: np.ndarray, side: int) -> bytes:
-    """JPEG of uint8 [H, W, 3], its longer side at most ``side`` pixels."""
-    picture = Image.fromarray(np.asarray(pixels, dtype=np.uint8))
-    picture.thumbnail((side, side), Image.Resampling.LANCZOS)
-    buffer = io.BytesIO()
-    picture.save(buffer, "JPEG", quality=88)
-    return buffer.getvalue()
+    values = {"page": page, "queue": queue, "script": Markup(script), "script_hash": digest}
+    write_text(path, render_template("review.html", **values))
 
 
 def _read_pixels(path: str | Path) -> np.ndarray | None:
@@ -324,33 +304,17 @@ def _make_pictures(item: ReviewItem, facts: PageFacts) -> list[dict[str, Any]]:
     pixels = _read_pixels(item.path)
     if pixels is None:
         return []
-    pictures = [_picture(encode_thumbnail(pixels, PAGE_SIDE), f"Image {item.rank}", "", neutral=True)]
+    pictures = [_picture(pixels, f"Image {item.rank}", "", neutral=True)]
     if facts.overlay is not None and (drawn := facts.overlay(item)) is not None:
         overlay, words = drawn
-        pictures.append(_picture(encode_thumbnail(overlay, PAGE_SIDE), f"Image {item.rank}: {words}", words))
+        pictures.append(_picture(overlay, f"Image {item.rank}: {words}", words))
     for twin in item.twins[:_MOST_TWINS]:
-        content = make_thumbnail((facts.paths or {}).get(twin, ""), PAGE_SIDE)
-        if content is not None:
-            pictures.append(
-                _picture(content, f"Near duplicate of image {item.rank}", f"Near duplicate {twin}")
-            )
+        copy = _read_pixels((facts.paths or {}).get(twin, ""))
+        if copy is not None:
+            pictures.append(_picture(copy, f"Near duplicate of image {item.rank}", f"Near duplicate {twin}"))
     return pictures
 
 
-def _picture(content: bytes, alt: str, caption: str, neutral: bool = False) -> dict[str, Any]:
+def _picture(pixels: np.ndarray, alt: str, caption: str, neutral: bool = False) -> dict[str, Any]:
+    content = encode_thumbnail(pixels, PAGE_SIDE, quality=88)
     return {"src": data_uri(content, "image/jpeg"), "alt": alt, "caption": caption, "neutral": neutral}
-
-
-@cache
-def _template():
-    environment = Environment(
-        loader=FileSystemLoader(_TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template("review.html")
-
-
-_TABLE = TypeAdapter(Table)

@@ -1,4 +1,4 @@
-"""Tables of many combinations: scored, the best chosen, kept in a TrainingRecord, shown in the report."""
+"""Tables of many combinations: scored, the best chosen, kept in a TrainingRecord for its report."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from kerasall.data.development import Facts
 from kerasall.evaluation.intervals import Interval, group_interval
 from kerasall.evaluation.metrics import find_metric
 from kerasall.evaluation.predictions import Predictions
-from kerasall.report.document import Cell, Column, Section, Table
 from kerasall.settings import EvaluateSettings
 
 BESIDE = ("balanced_accuracy", "precision_macro", "f1_macro")
@@ -61,7 +60,7 @@ def make_table(
     chosen: int,
     notes: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """A table of scored combinations as the JSON of a report's ``Table``.
+    """A table of scored combinations as a report's template shows it: caption, columns, rows, notes, tall.
 
     Args:
         caption: what the rows are, and on which images they are scored.
@@ -72,48 +71,20 @@ def make_table(
         notes: sentences below.
     """
     metrics = [find_metric(name, facts.labels).title for name in (evaluate.main_metric, *_beside(evaluate))]
-    columns = [{"label": name, "align": "left"} for name in names]
-    columns += [{"label": title, "align": "right"} for title in metrics]
     cells = []
     for number, (key, score) in enumerate(rows):
         first: Any = str(key[0])
         if number == chosen:
-            first = {"text": first, "note": "exported", "tone": "good"}
+            first = _cell(first, "exported", "good")
         others = [_show(value) for value in score.others.values()]
         cells.append([first, *map(str, key[1:]), _show_interval(score.main), *others])
     return {
         "caption": caption,
-        "columns": columns,
+        "columns": [*names, *(f">{title}" for title in metrics)],
         "rows": cells,
         "notes": list(notes),
         "tall": len(cells) > 12,
     }
-
-
-def table_sections(training: Mapping[str, Any]) -> tuple[Section, ...]:
-    """The report's section with a TrainingRecord's tables; none where it has no tables.
-
-    Args:
-        training: content of training.json; its ``tables`` are those of ``make_table``.
-    """
-    tables = tuple(_read_table(table) for table in training.get("tables", ()))
-    if not tables:
-        return ()
-    intro = "Every combination that was fitted, each on the same images. The exported one is marked."
-    return (Section("combinations", "All combinations", intro, tables),)
-
-
-def describe_training(training: Mapping[str, Any]) -> str:
-    """What was trained and how, one sentence for the summary; "" where the record does not say."""
-    if "model" not in training:
-        return ""
-    return f"{training['model']}; {training['parameters']:,} parameters, {training['how']}."
-
-
-def _read_table(table: Mapping[str, Any]) -> Table:
-    rows = [[Cell(**cell) if isinstance(cell, dict) else cell for cell in row] for row in table["rows"]]
-    columns = tuple(Column(**column) for column in table["columns"])
-    return Table(table["caption"], columns, tuple(map(tuple, rows)), tuple(table["notes"]), table["tall"])
 
 
 def _beside(evaluate: EvaluateSettings) -> list[str]:
@@ -128,4 +99,8 @@ def _show(value: float | None) -> str:
 def _show_interval(interval: Interval) -> dict[str, Any]:
     found = interval.low is not None and interval.high is not None
     note = f"{interval.low:.4f} to {interval.high:.4f}" if found else ""
-    return {"text": _show(interval.value), "note": note}
+    return _cell(_show(interval.value), note)
+
+
+def _cell(text: str, note: str = "", tone: str = "") -> dict[str, Any]:
+    return {"text": text, "note": note, "tone": tone, "share": None}
