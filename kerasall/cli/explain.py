@@ -44,7 +44,7 @@ def explain(
 ) -> None:
     """Show where in images a model sees its answer; exit status 1 if any failed."""
     from kerasall.runtime import quiet_tensorflow
-    from kerasall.serving.batch import find_images
+    from kerasall.serving.image_files import find_images
 
     _require_method(method)
     paths = find_images(images)

@@ -125,11 +125,11 @@ class Predictor:
         _, inputs = self._model.signatures["serving_pixels"].structured_input_signature
         return tuple(inputs["pixels"].shape)
 
-    def predict(self, images: Sequence[bytes], names: Sequence[str] | None = None) -> Answers:
+    def predict(self, images: Sequence[bytes | DecodingError], names: Sequence[str] | None = None) -> Answers:
         """Predicts image files given as bytes (BMP, PNG, JPEG, TIFF).
 
         Args:
-            images: contents of N files.
+            images: contents of N files; an error stands for a file that could not be read.
             names: what to call them in error messages.
 
         Returns:
@@ -147,11 +147,15 @@ class Predictor:
                 every[rows] = values
         return Answers(probabilities, indices, tuple(errors), extras)
 
-    def _readable(self, images: Sequence[bytes], names: Sequence[str]) -> tuple[dict[int, bytes], list[str]]:
+    def _readable(
+        self, images: Sequence[bytes | DecodingError], names: Sequence[str]
+    ) -> tuple[dict[int, bytes], list[str]]:
         native: dict[int, bytes] = {}
         errors = [""] * len(images)
         for row, (data, name) in enumerate(zip(images, names, strict=True)):
             try:
+                if isinstance(data, DecodingError):
+                    raise data
                 native[row] = to_native(data, self.limits, name)
             except DecodingError as error:
                 errors[row] = str(error)
