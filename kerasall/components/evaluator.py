@@ -38,7 +38,7 @@ from kerasall.report.evidence import Evidence, Scored, count_missed, make_card
 from kerasall.report.page import write_report
 from kerasall.report.run import make_review_record, review_sources
 from kerasall.report.tuning import read_tuning, with_tuned_members
-from kerasall.serving.export import CARD
+from kerasall.serving.card import CARD
 from kerasall.serving.predictor import Predictor
 from kerasall.settings import BlessSettings, Settings
 

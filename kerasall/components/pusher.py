@@ -20,8 +20,7 @@ from kerasall.files import (
     write_json,
 )
 from kerasall.pipeline.component import Input, Output, component
-from kerasall.serving.card import verify_manifest
-from kerasall.serving.export import CARD, MANIFEST, write_manifest
+from kerasall.serving.card import CARD, MANIFEST, verify_manifest, write_manifest
 
 
 def still_pushed(outputs: Mapping[str, Path]) -> bool:

@@ -24,7 +24,8 @@ from kerasall.evaluation.ensemble_rules import count_votes, decide
 from kerasall.files import read_json, sha256_of_file, sha256_of_folder, write_json
 from kerasall.preprocessing.operations import Chain
 from kerasall.serving import runtimes
-from kerasall.serving.export import export_saved_model, write_manifest
+from kerasall.serving.card import write_manifest
+from kerasall.serving.export import export_saved_model
 from kerasall.serving.predictor import Answers, Predictor
 from kerasall.serving.runtime_network import spread
 from kerasall.serving.runtimes import RuntimeChoice
