@@ -6,7 +6,7 @@ import io
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -14,11 +14,8 @@ from PIL import Image
 from kerasall.decoding import DEFAULT_LIMITS, Limits, to_native
 from kerasall.errors import ArtifactError, DecodingError, KerasallError, ModelError
 from kerasall.serving.card import read_card, require_fitting, verify_manifest
-
-if TYPE_CHECKING:
-    from kerasall.serving.conversion import Parity
-    from kerasall.serving.runtimes import RuntimeChoice
-
+from kerasall.serving.conversion import Parity
+from kerasall.serving.runtimes import Network, RuntimeChoice
 
 SIGNATURE = "serving_default"
 
@@ -77,11 +74,8 @@ class Predictor:
         self._model = _load(self.folder)
         self._answer = self._model.signatures[SIGNATURE]
         require_fitting(self.folder, self.labels, self.output_shapes, self._pixels_shape(), card)
-        self._network = None
-        if runtime is not None and not runtime.is_plain:
-            from kerasall.serving.runtime_network import Network
-
-            self._network = Network(runtime, self.folder, self._model.signatures)
+        choice = runtime or RuntimeChoice()
+        self._network = None if choice.is_plain else Network(choice, self.folder, self._model.signatures)
 
     @property
     def parity(self) -> Parity | None:
