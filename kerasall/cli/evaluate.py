@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from kerasall.cli.console import RESEARCH_ONLY, note, print_found, spell
+from kerasall.cli.console import RESEARCH_ONLY, note, print_found, show_progress, spell
 from kerasall.cli.options import JsonOption, ModelArgument, SourceOption
 
 
@@ -44,7 +42,7 @@ def evaluate(
     stated = parse_mapping(map_ or [])
     collection, checks = read_images(data, source, config)
     judged = judge(Run.find(model))
-    with quiet_tensorflow(), _progress() as advance:
+    with quiet_tensorflow(), show_progress() as advance:
         scores = ExternalScores(check_externally(judged, collection, stated, checks, advance=advance))
     command = spell(
         "evaluate", model, data=data, source=None if source == "auto" else source, config=config, map=map_, out=out
@@ -54,18 +52,3 @@ def evaluate(
     for label, path in files.items():
         note(f"{label + ':':<13}{path}")
     note(RESEARCH_ONLY)
-
-
-@contextmanager
-def _progress() -> Iterator[Callable[[int, int], None]]:
-    """A bar with time left on standard error; quiet where there is no terminal."""
-    from rich.console import Console
-    from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn
-
-    console = Console(stderr=True)
-    with Progress(
-        *Progress.get_default_columns()[:2], MofNCompleteColumn(), TimeRemainingColumn(),
-        console=console, transient=True, disable=not console.is_terminal,
-    ) as bar:  # fmt: skip
-        task = bar.add_task("predicting", total=None)
-        yield lambda done, total: bar.update(task, advance=done, total=total)

@@ -63,7 +63,9 @@ class Review:
         model = f"{self.run.exported_words}." if self.run.exported_words else ""
         paths = dict(zip(self.record.images["id"], self.record.images["path"], strict=True))
         drawn = make_overlays(self.run) if overlays and shown.items else None
-        write_review_page(self.queue, self.folder / "review.html", PageFacts(title, model, self.most, paths, drawn))
+        write_review_page(
+            self.queue, self.folder / "review.html", PageFacts(title, model, self.most, paths, drawn)
+        )
         with atomic_path(self.folder / "review.csv") as temporary:
             to_table(shown).to_csv(temporary, index=False)
 

@@ -27,7 +27,8 @@ from kerasall.files import write_json
 from kerasall.models.safeguards import answer_with_safeguards
 from kerasall.preprocessing.operations import Chain
 from kerasall.report.external_scores import ExternalScores, count_parts, describe_scores, predictions_table
-from kerasall.serving.export import export_saved_model, write_manifest
+from kerasall.serving.card import write_manifest
+from kerasall.serving.export import export_saved_model
 from kerasall.studies.external_check import check_externally, judge
 from kerasall.studies.finished_run import Run
 

@@ -19,7 +19,8 @@ from kerasall.evaluation.predictions import Predictions, read_predictions, write
 from kerasall.evaluation.review import ReviewRecord, ReviewSource, write_review_record
 from kerasall.files import read_json, write_json
 from kerasall.preprocessing.operations import Chain
-from kerasall.serving.export import export_saved_model, write_manifest
+from kerasall.serving.card import write_manifest
+from kerasall.serving.export import export_saved_model
 from kerasall.studies.finished_run import Run, list_runs
 from kerasall.taguchi.oracle import TaguchiOracle
 
