@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -12,12 +11,6 @@ from pydantic import BaseModel, ConfigDict, Field
 Positive = Annotated[int, Field(gt=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Protocol = Literal["honest", "faithful"]
-
-
-def derive_seed(*words: object) -> int:
-    """A seed of 31 bits, the same for the same words in every process."""
-    digest = hashlib.sha256(" ".join(map(str, words)).encode()).digest()
-    return int.from_bytes(digest[:4], "big") >> 1
 
 
 def require_different(what: str, names: Sequence[str]) -> None:

@@ -6,8 +6,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from kerasall.settings.base import Positive, Protocol, Share, Strict, derive_seed, require_different
+from kerasall.settings.base import Positive, Protocol, Share, Strict, require_different
 from kerasall.settings.data import CheckSettings, DataSettings, SplitSettings
+from kerasall.settings.seeds import name_seed
 from kerasall.settings.systems import (
     DeepFeatureSettings,
     EnsembleSettings,
@@ -106,7 +107,7 @@ class Settings(Strict):
     @property
     def training_seed(self) -> int:
         """Seed of everything that is trained; the split and the intervals keep ``seed`` in all repetitions."""
-        return derive_seed(self.seed, "repeat", self.repeat) if self.repeat else self.seed
+        return name_seed(self.seed, f"repeat {self.repeat}") if self.repeat else self.seed
 
     @model_validator(mode="after")
     def _leaks_only_where_faithful(self) -> Settings:

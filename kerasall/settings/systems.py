@@ -6,7 +6,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from kerasall.settings.base import Positive, Strict, derive_seed, require_different
+from kerasall.settings.base import Positive, Strict, require_different
+from kerasall.settings.seeds import name_seed
 from kerasall.settings.training import ModelSettings, OptimizerSettings, TrainSettings
 
 
@@ -28,7 +29,7 @@ class MemberSettings(Strict):
 
     def seed(self, common: int) -> int:
         """The member's own seed: a pure function of the experiment's and the member's name."""
-        return derive_seed(common, self.name)
+        return name_seed(common, self.name)
 
     def training(self, common: TrainSettings) -> TrainSettings:
         """The member's own stages, batches and loss, from what all members have in common."""
