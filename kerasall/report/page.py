@@ -40,6 +40,12 @@ NUMBERS_VERSION = 2
 sections, too."""
 
 
+FOOTER = (
+    "Written by kerasall. For research use only: not a diagnostic device. The same numbers for programs: report.json "
+    f"(schema version {NUMBERS_VERSION})."
+)
+
+
 @dataclass(frozen=True)
 class Picture:
     """A picture of a page.
@@ -91,7 +97,7 @@ class Page:
     results: Mapping[str, Any] = field(default_factory=dict)
     protocol: str = "honest"
     kicker: str = "kerasall · evaluation report"
-    footer: str = "Written by kerasall. For research use only: not a diagnostic device."
+    footer: str = FOOTER
 
 
 def draw_picture(name: str, draw: Callable[[Axes], str], height: float = 3.4, **options: Any) -> Picture:
@@ -119,7 +125,7 @@ def render_section(name: str, /, **values: Any) -> Section | None:
     body = str(module).strip()
     if not body:
         return None
-    intro = str(getattr(module, "intro", "")).strip()
+    intro = getattr(module, "intro", "").strip()  # escaped already where the template put it together
     return Section(name.replace("_", "-"), str(module.title), intro, Markup(body), tuple(_pictures(values)))
 
 

@@ -229,6 +229,12 @@ def test_pictures_outside_the_folder_or_of_unknown_kind_are_refused(tmp_path, sr
     assert not list(tmp_path.rglob("*"))
 
 
+def test_words_are_escaped_once():
+    section = gallery_section(make_gallery(), MALIGNANT, "Chosen by the model's probability & <chance>.")
+    text = Page(render_page(report_module.Page("t", [section]))).text
+    assert "model's probability & <chance>." in text
+
+
 def test_a_section_without_content_is_left_out():
     assert render_section("weaknesses", weaknesses=(), departures=()) is not None
     assert render_section("combinations", tables=()) is None
