@@ -10,7 +10,7 @@ import typer
 
 from kerasall.cli.console import RESEARCH_ONLY, note, show_progress
 from kerasall.cli.options import ModelArgument
-from kerasall.errors import DecodingError, ModelError
+from kerasall.errors import DecodingError, ModelError, SettingsError, did_you_mean
 from kerasall.files import atomic_path, write_json
 from kerasall.studies.finished_run import Run
 
@@ -79,14 +79,9 @@ def default_folder(name: str) -> Path:
 
 
 def _require_method(method: str) -> None:
-    from difflib import get_close_matches
-
-    from kerasall.errors import SettingsError
-
     if method not in TITLES:
-        near = get_close_matches(method, TITLES, n=1)
-        hint = f": did you mean {near[0]!r}?" if near else ""
-        raise SettingsError(f"the method must be one of {', '.join(TITLES)}, but is {method!r}{hint}")
+        cure = did_you_mean(method, TITLES, "choose one of these")
+        raise SettingsError(f"the method must be one of {', '.join(TITLES)}, but is {method!r}: {cure}")
 
 
 def _explain_all(
