@@ -11,6 +11,7 @@ Frozen splits of data whose labels were corrected since: every image keeps its p
 from __future__ import annotations
 
 import csv
+import difflib
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -22,7 +23,7 @@ import pandas as pd
 from kerasall.data.examples import Collection
 from kerasall.data.image_folder import list_some
 from kerasall.data.split_file import Split, read_split
-from kerasall.errors import DataError, near_names
+from kerasall.errors import DataError
 from kerasall.files import read_json, sha256_of_file, write_json
 
 EXCLUDE = "exclude"
@@ -190,7 +191,7 @@ def _require_known(path: Path, rows: list[dict[str, str]], collection: Collectio
     ids = [row["id"] for row in rows]
     known = set(collection.examples["id"])
     if unknown := [name for name in ids if name not in known]:
-        near = near_names(unknown[0], known)
+        near = difflib.get_close_matches(unknown[0], known, n=1)
         hint = f" (did you mean {near[0]}?)" if near else ""
         raise DataError(
             f"{path} must name images of the data, but {len(unknown)} ids are not among them: {list_some(unknown)}{hint}; "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from kerasall.data.examples import Collection
 from kerasall.data.image_folder import read_image_folder
 from kerasall.data.records import looks_like_records, read_records
 from kerasall.data.synthetic import is_synthetic, read_synthetic
-from kerasall.errors import DataError, SettingsError, did_you_mean
+from kerasall.errors import DataError, SettingsError
 
 
 @dataclass(frozen=True)
@@ -104,8 +105,11 @@ def read_source(name: str, path: str | Path, **options: Any) -> Collection:
 def _find_source(name: str) -> Source:
     if name in SOURCES:
         return SOURCES[name]
-    cure = did_you_mean(name, [AUTO, *SOURCES], "choose one of these")
-    raise SettingsError(f"source must be one of {[AUTO, *SOURCES]}, but is {name!r}: {cure}")
+    near = difflib.get_close_matches(name, [AUTO, *SOURCES], n=1)
+    raise SettingsError(
+        f"source must be one of {[AUTO, *SOURCES]}, but is {name!r}"
+        + (f": did you mean {near[0]!r}?" if near else "")
+    )
 
 
 def _require_options(options: dict[str, Any], sources: list[Source]) -> None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 
 import numpy as np
 
-from kerasall.errors import DataError, SettingsError, did_you_mean
+from kerasall.errors import DataError, SettingsError
 from kerasall.evaluation.metrics import malignant_mask
 from kerasall.evaluation.predictions import Predictions
 
@@ -116,9 +117,10 @@ def _require_known(stated: Mapping[str, str], theirs: Sequence[str], ours: Seque
     for name, target in stated.items():
         for value, known, whose in ((name, list(theirs), "images"), (target, allowed, "model")):
             if value not in known:
-                cure = did_you_mean(value, known, "choose one of these")
+                near = get_close_matches(value, known, n=1)
+                hint = f": did you mean {near[0]!r}?" if near else ""
                 raise SettingsError(
-                    f"--map must name a class of the {whose}, {known}, but names {value!r}: {cure}"
+                    f"--map must name a class of the {whose}, {known}, but names {value!r}{hint}"
                 )
 
 

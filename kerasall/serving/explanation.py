@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
 from typing import Any
 
 import numpy as np
 
 from kerasall.decoding import to_native
-from kerasall.errors import ModelError, SettingsError, did_you_mean
+from kerasall.errors import ModelError, SettingsError
 from kerasall.serving.predictor import Predictor
 
 SIGNATURE = "explain"
@@ -72,10 +73,9 @@ def find_class(labels: tuple[str, ...], name: str) -> int:
         SettingsError: there is none; the message names the nearest.
     """
     if name not in labels:
-        cure = did_you_mean(name, labels, "choose one of these", cutoff=0.5)
-        raise SettingsError(
-            f"the class to explain must be one of {', '.join(labels)}, but is {name!r}: {cure}"
-        )
+        near = get_close_matches(name, labels, n=1, cutoff=0.5)
+        hint = f": did you mean {near[0]!r}?" if near else ""
+        raise SettingsError(f"the class to explain must be one of {', '.join(labels)}, but is {name!r}{hint}")
     return labels.index(name)
 
 
