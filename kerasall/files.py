@@ -22,7 +22,6 @@ UNKEYED = "unkeyed"
 """Folder inside an output for what differs from machine to machine and changes no result, such as where
 images lie. It does not enter the output's digest, so steps that read the output are not run again for it."""
 
-
 _TEMPORARY = re.compile(r"\.kerasall-(?P<place>[0-9a-f]{8})-(?P<process>\d+)-[0-9a-f]{8}\.")
 
 _FOREIGN_SECONDS = 7 * 86_400

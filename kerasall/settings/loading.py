@@ -32,7 +32,6 @@ PATHS = (
 )
 """Dotted keys of the settings that hold a path, or a list of paths; ``*`` stands for every entry of a list."""
 
-
 NO_PATHS = ("imagenet", "random")
 """Values of ``weights`` that name no file."""
 
@@ -45,16 +44,12 @@ def anchor_paths(values: dict[str, Any], folder: Path) -> None:
         folder: what relative paths start from.
     """
     for place in [place for key in PATHS for place in find_places(values, key)]:
-        stated = place.value
-        anchored = (
-            [_anchor(each, folder) for each in stated]
-            if isinstance(stated, list)
-            else _anchor(stated, folder)
-        )
-        place.holder[place.index] = anchored
+        place.holder[place.index] = _anchor(place.value, folder)
 
 
 def _anchor(stated: Any, folder: Path) -> Any:
+    if isinstance(stated, list):
+        return [_anchor(each, folder) for each in stated]
     if not isinstance(stated, str) or not stated or stated in NO_PATHS:
         return stated
     # Not resolved: a link to a data folder keeps its name, which readers may read classes from.
