@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from kerasall.cli.console import RESEARCH_ONLY, note
+from kerasall.cli.options import ModelArgument
 from kerasall.errors import ArtifactError, DataError, DecodingError, SettingsError
 from kerasall.files import atomic_path, read_json, sha256_of_file, write_json, write_text
+from kerasall.studies.finished_run import Run
 
 if TYPE_CHECKING:
     import numpy as np
@@ -24,9 +26,7 @@ BATCH = 16
 
 
 def export(
-    model: Annotated[
-        str, typer.Argument(metavar="SAVEDMODEL_OR_RUN", help="A pushed SavedModel, or a run by its name.")
-    ],
+    model: ModelArgument,
     to: Annotated[str, typer.Option(help="onnx (extra onnx) or litert.")],
     images: Annotated[
         list[str],
@@ -51,7 +51,8 @@ def export(
     target = find_target(to)
     if int8 and to != "litert":
         raise SettingsError(f"--int8 goes with --to litert, but the format is {to}: leave it out")
-    name, folder = _find_pushed(model)
+    run = Run.find(model)
+    name, folder = run.title, run.pushed
     verify_manifest(folder)
     card = _read_card(folder)
     labels = read_labels(folder)
@@ -82,25 +83,6 @@ def export(
             found = _describe(folder, file, parity, scores, int8)
             _write_beside(temporary, labels, card, found)
     _print(destination / target.file, found)
-
-
-def _find_pushed(text: str) -> tuple[str, Path]:
-    """Name and folder of the SavedModel that a run pushed, or of a path of SavedModels."""
-    from kerasall.paths import runs_folder
-    from kerasall.serving.predictor import newest_version
-
-    run = runs_folder() / text / "run.json"
-    if run.is_file():
-        pushed = next(
-            (s["metrics"].get("path") for s in read_json(run)["steps"] if s["step"] == "Pusher"), None
-        )
-        if not pushed or not Path(pushed).is_dir():
-            raise ArtifactError(
-                f"the run {text} must have pushed a model, but has not: see `kerasall status {text}`"
-            )
-        return text, Path(pushed)
-    found = newest_version(Path(text).expanduser()).absolute()
-    return f"{found.parent.name}_{found.name}" if found.name.isdigit() else found.name, found
 
 
 def _read_card(folder: Path) -> dict[str, Any]:
@@ -135,7 +117,7 @@ def _read_pixels(paths: list[str], chain: Chain) -> np.ndarray:
         try:
             image: Any = decode(read_image_bytes(path), name=path)
         except DecodingError as error:
-            _note(f"passed over: {error}")
+            note(f"passed over: {error}")
             continue
         found.append(np.asarray(chain(image)))
     if not found:
@@ -164,19 +146,16 @@ def _score(
         raise DataError(
             f"{source} must hold the model's classes, {', '.join(labels)}, but holds {', '.join(unknown)}"
         )
-    truth = examples["label"].map(list(labels).index).to_numpy()
-    called: dict[str, list[np.ndarray]] = {"before": [], "after": []}
-    kept = []
-    for start in range(0, len(examples), BATCH):
-        part = _read_pixels(list(examples["path"].iloc[start : start + BATCH]), chain)
-        kept.append(len(part))
-        for name, answer in (("before", original), ("after", converted)):
-            called[name].append(answer(part)["label_index"])
-    if sum(kept) != len(examples):
-        raise DataError(f"every image of {source} must be readable, but {len(examples) - sum(kept)} are not")
-    before, after = (np.concatenate(called[name]) == truth for name in ("before", "after"))
+    paths, parts = examples["path"].tolist(), []
+    for start in range(0, len(paths), BATCH):
+        pixels = _read_pixels(paths[start : start + BATCH], chain)
+        parts.append([answer(pixels)["label_index"] for answer in (original, converted)])
+    called = np.concatenate(parts, axis=1)
+    if unread := len(paths) - called.shape[1]:
+        raise DataError(f"every image of {source} must be readable, but {unread} are not")
+    before, after = called == examples["label"].map(list(labels).index).to_numpy()
     return {
-        "images": len(truth),
+        "images": len(paths),
         "accuracy_before": float(before.mean()),
         "accuracy_after": float(after.mean()),
         "right_before_only": int((before & ~after).sum()),
@@ -187,17 +166,14 @@ def _score(
 def _describe(
     folder: Path, file: Path, parity: Parity, scores: dict[str, Any] | None, int8: bool
 ) -> dict[str, Any]:
-    weights = (
-        sum(p.stat().st_size for p in (folder / "variables").glob("*"))
-        + (folder / "saved_model.pb").stat().st_size
-    )
+    original = [folder / "saved_model.pb", *(folder / "variables").glob("*")]
     return {
         "schema_version": SCHEMA_VERSION,
         "from_manifest_sha256": sha256_of_file(folder / "manifest.json"),
         "file": file.name,
         "numbers": "int8" if int8 else "float32",
         "bytes": file.stat().st_size,
-        "saved_model_bytes": weights,
+        "saved_model_bytes": sum(path.stat().st_size for path in original),
         "input": "pixels: uint8 [N, H, W, 3], RGB, after the operations that card.json lists under preprocess",
         "parity": asdict(parity),
         "scores": scores,
@@ -205,7 +181,7 @@ def _describe(
 
 
 def _write_beside(folder: Path, labels: tuple[str, ...], card: dict[str, Any], found: dict[str, Any]) -> None:
-    from kerasall.serving.export import write_manifest
+    from kerasall.serving.card import write_manifest
 
     write_text(folder / "labels.txt", "".join(f"{label}\n" for label in labels))
     write_json(folder / "card.json", card | {"conversion": found})
@@ -229,9 +205,5 @@ def _print(file: Path, found: dict[str, Any]) -> None:
             f"{scores['right_after_only']} only after)"
         )
     if found["numbers"] == "int8":
-        _note("int8 answers carry no calibrated probabilities and no referral.")
-    _note("Research use only: not a diagnostic device.")
-
-
-def _note(line: str) -> None:
-    print(line, file=sys.stderr)
+        note("int8 answers carry no calibrated probabilities and no referral.")
+    note(RESEARCH_ONLY)

@@ -56,7 +56,7 @@ from kerasall.evaluation.subject_calls import SubjectCalls, call_subjects
 from kerasall.evaluation.trust_scores import TrustScores, score_safeguards
 from kerasall.files import read_json, write_json
 from kerasall.pipeline.component import Input, Output, component
-from kerasall.serving.export import CARD
+from kerasall.serving.card import CARD
 from kerasall.serving.predictor import Predictor
 from kerasall.settings import MemberSettings, Settings
 

@@ -6,7 +6,7 @@ import io
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -14,11 +14,8 @@ from PIL import Image
 from kerasall.decoding import DEFAULT_LIMITS, Limits, to_native
 from kerasall.errors import ArtifactError, DecodingError, KerasallError, ModelError
 from kerasall.serving.card import read_card, require_fitting, verify_manifest
-
-if TYPE_CHECKING:
-    from kerasall.serving.conversion import Parity
-    from kerasall.serving.runtimes import RuntimeChoice
-
+from kerasall.serving.conversion import Parity
+from kerasall.serving.runtimes import Network, RuntimeChoice
 
 SIGNATURE = "serving_default"
 
@@ -77,11 +74,8 @@ class Predictor:
         self._model = _load(self.folder)
         self._answer = self._model.signatures[SIGNATURE]
         require_fitting(self.folder, self.labels, self.output_shapes, self._pixels_shape(), card)
-        self._network = None
-        if runtime is not None and not runtime.is_plain:
-            from kerasall.serving.runtime_network import Network
-
-            self._network = Network(runtime, self.folder, self._model.signatures)
+        choice = runtime or RuntimeChoice()
+        self._network = None if choice.is_plain else Network(choice, self.folder, self._model.signatures)
 
     @property
     def parity(self) -> Parity | None:
@@ -125,11 +119,11 @@ class Predictor:
         _, inputs = self._model.signatures["serving_pixels"].structured_input_signature
         return tuple(inputs["pixels"].shape)
 
-    def predict(self, images: Sequence[bytes], names: Sequence[str] | None = None) -> Answers:
+    def predict(self, images: Sequence[bytes | DecodingError], names: Sequence[str] | None = None) -> Answers:
         """Predicts image files given as bytes (BMP, PNG, JPEG, TIFF).
 
         Args:
-            images: contents of N files.
+            images: contents of N files; an error stands for a file that could not be read.
             names: what to call them in error messages.
 
         Returns:
@@ -147,11 +141,15 @@ class Predictor:
                 every[rows] = values
         return Answers(probabilities, indices, tuple(errors), extras)
 
-    def _readable(self, images: Sequence[bytes], names: Sequence[str]) -> tuple[dict[int, bytes], list[str]]:
+    def _readable(
+        self, images: Sequence[bytes | DecodingError], names: Sequence[str]
+    ) -> tuple[dict[int, bytes], list[str]]:
         native: dict[int, bytes] = {}
         errors = [""] * len(images)
         for row, (data, name) in enumerate(zip(images, names, strict=True)):
             try:
+                if isinstance(data, DecodingError):
+                    raise data
                 native[row] = to_native(data, self.limits, name)
             except DecodingError as error:
                 errors[row] = str(error)
