@@ -199,7 +199,7 @@ def _chains(settings: Settings) -> Iterator[Check]:
 
 
 def _constants(settings: Settings) -> Iterator[Check]:
-    from kerasall.models.heads import HeadSettings
+    from kerasall.models.base import HeadSettings
 
     trained = list(_trained(settings))
     if settings.sweep:
