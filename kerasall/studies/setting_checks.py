@@ -183,7 +183,7 @@ def _require_validation(split: SplitSettings, patience: int) -> None:
 
 def _chains(settings: Settings) -> Iterator[Check]:
     from kerasall.preprocessing.augmentation import Augmentation
-    from kerasall.preprocessing.segmentation_fit import check_steps
+    from kerasall.preprocessing.operations import check_steps
 
     common = list(settings.preprocess)
     rows: list[tuple[str, Any]] = [(f"members.{i}", member) for i, member in enumerate(settings.members)]
