@@ -94,7 +94,9 @@ def extract_features(
     size = tuple(pixels.shape[1:3])
     image: _Tensor = keras.Input((*size, 3), dtype="float32", name="image")
     parts = []
-    for extractor, own in zip(extractors, one_each("lists of steps", steps, extractors), strict=True):
+    for extractor, own in zip(
+        extractors, one_each("lists of steps as extractors", steps, extractors), strict=True
+    ):
         view = keras.Model(image, see(extractor, image, own))
         # The cache knows weights and kinds of layers, but neither their settings nor how pixels were fitted.
         facts = json.dumps([pixels_key, size, own, extractor.to_json()], default=str)
@@ -134,7 +136,7 @@ def build_feature_model(
     _check_classifier(classifier, sum(int(each.outputs[0].shape[-1]) for each in extractors))
     size = image_size or largest_size(extractors)
     image: _Tensor = keras.Input((*size, 3), dtype="float32", name="image")
-    own_steps = one_each("lists of steps", steps, extractors)
+    own_steps = one_each("lists of steps as extractors", steps, extractors)
     parts = [see(extractor, image, own) for extractor, own in zip(extractors, own_steps, strict=True)]
     features = parts[0]
     if len(parts) > 1:

@@ -77,7 +77,7 @@ def build_ensemble(
     size = image_size or largest_size(members)
     image: _Tensor = keras.Input((*size, 3), dtype="float32", name="image")
     answers = []
-    for member, own in zip(members, one_each("lists of steps", steps, members), strict=True):
+    for member, own in zip(members, one_each("lists of steps as members", steps, members), strict=True):
         member.trainable = False
         answers.append(see(member, image, own))
     joined: _Tensor = keras.ops.stack(answers, axis=1)
@@ -133,7 +133,7 @@ def _name_members(members: Sequence[keras.Model], names: Sequence[str] | None) -
     own = [member.name for member in members]
     if names is None:
         names = own if len(set(own)) == len(own) else [f"member_{k}" for k in range(1, len(own) + 1)]
-    names = one_each("names", names, members)
+    names = one_each("names as members", names, members)
     repeated = [each for each, count in Counter(names).items() if count > 1]
     if repeated:
         raise SettingsError(f"names of members must differ, but {', '.join(repeated)} repeats")

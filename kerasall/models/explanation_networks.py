@@ -17,8 +17,8 @@ import keras
 import numpy as np
 
 from kerasall.errors import ModelError
-from kerasall.models.backbones import BACKBONES, Backbone
-from kerasall.models.classifier import find_parts
+from kerasall.models.backbones import BACKBONES
+from kerasall.models.classifier import find_parts, split_at
 from kerasall.models.ensembles import MEMBERS, find_join, find_members
 
 _Tensor = Any
@@ -121,16 +121,12 @@ def rule_weights(ensemble: keras.Model, members: int) -> np.ndarray:
 def _single_network(model: keras.Model, pixels: _Tensor, image: _Tensor) -> Network:
     """The network of one classifier that takes ``pixels``, which were made of ``image``."""
     try:
-        parts = find_parts(model)
+        row = find_parts(model).row
     except ModelError:
         lower, score = _cut_at_last_map(model)
     else:
-        lower, rest = _cut_backbone(parts.preprocess, parts.backbone, parts.row)
-        head_score = build_score(parts.head.inputs, parts.head.outputs[0])
-
-        def score(values: Sequence[_Tensor], /) -> _Tensor:
-            return head_score([rest(values)])
-
+        lower, upper = split_at(model, row.last_convolution)
+        score = build_score(upper.inputs, upper.outputs[0])
     return Network(model.name, (_target(lower, pixels, image),), score)
 
 
@@ -153,6 +149,7 @@ def _feature_network(model: keras.Model) -> Network:
 
 
 def _cut_extractor(extractor: Any) -> tuple[keras.Model, Score]:
+    """Pixels to the last convolution's activations, and these (one in a list) to the pooled features."""
     nested = [layer for layer in extractor.layers if isinstance(layer, keras.Model)]
     rows = [row for row in BACKBONES.values() if len(nested) == 2 and nested[1].name == row.name]
     if not rows:
@@ -160,17 +157,12 @@ def _cut_extractor(extractor: Any) -> tuple[keras.Model, Score]:
             f"the extractor {extractor.name} must be made of preprocess, backbone and pooling, but has the layers "
             f"{[layer.name for layer in extractor.layers][:6]}: build it with build_extractor"
         )
-    lower, rest = _cut_backbone(nested[0], nested[1], rows[0])
-    pooled = extractor.layers[-1]
-    return lower, lambda values: pooled(rest(values))
-
-
-def _cut_backbone(preprocess: keras.Model, backbone: keras.Model, row: Backbone) -> tuple[keras.Model, Score]:
-    """Pixels to the last convolution's activations, and these (one in a list) to the backbone's output."""
-    last = backbone.get_layer(row.last_convolution).output
+    preprocess, backbone = nested
+    last = backbone.get_layer(rows[0].last_convolution).output
     image: _Tensor = keras.Input(preprocess.input_shape[1:], dtype="float32", name="image")
     lower = keras.Model(image, keras.Model(backbone.inputs[0], last)(preprocess(image)))
-    return lower, _between([last], backbone.outputs[0])
+    rest, pooled = _between([last], backbone.outputs[0]), extractor.layers[-1]
+    return lower, lambda values: pooled(rest(values))
 
 
 def _cut_at_last_map(model: keras.Model) -> tuple[keras.Model, Score]:

@@ -126,14 +126,12 @@ def one_each(what: str, values: Sequence[Any] | None, models: Sequence[keras.Mod
     """``values``, or None for each model where they are None.
 
     Raises:
-        SettingsError: there are more or fewer than models; the message calls them ``what``.
+        SettingsError: there are more or fewer than models; the message says of ``what``.
     """
     if values is None:
         return [None] * len(models)
     if len(values) != len(models):
-        raise SettingsError(
-            f"there must be as many {what} as models ({len(models)}), but there are {len(values)}"
-        )
+        raise SettingsError(f"there must be as many {what} ({len(models)}), but there are {len(values)}")
     return values
 
 
