@@ -154,8 +154,8 @@ def count_images(settings: Settings) -> int | None:
 
 def plan_alike(networks: list[Network], smoke: bool, images: int | None) -> dict[str, list[StagePlan]]:
     """Plans networks that differ in nothing but their training; builds one, times each kind of step once."""
+    from kerasall.models.base import HeadSettings
     from kerasall.models.classifier import build_classifier, freeze
-    from kerasall.models.heads import HeadSettings
 
     first = networks[0]
     head = HeadSettings(**first.model.head.model_dump())

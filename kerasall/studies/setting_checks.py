@@ -175,7 +175,7 @@ def _require_validation(split: SplitSettings, patience: int) -> None:
 
 def _chains(settings: Settings) -> Iterator[Check]:
     from kerasall.preprocessing.augmentation import Augmentation
-    from kerasall.preprocessing.segmentation_fit import check_steps
+    from kerasall.preprocessing.operations import check_steps
 
     common = list(settings.preprocess)
     own = _places(settings, "members.*.steps", "deep_features.extractors.*.steps")
@@ -189,7 +189,7 @@ def _chains(settings: Settings) -> Iterator[Check]:
 
 
 def _constants(settings: Settings) -> Iterator[Check]:
-    from kerasall.models.heads import HeadSettings
+    from kerasall.models.base import HeadSettings
 
     trained = list(_trained(settings))
     if settings.sweep:

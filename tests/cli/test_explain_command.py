@@ -20,8 +20,7 @@ from kerasall.components.exporter import find_explanations
 from kerasall.errors import ArtifactError, ModelError, SettingsError
 from kerasall.files import write_json
 from kerasall.models.ensembles import build_ensemble
-from kerasall.models.explanation import Explainer
-from kerasall.models.grad_cam import METHODS
+from kerasall.models.explanation import METHODS, Explainer
 from kerasall.preprocessing.operations import Chain
 from kerasall.report.explanation_figures import ExplainedImage, describe_explanation, overlay
 from kerasall.serving import explanation as served
