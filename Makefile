@@ -12,7 +12,7 @@ test: $(VENV)/.installed-test
 	$(BIN)/python -m pytest
 
 test-all: $(VENV)/.installed-test
-	$(BIN)/python -m pytest -m "slow or not slow" --cov
+	$(BIN)/python -m pytest -m "slow or not slow" --cov=kerasall
 
 bench: $(VENV)/.installed-test
 	$(BIN)/python benchmarks/run_all.py
