@@ -33,7 +33,7 @@ from kerasall.runtime import quiet_tensorflow
 
 def run_repeats_and_print(config: Path, count: int, **options: Any) -> None:
     """Runs the repetitions and prints mean and spread of every model, and where the page lies."""
-    from kerasall.report.repeats_report import describe_repeats
+    from kerasall.report.pages.repeats import describe_repeats
     from kerasall.studies.repeats import run_repeats
 
     done = run_repeats(config, count, **options)

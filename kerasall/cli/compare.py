@@ -37,8 +37,8 @@ def compare(
 ) -> None:
     """Compare systems on the images they share: scores, paired differences, tests, and a report."""
     from kerasall.evaluation.comparison import compare_systems
-    from kerasall.report.comparison_report import make_comparison_report
-    from kerasall.report.page import write_report
+    from kerasall.report.page import write_page
+    from kerasall.report.pages.comparison import make_comparison_page
     from kerasall.report.wording import describe_comparison
     from kerasall.studies.finished_run import read_systems
 
@@ -48,7 +48,7 @@ def compare(
     else:
         print(describe_comparison(found))
     folder = out or default_folder([system.name for system in found.systems])
-    page = write_report(folder, make_comparison_report(found, _command(runs, out, metric, malignant)))
+    page = write_page(folder, make_comparison_page(found, _command(runs, out, metric, malignant)))
     print(f"report: {page}", file=sys.stderr)
 
 

@@ -33,7 +33,7 @@ def review(
 ) -> None:
     """List images whose labels an expert should look at again, as a page and a table to fill in."""
     from kerasall.files import atomic_path
-    from kerasall.report.pages.review import PageFacts, to_table, write_page
+    from kerasall.report.pages.review import PageFacts, to_table, write_review_page
     from kerasall.studies.review import find_run, make_overlays, read_reviewed_run
 
     run = read_reviewed_run(find_run(run_name))
@@ -42,7 +42,7 @@ def review(
     paths = dict(zip(run.record.images["id"], run.record.images["path"], strict=True))
     drawn = make_overlays(run.folder) if overlays and shown.items else None
     facts = PageFacts(run.title, run.model, most, paths, drawn)
-    write_page(queue, folder / "review.html", facts)
+    write_review_page(queue, folder / "review.html", facts)
     with atomic_path(folder / "review.csv") as temporary:
         to_table(shown).to_csv(temporary, index=False)
     if as_json:

@@ -17,7 +17,7 @@ from matplotlib.ticker import MaxNLocator
 
 from kerasall.evaluation.intervals import wilson_interval
 from kerasall.evaluation.subject_calls import SubjectCalls
-from kerasall.report.figure_style import INK, MUTED, RIGHT, STYLE, WRONG, color_of, percent_axis, show_legend
+from kerasall.report.figure_style import INK, MUTED, STYLE, WRONG, color_of, percent_axis, show_legend
 from kerasall.report.format import format_value
 
 NAMED_SUBJECTS = 24
@@ -238,29 +238,6 @@ def _describe_run(run: TrainingRun, measure: str) -> str:
     parts += [f"last validation {measure} {validated[-1]:.3f}"] if len(validated) else []
     parts += [f"kept epoch {run.best_epoch}"] if run.best_epoch else []
     return ", ".join(parts) + "."
-
-
-@matplotlib.rc_context(STYLE)
-def draw_prediction_gallery(axes: np.ndarray, images: Sequence[GalleryImage]) -> str:
-    """Thumbnails with titles ``true → called`` and probability, green where right, red where wrong.
-
-    Args:
-        axes: array of at least as many panels as images; those left over are emptied.
-        images: what to show, in order.
-
-    Returns:
-        Alternative text: how many are right and wrong.
-    """
-    for panel in np.ravel(axes):
-        panel.set_axis_off()
-    for panel, image in zip(np.ravel(axes), images, strict=False):
-        panel.imshow(image.pixels)
-        color = RIGHT if image.right else WRONG
-        panel.set_title(
-            f"{image.title}\n{100 * image.probability:.0f}%", color=color, fontsize=7, loc="center"
-        )
-    right = sum(image.right for image in images)
-    return f"Gallery of {len(images)} predictions: {right} right (green titles), {len(images) - right} wrong (red titles)."
 
 
 @matplotlib.rc_context(STYLE)

@@ -133,3 +133,10 @@ def difference_words(metric: str, found: Comparison) -> tuple[str, str]:
 def _signed(value: float, metric: str) -> str:
     text = f"{100 * value:+.1f}" if is_percent(metric) else f"{value:+.3f}"
     return re.sub(r"^[+-](0\.0+)$", r"\1", text).replace("-", "−")  # zero has no sign
+
+
+def p_words(p_value: float | None) -> str:
+    """For example ``0.034`` or ``< 0.001``; undefined: a dash."""
+    if p_value is None:
+        return "–"
+    return "< 0.001" if p_value < 0.001 else f"{p_value:.3f}"

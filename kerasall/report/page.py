@@ -30,12 +30,20 @@ from kerasall.report.format import (
     format_count,
     format_range,
     format_value,
+    interval_words,
     is_percent,
+    p_words,
 )
 
 NUMBERS_VERSION = 2
 """``schema_version`` of the numbers beside a page: schema_version, title, protocol, results. Version 1 held the page's
 sections, too."""
+
+
+FOOTER = (
+    "Written by kerasall. For research use only: not a diagnostic device. The same numbers for programs: report.json "
+    f"(schema version {NUMBERS_VERSION})."
+)
 
 
 @dataclass(frozen=True)
@@ -89,7 +97,7 @@ class Page:
     results: Mapping[str, Any] = field(default_factory=dict)
     protocol: str = "honest"
     kicker: str = "kerasall · evaluation report"
-    footer: str = "Written by kerasall. For research use only: not a diagnostic device."
+    footer: str = FOOTER
 
 
 def draw_picture(name: str, draw: Callable[[Axes], str], height: float = 3.4, **options: Any) -> Picture:
@@ -117,7 +125,7 @@ def render_section(name: str, /, **values: Any) -> Section | None:
     body = str(module).strip()
     if not body:
         return None
-    intro = str(getattr(module, "intro", "")).strip()
+    intro = getattr(module, "intro", "").strip()  # escaped already where the template put it together
     return Section(name.replace("_", "-"), str(module.title), intro, Markup(body), tuple(_pictures(values)))
 
 
@@ -217,8 +225,10 @@ def sentence(text: str) -> str:
 _WORDS: dict[str, Callable[..., Any]] = {
     "cell": cell,
     "difference": difference,
+    "interval_words": interval_words,
     "is_percent": is_percent,
     "merge": lambda first, second: {**first, **second},
+    "p_words": p_words,
     "score": Score,
     "scores_of": scores_of,
     "small_share": small_share,

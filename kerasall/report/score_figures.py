@@ -110,14 +110,14 @@ def _describe_matrix(matrix: np.ndarray, classes: Sequence[str]) -> str:
 
 
 @matplotlib.rc_context(STYLE)
-def draw_roc_curves(axes: Axes, curves: Sequence[BandedCurve]) -> str:
+def draw_roc_curves(axes: Axes, curves: Sequence[BandedCurve], bands: bool = True) -> str:
     """True positive rate (y) against false positive rate (x), one curve a class, chance dashed.
 
     Returns:
         Alternative text with the area of each curve.
     """
     axes.plot([0, 1], [0, 1], color=MUTED, linestyle=(0, (2, 3)), linewidth=1)
-    _draw_curves(axes, curves, "AUC")
+    _draw_curves(axes, curves, "AUC", bands)
     axes.set(xlabel="false positive rate (1 − specificity)", ylabel="true positive rate (sensitivity)")
     show_legend(axes, loc="lower right")
     return _describe_curves("ROC curves", curves, "AUC")
@@ -145,10 +145,10 @@ def draw_precision_recall(
     return _describe_curves("Precision-recall curves", curves, "average precision")
 
 
-def _draw_curves(axes: Axes, curves: Sequence[BandedCurve], name: str) -> None:
+def _draw_curves(axes: Axes, curves: Sequence[BandedCurve], name: str, bands: bool = True) -> None:
     for index, curve in enumerate(curves):
         color = color_of(index)
-        if curve.band_low is not None and curve.band_high is not None:
+        if bands:
             axes.fill_between(curve.x, curve.band_low, curve.band_high, color=color, alpha=0.14, linewidth=0)
         axes.plot(curve.x, curve.y, color=color, linestyle=dash_of(index), label=_curve_words(curve, name))
     axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.02))

@@ -9,7 +9,7 @@ from kerasall.evaluation.comparison import IMAGE_TESTS, Pair, SystemComparison, 
 from kerasall.evaluation.intervals import Interval
 from kerasall.evaluation.metrics import find_metric
 from kerasall.evaluation.paired_tests import Comparison
-from kerasall.report.format import difference_words, interval_words
+from kerasall.report.format import difference_words, interval_words, p_words
 
 _COLUMNS = 3
 """Systems beside one another in a terminal."""
@@ -28,13 +28,6 @@ def turned(found: Comparison) -> Comparison:
         low=None if found.high is None else -found.high,
         high=None if found.low is None else -found.low,
     )
-
-
-def p_words(p_value: float | None) -> str:
-    """For example ``0.034`` or ``< 0.001``; undefined: a dash."""
-    if p_value is None:
-        return "–"
-    return "< 0.001" if p_value < 0.001 else f"{p_value:.3f}"
 
 
 def missed_words(system: SystemScores) -> str:

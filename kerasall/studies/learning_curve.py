@@ -17,8 +17,8 @@ from kerasall.evaluation.predictions import read_predictions
 from kerasall.files import read_json
 from kerasall.pipeline.runner import RunResult
 from kerasall.report.evidence import GROUP_KINDS, SCORED
-from kerasall.report.learning_curve import describe_curve, make_curve_report
-from kerasall.report.page import write_report
+from kerasall.report.page import write_page
+from kerasall.report.pages.learning_curve import describe_curve, make_curve_page
 from kerasall.studies.experiment import command_line, run_experiment, settle
 
 SHARES = (0.125, 0.25, 0.5, 1.0)
@@ -81,13 +81,11 @@ def run_learning_curve(
         resamples=settings.evaluate.resamples, seed=settings.seed,
     )  # fmt: skip
     facts = read_facts(results[-1].artifacts["Transform", "development"].path)
-    report = make_curve_report(
+    page = make_curve_page(
         curve, title=settings.experiment, scored=SCORED[last["scored"]],
         group_kind=GROUP_KINDS[facts.subject_kind], protocol=settings.protocol, command=command_line(),
     )  # fmt: skip
-    return CurveResult(
-        tuple(results), curve, write_report(runs.root / f"{runs.name}_{PAGE}", report, name=PAGE)
-    )
+    return CurveResult(tuple(results), curve, write_page(runs.root / f"{runs.name}_{PAGE}", page, name=PAGE))
 
 
 def _evaluation(result: RunResult) -> Path:

@@ -20,8 +20,8 @@ from kerasall.evaluation.repeats import Judged, RepeatedScores, score_repeats
 from kerasall.files import read_json
 from kerasall.pipeline.runner import RunResult
 from kerasall.report.evidence import GROUP_KINDS, SCORED
-from kerasall.report.page import write_report
-from kerasall.report.repeats_report import Background, make_repeats_report
+from kerasall.report.page import write_page
+from kerasall.report.pages.repeats import Background, make_repeats_page
 from kerasall.settings import Settings
 from kerasall.studies.experiment import command_line, run_experiment, settle
 
@@ -81,8 +81,8 @@ def run_repeats(
         changed = [*overrides, f"repeat={number}"] if number else overrides
         results[f"repeat {number}"] = run_experiment(config, overrides=changed, name=own, **options)
     scores = _score(results, settings)
-    report = make_repeats_report(scores, _background(results, settings))
-    return Repeats(tuple(results.values()), scores, write_report(folder, report, name=PAGE))
+    page = make_repeats_page(scores, _background(results, settings))
+    return Repeats(tuple(results.values()), scores, write_page(folder, page, name=PAGE))
 
 
 def _score(results: Mapping[str, RunResult], settings: Settings) -> RepeatedScores:
@@ -124,21 +124,18 @@ def _evaluation(result: RunResult) -> Path:
 def _background(results: Mapping[str, RunResult], settings: Settings) -> Background:
     first = next(iter(results.values()))
     facts = read_facts(first.artifacts["Transform", "development"].path)
-    documents = {name: read_json(_evaluation(result) / "report.json") for name, result in results.items()}
-    kind = next(iter(documents.values()))["results"]["scored"]
+    kind = read_json(_evaluation(first) / "report.json")["results"]["scored"]
     return Background(
         title=settings.experiment,
         subtitle=settings.description,
         protocol=settings.protocol,
         scored=SCORED[kind],
         group_kind=GROUP_KINDS[facts.subject_kind],
-        runs={name: _describe_run(results[name], document) for name, document in documents.items()},
+        # A search may choose otherwise in each repetition.
+        runs={
+            name: f"run {run.folder.name}: {run.metrics['ReportGen']['model']}"
+            for name, run in results.items()
+        },
         command=command_line(),
         weaknesses=settings.weaknesses,
     )
-
-
-def _describe_run(result: RunResult, document: Mapping[str, Any]) -> str:
-    """Name of the run, and what it exported: a search may choose otherwise in each repetition."""
-    facts = {fact["label"]: fact["value"] for fact in document["facts"]}
-    return f"run {result.folder.name}: {facts.get('Model', '')}"

@@ -39,7 +39,7 @@ REDNESS = {"benign": 40, "early": 160, "pro": 240}
 @pytest.fixture(autouse=True)
 def _few_resamples(monkeypatch):
     monkeypatch.setattr("kerasall.report.external_scores.RESAMPLES", 200)
-    monkeypatch.setattr("kerasall.report.external.RESAMPLED_CURVES", 200)
+    monkeypatch.setattr("kerasall.report.pages.external.RESAMPLED_CURVES", 200)
 
 
 def paint(path: Path, red: int, seed: int) -> Path:

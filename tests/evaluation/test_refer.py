@@ -30,8 +30,7 @@ from kerasall.evaluation.refer import (
     score_referral,
 )
 from kerasall.evaluation.trust_scores import score_safeguards
-from kerasall.report.document import Report
-from kerasall.report.trust import calibration_section, operating_section, refer_section
+from kerasall.report.sections import calibration_section, refer_section, threshold_section
 
 
 def fit(predictions: Predictions, limit: float | None = 2.0, fitted_on: str = "validation") -> Safeguards:
@@ -208,12 +207,11 @@ def test_sections_tell_every_number_with_its_interval(limit):
     )
     sections = (
         calibration_section(trust.calibration),
-        operating_section(trust.points, trust.benefit, ["a", "b"], "Thresholds were chosen elsewhere."),
+        threshold_section(trust.points, trust.benefit, ["a", "b"], "Thresholds were chosen elsewhere."),
         refer_section(trust.referral, safeguards, malignant=True),
     )
-    document = Report("Title", sections=sections)
-    text = str(document.to_json())
-    assert set(document.figures()) == {
+    text = " ".join(f"{section.intro} {section.body}" for section in sections)
+    assert {picture.src for section in sections for picture in section.pictures} == {
         "figures/reliability-before.svg", "figures/reliability-after.svg", "figures/decision-curve.svg",
         "figures/selective-accuracy.svg",
     }  # fmt: skip

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from page_tables import read_tables
 
 from kerasall.errors import DataError
 from kerasall.evaluation.predictions import Predictions
@@ -17,12 +18,9 @@ from kerasall.evaluation.subject_calls import (
     choose_share,
     count_subjects,
 )
+from kerasall.report.data_figures import draw_subject_shares
 from kerasall.report.figure_style import new_figure
-from kerasall.report.subject_calls_section import (
-    draw_subject_shares,
-    no_subject_calls_section,
-    subject_calls_section,
-)
+from kerasall.report.sections import subject_calls_section
 
 CLASSES = ("hem", "early", "pro")
 MALIGNANT = ("early", "pro")
@@ -182,11 +180,11 @@ def test_the_section_says_who_is_wrong():
     scored = images(("good", "hem", 8, 1), ("missed", "pro", 10, 2), ("found", "pro", 10, 9))
     calls = call_subjects(scored, FITTING, MALIGNANT, fitted_on="validation", resamples=200)
     section = subject_calls_section(calls)
-    table = section.blocks[-1]
-    assert table.rows[0][0].text == "missed"
-    assert table.rows[0][-1].tone == "bad"
+    first = read_tables(section.body)["Every subject, wrong calls first"][1]
+    assert first[0].text == "missed"
+    assert first[-1].tone == "bad"
     assert "50.0%" in section.intro
-    assert "rests on 2 malignant and 2 other" in section.blocks[1].text
+    assert "rests on 2 malignant and 2 other" in section.body
     _, axes = new_figure()
     assert draw_subject_shares(axes[0, 0], calls).endswith("Called wrongly: missed 20.0%.")
-    assert "No patient" in no_subject_calls_section("No patient is known.").blocks[0].text
+    assert "No patient" in subject_calls_section("No patient is known.").body

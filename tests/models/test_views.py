@@ -18,7 +18,7 @@ from kerasall.models.prediction import predict_probabilities, predict_views
 from kerasall.models.safeguards import answer_with_safeguards
 from kerasall.models.views import VIEWS, require_views, show_view
 from kerasall.preprocessing.operations import Chain
-from kerasall.report.ensemble_section import views_section
+from kerasall.report.page import render_section
 from kerasall.serving.export import export_saved_model
 from kerasall.settings.loading import load_settings
 
@@ -133,6 +133,6 @@ def test_the_gain_is_told_with_its_interval_and_cost():
     assert found.gain["accuracy"].difference == pytest.approx(found.changed / 120)
     assert found.gain["accuracy"].low < found.changed / 120 < found.gain["accuracy"].high
     assert found.cost == pytest.approx(7)
-    section = views_section(found)
-    assert "7.0 times as long" in section.blocks[0].notes[1]
+    titles = {name: name for name in found.gain}
+    assert "7.0 times as long" in render_section("views", found=found, titles=titles, predicted_on="it").body
     assert found.to_json()["seconds_per_image"] == {"one_view": 0.01, "all_views": 0.07}

@@ -141,7 +141,7 @@ def _trust(scores: ExternalScores) -> Sequence[Section | None]:
 def _gallery(check: ExternalCheck) -> Section | None:
     paths = dict(zip(check.table["id"], check.table["path"], strict=True))
     rows = choose_gallery(check.scored, GALLERY, 0)
-    images = show_images(check.scored, rows, paths, DEFAULT_LIMITS, unnamed=check.theirs)
+    images = show_images(check.scored, rows, paths, DEFAULT_LIMITS, unnamed=check.theirs.tolist())
     choice = "Shown are the wrong calls the model was surest of, and right calls drawn at random."
     return gallery_section(images, check.mapping.malignant, choice)
 

@@ -24,7 +24,7 @@ from kerasall.evaluation.review import REASONS, SEEN, ReviewItem, ReviewQueue
 from kerasall.files import sha256_of_json, write_text
 from kerasall.report.figure_style import data_uri
 from kerasall.report.format import format_value
-from kerasall.report.page import render_template
+from kerasall.report.page import Picture, Section, render_section, render_template
 from kerasall.report.sections import encode_thumbnail
 
 EXPLANATIONS = {
@@ -76,6 +76,40 @@ def describe_scope(queue: ReviewQueue) -> str:
     return f"An image enters if at least {queue.at_least} of the {queue.members} members are wrong."
 
 
+def review_section(queue: ReviewQueue, run: str) -> Section | None:
+    """Counts of the queue, its first images, and the command that makes the page to hand to an expert.
+
+    Args:
+        queue: of ``build_queue``.
+        run: name of the run, for the command.
+    """
+    head = [shown for shown in map(_gallery_item, queue.items[:HEAD]) if shown is not None]
+    judged_by = f"{describe_sources(queue)} {describe_scope(queue)}"
+    return render_section(
+        "review", queue=queue, reasons=count_reasons(queue), head=head, judged_by=judged_by, run=run
+    )
+
+
+def _gallery_item(item: ReviewItem) -> dict[str, Any] | None:
+    pixels = _read_pixels(item.path)
+    if pixels is None:
+        return None
+    called = item.decision or "not predicted"
+    lines = [f"{item.wrong} of {item.members} members wrong"] if item.members > 1 else []
+    if item.probability is not None:
+        lines.append(f"{called} {format_value(item.probability)}")
+    if item.twins:
+        lines.append("near duplicate labelled otherwise")
+    alt = f"Image {item.id}: labelled {item.label}, called {called}"
+    content = encode_thumbnail(pixels, _HEAD_SIDE, quality=88)
+    return {
+        "picture": Picture(f"figures/review-{item.rank:02d}.jpg", alt, content),
+        "title": f"{item.label} → {called}",
+        "text": "\n".join([*lines, item.id]),
+        "tone": "bad" if item.decision != item.label else "",
+    }
+
+
 def to_table(queue: ReviewQueue) -> pd.DataFrame:
     """The queue as the table that is handed out: one row per image, the last three columns empty.
 
@@ -111,6 +145,9 @@ def _make_row(item: ReviewItem, classes: Sequence[str]) -> dict[str, object]:
         row[f"p_{name}"] = "" if item.probabilities is None else f"{item.probabilities[name]:.4f}"
     return row
 
+
+HEAD, _HEAD_SIDE = 24, 192
+"""Images of the queue that a report shows, and their longer side in pixels."""
 
 PAGE_SIDE = 288
 """Longer side of a picture on the page, in pixels."""

@@ -16,24 +16,22 @@ import pandas as pd
 from kerasall import __version__
 from kerasall.data.label_corrections import CorrectionFile, read_corrections
 from kerasall.decoding import Limits, decode, read_image_bytes
-from kerasall.errors import DecodingError
 from kerasall.evaluation.ensemble_rules import RULES
 from kerasall.evaluation.metrics import METRICS, find_metric, per_class_table
 from kerasall.evaluation.predictions import Predictions
-from kerasall.evaluation.review import ReviewItem, build_queue
+from kerasall.evaluation.review import build_queue
 from kerasall.evaluation.subject_calls import SubjectCalls
 from kerasall.files import read_json
 from kerasall.report.data_figures import GalleryImage, SubjectCount, TrainingRun, draw_training_curves
 from kerasall.report.evidence import FITTED, SCORED, Evidence
 from kerasall.report.format import format_value, is_percent
 from kerasall.report.page import Page, Picture, Section, draw_picture, render_section
-from kerasall.report.pages.review import count_reasons, describe_scope, describe_sources
+from kerasall.report.pages.review import review_section
 from kerasall.report.score_figures import draw_fold_scores
 from kerasall.report.sections import (
     calibration_section,
     confusion_section,
     data_section,
-    encode_thumbnail,
     gallery_section,
     refer_section,
     subject_calls_section,
@@ -43,9 +41,6 @@ from kerasall.report.sections import (
 from kerasall.report.verdict import describe_criterion
 from kerasall.settings import ModelSettings, Settings, StageSettings, TrainSettings
 from kerasall.settings.loading import dump_settings
-
-REVIEW_HEAD = 24
-"""Images of the review queue that a report shows."""
 
 WEAKNESSES = {
     "subject": "Images of few patients: how a score varies from patient to patient weighs more than the number of images.",
@@ -72,7 +67,7 @@ def make_page(e: Evidence) -> Page:
         protocol=settings.protocol,
         facts={
             "Experiment": settings.experiment,
-            "Model": e.training.get("model") or describe_model(settings),
+            "Model": describe_exported(e),
             "Data": f"{e.facts.source}, {len(e.examples):,} images",
             "Seed": str(settings.seed) + (f", repetition {settings.repeat}" if settings.repeat else ""),
         },
@@ -123,6 +118,11 @@ def make_summary(e: Evidence) -> Section | None:
         data_notes=e.facts.notes,
         protocol=settings.protocol,
     )
+
+
+def describe_exported(e: Evidence) -> str:
+    """The model that is exported: what a search chose, or what the settings state."""
+    return e.training.get("model") or describe_model(e.settings)
 
 
 def describe_trained(e: Evidence) -> str:
@@ -341,59 +341,47 @@ def show_images(
 
 
 def make_review(e: Evidence) -> Section | None:
-    """Counts of the review queue, its first images, and the command that makes the page to hand to an expert."""
-    queue = build_queue(e.review)
-    head = [shown for shown in map(_gallery_item, queue.items[:REVIEW_HEAD]) if shown is not None]
-    return render_section(
-        "review",
-        queue=queue,
-        reasons=count_reasons(queue),
-        head=head,
-        run=e.settings.experiment,
-        judged_by=f"{describe_sources(queue)} {describe_scope(queue)}",
-    )
-
-
-def _gallery_item(item: ReviewItem) -> dict[str, Any] | None:
-    try:
-        pixels = decode(read_image_bytes(item.path), name=str(item.path))
-    except (DecodingError, OSError):
-        return None
-    called = item.decision or "not predicted"
-    lines = [f"{item.wrong} of {item.members} members wrong"] if item.members > 1 else []
-    if item.probability is not None:
-        lines.append(f"{called} {format_value(item.probability)}")
-    if item.twins:
-        lines.append("near duplicate labelled otherwise")
-    alt = f"Image {item.id}: labelled {item.label}, called {called}"
-    return {
-        "picture": Picture(
-            f"figures/review-{item.rank:02d}.jpg", alt, encode_thumbnail(pixels, 192, quality=88)
-        ),
-        "title": f"{item.label} → {called}",
-        "text": "\n".join([*lines, item.id]),
-        "tone": "bad" if item.decision != item.label else "",
-    }
+    """The head of the review queue."""
+    return review_section(build_queue(e.review), e.settings.experiment)
 
 
 def make_corrections(e: Evidence) -> Section | None:
     """Every label that was changed, and what that means for the score; nothing where none was."""
     files, found = read_corrections(e.split_folder), e.findings
-    labels = [each for file in files for each in file.corrections if each.kind != "confirmed"]
-    scored = set(found.predictions.ids.tolist())
-    # Out-of-fold every image would have been scored; otherwise only those known to stand in the part.
-    gone = {each.id for each in labels if each.kind == "excluded" and each.id not in scored
-            and (found.scored == "out-of-fold" or each.part == found.scored)}  # fmt: skip
-    return render_section(
-        "corrections",
-        files=files,
-        changed=len({each.id for each in labels if each.id in scored}),
-        left_out=len(gone),
-        scored=len(scored),
-        kind=found.scored,
-        score=score_before(e, files),
-        frozen=e.settings.split.file is not None,
+    frozen = e.settings.split.file is not None
+    return corrections_section(
+        files, found.predictions.ids.tolist(), found.scored, score_before(e, files), frozen
     )
+
+
+def corrections_section(
+    files: Sequence[CorrectionFile],
+    scored: Sequence[str],
+    kind: str,
+    score: Mapping[str, str] | None,
+    frozen: bool,
+) -> Section | None:
+    """Every label that was changed, and what that means for the score.
+
+    Args:
+        files: in the order they were applied.
+        scored: ids of the images that are scored.
+        kind: what these are: test, out-of-fold, validation or selection.
+        score: of the same images on both labels: title, before, after; None where no scored label was changed.
+        frozen: whether the split was given as a file.
+    """
+    labels, ids = (
+        [each for file in files for each in file.corrections if each.kind != "confirmed"],
+        set(scored),
+    )
+    # Out-of-fold every image would have been scored; otherwise only those known to stand in the part.
+    gone = (each for each in labels if each.kind == "excluded" and each.id not in ids)
+    left_out = {each.id for each in gone if kind == "out-of-fold" or each.part == kind}
+    changed = {each.id for each in labels if each.id in ids}
+    return render_section(
+        "corrections", files=files, changed=len(changed), left_out=len(left_out), scored=len(scored), kind=kind,
+        score=score, frozen=frozen,
+    )  # fmt: skip
 
 
 def score_before(e: Evidence, files: Sequence[CorrectionFile]) -> dict[str, str] | None:
