@@ -44,7 +44,7 @@ def build(
 
     collection = read_source(source, path)
     with quiet_tensorflow():
-        from kerasall.data.record_files import write_records
+        from kerasall.data.records import write_records
 
         settings = NearDuplicateSettings(enabled=near_duplicates)
         records = write_records(collection, out, shards=shards, near_duplicate_settings=settings)

@@ -26,8 +26,8 @@ from kerasall.data.development import (
     read_development,
     write_facts,
 )
-from kerasall.data.input_pipeline import decode_pixels, prediction_batches
-from kerasall.data.pixel_cache import PixelCache
+from kerasall.data.input_pipeline import prediction_batches
+from kerasall.data.pixel_cache import PixelCache, decode_pixels
 from kerasall.data.stratification import deal_groups
 from kerasall.errors import ModelError, SettingsError
 from kerasall.evaluation.metrics import find_metric

@@ -28,8 +28,8 @@ from kerasall.data.development import (
     read_development,
     write_facts,
 )
-from kerasall.data.input_pipeline import decode_pixels, feature_batches, prediction_batches
-from kerasall.data.pixel_cache import PixelCache
+from kerasall.data.input_pipeline import FeatureBatches, prediction_batches
+from kerasall.data.pixel_cache import PixelCache, decode_pixels
 from kerasall.errors import SettingsError
 from kerasall.evaluation.metrics import find_metric
 from kerasall.evaluation.predictions import Predictions, concatenate, write_predictions
@@ -202,13 +202,13 @@ class HeadTraining(ClassifierTraining):
         targets = np.asarray(keras.utils.to_categorical(self.data.labels, len(self.data.facts.labels)))
 
         def train_batches(epoch: int) -> Any:
-            return feature_batches(
+            return FeatureBatches(
                 activations, targets, batch_size=self.train.batch_size, indices=rows, shuffle=(seed, epoch),
                 sample_weights=weights,
             )  # fmt: skip
 
         def watched_batches() -> Any:
-            return feature_batches(
+            return FeatureBatches(
                 activations, targets, batch_size=PREDICTION_BATCH, indices=division.held_out
             )
 

@@ -11,7 +11,6 @@ import numpy as np
 import pandas as pd
 
 from kerasall import __version__
-from kerasall.components.example_validator import Examined
 from kerasall.data.oddness import (
     FEWEST,
     MEASURES,
@@ -21,6 +20,7 @@ from kerasall.data.oddness import (
     measure_images,
 )
 from kerasall.data.splits import group_examples
+from kerasall.data.validation import Examined
 from kerasall.decoding import decode, read_image_bytes
 from kerasall.errors import DecodingError
 from kerasall.evaluation.cross_fitting import cross_fit, deal_parts

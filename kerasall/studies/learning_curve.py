@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from kerasall.data.development import read_facts
-from kerasall.data.splits import read_split
-from kerasall.data.training_shares import count_training
+from kerasall.data.splits import count_training, read_split
 from kerasall.errors import SettingsError
 from kerasall.evaluation.learning_curve import LearningCurve, Trained, score_curve
 from kerasall.evaluation.predictions import read_predictions
