@@ -52,7 +52,7 @@ from kerasall.data.statistics import ImageScan, scan_images
 from kerasall.data.stratification import holdout_split
 from kerasall.data.synthetic import SyntheticSettings, render_cells
 from kerasall.data.validation import Examined
-from kerasall.evaluation.intervals import group_intervals
+from kerasall.evaluation.intervals import Scorer
 from kerasall.evaluation.predictions import Predictions
 from kerasall.models.classifier import build_classifier, freeze, split_at
 from kerasall.models.ensembles import build_ensemble
@@ -233,7 +233,7 @@ class Images:
             step("head, 4 epochs", lambda: train_head(network, features, targets, 4, Path(cache) / "state"))
         predictions = make_predictions(rows)
         names = ("accuracy", "balanced_accuracy", "f1_macro", "roc_auc", "log_loss")
-        step("intervals", lambda: group_intervals(predictions, names, ("all",)))
+        step("intervals", lambda: Scorer(predictions, ("all",)).intervals(names))
 
     def _split(self, collection: Collection, scan: ImageScan, near: list[list[str]]) -> None:
         exact = exact_duplicates(scan)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from kerasall.data.development import Facts
-from kerasall.evaluation.intervals import Interval, group_interval
+from kerasall.evaluation.intervals import Interval, Scorer
 from kerasall.evaluation.metrics import find_metric
 from kerasall.evaluation.predictions import Predictions
 from kerasall.settings import EvaluateSettings
@@ -32,9 +32,7 @@ class CellScore:
 
 def score_cell(predictions: Predictions, facts: Facts, evaluate: EvaluateSettings, seed: int) -> CellScore:
     """Scores one combination by the experiment's main metric, and by those of ``BESIDE``."""
-    main = group_interval(
-        predictions, evaluate.main_metric, facts.malignant, resamples=evaluate.resamples, seed=seed
-    )
+    main = Scorer(predictions, facts.malignant, evaluate.resamples, seed).interval(evaluate.main_metric)
     values = {
         name: find_metric(name, facts.labels)(predictions, facts.malignant) for name in _beside(evaluate)
     }

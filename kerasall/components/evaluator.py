@@ -44,12 +44,11 @@ from kerasall.evaluation.ensemble_scores import (
     EnsembleScores,
     ViewGain,
     for_curves,
-    intervals_of,
     measure_gain,
     score_ensemble,
 )
 from kerasall.evaluation.findings import Findings, FoldScore, write_findings
-from kerasall.evaluation.intervals import Interval
+from kerasall.evaluation.intervals import Scorer
 from kerasall.evaluation.metrics import find_metric
 from kerasall.evaluation.predictions import Predictions, read_predictions, write_predictions
 from kerasall.evaluation.review import REVIEW, ReviewRecord, ReviewSource, write_review_record
@@ -164,26 +163,32 @@ def find_all(
     parity: Mapping[str, Any],
 ) -> Findings:
     """Everything that is computed of the scored images."""
-    intervals = score_intervals(scored, facts, settings)
-    trust = score_trust(scored, safeguards, data.split, facts, settings)
-    drawn: dict[str, Any] = {
-        "resamples": min(settings.evaluate.resamples, CURVE_RESAMPLES), "seed": settings.seed,
-    }  # fmt: skip
+    wanted, folds = settings.evaluate, {fold: data.split.ids(fold) for fold in data.split.folds}
+    scorer = Scorer(
+        scored.predictions, facts.malignant, wanted.resamples, settings.seed, graded=scored.curves
+    )
+    drawn = replace(scorer.of(scored.curves), resamples=min(wanted.resamples, CURVE_RESAMPLES))
+    malignant = MALIGNANT if facts.malignant else ()
+    intervals = scorer.intervals(
+        list(dict.fromkeys([wanted.main_metric, *NEEDED, *malignant, *wanted.metrics]))
+    )
+    trust = score_trust(scorer.of(scored.curves), scored, safeguards, folds)
+    fitted_on = trust.safeguards.fitted_on
     return Findings(
         scored=scored.kind, predictions=scored.predictions, curves=scored.curves, malignant=facts.malignant,
-        main=settings.evaluate.main_metric, intervals=intervals,
+        main=wanted.main_metric, intervals=intervals,
         criteria=judge(
             intervals, classes=len(facts.labels), above_chance=settings.bless.balanced_accuracy_above_chance,
             sensitivity_floor=settings.bless.malignant_sensitivity, protocol=settings.protocol, scored=scored.kind,
             errors=errors, parity=parity, near_searched=settings.checks.near_duplicates.enabled,
         ),
-        folds=score_folds(scored, data, facts, settings.evaluate.main_metric),
-        roc=tuple(roc_curves(scored.curves, facts.malignant, **drawn)),
-        precision_recall=tuple(precision_recall_curves(scored.curves, facts.malignant, **drawn)),
-        ensemble=score_members(scored, facts, settings),
+        folds=score_folds(scored, data, facts, wanted.main_metric),
+        roc=tuple(roc_curves(drawn)),
+        precision_recall=tuple(precision_recall_curves(drawn)),
+        ensemble=score_members(scorer, scored, wanted.main_metric),
         trust=trust,
-        subject_calls=score_subjects(scored.predictions, record, data.split, facts, settings, trust),
-        views=score_views(record, parity, trust, facts, settings),
+        subject_calls=score_subjects(scorer, record, facts, folds, fitted_on),
+        views=score_views(scorer, record, parity, settings.serve.views, fitted_on),
     )  # fmt: skip
 
 
@@ -266,36 +271,21 @@ def predict_examples(
     return record, each, distances
 
 
-def score_intervals(scored: Scored, facts: Facts, settings: Settings) -> dict[str, Interval]:
-    """Every reported metric with its 95% interval, the main one first."""
-    wanted = [*NEEDED, *(MALIGNANT if facts.malignant else ()), settings.evaluate.main_metric]
-    names = list(dict.fromkeys([settings.evaluate.main_metric, *wanted, *settings.evaluate.metrics]))
-    return intervals_of(
-        scored.predictions, scored.curves, names, facts.malignant,
-        resamples=settings.evaluate.resamples, seed=settings.seed,
-    )  # fmt: skip
-
-
-def score_members(scored: Scored, facts: Facts, settings: Settings) -> EnsembleScores | None:
+def score_members(scorer: Scorer, scored: Scored, main: str) -> EnsembleScores | None:
     """The members beside the ensemble, or None for one classifier."""
     if scored.ensemble is None:
         return None
-    metrics = list(dict.fromkeys([settings.evaluate.main_metric, *COMPARED]))
-    return score_ensemble(
-        scored.predictions, scored.members, scored.ensemble, metrics, facts.malignant,
-        resamples=settings.evaluate.resamples, seed=settings.seed,
-    )  # fmt: skip
+    return score_ensemble(scorer, scored.members, scored.ensemble, list(dict.fromkeys([main, *COMPARED])))
 
 
-def score_trust(scored: Scored, folder: Path, split: Split, facts: Facts, settings: Settings) -> TrustScores:
+def score_trust(
+    scorer: Scorer, scored: Scored, folder: Path, folds: Mapping[str, Sequence[str]]
+) -> TrustScores:
     """Calibration, thresholds and referral on the scored images, which fitted none of what judges them."""
     safeguards, distances = read_safeguards(folder), scored.distances
     if distances is None:
-        distances = read_distances(folder, scored.curves)
-    return score_safeguards(
-        scored.curves, safeguards, distances, {fold: split.ids(fold) for fold in split.folds}, facts.malignant,
-        kind=scored.kind, resamples=settings.evaluate.resamples, seed=settings.seed,
-    )  # fmt: skip
+        distances = read_distances(folder, scorer.predictions)
+    return score_safeguards(scorer, safeguards, distances, folds, kind=scored.kind)
 
 
 def score_folds(scored: Scored, data: Development, facts: Facts, main: str) -> tuple[FoldScore, ...]:
@@ -314,33 +304,27 @@ def score_folds(scored: Scored, data: Development, facts: Facts, main: str) -> t
 
 
 def score_views(
-    record: Path, parity: Mapping[str, Any], trust: TrustScores, facts: Facts, settings: Settings
+    scorer: Scorer, record: Path, parity: Mapping[str, Any], views: int, fitted_on: str
 ) -> ViewGain | None:
     """What averaging views gains on the recorded predictions, and costs; None where one view answers."""
     if not (record / ONE_VIEW).is_file():
         return None
     return measure_gain(
-        read_predictions(record / ONE_VIEW), read_predictions(record / PREDICTIONS), facts.malignant,
-        views=settings.serve.views, predicted_on=trust.safeguards.fitted_on,
-        seconds=(parity["seconds_one_view"], parity["seconds_all_views"]),
-        resamples=settings.evaluate.resamples, seed=settings.seed,
+        scorer.of(read_predictions(record / ONE_VIEW)), read_predictions(record / PREDICTIONS), views=views,
+        predicted_on=fitted_on, seconds=(parity["seconds_one_view"], parity["seconds_all_views"]),
     )  # fmt: skip
 
 
 def score_subjects(
-    scored: Predictions, record: Path, split: Split, facts: Facts, settings: Settings, trust: TrustScores
+    scorer: Scorer, record: Path, facts: Facts, folds: Mapping[str, Sequence[str]], fitted_on: str
 ) -> SubjectCalls | str:
     """Subjects called by a threshold that the recorded predictions of other subjects chose; or why not."""
     if facts.subject_kind != "subject":
         return facts.subject_kind
     if not facts.malignant:
         return "malignant"
-    folds = {fold: split.ids(fold) for fold in split.folds}
     try:
-        return call_subjects(
-            scored, read_predictions(record / PREDICTIONS), facts.malignant, fitted_on=trust.safeguards.fitted_on,
-            folds=folds, resamples=settings.evaluate.resamples, seed=settings.seed,
-        )  # fmt: skip
+        return call_subjects(scorer, read_predictions(record / PREDICTIONS), fitted_on=fitted_on, folds=folds)
     except DataError as error:
         return f"{str(error)[0].upper()}{str(error)[1:]}."
 

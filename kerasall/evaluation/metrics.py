@@ -247,18 +247,6 @@ def find_metric(name: str, classes: Sequence[str]) -> Metric:
     )
 
 
-def score(predictions: Predictions, malignant: Sequence[str] = ()) -> dict[str, float | None]:
-    """Every row of ``METRICS``: name -> value, None where ``undefined_reasons`` says why."""
-    values = {name: metric(predictions, malignant) for name, metric in METRICS.items()}
-    return {name: None if np.isnan(value) else value for name, value in values.items()}
-
-
-def undefined_reasons(predictions: Predictions, malignant: Sequence[str] = ()) -> dict[str, str]:
-    """Name -> reason for every row of ``METRICS`` that has no value on ``predictions``."""
-    reasons = {name: undefined_reason(metric, predictions, malignant) for name, metric in METRICS.items()}
-    return {name: reason for name, reason in reasons.items() if reason}
-
-
 def per_class_table(predictions: Predictions) -> pd.DataFrame:
     """One row per class: class, images, decided, precision, recall, specificity, f1, roc_auc.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -57,6 +58,23 @@ def format_range(low: float | None, high: float | None, percent: bool = True) ->
 def format_count(value: int) -> str:
     """For example ``12,345``."""
     return f"{value:,}"
+
+
+def cell(text: Any, note: str = "", tone: str = "", share: float | None = None) -> dict[str, Any]:
+    """A table's cell with a small note below it, a tone (good, bad, warning), or a bar of length ``share`` in [0, 1]."""
+    return {"text": text, "note": note, "tone": tone, "share": share}
+
+
+def format_number(value: float | None, digits: int = 4) -> str | None:
+    """With so many digits after the point; None where there is none, which a table shows as a dash."""
+    return None if value is None else f"{value:.{digits}f}"
+
+
+def format_duration(seconds: float) -> str:
+    """Seconds, minutes or hours, whichever reads best."""
+    if seconds < 120:
+        return f"{seconds:.1f} seconds"
+    return f"{seconds / 3600:.2f} hours" if seconds >= 7200 else f"{seconds / 60:.1f} minutes"
 
 
 @dataclass(frozen=True)

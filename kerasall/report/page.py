@@ -21,13 +21,15 @@ from matplotlib.axes import Axes
 from kerasall.errors import ArtifactError
 from kerasall.evaluation.intervals import Interval, wilson_interval
 from kerasall.evaluation.paired_tests import Comparison
-from kerasall.files import atomic_path, read_json, write_json, write_text
-from kerasall.report.document import SCHEMA_VERSION, Report, report_from_json
+from kerasall.files import atomic_path, write_json, write_text
 from kerasall.report.figure_style import data_uri, figure_to_svg, new_figure
 from kerasall.report.format import (
     Score,
+    cell,
     difference_words,
     format_count,
+    format_duration,
+    format_number,
     format_range,
     format_value,
     interval_words,
@@ -35,6 +37,7 @@ from kerasall.report.format import (
     p_words,
 )
 
+_KINDS = {".svg": "image/svg+xml", ".png": "image/png", ".jpg": "image/jpeg"}
 NUMBERS_VERSION = 2
 """``schema_version`` of the numbers beside a page: schema_version, title, protocol, results. Version 1 held the page's
 sections, too."""
@@ -129,24 +132,10 @@ def render_section(name: str, /, **values: Any) -> Section | None:
     return Section(name.replace("_", "-"), str(module.title), intro, Markup(body), tuple(_pictures(values)))
 
 
-def render_blocks(old: Any) -> Section:
-    """Bridge for sections that are still built of blocks; goes with them."""
-    report = Report("x", sections=(old,))
-    blocks = report.to_json()["sections"][0]["blocks"]
-    pictures = report.figures()
-    macros: Any = _environment().get_template("report_blocks.html").module
-    inline = lambda src: data_uri(pictures[src], _kind(src))  # noqa: E731
-    body = "\n".join(
-        str(getattr(macros, b["type"])(b, f"{old.id}-block-{n}", inline)) for n, b in enumerate(blocks, 1)
-    )
-    found = tuple(Picture(src, "", content) for src, content in pictures.items())
-    return Section(old.id, old.title, old.intro, Markup(body), found)
-
-
-def render_page(page: Page) -> str:
-    """The page as one string: style and pictures inside it."""
+def render_page(page: Page, template: str = "page.html") -> str:
+    """The page as one string: style and pictures inside it, and what a template that extends ``page.html`` adds."""
     sections = [section for section in page.sections if section is not None]
-    return render_template("page.html", page=replace(page, sections=sections))
+    return render_template(template, page=replace(page, sections=sections))
 
 
 def render_template(name: str, /, **values: Any) -> str:
@@ -180,11 +169,6 @@ def write_numbers(path: Path, title: str, protocol: str, results: Mapping[str, A
     """The numbers of a page for programs."""
     document = {"schema_version": NUMBERS_VERSION, "title": title, "protocol": protocol, "results": results}
     write_json(path, document)
-
-
-def cell(text: Any, note: str = "", tone: str = "", share: float | None = None) -> dict[str, Any]:
-    """A table's cell with a small note below it, a tone (good, bad, warning), or a bar of length ``share`` in [0, 1]."""
-    return {"text": text, "note": note, "tone": tone, "share": share}
 
 
 def score_cell(found: Score | Interval | Any, percent: bool = True) -> dict[str, Any] | str:
@@ -225,6 +209,8 @@ def sentence(text: str) -> str:
 _WORDS: dict[str, Callable[..., Any]] = {
     "cell": cell,
     "difference": difference,
+    "digits": format_number,
+    "duration": format_duration,
     "interval_words": interval_words,
     "is_percent": is_percent,
     "merge": lambda first, second: {**first, **second},
@@ -267,103 +253,6 @@ def _environment() -> Environment:
     return environment
 
 
-_KINDS = {".svg": "image/svg+xml", ".png": "image/png", ".jpg": "image/jpeg"}
-
-
-def write_report(
-    folder: str | Path,
-    report: Report | dict,
-    figures: Mapping[str, bytes] | None = None,
-    name: str = "report",
-) -> Path:
-    """Writes ``report.json``, ``report.html`` and the pictures into ``folder``, each atomically.
-
-    Args:
-        folder: made where it does not exist; files of the same names are replaced.
-        report: the document, or its JSON form.
-        figures: path beside report.json -> bytes (SVG, PNG or JPEG), beside those that the blocks
-            of ``report`` brought along. Every ``src`` of the document must be among them.
-        name: of both files, where they are not called report.
-
-    Returns:
-        Path of the page.
-
-    Raises:
-        ArtifactError: the document breaks the schema or names a picture that is not given.
-    """
-    folder = Path(folder)
-    document = report if isinstance(report, Report) else report_from_json(report)
-    pictures = {**document.figures(), **(figures or {})}
-    for picture in pictures:
-        _kind(picture)  # refuses paths that lead out of the folder
-    page = render_html(document, pictures)
-    for picture, content in pictures.items():
-        with atomic_path(folder / picture) as temporary:
-            temporary.write_bytes(content)
-    write_json(folder / f"{name}.json", document.to_json())
-    write_text(folder / f"{name}.html", page)
-    return folder / f"{name}.html"
-
-
-def read_report(folder: str | Path) -> tuple[Report, dict[str, bytes]]:
-    """Reads what ``write_report`` wrote: the document and its pictures, ready to be rendered again.
-
-    Raises:
-        ArtifactError: report.json or a picture it names is missing or broken.
-    """
-    folder = Path(folder)
-    document = report_from_json(read_json(folder / "report.json"))
-    return document, {name: _read_picture(folder, name) for name in _sources(document)}
-
-
-KICKER = "kerasall · evaluation report"
-FOOTER = (
-    "Written by kerasall. For research use only: not a diagnostic device. The same content for programs: report.json "
-    f"(schema version {SCHEMA_VERSION})."
-)
-
-
-def render_html(
-    report: Report, figures: Mapping[str, bytes], *, kicker: str = KICKER, footer: str = FOOTER
-) -> str:
-    """The page as one string: style and pictures inside it.
-
-    Args:
-        report: the document.
-        figures: path of every picture it names -> bytes.
-        kicker: what kind of page it is, above the title.
-        footer: below everything.
-
-    Raises:
-        ArtifactError: a picture is missing or of an unknown kind.
-    """
-
-    def inline(src: str) -> str:
-        if src not in figures:
-            raise ArtifactError(
-                f"every picture of a report must be given, but {src} is not: add it to figures"
-            )
-        return data_uri(figures[src], _kind(src))
-
-    return _template().render(report=report.to_json(), inline=inline, kicker=kicker, footer=footer)
-
-
-def _sources(report: Report) -> list[str]:
-    blocks = [block for section in report.to_json()["sections"] for block in section["blocks"]]
-    items = [block for block in blocks if block["type"] == "figure"]
-    items += [item for block in blocks if block["type"] == "gallery" for item in block["items"]]
-    return [item["src"] for item in items]
-
-
-def _read_picture(folder: Path, name: str) -> bytes:
-    try:
-        return (folder / name).read_bytes()
-    except OSError as error:
-        raise ArtifactError(
-            f"{folder} must hold {name}, but reading it failed ({error}): make the report again"
-        ) from None
-
-
 def _kind(src: str) -> str:
     path = PurePosixPath(src)
     if path.suffix not in _KINDS or path.is_absolute() or ".." in path.parts:
@@ -371,16 +260,3 @@ def _kind(src: str) -> str:
             f"a picture's src must be a path below the report ending in {sorted(_KINDS)}, but is {src!r}"
         )
     return _KINDS[path.suffix]
-
-
-@cache
-def _template():
-    folder = Path(__file__).with_name("templates")
-    environment = Environment(
-        loader=FileSystemLoader(folder),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template("report.html")

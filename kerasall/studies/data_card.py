@@ -24,7 +24,7 @@ from kerasall.data.validation import Examined
 from kerasall.decoding import decode, read_image_bytes
 from kerasall.errors import DecodingError
 from kerasall.evaluation.cross_fitting import cross_fit, deal_parts
-from kerasall.evaluation.intervals import Interval, group_interval
+from kerasall.evaluation.intervals import Interval, Scorer
 from kerasall.evaluation.predictions import Predictions
 from kerasall.files import write_text
 from kerasall.report.data_figures import draw_counts, draw_spread_by_class, draw_spread_by_subject
@@ -66,7 +66,7 @@ def score_colour_alone(images: pd.DataFrame, groups: np.ndarray, classes: tuple[
     called = Predictions(
         record.ids, record.subjects, groups, labels, np.eye(len(classes))[decisions], classes, decisions
     )
-    found = group_interval(called, "balanced_accuracy", resamples=RESAMPLES)
+    found = Scorer(called, resamples=RESAMPLES).interval("balanced_accuracy")
     return None if found.value is None else found
 
 

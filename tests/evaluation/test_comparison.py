@@ -14,7 +14,7 @@ from statsmodels.stats.multitest import multipletests
 
 from kerasall.errors import DataError, SettingsError
 from kerasall.evaluation.comparison import System, compare_systems, share_images
-from kerasall.evaluation.intervals import group_intervals
+from kerasall.evaluation.intervals import Scorer
 from kerasall.evaluation.paired_tests import paired_difference
 from kerasall.evaluation.predictions import Predictions
 from kerasall.report.comparison_figures import ForestRow, draw_forest
@@ -161,7 +161,7 @@ def test_scores_are_those_of_the_shared_images():
     found = compare(GOOD, BAD, metric="balanced_accuracy")
     for system, skill, seed in zip(found.systems, (GOOD, BAD), (1, 2), strict=True):
         record = simulate(seed, skill)
-        expected = group_intervals(record, ["balanced_accuracy", "roc_auc"], ["all"], resamples=200)
+        expected = Scorer(record, ["all"], resamples=200).intervals(["balanced_accuracy", "roc_auc"])
         assert system.intervals["balanced_accuracy"] == expected["balanced_accuracy"]
         missed = ((record.labels == 0) & (record.decisions == 1)).sum()
         assert (system.missed, system.malignant_images) == (missed, 120)
@@ -174,7 +174,7 @@ def test_pairs_hold_the_paired_tests_and_their_adjustment():
     assert [(p.first[-1], p.second[-1]) for p in found.pairs] == [("0", "1"), ("0", "2"), ("1", "2")]
     for pair in found.pairs:
         one, two = (records[int(name[-1])] for name in (pair.first, pair.second))
-        assert pair.differences["accuracy"] == paired_difference(one, two, "accuracy", ["all"])
+        assert pair.differences["accuracy"] == paired_difference(Scorer(one, ["all"]), two, "accuracy")
         assert sum(pair.images) == 240
         _, only_first, only_second, _ = pair.images
         exact = binomtest(only_first, only_first + only_second).pvalue

@@ -10,6 +10,7 @@ from page_tables import read_tables, texts
 
 from kerasall.evaluation.ensemble_rules import RULES, combine_predictions
 from kerasall.evaluation.ensemble_scores import agreement, count_right, for_curves, score_ensemble
+from kerasall.evaluation.intervals import Scorer
 from kerasall.evaluation.metrics import METRICS
 from kerasall.evaluation.predictions import Predictions
 from kerasall.report.page import render_section
@@ -41,7 +42,7 @@ def described(rule: str, weights=None) -> dict:
 def scored(rule="majority_vote", members=MEMBERS, weights=None):
     ensemble = combine_predictions(list(members.values()), rule, weights)
     metrics = ["accuracy", "roc_auc"]
-    return score_ensemble(ensemble, members, described(rule, weights), metrics, resamples=100)
+    return score_ensemble(Scorer(ensemble, resamples=100), members, described(rule, weights), metrics)
 
 
 def test_votes_count_how_many_members_are_right_on_each_image():

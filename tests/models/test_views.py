@@ -12,6 +12,7 @@ from kerasall.errors import ModelError, SettingsError
 from kerasall.evaluation.calibration import fit_calibration
 from kerasall.evaluation.conformal import fit_prediction_sets
 from kerasall.evaluation.ensemble_scores import measure_gain
+from kerasall.evaluation.intervals import Scorer
 from kerasall.evaluation.predictions import Predictions
 from kerasall.evaluation.refer import Safeguards
 from kerasall.models.prediction import predict_probabilities, predict_views
@@ -127,7 +128,7 @@ def test_the_gain_is_told_with_its_interval_and_cost():
 
     one, mean = record(sure), record(better)
     found = measure_gain(
-        one, mean, ["all"], views=8, predicted_on="validation", seconds=(0.01, 0.07), resamples=200
+        Scorer(one, ["all"], resamples=200), mean, views=8, predicted_on="validation", seconds=(0.01, 0.07)
     )
     assert found.changed == int(((sure < 0.5) & (better > 0.5)).sum()) > 0
     assert found.gain["accuracy"].difference == pytest.approx(found.changed / 120)

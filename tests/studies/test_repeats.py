@@ -15,7 +15,7 @@ from page_tables import read_tables
 from kerasall.errors import DataError, SettingsError
 from kerasall.evaluation.ensemble_rules import combine_predictions
 from kerasall.evaluation.ensemble_scores import for_curves
-from kerasall.evaluation.intervals import group_intervals
+from kerasall.evaluation.intervals import Scorer
 from kerasall.evaluation.predictions import Predictions, read_predictions
 from kerasall.evaluation.repeats import Judged, score_repeats, spread_of
 from kerasall.report.page import write_page
@@ -81,7 +81,7 @@ def test_equal_repetitions_have_the_interval_of_one():
     """The interval of the mean is over groups: without a spread over seeds it is that of a single run."""
     one = record(3)
     scores = score_repeats({name: {"m": judged(one)} for name in "abc"}, METRICS, ("all",), resamples=400)
-    alone = group_intervals(one, METRICS, ("all",), resamples=400)
+    alone = Scorer(one, ("all",), resamples=400).intervals(METRICS)
     for metric, spread in scores.spreads["m"].items():
         assert (spread.mean, spread.low, spread.high) == pytest.approx(
             (alone[metric].value, alone[metric].low, alone[metric].high)
@@ -106,7 +106,7 @@ def test_curves_of_a_vote_come_from_mean_probabilities():
     curves = for_curves(vote, members, "majority_vote")
     found = score_repeats({name: {"v": Judged(vote, curves)} for name in "ab"}, ["roc_auc", "accuracy"])
     means = combine_predictions(members, "average")
-    expected = group_intervals(means, ["roc_auc"])["roc_auc"].value
+    expected = Scorer(means).interval("roc_auc").value
     assert found.spreads["v"]["roc_auc"].mean == pytest.approx(expected)
     assert found.spreads["v"]["accuracy"].mean == np.mean(vote.decisions == vote.labels)
 

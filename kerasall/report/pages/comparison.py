@@ -8,6 +8,7 @@ from typing import Any
 
 from kerasall.evaluation.comparison import IMAGE_TESTS, Pair, SystemComparison
 from kerasall.evaluation.curves import roc_curve
+from kerasall.evaluation.intervals import Scorer
 from kerasall.evaluation.metrics import find_metric, malignant_mask
 from kerasall.report.comparison_figures import ForestRow, draw_forest
 from kerasall.report.format import Score, difference_words, interval_words, is_percent, p_words
@@ -198,7 +199,10 @@ def _roc(comparison: SystemComparison) -> Section | None:
     if not positive or truth.all() or not truth.any():
         return None
     curves = [
-        replace(roc_curve(system.predictions, positive, confidence=comparison.confidence), label=system.name)
+        replace(
+            roc_curve(Scorer(system.predictions, resamples=1000, confidence=comparison.confidence), positive),
+            label=system.name,
+        )
         for system in comparison.systems
     ]
     bands = len(curves) <= _MOST_BANDS

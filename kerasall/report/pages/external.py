@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -97,10 +98,10 @@ def _against_own(scores: ExternalScores) -> Section | None:
 
 
 def _confusion(scores: ExternalScores) -> Section | None:
-    check, drawn = scores.check, {"resamples": RESAMPLED_CURVES, "seed": scores.options["seed"]}
+    check, scorer = scores.check, replace(scores.scorer, resamples=RESAMPLED_CURVES)
     return confusion_section(
         confusion_matrix(check.scored), check.scored, scores.malignant,
-        roc_curves(check.scored, scores.malignant, **drawn), precision_recall_curves(check.scored, scores.malignant, **drawn),
+        roc_curves(scorer), precision_recall_curves(scorer),
         _called_table(check),
     )  # fmt: skip
 
@@ -125,9 +126,8 @@ def _trust(scores: ExternalScores) -> Sequence[Section | None]:
     believed = None
     if len(np.unique(check.scored.labels)) > 1 or len(check.mapping.classes) == 2:
         believed = score_calibration(
-            check.scored, check.calibrated, safeguards.calibration, safeguards.fitted_on, cross_fitted=False,
-            **scores.options,
-        )  # fmt: skip
+            scores.scorer, check.calibrated, safeguards.calibration, safeguards.fitted_on, cross_fitted=False
+        )
     names = (MALIGNANT,) if check.mapping.kinds else scores.malignant
     fitted = FITTED[safeguards.fitted_on]
     chosen = f"Thresholds were chosen on {fitted} of the model's own data, and are applied here as they are."

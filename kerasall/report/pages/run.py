@@ -38,6 +38,7 @@ from kerasall.report.sections import (
     subject_section,
     threshold_section,
 )
+from kerasall.report.taguchi import lay_out
 from kerasall.report.verdict import describe_criterion
 from kerasall.settings import ModelSettings, Settings, StageSettings, TrainSettings
 from kerasall.settings.loading import dump_settings
@@ -245,11 +246,12 @@ def make_tuning(e: Evidence) -> Section | None:
     """The designed experiment behind the model; nothing where there was none."""
     if e.tuning is None:
         return None
-    from kerasall.report.taguchi_section import taguchi_section
-
-    return taguchi_section(
-        e.tuning, {f["file"]: (e.record / f["file"]).read_bytes() for f in e.tuning["experiment"]["figures"]}
-    )
+    made = e.tuning["experiment"]
+    pictures = [
+        Picture(f"figures/tuning_{Path(f['file']).name}", f["alt"], (e.record / f["file"]).read_bytes())
+        for f in made["figures"]
+    ]
+    return render_section("tuning", made=made, laid=lay_out(e.tuning), pictures=pictures)
 
 
 def make_trust(e: Evidence) -> list[Section | None]:
