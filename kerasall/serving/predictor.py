@@ -157,21 +157,18 @@ class Predictor:
 
     def _answers(self, images: dict[int, bytes], names: Sequence[str], errors: list[str]) -> Any:
         """Yields (rows, outputs by name); a batch that fails is tried again image by image."""
-        if not images:
-            return
+        rows = list(images)
         try:
-            yield list(images), self._run(list(images.values()))
-            return
+            if rows:
+                yield rows, self._run(list(images.values()))
         except Exception as error:
             _reraise_unless_image_fault(error)
-        for row, data in images.items():
-            try:
-                yield [row], self._run([data])
-            except Exception as error:
-                _reraise_unless_image_fault(error)
-                errors[row] = (
-                    f"{names[row]} must be a whole image, but decoding its pixels failed: it is broken"
-                )
+            if len(rows) == 1:
+                found = "decoding its pixels failed: it is broken"
+                errors[rows[0]] = f"{names[rows[0]]} must be a whole image, but {found}"
+                return
+            for row in rows:
+                yield from self._answers({row: images[row]}, names, errors)
 
     def _run(self, images: list[bytes]) -> dict[str, np.ndarray]:
         if self._network:
