@@ -26,7 +26,7 @@ from kerasall.data.development import (
     read_rows,
 )
 from kerasall.data.splits import Split
-from kerasall.decoding import Limits, read_image_bytes
+from kerasall.decoding import Limits
 from kerasall.evaluation.ensemble_scores import EnsembleScores, intervals_of, score_ensemble
 from kerasall.evaluation.intervals import Interval
 from kerasall.evaluation.predictions import Predictions, read_predictions, write_predictions
@@ -160,9 +160,7 @@ def predict_examples(
     """Predictions of the exported model and of its members, and distances, for a table of examples' files."""
     predictor = Predictor(saved_model, limits)
     parts = []
-    for start in range(0, len(examples), batch_size):
-        paths = examples["path"].iloc[start : start + batch_size]
-        answers = predictor.predict([read_image_bytes(p, predictor.limits) for p in paths], list(paths))
+    for _, answers in predictor.answer_files(examples["path"], batch_size):
         answers.require_all()
         parts.append(answers)
     record = Predictions(
