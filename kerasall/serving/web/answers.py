@@ -215,7 +215,9 @@ def _referral(outputs: Mapping[str, np.ndarray], facts: ModelFacts) -> dict[str,
     if "refer" in outputs:
         found["refer"] = bool(outputs["refer"])
         code = outputs.get("refer_reason")
-        found["refer_reason"] = "" if code is None else facts.refer_reasons.get(str(code), f"reason {code}")
+        found["refer_reason"] = (
+            "" if code is None else facts.refer_reasons.get(str(int(code)), f"reason {int(code)}")
+        )
     return found
 
 
