@@ -46,13 +46,13 @@ from rich.table import Table
 
 from kerasall.data.duplicates import NearDuplicateSettings, exact_duplicates, find_near_duplicates
 from kerasall.data.examples import Collection
-from kerasall.data.input_pipeline import decode_pixels, feature_batches, prediction_batches
-from kerasall.data.pixel_cache import PixelCache
-from kerasall.data.splits import holdout_split
+from kerasall.data.input_pipeline import FeatureBatches, prediction_batches
+from kerasall.data.pixel_cache import PixelCache, decode_pixels
 from kerasall.data.statistics import ImageScan, scan_images
+from kerasall.data.stratification import holdout_split
 from kerasall.data.synthetic import SyntheticSettings, render_cells
-from kerasall.data.validation import validate
-from kerasall.evaluation.intervals import group_intervals
+from kerasall.data.validation import Examined
+from kerasall.evaluation.intervals import Scorer
 from kerasall.evaluation.predictions import Predictions
 from kerasall.models.classifier import build_classifier, freeze, split_at
 from kerasall.models.ensembles import build_ensemble
@@ -233,11 +233,11 @@ class Images:
             step("head, 4 epochs", lambda: train_head(network, features, targets, 4, Path(cache) / "state"))
         predictions = make_predictions(rows)
         names = ("accuracy", "balanced_accuracy", "f1_macro", "roc_auc", "log_loss")
-        step("intervals", lambda: group_intervals(predictions, names, ("all",)))
+        step("intervals", lambda: Scorer(predictions, ("all",)).intervals(names))
 
     def _split(self, collection: Collection, scan: ImageScan, near: list[list[str]]) -> None:
         exact = exact_duplicates(scan)
-        validate(collection, scan, exact, near)
+        Examined(collection, scan, exact, near).find_anomalies()
         holdout_split(collection.examples, [*exact, *near], shares={"validation": 0.2, "test": 0.2}, seed=0)
 
 
@@ -248,7 +248,7 @@ def train_head(
     rows = np.arange(len(features))
     fit(
         network.suffix,
-        lambda epoch: feature_batches(features, targets, batch_size=32, indices=rows, shuffle=(0, epoch)),
+        lambda epoch: FeatureBatches(features, targets, batch_size=32, indices=rows, shuffle=(0, epoch)),
         None, StageSettings(epochs=epochs), folder, store_seconds=5,
     )  # fmt: skip
 

@@ -4,7 +4,7 @@ Draws data sets whose groups are as uneven as patients of blood-cell sets are: 9
 most groups almost always classified rightly and some hardly ever. Prints, for each number of groups and
 each metric, the share of data sets whose interval holds the true score, and the median width, for
 
-    ours         kerasall.evaluation.intervals.group_intervals
+    ours         kerasall.evaluation.intervals.Scorer
     percentile   plain percentiles of a group bootstrap within classes
     images       percentiles of a bootstrap of single images
 
@@ -28,7 +28,7 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # the processes share the co
 
 import numpy as np
 
-from kerasall.evaluation.intervals import group_intervals
+from kerasall.evaluation.intervals import Scorer
 from kerasall.evaluation.metrics import METRICS
 from kerasall.evaluation.predictions import Predictions
 from kerasall.evaluation.resampling import Draws, Resampler, find_units, unit_counts
@@ -144,7 +144,7 @@ def one_data_set(
 ) -> dict[str, dict[str, tuple]]:
     """The intervals of every method on data set number ``index``."""
     predictions = simulate(np.random.default_rng([index, int(counts.sum())]), scenario, counts)
-    intervals = group_intervals(predictions, metrics, resamples=RESAMPLES, seed=index)
+    intervals = Scorer(predictions, resamples=RESAMPLES, seed=index).intervals(metrics)
     return {
         "ours": {m: (i.low, i.high) for m, i in intervals.items()},
         **plain_ends(predictions, metrics, index),

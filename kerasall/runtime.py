@@ -1,4 +1,4 @@
-"""What TensorFlow needs of this machine: a quiet start, arrays it takes without a copy, bfloat16 of the CPU.
+"""What a run needs of this machine: a quiet TensorFlow, arrays it takes without a copy, bfloat16 of the CPU, a bar.
 
 Importing this loads no TensorFlow.
 """
@@ -9,7 +9,7 @@ import math
 import os
 import sys
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -44,6 +44,15 @@ def quiet_tensorflow() -> Iterator[None]:
             os.close(kept)
             os.close(nothing)
     yield
+
+
+def show_progress(items: Iterable, total: int, what: str) -> Iterator:
+    """Passes ``items`` on, with a transient progress bar on standard error if that is a terminal."""
+    from rich.console import Console
+    from rich.progress import track
+
+    console = Console(stderr=True)
+    return iter(track(items, what, total, console=console, transient=True, disable=not console.is_terminal))
 
 
 _REWRITE = "auto_mixed_precision_onednn_bfloat16"

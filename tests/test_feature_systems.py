@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from kerasall.components.combinations import table_sections
 from kerasall.components.feature_classifier import (
     ChangedPixels,
     Fitting,
@@ -32,7 +33,6 @@ from kerasall.models import heads as models
 from kerasall.models.prediction import predict_outputs
 from kerasall.models.saving import load_model
 from kerasall.preprocessing.augmentation import Augmentation
-from kerasall.report.record_tables import table_sections
 from kerasall.settings import (
     DeepFeatureSettings,
     EvaluateSettings,

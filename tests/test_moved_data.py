@@ -11,7 +11,7 @@ import pytest
 from kerasall.components.trainer import trainer
 from kerasall.components.transform import training_images
 from kerasall.data.development import read_development, read_rows
-from kerasall.data.input_pipeline import decode_pixels
+from kerasall.data.pixel_cache import decode_pixels
 from kerasall.data.synthetic import SyntheticSettings, render_cells
 from kerasall.decoding import DEFAULT_LIMITS, Limits, with_limits
 from kerasall.errors import ArtifactError, DataError, DecodingError

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from kerasall.cli.console import RESEARCH_ONLY, note, show_progress
-from kerasall.errors import DecodingError, ModelError
+from kerasall.cli.options import ModelArgument
+from kerasall.errors import DecodingError, ModelError, SettingsError, did_you_mean
 from kerasall.files import atomic_path, write_json
-from kerasall.studies.finished_run import find_saved_model
+from kerasall.studies.finished_run import Run
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -29,9 +30,7 @@ TITLES = {"grad_cam": "Grad-CAM", "grad_cam_plus_plus": "Grad-CAM++"}
 
 
 def explain(
-    model: Annotated[
-        str, typer.Argument(metavar="SAVEDMODEL_OR_RUN", help="A pushed SavedModel, or a run by its name.")
-    ],
+    model: ModelArgument,
     images: Annotated[list[str], typer.Argument(metavar="PATH...", help="Image files, folders, patterns.")],
     class_name: Annotated[
         str | None,
@@ -48,15 +47,15 @@ def explain(
 
     _require_method(method)
     paths = find_images(images)
-    name, saved_model = find_saved_model(model)
+    run = Run.find(model)
     with quiet_tensorflow():
         from kerasall.serving.explanation import find_class, require_explainable
         from kerasall.serving.predictor import Predictor, describe_verdict
 
-        predictor = Predictor(saved_model)
+        predictor = Predictor(run.exported)
     require_explainable(predictor)
     chosen = None if class_name is None else find_class(predictor.labels, class_name)
-    folder = out or default_folder(name)
+    folder = out or default_folder(run.title)
     note(describe_verdict(predictor.folder))
     rows, shown = _explain_all(predictor, paths, chosen, method, folder)
     failed = sum(bool(row["error"]) for row in rows)
@@ -80,14 +79,9 @@ def default_folder(name: str) -> Path:
 
 
 def _require_method(method: str) -> None:
-    from difflib import get_close_matches
-
-    from kerasall.errors import SettingsError
-
     if method not in TITLES:
-        near = get_close_matches(method, TITLES, n=1)
-        hint = f": did you mean {near[0]!r}?" if near else ""
-        raise SettingsError(f"the method must be one of {', '.join(TITLES)}, but is {method!r}{hint}")
+        cure = did_you_mean(method, TITLES, "choose one of these")
+        raise SettingsError(f"the method must be one of {', '.join(TITLES)}, but is {method!r}: {cure}")
 
 
 def _explain_all(

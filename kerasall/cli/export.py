@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from kerasall.cli.console import RESEARCH_ONLY, note
+from kerasall.cli.options import ModelArgument
 from kerasall.errors import ArtifactError, DataError, DecodingError, SettingsError
 from kerasall.files import atomic_path, read_json, sha256_of_file, write_json, write_text
+from kerasall.studies.finished_run import Run
 
 if TYPE_CHECKING:
     import numpy as np
@@ -24,9 +26,7 @@ BATCH = 16
 
 
 def export(
-    model: Annotated[
-        str, typer.Argument(metavar="SAVEDMODEL_OR_RUN", help="A pushed SavedModel, or a run by its name.")
-    ],
+    model: ModelArgument,
     to: Annotated[str, typer.Option(help="onnx (extra onnx) or litert.")],
     images: Annotated[
         list[str],
@@ -49,7 +49,8 @@ def export(
     target = find_target(to)
     if int8 and to != "litert":
         raise SettingsError(f"--int8 goes with --to litert, but the format is {to}: leave it out")
-    name, folder = _find_pushed(model)
+    run = Run.find(model)
+    name, folder = run.title, run.pushed
     source = _Source.read(folder)
     paths = [str(path) for path in find_images(images)]
     destination = out or _default_folder(name, f"{to}_int8" if int8 else to)
@@ -91,25 +92,6 @@ class _Source:
         write_text(folder / "labels.txt", "".join(f"{label}\n" for label in self.labels))
         write_json(folder / "card.json", self.card | {"conversion": found})
         write_manifest(folder)
-
-
-def _find_pushed(text: str) -> tuple[str, Path]:
-    """Name and folder of the SavedModel that a run pushed, or of a path of SavedModels."""
-    from kerasall.paths import runs_folder
-    from kerasall.serving.predictor import newest_version
-
-    run = runs_folder() / text / "run.json"
-    if run.is_file():
-        pushed = next(
-            (s["metrics"].get("path") for s in read_json(run)["steps"] if s["step"] == "Pusher"), None
-        )
-        if not pushed or not Path(pushed).is_dir():
-            raise ArtifactError(
-                f"the run {text} must have pushed a model, but has not: see `kerasall status {text}`"
-            )
-        return text, Path(pushed)
-    found = newest_version(Path(text).expanduser()).absolute()
-    return f"{found.parent.name}_{found.name}" if found.name.isdigit() else found.name, found
 
 
 def _default_folder(name: str, form: str) -> Path:

@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from kerasall.cli.console import RESEARCH_ONLY, note, show_progress
+from kerasall.cli.options import ModelArgument
 from kerasall.errors import DataError, SettingsError
+from kerasall.studies.finished_run import Run
 
 if TYPE_CHECKING:
     from kerasall.serving.batch import Tally
@@ -68,9 +70,7 @@ _BeamOptions = Annotated[
 
 
 def predict(
-    model: Annotated[
-        Path, typer.Argument(metavar="SAVEDMODEL", help="savedmodels/<experiment>, or one version below it")
-    ],
+    model: ModelArgument,
     images: _Images = None,
     manifest: _Manifest = None,
     out: _Out = None,
@@ -134,7 +134,7 @@ def note_model(folder: Path, runtime: RuntimeChoice) -> None:
 class _Task:
     """What is to be predicted, and where to."""
 
-    model: Path
+    model: str
     names: ImageNames
     out: str | None
     overwrite: bool
@@ -153,7 +153,7 @@ class _Task:
         )  # what matches nothing is found before TensorFlow takes its seconds
         self._prepare_output()
         with quiet_tensorflow():
-            predictor = Predictor(self.model, runtime=runtime)
+            predictor = Predictor(Run.find(self.model).pushed, runtime=runtime)
         predictor.limits = with_limits(predictor.limits, self.max_side, self.max_pixels)
         note_model(predictor.folder, runtime)
         with show_progress(total) as show:
@@ -191,9 +191,9 @@ class _Task:
             raise SettingsError(
                 f"--runner needs the extra beam, but {error.name} is missing: pip install 'kerasall[beam]'"
             ) from None
-        from kerasall.serving.predictor import describe_verdict, newest_version
+        from kerasall.serving.predictor import describe_verdict
 
-        folder = newest_version(self.model).absolute()
+        folder = Run.find(self.model).pushed
         names = replace(self.names, match_remote=match_images)
         total = sum(1 for _ in names)
         note(describe_verdict(folder))

@@ -8,8 +8,10 @@ from typing import Annotated
 import typer
 
 from kerasall.cli.console import RESEARCH_ONLY, note
+from kerasall.cli.options import ModelArgument
 from kerasall.cli.predict import PrecisionOption, RuntimeOption, choose_runtime, note_model
 from kerasall.errors import SettingsError
+from kerasall.studies.finished_run import Run
 
 _Host = Annotated[str, typer.Option(help="Address to listen on; a public one needs a token.")]
 _TokenFile = Annotated[Path | None, typer.Option(help="File with the token that clients must show.")]
@@ -22,9 +24,7 @@ _MaxSide = Annotated[int, typer.Option(min=1, help="Width and height of an image
 
 
 def serve(
-    model: Annotated[
-        Path, typer.Argument(metavar="SAVEDMODEL", help="savedmodels/<experiment>, or one version below it")
-    ],
+    model: ModelArgument,
     host: _Host = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 takes a free one.")] = 8501,
     token_file: _TokenFile = None,
@@ -49,7 +49,6 @@ def serve(
         raise SettingsError(
             f"serving needs the extra web, but {error.name} is missing: pip install 'kerasall[web]'"
         ) from None
-    from kerasall.serving.predictor import newest_version
 
     choice = choose_runtime(runtime, precision)
     token = read_token(token_file) if token_file else None
@@ -62,7 +61,7 @@ def serve(
         queue_images=queue,
         batch_images=batch_size,
     )
-    folder = newest_version(model)
+    folder = Run.find(model).pushed
     note_model(folder, choice)
     note(RESEARCH_ONLY)
     with quiet_tensorflow():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import re
@@ -42,12 +43,13 @@ def plan(
 ) -> None:
     """Print the runs of the smallest orthogonal array that fits the factors."""
     from kerasall.files import write_text
-    from kerasall.taguchi import design, wording
+    from kerasall.report.taguchi_text import describe_plan
+    from kerasall.taguchi.design import plan as make_plan
 
-    made = design.plan(_read_factors([*(factors or []), *(more or [])]), array=array, error_df=error_df)
-    print(
-        json.dumps(made.to_json(), indent=2, ensure_ascii=False) if as_json else wording.describe_plan(made)
-    )
+    pairs = itertools.chain.from_iterable(map(_read_factors, [*(factors or []), *(more or [])]))
+    given = _collect(pairs, "a factor must be given once, but {name} is given twice: rename one")
+    made = make_plan(given, array=array, error_df=error_df)
+    print(json.dumps(made.to_json(), indent=2, ensure_ascii=False) if as_json else describe_plan(made))
     if out:
         write_text(out, made.to_csv(repeats))
         levels = " ".join(f'--levels "{n}={",".join(map(str, v))}"' for n, v in made.factors.items())
@@ -80,13 +82,18 @@ def analyze(
     as_json: Annotated[bool, _JSON] = False,
 ) -> None:
     """Signal-to-noise ratios, response table, analysis of variance and predicted optimum."""
-    from kerasall.taguchi import analysis, wording
+    from kerasall.files import write_text
+    from kerasall.report.taguchi_text import describe_analysis
+    from kerasall.taguchi import analysis
     from kerasall.taguchi.result_file import read_results
 
     results = read_results(file)
     pooled = _split(pool)
     options: dict[str, Any] = {
-        "levels": _read_named_levels(levels or []),
+        "levels": _collect(
+            map(_read_factor, levels or []),
+            "--levels must name a factor once, but names {name} twice: leave one out",
+        ),
         "levels_as": levels_as,
         "pool": analysis.HALF if pooled == [analysis.HALF] else pooled,
         "confirmation": _read_numbers(confirm) if confirm else None,
@@ -99,10 +106,13 @@ def analyze(
     if as_json:
         print(json.dumps(found.to_json(), indent=2, ensure_ascii=False, allow_nan=False))
     else:
-        print(wording.describe_analysis(found))
+        print(describe_analysis(found))
     if figures:
-        for path in _write_figures(found, figures):
-            print(f"figure: {path}", file=sys.stderr)
+        from kerasall.report.taguchi_figures import draw_analysis
+
+        for name, (svg, _) in draw_analysis(found).items():
+            write_text(figures / f"{name}.svg", svg.decode("utf-8"))
+            print(f"figure: {figures / name}.svg", file=sys.stderr)
 
 
 def _split(text: str) -> list[str]:
@@ -116,29 +126,21 @@ def _read_factor(text: str) -> tuple[str, list[str]]:
     return name.strip(), _split(values)
 
 
-def _read_named_levels(texts: Iterable[str]) -> dict[str, list[str]]:
-    found: dict[str, list[str]] = {}
-    for name, values in map(_read_factor, texts):
+def _collect(pairs: Iterable[tuple[str, list[Any]]], message: str) -> dict[str, list[Any]]:
+    """Factor -> levels; the message says of {name} that it must not come twice."""
+    found: dict[str, list[Any]] = {}
+    for name, values in pairs:
         if name in found:
-            raise SettingsError(f"--levels must name a factor once, but names {name} twice: leave one out")
+            raise SettingsError(message.format(name=name))
         found[name] = values
     return found
 
 
-def _read_factors(texts: Iterable[str]) -> dict[str, list[Any]]:
-    """Factors written out, in one word or several, or in YAML files."""
-    found: dict[str, list[Any]] = {}
-    for text in texts:
-        pairs = (
-            _read_factor_file(Path(text))
-            if Path(text).suffix in (".yaml", ".yml", ".json")
-            else [_read_factor(part) for part in re.split(r"[;\s]+(?=[^\s=;,]+=)", text.strip())]
-        )
-        for name, values in pairs:
-            if name in found:
-                raise SettingsError(f"a factor must be given once, but {name} is given twice: rename one")
-            found[name] = values
-    return found
+def _read_factors(text: str) -> list[tuple[str, list[Any]]]:
+    """Factors written out, in one word or several, or in a YAML file."""
+    if Path(text).suffix in (".yaml", ".yml", ".json"):
+        return _read_factor_file(Path(text))
+    return [_read_factor(part) for part in re.split(r"[;\s]+(?=[^\s=;,]+=)", text.strip())]
 
 
 def _read_factor_file(path: Path) -> list[tuple[str, list[Any]]]:
@@ -163,15 +165,3 @@ def _read_numbers(text: str) -> list[float]:
     if not numbers or not all(map(math.isfinite, numbers)):
         raise SettingsError(f"--confirm must be numbers separated by commas, but is {text!r}: correct it")
     return numbers
-
-
-def _write_figures(found: Any, folder: Path) -> list[Path]:
-    from kerasall.files import write_text
-    from kerasall.report.figure_style import figure_to_svg
-    from kerasall.report.taguchi_figures import draw_analysis
-
-    paths = []
-    for name, (figure, _) in draw_analysis(found).items():
-        paths.append(folder / f"{name}.svg")
-        write_text(paths[-1], figure_to_svg(figure).decode("utf-8"))
-    return paths

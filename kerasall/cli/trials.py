@@ -37,8 +37,8 @@ def trials(
     found = find_trials(place)
     folder = choose_out(found, out)
     with quiet_tensorflow():
-        from kerasall.report.trial_page import write_trial_page
-        from kerasall.report.trials import describe_trials, make_trial_page
+        from kerasall.report.taguchi_text import describe_trials
+        from kerasall.report.trials import write_trial_page
         from kerasall.taguchi.trial_events import list_trials, sort_trials, write_csv, write_events
 
         listing = list_trials(found.project)
@@ -49,7 +49,7 @@ def trials(
         width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
         print(describe_trials(listing, table, width))
     write_csv(listing, folder / "trials.csv")
-    write_trial_page(folder / "trials.html", make_trial_page(listing, found.title))
+    write_trial_page(folder / "trials.html", listing, found.title)
     print(f"table: {folder / 'trials.csv'}\npage: {folder / 'trials.html'}", file=sys.stderr)
     if tensorboard is not None:
         print(f"TensorBoard: tensorboard --logdir {write_events(listing, tensorboard)}", file=sys.stderr)

@@ -69,8 +69,8 @@ def print_runs(settings: Settings) -> None:
     with quiet_tensorflow():
         from kerasall.components.trial_search import direction_of, plan_oracle
         from kerasall.components.tuner import require_tune
+        from kerasall.report.taguchi_text import describe_plan
         from kerasall.settings.factors import trial_settings
-        from kerasall.taguchi.wording import describe_plan
 
         tune = require_tune(settings)
         folds = settings.split.folds if settings.split.kind == "folds" else None

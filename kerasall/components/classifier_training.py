@@ -17,15 +17,9 @@ import keras
 import numpy as np
 
 from kerasall.data.development import Development
-from kerasall.data.input_pipeline import (
-    EpochSource,
-    PixelCache,
-    epoch_batches,
-    feature_batches,
-    prediction_batches,
-    weigh_by_class,
-)
-from kerasall.data.oversampling import count_classes, oversample
+from kerasall.data.input_pipeline import EpochSource, FeatureBatches, epoch_batches, prediction_batches
+from kerasall.data.oversampling import count_classes, oversample, weigh_by_class
+from kerasall.data.pixel_cache import PixelCache
 from kerasall.errors import SettingsError
 from kerasall.models.classifier import HEAD, build_classifier, freeze, frozen_cut, pooled_above, split_at
 from kerasall.models.feature_cache import Lower, cached_activations
@@ -195,7 +189,7 @@ class ClassifierTraining:
 
         def train_batches() -> Callable[[int], Any]:
             if at_hand:
-                return lambda epoch: feature_batches(
+                return lambda epoch: FeatureBatches(
                     inputs, targets, batch_size=self.train.batch_size, indices=rows, shuffle=(seed, epoch),
                     sample_weights=weights,
                 )  # fmt: skip
@@ -207,7 +201,7 @@ class ClassifierTraining:
         @cache
         def validation_batches() -> Any:
             if at_hand and validation is not None:
-                return feature_batches(inputs, targets, batch_size=PREDICTION_BATCH, indices=validation)
+                return FeatureBatches(inputs, targets, batch_size=PREDICTION_BATCH, indices=validation)
             return epoch_batches(inputs, targets, batch_size=PREDICTION_BATCH, indices=validation)
 
         return training.fit(

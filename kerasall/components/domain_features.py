@@ -15,8 +15,8 @@ import keras
 import numpy as np
 
 from kerasall.data.development import Development, development_rows
-from kerasall.data.input_pipeline import decode_pixels, prediction_batches
-from kerasall.data.pixel_cache import pixels_key
+from kerasall.data.input_pipeline import prediction_batches
+from kerasall.data.pixel_cache import decode_pixels, pixels_key
 from kerasall.errors import DataError, ModelError
 from kerasall.evaluation.conformal import group_quantile
 from kerasall.evaluation.cross_fitting import cross_fit, number_folds

@@ -1,63 +1,101 @@
-"""Evaluator: scores with intervals on images that decided nothing, a verdict, and the report."""
+"""Evaluator: scores with intervals on images that decided nothing, and a verdict. Numbers only: ReportGen finds the words.
+
+What it imports is what its key covers, so nothing here may know of ``report``: a reworded sentence must not open the
+test part again.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
 import pandas as pd
 
+from kerasall import __version__
 from kerasall.components.calibrator import read_distances, read_safeguards
 from kerasall.components.exporter import MODEL
 from kerasall.components.seen_images import write_seen
-from kerasall.components.subject_scores import score_subjects, score_views
 from kerasall.data.development import (
+    ANALYSIS,
     ENSEMBLE,
     MEMBERS,
+    MEMBERS_FILE,
+    ONE_VIEW,
     PREDICTIONS,
     SELECTION_PREDICTIONS,
+    Development,
     Facts,
     class_indices,
     read_development,
     read_facts,
     read_rows,
 )
+from kerasall.data.duplicates import read_duplicates
+from kerasall.data.label_corrections import read_corrections
 from kerasall.data.splits import Split
 from kerasall.decoding import Limits
-from kerasall.evaluation.ensemble_scores import EnsembleScores, intervals_of, score_ensemble
-from kerasall.evaluation.intervals import Interval
+from kerasall.errors import DataError
+from kerasall.evaluation.blessing import judge
+from kerasall.evaluation.curves import precision_recall_curves, roc_curves
+from kerasall.evaluation.ensemble_scores import (
+    EnsembleScores,
+    ViewGain,
+    for_curves,
+    measure_gain,
+    score_ensemble,
+)
+from kerasall.evaluation.findings import Findings, FoldScore, write_findings
+from kerasall.evaluation.intervals import Scorer
+from kerasall.evaluation.metrics import find_metric
 from kerasall.evaluation.predictions import Predictions, read_predictions, write_predictions
-from kerasall.evaluation.review import REVIEW, write_review_record
+from kerasall.evaluation.review import REVIEW, ReviewRecord, ReviewSource, write_review_record
+from kerasall.evaluation.subject_calls import SubjectCalls, call_subjects
 from kerasall.evaluation.trust_scores import TrustScores, score_safeguards
 from kerasall.files import read_json, write_json
-from kerasall.pipeline.component import Input, Output, Unkeyed, component
-from kerasall.report.evidence import Evidence, Scored, count_missed, make_card
-from kerasall.report.page import write_report
-from kerasall.report.run import make_review_record, review_sources
-from kerasall.report.tuning import read_tuning, with_tuned_members
+from kerasall.pipeline.component import Input, Output, component
 from kerasall.serving.card import CARD
 from kerasall.serving.predictor import Predictor
-from kerasall.settings import BlessSettings, Settings
+from kerasall.settings import MemberSettings, Settings
 
 NEEDED = (
-    "accuracy",
-    "balanced_accuracy",
-    "f1_weighted",
-    "f1_macro",
-    "cohen_kappa",
-    "mcc",
-    "roc_auc",
-    "log_loss",
-)
-
+    "accuracy", "balanced_accuracy", "f1_weighted", "f1_macro", "cohen_kappa", "mcc", "roc_auc", "log_loss",
+)  # fmt: skip
 COMPARED = ("balanced_accuracy", "f1_weighted", "cohen_kappa", "roc_auc")
-
 """What members are compared by, besides the main metric."""
-
 MALIGNANT = ("malignant_sensitivity", "malignant_specificity")
+CURVE_RESAMPLES = 1000
+"""Most draws for the bands of curves."""
+NUMBERS_VERSION = 2
+"""``schema_version`` of report.json: schema_version, title, protocol, results. Version 1 held the report's sections, too."""
+
+
+@dataclass(frozen=True, eq=False)
+class Scored:
+    """What is scored.
+
+    Attributes:
+        kind: what the images are: test, out-of-fold, validation or selection.
+        predictions: of the model.
+        members: of an ensemble, name -> predictions of the same images; empty for one classifier.
+        ensemble: how the ensemble was made, or None.
+        distances: of the images to the training images [N], where the exported model was asked.
+    """
+
+    kind: str
+    predictions: Predictions
+    members: dict[str, Predictions] = field(default_factory=dict)
+    ensemble: dict[str, Any] | None = None
+    distances: np.ndarray | None = None
+
+    @property
+    def curves(self) -> Predictions:
+        """Predictions whose probabilities curves are drawn from; see ``for_curves``."""
+        if self.ensemble is None:
+            return self.predictions
+        return for_curves(self.predictions, list(self.members.values()), self.ensemble["rule"])
 
 
 @component
@@ -74,56 +112,98 @@ def evaluator(
     settings: Settings,
     evaluation: Annotated[Path, Output("Evaluation")],
     blessing: Annotated[Path, Output("Blessing")],
-    command: Annotated[str, Unkeyed()],
 ) -> dict[str, Any]:
     """Opens the test part, once, and predicts it through the exported model from the files' bytes.
 
     Without a test part the out-of-fold predictions are scored. Under ``protocol: faithful`` the part
     ``selection`` is scored, is called so, and is never blessed.
     """
-    from kerasall.report.run import make_report
-
-    facts = read_facts(test)
     settings = with_tuned_members(settings, record)
-    data = read_development(development)
-    parts = data.split
-    scored = scored_predictions(test, record, saved_model / MODEL, kind_of(parts), facts, data.limits)
-    kind, predictions = scored.kind, scored.predictions
-    found = read_json(anomalies / "anomalies.json")
-    intervals = score_intervals(scored, facts, settings)
-    criteria = judge(
-        intervals, facts, settings.bless, protocol=settings.protocol, scored=kind,
-        errors=len(found["errors"]), parity=read_json(parity / "parity.json"),
-        near_searched=settings.checks.near_duplicates.enabled,
+    data, facts, rows = read_development(development), read_facts(test), read_rows(test)
+    scored = scored_predictions(rows, record, saved_model / MODEL, kind_of(data.split), facts, data.limits)
+    measured = read_json(parity / "parity.json")
+    findings = find_all(
+        scored, data, facts, settings, record, safeguards,
+        errors=len(read_json(anomalies / "anomalies.json")["errors"]), parity=measured,
     )  # fmt: skip
-    trust = score_trust(scored, safeguards, parts, facts, settings)
-    verdict = {"blessed": all(met for _, met in criteria), "criteria": [list(c) for c in criteria]}
-    evidence = Evidence(
-        scored=kind, predictions=predictions, intervals=intervals, criteria=criteria, facts=facts,
-        development=data, test=read_rows(test),
-        split_folder=frozen_split, statistics=read_json(statistics / "statistics.json"),
-        anomalies=found, training=read_json(record / "training.json"),
-        settings=settings, command=command, curves=scored.curves,
-        ensemble=score_members(scored, facts, settings), tuning=read_tuning(record),
-        trust=trust, subject_calls=score_subjects(
-            predictions, record, parts, facts, fitted_on=trust.safeguards.fitted_on,
-            resamples=settings.evaluate.resamples, seed=settings.seed,
-        ),
-        views=score_views(record, parity, trust.safeguards.fitted_on, facts, settings),
-    )  # fmt: skip
-    sources = review_sources(scored, record, parts)
-    review = make_review_record(evidence.examples, facts.labels, sources, statistics, frozen_split)
-    evidence = replace(evidence, review=review)
-    write_report(evaluation, make_report(evidence))
-    write_predictions(predictions, evaluation / "predictions.csv")
-    write_predictions(predictions, evaluation / "predictions.npz")
+    examples = pd.concat([data.examples, rows], ignore_index=True)
+    sources = review_sources(scored, record, data.split)
+    review = make_review_record(examples, facts.labels, sources, statistics, frozen_split)
+    write_findings(findings, evaluation)
+    write_predictions(scored.predictions, evaluation / "predictions.csv")
+    write_predictions(scored.predictions, evaluation / "predictions.npz")
     for name, each in scored.members.items():
         write_predictions(each, evaluation / MEMBERS / f"{name}.npz")
     write_review_record(review, evaluation / REVIEW)
-    write_json(evaluation / CARD, make_card(evidence))
-    write_seen(evidence.examples, statistics, evaluation)
+    write_seen(examples, statistics, evaluation)
+    results = make_results(findings, facts, record)
+    title = f"{settings.experiment}: {', '.join(facts.labels)}"
+    document = {
+        "schema_version": NUMBERS_VERSION,
+        "title": title,
+        "protocol": settings.protocol,
+        "results": results,
+    }
+    write_json(evaluation / "report.json", document)
+    write_json(evaluation / CARD, make_card(findings, data, facts, settings, record, results))
+    verdict = {"blessed": findings.blessed, "criteria": results["criteria"]}
     write_json(blessing / "blessing.json", verdict)
-    return _headline(evidence, verdict)
+    return {"blessed": findings.blessed, **{name: found.value for name, found in findings.intervals.items()}}
+
+
+def find_all(
+    scored: Scored,
+    data: Development,
+    facts: Facts,
+    settings: Settings,
+    record: Path,
+    safeguards: Path,
+    *,
+    errors: int,
+    parity: Mapping[str, Any],
+) -> Findings:
+    """Everything that is computed of the scored images."""
+    wanted, folds = settings.evaluate, {fold: data.split.ids(fold) for fold in data.split.folds}
+    scorer = Scorer(
+        scored.predictions, facts.malignant, wanted.resamples, settings.seed, graded=scored.curves
+    )
+    drawn = replace(scorer.of(scored.curves), resamples=min(wanted.resamples, CURVE_RESAMPLES))
+    malignant = MALIGNANT if facts.malignant else ()
+    intervals = scorer.intervals(
+        list(dict.fromkeys([wanted.main_metric, *NEEDED, *malignant, *wanted.metrics]))
+    )
+    trust = score_trust(scorer.of(scored.curves), scored, safeguards, folds)
+    fitted_on = trust.safeguards.fitted_on
+    return Findings(
+        scored=scored.kind, predictions=scored.predictions, curves=scored.curves, malignant=facts.malignant,
+        main=wanted.main_metric, intervals=intervals,
+        criteria=judge(
+            intervals, classes=len(facts.labels), above_chance=settings.bless.balanced_accuracy_above_chance,
+            sensitivity_floor=settings.bless.malignant_sensitivity, protocol=settings.protocol, scored=scored.kind,
+            errors=errors, parity=parity, near_searched=settings.checks.near_duplicates.enabled,
+        ),
+        folds=score_folds(scored, data, facts, wanted.main_metric),
+        roc=tuple(roc_curves(drawn)),
+        precision_recall=tuple(precision_recall_curves(drawn)),
+        ensemble=score_members(scorer, scored, wanted.main_metric),
+        trust=trust,
+        subject_calls=score_subjects(scorer, record, facts, folds, fitted_on),
+        views=score_views(scorer, record, parity, settings.serve.views, fitted_on),
+    )  # fmt: skip
+
+
+def with_tuned_members(settings: Settings, record: Path) -> Settings:
+    """The settings with the members that a designed experiment made, as if they had been stated.
+
+    Args:
+        settings: as stated.
+        record: folder of a TrainingRecord.
+    """
+    path = record / MEMBERS_FILE
+    if not settings.tune or not path.is_file():
+        return settings
+    members = tuple(MemberSettings.model_validate(member) for member in read_json(path))
+    return settings.model_copy(update={"members": members})
 
 
 def kind_of(split: Split) -> str:
@@ -138,13 +218,17 @@ def kind_of(split: Split) -> str:
 
 
 def scored_predictions(
-    test: Path, record: Path, saved_model: Path, kind: str, facts: Facts, limits: Limits | None = None
+    examples: pd.DataFrame,
+    record: Path,
+    saved_model: Path,
+    kind: str,
+    facts: Facts,
+    limits: Limits | None = None,
 ) -> Scored:
     """The test part through the exported model, where there is one; else what the Trainer recorded."""
     path = record / ENSEMBLE
     ensemble = read_json(path) if path.is_file() else None
     names = ensemble["members"] if ensemble else []
-    examples = read_rows(test)
     if len(examples):
         predictions, members, distances = predict_examples(examples, saved_model, facts, names, limits)
         return Scored("test", predictions, members, ensemble, distances)
@@ -185,108 +269,140 @@ def predict_examples(
     return record, each, distances
 
 
-def score_intervals(scored: Scored, facts: Facts, settings: Settings) -> dict[str, Interval]:
-    """Every reported metric with its 95% interval, the main one first."""
-    wanted = [*NEEDED, *(MALIGNANT if facts.malignant else ()), settings.evaluate.main_metric]
-    names = list(dict.fromkeys([settings.evaluate.main_metric, *wanted, *settings.evaluate.metrics]))
-    return intervals_of(
-        scored.predictions, scored.curves, names, facts.malignant,
-        resamples=settings.evaluate.resamples, seed=settings.seed,
-    )  # fmt: skip
-
-
-def score_members(scored: Scored, facts: Facts, settings: Settings) -> EnsembleScores | None:
+def score_members(scorer: Scorer, scored: Scored, main: str) -> EnsembleScores | None:
     """The members beside the ensemble, or None for one classifier."""
     if scored.ensemble is None:
         return None
-    metrics = list(dict.fromkeys([settings.evaluate.main_metric, *COMPARED]))
-    return score_ensemble(
-        scored.predictions, scored.members, scored.ensemble, metrics, facts.malignant,
-        resamples=settings.evaluate.resamples, seed=settings.seed,
-    )  # fmt: skip
+    return score_ensemble(scorer, scored.members, scored.ensemble, list(dict.fromkeys([main, *COMPARED])))
 
 
-def score_trust(scored: Scored, folder: Path, split: Split, facts: Facts, settings: Settings) -> TrustScores:
+def score_trust(
+    scorer: Scorer, scored: Scored, folder: Path, folds: Mapping[str, Sequence[str]]
+) -> TrustScores:
     """Calibration, thresholds and referral on the scored images, which fitted none of what judges them."""
     safeguards, distances = read_safeguards(folder), scored.distances
     if distances is None:
-        distances = read_distances(folder, scored.curves)
-    return score_safeguards(
-        scored.curves, safeguards, distances, {fold: split.ids(fold) for fold in split.folds}, facts.malignant,
-        kind=scored.kind, resamples=settings.evaluate.resamples, seed=settings.seed,
+        distances = read_distances(folder, scorer.predictions)
+    return score_safeguards(scorer, safeguards, distances, folds, kind=scored.kind)
+
+
+def score_folds(scored: Scored, data: Development, facts: Facts, main: str) -> tuple[FoldScore, ...]:
+    """The main metric on each held-out fold; empty where there are none."""
+    if scored.kind != "out-of-fold":
+        return ()
+    metric = find_metric(main, facts.labels)
+    part = dict(zip(data.examples["id"], data.examples["part"], strict=True))
+    parts = np.asarray([part[name] for name in scored.predictions.ids])
+    folds = []
+    for fold in data.split.folds:
+        held_out = scored.predictions.take(parts == fold)
+        groups = len(np.unique(held_out.groups))
+        folds.append(FoldScore(fold, len(held_out), groups, metric(held_out, facts.malignant)))
+    return tuple(folds)
+
+
+def score_views(
+    scorer: Scorer, record: Path, parity: Mapping[str, Any], views: int, fitted_on: str
+) -> ViewGain | None:
+    """What averaging views gains on the recorded predictions, and costs; None where one view answers."""
+    if not (record / ONE_VIEW).is_file():
+        return None
+    return measure_gain(
+        scorer.of(read_predictions(record / ONE_VIEW)), read_predictions(record / PREDICTIONS), views=views,
+        predicted_on=fitted_on, seconds=(parity["seconds_one_view"], parity["seconds_all_views"]),
     )  # fmt: skip
 
 
-def judge(
-    intervals: dict[str, Interval],
+def score_subjects(
+    scorer: Scorer, record: Path, facts: Facts, folds: Mapping[str, Sequence[str]], fitted_on: str
+) -> SubjectCalls | str:
+    """Subjects called by a threshold that the recorded predictions of other subjects chose; or why not."""
+    if facts.subject_kind != "subject":
+        return facts.subject_kind
+    if not facts.malignant:
+        return "malignant"
+    try:
+        return call_subjects(scorer, read_predictions(record / PREDICTIONS), fitted_on=fitted_on, folds=folds)
+    except DataError as error:
+        return f"{str(error)[0].upper()}{str(error)[1:]}."
+
+
+def review_sources(scored: Scored, record: Path, split: Split) -> list[ReviewSource]:
+    """Predictions by models that had not seen the images: the scored ones, then the Trainer's record.
+
+    Args:
+        scored: what the Evaluator scores.
+        record: folder of the TrainingRecord.
+        split: without the test part.
+    """
+    first = ReviewSource(scored.kind, scored.predictions, scored.members)
+    kind = "out-of-fold" if split.folds else "validation" if "validation" in split.parts else "selection"
+    if kind == scored.kind:
+        return [first]
+    members = {name: read_predictions(record / MEMBERS / name / PREDICTIONS) for name in scored.members}
+    return [first, ReviewSource(kind, read_predictions(record / PREDICTIONS), members)]
+
+
+def make_review_record(
+    images: pd.DataFrame,
+    classes: tuple[str, ...],
+    sources: list[ReviewSource],
+    statistics: Path,
+    frozen_split: Path,
+) -> ReviewRecord:
+    """What a review needs, from the artifacts of a run.
+
+    Args:
+        images: all examples that were used, with group and part.
+        classes: names in class order.
+        sources: predictions by models that had not seen the images; the scored ones first.
+        statistics, frozen_split: folders of these artifacts.
+    """
+    label = dict(zip(images["id"], images["label"], strict=True))
+    _, near = read_duplicates(statistics)
+    # An image may be in no part (a copy of a published test image): it is not looked at.
+    known = [[name for name in group if name in label] for group in near]
+    contradictions = [group for group in known if len({label[name] for name in group}) > 1]
+    decided = [each.id for file in read_corrections(frozen_split) for each in file.corrections]
+    return ReviewRecord(classes, sources, images, contradictions, sorted(set(decided) & set(label)))
+
+
+def make_results(findings: Findings, facts: Facts, record: Path) -> dict[str, Any]:
+    """The numbers of report.json, for programs."""
+    path = record / ANALYSIS
+    tuning = read_json(path) if path.is_file() else None
+    return findings.to_json() | {"tuning": tuning, "fingerprint": facts.fingerprint}
+
+
+def make_card(
+    findings: Findings,
+    data: Development,
     facts: Facts,
-    bless: BlessSettings,
-    *,
-    protocol: str,
-    scored: str,
-    errors: int,
-    parity: dict[str, Any],
-    near_searched: bool,
-) -> list[tuple[str, bool]]:
-    """Every criterion of the blessing and whether it is met."""
-    floor = 1 / len(facts.labels) + bless.balanced_accuracy_above_chance
-    balanced = intervals["balanced_accuracy"].low
-    criteria = [
-        ("No validation error in the data", errors == 0),
-        ("Near duplicates were looked for and kept on one side of the split", near_searched),
-        (
-            f"Trained model, exported model and command line agree within {parity['tolerance']:g} "
-            f"(largest difference {parity['largest_difference']:.1e} on {parity['images']} images)"
-            if parity["largest_difference"] is not None
-            else "The exported model answers every image like the trained one",
-            parity["passed"],
-        ),
-        (
-            f"Lower bound of balanced accuracy, {_percent(balanced)}, is above chance + "
-            f"{_percent(bless.balanced_accuracy_above_chance)} = {_percent(floor)}",
-            _above(balanced, floor),
-        ),
-    ]
-    if "malignant_sensitivity" in intervals:
-        low = intervals["malignant_sensitivity"].low
-        criteria.append(
-            (
-                f"Lower bound of sensitivity to malignant cells, {_percent(low)}, is above the floor of "
-                f"{_percent(bless.malignant_sensitivity)}",
-                _above(low, bless.malignant_sensitivity),
-            )
-        )
-    else:
-        criteria.append(("The malignant classes are named (data.malignant)", False))
-    honest = protocol == "honest" and scored in ("test", "out-of-fold")
-    criteria.append(("Honest protocol: nothing was chosen on the images it is scored on", honest))
-    return criteria
+    settings: Settings,
+    record: Path,
+    results: dict[str, Any],
+) -> dict[str, Any]:
+    """What stands beside the pushed model, for people and programs."""
+    return {
+        "schema_version": 1,
+        "experiment": settings.experiment,
+        "description": settings.description,
+        "intended_use": "Research use only: not a diagnostic device.",
+        "kerasall_version": __version__,
+        "model": _model_json(settings, read_json(record / "training.json")),
+        "preprocess": data.preprocess,
+        "limits": asdict(data.limits),
+        "data": {"source": facts.source, "notes": list(facts.notes)},
+        "safeguards": findings.trust.safeguards.to_json() if findings.trust else None,
+        "results": results,
+    }
 
 
-def _above(value: float | None, floor: float) -> bool:
-    """NaN and None, the marks of a score that is not defined, are not above anything."""
-    return value is not None and value > floor
-
-
-def _percent(value: float | None) -> str:
-    return "not defined" if value is None else f"{100 * value:.1f}%"
-
-
-def _headline(evidence: Evidence, verdict: dict[str, Any]) -> dict[str, Any]:
-    """Numbers and words for the run's last lines and the metadata store."""
-    name = evidence.settings.evaluate.main_metric
-    main = evidence.intervals[name]
-    missed = count_missed(evidence.predictions, evidence.facts.malignant)
-    interval = (
-        ""
-        if main.low is None
-        else f" (95% interval {main.low:.4f} to {main.high:.4f}, by resampling {main.groups} groups)"
-    )
-    headline = {
-        "main_score": f"{name} {main.value:.4f}{interval}, {evidence.scored}, {len(evidence.predictions):,} images",
-        "malignant_called_benign": f"{missed.called_benign:,} of {missed.total:,} malignant images called benign"
-        if evidence.facts.malignant else "unknown: no class is named malignant (data.malignant)",
-        "verdict": "blessed" if verdict["blessed"] else "not blessed: " + "; ".join(c for c, met in verdict["criteria"] if not met),
-        "blessed": verdict["blessed"],
-    }  # fmt: skip
-    return headline | {metric: interval.value for metric, interval in evidence.intervals.items()}
+def _model_json(settings: Settings, training: Mapping[str, Any]) -> Any:
+    """The classifier's settings, those of every member with the rule that joins them, or what a search chose."""
+    if settings.deep_features or settings.sweep:
+        return {key: training[key] for key in ("model", "chosen") if key in training}
+    if not settings.members:
+        return settings.model.model_dump(mode="json")
+    members = {member.name: member.model.model_dump(mode="json") for member in settings.members}
+    return {"ensemble": settings.ensemble.model_dump(mode="json"), "members": members}

@@ -13,7 +13,8 @@ import numpy as np
 
 from kerasall.components.calibrator import read_distance, read_safeguards
 from kerasall.data.development import read_development, read_facts
-from kerasall.data.input_pipeline import decode_pixels, prediction_batches
+from kerasall.data.input_pipeline import prediction_batches
+from kerasall.data.pixel_cache import decode_pixels
 from kerasall.decoding import DEFAULT_LIMITS, Limits, read_image_bytes
 from kerasall.errors import ModelError
 from kerasall.files import read_json, write_json

@@ -15,6 +15,7 @@ import tensorflow as tf
 from rich.console import Console
 from rich.progress import track
 
+from kerasall.components.combinations import CellScore, choose_cell, make_table, score_cell
 from kerasall.components.divisions import Division, describe_choice, divide, make_predictions, name_scored
 from kerasall.data.development import (
     PREDICTIONS,
@@ -25,8 +26,8 @@ from kerasall.data.development import (
     read_development,
     write_facts,
 )
-from kerasall.data.input_pipeline import decode_pixels, prediction_batches
-from kerasall.data.pixel_cache import PixelCache
+from kerasall.data.input_pipeline import prediction_batches
+from kerasall.data.pixel_cache import PixelCache, decode_pixels
 from kerasall.data.stratification import deal_groups
 from kerasall.errors import ModelError, SettingsError
 from kerasall.evaluation.metrics import find_metric
@@ -41,7 +42,6 @@ from kerasall.models.weights import resolve_weights
 from kerasall.pipeline.component import Input, Output, Scratch, Unkeyed, component
 from kerasall.preprocessing.augmentation import Augmentation
 from kerasall.preprocessing.operations import Chain
-from kerasall.report.record_tables import CellScore, choose_cell, make_table, score_cell
 from kerasall.settings import DeepFeatureSettings, EvaluateSettings, ExtractorSettings
 
 PLATT_FOLDS = 3

@@ -22,6 +22,9 @@ from kerasall.files import (
 from kerasall.pipeline.component import Input, Output, component
 from kerasall.serving.card import CARD, MANIFEST, verify_manifest, write_manifest
 
+VERDICT = "verdict.json"
+"""File of a Report: blessed, and every criterion as (sentence, met), for the card."""
+
 
 def still_pushed(outputs: Mapping[str, Path]) -> bool:
     """Whether what an earlier run pushed still lies, whole, where it was put."""
@@ -42,6 +45,7 @@ def pusher(
     saved_model: Annotated[Path, Input("SavedModel")],
     evaluation: Annotated[Path, Input("Evaluation")],
     blessing: Annotated[Path, Input("Blessing")],
+    report: Annotated[Path, Input("Report", keyed=False)],
     experiment: str,
     force: bool,
     destination: str,
@@ -49,26 +53,27 @@ def pusher(
 ) -> dict[str, Any]:
     """Copies the model under the next version number, if it is blessed or ``force`` is set.
 
-    A model that is pushed without a blessing says so in its card.
+    A model that is pushed without a blessing says so in its card. The report goes along as it reads now; one that
+    only reads otherwise later makes no new version.
     """
     verdict = read_json(blessing / "blessing.json")
     if not (verdict["blessed"] or force):
         write_json(pushed / "pushed.json", {"path": None, "blessed": False, "forced": False})
         return {"pushed": False}
-    folder = _push(saved_model / MODEL, evaluation, verdict, Path(destination) / experiment)
+    folder = _push(saved_model / MODEL, evaluation, report, verdict, Path(destination) / experiment)
     forced = not verdict["blessed"]
     write_json(pushed / "pushed.json", {"path": str(folder), "blessed": verdict["blessed"], "forced": forced})
     return {"pushed": True, "path": str(folder), "forced": forced}
 
 
-def _push(model: Path, evaluation: Path, verdict: dict[str, Any], parent: Path) -> Path:
+def _push(model: Path, evaluation: Path, report: Path, verdict: dict[str, Any], parent: Path) -> Path:
     parent.mkdir(parents=True, exist_ok=True)
     with open(parent.with_name(f".{parent.name}.lock"), "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # two runs of one experiment must not take the same number
-        return _push_alone(model, evaluation, verdict, parent)
+        return _push_alone(model, evaluation, report, verdict, parent)
 
 
-def _push_alone(model: Path, evaluation: Path, verdict: dict[str, Any], parent: Path) -> Path:
+def _push_alone(model: Path, evaluation: Path, report: Path, verdict: dict[str, Any], parent: Path) -> Path:
     origin = sha256_of_json([sha256_of_file(model / MANIFEST), sha256_of_folder(evaluation), verdict])
     versions = sorted((p for p in parent.glob("*") if p.name.isdigit()), key=lambda p: int(p.name))
     for folder in versions:
@@ -76,12 +81,12 @@ def _push_alone(model: Path, evaluation: Path, verdict: dict[str, Any], parent: 
         if _is_whole(folder) and read_json(folder / CARD).get("origin") == origin:
             return folder
     folder = parent / str(int(versions[-1].name) + 1 if versions else 1)
-    verdicts = {"blessing": verdict, "forced": not verdict["blessed"]}
+    verdicts = {"blessing": read_json(report / VERDICT), "forced": not verdict["blessed"]}
     card = read_json(evaluation / CARD) | verdicts | {"version": folder.name, "origin": origin}
     with atomic_path(folder) as temporary:
         shutil.copytree(model, temporary)
-        for name in ("report.html", SEEN):
-            shutil.copyfile(evaluation / name, temporary / name)
+        shutil.copyfile(report / "report.html", temporary / "report.html")
+        shutil.copyfile(evaluation / SEEN, temporary / SEEN)
         write_json(temporary / CARD, card)
         write_manifest(temporary)
     return folder

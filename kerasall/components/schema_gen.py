@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-from kerasall.data.anomalies import Schema, infer_schema
+from kerasall.data.statistics import Schema, infer_schema
 from kerasall.files import read_json, sha256_of_file, write_json
 from kerasall.pipeline.component import Input, Output, component
 

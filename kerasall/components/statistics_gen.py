@@ -5,16 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any
 
-from kerasall.data.duplicates import (
-    NearDuplicateSettings,
-    exact_duplicates,
-    find_excess,
-    find_near_duplicates,
-)
+from kerasall.data.duplicates import NearDuplicateSettings, search_duplicates
 from kerasall.data.examples import Collection, read_collection
 from kerasall.data.statistics import ImageScan, scan_images, summarize, write_scan
 from kerasall.decoding import Limits
-from kerasall.errors import DataError
 from kerasall.files import write_json
 from kerasall.pipeline.component import Input, Output, component
 from kerasall.settings import CheckSettings
@@ -46,19 +40,10 @@ def scan_collection(
 ) -> tuple[ImageScan, list[list[str]], list[list[str]], str]:
     """Scan, exact and near duplicates, and what is wrong with the near ones ("" if nothing)."""
     scan = scan_images(collection.examples, limits=limits_of(checks))
-    exact = exact_duplicates(scan)
-    settings = near_settings(checks)
-    try:
-        near = find_near_duplicates(collection.examples, scan, settings)
-    except DataError as error:
-        return scan, exact, [], str(error)
-    return scan, exact, near, find_excess(near, collection.examples, scan, settings)
-
-
-def near_settings(checks: CheckSettings) -> NearDuplicateSettings:
-    """The settings of the search, defaults where the config leaves them open."""
     given = checks.near_duplicates.model_dump()
-    return NearDuplicateSettings(**{name: value for name, value in given.items() if value is not None})
+    # Where the config leaves them open, the search's own defaults hold.
+    settings = NearDuplicateSettings(**{name: value for name, value in given.items() if value is not None})
+    return scan, *search_duplicates(collection.examples, scan, settings)
 
 
 def limits_of(checks: CheckSettings) -> Limits:

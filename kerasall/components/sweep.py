@@ -17,6 +17,7 @@ import keras
 import numpy as np
 
 from kerasall.components.classifier_training import PREDICTION_BATCH, STORE_SECONDS, ClassifierTraining
+from kerasall.components.combinations import CellScore, choose_cell, make_table, score_cell
 from kerasall.components.divisions import Division, describe_choice, divide, make_predictions, name_scored
 from kerasall.data.development import (
     PREDICTIONS,
@@ -27,8 +28,8 @@ from kerasall.data.development import (
     read_development,
     write_facts,
 )
-from kerasall.data.input_pipeline import decode_pixels, feature_batches, prediction_batches
-from kerasall.data.pixel_cache import PixelCache
+from kerasall.data.input_pipeline import FeatureBatches, prediction_batches
+from kerasall.data.pixel_cache import PixelCache, decode_pixels
 from kerasall.errors import SettingsError
 from kerasall.evaluation.metrics import find_metric
 from kerasall.evaluation.predictions import Predictions, concatenate, write_predictions
@@ -40,7 +41,6 @@ from kerasall.models.saving import save_model
 from kerasall.models.weights import resolve_weights
 from kerasall.pipeline.component import Input, Output, Scratch, Unkeyed, component
 from kerasall.preprocessing.operations import Chain
-from kerasall.report.record_tables import CellScore, choose_cell, make_table, score_cell
 from kerasall.settings import (
     BackboneSettings,
     EvaluateSettings,
@@ -202,13 +202,13 @@ class HeadTraining(ClassifierTraining):
         targets = np.asarray(keras.utils.to_categorical(self.data.labels, len(self.data.facts.labels)))
 
         def train_batches(epoch: int) -> Any:
-            return feature_batches(
+            return FeatureBatches(
                 activations, targets, batch_size=self.train.batch_size, indices=rows, shuffle=(seed, epoch),
                 sample_weights=weights,
             )  # fmt: skip
 
         def watched_batches() -> Any:
-            return feature_batches(
+            return FeatureBatches(
                 activations, targets, batch_size=PREDICTION_BATCH, indices=division.held_out
             )
 

@@ -24,8 +24,8 @@ from kerasall.data.development import (
     read_development,
     write_facts,
 )
-from kerasall.data.input_pipeline import decode_pixels
-from kerasall.data.splits import inner_validation as draw_inner_validation
+from kerasall.data.pixel_cache import decode_pixels
+from kerasall.data.stratification import inner_validation as draw_inner_validation
 from kerasall.evaluation.predictions import Predictions, concatenate, write_predictions
 from kerasall.files import sha256_of_file, write_json
 from kerasall.models.backbones import get_backbone

@@ -26,17 +26,9 @@ from kerasall.data.label_corrections import (
     read_corrections,
     write_corrections,
 )
-from kerasall.data.splits import (
-    Split,
-    check_leaks,
-    fold_split,
-    holdout_split,
-    official_fold_split,
-    read_split,
-    write_split,
-)
+from kerasall.data.splits import Split, check_leaks, keep_training_share, read_split, write_split
 from kerasall.data.statistics import read_scan
-from kerasall.data.training_shares import keep_training_share
+from kerasall.data.stratification import fold_split, holdout_split, official_fold_split
 from kerasall.decoding import DEFAULT_LIMITS, Limits, decode, read_image_bytes
 from kerasall.errors import DataError
 from kerasall.files import read_json, sha256_of_file, write_json

@@ -15,10 +15,10 @@ from kerasall.components.trial_search import PROJECT, SearchJob
 from kerasall.data.development import ANALYSIS, Development
 from kerasall.evaluation.metrics import find_metric
 from kerasall.files import atomic_path, write_json, write_text
-from kerasall.report.figure_style import figure_to_svg
+from kerasall.report.taguchi import describe_ratio
 from kerasall.report.taguchi_figures import draw_analysis
-from kerasall.report.trial_page import write_trial_page
-from kerasall.report.trials import make_trial_page
+from kerasall.report.taguchi_text import describe_analysis, describe_interactions, describe_plan
+from kerasall.report.trials import write_trial_page
 from kerasall.settings import MemberSettings
 from kerasall.settings.factors import label_factors
 from kerasall.taguchi.analysis import Analysis
@@ -26,7 +26,6 @@ from kerasall.taguchi.stored_oracle import StoredOracle
 from kerasall.taguchi.trial_events import list_trials, write_csv
 from kerasall.taguchi.trials import CONFIRMATION
 from kerasall.taguchi.tuner import TaguchiTuner
-from kerasall.taguchi.wording import describe_analysis, describe_interactions, describe_plan
 
 TRIALS = "trials.csv"
 
@@ -58,8 +57,8 @@ def write_search(
     oracle, analysis = tuner.taguchi_oracle, tuner.analyze()
     table = tuner.results()
     figures = []
-    for name, (figure, text) in draw_analysis(analysis).items():
-        write_text(folder / FIGURES / f"{name}.svg", figure_to_svg(figure).decode("utf-8"))
+    for name, (svg, text) in draw_analysis(analysis).items():
+        write_text(folder / FIGURES / f"{name}.svg", svg.decode("utf-8"))
         figures.append({"file": f"{FIGURES}/{name}.svg", "alt": text})
     experiment = describe_experiment(oracle, analysis, job, data, table) | {
         "figures": figures, "members": [member.name for member in members],
@@ -71,7 +70,7 @@ def write_search(
         shutil.copytree(job.project, temporary, ignore=_BULKY)
     listing = list_trials(folder / PROJECT)
     write_csv(listing, folder / TRIALS)
-    write_trial_page(folder / PAGE, make_trial_page(listing, f"Trials of {len(members)} voting models"))
+    write_trial_page(folder / PAGE, listing, f"Trials of {len(members)} voting models")
 
 
 def describe_experiment(
@@ -80,8 +79,8 @@ def describe_experiment(
     """What a report says of a search beyond the numbers of its analysis, as JSON."""
     design, labels = oracle.design, label_factors(list(job.levels))
     metric = find_metric(design.objective, data.facts.labels)
-    best = analysis.prediction
-    return {
+    said = describe_ratio(analysis)
+    return said | {
         "array": design.plan.array,
         "factors": [
             {"name": labels[key], "setting": key, "levels": list(analysis.level_names[labels[key]])}
@@ -98,20 +97,8 @@ def describe_experiment(
         "epoch_chosen": job.tune.response_on == "validation"
         and not data.split.folds
         and any(stage.keep == "best" for stage in job.base.train.stages),
-        "signal": str(analysis.signal),
-        "formula": analysis.signal.signal.formula,
-        "unit": analysis.signal.signal.unit,
-        "confidence": analysis.confidence,
-        "significance": analysis.significance,
         "rows": list_rows(design.plan.levels, list(design.plan.factors), analysis, table, design.repeats),
-        "best": {name: analysis.level_names[name][level - 1] for name, level in best.levels.items()},
-        "sizes": analysis.describe_sizes(),
-        "confirmation": {
-            "responses": mean_responses(table, CONFIRMATION),
-            "low": best.confirmation_low,
-            "high": best.confirmation_high,
-            "as_predicted": best.confirmed_as_predicted,
-        },
+        "confirmation": said["confirmation"] | {"responses": mean_responses(table, CONFIRMATION)},
         "trials": len(table),
         "seconds": float(table["seconds"].sum()),
     }

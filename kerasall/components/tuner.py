@@ -40,8 +40,8 @@ from kerasall.pipeline.component import Input, Output, Scratch, Unkeyed, compone
 from kerasall.preprocessing.augmentation import Augmentation
 from kerasall.settings import MemberSettings, Settings, TrialSettings, TuneSettings
 from kerasall.settings.factors import apply_levels, as_choices, factor_levels, trial_settings
-from kerasall.taguchi.chief import serve_oracle
 from kerasall.taguchi.design import plan
+from kerasall.taguchi.oracle import serve_oracle
 from kerasall.taguchi.signal_to_noise import parse_signal
 from kerasall.taguchi.stored_oracle import FINISHED
 from kerasall.taguchi.tuner import TaguchiTuner, TrialRun

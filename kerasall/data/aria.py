@@ -12,7 +12,7 @@ import re
 from pathlib import Path, PurePosixPath
 
 from kerasall.data.examples import Collection, make_examples
-from kerasall.data.image_folder import find_files, list_some, require_folder
+from kerasall.data.image_folder import find_files, list_folders, list_some, require_folder
 from kerasall.errors import DataError
 
 NOTE = (
@@ -86,23 +86,14 @@ def _find_root(path: Path, variant: str) -> Path:
 
 def _list_candidates(path: Path) -> list[Path]:
     """``path`` and the folders one and two levels below it, where unpacked archives put the classes."""
-    levels = [[path]]
-    for _ in range(2):
-        levels.append([folder for parent in levels[-1] for folder in _list_folders(parent)])
-    return [folder for level in levels for folder in level]
-
-
-def _list_folders(path: Path) -> list[Path]:
-    try:
-        return sorted(entry for entry in path.iterdir() if entry.is_dir() and not entry.name.startswith("."))
-    except OSError:
-        return []  # a folder beside the data that may not be listed
+    below = list_folders(path)
+    return [path, *below, *(folder for parent in below for folder in list_folders(parent))]
 
 
 def find_class_folders(path: Path) -> dict[str, str]:
     """Stage -> name of its folder. Two folders of one stage: the stage is left out, as it is ambiguous."""
     named: dict[str, list[str]] = {}
-    for folder in _list_folders(path):
+    for folder in list_folders(path):
         letters = re.sub("[^a-z]", "", folder.name.lower()).removeprefix("malignant")
         stage = _STAGES.get(letters) or _STAGES.get(letters.removesuffix("b"))
         if stage:

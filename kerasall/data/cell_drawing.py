@@ -1,10 +1,8 @@
-"""Draws one white blood cell, or a field of a smear, from traits of its kind. OpenCV and numpy only.
+"""Draws white blood cells, one cut out or several in a field of a smear, by the looks of their class.
 
 A cell is drawn in units of its own diameter, so its looks do not depend on the image's size. The
 colour averaged over the whole cell is set last, to the value its stain asks for: whatever the
 nucleus and its chromatin look like, area and mean colour of a cell do not follow from them.
-
-The kinds of rendered data sets: the looks of each class, and how slides, subjects and cells vary.
 
 Slides (stain, cell size, camera) are drawn alike for all classes, and the cells of a slide differ about
 as much as slides do: a few subjects' stains that happen to go with a class do not carry far.
@@ -21,16 +19,10 @@ import cv2
 import numpy as np
 
 Range = tuple[float, float]
-
 Cell = tuple[np.ndarray, np.ndarray]
-
 """Colour float32 [w, w, 3] in 0..255 and coverage float32 [w, w] in 0..1 of one drawn cell."""
-
-
 _ANGLES = np.linspace(0.0, 2.0 * np.pi, 240, endpoint=False)
-
 _UNIT_CIRCLE = np.stack([np.cos(_ANGLES), np.sin(_ANGLES)], axis=1)
-
 _SUBPIXEL_BITS = 4
 
 
@@ -79,9 +71,8 @@ class Stain:
 
     def mean_colour(self) -> np.ndarray:
         """Mean RGB of a cell, float32 [3] in 0..255."""
-        return np.array(
-            colorsys.hsv_to_rgb(self.hue % 1.0, self.saturation, self.value), np.float32
-        ) * np.float32(255.0)
+        colour = colorsys.hsv_to_rgb(self.hue % 1.0, self.saturation, self.value)
+        return np.array(colour, np.float32) * np.float32(255.0)
 
 
 def draw_cell(rng: np.random.Generator, traits: dict[str, float], stain: Stain, side: int) -> Cell:
@@ -253,11 +244,8 @@ def _overlap(width: int, centre: tuple[float, float], side: int) -> tuple[slice,
     starts = [round(middle - width / 2.0) for middle in centre]
     rows, columns = (slice(max(start, 0), min(start + width, side)) for start in starts)
     top, left = starts
-    return (
-        rows,
-        columns,
-        (slice(rows.start - top, rows.stop - top), slice(columns.start - left, columns.stop - left)),
-    )
+    own = slice(rows.start - top, rows.stop - top), slice(columns.start - left, columns.stop - left)
+    return rows, columns, own
 
 
 def _red_cells(rng: np.random.Generator, stain: Stain, side: int) -> np.ndarray:
@@ -300,25 +288,13 @@ class Kind:
 
 
 _CUT_OUT_STAIN: dict[str, Range] = {
-    "hue": (0.775, 0.825),
-    "saturation": (0.58, 0.70),
-    "value": (0.29, 0.36),
-    "contrast": (1.35, 1.65),
-    "diameter": (0.42, 0.48),
-    "blur": (0.004, 0.010),
-    "noise": (0.8, 2.5),
-}
-
+    "hue": (0.775, 0.825), "saturation": (0.58, 0.70), "value": (0.29, 0.36), "contrast": (1.35, 1.65),
+    "diameter": (0.42, 0.48), "blur": (0.004, 0.010), "noise": (0.8, 2.5),
+}  # fmt: skip
 _SMEAR_STAIN: dict[str, Range] = {
-    "hue": (0.74, 0.80),
-    "saturation": (0.35, 0.44),
-    "value": (0.63, 0.71),
-    "contrast": (1.25, 1.40),
-    "diameter": (0.20, 0.23),
-    "blur": (0.006, 0.012),
-    "noise": (1.0, 3.0),
-}
-
+    "hue": (0.74, 0.80), "saturation": (0.35, 0.44), "value": (0.63, 0.71), "contrast": (1.25, 1.40),
+    "diameter": (0.20, 0.23), "blur": (0.006, 0.012), "noise": (1.0, 3.0),
+}  # fmt: skip
 
 KINDS: dict[str, Kind] = {
     "cnmc": Kind(
@@ -348,7 +324,6 @@ KINDS: dict[str, Kind] = {
         scene=draw_field,
     ),
 }
-
 """The sorts of rendered data sets; a further one is a further row."""
 
 

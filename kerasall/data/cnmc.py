@@ -9,13 +9,13 @@ byte-identical files join the 73 ids into 66 groups, four of which span folds.
 
 from __future__ import annotations
 
-import csv
 import os
 import re
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
+from kerasall.data.csv_table import read_lines
 from kerasall.data.examples import Collection, make_examples
 from kerasall.data.image_folder import FoundFiles, find_files, list_some, require_folder, walk_files
 from kerasall.errors import DataError
@@ -88,7 +88,6 @@ def read_cnmc(path: str | Path, label_csv: str | Path | None = None) -> Collecti
     unlabelled = _add_preliminary(images, root, table)
     if not images.rows:
         raise DataError(_describe_nothing_found(root, images))
-    expected = [name for name in found.others if PurePosixPath(name).name.lower() == LABEL_TABLE.lower()]
     return Collection(
         source="cnmc",
         root=root,
@@ -100,17 +99,14 @@ def read_cnmc(path: str | Path, label_csv: str | Path | None = None) -> Collecti
         read_warnings=(
             *_describe_oddities(images),
             *_describe_unlabelled(unlabelled, table, root),
-            *found.warnings(expected),
+            *found.warnings(expected=_is_label_table),
         ),
     )
 
 
 def looks_like_cnmc(path: Path) -> bool:
     """Whether a file with a C-NMC name, or the preliminary test's label table, lies at or below ``path``."""
-    return path.is_dir() and any(
-        parse_cell_name(name) or PurePosixPath(name).name.lower() == LABEL_TABLE.lower()
-        for name in walk_files(path)
-    )
+    return path.is_dir() and any(parse_cell_name(name) or _is_label_table(name) for name in walk_files(path))
 
 
 def _sort_images(images: tuple[str, ...], root: Path, numbered_everywhere: bool) -> _Sorted:
@@ -159,52 +155,44 @@ def _make_row(image: str, root: Path, label: str, subject: str, fold: str) -> di
 def _find_label_table(root: Path, found: FoundFiles, label_csv: str | Path | None) -> Path | None:
     if label_csv is not None:
         return Path(os.path.abspath(Path(label_csv).expanduser()))
-    below = [root / name for name in found.others if PurePosixPath(name).name.lower() == LABEL_TABLE.lower()]
+    below = [root / name for name in found.others if _is_label_table(name)]
     beside = root.parent / LABEL_TABLE
-    return (below + ([beside] if beside.is_file() else []) or [None])[0]
+    return below[0] if below else beside if beside.is_file() else None
+
+
+def _is_label_table(name: str) -> bool:
+    return PurePosixPath(name).name.lower() == LABEL_TABLE.lower()
 
 
 def _add_preliminary(images: _Sorted, root: Path, table: Path | None) -> list[str]:
     """Adds the numbered images that the table labels; gives the others."""
     labelled = _read_label_table(table) if table else {}
-    unlabelled = []
-    for image in images.numbered:
-        known = labelled.get(PurePosixPath(image).stem.lower())
-        if known:
-            images.rows.append(_make_row(image, root, known[1], known[0], PRELIMINARY))
-        else:
-            unlabelled.append(image)
-    return unlabelled
+    known = {image: labelled.get(PurePosixPath(image).stem.lower()) for image in images.numbered}
+    images.rows += [
+        _make_row(image, root, row[1], row[0], PRELIMINARY) for image, row in known.items() if row
+    ]
+    return [image for image, row in known.items() if not row]
 
 
 def _read_label_table(path: Path) -> dict[str, tuple[str, str]]:
     """New name without suffix -> (subject, label)."""
+    columns, lines = read_lines(path, "C-NMC's label table")
+    missing = [name for name in _TABLE_COLUMNS if name not in columns]
+    if missing:
+        raise DataError(f"{path} must have the columns {', '.join(_TABLE_COLUMNS)}, but lacks {missing}")
     labelled: dict[str, tuple[str, str]] = {}
-    for number, line in _read_table_lines(path):
-        cell, new_name, code = ((line.get(name) or "").strip() for name in _TABLE_COLUMNS)
+    for number, line in lines.items():
+        row = dict(zip(columns, line, strict=False))
+        cell, new_name, code = (row.get(name, "") for name in _TABLE_COLUMNS)
         known, label = parse_cell_name(cell), {"1": "all", "0": "hem"}.get(code)
         stem = PurePosixPath(new_name).stem.lower()
-        if None in line or known is None or known[1] != label or not stem or stem in labelled:
+        if len(line) > len(columns) or known is None or known[1] != label or not stem or stem in labelled:
             raise DataError(
                 f"{path} must give every new name once, with a label (1 = all, 0 = hem) that agrees with the name in "
                 f"Patient_ID, but line {number} does not ({cell}, {new_name}, {code}): get the published table again"
             )
         labelled[stem] = known
     return labelled
-
-
-def _read_table_lines(path: Path) -> list[tuple[int, dict]]:
-    """Line numbers and values by column; under None what a line has beyond the columns."""
-    try:
-        with open(path, encoding="utf-8-sig", newline="") as text:
-            reader = csv.DictReader(text, strict=True)
-            lines = [(reader.line_num, line) for line in reader]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{path} must be C-NMC's label table, but reading it failed: {error}") from None
-    missing = [name for name in _TABLE_COLUMNS if name not in (reader.fieldnames or [])]
-    if missing:
-        raise DataError(f"{path} must have the columns {', '.join(_TABLE_COLUMNS)}, but lacks {missing}")
-    return lines
 
 
 def _choose_notes(rows: list[dict[str, str]]) -> tuple[str, ...]:
@@ -229,23 +217,16 @@ def _describe_oddities(images: _Sorted) -> list[str]:
         warnings.append(
             f"{len(images.final)} images of the final test were left out: their labels are not public"
         )
-    counts = Counter(
-        PurePosixPath(row["id"]).stem.lower() for row in images.rows if row["fold"] != PRELIMINARY
-    )
-    twice = sorted(name for name, count in counts.items() if count > 1)
-    if twice:
+    training = [row for row in images.rows if row["fold"] != PRELIMINARY]
+    counts = Counter(PurePosixPath(row["id"]).stem.lower() for row in training)
+    if twice := sorted(name for name, count in counts.items() if count > 1):
         warnings.append(f"{len(twice)} cell names occur in more than one folder: {_list(twice)}")
-    shared = _find_shared_subjects(images.rows)
-    if shared:
+    preliminary = {row["subject"] for row in images.rows if row["fold"] == PRELIMINARY}
+    if shared := sorted(preliminary.intersection(row["subject"] for row in training)):
         warnings.append(
             f"subjects with images both in the training folds and in the preliminary test: {_list(shared)}"
         )
     return warnings
-
-
-def _find_shared_subjects(rows: list[dict[str, str]]) -> list[str]:
-    preliminary = {row["subject"] for row in rows if row["fold"] == PRELIMINARY}
-    return sorted(preliminary & {row["subject"] for row in rows if row["fold"] != PRELIMINARY})
 
 
 def _describe_unlabelled(images: list[str], table: Path | None, root: Path) -> list[str]:

@@ -1,4 +1,7 @@
-"""A table of images: a CSV with the columns path and label, and where known subject and fold."""
+"""Tables that people make: the one reader of their lines, and the source that is a table of images.
+
+The table of images is a CSV with the columns path and label, and where known subject and fold.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,34 @@ from kerasall.errors import DataError
 
 _REQUIRED = ("path", "label")
 _OPTIONAL = ("subject", "fold")
+
+
+def read_lines(path: Path, what: str, semicolons: bool = False) -> tuple[list[str], dict[int, list[str]]]:
+    """Reads a CSV line by line; empty lines are passed over. Nothing is asked of columns or numbers of fields.
+
+    Args:
+        path: the file, UTF-8 (with or without byte order mark).
+        what: what it must be, in the words of a message.
+        semicolons: whether they may separate the fields in place of commas, as in spreadsheets of some countries.
+
+    Returns:
+        Names of the columns, and line number -> fields; all without the spaces around them.
+
+    Raises:
+        DataError: unreadable.
+    """
+    try:
+        # Not pandas: it takes a surplus field for an index, or drops it, without an error.
+        with open(path, encoding="utf-8-sig", newline="") as text:
+            head = text.readline()
+            text.seek(0)
+            separator = ";" if semicolons and ";" in head and "," not in head else ","
+            reader = csv.reader(text, delimiter=separator, strict=True)
+            lines = [(reader.line_num, [field.strip() for field in line]) for line in reader]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{path} must be {what}, but reading it failed: {error}") from None
+    filled = [(number, line) for number, line in lines if any(line)]
+    return (filled[0][1] if filled else []), dict(filled[1:])
 
 
 def read_csv(path: str | Path) -> Collection:
@@ -28,12 +59,15 @@ def read_csv(path: str | Path) -> Collection:
             twice, or images that do not exist; the message names them.
     """
     file = Path(os.path.abspath(Path(path).expanduser()))
-    columns, lines = _read_lines(file)
-    _require_filled(lines, file)
-    rows = [_make_row(line, file.parent) for line in lines.values()]
+    names, lines = read_lines(file, "a table of images in CSV")
+    columns = [name.lower() for name in names]
+    _require_columns(columns, file)
+    _require_filled(columns, lines, file)
+    rows = [_make_row(dict(zip(columns, line, strict=True)), file.parent) for line in lines.values()]
     _require_files([row["path"] for row in rows], file)
     examples = make_examples(sorted(rows, key=lambda row: row["id"]))
     known = sum(row.get("subject", "") != "" for row in rows)
+    ignored = [name or "(no name)" for name in columns if name not in _REQUIRED + _OPTIONAL]
     return Collection(
         source="csv",
         root=file.parent,
@@ -41,29 +75,8 @@ def read_csv(path: str | Path) -> Collection:
         labels=tuple(sorted(set(examples["label"]))),
         subject_kind="subject" if known else "none",
         notes=_choose_notes(known, len(rows)),
-        read_warnings=tuple(_describe_ignored_columns(columns)),
+        read_warnings=(f"columns without a use here were left out: {list_some(ignored)}",) if ignored else (),
     )
-
-
-def _read_lines(file: Path) -> tuple[list[str], dict[int, dict[str, str]]]:
-    """Column names, and line number -> values by column; empty lines are passed over."""
-    try:
-        # Not pandas: it takes a surplus field for an index, or drops it, without an error.
-        with open(file, encoding="utf-8-sig", newline="") as text:
-            reader = csv.reader(text, strict=True)
-            columns = [name.strip().lower() for name in next(reader, [])]
-            lines = [(reader.line_num, [field.strip() for field in line]) for line in reader]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{file} must be a table of images in CSV, but reading it failed: {error}") from None
-    _require_columns(columns, file)
-    filled = {number: line for number, line in lines if any(line)}
-    uneven = [str(number) for number, line in filled.items() if len(line) != len(columns)]
-    if uneven:
-        raise DataError(
-            f"{file} must have {len(columns)} fields in every line, but has another number in line "
-            f"{list_some(uneven)}: put fields that hold a comma into quotation marks"
-        )
-    return columns, {number: dict(zip(columns, line, strict=True)) for number, line in filled.items()}
 
 
 def _require_columns(columns: list[str], file: Path) -> None:
@@ -78,9 +91,15 @@ def _require_columns(columns: list[str], file: Path) -> None:
         raise DataError(f"{file} must have every column once, but has {repeated} more than once")
 
 
-def _require_filled(lines: dict[int, dict[str, str]], file: Path) -> None:
+def _require_filled(columns: list[str], lines: dict[int, list[str]], file: Path) -> None:
+    uneven = [str(number) for number, line in lines.items() if len(line) != len(columns)]
+    if uneven:
+        raise DataError(
+            f"{file} must have {len(columns)} fields in every line, but has another number in line "
+            f"{list_some(uneven)}: put fields that hold a comma into quotation marks"
+        )
     for name in _REQUIRED:
-        empty = [str(number) for number, line in lines.items() if not line[name]]
+        empty = [str(number) for number, line in lines.items() if not line[columns.index(name)]]
         if empty:
             raise DataError(f"{file} must give a {name} in every row, but not in line {list_some(empty)}")
 
@@ -113,8 +132,3 @@ def _choose_notes(known: int, images: int) -> tuple[str, ...]:
         f"For {images - known} of {images} images no patient is known: each of them counts as a patient of its own, "
         "so scores may be optimistic.",
     )
-
-
-def _describe_ignored_columns(columns: list[str]) -> list[str]:
-    ignored = [name or "(no name)" for name in columns if name not in _REQUIRED + _OPTIONAL]
-    return [f"columns without a use here were left out: {list_some(ignored)}"] if ignored else []

@@ -6,7 +6,7 @@ moved changes no result, so nothing is trained again for it.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,56 +19,26 @@ from kerasall.decoding import DEFAULT_LIMITS, Limits
 from kerasall.errors import ArtifactError
 from kerasall.files import UNKEYED, read_json, write_json
 
-ANALYSIS = "analysis.json"
-
-"""File of a Search: the document of ``kerasall taguchi analyze --json``, and under ``experiment`` what a report says."""
-
+SELECTION = "selection"
+"""The part on which a faithful copy of a paper chooses and is scored, as its paper was."""
+ROWS = "examples.csv"
+PATHS = f"{UNKEYED}/paths.json"
+LIMITS = f"{UNKEYED}/limits.json"
 
 PREDICTIONS = "predictions.npz"
-
 """File of a TrainingRecord: validation or out-of-fold predictions."""
-
-
 ONE_VIEW = "one_view.npz"
-
 """File of a TrainingRecord: the same images as they are, where the recorded predictions are a mean over views."""
-
-
-SELECTION = "selection"
-
-"""The part on which a faithful copy of a paper chooses and is scored, as its paper was."""
-
-
 SELECTION_PREDICTIONS = "selection.npz"
-
-"""File of a TrainingRecord: predictions of that part, where there is one."""
-
-
-def development_rows(data: Development) -> np.ndarray:
-    """Rows that the model which is kept is trained on: all folds, or the training part."""
-    return data.rows(data.split.development_ids())
-
-
+"""File of a TrainingRecord: predictions of the part ``SELECTION``, where there is one."""
 ENSEMBLE = "ensemble.json"
-
 """File of a TrainingRecord: rule, members' names, weights and where they come from."""
-
-
 MEMBERS = "members"
-
 """Folder of a TrainingRecord: one folder of predictions per member."""
-
-
 MEMBERS_FILE = "members.json"
-
 """File of a Models artifact, and of the record of its ensemble: the members' settings, in order."""
-
-
-ROWS = "examples.csv"
-
-PATHS = f"{UNKEYED}/paths.json"
-
-LIMITS = f"{UNKEYED}/limits.json"
+ANALYSIS = "analysis.json"
+"""File of a Search: the document of ``kerasall taguchi analyze --json``, and under ``experiment`` what a report says."""
 
 
 @dataclass(frozen=True)
@@ -113,7 +83,12 @@ class Development:
 
     def rows_of(self, part: str) -> np.ndarray:
         """Positions of the rows of one part of the split."""
-        return self.rows(list(self.split.ids(part)))
+        return self.rows(self.split.ids(part))
+
+
+def development_rows(data: Development) -> np.ndarray:
+    """Rows that the model which is kept is trained on: all folds, or the training part."""
+    return data.rows(data.split.development_ids())
 
 
 def class_indices(examples: pd.DataFrame, labels: tuple[str, ...]) -> np.ndarray:
@@ -124,10 +99,10 @@ def class_indices(examples: pd.DataFrame, labels: tuple[str, ...]) -> np.ndarray
 
 def facts_of(collection: Collection, fingerprint: str) -> Facts:
     """The facts of a collection."""
-    return Facts(
-        collection.labels, collection.malignant, collection.subject_kind, collection.source,
-        collection.notes, fingerprint,
-    )  # fmt: skip
+    known = {
+        field.name: getattr(collection, field.name) for field in fields(Facts) if field.name != "fingerprint"
+    }
+    return Facts(**known, fingerprint=fingerprint)
 
 
 def write_development(development: Development, folder: Path) -> None:

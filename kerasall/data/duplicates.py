@@ -1,8 +1,12 @@
-"""Exact and near duplicates: pairs nominated on thumbnails, confirmed on larger crops of the cells."""
+"""Exact and near duplicates: pairs nominated on thumbnails, confirmed on larger crops of the cells.
+
+And the table of examples with the groups they make, for what leaves the folder of images (TFRecords,
+tensorflow-datasets): once images are rows of a file, who splits them by group later needs the groups beside them.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
@@ -11,7 +15,10 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from scipy.cluster.hierarchy import DisjointSet
 
+from kerasall.data.examples import COLUMNS, Collection
+from kerasall.data.image_folder import list_some
 from kerasall.data.likeness import (
     Grain,
     band_pass,
@@ -23,56 +30,34 @@ from kerasall.data.likeness import (
     squash,
     to_unit_length,
 )
-from kerasall.data.statistics import ImageScan, show_progress
+from kerasall.data.splits import group_examples
+from kerasall.data.statistics import ImageScan, fingerprint_data, scan_images
 from kerasall.data.texture_pairs import block_count, correlated_pairs
-from kerasall.decoding import Limits, decode, read_image_bytes
+from kerasall.decoding import DEFAULT_LIMITS, Limits, decode, read_image_bytes
 from kerasall.errors import DataError, SettingsError
 from kerasall.files import read_json
-
-
-def read_duplicates(statistics: Path) -> tuple[list[list[str]], list[list[str]]]:
-    """Exact and near duplicate clusters, lists of ids."""
-    found = read_json(statistics / "duplicates.json")
-    return found["exact"], found["near"]
-
+from kerasall.runtime import show_progress
 
 CONFIRMING_SIDE = 128
-
 _FIELD_BAND = (1.5, 6)
-
 """Blurs of ``band_pass`` at which fields of many cells are nominated: coarse, as a copy that was cropped or
 shifted is compared before it is aligned."""
-
 _CUT_OUT_BAND = (0.7, 3)
-
 """Those for cells on black: finer, as their boxes are already aligned and nuclei alike at a coarse look."""
-
 _CONFIRMING_BAND = (0.4, 1.5)
-
 _ALIGNED_FIELDS, _ALIGNED_CUT_OUTS = 0.75, 0.5
-
 """Correlation that aligned thumbnails must reach before images are decoded again; copies of fields reach 0.86,
 of cut-outs with weak grain 0.57."""
-
 _SMALLEST_BOX = 24
-
 """Shorter side of the foreground, in pixels, below which an image has too little texture to tell."""
-
 _LEAST_GRAIN = 0.3
-
 """``measure_grain`` of the thumbnail, in grey levels, below which nothing tells an image from another."""
-
 _SIZE_TOLERANCE = 0.18
-
 """Greatest difference of two cells' widths or heights, as shares of their images, in logarithms: cropping an
 image by 5% on each side changes them by 0.11."""
-
 _SMALL_GROUP = 5
-
 """Groups of up to so many images are never too large, whatever share of a small data set they are."""
-
 _PAIRS_PER_IMAGE = 100
-
 _NO_LIMITS = Limits(max_side=1 << 30, max_pixels=1 << 60, max_bytes=1 << 40)
 
 
@@ -100,14 +85,72 @@ class NearDuplicateSettings:
 
     def __post_init__(self) -> None:
         for name in ("nominate", "confirm", "max_share"):
-            if not 0 < getattr(self, name) <= 1:
-                raise SettingsError(
-                    f"near_duplicates.{name} must lie in (0, 1], but is {getattr(self, name)}"
-                )
+            value = getattr(self, name)
+            if not 0 < value <= 1:
+                raise SettingsError(f"near_duplicates.{name} must lie in (0, 1], but is {value}")
         if self.max_subjects < 1:
             raise SettingsError(
                 f"near_duplicates.max_subjects must be at least 1, but is {self.max_subjects}"
             )
+
+
+def search_duplicates(
+    examples: pd.DataFrame, scan: ImageScan, settings: NearDuplicateSettings
+) -> tuple[list[list[str]], list[list[str]], str]:
+    """Exact and near duplicate groups, and what is wrong with the near ones ("" if nothing)."""
+    exact = exact_duplicates(scan)
+    try:
+        near = find_near_duplicates(examples, scan, settings)
+    except DataError as error:  # thumbnails too much alike to tell
+        return exact, [], str(error)
+    return exact, near, find_excess(near, examples, scan, settings)
+
+
+def read_duplicates(statistics: Path) -> tuple[list[list[str]], list[list[str]]]:
+    """Exact and near duplicate clusters, lists of ids, of an artifact of statistics."""
+    found = read_json(statistics / "duplicates.json")
+    return found["exact"], found["near"]
+
+
+def group_collection(
+    collection: Collection,
+    *,
+    settings: NearDuplicateSettings | None = None,
+    limits: Limits = DEFAULT_LIMITS,
+    workers: int | None = None,
+) -> tuple[pd.DataFrame, str]:
+    """Reads every image once and joins subjects and duplicates into groups.
+
+    Args:
+        collection: what to read.
+        settings: thresholds of near duplicates; None for the defaults.
+        limits: what is refused as too large.
+        workers: threads; None for one per processor.
+
+    Returns:
+        The examples sorted by id, with the columns group (equal for images that must not be parted),
+        sha256 (of the file's bytes), bytes (the file's size) and native (TensorFlow decodes the file as it
+        is); and the fingerprint of the data, as ``kerasall check`` gives it.
+
+    Raises:
+        DataError: images that cannot be read, all counted and the first named; or near duplicates that
+            would join too much.
+    """
+    scan = scan_images(collection.examples, limits, workers)
+    errors = scan.table["error"][scan.table["error"] != ""].tolist()
+    if errors:
+        raise DataError(
+            f"every image of {collection.root} must be readable, but {len(errors)} of {len(scan.table)} are not "
+            f"({list_some(errors, 3)}): replace or remove them; kerasall check lists all"
+        )
+    exact, near, problem = search_duplicates(collection.examples, scan, settings or NearDuplicateSettings())
+    if problem:
+        raise DataError(problem)
+    table = collection.examples[list(COLUMNS)].merge(
+        scan.table[["id", "sha256", "bytes", "native"]], on="id", validate="one_to_one"
+    )
+    table["group"] = table["id"].map(group_examples(collection.examples, exact + near))
+    return table.sort_values("id", ignore_index=True), fingerprint_data(collection, scan)
 
 
 def exact_duplicates(scan: ImageScan) -> list[list[str]]:
@@ -117,10 +160,10 @@ def exact_duplicates(scan: ImageScan) -> list[list[str]]:
     return sorted(group for group in groups if len(group) > 1)
 
 
-def near_duplicates(
-    examples: pd.DataFrame, scan: ImageScan, settings: NearDuplicateSettings | None = None
+def find_near_duplicates(
+    examples: pd.DataFrame, scan: ImageScan, settings: NearDuplicateSettings
 ) -> list[list[str]]:
-    """Groups of images that show the same cells but are not the same bytes.
+    """Groups of images that show the same cells but are not the same bytes; also those that join too much.
 
     Of byte-identical images one is compared; its copies then join the group it falls into. Blank images and
     those whose foreground is narrower than 24 px are not compared.
@@ -128,25 +171,14 @@ def near_duplicates(
     Args:
         examples: table with the columns id, path, subject.
         scan: of these examples, with thumbnails.
-        settings: thresholds; None for the defaults.
+        settings: thresholds.
 
     Returns:
         Sorted lists of ids, sorted; equal on every run and on any order of the rows.
 
     Raises:
-        DataError: a group would join too many subjects or images; the message names the threshold to raise.
+        DataError: thumbnails are too much alike to tell images apart; the message names the threshold to raise.
     """
-    settings = settings or NearDuplicateSettings()
-    groups = find_near_duplicates(examples, scan, settings)
-    if problem := find_excess(groups, examples, scan, settings):
-        raise DataError(problem)
-    return groups
-
-
-def find_near_duplicates(
-    examples: pd.DataFrame, scan: ImageScan, settings: NearDuplicateSettings
-) -> list[list[str]]:
-    """As ``near_duplicates``, but gives also groups that join too much."""
     if not settings.enabled:
         return []
     if scan.thumbnails is None:
@@ -158,15 +190,12 @@ def find_near_duplicates(
     path = dict(zip(examples["id"], examples["path"], strict=True))
     is_field = np.asarray(scan.thumbnails[chosen].all(axis=(1, 2)))
     pairs = _nominate(textures, is_field, settings.nominate)
-    roots = _confirm(pairs, scan.thumbnails[chosen], [path[name] for name in ids], settings.confirm)
+    groups = _confirm(pairs, scan.thumbnails[chosen], [path[name] for name in ids], settings.confirm)
     copies = scan.table.groupby("sha256")["id"].agg(list)
     sha256 = scan.table["sha256"].to_numpy()[chosen]
-    groups: dict[int, list[str]] = {}
-    for index, root in enumerate(roots):
-        groups.setdefault(root, []).append(sha256[index])
     return sorted(
-        sorted(name for content in members for name in copies[content])
-        for members in groups.values()
+        sorted(name for index in members for name in copies[sha256[index]])
+        for members in groups.subsets()
         if len(members) > 1
     )
 
@@ -249,8 +278,10 @@ def _correlate_all(textures: np.ndarray, threshold: float) -> np.ndarray:
     return np.concatenate(found)
 
 
-def _confirm(pairs: np.ndarray, thumbnails: np.ndarray, paths: Sequence[str], threshold: float) -> list[int]:
-    """Group number of every image. Pairs already joined by others are passed over."""
+def _confirm(
+    pairs: np.ndarray, thumbnails: np.ndarray, paths: Sequence[str], threshold: float
+) -> DisjointSet:
+    """Rows of images, joined where they show the same. Pairs already joined by others are passed over."""
 
     @lru_cache(maxsize=16384)  # 128 MiB
     def thumbnail(index: int) -> Grain:
@@ -260,10 +291,10 @@ def _confirm(pairs: np.ndarray, thumbnails: np.ndarray, paths: Sequence[str], th
     def view(index: int) -> _View:
         return _read_view(paths[index])
 
-    roots = list(range(len(paths)))
+    groups = DisjointSet(range(len(paths)))
 
-    def is_same(pair: np.ndarray) -> bool:
-        first, second, orientation = (int(value) for value in pair)
+    def is_same(pair: list[int]) -> bool:
+        first, second, orientation = pair
         one, other = thumbnail(first), thumbnail(second)
         needed = _ALIGNED_FIELDS if one.is_field else _ALIGNED_CUT_OUTS
         if compare_aligned(one, other, orientation) < needed:
@@ -274,29 +305,14 @@ def _confirm(pairs: np.ndarray, thumbnails: np.ndarray, paths: Sequence[str], th
             and compare_aligned(one.grain, other.grain, orientation) >= threshold
         )
 
-    for batch, same in _checked(pairs, roots, is_same):
-        for (first, second, _), joined in zip(batch, same, strict=True):
-            if joined:
-                roots[_root(roots, second)] = _root(roots, first)
-    return [_root(roots, index) for index in range(len(roots))]
-
-
-def _checked(
-    pairs: np.ndarray, roots: list[int], is_same: Callable[[np.ndarray], bool]
-) -> Iterator[tuple[np.ndarray, list[bool]]]:
     starts = range(0, len(pairs), 256)
     with ThreadPoolExecutor() as threads:
         for start in show_progress(starts, len(starts), "Confirming duplicates"):
-            batch = pairs[start : start + 256]
-            batch = batch[[_root(roots, pair[0]) != _root(roots, pair[1]) for pair in batch]]
-            yield batch, list(threads.map(is_same, batch))
-
-
-def _root(roots: list[int], index: int) -> int:
-    while roots[index] != index:
-        roots[index] = roots[roots[index]]
-        index = roots[index]
-    return index
+            batch = [pair for pair in pairs[start : start + 256].tolist() if not groups.connected(*pair[:2])]
+            for (first, second, _), joined in zip(batch, threads.map(is_same, batch), strict=True):
+                if joined:
+                    groups.merge(first, second)
+    return groups
 
 
 @dataclass(frozen=True, eq=False)

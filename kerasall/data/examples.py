@@ -29,6 +29,8 @@ SubjectKind = Literal["subject", "block", "none"]
 class Collection:
     """Examples of one source with what a reader of its scores must know.
 
+    Raises DataError where rows or columns are missing, ids are repeated, or labels are none of its ``labels``.
+
     Attributes:
         source: name of the reader (a key of ``SOURCES``).
         root: folder the ids are relative to.
@@ -51,9 +53,8 @@ class Collection:
     read_warnings: tuple[str, ...] = field(default=())
 
     def __post_init__(self) -> None:
-        require_valid(self.examples, self.labels, where=f"the {self.source} reader on {self.root}")
-        unknown = sorted(set(self.malignant) - set(self.labels))
-        if unknown:
+        _require_valid(self.examples, self.labels, where=f"the {self.source} reader on {self.root}")
+        if unknown := sorted(set(self.malignant) - set(self.labels)):
             raise DataError(
                 f"malignant classes must be among {list(self.labels)}, but {unknown} are not: "
                 "correct data.malignant"
@@ -64,33 +65,6 @@ def make_examples(rows: Sequence[dict[str, str]]) -> pd.DataFrame:
     """Makes a table with ``COLUMNS`` from dictionaries; absent values become ""."""
     table = pd.DataFrame(list(rows), columns=list(COLUMNS), dtype=object)
     return table.fillna("").astype(str).reset_index(drop=True)
-
-
-def require_valid(examples: pd.DataFrame, labels: Sequence[str], where: str) -> None:
-    """Checks what every later step relies on.
-
-    Raises:
-        DataError: no rows, missing columns, repeated ids, or labels outside ``labels``.
-    """
-    reserved = sorted(
-        {label for label in labels if label in ("path", "label", "error") or len(label.splitlines()) != 1}
-    )
-    if reserved:
-        raise DataError(
-            f"{where} must give classes other names than those of a prediction table's columns (path, label, error), "
-            f"on one line each, but found {reserved}: rename these classes"
-        )
-    missing = [name for name in COLUMNS if name not in examples.columns]
-    if missing:
-        raise DataError(f"{where} must give the columns {list(COLUMNS)}, but {missing} are missing")
-    if examples.empty:
-        raise DataError(f"{where} must find at least one image, but found none: check the path")
-    repeated = examples["id"][examples["id"].duplicated()].unique()[:3]
-    if len(repeated):
-        raise DataError(f"{where} must give unique ids, but {list(repeated)} occur more than once")
-    unknown = sorted(set(examples["label"]) - set(labels))
-    if unknown:
-        raise DataError(f"{where} must give labels among {list(labels)}, but found {unknown[:5]}")
 
 
 def write_examples(examples: pd.DataFrame, path: str | Path) -> None:
@@ -131,3 +105,22 @@ def read_collection(folder: str | Path) -> Collection:
         subject_kind=facts["subject_kind"],
         **sequences,
     )
+
+
+def _require_valid(examples: pd.DataFrame, labels: Sequence[str], where: str) -> None:
+    """Checks what every later step relies on."""
+    taken = ("path", "label", "error")
+    if reserved := sorted({label for label in labels if label in taken or len(label.splitlines()) != 1}):
+        raise DataError(
+            f"{where} must give classes other names than those of a prediction table's columns (path, label, error), "
+            f"on one line each, but found {reserved}: rename these classes"
+        )
+    if missing := [name for name in COLUMNS if name not in examples.columns]:
+        raise DataError(f"{where} must give the columns {list(COLUMNS)}, but {missing} are missing")
+    if examples.empty:
+        raise DataError(f"{where} must find at least one image, but found none: check the path")
+    repeated = examples["id"][examples["id"].duplicated()].unique()[:3]
+    if len(repeated):
+        raise DataError(f"{where} must give unique ids, but {list(repeated)} occur more than once")
+    if unknown := sorted(set(examples["label"]) - set(labels)):
+        raise DataError(f"{where} must give labels among {list(labels)}, but found {unknown[:5]}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -36,9 +36,9 @@ class FoundFiles:
     others: tuple[str, ...]
     undecodable: tuple[str, ...]
 
-    def warnings(self, expected: Sequence[str] = ()) -> list[str]:
-        """Sentences on what is left out; ``expected`` names other files that have a purpose."""
-        others = [name for name in self.others if name not in set(expected)]
+    def warnings(self, expected: Callable[[str], bool] = lambda name: False) -> list[str]:
+        """Sentences on what is left out; ``expected`` tells other files that have a purpose."""
+        others = [name for name in self.others if not expected(name)]
         found = []
         if others:
             found.append(f"{len(others)} files that are no images were left out: {list_some(others)}")
@@ -77,6 +77,14 @@ def walk_files(root: Path) -> Iterator[str]:
         yield from (prefix + entry.name for entry in visible if not entry.is_dir())
         folders = [entry.name for entry in visible if entry.is_dir()]
         waiting.extend((folder / name, f"{prefix}{name}/") for name in reversed(folders))
+
+
+def list_folders(path: Path) -> list[Path]:
+    """The visible folders right below ``path``, sorted; none where it may not be listed."""
+    try:
+        return sorted(entry for entry in path.iterdir() if entry.is_dir() and not _is_ignored(entry.name))
+    except OSError:
+        return []
 
 
 def find_files(root: Path) -> FoundFiles:
@@ -131,15 +139,12 @@ def read_image_folder(path: str | Path, classes: Sequence[str] | None = None) ->
         members.setdefault(top if rest else "", []).append(image)
     loose = members.pop("", [])
     labels = _choose_classes(root, members, loose, classes)
-    rows = [
-        {"id": image, "path": str(root / image), "label": label}
-        for label in labels
-        for image in members[label]
-    ]
+    chosen = [(image, label) for label in labels for image in members[label]]
+    rows = [{"id": image, "path": str(root / image), "label": label} for image, label in sorted(chosen)]
     return Collection(
         source="folder",
         root=root,
-        examples=make_examples(sorted(rows, key=lambda row: row["id"])),
+        examples=make_examples(rows),
         labels=labels,
         notes=(NO_SUBJECT_NOTE,),
         read_warnings=(*_describe_left_out(root, members, loose, labels), *found.warnings()),
@@ -178,19 +183,11 @@ def _describe_left_out(
     warnings = []
     if loose:
         warnings.append(f"{len(loose)} images outside any class folder were left out: {list_some(loose)}")
-    unused = [f"{name} ({len(members[name])})" for name in sorted(set(members) - set(labels))]
-    if unused:
+    if unused := [f"{name} ({len(members[name])})" for name in sorted(set(members) - set(labels))]:
         warnings.append(f"folders that are none of the classes were left out: {list_some(unused)}")
-    empty = [
-        entry.name
-        for entry in os.scandir(root)
-        if entry.is_dir()
-        and not _is_ignored(entry.name)
-        and _is_text(entry.name)
-        and entry.name not in members
-    ]
-    if empty:
-        warnings.append(f"folders without images are not taken for classes: {list_some(sorted(empty))}")
+    folders = [folder.name for folder in list_folders(root)]
+    if empty := [name for name in folders if _is_text(name) and name not in members]:
+        warnings.append(f"folders without images are not taken for classes: {list_some(empty)}")
     return warnings
 
 

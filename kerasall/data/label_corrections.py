@@ -5,42 +5,32 @@ label that the reviewer saw), ``reviewer`` and ``comment``; further columns and 
 are passed over, so the table that ``kerasall review`` writes can be filled in and handed back as it is.
 A corrected label is a class name, equal to the present one to confirm it, or ``exclude`` to leave the image out.
 
-Frozen splits of data whose labels were corrected since: every image keeps its part.
+A frozen split may be older than corrections of its labels: then every image keeps its part.
 """
 
 from __future__ import annotations
 
-import csv
 import difflib
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
+from kerasall.data.csv_table import read_lines
 from kerasall.data.examples import Collection
 from kerasall.data.image_folder import list_some
-from kerasall.data.split_file import Split, read_split
+from kerasall.data.splits import Split, read_split
 from kerasall.errors import DataError
 from kerasall.files import read_json, sha256_of_file, write_json
 
 EXCLUDE = "exclude"
-
 """In place of a class name: nobody can tell, the image is left out."""
-
-
 CORRECTIONS = "corrections.json"
-
 """File of an artifact in which applied corrections are kept."""
-
-
 KINDS = ("changed", "confirmed", "excluded")
-
 """What a correction can be, seen from the label that stood before."""
-
-
 _REQUIRED = ("id", "corrected_label")
 
 
@@ -136,7 +126,7 @@ def read_corrections(folder: str | Path) -> list[CorrectionFile]:
 def write_corrections(files: Sequence[CorrectionFile], folder: str | Path) -> None:
     """Writes ``corrections.json`` into an existing folder; nothing where nothing was corrected."""
     if files:
-        write_json(Path(folder) / CORRECTIONS, [_to_json(file) for file in files])
+        write_json(Path(folder) / CORRECTIONS, [asdict(file) for file in files])
 
 
 def _read_file(path: Path, collection: Collection) -> CorrectionFile:
@@ -147,9 +137,9 @@ def _read_file(path: Path, collection: Collection) -> CorrectionFile:
             "file out of data.corrections"
         )
     _require_known(path, rows, collection)
-    label = dict(zip(collection.examples["id"], collection.examples["label"], strict=True))
+    examples = collection.examples
+    label, subject = (dict(zip(examples["id"], examples[name], strict=True)) for name in ("label", "subject"))
     _require_seen_labels(path, rows, label)
-    subject = dict(zip(collection.examples["id"], collection.examples["subject"], strict=True))
     corrections = tuple(
         Correction(
             row["id"], label[row["id"]], row["corrected_label"], row.get("reviewer", ""), row.get("comment", ""),
@@ -161,30 +151,23 @@ def _read_file(path: Path, collection: Collection) -> CorrectionFile:
 
 
 def _read_rows(path: Path) -> list[dict[str, str]]:
-    """Rows by column name; spreadsheets of some countries separate by semicolons."""
-    try:
-        with open(path, encoding="utf-8-sig", newline="") as text:
-            head = text.readline()
-            text.seek(0)
-            separator = ";" if ";" in head and "," not in head else ","
-            lines = [line for line in csv.reader(text, delimiter=separator, strict=True) if any(line)]
-    except FileNotFoundError:
-        raise DataError(f"the corrections {path} must exist, but do not: correct data.corrections") from None
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{path} must be a table in CSV (UTF-8), but reading it failed: {error}") from None
-    columns = [name.strip().lower() for name in lines[0]] if lines else []
+    """Rows by column name."""
+    if not path.exists():
+        raise DataError(f"the corrections {path} must exist, but do not: correct data.corrections")
+    names, lines = read_lines(path, "a table in CSV (UTF-8)", semicolons=True)
+    columns = [name.lower() for name in names]
     missing = [name for name in _REQUIRED if columns.count(name) != 1]
     if missing:
         raise DataError(
             f"{path} must have the columns {list(_REQUIRED)} once each, but has not {missing}: its columns are {columns}"
         )
-    uneven = [number for number, line in enumerate(lines, start=1) if len(line) != len(columns)]
+    uneven = [row for row, line in enumerate(lines.values(), start=2) if len(line) != len(columns)]
     if uneven:
         raise DataError(
             f"{path} must have {len(columns)} fields in every row, but has another number in row {uneven[0]}: put "
             "fields that hold a comma into quotation marks"
         )
-    return [dict(zip(columns, map(str.strip, line), strict=True)) for line in lines[1:]]
+    return [dict(zip(columns, line, strict=True)) for line in lines.values()]
 
 
 def _require_known(path: Path, rows: list[dict[str, str]], collection: Collection) -> None:
@@ -219,20 +202,21 @@ def _require_seen_labels(path: Path, rows: list[dict[str, str]], label: dict[str
         )
 
 
+def _relabel(table: pd.DataFrame, labels: Mapping[str, str]) -> pd.DataFrame:
+    """A table with other labels, id -> label, without the images that are to be left out."""
+    table = table.assign(label=table["id"].map(labels).fillna(table["label"]))
+    return table[table["label"] != EXCLUDE].reset_index(drop=True)
+
+
 def _apply(collection: Collection, file: CorrectionFile) -> Collection:
-    decided = {each.id: each.corrected_label for each in file.corrections}
-    examples = collection.examples.copy()
-    examples["label"] = examples["id"].map(decided).fillna(examples["label"])
-    examples = examples[examples["label"] != EXCLUDE].reset_index(drop=True)
+    examples = _relabel(collection.examples, {each.id: each.corrected_label for each in file.corrections})
     if examples.empty:
         raise DataError(f"{file.name} must leave some images in, but excludes all: correct it")
     note = f"Labels were corrected after a review ({file.name}, sha256 {file.sha256[:12]}): {describe_corrections(file)}."
     warnings = collection.read_warnings
     if confirmed := [each.id for each in file.corrections if each.kind == "confirmed"]:
-        warnings = (
-            *warnings,
-            f"{file.name} confirms {len(confirmed)} labels as they are: {list_some(confirmed)}",
-        )
+        told = f"{file.name} confirms {len(confirmed)} labels as they are: {list_some(confirmed)}"
+        warnings = (*warnings, told)
     return replace(collection, examples=examples, notes=(*collection.notes, note), read_warnings=warnings)
 
 
@@ -242,23 +226,15 @@ def describe_corrections(file: CorrectionFile) -> str:
     return ", ".join(f"{file.count(kind):,} {word}" for kind, word in words.items())
 
 
-def _to_json(file: CorrectionFile) -> dict[str, Any]:
-    return {
-        "name": file.name,
-        "sha256": file.sha256,
-        "corrections": [vars(each) for each in file.corrections],
-    }
-
-
 def add_parts(files: Sequence[CorrectionFile], split: Split) -> list[CorrectionFile]:
     """The same corrections, each with the part its image stands in; "" for images that were left out."""
     part = dict(zip(split.table["id"], split.table["part"], strict=True))
-    return [
-        replace(
-            file, corrections=tuple(replace(c, part=c.part or part.get(c.id, "")) for c in file.corrections)
-        )
-        for file in files
-    ]
+
+    def add(file: CorrectionFile) -> CorrectionFile:
+        placed = (replace(each, part=each.part or part.get(each.id, "")) for each in file.corrections)
+        return replace(file, corrections=tuple(placed))
+
+    return [add(file) for file in files]
 
 
 def read_corrected_split(
@@ -300,20 +276,15 @@ def read_corrected_split(
 
 def _take_back(examples: pd.DataFrame, file: CorrectionFile) -> pd.DataFrame:
     """Ids, labels and subjects as they were before the file was applied."""
-    before = {each.id: each.label for each in file.corrections}
-    table = examples[["id", "label", "subject"]].copy()
-    table["label"] = table["id"].map(before).fillna(table["label"])
-    left_out = [
-        {"id": c.id, "label": c.label, "subject": c.subject} for c in file.corrections if c.kind == "excluded"
-    ]
+    table = _relabel(examples[["id", "label", "subject"]], {each.id: each.label for each in file.corrections})
+    left_out = [(c.id, c.label, c.subject) for c in file.corrections if c.kind == "excluded"]
     return pd.concat([table, pd.DataFrame(left_out, columns=list(table.columns))], ignore_index=True)
 
 
 def _correct(split: Split, files: Sequence[CorrectionFile], fingerprint: str) -> Split:
-    decided = {each.id: each.corrected_label for file in files for each in file.corrections}
-    table = split.table.copy()
-    table["label"] = table["id"].map(decided).fillna(table["label"])
-    table = table[table["label"] != EXCLUDE].reset_index(drop=True)
+    table = _relabel(
+        split.table, {each.id: each.corrected_label for file in files for each in file.corrections}
+    )
     left = set(table["id"])
     dropped = {fold: tuple(name for name in ids if name in left) for fold, ids in split.dropped.items()}
     note = "The split was drawn before labels were corrected: every image kept its part, images left out have none."

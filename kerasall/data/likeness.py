@@ -1,6 +1,6 @@
 """How alike two pictures of cells are, whatever their orientation, small shifts, sizes and brightness.
 
-Where the cell is: the foreground of an image on black, and its crop as a small grey picture.
+The pictures are the foreground of images, where the cell is, as small grey crops.
 """
 
 from __future__ import annotations
@@ -11,14 +11,16 @@ from typing import Any
 import cv2
 import numpy as np
 
+ORIENTATIONS = 8
+"""Quarter turns, unmirrored (0 to 3) and mirrored (4 to 7)."""
 _BLACK = 12
-
 """Brightest channel up to which a pixel counts as black: above the ringing of JPEG around a cut-out cell."""
-
-
 _SMALLEST_BOX = 8
-
 """A foreground narrower than this, in pixels, is dust; the whole image is taken instead."""
+_ALIGNED_SIDE = 64
+"""Side of the pictures that are aligned; the transform found is applied to the larger ones."""
+_SMALLEST_OVERLAP = 0.6
+"""Least share of a field of cells that must lie within the other after alignment."""
 
 
 @dataclass(frozen=True)
@@ -94,42 +96,18 @@ def _resized(image: np.ndarray, size: int) -> np.ndarray:
     return cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
 
 
-ORIENTATIONS = 8
-
-"""Quarter turns, unmirrored (0 to 3) and mirrored (4 to 7)."""
-
-
-_ALIGNED_SIDE = 64
-
-"""Side of the pictures that are aligned; the transform found is applied to the larger ones."""
-
-
-_SMALLEST_OVERLAP = 0.6
-
-"""Least share of a field of cells that must lie within the other after alignment."""
-
-
 def orient(pictures: np.ndarray, orientation: int) -> np.ndarray:
     """Mirrors and turns square pictures [..., side, side]."""
     mirrored = pictures[..., ::-1] if orientation >= 4 else pictures
     return np.ascontiguousarray(np.rot90(mirrored, orientation % 4, axes=(-2, -1)))
 
 
-def extract_texture(picture: np.ndarray, fine: float, coarse: float) -> np.ndarray:
-    """Band-passed foreground, squashed, so that many small structures count and no single strong edge.
-
-    Args:
-        picture: uint8 [side, side], 0 = background.
-        fine, coarse: as in ``band_pass``.
+def squash(band: np.ndarray) -> np.ndarray:
+    """The texture of what ``band_pass`` gave: squashed, so that many small structures count and no single strong edge.
 
     Returns:
         float32 [side, side] in (-1, 1), 0 outside the foreground without its rim.
     """
-    return squash(band_pass(picture, fine, coarse))
-
-
-def squash(band: np.ndarray) -> np.ndarray:
-    """Texture of what ``band_pass`` gave."""
     strength = float(np.sqrt((band**2).sum() / max(np.count_nonzero(band), 1)))
     return np.tanh(band / max(strength, 1e-6))
 
@@ -215,7 +193,7 @@ class Grain:
     """What is compared of a picture.
 
     Attributes:
-        texture: float32 [side, side], from ``extract_texture``.
+        texture: float32 [side, side], from ``squash``.
         guide: float32 [up to 64, up to 64], a coarse band of unit strength, by which pictures are aligned;
             None where there is nothing to align by.
         is_field: whether all of the picture is foreground.
@@ -227,14 +205,11 @@ class Grain:
 
 
 def extract_grain(picture: np.ndarray, fine: float, coarse: float) -> Grain:
-    """Prepares a picture for comparison; arguments as of ``extract_texture``."""
+    """Prepares a picture for comparison; arguments as of ``band_pass``."""
     guide = band_pass(_reduced(picture, min(len(picture), _ALIGNED_SIDE)), 1, 6)
     strength = float(guide.std())
-    return Grain(
-        extract_texture(picture, fine, coarse),
-        guide / strength if strength > 1e-3 else None,
-        bool(picture.all()),
-    )
+    texture = squash(band_pass(picture, fine, coarse))
+    return Grain(texture, guide / strength if strength > 1e-3 else None, bool(picture.all()))
 
 
 def compare_aligned(first: Grain, second: Grain, orientation: int) -> float:

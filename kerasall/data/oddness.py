@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,14 +31,7 @@ FEWEST = 10
 _TO_DEVIATION = 1.4826
 """The median absolute deviation of a normal distribution times this is its standard deviation."""
 
-_LEAST_SPREAD: dict[str, float] = {
-    "brightness": 1.0,
-    "red_blue": 1.0,
-    "green": 1.0,
-    "contrast": 0.5,
-    "foreground": 0.005,
-    "focus": 0.03,
-}
+_LEAST_SPREAD = dict(zip(MEASURES, (1.0, 1.0, 1.0, 0.5, 0.005, 0.03), strict=True))
 """Differences that nobody can see are not odd, however alike the rest are."""
 
 
@@ -147,19 +139,25 @@ def find_odd_subjects(images: pd.DataFrame) -> list[OddSubject]:
     if len(subjects) < FEWEST:
         return []
     strata, found = subjects["label"].to_numpy(str), []
-    for measure in MEASURES:
+    every = _measure_deviations(subjects, strata)
+    for row, column in np.argwhere(np.abs(every) >= _limits(strata)[:, None]):
+        measure = list(MEASURES)[column]
         values = subjects[measure].to_numpy(float)
-        deviations = robust_deviations(values, strata, _LEAST_SPREAD[measure])
-        for row in np.flatnonzero(np.abs(deviations) >= _limits(strata)):
-            rest = values[strata == strata[row]]
-            found.append(
-                OddSubject(
-                    str(subjects["subject"][row]), str(strata[row]), measure, float(values[row]),
-                    float(np.median(rest if len(rest) >= FEWEST else values)), float(deviations[row]),
-                    int(subjects["images"][row]),
-                )
-            )  # fmt: skip
+        rest = values[strata == strata[row]]
+        found.append(
+            OddSubject(
+                str(subjects["subject"][row]), str(strata[row]), measure, float(values[row]),
+                float(np.median(rest if len(rest) >= FEWEST else values)), float(every[row, column]),
+                int(subjects["images"][row]),
+            )
+        )  # fmt: skip
     return sorted(found, key=lambda odd: (-abs(odd.deviations), odd.subject, odd.measure))
+
+
+def _measure_deviations(table: pd.DataFrame, strata: np.ndarray) -> np.ndarray:
+    """``robust_deviations`` of every measure, float [N, number of ``MEASURES``]."""
+    found = [robust_deviations(table[m].to_numpy(float), strata, least) for m, least in _LEAST_SPREAD.items()]
+    return np.stack(found, axis=1)
 
 
 @dataclass(frozen=True)
@@ -185,14 +183,10 @@ def find_odd_images(images: pd.DataFrame, most: int = 12) -> list[OddImage]:
     if len(images) < FEWEST:
         return []
     strata = images["label"].to_numpy(str)
-    limits = _limits(strata)
-    every = np.stack(
-        [robust_deviations(images[m].to_numpy(float), strata, _LEAST_SPREAD[m]) for m in MEASURES], axis=1
-    )
-    oddest = np.abs(every).argmax(axis=1)
-    size = np.abs(every).max(axis=1)
+    limits, every = _limits(strata), _measure_deviations(images, strata)
+    oddest, size = np.abs(every).argmax(axis=1), np.abs(every).max(axis=1)
     rows = [row for row in np.lexsort((images["id"], -size)) if size[row] >= limits[row]][:most]
-    names: Sequence[str] = list(MEASURES)
+    names = list(MEASURES)
     return [
         OddImage(
             *(str(images[column][row]) for column in ("id", "path", "label", "subject")),

@@ -1,4 +1,4 @@
-"""Balance of the training rows: random oversampling, class weights, and the counts for the report.
+"""Balance of the training rows: random oversampling, weights by class, and the counts for the report.
 
 Always after the split and on training rows alone: a copy that is made before the split stands on both
 sides of it, and a validation or test part with copies no longer has the prevalence it was drawn with.
@@ -53,26 +53,22 @@ def oversample(
     return np.concatenate([rows, *repeats])
 
 
-def balance_class_weights(
-    labels: Sequence[int] | np.ndarray, rows: Sequence[int] | np.ndarray, classes: int
-) -> dict[int, float]:
-    """Weights that give every class the same share of the loss: n / (C n_c), mean 1 over the rows.
+def weigh_by_class(labels: np.ndarray, class_weights: Mapping[int, float]) -> np.ndarray:
+    """Sample weights, float32 [N], from one weight per class index.
 
     Raises:
-        DataError: a class without training rows, which no weight can make up for; or as ``oversample``.
-
-    >>> balance_class_weights([0, 0, 0, 1], [0, 1, 2, 3], classes=2)
-    {0: 0.6666666666666666, 1: 2.0}
+        SettingsError: a class that occurs among the labels has no weight, or a weight is not positive.
     """
-    labels, rows = _checked(labels, rows)
-    counts = np.bincount(labels[rows], minlength=classes)
-    absent = np.flatnonzero(counts[:classes] == 0).tolist()
-    if absent or len(counts) > classes:
-        raise DataError(
-            f"every class in [0, {classes}) and no other must have training images, but the counts are "
-            f"{counts.tolist()}: correct the labels or the split"
+    labels = np.asarray(labels)
+    missing = sorted(set(labels.tolist()) - set(class_weights))
+    if missing:
+        raise SettingsError(
+            f"every class needs a weight, but the class indices {missing} have none: add them"
         )
-    return {index: float(len(rows) / (classes * count)) for index, count in enumerate(counts)}
+    wrong = {index: weight for index, weight in class_weights.items() if not 0 < weight < np.inf}
+    if wrong:
+        raise SettingsError(f"class weights must be positive numbers, but found {wrong}: correct them")
+    return np.asarray([class_weights[label] for label in labels.tolist()], np.float32)
 
 
 def count_classes(

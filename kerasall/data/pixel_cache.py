@@ -1,9 +1,7 @@
 """Decoded pixels of all images in one array, in memory or on disk: each file is decoded once.
 
-Files -> header check -> decode -> deterministic chain -> array. Exported models decode inside TensorFlow, to the
-same pixels (``kerasall.decoding``).
-
-From decoded images to the rows of one array: the deterministic chain, on several threads.
+Files -> header check -> decode -> deterministic chain (on several threads) -> rows of an array. Exported models decode
+inside TensorFlow, to the same pixels (``kerasall.decoding``).
 """
 
 from __future__ import annotations
@@ -15,7 +13,7 @@ import mmap
 import os
 import shutil
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
@@ -25,25 +23,20 @@ from typing import Any, Protocol
 import cv2
 import numpy as np
 import tensorflow as tf
-from rich.console import Console
-from rich.progress import track
 
 from kerasall.decoding import DEFAULT_LIMITS, Limits, decode, read_image_bytes
 from kerasall.decoding.pixels import Allocate
 from kerasall.errors import DataError, DecodingError
 from kerasall.files import atomic_path, sha256_of_json
-from kerasall.runtime import as_tensor, empty_aligned
+from kerasall.runtime import as_tensor, empty_aligned, show_progress
 
+_CACHE_VERSION = 3
+"""To be raised when equal files and chains would give other pixels than before."""
 _PART = 32
-
 """Files that one thread decodes in one go."""
-
 _TOGETHER = 8
-
 """Images that go through a chain in one call: eight cost half as much as one by one."""
-
 _LARGE = 12 << 20
-
 """Bytes of an image too large to wait for others in memory."""
 
 
@@ -66,7 +59,121 @@ class PixelChain(Protocol):
     def output_size(self) -> tuple[int, int]: ...
 
 
-def fill_pixels(pixels: np.ndarray, chain: PixelChain, read: Callable[[int, Allocate], np.ndarray]) -> None:
+@dataclass(frozen=True, eq=False)
+class PixelCache:
+    """Decoded images after the deterministic chain.
+
+    Attributes:
+        pixels: uint8 [N, H, W, 3] RGB, in the order of the paths; an array or, from disk, a read-only
+            memory map.
+        key: SHA-256 over the files' contents, the chain and the decoder; equal keys mean equal pixels. "" where
+            the files' hashes were not given and nothing is stored: then none is taken.
+        path: the file that holds the pixels, or None if they are in memory only.
+        decoded: how many files this call decoded: 0 when a stored cache was reused.
+    """
+
+    pixels: np.ndarray
+    key: str
+    path: Path | None
+    decoded: int
+
+    def __len__(self) -> int:
+        return len(self.pixels)
+
+
+def decode_pixels(
+    paths: Sequence[str | Path],
+    chain: PixelChain,
+    folder: str | Path | None = None,
+    memory_bytes: int = 2 << 30,
+    keys: Sequence[str] | None = None,
+    limits: Limits = DEFAULT_LIMITS,
+) -> PixelCache:
+    """Decodes every file once and applies the chain.
+
+    Args:
+        paths: N image files.
+        chain: the deterministic preprocessing; it must give one static size.
+        folder: where pixels that do not fit into memory are kept, and looked for.
+        memory_bytes: keep the pixels in memory up to this size, else in ``folder``.
+        keys: SHA-256 of each file's bytes, if already known: a file that has another by now is refused. If not,
+            the files are hashed first where there is a folder.
+        limits: pixel and byte limits, checked from each header before its pixels are decoded.
+
+    Raises:
+        DecodingError: a file is missing or does not decode; the message names it.
+        DataError: no paths, or the pixels fit neither into memory nor on disk.
+        SettingsError: the chain gives no static size.
+    """
+    if not len(paths):
+        raise DataError("at least one image file is needed, but none was given: check the data path")
+    names = [str(path) for path in paths]
+    shape = (len(names), *chain.output_size, 3)
+    in_memory = math.prod(shape) <= memory_bytes
+    key, stored = "", None
+    if keys is None and folder is not None:
+        keys = [hashlib.sha256(read_image_bytes(name, limits)).hexdigest() for name in names]
+    if keys is not None:
+        key = pixels_key(names, chain, keys)
+        stored = None if folder is None else Path(folder) / f"pixels-{key[:32]}.npy"
+        pixels = None if stored is None else _load_pixels(stored, shape, in_memory)
+        if pixels is not None:
+            return PixelCache(pixels, key, stored, decoded=0)
+
+    def read_pixels(row: int, allocate: Allocate) -> np.ndarray:
+        data = read_image_bytes(names[row], limits)
+        # The pixels are kept under these hashes: a file changed since must not be taken for what it was.
+        if keys is not None and hashlib.sha256(data).hexdigest() != keys[row]:
+            raise DecodingError(f"{names[row]} was changed since it was scanned: run the same command again")
+        return decode(data, limits, names[row], allocate)
+
+    if in_memory:
+        pixels = _empty_pixels(shape)
+        _fill_pixels(pixels, chain, read_pixels)
+        return PixelCache(pixels, key, None, decoded=len(names))
+    stored = _require_room(stored, shape)
+    with atomic_path(stored) as temporary:
+        pixels = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.uint8, shape=shape)
+        _fill_pixels(pixels, chain, read_pixels)
+        pixels.flush()
+    return PixelCache(np.load(stored, mmap_mode="r"), key, stored, decoded=len(names))
+
+
+def pixels_key(paths: Sequence[str | Path], chain: PixelChain, keys: Sequence[str]) -> str:
+    """The key that ``decode_pixels`` would give, without decoding anything; ``keys`` are the files' SHA-256."""
+    if len(keys) != len(paths):
+        raise DataError(f"one content key per file is needed ({len(paths)}), but {len(keys)} were given")
+    decoder = {"version": _CACHE_VERSION, "tensorflow": tf.version.VERSION}
+    return sha256_of_json({"files": list(keys), "chain": chain.to_json(), "decoder": decoder})
+
+
+def _load_pixels(path: Path, shape: tuple[int, ...], in_memory: bool) -> np.ndarray | None:
+    """The stored pixels, or None where there are none that fit."""
+    try:
+        pixels = np.load(path, mmap_mode=None if in_memory else "r", allow_pickle=False)
+    except (OSError, ValueError, EOFError):  # absent, or cut short by something other than us: decode again
+        return None
+    return pixels if pixels.shape == shape and pixels.dtype == np.uint8 else None
+
+
+def _require_room(path: Path | None, shape: tuple[int, ...]) -> Path:
+    need = math.prod(shape) / 2**30
+    if path is None:
+        raise DataError(
+            f"{shape[0]} images of {shape[1]}x{shape[2]} need {need:.1f} GiB, more than the memory allowed "
+            "for them: name a cache folder, allow more memory, or resize smaller"
+        )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    free = shutil.disk_usage(path.parent).free / 2**30
+    if need > free:
+        raise DataError(
+            f"the pixel cache needs {need:.1f} GiB in {path.parent}, but {free:.1f} GiB are free: make room, "
+            "name another folder, or resize smaller"
+        )
+    return path
+
+
+def _fill_pixels(pixels: np.ndarray, chain: PixelChain, read: Callable[[int, Allocate], np.ndarray]) -> None:
     """Puts what the chain makes of every row's image into ``pixels``.
 
     Args:
@@ -77,6 +184,7 @@ def fill_pixels(pixels: np.ndarray, chain: PixelChain, read: Callable[[int, Allo
     """
     _keep_freed_memory()
     count, size = len(pixels), pixels.shape[1:]
+    starts = range(0, count, _PART)
     keeps = chain.keeps(*size[:2])
     change, together = (_change_each, 1) if chain.bilinear_size else (_change_together, _TOGETHER)
 
@@ -101,13 +209,14 @@ def fill_pixels(pixels: np.ndarray, chain: PixelChain, read: Callable[[int, Allo
     pool = ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="decoding")
     try:
         with _opencv_on_one_thread:
-            for _ in _with_progress(pool.map(fill_part, range(0, count, _PART)), count):
+            parts = pool.map(fill_part, starts)
+            for _ in show_progress(parts, len(starts), f"decoding {count} images"):
                 _release(pixels)
     finally:  # the first broken file stops the rest
         pool.shutdown(cancel_futures=True)
 
 
-def empty_pixels(shape: tuple[int, ...]) -> np.ndarray:
+def _empty_pixels(shape: tuple[int, ...]) -> np.ndarray:
     """A uint8 array without defined content, in small pages.
 
     NumPy asks Linux for huge pages, which a virtual machine may first have to get from its host: filling them took
@@ -209,145 +318,3 @@ def _release(pixels: np.ndarray) -> None:
         and hasattr(mmap, "MADV_DONTNEED")
     ):
         pixels.base.madvise(mmap.MADV_DONTNEED)
-
-
-def _with_progress(parts: Iterable[None], count: int) -> Iterator[None]:
-    console = Console(stderr=True)
-    yield from track(
-        parts,
-        description=f"decoding {count} images",
-        total=-(-count // _PART),
-        console=console,
-        transient=True,
-        disable=not console.is_terminal,
-    )
-
-
-_CACHE_VERSION = 3
-
-"""To be raised when equal files and chains would give other pixels than before."""
-
-
-ReadImage = Callable[[str, Limits], bytes]
-
-"""Path and limits -> bytes of an image file; raises DecodingError naming the path."""
-
-
-@dataclass(frozen=True, eq=False)
-class PixelCache:
-    """Decoded images after the deterministic chain.
-
-    Attributes:
-        pixels: uint8 [N, H, W, 3] RGB, in the order of the paths; an array or, from disk, a read-only
-            memory map.
-        key: SHA-256 over the files' contents, the chain and the decoder; equal keys mean equal pixels. "" where
-            the files' hashes were not given and nothing is stored: then none is taken.
-        path: the file that holds the pixels, or None if they are in memory only.
-        decoded: how many files this call decoded: 0 when a stored cache was reused.
-    """
-
-    pixels: np.ndarray
-    key: str
-    path: Path | None
-    decoded: int
-
-    def __len__(self) -> int:
-        return len(self.pixels)
-
-
-def decode_pixels(
-    paths: Sequence[str | Path],
-    chain: PixelChain,
-    folder: str | Path | None = None,
-    memory_bytes: int = 2 << 30,
-    keys: Sequence[str] | None = None,
-    limits: Limits = DEFAULT_LIMITS,
-    read: ReadImage = read_image_bytes,
-) -> PixelCache:
-    """Decodes every file once and applies the chain.
-
-    Args:
-        paths: N image files, or other names that ``read`` knows.
-        chain: the deterministic preprocessing; it must give one static size.
-        folder: where pixels that do not fit into memory are kept, and looked for.
-        memory_bytes: keep the pixels in memory up to this size, else in ``folder``.
-        keys: SHA-256 of each file's bytes, if already known: a file that has another by now is refused. If not,
-            the files are hashed first where there is a folder.
-        limits: pixel and byte limits, checked from each header before its pixels are decoded.
-        read: how the bytes at a path are read; called from several threads at once.
-
-    Raises:
-        DecodingError: a file is missing or does not decode; the message names it.
-        DataError: no paths, or the pixels fit neither into memory nor on disk.
-        SettingsError: the chain gives no static size.
-    """
-    if not len(paths):
-        raise DataError("at least one image file is needed, but none was given: check the data path")
-    names = [str(path) for path in paths]
-    shape = (len(names), *chain.output_size, 3)
-    in_memory = math.prod(shape) <= memory_bytes
-    key, stored = "", None
-    if keys is None and folder is not None:
-        keys = [hashlib.sha256(read(name, limits)).hexdigest() for name in names]
-    if keys is not None:
-        key = _content_key(names, chain, keys)
-        stored = None if folder is None else Path(folder) / f"pixels-{key[:32]}.npy"
-        pixels = None if stored is None else _load_pixels(stored, shape, in_memory)
-        if pixels is not None:
-            return PixelCache(pixels, key, stored, decoded=0)
-
-    def read_pixels(row: int, allocate: Allocate) -> np.ndarray:
-        data = read(names[row], limits)
-        # The pixels are kept under these hashes: a file changed since must not be taken for what it was.
-        if keys is not None and hashlib.sha256(data).hexdigest() != keys[row]:
-            raise DecodingError(f"{names[row]} was changed since it was scanned: run the same command again")
-        return decode(data, limits, names[row], allocate)
-
-    if in_memory:
-        pixels = empty_pixels(shape)
-        fill_pixels(pixels, chain, read_pixels)
-        return PixelCache(pixels, key, None, decoded=len(names))
-    stored = _require_room(stored, shape)
-    with atomic_path(stored) as temporary:
-        pixels = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.uint8, shape=shape)
-        fill_pixels(pixels, chain, read_pixels)
-        pixels.flush()
-    return PixelCache(np.load(stored, mmap_mode="r"), key, stored, decoded=len(names))
-
-
-def pixels_key(paths: Sequence[str | Path], chain: PixelChain, keys: Sequence[str]) -> str:
-    """The key that ``decode_pixels`` would give, without decoding anything; ``keys`` are the files' SHA-256."""
-    return _content_key([str(path) for path in paths], chain, keys)
-
-
-def _content_key(names: Sequence[str], chain: PixelChain, keys: Sequence[str]) -> str:
-    if len(keys) != len(names):
-        raise DataError(f"one content key per file is needed ({len(names)}), but {len(keys)} were given")
-    decoder = {"version": _CACHE_VERSION, "tensorflow": tf.version.VERSION}
-    return sha256_of_json({"files": list(keys), "chain": chain.to_json(), "decoder": decoder})
-
-
-def _load_pixels(path: Path, shape: tuple[int, ...], in_memory: bool) -> np.ndarray | None:
-    """The stored pixels, or None where there are none that fit."""
-    try:
-        pixels = np.load(path, mmap_mode=None if in_memory else "r", allow_pickle=False)
-    except (OSError, ValueError, EOFError):  # absent, or cut short by something other than us: decode again
-        return None
-    return pixels if pixels.shape == shape and pixels.dtype == np.uint8 else None
-
-
-def _require_room(path: Path | None, shape: tuple[int, ...]) -> Path:
-    need = math.prod(shape) / 2**30
-    if path is None:
-        raise DataError(
-            f"{shape[0]} images of {shape[1]}x{shape[2]} need {need:.1f} GiB, more than the memory allowed "
-            "for them: name a cache folder, allow more memory, or resize smaller"
-        )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    free = shutil.disk_usage(path.parent).free / 2**30
-    if need > free:
-        raise DataError(
-            f"the pixel cache needs {need:.1f} GiB in {path.parent}, but {free:.1f} GiB are free: make room, "
-            "name another folder, or resize smaller"
-        )
-    return path

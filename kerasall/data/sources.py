@@ -36,6 +36,10 @@ class Source:
     description: str
 
 
+def _is_csv(path: Path) -> bool:
+    return path.is_file() and path.suffix.lower() == ".csv"
+
+
 _ROWS = (
     Source(
         "synthetic", read_synthetic, is_synthetic, "rendered cells with subjects, in a folder that says so"
@@ -47,18 +51,11 @@ _ROWS = (
     Source(
         "aria", read_aria, looks_like_aria, "four-class set (Benign, Early, Pre, Pro), blocks for subjects"
     ),
-    Source(
-        "csv",
-        read_csv,
-        lambda path: path.is_file() and path.suffix.lower() == ".csv",
-        "table with path, label and where known subject and fold",
-    ),
+    Source("csv", read_csv, _is_csv, "table with path, label and where known subject and fold"),
     Source("folder", read_image_folder, Path.is_dir, "any tree <class>/<image>, no subjects"),
 )
-
 SOURCES: dict[str, Source] = {row.name: row for row in _ROWS}
 """Name -> row, in the order in which ``detect_source`` asks: the most particular first."""
-
 AUTO = "auto"
 
 
@@ -92,42 +89,21 @@ def read_source(name: str, path: str | Path, **options: Any) -> Collection:
         SettingsError: an unknown source, or an option that no such reader takes.
         DataError: what the reader finds wrong.
     """
-    if name != AUTO:
-        source = _find_source(name)
-        _require_options(options, [source])
-        return source.reader(path, **options)
-    _require_options(options, list(SOURCES.values()))
-    source = SOURCES[detect_source(path)]
-    own = _list_options(source.reader)
-    return source.reader(path, **{option: value for option, value in options.items() if option in own})
-
-
-def _find_source(name: str) -> Source:
-    if name in SOURCES:
-        return SOURCES[name]
-    near = difflib.get_close_matches(name, [AUTO, *SOURCES], n=1)
-    raise SettingsError(
-        f"source must be one of {[AUTO, *SOURCES]}, but is {name!r}"
-        + (f": did you mean {near[0]!r}?" if near else "")
-    )
-
-
-def _require_options(options: dict[str, Any], sources: list[Source]) -> None:
-    if len(sources) == 1 and _takes_any_option(sources[0].reader):
-        return  # the reader checks them itself
-    taken = sorted({option for source in sources for option in _list_options(source.reader)})
-    unknown = sorted(set(options) - set(taken))
-    if unknown:
-        names = " or ".join(source.name for source in sources)
+    if name not in (AUTO, *SOURCES):
+        near = difflib.get_close_matches(name, [AUTO, *SOURCES], n=1)
+        hint = f": did you mean {near[0]!r}?" if near else ""
+        raise SettingsError(f"source must be one of {[AUTO, *SOURCES]}, but is {name!r}{hint}")
+    allowed = list(SOURCES.values()) if name == AUTO else [SOURCES[name]]
+    taken = sorted({option for source in allowed for option in _list_options(source)})
+    if unknown := sorted(set(options) - set(taken)):
+        names = " or ".join(source.name for source in allowed)
         raise SettingsError(
             f"source {names} takes {taken or 'no options'}, but was given {unknown}: remove them or choose another source"
         )
+    source = SOURCES[detect_source(path) if name == AUTO else name]
+    own = _list_options(source)
+    return source.reader(path, **{option: value for option, value in options.items() if option in own})
 
 
-def _list_options(reader: Callable[..., Collection]) -> list[str]:
-    parameters = inspect.signature(reader).parameters.values()
-    return [p.name for p in parameters if p.name != "path" and p.kind is not p.VAR_KEYWORD]
-
-
-def _takes_any_option(reader: Callable[..., Collection]) -> bool:
-    return any(p.kind is p.VAR_KEYWORD for p in inspect.signature(reader).parameters.values())
+def _list_options(source: Source) -> list[str]:
+    return [name for name in inspect.signature(source.reader).parameters if name != "path"]

@@ -1,45 +1,197 @@
-"""Grouped, stratified, seeded splits: holdout parts, k folds, and the publisher's own folds.
-
-The check that no subject, duplicate or group stands on two sides of a split.
-"""
+"""A split of the examples: the record, its frozen file, groups, the check for leaks, and shares of its training part."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Literal
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from itertools import combinations
+from math import ceil
+from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from kerasall.data.split_file import (
-    DROPPED,
-    HOLDOUT_PARTS,
-    SPLIT_COLUMNS,
-    Split,
-    Unit,
-    natural_order,
-    read_split,
-    require_same_data,
-    write_split,
-)
-from kerasall.data.stratification import deal_groups
-from kerasall.errors import DataError, LeakError
+from kerasall.errors import ArtifactError, DataError, LeakError
+from kerasall.files import read_json, sha256_of_json, write_text
+
+SCHEMA_VERSION = 1
+"""Of a frozen split file."""
+DROPPED = "dropped"
+"""Part of images that no step may use: copies, among the images to develop on, of fixed test images."""
+HOLDOUT_PARTS = ("train", "validation", "test", "selection")
+SPLIT_COLUMNS = ("id", "label", "subject", "group", "part")
+Unit = Literal["group", "image"]
 
 
-@dataclass(frozen=True)
-class Leak:
-    """One thing that stands on two sides: ``kind`` subject, duplicate or group; up to 4 example ids."""
+@dataclass(frozen=True, eq=False)
+class Split:
+    """Which image stands in which part.
 
-    kind: Literal["subject", "duplicate", "group"]
-    name: str
-    sides: tuple[str, str]
-    ids: tuple[str, ...]
+    Attributes:
+        kind: "holdout" (train, validation, test or selection) or "folds" (each held out once).
+        table: columns id, label, subject, group, part; one row per image, sorted by id.
+        seed: the seed it was drawn with.
+        fingerprint: fingerprint of the data it was drawn for; "" where none was given.
+        unit: what was dealt out whole: groups, or (for copies of papers that did so) single images.
+        fixed: parts that the publisher of the data drew, not this program.
+        dropped: fold -> ids not to train on while that fold is held out, as they are copies of its images.
+        notes: sentences a report of results on this split must carry.
+    """
+
+    kind: Literal["holdout", "folds"]
+    table: pd.DataFrame
+    seed: int
+    fingerprint: str = ""
+    unit: Unit = "group"
+    fixed: tuple[str, ...] = ()
+    dropped: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """Names of the parts, in order of use (train, validation, ...) or of the folds' names."""
+        found = set(self.table["part"]) - {DROPPED}
+        known = [name for name in HOLDOUT_PARTS if name in found]
+        return (*sorted(found - set(known), key=natural_order), *known)
+
+    @property
+    def folds(self) -> tuple[str, ...]:
+        """Names of the folds that are held out in turn; empty for a holdout split."""
+        return tuple(p for p in self.parts if p not in HOLDOUT_PARTS) if self.kind == "folds" else ()
+
+    def ids(self, part: str) -> list[str]:
+        """Ids of one part, sorted.
+
+        Raises:
+            DataError: the split has no such part.
+        """
+        if part not in self.parts:
+            raise DataError(f"the part must be one of {list(self.parts)}, but is {part!r}")
+        return self.table["id"][self.table["part"] == part].tolist()
+
+    def development_ids(self, held_out: str | None = None) -> list[str]:
+        """Ids to train and validate on, sorted.
+
+        Args:
+            held_out: the fold to keep out, with the copies of its images; None for a holdout split's
+                training part, or for all folds (a model refitted on everything).
+        """
+        if self.kind == "holdout":
+            return self.ids("train")
+        if held_out is not None and held_out not in self.folds:
+            raise DataError(f"the held-out fold must be one of {list(self.folds)}, but is {held_out!r}")
+        use = self.table["part"].isin(self.folds) & (self.table["part"] != held_out)
+        use &= ~self.table["id"].isin(self.dropped.get(held_out or "", ()))
+        return self.table["id"][use].tolist()
+
+    @property
+    def unit_column(self) -> str:
+        """Column of the table that names what was dealt out whole."""
+        return "group" if self.unit == "group" else "id"
+
+    @cached_property
+    def sha256(self) -> str:
+        """SHA-256 over everything the split holds: equal splits on any machine have equal ones."""
+        return sha256_of_json(_content(self))
 
 
-def join_linked(sets: Sequence[Sequence[int]], size: int) -> np.ndarray:
+def natural_order(name: str) -> tuple[int, str]:
+    """Sorts fold_2 before fold_10, and 9 before 10."""
+    return len(name), name
+
+
+def _content(split: Split) -> dict[str, Any]:
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "kind": split.kind,
+        "unit": split.unit,
+        "seed": split.seed,
+        "fingerprint": split.fingerprint,
+        "fixed": list(split.fixed),
+        "dropped": {fold: list(ids) for fold, ids in split.dropped.items()},
+        "notes": list(split.notes),
+        "columns": list(SPLIT_COLUMNS),
+        "examples": split.table[list(SPLIT_COLUMNS)].to_numpy().tolist(),
+    }
+
+
+def write_split(split: Split, path: str | Path) -> None:
+    """Freezes the split into a JSON file with its own SHA-256, one line per image, atomically."""
+    content = _content(split)
+    examples = content.pop("examples")
+    head = json.dumps({"sha256": split.sha256, **content}, indent=2, ensure_ascii=False)[:-2]
+    rows = ",\n".join("    " + json.dumps(row, ensure_ascii=False) for row in examples)
+    write_text(path, f'{head},\n  "examples": [\n{rows}\n  ]\n}}\n')
+
+
+def read_split(path: str | Path, examples: pd.DataFrame | None = None, fingerprint: str = "") -> Split:
+    """Reads a frozen split and verifies it.
+
+    Args:
+        path: a file that ``write_split`` wrote.
+        examples: the data it shall be applied to; None to only read.
+        fingerprint: their fingerprint; "" to compare ids, labels and subjects alone.
+
+    Raises:
+        ArtifactError: the file is missing, was changed, or has another schema version.
+        DataError: the split was drawn for other data; the message says what differs.
+    """
+    content = read_json(path)
+    try:
+        stored, version = content.pop("sha256"), content["schema_version"]
+        split = Split(
+            table=pd.DataFrame(content["examples"], columns=content["columns"], dtype=object),
+            dropped={fold: tuple(ids) for fold, ids in content["dropped"].items()},
+            fixed=tuple(content["fixed"]),
+            notes=tuple(content["notes"]),
+            **{name: content[name] for name in ("kind", "seed", "fingerprint", "unit")},
+        )
+        actual = sha256_of_json(content)
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise ArtifactError(f"{path} must be a split file, but reading it failed ({error!r})") from None
+    if version != SCHEMA_VERSION:
+        raise ArtifactError(
+            f"{path} must have schema version {SCHEMA_VERSION}, but has {version}: draw it again"
+        )
+    if stored != actual:
+        raise ArtifactError(
+            f"{path} must be as it was frozen (sha256 {stored[:12]}), but was changed ({actual[:12]}): "
+            "restore the file or draw the split again"
+        )
+    if examples is not None:
+        _require_same_data(split, examples, fingerprint)
+    return split
+
+
+def _require_same_data(split: Split, examples: pd.DataFrame, fingerprint: str) -> None:
+    """The data must have the ids, labels, subjects and (where both are known) the fingerprint of the split's."""
+    mine, its = (
+        dict(zip(table["id"], zip(table["label"], table["subject"], strict=True), strict=True))
+        for table in (examples, split.table)
+    )
+    changed = sorted(name for name in mine.keys() & its.keys() if mine[name] != its[name])
+    differences = {
+        "images of the split are missing from the data": sorted(its.keys() - mine.keys()),
+        "images of the data are not in the split": sorted(mine.keys() - its.keys()),
+        "images have another label or subject": changed,
+    }
+    found = [f"{len(ids)} {what} (such as {ids[0]})" for what, ids in differences.items() if ids]
+    if not found and fingerprint and split.fingerprint and fingerprint != split.fingerprint:
+        prints = f"fingerprint {split.fingerprint[:12]}, now {fingerprint[:12]}"
+        found = [f"the bytes of some images changed ({prints})"]
+    if found:
+        raise DataError(
+            f"a split file must be applied to the data it was drawn for, but {'; '.join(found)}: use those "
+            "data, or draw a new split"
+        )
+
+
+def _join_linked(sets: Sequence[Sequence[int]], size: int) -> np.ndarray:
     """Number of the component of each of ``size`` things, where things in one set are linked: int [size]."""
     source = [members[0] for members in sets for _ in members[1:]]
     target = [member for members in sets for member in members[1:]]
@@ -51,11 +203,55 @@ def merge_clusters(clusters: Sequence[Sequence[str]]) -> list[list[str]]:
     """Joins clusters that share an id: a copy of a copy is a copy. Sorted lists, sorted."""
     names = sorted({name for cluster in clusters for name in cluster})
     row = {name: index for index, name in enumerate(names)}
-    component = join_linked([[row[name] for name in cluster] for cluster in clusters if cluster], len(names))
+    component = _join_linked([[row[name] for name in cluster] for cluster in clusters if cluster], len(names))
     merged: dict[int, list[str]] = {}
     for name, index in zip(names, component.tolist(), strict=True):
         merged.setdefault(index, []).append(name)
     return sorted(merged.values())
+
+
+def group_examples(examples: pd.DataFrame, clusters: Sequence[Sequence[str]] = ()) -> pd.Series:
+    """Joins subjects and duplicate clusters into groups that are independent of one another.
+
+    Args:
+        examples: table with the columns id and subject ("" = unknown: the image is on its own).
+        clusters: lists of ids that show the same cell; ids not in the table are passed over.
+
+    Returns:
+        Series id -> group, sorted by id. A group is named by its subjects joined with "+", or by its
+        first id where no subject is known.
+    """
+    table = examples[["id", "subject"]].astype(str).sort_values("id", ignore_index=True)
+    row = {name: index for index, name in enumerate(table["id"])}
+    edges = [list(rows) for rows in table[table["subject"] != ""].groupby("subject").groups.values()]
+    edges += [[row[name] for name in cluster if name in row] for cluster in clusters]
+    component = _join_linked([members for members in edges if members], len(table))
+    names = _group_names(table, component)
+    return pd.Series(names[component], index=table["id"], name="group")
+
+
+def _group_names(table: pd.DataFrame, component: np.ndarray) -> np.ndarray:
+    """Unique name of each component, object [number of components]."""
+    first = {index: row for row, index in reversed(list(enumerate(component.tolist())))}
+    names = np.asarray([table["id"].iloc[first[index]] for index in range(len(first))], dtype=object)
+    known = table[table["subject"] != ""]
+    for index, found in known["subject"].groupby(component[known.index]).unique().items():
+        subjects = sorted(found, key=natural_order)
+        more = [f"{len(subjects) - 6} more"] if len(subjects) > 6 else []
+        names[int(str(index))] = "+".join([*subjects[:6], *more])
+    for index in np.flatnonzero(pd.Series(names).duplicated()):
+        names[index] += f" ({index})"
+    return names
+
+
+@dataclass(frozen=True)
+class Leak:
+    """One thing that stands on two sides: ``kind`` subject, duplicate or group; up to 4 example ids."""
+
+    kind: Literal["subject", "duplicate", "group"]
+    name: str
+    sides: tuple[str, str]
+    ids: tuple[str, ...]
 
 
 def check_leaks(
@@ -76,332 +272,101 @@ def check_leaks(
         LeakError: something stands on two sides; the message names examples.
     """
     clusters = merge_clusters(clusters)
-    leaks: dict[tuple, Leak] = {}
+    found: dict[tuple, Leak] = {}
     for sides, first, second, drawn in _sides(split):
-        for leak in _crossing(split.table, clusters, sides, first, second, with_groups=drawn):
-            leaks.setdefault((leak.kind, leak.name, *sorted(leak.sides)), leak)
-    found = list(leaks.values())
-    if found and not report_only:
+        kinds = ("subject", "group") if drawn else ("subject",)
+        for leak in _crossing(split.table, clusters, sides, first, second, kinds):
+            found.setdefault((leak.kind, leak.name, *sorted(leak.sides)), leak)
+    leaks = list(found.values())
+    if leaks and not report_only:
         shown = "; ".join(
             f"{leak.kind} {leak.name} in {leak.sides[0]} and {leak.sides[1]} ({', '.join(leak.ids)})"
-            for leak in found[:3]
+            for leak in leaks[:3]
         )
-        more = f"; and {len(found) - 3} more" if len(found) > 3 else ""
+        more = f"; and {len(leaks) - 3} more" if len(leaks) > 3 else ""
         raise LeakError(
             f"no subject, duplicate or group may stand on two sides of a split, but found {shown}{more}. Draw "
             "the split again from the data as they are now; for a faithful copy of a leaky protocol set "
             "split.on_leak: report"
         )
-    return found
-
-
-def _sides(split: Split) -> list[tuple[tuple[str, str], set[str], set[str], bool]]:
-    """(names, ids of one side, ids of the other, whether kerasall drew both) for all that must be apart."""
-    sides = []
-    for index, part in enumerate(split.parts):
-        for other in split.parts[index + 1 :]:
-            drawn = part not in split.fixed and other not in split.fixed
-            first, second = set(split.ids(part)), set(split.ids(other))
-            if part in split.folds and other in split.folds:
-                sides.append(((part, other), first, second - set(split.dropped.get(part, ())), drawn))
-                sides.append(((other, part), second, first - set(split.dropped.get(other, ())), drawn))
-            else:
-                sides.append(((part, other), first, second, drawn))
-    return sides
-
-
-def _crossing(
-    table: pd.DataFrame,
-    clusters: Sequence[Sequence[str]],
-    sides: tuple[str, str],
-    first: set[str],
-    second: set[str],
-    with_groups: bool,
-) -> list[Leak]:
-    leaks = []
-    for kind in ("subject", "group") if with_groups else ("subject",):
-        one, two = (
-            table[table["id"].isin(ids)].drop_duplicates(kind).set_index(kind)["id"]
-            for ids in (first, second)
-        )
-        for name in sorted((set(one.index) & set(two.index)) - {""}, key=natural_order):
-            leaks.append(Leak(kind, name, sides, (one[name], two[name])))
-    for cluster in clusters:
-        one, two = sorted(first.intersection(cluster)), sorted(second.intersection(cluster))
-        if one and two:
-            leaks.append(Leak("duplicate", one[0], sides, (*one[:2], *two[:2])))
     return leaks
 
 
-__all__ = [
-    "Leak",
-    "Split",
-    "check_leaks",
-    "fold_split",
-    "group_examples",
-    "holdout_split",
-    "inner_validation",
-    "official_fold_split",
-    "read_split",
-    "require_same_data",
-    "write_split",
-]
+def _sides(split: Split) -> Iterator[tuple[tuple[str, str], set[str], set[str], bool]]:
+    """(names, ids of one side, ids of the other, whether kerasall drew both) for all that must be apart."""
+    for part, other in combinations(split.parts, 2):
+        drawn = part not in split.fixed and other not in split.fixed
+        first, second = set(split.ids(part)), set(split.ids(other))
+        if part in split.folds and other in split.folds:
+            yield (part, other), first, second.difference(split.dropped.get(part, ())), drawn
+            yield (other, part), second, first.difference(split.dropped.get(other, ())), drawn
+        else:
+            yield (part, other), first, second, drawn
 
 
-def group_examples(examples: pd.DataFrame, clusters: Sequence[Sequence[str]] = ()) -> pd.Series:
-    """Joins subjects and duplicate clusters into groups that are independent of one another.
-
-    Args:
-        examples: table with the columns id and subject ("" = unknown: the image is on its own).
-        clusters: lists of ids that show the same cell; ids not in the table are passed over.
-
-    Returns:
-        Series id -> group, sorted by id. A group is named by its subjects joined with "+", or by its
-        first id where no subject is known.
-    """
-    table = examples[["id", "subject"]].astype(str).sort_values("id", ignore_index=True)
-    row = {name: index for index, name in enumerate(table["id"])}
-    edges = [list(rows) for rows in table[table["subject"] != ""].groupby("subject").groups.values()]
-    edges += [[row[name] for name in cluster if name in row] for cluster in clusters]
-    component = join_linked([members for members in edges if members], len(table))
-    names = _group_names(table, component)
-    return pd.Series(names[component], index=table["id"], name="group")
+def _crossing(
+    table: pd.DataFrame, clusters: list[list[str]], sides: tuple[str, str], first: set[str], second: set[str],
+    kinds: Sequence[Literal["subject", "group"]],
+) -> Iterator[Leak]:  # fmt: skip
+    one, two = (table[table["id"].isin(ids)] for ids in (first, second))
+    for kind in kinds:
+        here, there = (side.drop_duplicates(kind).set_index(kind)["id"] for side in (one, two))
+        for name in sorted((set(here.index) & set(there.index)) - {""}, key=natural_order):
+            yield Leak(kind, name, sides, (here[name], there[name]))
+    for cluster in clusters:
+        here, there = sorted(first.intersection(cluster)), sorted(second.intersection(cluster))
+        if here and there:
+            yield Leak("duplicate", here[0], sides, (*here[:2], *there[:2]))
 
 
-def _group_names(table: pd.DataFrame, component: np.ndarray) -> np.ndarray:
-    """Unique name of each component, object [number of components]."""
-    first = {index: row for row, index in reversed(list(enumerate(component.tolist())))}
-    names = np.asarray([table["id"].iloc[first[index]] for index in range(len(first))], dtype=object)
-    known = table[table["subject"] != ""]
-    for index, subjects in known["subject"].groupby(component[known.index]).unique().items():
-        subjects = sorted(subjects, key=natural_order)
-        names[int(str(index))] = "+".join(subjects[:6]) + (
-            f"+{len(subjects) - 6} more" if len(subjects) > 6 else ""
-        )
-    for index in np.flatnonzero(pd.Series(names).duplicated()):
-        names[index] += f" ({index})"
-    return names
+def keep_training_share(split: Split, share: float) -> Split:
+    """The same split with a share of its training groups, class by class; all that is scored stays.
 
-
-def holdout_split(
-    examples: pd.DataFrame,
-    clusters: Sequence[Sequence[str]] = (),
-    *,
-    shares: Mapping[str, float],
-    seed: int,
-    fixed: Mapping[str, Sequence[str]] | None = None,
-    unit: Unit = "group",
-    fingerprint: str = "",
-) -> Split:
-    """Splits into training and other parts: no group on two sides, near the shares in every class.
+    Groups (with ``split.unit`` "image" single images) stand in one random order, whose beginning is kept: a
+    smaller share is part of every larger one. Of a holdout split the others become the part "dropped"; of
+    folds they are listed as not to be trained on while a fold is held out.
 
     Args:
-        examples: table with id, label, subject, fold.
-        clusters: exact and near duplicates, lists of ids.
-        shares: part -> share of the images that are not in a fixed part, for example
-            {"validation": 0.15, "test": 0.15}; the rest is the training part.
-        seed: equal seeds give equal splits on any order of the rows.
-        fixed: part -> the publisher's folds that are this part, for example {"test": ["prelim"]}. Copies of
-            its images among the others become the part "dropped".
-        unit: "image" deals out single images whatever they belong to, which leaks: only for faithful copies
-            of papers that did so.
-        fingerprint: the data's fingerprint, kept in the split file.
-
-    Raises:
-        DataError: shares that are no shares, a part with no images, or a class that cannot stand in a part.
+        split: a drawn one.
+        share: in (0, 1]; at least one group of every class is kept.
     """
-    wanted = {part: float(share) for part, share in shares.items() if share > 0}
-    named = set(wanted) | set(fixed or {})
-    if (
-        not named <= set(HOLDOUT_PARTS[1:])
-        or sum(wanted.values()) >= 1
-        or min(shares.values(), default=0) < 0
-    ):
-        raise DataError(
-            f"shares must be at least 0, sum to less than 1 and belong to {list(HOLDOUT_PARTS[1:])}, "
-            f"but are {dict(shares)} with the fixed parts {list(fixed or {})}"
-        )
-    both = set(wanted) & set(fixed or {})
-    if both:
-        raise DataError(
-            f"a part is either fixed or drawn, but {sorted(both)} are both: set their shares to 0"
-        )
-    table, notes = _start(examples, clusters, fixed or {})
-    wanted = {"train": 1 - sum(wanted.values()), **wanted}
-    _deal(table, wanted, seed, unit)
-    return _finish("holdout", table, seed, fingerprint, unit, tuple(fixed or {}), {}, notes)
-
-
-def fold_split(
-    examples: pd.DataFrame,
-    clusters: Sequence[Sequence[str]] = (),
-    *,
-    folds: int,
-    seed: int,
-    fixed: Mapping[str, Sequence[str]] | None = None,
-    unit: Unit = "group",
-    fingerprint: str = "",
-) -> Split:
-    """Splits into ``folds`` parts fold_0, fold_1, ... of near equal class counts, no group in two of them.
-
-    Arguments and errors as ``holdout_split``; ``fixed`` parts stand outside the folds.
-    """
-    if folds < 2:
-        raise DataError(f"the number of folds must be at least 2, but is {folds}")
-    table, notes = _start(examples, clusters, fixed or {})
-    _deal(table, {f"fold_{index}": 1 / folds for index in range(folds)}, seed, unit)
-    return _finish("folds", table, seed, fingerprint, unit, tuple(fixed or {}), {}, notes)
-
-
-def official_fold_split(
-    examples: pd.DataFrame,
-    clusters: Sequence[Sequence[str]] = (),
-    *,
-    seed: int = 0,
-    fixed: Mapping[str, Sequence[str]] | None = None,
-    fingerprint: str = "",
-) -> Split:
-    """Keeps the publisher's folds (column ``fold``); only copies across folds are dropped from training.
-
-    Of each duplicate pair across two folds, the copy outside the held-out fold is listed in
-    ``Split.dropped[held-out fold]``; both copies are still scored when their own fold is held out.
-
-    Raises:
-        DataError: fewer than two folds, an image without one, or a fold that lacks a class.
-    """
-    table, notes = _start(examples, clusters, fixed or {})
-    own = table["part"] == ""
-    without = table["id"][own & (table["fold"] == "")]
-    folds = sorted(set(table["fold"][own]) - {""}, key=natural_order)
-    if len(without) or len(folds) < 2:
-        raise DataError(
-            f"official folds need at least two folds and one for every image, but {len(without)} images have "
-            f"none ({without.tolist()[:3]}) and the folds are {folds}: use folds drawn by kerasall instead"
-        )
-    reserved = sorted(set(folds) & {*HOLDOUT_PARTS, DROPPED})
-    if reserved:
-        raise DataError(
-            f"folds must not be named {reserved}, which are names of parts: rename them in the source"
-        )
-    table.loc[own, "part"] = table["fold"][own]
-    dropped = _copies_by_fold(table, clusters, folds)
-    joined = _joined_subjects(table[table["part"].isin(folds)])
-    if joined:
-        notes = (
-            *notes,
-            "Official folds are kept as published. Subject ids joined by identical cells stand in different "
-            f"folds and may be one patient each: {'; '.join(joined)}. Copies of held-out images "
-            f"({sum(map(len, dropped.values()))} in all folds) are not trained on, other images of these "
-            "subjects are.",
-        )
-    return _finish("folds", table, seed, fingerprint, "group", (*folds, *(fixed or {})), dropped, notes)
-
-
-def inner_validation(split: Split, share: float, seed: int, held_out: str | None = None) -> list[str]:
-    """Draws a grouped, stratified validation part out of the images to develop on.
-
-    Args:
-        split: folds, or a holdout split whose training part shall be divided.
-        share: share of the development images, in (0, 1).
-        seed: equal seeds give equal parts.
-        held_out: the fold that is held out; None for all folds together.
-
-    Returns:
-        Sorted ids to validate on; the other ``development_ids`` are to train on.
-    """
-    if not 0 < share < 1:
-        raise DataError(f"the share of the inner validation part must be between 0 and 1, but is {share}")
-    table = split.table[split.table["id"].isin(split.development_ids(held_out))]
-    names = table["group" if split.unit == "group" else "id"]
-    dealt = deal_groups(
-        names.tolist(), table["label"].tolist(), {"train": 1 - share, "validation": share}, seed
-    )
-    return table["id"][names.map(dealt) == "validation"].tolist()
-
-
-def _start(
-    examples: pd.DataFrame, clusters: Sequence[Sequence[str]], fixed: Mapping[str, Sequence[str]]
-) -> tuple[pd.DataFrame, tuple[str, ...]]:
-    """Table sorted by id with groups; part is set for fixed and dropped images, "" for those to deal out."""
-    table = examples[["id", "label", "subject", "fold"]].astype(str).sort_values("id", ignore_index=True)
-    table["group"] = group_examples(examples, clusters).to_numpy()
-    table["part"] = ""
-    for part, folds in fixed.items():
-        chosen = table["fold"].isin(list(folds))
-        if not chosen.any():
-            raise DataError(
-                f"the fixed part {part!r} must hold images, but no image has the fold {list(folds)}: "
-                f"the data have {sorted(set(table['fold']))}. Put that part of the data in place, or do without "
-                f"it: --set split.{part}_folds=[]"
-            )
-        table.loc[chosen, "part"] = part
-    copies = _copies(table["id"][table["part"] != ""], clusters) - set(table["id"][table["part"] != ""])
-    table.loc[table["id"].isin(copies), "part"] = DROPPED
-    notes = ()
-    if copies:
-        notes = (
-            f"{len(copies)} copies of images of {sorted(fixed)} are left out of training and validation.",
-        )
-    return table, notes
-
-
-def _copies(ids: pd.Series, clusters: Sequence[Sequence[str]]) -> set[str]:
-    """All members of the clusters that hold one of ``ids``."""
-    wanted = set(ids)
-    return {name for cluster in merge_clusters(clusters) if wanted.intersection(cluster) for name in cluster}
-
-
-def _copies_by_fold(
-    table: pd.DataFrame, clusters: Sequence[Sequence[str]], folds: Sequence[str]
-) -> dict[str, tuple[str, ...]]:
-    part = dict(zip(table["id"], table["part"], strict=True))
-    copies = {fold: _copies(table["id"][table["part"] == fold], clusters) for fold in folds}
-    return {
-        fold: tuple(sorted(name for name in names if part.get(name) in folds and part[name] != fold))
-        for fold, names in copies.items()
-        if any(part.get(name) in folds and part[name] != fold for name in names)
+    if share >= 1:
+        return split
+    note = f"Trained on {100 * share:g}% of the training groups alone: a point of a learning curve."
+    split = replace(split, notes=(*split.notes, note))
+    if split.kind == "holdout":
+        left_out = split.table["id"].isin(_left_out(split, None, share))
+        return replace(split, table=split.table.assign(part=split.table["part"].mask(left_out, DROPPED)))
+    dropped = {
+        fold: tuple(sorted({*split.dropped.get(fold, ()), *_left_out(split, fold, share)}))
+        for fold in split.folds
     }
+    return replace(split, dropped=dropped)
 
 
-def _joined_subjects(table: pd.DataFrame) -> list[str]:
-    """Groups of several subjects that span several parts, as "20 and 21 (fold_0, fold_2)"."""
-    joined = []
-    for _, members in table[table["subject"] != ""].groupby("group"):
-        subjects = sorted(set(members["subject"]), key=natural_order)
-        if len(subjects) > 1 and members["part"].nunique() > 1:
-            joined.append(
-                f"{', '.join(subjects[:-1])} and {subjects[-1]} ({', '.join(sorted(set(members['part'])))})"
-            )
-    return joined
+def _left_out(split: Split, held_out: str | None, share: float) -> set[str]:
+    """Ids of the training groups beyond the share."""
+    training = split.table[split.table["id"].isin(split.development_ids(held_out))]
+    training = training.assign(name=training[split.unit_column])
+    labels = training.groupby("name")["label"].agg(lambda found: found.value_counts().sort_index().idxmax())
+    kept: set[str] = set()
+    for label in sorted(set(labels)):
+        names = sorted(labels.index[labels == label], key=lambda name: (_place(str(name), split.seed), name))
+        kept.update(names[: ceil(share * len(names) - 1e-9)])
+    return set(training["id"][~training["name"].isin(kept)])
 
 
-def _deal(table: pd.DataFrame, shares: dict[str, float], seed: int, unit: Unit) -> None:
-    """Fills the empty entries of ``part`` in place."""
-    free = table["part"] == ""
-    if not free.any():
-        raise DataError(f"images to split into {list(shares)} are needed, but all stand in fixed parts")
-    names = table.loc[free, "group" if unit == "group" else "id"]
-    table.loc[free, "part"] = names.map(
-        deal_groups(names.tolist(), table.loc[free, "label"].tolist(), shares, seed)
-    )
+def _place(name: str, seed: int) -> float:
+    """A group's place in the random order, whatever other groups there are."""
+    return float(np.random.default_rng([seed, *name.encode()]).random())
 
 
-def _finish(
-    kind: Literal["holdout", "folds"],
-    table: pd.DataFrame,
-    seed: int,
-    fingerprint: str,
-    unit: Unit,
-    fixed: tuple[str, ...],
-    dropped: Mapping[str, tuple[str, ...]],
-    notes: tuple[str, ...],
-) -> Split:
-    """The split, once every class is seen to stand in every part."""
-    labels = set(table["label"])
-    for part, found in table.groupby("part")["label"].agg(set).items():
-        if part != DROPPED and found != labels:
-            raise DataError(
-                f"each class must stand in every part, but {sorted(labels - found)} do not stand in {part!r}: "
-                "choose other fixed parts or official folds, or splits drawn by kerasall"
-            )
-    return Split(kind, table[list(SPLIT_COLUMNS)], int(seed), fingerprint, unit, fixed, dropped, notes)
+def count_training(split: Split) -> tuple[float, float]:
+    """Groups and images that one fit is trained on (with folds the mean over them).
+
+    An inner validation part, where there is one, is taken out of these.
+    """
+    table = split.table.set_index("id")["group"]
+    fits = [split.development_ids(fold) for fold in split.folds] or [split.ids("train")]
+    groups = [table.loc[ids].nunique() for ids in fits]
+    return float(np.mean(groups)), float(np.mean([len(ids) for ids in fits]))

@@ -1,46 +1,34 @@
-"""One pass over all image files: readable or not, sizes, colours, hashes, thumbnails; and their summary."""
+"""One pass over all image files: readable or not, sizes, colours, hashes, thumbnails; their summary and their schema."""
 
 from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 import pandas as pd
-from rich.console import Console
-from rich.progress import track
 
 from kerasall.data.examples import Collection
 from kerasall.data.likeness import crop_to_foreground, find_foreground
-from kerasall.data.split_file import natural_order
+from kerasall.data.splits import natural_order
 from kerasall.decoding import DEFAULT_LIMITS, Limits, decode, read_header, read_image_bytes
-from kerasall.errors import DataError, DecodingError
+from kerasall.errors import ArtifactError, DataError, DecodingError
 from kerasall.files import atomic_path, sha256_of_json
+from kerasall.runtime import show_progress
 
 THUMBNAIL_SIDE = 32
 _TEXT_COLUMNS = ("id", "error", "format", "mode", "sha256")
 _COUNT_COLUMNS = ("width", "height", "bytes", "box_side")
 _COLOURS = ("mean_r", "mean_g", "mean_b")
 _MEASURES = (*_COLOURS, "std_grey", "foreground_share", "sharpness")
-_COLUMNS = (
-    "id",
-    "error",
-    "format",
-    "width",
-    "height",
-    "mode",
-    "native",
-    "bytes",
-    "sha256",
-    "box_side",
-    *_MEASURES,
-)
+_COLUMNS = ("id", "error", "format", "width", "height", "mode", "native", "bytes", "sha256", "box_side",
+            *_MEASURES)  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,12 +74,6 @@ def scan_images(
             if thumbnail is not None:
                 thumbnails[index] = thumbnail
     return ImageScan(_typed(pd.DataFrame(rows, columns=list(_COLUMNS))), thumbnails)
-
-
-def show_progress(items: Iterable, total: int, what: str) -> Iterator:
-    """Passes ``items`` on, with a transient progress bar on standard error if that is a terminal."""
-    console = Console(stderr=True)
-    return iter(track(items, what, total, console=console, transient=True, disable=not console.is_terminal))
 
 
 def _scan_file(name: str, path: str, limits: Limits) -> tuple[dict[str, Any], np.ndarray | None]:
@@ -163,7 +145,7 @@ def summarize(collection: Collection, scan: ImageScan) -> dict[str, Any]:
     any of them and not with paths, times or the order of rows.
     """
     examples, table = collection.examples, scan.table
-    readable = table[table["error"] == ""]
+    readable, known = table[table["error"] == ""], examples[examples["subject"] != ""]
     return {
         "source": collection.source,
         "images": len(table),
@@ -171,8 +153,10 @@ def summarize(collection: Collection, scan: ImageScan) -> dict[str, Any]:
         "labels": list(collection.labels),
         "classes": _counts(examples["label"], collection.labels),
         "subject_kind": collection.subject_kind,
-        "subjects": int(examples.loc[examples["subject"] != "", "subject"].nunique()),
-        "subjects_per_class": _subjects_by(examples, "label", collection.labels),
+        "subjects": int(known["subject"].nunique()),
+        "subjects_per_class": _counts(
+            known.drop_duplicates(["label", "subject"])["label"], collection.labels
+        ),
         "images_per_subject": _counts(examples["subject"]),
         "folds": _counts(examples["fold"]),
         "sizes": _counts(readable["width"].astype(str) + "x" + readable["height"].astype(str)),
@@ -184,6 +168,56 @@ def summarize(collection: Collection, scan: ImageScan) -> dict[str, Any]:
         "colour_by_class": _colour_by_class(collection, scan),
         "fingerprint": fingerprint_data(collection, scan),
     }
+
+
+@dataclass(frozen=True)
+class Schema:
+    """What data of one kind look like.
+
+    Attributes:
+        labels: class names in class order.
+        width, height: least and greatest, in pixels.
+        formats: kinds of file: BMP, PNG, JPEG, TIFF.
+    """
+
+    labels: tuple[str, ...]
+    width: tuple[int, int]
+    height: tuple[int, int]
+    formats: tuple[str, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """The schema as a JSON object."""
+        return {name: list(value) for name, value in asdict(self).items()}
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> Schema:
+        """Reads what ``to_json`` gave.
+
+        Raises:
+            ArtifactError: keys are missing or unknown.
+        """
+        wanted = {field.name for field in fields(cls)}
+        if not isinstance(value, dict) or set(value) != wanted:
+            raise ArtifactError(
+                f"a schema must have the keys {sorted(wanted)}, but is {value!r:.200}: infer it again"
+            )
+        return cls(**{name: tuple(entry) for name, entry in value.items()})
+
+
+def infer_schema(statistics: dict[str, Any]) -> Schema:
+    """The schema that the data behind ``summarize``'s result keep.
+
+    Raises:
+        DataError: no image could be read.
+    """
+    if not statistics["readable"]:
+        raise DataError("a schema needs at least one readable image, but none was: see `kerasall check`")
+    return Schema(
+        labels=tuple(statistics["labels"]),
+        width=tuple(statistics["width"]),
+        height=tuple(statistics["height"]),
+        formats=tuple(sorted(statistics["formats"])),
+    )
 
 
 def fingerprint_data(collection: Collection, scan: ImageScan) -> str:
@@ -199,12 +233,6 @@ def _counts(values: pd.Series, names: Iterable[str] | None = None) -> dict[str, 
     return {name: int(found.get(name, 0)) for name in order}
 
 
-def _subjects_by(examples: pd.DataFrame, column: str, names: Iterable[str]) -> dict[str, int]:
-    known = examples[examples["subject"] != ""]
-    found = known.groupby(column)["subject"].nunique().to_dict()
-    return {name: int(found.get(name, 0)) for name in names}
-
-
 def _range(values: pd.Series) -> list[int]:
     return [int(values.min()), int(values.max())] if len(values) else []
 
@@ -213,6 +241,5 @@ def _colour_by_class(collection: Collection, scan: ImageScan) -> dict[str, dict[
     """Mean over a class's readable images of each measure, two decimals."""
     table = scan.table.merge(collection.examples[["id", "label"]], on="id")
     means = table[table["error"] == ""].groupby("label")[list(_MEASURES)].mean().round(2)
-    found = [name for name in collection.labels if name in means.index]
-    rows = {name: means.loc[[name]].to_numpy(float)[0].tolist() for name in found}
-    return {name: dict(zip(_MEASURES, row, strict=True)) for name, row in rows.items()}
+    rows = dict(zip(means.index, means.to_numpy(float).tolist(), strict=True))
+    return {name: dict(zip(_MEASURES, rows[name], strict=True)) for name in collection.labels if name in rows}

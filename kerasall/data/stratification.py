@@ -1,11 +1,26 @@
-"""Deals indivisible groups out to parts so that every part gets its share of every class."""
+"""Grouped, stratified, seeded splits: holdout parts, k folds, and the publisher's own folds.
+
+Indivisible groups are dealt out to parts so that every part gets its share of every class.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 
+from kerasall.data.splits import (
+    DROPPED,
+    HOLDOUT_PARTS,
+    SPLIT_COLUMNS,
+    Split,
+    Unit,
+    group_examples,
+    merge_clusters,
+    natural_order,
+)
 from kerasall.errors import DataError
 
 _GROUP_WEIGHT = 0.1
@@ -16,11 +31,206 @@ _PLACEMENTS = 40_000
 """Placements of a group tried in all: 256 candidates for up to 156 groups, 8 for 5,000 and more."""
 
 
-def deal_groups(
-    groups: Sequence[str],
-    labels: Sequence[str],
-    shares: dict[str, float],
+def holdout_split(
+    examples: pd.DataFrame,
+    clusters: Sequence[Sequence[str]] = (),
+    *,
+    shares: Mapping[str, float],
     seed: int,
+    fixed: Mapping[str, Sequence[str]] | None = None,
+    unit: Unit = "group",
+    fingerprint: str = "",
+) -> Split:
+    """Splits into training and other parts: no group on two sides, near the shares in every class.
+
+    Args:
+        examples: table with id, label, subject, fold.
+        clusters: exact and near duplicates, lists of ids.
+        shares: part -> share of the images that are not in a fixed part, for example
+            {"validation": 0.15, "test": 0.15}; the rest is the training part.
+        seed: equal seeds give equal splits on any order of the rows.
+        fixed: part -> the publisher's folds that are this part, for example {"test": ["prelim"]}. Copies of
+            its images among the others become the part "dropped".
+        unit: "image" deals out single images whatever they belong to, which leaks: only for faithful copies
+            of papers that did so.
+        fingerprint: the data's fingerprint, kept in the split file.
+
+    Raises:
+        DataError: shares that are no shares, a part with no images, or a class that cannot stand in a part.
+    """
+    fixed, drawable = fixed or {}, HOLDOUT_PARTS[1:]
+    wanted = {part: float(share) for part, share in shares.items() if share > 0}
+    within = sum(wanted.values()) < 1 and min(shares.values(), default=0) >= 0
+    if not within or not {*wanted, *fixed} <= set(drawable):
+        raise DataError(
+            f"shares must be at least 0, sum to less than 1 and belong to {list(drawable)}, "
+            f"but are {dict(shares)} with the fixed parts {list(fixed)}"
+        )
+    if both := sorted(wanted.keys() & fixed.keys()):
+        raise DataError(f"a part is either fixed or drawn, but {both} are both: set their shares to 0")
+    table, notes = _start(examples, clusters, fixed)
+    _deal(table, {"train": 1 - sum(wanted.values()), **wanted}, seed, unit)
+    return _finish(Split("holdout", table, seed, fingerprint, unit, tuple(fixed), notes=notes))
+
+
+def fold_split(
+    examples: pd.DataFrame,
+    clusters: Sequence[Sequence[str]] = (),
+    *,
+    folds: int,
+    seed: int,
+    fixed: Mapping[str, Sequence[str]] | None = None,
+    unit: Unit = "group",
+    fingerprint: str = "",
+) -> Split:
+    """Splits into ``folds`` parts fold_0, fold_1, ... of near equal class counts, no group in two of them.
+
+    Arguments and errors as ``holdout_split``; ``fixed`` parts stand outside the folds.
+    """
+    if folds < 2:
+        raise DataError(f"the number of folds must be at least 2, but is {folds}")
+    table, notes = _start(examples, clusters, fixed or {})
+    _deal(table, {f"fold_{index}": 1 / folds for index in range(folds)}, seed, unit)
+    return _finish(Split("folds", table, seed, fingerprint, unit, tuple(fixed or {}), notes=notes))
+
+
+def official_fold_split(
+    examples: pd.DataFrame,
+    clusters: Sequence[Sequence[str]] = (),
+    *,
+    seed: int = 0,
+    fixed: Mapping[str, Sequence[str]] | None = None,
+    fingerprint: str = "",
+) -> Split:
+    """Keeps the publisher's folds (column ``fold``); only copies across folds are dropped from training.
+
+    Of each duplicate pair across two folds, the copy outside the held-out fold is listed in
+    ``Split.dropped[held-out fold]``; both copies are still scored when their own fold is held out.
+
+    Raises:
+        DataError: fewer than two folds, an image without one, or a fold that lacks a class.
+    """
+    table, notes = _start(examples, clusters, fixed or {})
+    own = table["part"] == ""
+    without = table["id"][own & (table["fold"] == "")]
+    folds = sorted(set(table["fold"][own]) - {""}, key=natural_order)
+    if len(without) or len(folds) < 2:
+        raise DataError(
+            f"official folds need at least two folds and one for every image, but {len(without)} images have "
+            f"none ({without.tolist()[:3]}) and the folds are {folds}: use folds drawn by kerasall instead"
+        )
+    if reserved := sorted({*folds} & {*HOLDOUT_PARTS, DROPPED}):
+        raise DataError(
+            f"folds must not be named {reserved}, which are names of parts: rename them in the source"
+        )
+    table.loc[own, "part"] = table["fold"][own]
+    dropped = _copies_by_fold(table, clusters, folds)
+    if joined := _joined_subjects(table[table["part"].isin(folds)]):
+        note = (
+            "Official folds are kept as published. Subject ids joined by identical cells stand in different "
+            f"folds and may be one patient each: {'; '.join(joined)}. Copies of held-out images "
+            f"({sum(map(len, dropped.values()))} in all folds) are not trained on, other images of these "
+            "subjects are."
+        )
+        notes = (*notes, note)
+    fixed_parts = (*folds, *(fixed or {}))
+    return _finish(Split("folds", table, seed, fingerprint, "group", fixed_parts, dropped, notes))
+
+
+def inner_validation(split: Split, share: float, seed: int, held_out: str | None = None) -> list[str]:
+    """Draws a grouped, stratified validation part out of the images to develop on.
+
+    Args:
+        split: folds, or a holdout split whose training part shall be divided.
+        share: share of the development images, in (0, 1).
+        seed: equal seeds give equal parts.
+        held_out: the fold that is held out; None for all folds together.
+
+    Returns:
+        Sorted ids to validate on; the other ``development_ids`` are to train on.
+    """
+    if not 0 < share < 1:
+        raise DataError(f"the share of the inner validation part must be between 0 and 1, but is {share}")
+    table = split.table[split.table["id"].isin(split.development_ids(held_out))]
+    names, shares = table[split.unit_column], {"train": 1 - share, "validation": share}
+    dealt = deal_groups(names.tolist(), table["label"].tolist(), shares, seed)
+    return table["id"][names.map(dealt) == "validation"].tolist()
+
+
+def _start(
+    examples: pd.DataFrame, clusters: Sequence[Sequence[str]], fixed: Mapping[str, Sequence[str]]
+) -> tuple[pd.DataFrame, tuple[str, ...]]:
+    """Table sorted by id with groups; part is set for fixed and dropped images, "" for those to deal out."""
+    table = examples[["id", "label", "subject", "fold"]].astype(str).sort_values("id", ignore_index=True)
+    table["group"] = group_examples(examples, clusters).to_numpy()
+    table["part"] = ""
+    for part, folds in fixed.items():
+        chosen = table["fold"].isin(list(folds))
+        if not chosen.any():
+            raise DataError(
+                f"the fixed part {part!r} must hold images, but no image has the fold {list(folds)}: "
+                f"the data have {sorted(set(table['fold']))}. Put that part of the data in place, or do without "
+                f"it: --set split.{part}_folds=[]"
+            )
+        table.loc[chosen, "part"] = part
+    taken = table["id"][table["part"] != ""]
+    copies = _copies(taken, clusters).difference(taken)
+    table.loc[table["id"].isin(copies), "part"] = DROPPED
+    note = f"{len(copies)} copies of images of {sorted(fixed)} are left out of training and validation."
+    return table, (note,) if copies else ()
+
+
+def _copies(ids: pd.Series, clusters: Sequence[Sequence[str]]) -> set[str]:
+    """All members of the clusters that hold one of ``ids``."""
+    wanted = set(ids)
+    return {name for cluster in merge_clusters(clusters) if wanted.intersection(cluster) for name in cluster}
+
+
+def _copies_by_fold(
+    table: pd.DataFrame, clusters: Sequence[Sequence[str]], folds: Sequence[str]
+) -> dict[str, tuple[str, ...]]:
+    """Fold -> ids of the copies of its images in other folds, where there are any."""
+    found = {}
+    for fold in folds:
+        copies = table["id"].isin(_copies(table["id"][table["part"] == fold], clusters))
+        found[fold] = tuple(table["id"][copies & table["part"].isin(folds) & (table["part"] != fold)])
+    return {fold: ids for fold, ids in found.items() if ids}
+
+
+def _joined_subjects(table: pd.DataFrame) -> list[str]:
+    """Groups of several subjects that span several parts, as "20 and 21 (fold_0, fold_2)"."""
+    joined = []
+    for _, members in table[table["subject"] != ""].groupby("group"):
+        *subjects, last = sorted(set(members["subject"]), key=natural_order)
+        parts = sorted(set(members["part"]))
+        if subjects and len(parts) > 1:
+            joined.append(f"{', '.join(subjects)} and {last} ({', '.join(parts)})")
+    return joined
+
+
+def _deal(table: pd.DataFrame, shares: dict[str, float], seed: int, unit: Unit) -> None:
+    """Fills the empty entries of ``part`` in place."""
+    free = table["part"] == ""
+    if not free.any():
+        raise DataError(f"images to split into {list(shares)} are needed, but all stand in fixed parts")
+    names, labels = table.loc[free, "group" if unit == "group" else "id"], table.loc[free, "label"]
+    table.loc[free, "part"] = names.map(deal_groups(names.tolist(), labels.tolist(), shares, seed))
+
+
+def _finish(split: Split) -> Split:
+    """The split in its final columns, once every class is seen to stand in every part."""
+    labels = set(split.table["label"])
+    for part, found in split.table.groupby("part")["label"].agg(set).items():
+        if part != DROPPED and found != labels:
+            raise DataError(
+                f"each class must stand in every part, but {sorted(labels - found)} do not stand in {part!r}: "
+                "choose other fixed parts or official folds, or splits drawn by kerasall"
+            )
+    return replace(split, table=split.table[list(SPLIT_COLUMNS)], seed=int(split.seed))
+
+
+def deal_groups(
+    groups: Sequence[str], labels: Sequence[str], shares: dict[str, float], seed: int
 ) -> dict[str, str]:
     """Gives every group to one part, near the wanted share of every class in every part.
 
@@ -83,7 +293,7 @@ def _search(counts: np.ndarray, shares: np.ndarray, random: np.random.Generator)
         order = np.argsort(-sizes * random.uniform(0.5, 2.0, len(sizes)), kind="stable")
         preference = random.permutation(len(shares))
         candidate = _deal_in_order(fractions, shares, order, preference)
-        score = _deviation(_totals(fractions, candidate, len(shares)), shares)
+        score = _deviation(fractions, candidate, shares)
         if score < best_score - 1e-12:
             best, best_score = candidate, score
     assert best is not None
@@ -97,29 +307,26 @@ def _fractions(counts: np.ndarray) -> np.ndarray:
     return np.hstack([images, np.sqrt(_GROUP_WEIGHT) * holds / holds.sum(axis=0)])
 
 
-def _targets(fractions_total: np.ndarray, shares: np.ndarray) -> np.ndarray:
-    return shares[:, None] * fractions_total[None, :]
-
-
 def _totals(fractions: np.ndarray, assigned: np.ndarray, parts: int) -> np.ndarray:
     totals = np.zeros((parts, fractions.shape[1]))
     np.add.at(totals, assigned, fractions)
     return totals
 
 
-def _deviation(totals: np.ndarray, shares: np.ndarray) -> float:
+def _deviation(fractions: np.ndarray, assigned: np.ndarray, shares: np.ndarray) -> float:
     """Chi-square of the parts' holdings against their shares; an absent class outweighs all else."""
+    totals = _totals(fractions, assigned, len(shares))
     images = totals[:, : totals.shape[1] // 2]
     missing = (images <= 0).sum()
-    gap = totals - _targets(totals.sum(axis=0), shares)
+    gap = totals - np.outer(shares, totals.sum(axis=0))
     return float((gap**2 / shares[:, None]).sum() + 1e3 * missing)
 
 
 def _deal_in_order(
     fractions: np.ndarray, shares: np.ndarray, order: np.ndarray, preference: np.ndarray
 ) -> np.ndarray:
-    targets = _targets(fractions.sum(axis=0), shares)[preference]
-    gaps = -targets  # holdings minus targets, parts in order of preference: the first wins a tie
+    # Holdings minus targets, parts in order of preference: the first wins a tie.
+    gaps = -np.outer(shares, fractions.sum(axis=0))[preference]
     weights = 1 / shares[preference]
     assigned = np.empty(len(fractions), dtype=np.int64)
     for group in order:
@@ -133,29 +340,24 @@ def _deal_in_order(
 
 def _improve(fractions: np.ndarray, shares: np.ndarray, assigned: np.ndarray) -> np.ndarray:
     """Moves or swaps single groups while that lowers the deviation; for up to 400 groups."""
-    parts, groups = len(shares), len(fractions)
-    if groups > 400:
+    if len(fractions) > 400:
         return assigned
-    totals = _totals(fractions, assigned, parts)
-    score = _deviation(totals, shares)
+    score = _deviation(fractions, assigned, shares)
     for _ in range(50):
-        change = _best_change(fractions, shares, assigned, totals)
         trial = assigned.copy()
-        for group, part in change:
+        for group, part in _best_change(fractions, shares, assigned):
             trial[group] = part
-        trial_totals = _totals(fractions, trial, parts)
-        trial_score = _deviation(trial_totals, shares)
+        trial_score = _deviation(fractions, trial, shares)
         if trial_score >= score - 1e-12:
             break
-        assigned, totals, score = trial, trial_totals, trial_score
+        assigned, score = trial, trial_score
     return assigned
 
 
-def _best_change(
-    fractions: np.ndarray, shares: np.ndarray, assigned: np.ndarray, totals: np.ndarray
-) -> list[tuple[int, int]]:
+def _best_change(fractions: np.ndarray, shares: np.ndarray, assigned: np.ndarray) -> list[tuple[int, int]]:
     """The one move or swap that lowers the chi-square most, as (group, new part) pairs."""
-    gaps = (totals - _targets(totals.sum(axis=0), shares)) / shares[:, None]
+    totals = _totals(fractions, assigned, len(shares))
+    gaps = (totals - np.outer(shares, totals.sum(axis=0))) / shares[:, None]
     own, inverse = gaps[assigned], 1 / shares
     squares = (fractions**2).sum(axis=1)
     leave = -2 * (own * fractions).sum(axis=1) + squares * inverse[assigned]

@@ -15,13 +15,12 @@ from typing import Any
 
 import cv2
 import numpy as np
-from rich.console import Console
-from rich.progress import track
 
 from kerasall.data.cell_drawing import KINDS, Kind, draw_image, random_stream
 from kerasall.data.examples import Collection, make_examples
 from kerasall.errors import DataError, SettingsError
 from kerasall.files import atomic_path, read_json, write_json
+from kerasall.runtime import show_progress
 
 MARKER = "synthetic.json"
 """File in a rendered folder that holds the settings it was rendered with."""
@@ -100,11 +99,7 @@ class _Picture:
         return f"{self.label}/{self.subject}_{self.number:03d}{kind.suffix}"
 
 
-def render_cells(
-    folder: str | Path,
-    settings: SyntheticSettings,
-    workers: int | None = None,
-) -> Collection:
+def render_cells(folder: str | Path, settings: SyntheticSettings, workers: int | None = None) -> Collection:
     """Renders a data set into ``folder``, or reuses what the same settings put there before.
 
     Files are ``<label>/<subject>_<number>``, beside ``synthetic.json`` with the settings. The folder
@@ -130,20 +125,18 @@ def render_cells(
     return _collection(folder, settings, pictures)
 
 
-def read_synthetic(path: str | Path, **options: Any) -> Collection:
-    """Reads a rendered folder; with ``options`` (fields of ``SyntheticSettings``) renders it if need be."""
-    if not options:
-        options = read_json(Path(path) / MARKER).get("settings")
-    if not options:
+def read_synthetic(path: str | Path) -> Collection:
+    """Reads a rendered folder by the settings that it was rendered with."""
+    stored = read_json(Path(path) / MARKER).get("settings")
+    if not stored:
         raise DataError(
             f"{path}/{MARKER} must hold the settings the cells were rendered with, but holds none: "
             "delete the folder and render again"
         )
     known = [field.name for field in fields(SyntheticSettings)]
-    unknown = sorted(set(options) - set(known))
-    if unknown:
+    if unknown := sorted(set(stored) - set(known)):
         raise SettingsError(f"settings of rendered cells must be among {known}, but {unknown} are not")
-    return render_cells(path, SyntheticSettings(**options))
+    return render_cells(path, SyntheticSettings(**stored))
 
 
 def is_synthetic(path: str | Path) -> bool:
@@ -198,17 +191,13 @@ def _collection(folder: Path, settings: SyntheticSettings, pictures: list[_Pictu
 
 def _plan(settings: SyntheticSettings) -> list[_Picture]:
     """All files to write, in a fixed order: the images, then the planted copies."""
-    pictures = [
-        picture
-        for index in range(len(KINDS[settings.kind].morphologies))
-        for picture in _class_plan(settings, index)
-    ]
+    classes = range(len(KINDS[settings.kind].morphologies))
+    pictures = [picture for index in classes for picture in _class_plan(settings, index)]
     rng = random_stream(settings.seed, "faults")
     order = rng.permutation(len(pictures))
     flaws = ["exact"] * settings.exact_copies + ["near"] * settings.near_copies
-    copies = [
-        _copy(pictures[i], flaw, settings, k) for k, (i, flaw) in enumerate(zip(order, flaws, strict=False))
-    ]
+    drawn = enumerate(zip(order, flaws, strict=False))
+    copies = [_copy(pictures[i], flaw, settings, number) for number, (i, flaw) in drawn]
     for i in order[len(order) - settings.truncated :]:
         pictures[i] = replace(pictures[i], flaw="truncated")
     pictures += copies
@@ -222,18 +211,12 @@ def _class_plan(settings: SyntheticSettings, index: int) -> list[_Picture]:
     """The images of one class; every class has as many, spread unevenly over its subjects."""
     kind = KINDS[settings.kind]
     label, classes = list(kind.morphologies)[index], len(kind.morphologies)
-    weight = random_stream(settings.seed, "counts", index).uniform(0.5, 1.5, settings.subjects_per_class)
-    ends = np.rint(
-        np.cumsum(weight) / weight.sum() * settings.subjects_per_class * settings.images_per_subject
-    )
+    subjects = settings.subjects_per_class
+    weight = random_stream(settings.seed, "counts", index).uniform(0.5, 1.5, subjects)
+    ends = np.rint(np.cumsum(weight) / weight.sum() * subjects * settings.images_per_subject)
     counts = np.diff(ends.astype(int), prepend=0)
     return [
-        _Picture(
-            subject=f"S{1 + member * classes + index:03d}",
-            number=number,
-            label=label,
-            shows=(index, member, number),
-        )
+        _Picture(_name_subject(member, index, classes), number, label, (index, member, number))
         for member, count in enumerate(counts)
         for number in range(1, count + 1)
     ]
@@ -243,15 +226,16 @@ def _copy(original: _Picture, flaw: str, settings: SyntheticSettings, number: in
     """The same cell under the next subject of its class, numbered above that subject's own images."""
     index, member, _ = original.shows
     classes = len(KINDS[settings.kind].morphologies)
-    other = 1 + (member + 1) % settings.subjects_per_class * classes + index
-    return replace(original, subject=f"S{other:03d}", number=10_000 + number, flaw=flaw)
+    other = _name_subject((member + 1) % settings.subjects_per_class, index, classes)
+    return replace(original, subject=other, number=10_000 + number, flaw=flaw)
+
+
+def _name_subject(member: int, index: int, classes: int) -> str:
+    return f"S{1 + member * classes + index:03d}"
 
 
 def _write_pictures(
-    folder: Path,
-    settings: SyntheticSettings,
-    pictures: list[_Picture],
-    workers: int | None,
+    folder: Path, settings: SyntheticSettings, pictures: list[_Picture], workers: int | None
 ) -> None:
     kind = KINDS[settings.kind]
     for label in kind.morphologies:
@@ -260,16 +244,8 @@ def _write_pictures(
     def write(picture: _Picture) -> None:
         (folder / picture.id(kind)).write_bytes(_encoded(settings, picture))
 
-    console = Console(stderr=True)
     with ThreadPoolExecutor(workers or os.cpu_count()) as pool:
-        for _ in track(
-            pool.map(write, pictures),
-            description="rendering cells",
-            total=len(pictures),
-            console=console,
-            transient=True,
-            disable=not console.is_terminal,
-        ):
+        for _ in show_progress(pool.map(write, pictures), len(pictures), "rendering cells"):
             pass
 
 

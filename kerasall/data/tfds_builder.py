@@ -21,8 +21,8 @@ import pandas as pd
 import tensorflow_datasets as tfds
 
 from kerasall.data import aria, cnmc
+from kerasall.data.duplicates import group_collection
 from kerasall.data.examples import Collection
-from kerasall.data.grouped_examples import group_collection
 from kerasall.decoding import read_image_bytes, to_native
 from kerasall.errors import DataError
 

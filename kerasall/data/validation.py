@@ -1,154 +1,290 @@
-"""What stops a run before anything trains (errors), and what a person should know (warnings)."""
+"""What stops a run before anything trains (errors), and what a person should know (warnings).
+
+One function finds the anomalies of one kind.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import cached_property
+from typing import Any, Literal
 
-from kerasall.data.anomalies import (
-    Anomaly,
-    Schema,
-    ValidationSettings,
-    find_class_errors,
-    find_constant,
-    find_crossing,
-    find_duplicates,
-    find_few_images,
-    find_foreign_images,
-    find_odd_sizes,
-    find_too_few_groups,
-    find_two_label_duplicates,
-    find_two_label_subjects,
-    find_unreadable,
-    infer_schema,
-)
-from kerasall.data.duplicates import (
-    NearDuplicateSettings,
-    exact_duplicates,
-    find_excess,
-    find_near_duplicates,
-)
+import pandas as pd
+
 from kerasall.data.examples import Collection
-from kerasall.data.splits import group_examples
-from kerasall.data.statistics import ImageScan, scan_images, summarize
-from kerasall.decoding import DEFAULT_LIMITS, Limits
-from kerasall.errors import DataError
+from kerasall.data.splits import group_examples, natural_order
+from kerasall.data.statistics import ImageScan, Schema, summarize
 
-__all__ = [
-    "Anomaly",
-    "Schema",
-    "Validation",
-    "ValidationSettings",
-    "check",
-    "describe",
-    "infer_schema",
-    "validate",
-]
+_LISTED_FILES = 20
+_NAMED_FILES = 5
+_FEW_GROUPS = 5
+"""Below so many independent groups of a class, no k folds of use and only very wide intervals."""
+_CONSTANT = 0.5
+"""Standard deviation of the grey levels below which a whole image is one colour."""
 
 
 @dataclass(frozen=True)
-class Validation:
-    """All anomalies of a data set."""
+class Anomaly:
+    """Something odd: a short code, a sentence that names the first files, and all ids concerned."""
 
-    errors: tuple[Anomaly, ...] = ()
-    warnings: tuple[Anomaly, ...] = ()
+    code: str
+    message: str
+    ids: tuple[str, ...] = ()
+    count: int | None = None
 
-    def to_json(self) -> dict[str, list[dict[str, Any]]]:
-        """Object with the lists ``errors`` and ``warnings``."""
+    def to_json(self) -> dict[str, Any]:
+        """Object with code, message, files (the first 20 ids) and count."""
+        count = len(self.ids) if self.count is None else self.count
+        files = list(self.ids[:_LISTED_FILES])
+        return {"code": self.code, "message": self.message, "files": files, "count": count}
+
+
+@dataclass(frozen=True)
+class ValidationSettings:
+    """What counts as an anomaly.
+
+    Attributes:
+        two_label_subjects: whether a patient with images of two classes is an error or a warning.
+        folds: folds wanted, each to hold every class; 0 if none.
+        few_images: a class with fewer images gives a warning.
+        smallest_side: an image narrower than this, in pixels, gives a warning.
+    """
+
+    two_label_subjects: Literal["error", "warning"] = "error"
+    folds: int = 0
+    few_images: int = 20
+    smallest_side: int = 32
+
+
+@dataclass(frozen=True, eq=False)
+class Examined:
+    """A collection with what one pass over its pixels found.
+
+    Attributes:
+        collection: examples and what their source says of them.
+        scan: of these examples.
+        exact, near: duplicate clusters, lists of ids.
+        near_error: why the search for near duplicates stopped, "" if it did not.
+        schema: what the data must look like; None if nothing is asked.
+        settings: what counts as an anomaly.
+    """
+
+    collection: Collection
+    scan: ImageScan
+    exact: Sequence[Sequence[str]]
+    near: Sequence[Sequence[str]]
+    near_error: str = ""
+    schema: Schema | None = None
+    settings: ValidationSettings = ValidationSettings()
+
+    @cached_property
+    def groups(self) -> pd.Series:
+        """Group of every id: subjects joined by duplicates."""
+        return group_examples(self.collection.examples, [*self.exact, *self.near])
+
+    @cached_property
+    def readable(self) -> pd.DataFrame:
+        """The rows of the scan without an error, sorted by id."""
+        return self.scan.table[self.scan.table["error"] == ""].sort_values("id")
+
+    def find_anomalies(self) -> tuple[list[Anomaly], list[Anomaly]]:
+        """All errors and all warnings; never raises for what the data hold."""
+        errors = [
+            *_find_unreadable(self),
+            *_find_class_errors(self),
+            *_find_foreign_images(self),
+            *_find_two_label_duplicates(
+                self, self.exact, "exact_duplicates_two_labels", "byte-identical files"
+            ),
+            *_find_too_few_groups(self),
+        ]
+        if self.near_error:
+            errors.append(Anomaly("near_duplicates_join_too_much", self.near_error))
+        warnings = [
+            *(Anomaly("reader", message) for message in self.collection.read_warnings),
+            *_find_few_images(self),
+            *_find_odd_sizes(self),
+            *_find_constant(self),
+            *_find_duplicates(self, self.exact, "exact_duplicates", "byte-identical files"),
+            *_find_duplicates(self, self.near, "near_duplicates", "near duplicates"),
+            *_find_two_label_duplicates(self, self.near, "near_duplicates_two_labels", "near duplicates"),
+        ]
+        by_subject = errors if self.settings.two_label_subjects == "error" else warnings
+        by_subject.extend(_find_two_label_subjects(self))
+        return errors, warnings
+
+    @cached_property
+    def found(self) -> dict[str, Any]:
+        """The JSON object of ``kerasall check``."""
+        statistics = summarize(self.collection, self.scan)
+        errors, warnings = self.find_anomalies()
+        names = ("source", "images", "readable", "classes", "subject_kind", "subjects", "subjects_per_class", "folds",
+                 "sizes", "formats", "transcoded", "fingerprint")  # fmt: skip
         return {
-            "errors": [anomaly.to_json() for anomaly in self.errors],
-            "warnings": [anomaly.to_json() for anomaly in self.warnings],
+            "root": str(self.collection.root),
+            **{name: statistics[name] for name in names},
+            "exact_duplicate_groups": len(self.exact),
+            "near_duplicate_groups": len(self.near),
+            "cross_subject_duplicate_groups": len(self.crossing(self.exact, "subject")),
+            "cross_subject_near_duplicate_groups": len(self.crossing(self.near, "subject")),
+            "cross_fold_duplicate_groups": len(self.crossing(self.exact, "fold")),
+            "split_groups": int(self.groups.nunique()),
+            "notes": list(self.collection.notes),
+            "errors": [anomaly.to_json() for anomaly in errors],
+            "warnings": [anomaly.to_json() for anomaly in warnings],
         }
 
-
-def validate(
-    collection: Collection,
-    scan: ImageScan,
-    exact: Sequence[Sequence[str]],
-    near: Sequence[Sequence[str]],
-    schema: Schema | None = None,
-    settings: ValidationSettings | None = None,
-    near_error: str = "",
-) -> Validation:
-    """Finds all anomalies; never raises for what the data hold.
-
-    Args:
-        collection: examples and what their source says of them.
-        scan: of these examples; thumbnails are not used.
-        exact, near: duplicate clusters, lists of ids.
-        schema: what the data must look like; None if nothing is asked.
-        settings: None for the defaults.
-        near_error: why the search for near duplicates stopped, "" if it did not.
-    """
-    settings = settings or ValidationSettings()
-    groups = group_examples(collection.examples, [*exact, *near])
-    errors = [
-        *find_unreadable(scan),
-        *find_class_errors(collection, schema),
-        *find_foreign_images(scan, schema),
-        *find_two_label_duplicates(collection, exact, "exact_duplicates_two_labels", "byte-identical files"),
-        *find_too_few_groups(collection, groups, settings.folds),
-    ]
-    if near_error:
-        errors.append(Anomaly("near_duplicates_join_too_much", near_error))
-    warnings = [
-        *(Anomaly("reader", message) for message in collection.read_warnings),
-        *find_few_images(collection, groups, settings),
-        *find_odd_sizes(scan, settings),
-        *find_constant(scan),
-        *find_duplicates(collection, exact, near),
-        *find_two_label_duplicates(collection, near, "near_duplicates_two_labels", "near duplicates"),
-    ]
-    two_labels = list(find_two_label_subjects(collection))
-    (errors if settings.two_label_subjects == "error" else warnings).extend(two_labels)
-    return Validation(tuple(errors), tuple(warnings))
+    def crossing(self, clusters: Iterable[Sequence[str]], column: str) -> list[Sequence[str]]:
+        """Clusters whose images have more than one known value of a column."""
+        examples = self.collection.examples
+        value = dict(zip(examples["id"], examples[column], strict=True))
+        return [cluster for cluster in clusters if len({value[name] for name in cluster} - {""}) > 1]
 
 
-def check(
-    collection: Collection,
-    *,
-    limits: Limits = DEFAULT_LIMITS,
-    near: NearDuplicateSettings | None = None,
-    schema: Schema | None = None,
-    settings: ValidationSettings | None = None,
-) -> dict[str, Any]:
-    """Scans a collection and describes it, as the JSON object of ``kerasall check``.
-
-    Arguments as of ``scan_images``, ``near_duplicates`` and ``validate``.
-    """
-    near = near or NearDuplicateSettings()
-    scan = scan_images(collection.examples, limits)
-    exact, similar, problem = exact_duplicates(scan), [], ""
-    try:
-        similar = find_near_duplicates(collection.examples, scan, near)
-        problem = find_excess(similar, collection.examples, scan, near)
-    except DataError as error:  # thumbnails too much alike to tell
-        problem = str(error)
-    validation = validate(collection, scan, exact, similar, schema, settings, problem)
-    return describe(collection, scan, exact, similar, validation)
+def _name(ids: Sequence[str]) -> str:
+    more = f" and {len(ids) - _NAMED_FILES} more" if len(ids) > _NAMED_FILES else ""
+    return ", ".join(ids[:_NAMED_FILES]) + more
 
 
-def describe(
-    collection: Collection,
-    scan: ImageScan,
-    exact: Sequence[Sequence[str]],
-    near: Sequence[Sequence[str]],
-    validation: Validation,
-) -> dict[str, Any]:
-    """The JSON object of ``kerasall check`` from what is already known."""
-    statistics = summarize(collection, scan)
-    names = ("source", "images", "readable", "classes", "subject_kind", "subjects", "subjects_per_class", "folds",
-             "sizes", "formats", "transcoded", "fingerprint")  # fmt: skip
-    return {
-        "root": str(collection.root),
-        **{name: statistics[name] for name in names},
-        "exact_duplicate_groups": len(exact),
-        "near_duplicate_groups": len(near),
-        "cross_subject_duplicate_groups": len(find_crossing(collection, exact, "subject")),
-        "cross_subject_near_duplicate_groups": len(find_crossing(collection, near, "subject")),
-        "cross_fold_duplicate_groups": len(find_crossing(collection, exact, "fold")),
-        "split_groups": int(group_examples(collection.examples, [*exact, *near]).nunique()),
-        "notes": list(collection.notes),
-        **validation.to_json(),
-    }
+def _members(clusters: Iterable[Sequence[str]]) -> tuple[str, ...]:
+    return tuple(name for cluster in clusters for name in cluster)
+
+
+def _find_unreadable(data: Examined) -> Iterator[Anomaly]:
+    bad = data.scan.table[data.scan.table["error"] != ""].sort_values("id")
+    if len(bad):
+        more = f"; and {len(bad) - _NAMED_FILES} more" if len(bad) > _NAMED_FILES else ""
+        reasons = "; ".join(f"{row.id}: {row.error}" for row in bad.head(_NAMED_FILES).itertuples())
+        message = f"every file must be an image that can be read, but {len(bad)} cannot: {reasons}{more}"
+        yield Anomaly("unreadable", message, tuple(bad["id"]))
+
+
+def _find_class_errors(data: Examined) -> Iterator[Anomaly]:
+    labels, schema = data.collection.labels, data.schema
+    present = set(data.collection.examples["label"])
+    if empty := [name for name in labels if name not in present]:
+        message = f"every class must have images, but {empty} have none: correct the folders or the classes"
+        yield Anomaly("class_empty", message, count=len(empty))
+    if len(labels) < 2:
+        message = f"at least two classes are needed, but only {list(labels)} is there: check the path"
+        yield Anomaly("one_class", message, count=1)
+    if schema and set(schema.labels) != set(labels):
+        missing, new = sorted(set(schema.labels) - set(labels)), sorted(set(labels) - set(schema.labels))
+        message = (
+            f"classes must be {list(schema.labels)} as in the schema, but {missing} are missing and {new} are "
+            "new: rename them, or infer the schema again"
+        )
+        yield Anomaly("classes_differ", message, count=len(missing) + len(new))
+
+
+def _find_foreign_images(data: Examined) -> Iterator[Anomaly]:
+    if data.schema is None:
+        return
+    (low, high), (short, tall), formats = data.schema.width, data.schema.height, data.schema.formats
+    table = data.readable
+    if ids := tuple(table["id"][~(table["width"].between(low, high) & table["height"].between(short, tall))]):
+        allowed = f"{low} to {high} x {short} to {tall}"
+        message = (
+            f"images must measure {allowed} pixels as in the schema, but {len(ids)} do not: {_name(ids)}"
+        )
+        yield Anomaly("size_not_in_schema", message, ids)
+    if ids := tuple(table["id"][~table["format"].isin(formats)]):
+        message = f"files must be {list(formats)} as in the schema, but {len(ids)} are not: {_name(ids)}"
+        yield Anomaly("format_not_in_schema", message, ids)
+
+
+def _find_two_label_subjects(data: Examined) -> Iterator[Anomaly]:
+    if data.collection.subject_kind != "subject":
+        return
+    known = data.collection.examples[data.collection.examples["subject"] != ""]
+    labels = known.groupby("subject")["label"].agg(lambda found: sorted(set(found)))
+    mixed = labels[labels.map(len) > 1]
+    if len(mixed):
+        shown = [f"{name} ({', '.join(mixed[name])})" for name in sorted(mixed.index, key=natural_order)]
+        ids = tuple(sorted(known["id"][known["subject"].isin(mixed.index)]))
+        message = (
+            f"a subject must have one label, but {len(mixed)} have more: {_name(shown)}, for example in "
+            f"{_name(ids[:3])}; correct the labels, or set checks.two_label_subjects: warning"
+        )
+        yield Anomaly("two_label_subjects", message, ids, len(mixed))
+
+
+def _find_two_label_duplicates(
+    data: Examined, clusters: Sequence[Sequence[str]], code: str, what: str
+) -> Iterator[Anomaly]:
+    if mixed := data.crossing(clusters, "label"):
+        message = (
+            f"{what} must have one label, but {len(mixed)} groups have more: {_name([' = '.join(g) for g in mixed])}; "
+            "correct the labels or remove the files"
+        )
+        yield Anomaly(code, message, _members(mixed), len(mixed))
+
+
+def _find_too_few_groups(data: Examined) -> Iterator[Anomaly]:
+    folds = data.settings.folds
+    for name, count in _groups_per_class(data).items():
+        if 0 < count < folds:
+            message = (
+                f"each class needs at least one independent group per fold, but {name!r} has {count} groups for "
+                f"{folds} folds: ask for at most {count} folds, or add subjects"
+            )
+            yield Anomaly("too_few_groups", message, count=count)
+
+
+def _groups_per_class(data: Examined) -> dict[str, int]:
+    examples = data.collection.examples
+    counts = examples["id"].map(data.groups).groupby(examples["label"]).nunique()
+    return {name: int(counts.get(name, 0)) for name in data.collection.labels}
+
+
+def _find_few_images(data: Examined) -> Iterator[Anomaly]:
+    counts, least = data.collection.examples["label"].value_counts(), data.settings.few_images
+    if few := {name: int(counts[name]) for name in data.collection.labels if 0 < counts.get(name, 0) < least}:
+        message = f"classes should have at least {least} images, but have {few}"
+        yield Anomaly("few_images", message, count=len(few))
+    if few := {name: count for name, count in _groups_per_class(data).items() if 0 < count < _FEW_GROUPS}:
+        message = (
+            f"classes should have at least {_FEW_GROUPS} independent groups (subjects joined by duplicates), but "
+            f"have {few}: scores will have very wide intervals"
+        )
+        yield Anomaly("few_groups", message, count=len(few))
+
+
+def _find_odd_sizes(data: Examined) -> Iterator[Anomaly]:
+    table, least = data.readable, data.settings.smallest_side
+    size = table["width"].astype(str) + "x" + table["height"].astype(str)
+    counts = size.value_counts()
+    if len(counts) > 1:
+        usual = min(counts.index[counts == counts.max()])
+        ids = tuple(table["id"][size != usual])
+        shown = ", ".join(f"{name} ({count})" for name, count in counts.head(_NAMED_FILES).items())
+        message = f"images have {len(counts)} different sizes: {shown}; not {usual} are {_name(ids)}"
+        yield Anomaly("mixed_sizes", message, ids)
+    if tiny := tuple(table["id"][table[["width", "height"]].min(axis=1) < least]):
+        message = f"{len(tiny)} images are narrower than {least} pixels: {_name(tiny)}"
+        yield Anomaly("tiny_images", message, tiny)
+
+
+def _find_constant(data: Examined) -> Iterator[Anomaly]:
+    if ids := tuple(data.readable["id"][data.readable["std_grey"] < _CONSTANT]):
+        yield Anomaly("constant_images", f"{len(ids)} images are of one colour all over: {_name(ids)}", ids)
+
+
+def _find_duplicates(
+    data: Examined, clusters: Sequence[Sequence[str]], code: str, what: str
+) -> Iterator[Anomaly]:
+    if not clusters:
+        return
+    ids, shown = _members(clusters), _name([" = ".join(cluster) for cluster in clusters])
+    message = f"{len(clusters)} groups of {what} ({len(ids)} images): {shown}; splits keep them together"
+    yield Anomaly(code, message, ids, len(clusters))
+    if across := data.crossing(clusters, "subject"):
+        block = data.collection.subject_kind == "block"
+        subjects = "blocks of file numbers" if block else "subjects, which may be one patient each"
+        shown = _name([" = ".join(cluster) for cluster in across])
+        message = (
+            f"{len(across)} groups of {what} join different {subjects}: {shown}; splits keep all "
+            "images of these together"
+        )
+        yield Anomaly(f"cross_subject_{code}", message, _members(across), len(across))

@@ -55,8 +55,6 @@ _FORMATS: tuple[tuple[bytes, type[ImageFile]], ...] = (
     (b"II+\0", TiffImageFile),
     (b"MM\0+", TiffImageFile),
 )
-
-
 # Only to name in a message what was given: (offset, first bytes, name).
 _OTHER_KINDS = (
     (0, b"GIF8", "a GIF"),
@@ -71,14 +69,8 @@ _OTHER_KINDS = (
     (0, b"PK\x03\x04", "a ZIP archive"),
     (0, b"\x1f\x8b", "a gzip archive"),
 )
-
-
 _READABLE_MODES = frozenset({"1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr"})
-
-
 READABLE_16_BIT_MODES = frozenset({"I;16", "I;16B", "I;16L", "I;16N"})
-
-
 UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -88,11 +80,7 @@ UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-
-
 _ORIENTATION_TAG = 0x0112
-
-
 # warnings.catch_warnings changes the process' filters: two threads inside it at once could leave them changed.
 _WARNINGS_LOCK = threading.Lock()
 
@@ -157,14 +145,10 @@ def _find_reader(data: bytes, name: str) -> type[ImageFile]:
         if data.startswith(signature):
             return reader
     start = data[:512].lstrip(b"\xef\xbb\xbf \t\r\n")
-    found = next(
-        (
-            kind
-            for offset, mark, kind in _OTHER_KINDS
-            if (data if offset else start)[offset:].startswith(mark)
-        ),
-        "of an unknown kind",
+    kinds = (
+        kind for offset, mark, kind in _OTHER_KINDS if (data if offset else start).startswith(mark, offset)
     )
+    found = next(kinds, "of an unknown kind")
     raise DecodingError(f"{name} must be a BMP, PNG, JPEG or TIFF image, but is {found}: convert it to PNG")
 
 

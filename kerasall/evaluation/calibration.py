@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from kerasall.errors import ArtifactError, DataError
-from kerasall.evaluation.predictions import Predictions
+from kerasall.evaluation.predictions import JsonFields, Predictions
 from kerasall.evaluation.resampling import group_names
 
 PROBABILITY_FLOOR = 1e-12
@@ -24,7 +24,7 @@ _PARTS = 10
 
 
 @dataclass(frozen=True)
-class Calibration:
+class Calibration(JsonFields):
     """q_c = softmax_c(ln p_c / T + b_c) (Guo et al., ICML 2017; the biases b as in vector scaling).
 
     Attributes:
@@ -68,14 +68,10 @@ class Calibration:
             )
         probabilities = self.apply(predictions.probabilities)
         most_probable = predictions.probabilities.argmax(axis=1)
-        follows = np.array_equal(np.asarray(predictions.decisions), most_probable)
+        follows = np.array_equal(predictions.decisions, most_probable)
         return replace(
             predictions, probabilities=probabilities, decisions=None if follows else predictions.decisions
         )
-
-    def to_json(self) -> dict[str, Any]:
-        """The fields as a dictionary of JSON values."""
-        return asdict(self) | {"biases": list(self.biases), "classes": list(self.classes)}
 
     @staticmethod
     def from_json(value: dict[str, Any]) -> Calibration:
@@ -85,12 +81,8 @@ class Calibration:
             ArtifactError: fields are missing, unknown, or do not fit together.
         """
         try:
-            fields: dict[str, Any] = {
-                **value,
-                "biases": tuple(value["biases"]),
-                "classes": tuple(value["classes"]),
-            }
-            calibration = Calibration(**fields)
+            tuples = {name: tuple(value[name]) for name in ("biases", "classes")}
+            calibration = Calibration(**{**value, **tuples})
         except (KeyError, TypeError) as error:
             raise ArtifactError(
                 f"a stored calibration must have the fields of Calibration: {error}"

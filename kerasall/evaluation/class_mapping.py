@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 
 import numpy as np
@@ -105,9 +105,9 @@ def map_classes(
             f"the classes {list(theirs)} are not all the model's ({list(ours)}), and its card names no malignant "
             "classes to join them by: train it with data.malignant, or state every class with --map"
         )
-    kinds = {}
-    for name, target in targets.items():
-        kinds[name] = _kind_of(name, target, their_malignant, ours, our_malignant)
+    kinds = {
+        name: _kind_of(name, target, their_malignant, ours, our_malignant) for name, target in targets.items()
+    }
     _require_no_contradiction(targets, stated, their_malignant, ours, our_malignant)
     return ClassMapping(kinds, KINDS, (MALIGNANT,), tuple(stated), kinds=True)
 
@@ -186,22 +186,13 @@ def to_scored(
     if any(target not in index for target in targets):
         raise DataError("images of classes that are left out must not be scored, but some are given")
     truth = np.asarray([index[target] for target in targets], dtype=np.int64)
-    probabilities, decisions = answers.probabilities, np.asarray(answers.decisions)
+    probabilities, decisions = answers.probabilities, answers.decisions
     if mapping.kinds:
         mask = malignant_mask(answers.classes, our_malignant)
         positive = np.clip(probabilities[:, mask].sum(axis=1), 0, 1)
-        probabilities, decisions = (
-            np.stack([1 - positive, positive], axis=1),
-            mask[decisions].astype(np.int64),
-        )
-    return Predictions(
-        ids=answers.ids,
-        subjects=answers.subjects,
-        groups=answers.groups,
-        labels=truth,
-        probabilities=probabilities,
-        classes=mapping.classes,
-        decisions=decisions,
+        probabilities, decisions = np.stack([1 - positive, positive], axis=1), mask[decisions]
+    return replace(
+        answers, labels=truth, probabilities=probabilities, classes=mapping.classes, decisions=decisions
     )
 
 

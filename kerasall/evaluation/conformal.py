@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from kerasall.errors import ArtifactError, DataError, SettingsError
-from kerasall.evaluation.predictions import Predictions
+from kerasall.evaluation.predictions import JsonFields, Predictions
 from kerasall.evaluation.resampling import group_names
 
 SURE_ENOUGH = 0.99
@@ -32,7 +32,7 @@ _SLACK = 1e-6
 
 
 @dataclass(frozen=True)
-class PredictionSets:
+class PredictionSets(JsonFields):
     """What decides which classes are in the set of an image.
 
     Attributes:
@@ -50,10 +50,6 @@ class PredictionSets:
     def contains(self, probabilities: np.ndarray) -> np.ndarray:
         """Which classes are in the sets, bool [..., C], of calibrated probabilities [..., C]."""
         return np.asarray(probabilities) >= self.threshold
-
-    def to_json(self) -> dict[str, Any]:
-        """The fields as a dictionary."""
-        return dict(vars(self))
 
     @staticmethod
     def from_json(value: dict[str, Any]) -> PredictionSets:

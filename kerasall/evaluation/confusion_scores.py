@@ -140,34 +140,11 @@ def malignant_specificity(matrices: np.ndarray, malignant: np.ndarray) -> np.nda
 # --- when a value is defined -------------------------------------------------------------------------
 
 
-def _names(classes: Classes, absent: np.ndarray) -> str:
-    return ", ".join(np.asarray(classes)[absent])
+def _lacking(words: str, classes: Classes, absent: np.ndarray) -> str:
+    return f"{words} {', '.join(np.asarray(classes)[absent])}" if absent.any() else ""
 
 
-def _all_labelled(classes: Classes, matrix: np.ndarray, _: np.ndarray) -> str:
-    absent = matrix.sum(axis=1) == 0
-    return f"no image is labelled {_names(classes, absent)}" if absent.any() else ""
-
-
-def _all_decided(classes: Classes, matrix: np.ndarray, _: np.ndarray) -> str:
-    absent = matrix.sum(axis=0) == 0
-    return f"no image is decided as {_names(classes, absent)}" if absent.any() else ""
-
-
-def _labelled_are_decided(classes: Classes, matrix: np.ndarray, _: np.ndarray) -> str:
-    absent = (matrix.sum(axis=0) == 0) & (matrix.sum(axis=1) > 0)
-    return f"no image is decided as {_names(classes, absent)}" if absent.any() else ""
-
-
-def _two_labelled(classes: Classes, matrix: np.ndarray, _: np.ndarray) -> str:
-    return "" if (matrix.sum(axis=1) > 0).sum() > 1 else "all images are labelled with one class"
-
-
-def _two_decided(classes: Classes, matrix: np.ndarray, _: np.ndarray) -> str:
-    return "" if (matrix.sum(axis=0) > 0).sum() > 1 else "all images are decided as one class"
-
-
-def _two_at_all(classes: Classes, matrix: np.ndarray, _: np.ndarray) -> str:
+def _two_at_all(_: Classes, matrix: np.ndarray, __: np.ndarray) -> str:
     seen = (matrix.sum(axis=0) > 0) | (matrix.sum(axis=1) > 0)
     return "" if seen.sum() > 1 else "labels and decisions are all one class: agreement by chance is certain"
 
@@ -175,21 +152,31 @@ def _two_at_all(classes: Classes, matrix: np.ndarray, _: np.ndarray) -> str:
 def _malignant_labelled(classes: Classes, matrix: np.ndarray, malignant: np.ndarray) -> str:
     if not malignant.any():
         return "no class is named as malignant"
-    return "" if matrix[malignant].sum() else f"no image is labelled {_names(classes, malignant)}"
+    return "" if matrix[malignant].sum() else _lacking("no image is labelled", classes, malignant)
 
 
-def _benign_labelled(classes: Classes, matrix: np.ndarray, malignant: np.ndarray) -> str:
+def _benign_labelled(_: Classes, matrix: np.ndarray, malignant: np.ndarray) -> str:
     if not malignant.any():
         return "no class is named as malignant"
     return "" if matrix[~malignant].sum() else "every image is labelled with a malignant class"
 
 
 CONDITIONS: dict[str, Callable[[Classes, np.ndarray, np.ndarray], str]] = {
-    "every class labelled": _all_labelled,
-    "every class decided": _all_decided,
-    "labelled classes decided": _labelled_are_decided,
-    "two classes labelled": _two_labelled,
-    "two classes decided": _two_decided,
+    "every class labelled": lambda classes, matrix, _: _lacking(
+        "no image is labelled", classes, matrix.sum(axis=1) == 0
+    ),
+    "every class decided": lambda classes, matrix, _: _lacking(
+        "no image is decided as", classes, matrix.sum(axis=0) == 0
+    ),
+    "labelled classes decided": lambda classes, matrix, _: _lacking(
+        "no image is decided as", classes, (matrix.sum(axis=0) == 0) & (matrix.sum(axis=1) > 0)
+    ),
+    "two classes labelled": lambda _, matrix, __: (
+        "" if (matrix.sum(axis=1) > 0).sum() > 1 else "all images are labelled with one class"
+    ),
+    "two classes decided": lambda _, matrix, __: (
+        "" if (matrix.sum(axis=0) > 0).sum() > 1 else "all images are decided as one class"
+    ),
     "two classes at all": _two_at_all,
     "malignant labelled": _malignant_labelled,
     "benign labelled": _benign_labelled,

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 
 import numpy as np
 
 from kerasall.errors import DataError
-from kerasall.evaluation.calibration import fit_calibration
 from kerasall.evaluation.predictions import Predictions
 from kerasall.evaluation.resampling import group_names
 
@@ -78,14 +76,3 @@ def cross_fit(parts: np.ndarray, answer: Callable[[np.ndarray, np.ndarray], np.n
         whole[inside] = rows
     assert whole is not None
     return whole
-
-
-def cross_calibrate(predictions: Predictions, parts: np.ndarray, *, biases: bool = False) -> Predictions:
-    """The same images and decisions with probabilities calibrated on the images of the other parts."""
-
-    def answer(others: np.ndarray, inside: np.ndarray) -> np.ndarray:
-        return fit_calibration(predictions.take(others), biases=biases).apply(
-            predictions.probabilities[inside]
-        )
-
-    return replace(predictions, probabilities=cross_fit(parts, answer))

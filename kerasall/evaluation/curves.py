@@ -1,55 +1,31 @@
-"""ROC, precision-recall and referral curves with bands that resample groups.
-
-Operating points and calibration bins, which belong to the same figures, are found here too.
-
-ROC and precision-recall curves of every class against the rest, and their mean, each with a band.
-"""
+"""ROC, precision-recall and referral curves with bands that resample groups."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from kerasall.errors import DataError, SettingsError
+from kerasall.evaluation.intervals import Scorer, as_scorer
 from kerasall.evaluation.metrics import area_under_roc, find_metric
-from kerasall.evaluation.operating_points import (
-    NEGATIVE,
-    POSITIVE,
-    OperatingPoint,
-    collapse,
-    operating_point,
-    positive_scores,
-)
+from kerasall.evaluation.operating_points import NEGATIVE, POSITIVE, collapse, positive_scores
 from kerasall.evaluation.predictions import Predictions
-from kerasall.evaluation.reliability import Reliability, confidences, reliability
-from kerasall.evaluation.resampling import Draws, Resampler, Units, draw_weights, find_units
-
-__all__ = [
-    "GRID",
-    "BandedCurve",
-    "OperatingPoint",
-    "Reliability",
-    "collapse",
-    "operating_point",
-    "precision_recall",
-    "reliability",
-    "roc_curve",
-    "selective_accuracy",
-]
-
+from kerasall.evaluation.reliability import confidences
+from kerasall.evaluation.resampling import Resampler, Units
 
 GRID = np.linspace(0, 1, 201) ** 2
-
 """Abscissae of ROC curves: dense near zero, where few false alarms are made."""
 
-
 RECALLS = np.linspace(0, 1, 101)
-
 """Abscissae of precision-recall curves."""
 
+REFERRED = np.linspace(0, 0.5, 51)
+"""Abscissae of referral curves: shares of the images."""
+
+MACRO = "mean of classes"
 
 _MOST_THRESHOLDS = 400
 
@@ -79,78 +55,155 @@ class BandedCurve:
     area_high: float | None = None
 
 
-def roc_curve(
-    predictions: Predictions,
-    positive: Sequence[str],
-    *,
-    confidence: float = 0.95,
-    resamples: int = 1000,
-    seed: int = 0,
-) -> BandedCurve:
+def roc_curve(scorer: Scorer, positive: Sequence[str]) -> BandedCurve:
     """True-positive rate against false-positive rate, on ``GRID``, with a band and the area's interval.
 
     Args:
-        predictions: N images.
+        scorer: of N images; its confidence is the band's at each point by itself, and the area's interval's.
         positive: classes that count as positive: one, or all malignant ones.
-        confidence: of the band, at each point by itself, and of the area's interval.
-        resamples: number of draws of groups.
-        seed: of the draws.
 
     Raises:
         DataError: the images are all positive or all not.
     """
-    rates = Rates(predictions, positive, resamples, seed)
-    area = area_under_roc(rates.scores, rates.positive)
-    return banded(" + ".join(positive), GRID, *roc_rows(rates), confidence, area, rates.areas())
+    return _of_roc(_Rates(scorer, positive)).curve(scorer, " + ".join(positive), GRID)
 
 
-def roc_rows(rates: Rates) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """True-positive rates on ``GRID``: of all images [K], and under the draws' low and high ends [B, K]."""
+def roc_curves(
+    scored: Scorer | Predictions, malignant: Sequence[str] = (), **options: Any
+) -> list[BandedCurve]:
+    """One ROC curve a class and, of more than two classes, their mean at each false-positive rate.
+
+    Two classes have one curve, of the malignant one (else of the second): the other's is its mirror image.
+    A class without images, or without others, has none. All curves are drawn from the same draws of
+    groups, so that the mean's band knows how the classes vary together.
+    """
+    return _curves(as_scorer(scored, malignant, **options), GRID, _of_roc)
+
+
+def precision_recall_curves(
+    scored: Scorer | Predictions, malignant: Sequence[str] = (), **options: Any
+) -> list[BandedCurve]:
+    """One precision-recall curve a class, and their mean at each recall; as ``roc_curves``.
+
+    Average precision is sum_k (R_k - R_{k-1}) P_k over falling thresholds, as in scikit-learn.
+    """
+    return _curves(as_scorer(scored, malignant, **options), RECALLS, _of_precision)
+
+
+def _curves(scorer: Scorer, grid: np.ndarray, estimate: Callable[[_Rates], _Estimate]) -> list[BandedCurve]:
+    classes, present = scorer.predictions.classes, np.unique(scorer.predictions.labels)
+    if len(present) < 2:
+        return []
+    names = [classes[index] for index in present]
+    if len(classes) == 2:
+        names = list(scorer.malignant) if len(scorer.malignant) == 1 else names[-1:]
+    found = {name: estimate(_Rates(scorer, [name])) for name in names}
+    if len(found) > 1:
+        found[MACRO] = _Estimate(
+            *(np.mean(of_classes, axis=0) for of_classes in zip(*found.values(), strict=True))
+        )
+    return [each.curve(scorer, name, grid) for name, each in found.items()]
+
+
+def selective_accuracy(scorer: Scorer, referred: Sequence[float] | np.ndarray = REFERRED) -> BandedCurve:
+    """Accuracy on the images that are kept when the least sure ones are referred to an expert.
+
+    Args:
+        scorer: of N images, at least one.
+        referred: shares to refer, ascending, in [0, 1); at least one image is always kept.
+
+    Raises:
+        DataError: no images.
+        SettingsError: shares out of range.
+    """
+    shares, predictions = np.asarray(referred, dtype=float), scorer.predictions
+    if len(predictions) == 0:
+        raise DataError("accuracy against referral needs at least one image, but there is none")
+    if shares.min() < 0 or shares.max() >= 1:
+        raise SettingsError(
+            f"shares to refer must lie in [0, 1), but range from {shares.min()} to {shares.max()}"
+        )
+    ranks = np.argsort(np.lexsort((predictions.ids, confidences(predictions))))
+    right = predictions.decisions == predictions.labels
+    values, ends = [], []
+    for share in shares:
+        kept = ranks >= min(int(share * len(ranks)), len(ranks) - 1)
+        values.append(right[kept].mean())
+        ends.append(_kept_accuracies(scorer, right, kept))
+    lows, highs = (np.stack(side, axis=1) for side in zip(*ends, strict=True))
+    y = np.array(values)
+    return BandedCurve("kept images", shares, y, *_ends_around(y, scorer, lows, highs))
+
+
+def _kept_accuracies(scorer: Scorer, right: np.ndarray, kept: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Accuracy of the kept images under each draw, the unseen group at its worst and best: [B], [B]."""
+    units, draws = scorer.units, scorer.draws
+    images, hits = units.totals(kept), units.totals(kept & right)
+    called = np.stack([np.zeros(len(images)), hits, images], axis=1)
+    ends = []
+    for side in (-1, 1):
+        unseen = _unseen_rates(called, units, side)[:, 1] * units.group_means(images)
+        total = draws.units @ images + draws.unseen @ units.group_means(images)
+        ends.append((draws.units @ hits + draws.unseen @ unseen) / np.maximum(total, 1e-300))
+    return ends[0], ends[1]
+
+
+# --- a curve of all images, and under each draw of groups ---------------------------------------------
+
+
+class _Estimate(NamedTuple):
+    """A curve y [K], its low and high ends under the draws [B, K], and its area with those ends [B]."""
+
+    y: np.ndarray
+    lows: np.ndarray
+    highs: np.ndarray
+    area: float
+    area_lows: np.ndarray
+    area_highs: np.ndarray
+
+    def curve(self, scorer: Scorer, label: str, x: np.ndarray) -> BandedCurve:
+        """The curve over ``x`` with its band and its area's interval."""
+        band = _ends_around(self.y, scorer, self.lows, self.highs)
+        low, high = _ends_around(self.area, scorer, self.area_lows, self.area_highs)
+        return BandedCurve(label, x, self.y, *band, float(self.area), float(low), float(high))
+
+
+def _ends_around(
+    y: Any, scorer: Scorer, lows: np.ndarray, highs: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Ends of the intervals of y [...] from its low and high ends under the draws [B, ...]."""
+    low, high = scorer.quantile_ends(lows, highs)
+    return np.minimum(low, y), np.maximum(high, y)
+
+
+def _of_roc(rates: _Rates) -> _Estimate:
+    """True-positive rates on ``GRID``."""
     lows, highs = (
         np.stack([np.interp(GRID, *row) for row in zip(*rates.of_draws(side), strict=True)])
         for side in (-1, 1)
     )
-    return np.interp(GRID, *rates.of_all()), lows, highs
+    y, area = np.interp(GRID, *rates.of_all()), area_under_roc(rates.scores, rates.positive)
+    return _Estimate(y, lows, highs, area, *rates.areas())
 
 
-def precision_recall(
-    predictions: Predictions,
-    positive: Sequence[str],
-    *,
-    confidence: float = 0.95,
-    resamples: int = 1000,
-    seed: int = 0,
-) -> BandedCurve:
-    """Precision against recall, 101 points, with a band and the average precision's interval.
-
-    Average precision is sum_k (R_k - R_{k-1}) P_k over falling thresholds, as in scikit-learn. Arguments and
-    errors as in ``roc_curve``.
-    """
-    rates = Rates(predictions, positive, resamples, seed)
-    rows, area, areas = precision_rows(rates)
-    return banded(" + ".join(positive), RECALLS, *rows, confidence, area, areas)
-
-
-def precision_rows(
-    rates: Rates,
-) -> tuple[tuple[np.ndarray, np.ndarray, np.ndarray], float, tuple[np.ndarray, np.ndarray]]:
-    """Precisions at ``RECALLS`` as ``roc_rows``, the average precision, and its low and high ends [B], [B]."""
+def _of_precision(rates: _Rates) -> _Estimate:
+    """Precisions at ``RECALLS``; the area is the average precision."""
     shares = rates.draw_shares()
     ends, areas = [], []
     for side in (-1, 1):
         false_positive, recall = rates.of_draws(side)
         found = [_precision(*row) for row in zip(false_positive, recall, shares, strict=True)]
-        ends.append(np.stack([_at_recall(RECALLS, r, p) for r, p in zip(recall, found, strict=True)]))
+        ends.append(np.stack([_at_recall(r, p) for r, p in zip(recall, found, strict=True)]))
         areas.append((np.diff(recall, prepend=0, axis=1) * np.stack(found)).sum(axis=1))
     false_positive, recall = rates.of_all()
     precision = _precision(false_positive, recall, rates.positive.mean())
     area = float(np.diff(recall, prepend=0) @ precision)
-    return (_at_recall(RECALLS, recall, precision), ends[0], ends[1]), area, (areas[0], areas[1])
+    return _Estimate(_at_recall(recall, precision), ends[0], ends[1], area, areas[0], areas[1])
 
 
-def _at_recall(grid: np.ndarray, recall: np.ndarray, precision: np.ndarray) -> np.ndarray:
-    """Precision at the highest threshold that reaches each recall."""
-    return precision[np.searchsorted(recall, grid - 1e-12)]
+def _at_recall(recall: np.ndarray, precision: np.ndarray) -> np.ndarray:
+    """Precision at the highest threshold that reaches each of ``RECALLS``."""
+    return precision[np.searchsorted(recall, RECALLS - 1e-12)]
 
 
 def _precision(false_positive: np.ndarray, true_positive: np.ndarray, share: float) -> np.ndarray:
@@ -161,24 +214,13 @@ def _precision(false_positive: np.ndarray, true_positive: np.ndarray, share: flo
     return np.where(np.isnan(precision), precision[first], precision)
 
 
-def banded(label, x, y, lows, highs, confidence, area=None, areas=None) -> BandedCurve:
-    """A curve y [K] with its band from low and high ends [B, K] under draws, and the area's interval."""
-    tail = (1 - confidence) / 2
-    band_low = np.minimum(np.quantile(lows, tail, axis=0), y)
-    band_high = np.maximum(np.quantile(highs, 1 - tail, axis=0), y)
-    if area is None or areas is None:
-        return BandedCurve(label, x, y, band_low, band_high)
-    low, high = float(np.quantile(areas[0], tail)), float(np.quantile(areas[1], 1 - tail))
-    return BandedCurve(label, x, y, band_low, band_high, area, min(low, area), max(high, area))
-
-
-class Rates:
+class _Rates:
     """False- and true-positive rates of all images and under random weights of their groups."""
 
-    def __init__(self, predictions: Predictions, positive: Sequence[str], resamples: int, seed: int):
+    def __init__(self, scorer: Scorer, positive: Sequence[str]):
+        predictions = scorer.predictions
         self.scores, self.positive = positive_scores(predictions, positive)
-        self.units = find_units(predictions)
-        self.draws = draw_weights(self.units, resamples, seed)
+        self.units, self.draws = scorer.units, scorer.draws
         collapsed = collapse(predictions, positive, 0.5)
         self._resampler = Resampler(collapsed, self.units, self.draws, (POSITIVE,))
         levels = np.unique(self.scores)[::-1]
@@ -239,140 +281,3 @@ def _unseen_rates(called: np.ndarray, units: Units, side: int) -> np.ndarray:
             rates[stratum] = 2 * extreme - called[members].sum(axis=0) / images[members].sum()
     # A rate grows as the threshold falls, also that of an imagined group.
     return np.maximum.accumulate(np.clip(rates, 0, 1), axis=1)
-
-
-def selective_accuracy(
-    predictions: Predictions,
-    referred: Sequence[float] = tuple(np.linspace(0, 0.5, 51)),
-    *,
-    confidence: float = 0.95,
-    resamples: int = 1000,
-    seed: int = 0,
-) -> BandedCurve:
-    """Accuracy on the images that are kept when the least sure ones are referred to an expert.
-
-    Args:
-        predictions: N images, at least one.
-        referred: shares to refer, ascending, in [0, 1); at least one image is always kept.
-        confidence: of the band, at each point by itself.
-        resamples: number of draws of groups.
-        seed: of the draws.
-
-    Raises:
-        DataError: no images.
-        SettingsError: shares out of range.
-    """
-    shares = np.asarray(referred, dtype=float)
-    if len(predictions) == 0:
-        raise DataError("accuracy against referral needs at least one image, but there is none")
-    if shares.min() < 0 or shares.max() >= 1:
-        raise SettingsError(
-            f"shares to refer must lie in [0, 1), but range from {shares.min()} to {shares.max()}"
-        )
-    units = find_units(predictions)
-    draws = draw_weights(units, resamples, seed)
-    order = np.lexsort((predictions.ids, confidences(predictions)))
-    ranks = np.argsort(order)
-    right = predictions.decisions == predictions.labels
-    values, lows, highs = [], [], []
-    for share in shares:
-        kept = ranks >= min(int(share * len(ranks)), len(ranks) - 1)
-        values.append(right[kept].mean())
-        low, high = _kept_accuracies(right, kept, units, draws)
-        lows.append(low)
-        highs.append(high)
-    return banded(
-        "kept images", shares, np.array(values), np.stack(lows, axis=1), np.stack(highs, axis=1), confidence
-    )
-
-
-def _kept_accuracies(right, kept, units: Units, draws: Draws) -> tuple[np.ndarray, np.ndarray]:
-    """Accuracy of the kept images under each draw, the unseen group at its worst and best: [B], [B]."""
-    images, hits = units.totals(kept), units.totals(kept & right)
-    called = np.stack([np.zeros(len(images)), hits, images], axis=1)
-    ends = []
-    for side in (-1, 1):
-        unseen = _unseen_rates(called, units, side)[:, 1] * units.group_means(images)
-        total = draws.units @ images + draws.unseen @ units.group_means(images)
-        ends.append((draws.units @ hits + draws.unseen @ unseen) / np.maximum(total, 1e-300))
-    return ends[0], ends[1]
-
-
-MACRO = "mean of classes"
-
-
-def roc_curves(
-    predictions: Predictions,
-    malignant: Sequence[str] = (),
-    *,
-    confidence: float = 0.95,
-    resamples: int = 1000,
-    seed: int = 0,
-) -> list[BandedCurve]:
-    """One ROC curve a class and, of more than two classes, their mean at each false-positive rate.
-
-    Two classes have one curve, of the malignant one (else of the second): the other's is its mirror image. A class without
-    images, or without others, has none. Arguments as ``curves.roc_curve``; all curves are drawn from the
-    same draws of groups, so that the mean's band knows how the classes vary together.
-    """
-    return _curves(predictions, malignant, GRID, _of_roc, confidence, resamples, seed)
-
-
-def precision_recall_curves(
-    predictions: Predictions,
-    malignant: Sequence[str] = (),
-    *,
-    confidence: float = 0.95,
-    resamples: int = 1000,
-    seed: int = 0,
-) -> list[BandedCurve]:
-    """One precision-recall curve a class, and their mean at each recall; as ``roc_curves``."""
-    return _curves(predictions, malignant, RECALLS, _of_precision, confidence, resamples, seed)
-
-
-_Rows = tuple[np.ndarray, np.ndarray, np.ndarray]
-
-_Areas = tuple[np.ndarray, np.ndarray]
-
-
-def _of_roc(rates: Rates) -> tuple[_Rows, float, _Areas]:
-    return roc_rows(rates), area_under_roc(rates.scores, rates.positive), rates.areas()
-
-
-def _of_precision(rates: Rates) -> tuple[_Rows, float, _Areas]:
-    return precision_rows(rates)
-
-
-def _curves(
-    predictions: Predictions,
-    malignant: Sequence[str],
-    grid: np.ndarray,
-    of_rates: Callable[[Rates], tuple[_Rows, float, _Areas]],
-    confidence: float,
-    resamples: int,
-    seed: int,
-) -> list[BandedCurve]:
-    present = np.unique(predictions.labels)
-    if len(present) < 2:
-        return []
-    names = [predictions.classes[index] for index in present]
-    if len(predictions.classes) == 2:
-        names = list(malignant) if len(malignant) == 1 else names[-1:]
-    found = [of_rates(Rates(predictions, [name], resamples, seed)) for name in names]
-    curves = [
-        banded(name, grid, *rows, confidence, area, areas)
-        for name, (rows, area, areas) in zip(names, found, strict=True)
-    ]
-    if len(found) > 1:
-        curves.append(banded(MACRO, grid, *_mean(found), confidence, *_mean_areas(found)))
-    return curves
-
-
-def _mean(found: list[Any]) -> _Rows:
-    y, low, high = (np.mean([rows[end] for rows, _, _ in found], axis=0) for end in range(3))
-    return y, low, high
-
-
-def _mean_areas(found: list[Any]) -> tuple[float, _Areas]:
-    low, high = (np.mean([areas[end] for _, _, areas in found], axis=0) for end in range(2))
-    return float(np.mean([area for _, area, _ in found])), (low, high)

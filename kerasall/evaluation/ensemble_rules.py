@@ -1,9 +1,8 @@
-"""How the probabilities of several members become one answer: the rules, each written once.
+"""How the probabilities of several members become one answer: the rules, each written once, and what is fitted for
+them (weights, stacking) on predictions that the members did not train on.
 
 A formula takes the module whose operations it shall use, ``numpy`` for stored predictions or
 ``keras.ops`` for the graph of an ensemble, so that a report and a served model follow one text.
-
-What members of an ensemble are worth: weights and stacking, from predictions they did not train on.
 """
 
 from __future__ import annotations
@@ -11,29 +10,27 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from difflib import get_close_matches
 from typing import Any, Literal
 
 import numpy as np
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import LogisticRegression
 
-from kerasall.errors import DataError, ModelError, SettingsError
+from kerasall.errors import DataError, ModelError, SettingsError, did_you_mean
 from kerasall.evaluation.metrics import METRICS, undefined_reason
 from kerasall.evaluation.predictions import Predictions
 
 TIE = 1e-6
-
 """Probabilities closer than this count as equal, so that rounding in float32 decides nothing."""
 
 FLOOR = 1e-7
-
 """The smallest probability whose logarithm stacking takes."""
 
+WEIGHT_METRICS = {"f1": "f1_weighted", "auc": "roc_auc", "kappa": "cohen_kappa", "accuracy": "accuracy"}
+"""Name of a weighting -> row of ``METRICS`` that gives it (Mondal et al. 2021, section 4.1.3)."""
 
 Operations = Any  # the module numpy, or keras.ops
-
 Tensor = Any  # an array of numpy, or a tensor or symbolic tensor of Keras
+Formula = Callable[[Operations, Tensor, Any], Tensor]
+"""(operations, members [N, M, C], weights or stacking or None) -> probabilities [N, C]."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,11 +48,6 @@ class Stacking:
     def __post_init__(self) -> None:
         object.__setattr__(self, "kernel", np.asarray(self.kernel, dtype=np.float64))
         object.__setattr__(self, "bias", np.asarray(self.bias, dtype=np.float64))
-
-
-Formula = Callable[[Operations, Tensor, Any], Tensor]
-
-"""(operations, members [N, M, C], weights or stacking or None) -> probabilities [N, C]."""
 
 
 @dataclass(frozen=True)
@@ -152,27 +144,15 @@ def _stacking(ops: Operations, members: Tensor, stacking: Stacking) -> Tensor:
 
 
 _ROWS = (
-    Rule(
-        "majority_vote",
-        "Majority vote",
-        "P'_j = share of members whose largest P_jk is class j",
-        _vote_shares,
-    ),
+    Rule("majority_vote", "Majority vote", "P'_j = share of members whose largest P_jk is class j", _vote_shares),
     Rule("average", "Average", "P'_j = sum_k P_jk / M", _average),
-    Rule(
-        "weighted_average",
-        "Weighted average",
-        "P'_j = sum_k W_k P_jk / sum_k W_k (Mondal et al. 2021, Eq. 1)",
-        _weighted_average,
-        "weights",
-    ),
+    Rule("weighted_average", "Weighted average", "P'_j = sum_k W_k P_jk / sum_k W_k (Mondal et al. 2021, Eq. 1)",
+         _weighted_average, "weights"),
     Rule("maximum", "Maximum", "P'_j = max_k P_jk / sum_i max_k P_ik", _maximum),
     Rule("stacking", "Stacking", "P' = softmax(bias + sum_ki kernel_ki ln P_ik)", _stacking, "stacking"),
-)
-
+)  # fmt: skip
 
 RULES: dict[str, Rule] = {row.name: row for row in _ROWS}
-
 """Every rule by name."""
 
 
@@ -191,9 +171,8 @@ def check_rule(
         ModelError: fewer than two members.
     """
     if rule not in RULES:
-        near = get_close_matches(rule, RULES, n=1)
-        hint = f": did you mean {near[0]!r}?" if near else ""
-        raise SettingsError(f"the ensemble's rule must be one of {', '.join(RULES)}, but is {rule!r}{hint}")
+        cure = did_you_mean(rule, RULES, "choose one of these")
+        raise SettingsError(f"the ensemble's rule must be one of {', '.join(RULES)}, but is {rule!r}: {cure}")
     if members < 2:
         raise ModelError(
             f"an ensemble must have at least 2 members, but has {members}: add members, or use the model alone"
@@ -334,19 +313,10 @@ def first_members(
     Returns:
         number of members -> the ensemble's predictions.
     """
-    sizes = range(3, len(members) + 1, 2)
-    chosen = {size: None if weights is None else np.asarray(weights)[:size] for size in sizes}
-    return {size: combine_predictions(members[:size], rule, chosen[size]) for size in sizes}
-
-
-WEIGHT_METRICS: dict[str, str] = {
-    "f1": "f1_weighted",
-    "auc": "roc_auc",
-    "kappa": "cohen_kappa",
-    "accuracy": "accuracy",
-}
-
-"""Name of a weighting -> row of ``METRICS`` that gives it (Mondal et al. 2021, section 4.1.3)."""
+    return {
+        size: combine_predictions(members[:size], rule, None if weights is None else weights[:size])
+        for size in range(3, len(members) + 1, 2)
+    }
 
 
 def member_weights(members: Sequence[Predictions], metric: str) -> np.ndarray:
@@ -367,9 +337,8 @@ def member_weights(members: Sequence[Predictions], metric: str) -> np.ndarray:
         DataError: other images in one record, or a score that is undefined or not greater than 0.
     """
     if metric not in WEIGHT_METRICS:
-        near = get_close_matches(metric, WEIGHT_METRICS, n=1)
-        hint = f": did you mean {near[0]!r}?" if near else ""
-        raise SettingsError(f"weights must be one of {', '.join(WEIGHT_METRICS)}, but are {metric!r}{hint}")
+        cure = did_you_mean(metric, WEIGHT_METRICS, "choose one of these")
+        raise SettingsError(f"weights must be one of {', '.join(WEIGHT_METRICS)}, but are {metric!r}: {cure}")
     require_same_images(members)
     row = METRICS[WEIGHT_METRICS[metric]]
     if reason := undefined_reason(row, members[0]):
@@ -407,6 +376,9 @@ def stacking_coefficients(members: Sequence[Predictions], strength: float = 1.0)
     absent = [name for index, name in enumerate(classes) if index not in labels]
     if absent:
         raise DataError(f"stacking needs images of every class, but none is labelled {', '.join(absent)}")
+    from sklearn.exceptions import ConvergenceWarning  # a second to import, and needed to fit only
+    from sklearn.linear_model import LogisticRegression
+
     inputs = stacking_inputs(np, np.stack([each.probabilities for each in members], axis=1))
     model: Any = LogisticRegression(C=strength, max_iter=10_000)
     with warnings.catch_warnings():
@@ -416,7 +388,6 @@ def stacking_coefficients(members: Sequence[Predictions], strength: float = 1.0)
         except ConvergenceWarning as warning:
             raise DataError(f"stacking must converge, but did not: lower its strength ({warning})") from None
     if len(classes) == 2:  # one score for class 1; half of it for and half against gives the same softmax
-        return Stacking(
-            np.concatenate([-model.coef_, model.coef_]).T / 2, np.r_[-model.intercept_, model.intercept_] / 2
-        )
+        kernel = np.concatenate([-model.coef_, model.coef_]).T / 2
+        return Stacking(kernel, np.r_[-model.intercept_, model.intercept_] / 2)
     return Stacking(model.coef_.T, model.intercept_)

@@ -1,7 +1,4 @@
-"""What an ensemble gains over its members: scores side by side, paired differences, votes, growth.
-
-What averaging several views of every image gains, on predictions that trained nothing, and what it costs.
-"""
+"""What an ensemble gains over its members, and averaged views over one: scores, paired differences, votes, growth."""
 
 from __future__ import annotations
 
@@ -12,91 +9,15 @@ from typing import Any
 import numpy as np
 
 from kerasall.evaluation.ensemble_rules import combine_predictions, first_members
-from kerasall.evaluation.intervals import Interval, group_intervals
-from kerasall.evaluation.metrics import find_metric
+from kerasall.evaluation.intervals import Interval, Scorer, as_scorer
 from kerasall.evaluation.paired_tests import Comparison, paired_difference
 from kerasall.evaluation.predictions import Predictions
 
 COMPARED = ("accuracy", "balanced_accuracy", "roc_auc", "log_loss")
+"""What views are compared by."""
 
 OF_MALIGNANT = ("malignant_sensitivity", "malignant_specificity")
-
-
-@dataclass(frozen=True)
-class ViewGain:
-    """One view against the mean of several, on the same images.
-
-    Attributes:
-        views: how many are averaged.
-        predicted_on: what the images are: validation, out-of-fold or selection.
-        images: their number.
-        changed: images that are called otherwise.
-        one, mean: metric -> interval.
-        gain: metric -> paired difference, mean of views less one view.
-        seconds: per image on the machine that exported, with one view and with all.
-    """
-
-    views: int
-    predicted_on: str
-    images: int
-    changed: int
-    one: Mapping[str, Interval]
-    mean: Mapping[str, Interval]
-    gain: Mapping[str, Comparison]
-    seconds: tuple[float, float]
-
-    @property
-    def cost(self) -> float:
-        """How many times as long an answer takes."""
-        return self.seconds[1] / self.seconds[0]
-
-    def to_json(self) -> dict[str, Any]:
-        """A JSON object for programs."""
-        return {
-            "views": self.views,
-            "predicted_on": self.predicted_on,
-            "images": self.images,
-            "called_otherwise": self.changed,
-            "one_view": {name: found.to_json() for name, found in self.one.items()},
-            "mean_of_views": {name: found.to_json() for name, found in self.mean.items()},
-            "gain": {name: vars(found) for name, found in self.gain.items()},
-            "seconds_per_image": {"one_view": self.seconds[0], "all_views": self.seconds[1]},
-        }
-
-
-def measure_gain(
-    one: Predictions,
-    mean: Predictions,
-    malignant: Sequence[str] = (),
-    *,
-    views: int,
-    predicted_on: str,
-    seconds: tuple[float, float],
-    resamples: int = 2000,
-    seed: int = 0,
-) -> ViewGain:
-    """Compares the answers to single images with the mean over their views.
-
-    Args:
-        one: N images as they are.
-        mean: the same images, probabilities averaged over views.
-        malignant: names of the malignant classes.
-        views, predicted_on, seconds: see ``ViewGain``.
-        resamples, seed: of the intervals.
-    """
-    names = [*COMPARED, *(OF_MALIGNANT if malignant else ())]
-    options: dict[str, Any] = {"resamples": resamples, "seed": seed}
-    return ViewGain(
-        views,
-        predicted_on,
-        len(one),
-        int((one.decisions != mean.decisions).sum()),
-        group_intervals(one, names, malignant, **options),
-        group_intervals(mean, names, malignant, **options),
-        {name: paired_difference(mean, one, name, malignant) for name in names},
-        seconds,
-    )
-
+"""Further ones where the malignant classes are known."""
 
 Intervals = Mapping[str, Interval]
 
@@ -152,37 +73,33 @@ class EnsembleScores:
 
 
 def score_ensemble(
-    ensemble: Predictions,
+    scored: Scorer | Predictions,
     members: Mapping[str, Predictions],
     description: Mapping[str, Any],
     metrics: Sequence[str],
     malignant: Sequence[str] = (),
-    *,
-    resamples: int = 2000,
-    seed: int = 0,
+    **options: Any,
 ) -> EnsembleScores:
     """Scores members and ensemble on the same images, from the same draws of groups.
 
     Args:
-        ensemble: its predictions, with its own decisions.
+        scored: the ensemble's predictions, with its own decisions.
         members: name -> predictions of the same images, in the ensemble's order.
         description: how the ensemble was made, with ``rule`` and ``weights``.
         metrics: names of metrics, the main one first.
-        malignant: names of the malignant classes.
-        resamples, seed: of the intervals.
+        malignant: names of the malignant classes, where ``scored`` is no scorer; and so the options.
     """
-    options: Any = {"resamples": resamples, "seed": seed}
-    main, records = metrics[0], list(members.values())
-    curves = for_curves(ensemble, records, description["rule"])
+    scorer, main, records = as_scorer(scored, malignant, **options), metrics[0], list(members.values())
+    scorer = replace(scorer, graded=for_curves(scorer.predictions, records, description["rule"]))
     return EnsembleScores(
         description,
         main,
-        {name: group_intervals(each, metrics, malignant, **options) for name, each in members.items()},
-        intervals_of(ensemble, curves, metrics, malignant, **options),
-        {name: paired_difference(ensemble, each, main, malignant) for name, each in members.items()},
-        count_right(ensemble, records),
+        {name: scorer.of(each).intervals(metrics) for name, each in members.items()},
+        scorer.intervals(metrics),
+        {name: paired_difference(scorer, each, main) for name, each in members.items()},
+        count_right(scorer.predictions, records),
         agreement(records),
-        _grow(records, description, main, malignant, options),
+        _grow(scorer, records, description, main),
     )
 
 
@@ -194,8 +111,7 @@ def for_curves(ensemble: Predictions, members: Sequence[Predictions], rule: str)
     """
     if rule != "majority_vote":
         return ensemble
-    means = combine_predictions(members, "average").probabilities
-    return replace(ensemble, probabilities=means)
+    return replace(ensemble, probabilities=combine_predictions(members, "average").probabilities)
 
 
 def intervals_of(
@@ -206,13 +122,7 @@ def intervals_of(
     **options: Any,
 ) -> dict[str, Interval]:
     """Intervals of metrics that read decisions from ``decided``, and of the others from ``curves``."""
-    if curves is decided:
-        return group_intervals(decided, metrics, malignant, **options)
-    graded = [name for name in metrics if find_metric(name, decided.classes).needs_probabilities]
-    plain = [name for name in metrics if name not in graded]
-    found = group_intervals(decided, plain, malignant, **options)
-    found |= group_intervals(curves, graded, malignant, **options)
-    return {name: found[name] for name in metrics}
+    return Scorer(decided, malignant, graded=curves, **options).intervals(metrics)
 
 
 def count_right(ensemble: Predictions, members: Sequence[Predictions]) -> list[Votes]:
@@ -226,16 +136,12 @@ def count_right(ensemble: Predictions, members: Sequence[Predictions]) -> list[V
 
 def agreement(members: Sequence[Predictions]) -> np.ndarray:
     """Share of images on which two members decide the same, float [M, M], 1 on the diagonal."""
-    decisions = np.stack([np.asarray(each.decisions) for each in members])
+    decisions = np.stack([each.decisions for each in members])
     return (decisions[:, None] == decisions[None]).mean(axis=-1)
 
 
 def _grow(
-    members: Sequence[Predictions],
-    description: Mapping[str, Any],
-    main: str,
-    malignant: Sequence[str],
-    options: Any,
+    scorer: Scorer, members: Sequence[Predictions], description: Mapping[str, Any], main: str
 ) -> dict[int, Interval]:
     """The main metric of the first 3, 5, ... members, in the order of the config."""
     rule = description["rule"]
@@ -243,6 +149,83 @@ def _grow(
         return {}
     found = {}
     for size, decided in first_members(members, rule, description["weights"]).items():
-        curves = for_curves(decided, members[:size], rule)
-        found[size] = intervals_of(decided, curves, [main], malignant, **options)[main]
+        graded = for_curves(decided, members[:size], rule)
+        found[size] = replace(scorer, predictions=decided, graded=graded).interval(main)
     return found
+
+
+# --- several views of an image ------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class ViewGain:
+    """One view against the mean of several, on the same images.
+
+    Attributes:
+        views: how many are averaged.
+        predicted_on: what the images are: validation, out-of-fold or selection.
+        images: their number.
+        changed: images that are called otherwise.
+        one, mean: metric -> interval.
+        gain: metric -> paired difference, mean of views less one view.
+        seconds: per image on the machine that exported, with one view and with all.
+    """
+
+    views: int
+    predicted_on: str
+    images: int
+    changed: int
+    one: Mapping[str, Interval]
+    mean: Mapping[str, Interval]
+    gain: Mapping[str, Comparison]
+    seconds: tuple[float, float]
+
+    @property
+    def cost(self) -> float:
+        """How many times as long an answer takes."""
+        return self.seconds[1] / self.seconds[0]
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON object for programs."""
+        return {
+            "views": self.views,
+            "predicted_on": self.predicted_on,
+            "images": self.images,
+            "called_otherwise": self.changed,
+            "one_view": {name: found.to_json() for name, found in self.one.items()},
+            "mean_of_views": {name: found.to_json() for name, found in self.mean.items()},
+            "gain": {name: found.to_json() for name, found in self.gain.items()},
+            "seconds_per_image": {"one_view": self.seconds[0], "all_views": self.seconds[1]},
+        }
+
+
+def measure_gain(
+    scored: Scorer | Predictions,
+    mean: Predictions,
+    malignant: Sequence[str] = (),
+    *,
+    views: int,
+    predicted_on: str,
+    seconds: tuple[float, float],
+    **options: Any,
+) -> ViewGain:
+    """Compares the answers to single images with the mean over their views.
+
+    Args:
+        scored: N images as they are.
+        mean: the same images, probabilities averaged over views.
+        malignant: names of the malignant classes, where ``scored`` is no scorer; and so the options.
+        views, predicted_on, seconds: see ``ViewGain``.
+    """
+    one = as_scorer(scored, malignant, **options)
+    names, averaged = [*COMPARED, *(OF_MALIGNANT if one.malignant else ())], one.of(mean)
+    return ViewGain(
+        views,
+        predicted_on,
+        len(mean),
+        int((one.predictions.decisions != mean.decisions).sum()),
+        one.intervals(names),
+        averaged.intervals(names),
+        {name: paired_difference(averaged, one.predictions, name) for name in names},
+        seconds,
+    )

@@ -1,12 +1,10 @@
-"""Intervals of scores that resample groups of images, or say that they could not.
-
-Intervals over groups of shares and means that are no row of the table of metrics.
-"""
+"""Scores with intervals that resample groups of images, or say that they could not."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
+from functools import cached_property
 from math import ceil, floor, sqrt
 from typing import Any
 
@@ -21,23 +19,19 @@ from kerasall.evaluation.metrics import (
     malignant_mask,
     undefined_reason,
 )
-from kerasall.evaluation.predictions import Predictions
-from kerasall.evaluation.resampling import Resampler, draw_weights, find_units, group_names
+from kerasall.evaluation.predictions import JsonFields, Predictions
+from kerasall.evaluation.resampling import Draws, Resampler, Units, draw_weights, find_units, group_names
 
 GROUPS = "group bootstrap within classes, with half an unseen group each"
-
 IMAGES = "bootstrap of single images (groups unknown)"
-
 WILSON = "Wilson, on single images (groups unknown)"
 
-
 FEW_GROUPS = 20
-
 """Below this number an interval says that it is likely too narrow."""
 
 
 @dataclass(frozen=True)
-class Interval:
+class Interval(JsonFields):
     """A score with its interval.
 
     Attributes:
@@ -58,67 +52,188 @@ class Interval:
     groups: int
     note: str = ""
 
-    def to_json(self) -> dict[str, Any]:
-        """The fields as a dictionary."""
-        return asdict(self)
 
+@dataclass(frozen=True, eq=False)
+class Scorer:
+    """Predictions to be scored, and how: bound once, then asked for scores with their intervals.
 
-def group_interval(
-    predictions: Predictions,
-    metric: str,
-    malignant: Sequence[str] = (),
-    *,
-    confidence: float = 0.95,
-    resamples: int = 2000,
-    seed: int = 0,
-) -> Interval:
-    """The interval of one metric; see ``group_intervals``."""
-    options = {"confidence": confidence, "resamples": resamples, "seed": seed}
-    return group_intervals(predictions, [metric], malignant, **options)[metric]
-
-
-def group_intervals(
-    predictions: Predictions,
-    metrics: Sequence[str],
-    malignant: Sequence[str] = (),
-    *,
-    confidence: float = 0.95,
-    resamples: int = 2000,
-    seed: int = 0,
-) -> dict[str, Interval]:
-    """Intervals of several metrics from the same draws of whole groups, stratified by class.
-
-    The ends lie within the metric's range and on both sides of the value. Where no group is known the
+    All intervals come from the same draws of whole groups, stratified by class. Where no group is known the
     images are resampled one by one, or Wilson's interval is used for plain proportions; the method and
     the note say so, since such an interval is far too narrow when patients differ.
 
-    Args:
+    Attributes:
         predictions: N images.
-        metrics: names of ``METRICS``, or scores of one class such as "recall:ALL".
         malignant: names of the malignant classes.
-        confidence: nominal coverage, in (0, 1).
         resamples: number of draws, at least 100.
         seed: of the draws; the same seed gives the same interval, whatever the order of the images.
-
-    Returns:
-        Name -> interval, in the order of ``metrics``.
+        confidence: nominal coverage of the intervals, in (0, 1).
+        graded: the same images with the probabilities that curves and areas are computed from, where they
+            are not those of ``predictions``: vote shares take few values and order images badly.
 
     Raises:
-        SettingsError: an unknown metric or class, or a confidence or number of draws out of range.
+        SettingsError: a malignant name is no class, or a confidence or number of draws is out of range.
+
+    >>> labels, names = [0, 0, 0, 1, 1, 1], list("abcdef")
+    >>> record = Predictions(names, names, names, labels, np.eye(2)[[0, 0, 1, 1, 1, 1]], ("ALL", "HEM"))
+    >>> found = Scorer(record, ["ALL"], seed=1).interval("malignant_sensitivity")
+    >>> round(found.value, 3), found.groups
+    (0.667, 6)
     """
-    if not 0 < confidence < 1 or resamples < 100:
-        raise SettingsError(
-            f"an interval needs 0 < confidence < 1 and at least 100 resamples, but got {confidence} and {resamples}"
-        )
-    rows = {name: find_metric(name, predictions.classes) for name in metrics}
-    malignant_mask(predictions.classes, malignant)
-    if len(predictions) == 0:
-        empty = Interval(None, None, None, confidence, GROUPS, 0, "there are no images")
-        return dict.fromkeys(rows, empty)
-    units = find_units(predictions)
-    resampler = Resampler(predictions, units, draw_weights(units, resamples, seed), malignant)
-    maker = _Maker(resampler, tuple(malignant), confidence, groups_known(predictions))
-    return {name: maker.make(metric) for name, metric in rows.items()}
+
+    predictions: Predictions
+    malignant: Sequence[str] = ()
+    resamples: int = 2000
+    seed: int = 0
+    confidence: float = 0.95
+    graded: Predictions | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 < self.confidence < 1 or self.resamples < 100:
+            raise SettingsError(
+                "an interval needs 0 < confidence < 1 and at least 100 resamples, but got "
+                f"{self.confidence} and {self.resamples}"
+            )
+        malignant_mask(self.predictions.classes, self.malignant)
+
+    def of(self, predictions: Predictions) -> Scorer:
+        """The same for other predictions; names of malignant classes mean nothing over other classes."""
+        malignant = self.malignant if predictions.classes == self.predictions.classes else ()
+        return replace(self, predictions=predictions, malignant=malignant, graded=None)
+
+    def behind(self, metric: Metric) -> Scorer:
+        """The scorer of the record that a metric reads: of decisions, or of graded probabilities."""
+        return self._of_graded if metric.needs_probabilities else self
+
+    @cached_property
+    def _of_graded(self) -> Scorer:
+        return self if self.graded is None or self.graded is self.predictions else self.of(self.graded)
+
+    @cached_property
+    def units(self) -> Units:
+        """What is resampled."""
+        return find_units(self.predictions)
+
+    @cached_property
+    def draws(self) -> Draws:
+        """The random weights behind every interval."""
+        return draw_weights(self.units, self.resamples, self.seed)
+
+    @cached_property
+    def resampler(self) -> Resampler:
+        """Scores under the draws."""
+        return Resampler(self.predictions, self.units, self.draws, self.malignant)
+
+    @cached_property
+    def groups_known(self) -> bool:
+        """False where no subject is named and every image is a group of its own."""
+        return groups_known(self.predictions)
+
+    def value(self, metric: Metric) -> float | None:
+        """The metric on all images; None where it is not defined."""
+        value = metric(self.predictions, self.malignant)
+        return None if np.isnan(value) else value
+
+    def interval(self, metric: str) -> Interval:
+        """The interval of one metric; see ``intervals``."""
+        return self.intervals([metric])[metric]
+
+    def intervals(self, metrics: Sequence[str]) -> dict[str, Interval]:
+        """Intervals of several metrics, in their order.
+
+        The ends lie within the metric's range and on both sides of the value.
+
+        Args:
+            metrics: names of ``METRICS``, or scores of one class such as "recall:ALL".
+
+        Raises:
+            SettingsError: an unknown metric or class.
+        """
+        rows = {name: find_metric(name, self.predictions.classes) for name in metrics}
+        if len(self.predictions) == 0:
+            empty = Interval(None, None, None, self.confidence, GROUPS, 0, "there are no images")
+            return dict.fromkeys(rows, empty)
+        return {name: self.behind(row)._interval(row) for name, row in rows.items()}
+
+    def share(self, mask: np.ndarray) -> Interval:
+        """Share of images with ``mask``, bool [N]."""
+        # The share of right decisions, had these images and no others been decided rightly.
+        labels, classes = self.predictions.labels, len(self.predictions.classes)
+        decisions = np.where(mask, labels, (labels + 1) % classes)
+        return self.of(replace(self.predictions, decisions=decisions)).interval("accuracy")
+
+    def mean(self, values: np.ndarray, lowest: float, highest: float) -> Interval:
+        """Mean of ``values`` over the images, at least one.
+
+        Args:
+            values: float [N].
+            lowest, highest: limits of what a value can be.
+        """
+        metric = Metric("mean", "Mean", "", lowest=lowest, highest=highest, losses=lambda _: values)
+        value, (low, high) = float(np.mean(values)), self._quantiles(metric)
+        method = GROUPS if self.groups_known else IMAGES
+        return Interval(value, min(low, value), max(high, value), self.confidence, method, self.units.groups)
+
+    def quantile_ends(self, lows: np.ndarray, highs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Ends of intervals [...] from scores under the draws [B, ...], at the low and at the high end."""
+        tail = (1 - self.confidence) / 2
+        return np.quantile(lows, tail, axis=0), np.quantile(highs, 1 - tail, axis=0)
+
+    def _quantiles(self, metric: Metric) -> tuple[float, float]:
+        low, high = self.quantile_ends(*self.resampler.score(metric))
+        return float(low), float(high)
+
+    def _interval(self, metric: Metric) -> Interval:
+        if reason := undefined_reason(metric, self.predictions, self.malignant):
+            return self._record(metric, None, None, None, f"not defined: {reason}")
+        if metric.name == "malignant_called_benign":
+            return self._missed_count()
+        value, low, high = self._ends(metric)
+        return self._record(metric, value, low, high, self._note(metric, value))
+
+    def _ends(self, metric: Metric) -> tuple[float, float, float]:
+        value = metric(self.predictions, self.malignant)
+        if metric.trials is not None and not self.groups_known:
+            matrix = confusion_matrix(self.predictions).astype(float)
+            trials = float(metric.trials(matrix, self.resampler.malignant))
+            low, high = wilson_interval(value * trials, trials, self.confidence)
+        else:
+            low, high = self._quantiles(metric)
+        return value, max(metric.lowest, min(low, value)), min(metric.highest, max(high, value))
+
+    def _record(self, metric: Metric, value, low, high, note: str) -> Interval:
+        method = GROUPS if self.groups_known else WILSON if metric.trials is not None else IMAGES
+        return Interval(value, low, high, self.confidence, method, self.units.groups, note)
+
+    def _missed_count(self) -> Interval:
+        """The count's interval is the sensitivity's, told in images."""
+        sensitivity = find_metric("malignant_sensitivity", self.predictions.classes)
+        images = int(self.resampler.malignant[self.predictions.labels].sum())
+        # Rounded first, so that 1 - 0.9 is no tenth and a bit.
+        value, high, low = (round(images * (1 - end), 6) for end in self._ends(sensitivity))
+        note = self._note(sensitivity, 1 - value / images)
+        return self._record(sensitivity, float(round(value)), float(floor(low)), float(ceil(high)), note)
+
+    def _note(self, metric: Metric, value: float) -> str:
+        if not self.groups_known:
+            return "groups are unknown: images of one patient count as independent, the interval is likely too narrow"
+        notes = []
+        if self.units.groups < FEW_GROUPS:
+            notes.append(f"fewer than {FEW_GROUPS} groups: the interval is likely too narrow")
+        alone = self.units.classes[self.units.group_counts == 1]
+        if len(alone):
+            names = ", ".join(np.asarray(self.predictions.classes)[alone])
+            notes.append(f"only one group of {names}: how much such groups differ is unknown")
+        if not (self.predictions.subjects != "").any():
+            notes.append("no patient is named: one patient's images may stand in several groups")
+        perfect = metric.highest if metric.direction == "higher" else metric.lowest
+        if value == perfect:
+            notes.append("no group has a fault: the other end is what an unseen group could do")
+        return "; ".join(notes)
+
+
+def as_scorer(scored: Scorer | Predictions, malignant: Sequence[str] = (), **options: Any) -> Scorer:
+    """A scorer as it is, or one of predictions and its settings."""
+    return scored if isinstance(scored, Scorer) else Scorer(scored, malignant, **options)
 
 
 def groups_known(predictions: Predictions) -> bool:
@@ -142,119 +257,3 @@ def wilson_interval(successes: float, trials: float, confidence: float = 0.95) -
     half = sqrt(share * (1 - share) * spread + spread * spread / 4) / (1 + spread)
     # Rounding must not push an end past the share itself where all or no trial succeeds.
     return max(0.0, min(share, centre - half)), min(1.0, max(share, centre + half))
-
-
-@dataclass(frozen=True)
-class _Maker:
-    """What the intervals of one record have in common."""
-
-    resampler: Resampler
-    malignant: tuple[str, ...]
-    confidence: float
-    known: bool
-
-    @property
-    def predictions(self) -> Predictions:
-        return self.resampler.predictions
-
-    def make(self, metric: Metric) -> Interval:
-        reason = undefined_reason(metric, self.predictions, self.malignant)
-        if reason:
-            return self._record(None, None, None, self.method(metric), f"not defined: {reason}")
-        if metric.name == "malignant_called_benign":
-            return self._missed_count()
-        value, low, high = self._ends(metric)
-        return self._record(value, low, high, self.method(metric), self._note(metric, value))
-
-    def _ends(self, metric: Metric) -> tuple[float, float, float]:
-        value = metric(self.predictions, self.malignant)
-        if metric.trials is not None and not self.known:
-            matrix = confusion_matrix(self.predictions).astype(float)
-            trials = float(metric.trials(matrix, self.resampler.malignant))
-            low, high = wilson_interval(value * trials, trials, self.confidence)
-        else:
-            lows, highs = self.resampler.score(metric)
-            tail = (1 - self.confidence) / 2
-            low, high = float(np.quantile(lows, tail)), float(np.quantile(highs, 1 - tail))
-        return value, max(metric.lowest, min(low, value)), min(metric.highest, max(high, value))
-
-    def method(self, metric: Metric) -> str:
-        if self.known:
-            return GROUPS
-        return WILSON if metric.trials is not None else IMAGES
-
-    def _record(self, value, low, high, method: str, note: str) -> Interval:
-        return Interval(value, low, high, self.confidence, method, self.resampler.units.groups, note)
-
-    def _missed_count(self) -> Interval:
-        """The count's interval is the sensitivity's, told in images."""
-        sensitivity = find_metric("malignant_sensitivity", self.predictions.classes)
-        images = int(self.resampler.malignant[self.predictions.labels].sum())
-        # Rounded first, so that 1 - 0.9 is no tenth and a bit.
-        value, high, low = (round(images * (1 - end), 6) for end in self._ends(sensitivity))
-        note = self._note(sensitivity, 1 - value / images)
-        return self._record(
-            float(round(value)), float(floor(low)), float(ceil(high)), self.method(sensitivity), note
-        )
-
-    def _note(self, metric: Metric, value: float) -> str:
-        if not self.known:
-            return "groups are unknown: images of one patient count as independent, the interval is likely too narrow"
-        notes = []
-        if self.resampler.units.groups < FEW_GROUPS:
-            notes.append(f"fewer than {FEW_GROUPS} groups: the interval is likely too narrow")
-        alone = self.resampler.units.classes[self.resampler.units.group_counts == 1]
-        if len(alone):
-            names = ", ".join(np.asarray(self.predictions.classes)[alone])
-            notes.append(f"only one group of {names}: how much such groups differ is unknown")
-        if not (self.predictions.subjects != "").any():
-            notes.append("no patient is named: one patient's images may stand in several groups")
-        perfect = metric.highest if metric.direction == "higher" else metric.lowest
-        if value == perfect:
-            notes.append("no group has a fault: the other end is what an unseen group could do")
-        return "; ".join(notes)
-
-
-def share_interval(
-    predictions: Predictions, mask: np.ndarray, *, resamples: int = 2000, seed: int = 0
-) -> Interval:
-    """Share of images with ``mask``, with its 95% interval.
-
-    Args:
-        predictions: N images, for their groups and classes.
-        mask: bool [N].
-        resamples, seed: of the interval.
-    """
-    # The share of right decisions, had these images and no others been decided rightly.
-    labels, classes = predictions.labels, len(predictions.classes)
-    decisions = np.where(mask, labels, (labels + 1) % classes)
-    asked = replace(predictions, decisions=decisions)
-    return group_interval(asked, "accuracy", resamples=resamples, seed=seed)
-
-
-def mean_interval(
-    predictions: Predictions,
-    values: np.ndarray,
-    lowest: float,
-    highest: float,
-    *,
-    confidence: float = 0.95,
-    resamples: int = 2000,
-    seed: int = 0,
-) -> Interval:
-    """Mean of ``values`` over the images, with its interval.
-
-    Args:
-        predictions: N images, at least one, for their groups and classes.
-        values: float [N].
-        lowest, highest: limits of what a value can be.
-        confidence: nominal coverage.
-        resamples, seed: of the draws of groups.
-    """
-    metric = Metric("mean", "Mean", "", lowest=lowest, highest=highest, losses=lambda _: values)
-    units = find_units(predictions)
-    lows, highs = Resampler(predictions, units, draw_weights(units, resamples, seed)).score(metric)
-    value, tail = float(np.mean(values)), (1 - confidence) / 2
-    low, high = float(np.quantile(lows, tail)), float(np.quantile(highs, 1 - tail))
-    method = GROUPS if groups_known(predictions) else IMAGES
-    return Interval(value, min(low, value), max(high, value), confidence, method, units.groups)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from kerasall.evaluation.intervals import Interval, group_intervals
+from kerasall.evaluation.intervals import Interval, Scorer
 from kerasall.evaluation.paired_tests import Comparison, paired_difference
 from kerasall.evaluation.predictions import Predictions
 
@@ -92,8 +92,7 @@ def score_curve(
     names = list(dict.fromkeys([metric, *(n for n in BESIDE if malignant or "malignant" not in n)]))
     points: list[Point] = []
     for each in trained:
-        scores = group_intervals(each.predictions, names, malignant, resamples=resamples, seed=seed)
-        before = points[-1].trained.predictions if points else None
-        gain = None if before is None else paired_difference(each.predictions, before, metric, malignant)
-        points.append(Point(each, scores, gain))
+        scorer = Scorer(each.predictions, malignant, resamples, seed)
+        gain = paired_difference(scorer, points[-1].trained.predictions, metric) if points else None
+        points.append(Point(each, scorer.intervals(names), gain))
     return LearningCurve(metric, tuple(points))

@@ -1,25 +1,29 @@
-"""Thresholds chosen on validation images, and many classes seen as two.
-
-What a threshold is worth: net benefit of calling cells malignant (Vickers and Elkin 2006).
-"""
+"""Thresholds: chosen on validation images, what they reach on others, and what calling cells malignant is worth."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil
-from typing import Any
 
 import numpy as np
 
 from kerasall.errors import DataError, SettingsError
 from kerasall.evaluation.calibration import fit_calibration
 from kerasall.evaluation.cross_fitting import cross_fit
-from kerasall.evaluation.intervals import Interval, group_intervals, mean_interval
+from kerasall.evaluation.intervals import Interval, Scorer
 from kerasall.evaluation.metrics import malignant_mask
-from kerasall.evaluation.predictions import Predictions
+from kerasall.evaluation.predictions import JsonFields, Predictions
 
 NEGATIVE, POSITIVE = "negative", "positive"
+
+SENSITIVITY, SPECIFICITY, PRECISION = (
+    f"{kind}:{POSITIVE}" for kind in ("recall", "specificity", "precision")
+)
+"""Metrics of two such classes."""
+
+THRESHOLDS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5)
+"""Of a decision curve, from "one missed cell is as bad as 99 false alarms" to "as bad as one"."""
 
 
 def positive_scores(predictions: Predictions, positive: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
@@ -87,19 +91,17 @@ def collapse(predictions: Predictions, positive: Sequence[str], threshold: float
     """
     mask = malignant_mask(predictions.classes, positive)
     scores = np.clip(predictions.probabilities[:, mask].sum(axis=1), 0, 1)
-    return Predictions(
-        ids=predictions.ids,
-        subjects=predictions.subjects,
-        groups=predictions.groups,
-        labels=mask[predictions.labels].astype(np.int64),
+    return replace(
+        predictions,
+        labels=mask[predictions.labels],
         probabilities=np.stack([1 - scores, scores], axis=1),
         classes=(NEGATIVE, POSITIVE),
-        decisions=(scores >= threshold).astype(np.int64),
+        decisions=scores >= threshold,
     )
 
 
 @dataclass(frozen=True)
-class ScoredPoint:
+class ScoredPoint(JsonFields):
     """A wanted sensitivity and what was reached on images that did not choose the threshold.
 
     Attributes:
@@ -124,36 +126,23 @@ class ScoredPoint:
     positives: int
     others: int
 
-    def to_json(self) -> dict[str, Any]:
-        """A JSON object for programs."""
-        return {
-            name: value.to_json() if isinstance(value, Interval) else value
-            for name, value in vars(self).items()
-        }
 
-
-_READ = ("recall:positive", "specificity:positive", "precision:positive")
-
-
-def score_point(
-    called: Predictions, wanted: float, threshold: float, *, resamples: int = 2000, seed: int = 0
-) -> ScoredPoint:
+def score_point(scorer: Scorer, wanted: float, threshold: float) -> ScoredPoint:
     """Scores decisions at a threshold, from ``collapse`` or ``cross_collapse``.
 
     Args:
-        called: N images, negative and positive.
+        scorer: of N images, negative and positive.
         wanted: sensitivity that was asked for.
         threshold: of the exported model, to be told.
-        resamples, seed: of the intervals.
     """
-    found = group_intervals(called, _READ, resamples=resamples, seed=seed)
+    called, found = scorer.predictions, scorer.intervals([SENSITIVITY, SPECIFICITY, PRECISION])
     positive, decided = called.labels == 1, called.decisions == 1
     return ScoredPoint(
         wanted,
         threshold,
-        sensitivity=found["recall:positive"],
-        specificity=found["specificity:positive"],
-        precision=found["precision:positive"],
+        sensitivity=found[SENSITIVITY],
+        specificity=found[SPECIFICITY],
+        precision=found[PRECISION],
         missed=int((positive & ~decided).sum()),
         false_alarms=int((decided & ~positive).sum()),
         positives=int(positive.sum()),
@@ -185,25 +174,12 @@ def cross_collapse(
         return np.stack([np.clip(scores, 0, 1), scores >= point.threshold], axis=1)
 
     answers = cross_fit(parts, answer)
-    called = collapse(raw, positive, 0.5)
-    return Predictions(
-        ids=called.ids,
-        subjects=called.subjects,
-        groups=called.groups,
-        labels=called.labels,
-        probabilities=np.stack([1 - answers[:, 0], answers[:, 0]], axis=1),
-        classes=called.classes,
-        decisions=answers[:, 1].astype(np.int64),
-    )
-
-
-THRESHOLDS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5)
-
-"""From "one missed cell is as bad as 99 false alarms" to "as bad as one"."""
+    probabilities = np.stack([1 - answers[:, 0], answers[:, 0]], axis=1)
+    return replace(collapse(raw, positive, 0.5), probabilities=probabilities, decisions=answers[:, 1])
 
 
 @dataclass(frozen=True)
-class NetBenefit:
+class NetBenefit(JsonFields):
     """Calling all images positive whose probability is at least ``threshold``.
 
     Attributes:
@@ -227,50 +203,30 @@ class NetBenefit:
         """How many false alarms one miss is worth at this threshold."""
         return (1 - self.threshold) / self.threshold
 
-    def to_json(self) -> dict[str, Any]:
-        """A JSON object for programs."""
-        return {**vars(self), "model": self.model.to_json()}
 
-
-def decision_curve(
-    calibrated: Predictions,
-    positive: Sequence[str],
-    thresholds: Sequence[float] = THRESHOLDS,
-    *,
-    resamples: int = 2000,
-    seed: int = 0,
-) -> list[NetBenefit]:
-    """Net benefit at each threshold, with its interval over groups.
+def decision_curve(scorer: Scorer, thresholds: Sequence[float] = THRESHOLDS) -> list[NetBenefit]:
+    """Net benefit of calling images malignant at each threshold, with its interval over groups.
 
     Source: Vickers and Elkin, Med. Decis. Making 26:565, 2006.
 
     Args:
-        calibrated: N images with probabilities that mean what they say.
-        positive: the classes to find.
+        scorer: of N images with probabilities that mean what they say.
         thresholds: in (0, 1).
-        resamples, seed: of the intervals.
 
     Raises:
         SettingsError: a threshold out of range.
-        DataError: the images are all positive or all not.
+        DataError: the images are all malignant or all not.
     """
     if not all(0 < threshold < 1 for threshold in thresholds):
         raise SettingsError(f"thresholds must lie between 0 and 1, but are {list(thresholds)}")
-    scores, truth = positive_scores(calibrated, positive)
-    return [_at(calibrated, scores, truth, threshold, resamples, seed) for threshold in thresholds]
+    scores, truth = positive_scores(scorer.predictions, scorer.malignant)
+    return [_benefit_at(scorer, scores, truth, threshold) for threshold in thresholds]
 
 
-def _at(
-    calibrated: Predictions,
-    scores: np.ndarray,
-    truth: np.ndarray,
-    threshold: float,
-    resamples: int,
-    seed: int,
-) -> NetBenefit:
+def _benefit_at(scorer: Scorer, scores: np.ndarray, truth: np.ndarray, threshold: float) -> NetBenefit:
     called, price = scores >= threshold, threshold / (1 - threshold)
     values = np.where(called, np.where(truth, 1.0, -price), 0.0)
     everyone = float(np.where(truth, 1.0, -price).mean())
-    model = mean_interval(calibrated, values, -price, 1.0, resamples=resamples, seed=seed)
     missed, alarms = int((truth & ~called).sum()), int((called & ~truth).sum())
+    model = scorer.mean(values, -price, 1.0)
     return NetBenefit(float(threshold), model, everyone, float(called.mean()), missed, alarms)

@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from math import sqrt
-from typing import Any
 
 import numpy as np
-from scipy.special import bdtr, chdtrc, ndtr, ndtri, stdtr, stdtrit
+from scipy.special import bdtr, chdtrc, stdtr, stdtrit
 
 from kerasall.errors import DataError
-from kerasall.evaluation.intervals import FEW_GROUPS, groups_known
+from kerasall.evaluation.intervals import FEW_GROUPS, Scorer
 from kerasall.evaluation.metrics import Metric, find_metric, undefined_reason
-from kerasall.evaluation.operating_points import positive_scores
-from kerasall.evaluation.predictions import Predictions
-from kerasall.evaluation.resampling import Draws, Resampler, Units, find_units
+from kerasall.evaluation.predictions import JsonFields, Predictions
+from kerasall.evaluation.resampling import Draws, Resampler
 
 INDEPENDENT = "images count as independent: where patients have several, the p-value is too small"
 
 
 @dataclass(frozen=True)
-class Comparison:
+class Comparison(JsonFields):
     """One comparison of models.
 
     Attributes:
@@ -41,10 +39,6 @@ class Comparison:
     low: float | None = None
     high: float | None = None
     note: str = ""
-
-    def to_json(self) -> dict[str, Any]:
-        """The fields as a dictionary."""
-        return asdict(self)
 
 
 def aligned(records: Sequence[Predictions]) -> list[Predictions]:
@@ -72,14 +66,7 @@ def aligned(records: Sequence[Predictions]) -> list[Predictions]:
 # --- differences over groups -------------------------------------------------------------------------
 
 
-def paired_difference(
-    first: Predictions,
-    second: Predictions,
-    metric: str,
-    malignant: Sequence[str] = (),
-    *,
-    confidence: float = 0.95,
-) -> Comparison:
+def paired_difference(scorer: Scorer, second: Predictions, metric: str) -> Comparison:
     """Difference of any metric between two models, with an interval and p-value over groups.
 
     Each group is left out in turn (a stratified jackknife), and the difference is divided by its standard
@@ -88,29 +75,28 @@ def paired_difference(
     of the difference, which rejects a true null in 15% of data sets with 28 uneven groups, it keeps to 5%.
 
     Args:
-        first: predictions of one model; its groups are used.
+        scorer: of one model; its groups are used.
         second: predictions of the other on the same images.
         metric: name of ``METRICS``, or a score of one class such as "recall:ALL".
-        malignant: names of the malignant classes.
-        confidence: nominal coverage of the interval.
 
     Raises:
         DataError: the records are not of the same images.
         SettingsError: an unknown metric or class.
     """
-    pair, row = aligned([first, second]), find_metric(metric, first.classes)
-    for record in pair:
-        if reason := undefined_reason(row, record, malignant):
+    records = aligned([scorer.predictions, second])
+    row = find_metric(metric, records[0].classes)
+    for record in records:
+        if reason := undefined_reason(row, record, scorer.malignant):
             return Comparison("group jackknife", None, note=f"not defined: {reason}")
-    difference = row(pair[0], malignant) - row(pair[1], malignant)
-    error, freedom, note = _jackknife_error(pair, row, malignant)
+    difference = row(records[0], scorer.malignant) - row(records[1], scorer.malignant)
+    error, freedom, note = _jackknife_error(scorer, records, row)
     if error is None:
         return Comparison("group jackknife", None, difference=difference, note=note)
     if error <= 1e-12:
         p_value = 1.0 if abs(difference) <= 1e-12 else None
         note = "; ".join(filter(None, ["no group differs from another in it", note]))
         return Comparison("group jackknife", p_value, None, difference, difference, difference, note)
-    statistic, width = difference / error, float(stdtrit(freedom, 0.5 + confidence / 2)) * error
+    statistic, width = difference / error, float(stdtrit(freedom, 0.5 + scorer.confidence / 2)) * error
     p_value = float(2 * stdtr(freedom, -abs(statistic)))
     return Comparison(
         "group jackknife", p_value, statistic, difference, difference - width, difference + width, note
@@ -118,10 +104,10 @@ def paired_difference(
 
 
 def _jackknife_error(
-    pair: list[Predictions], metric: Metric, malignant: Sequence[str]
+    scorer: Scorer, pair: list[Predictions], metric: Metric
 ) -> tuple[float | None, float, str]:
     """Standard error of the difference, its degrees of freedom, and a note; no error where it cannot be had."""
-    units = find_units(pair[0])
+    units = scorer.units
     # Leaving out the only group of a class would leave the class empty.
     strata = [members for members in units.membership if members.sum() > 1]
     if not strata:
@@ -130,7 +116,7 @@ def _jackknife_error(
     weights = np.ones((len(left_out), len(units.sizes)))
     weights[np.arange(len(left_out)), left_out] = 0
     draws = Draws(weights, np.zeros((len(left_out), len(units.classes))))
-    scores = [Resampler(record, units, draws, malignant).score(metric)[0] for record in pair]
+    scores = [Resampler(record, units, draws, scorer.malignant).score(metric)[0] for record in pair]
     differences = np.full(len(units.sizes), np.nan)
     differences[left_out] = scores[0] - scores[1]
     if np.isnan(differences[left_out]).any():
@@ -140,7 +126,7 @@ def _jackknife_error(
     )
     total = sum(variances)
     freedom = total**2 / max(sum(v * v / f for v, f in zip(variances, freedoms, strict=True)), 1e-300)
-    return sqrt(total), freedom, _note(pair[0], units, len(strata))
+    return sqrt(total), freedom, _note(scorer, len(strata))
 
 
 def _stratum(differences: np.ndarray, sizes: np.ndarray) -> tuple[float, float]:
@@ -150,13 +136,13 @@ def _stratum(differences: np.ndarray, sizes: np.ndarray) -> tuple[float, float]:
     return variance, max(float(sizes.sum() ** 2 / (sizes**2).sum()) - 1, 1.0)
 
 
-def _note(predictions: Predictions, units: Units, used: int) -> str:
+def _note(scorer: Scorer, used: int) -> str:
     notes = []
-    if not groups_known(predictions):
+    if not scorer.groups_known:
         notes.append(f"groups are unknown: {INDEPENDENT}")
-    elif units.groups < FEW_GROUPS:
+    elif scorer.units.groups < FEW_GROUPS:
         notes.append(f"fewer than {FEW_GROUPS} groups: interval and p-value are rough")
-    if used < len(units.classes):
+    if used < len(scorer.units.classes):
         notes.append("a class has only one group: how much such groups differ is unknown")
     return "; ".join(notes)
 
@@ -178,49 +164,6 @@ def mcnemar(first: Predictions, second: Predictions) -> Comparison:
     p_value = min(1.0, 2 * float(bdtr(fewer, discordant, 0.5))) if discordant else 1.0
     difference = (only_first - only_second) / len(one)
     return Comparison("McNemar, exact", p_value, float(fewer), difference, note=INDEPENDENT)
-
-
-def delong(
-    first: Predictions, second: Predictions, positive: Sequence[str], confidence: float = 0.95
-) -> Comparison:
-    """DeLong's test of two areas under correlated ROC curves.
-
-    Source: DeLong, DeLong and Clarke-Pearson, Biometrics 44:837, 1988; the statistic is z.
-
-    Args:
-        first: predictions of one model.
-        second: predictions of the other on the same images.
-        positive: classes that count as positive; at least two images of them and two others.
-        confidence: nominal coverage of the interval.
-    """
-    pair = aligned([first, second])
-    placements = [_placements(*positive_scores(record, positive)) for record in pair]
-    areas = [float(ours.mean()) for ours, _ in placements]
-    if min(len(values) for values in placements[0]) < 2:
-        raise DataError(
-            f"DeLong's test needs two images of {list(positive)} and two others, but there are fewer"
-        )
-    variance = sum(
-        float(np.var(one - two, ddof=1)) / len(one) for one, two in zip(*placements, strict=True)
-    )  # of the positives' placements and of the others'
-    difference = areas[0] - areas[1]
-    if variance <= 1e-18:
-        return Comparison(
-            "DeLong", 1.0 if abs(difference) < 1e-12 else None, None, difference, note=INDEPENDENT
-        )
-    statistic, width = difference / sqrt(variance), float(ndtri(0.5 + confidence / 2)) * sqrt(variance)
-    p_value = float(2 * ndtr(-abs(statistic)))
-    return Comparison(
-        "DeLong", p_value, statistic, difference, difference - width, difference + width, INDEPENDENT
-    )
-
-
-def _placements(scores: np.ndarray, positive: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Share of the others each positive beats, and share of the positives that beat each other."""
-    ours, theirs = np.sort(scores[positive]), np.sort(scores[~positive])
-    beaten = [np.searchsorted(theirs, scores[positive], side=side) for side in ("left", "right")]
-    beating = [np.searchsorted(ours, scores[~positive], side=side) for side in ("left", "right")]
-    return (beaten[0] + beaten[1]) / 2 / len(theirs), 1 - (beating[0] + beating[1]) / 2 / len(ours)
 
 
 def cochran_q(records: Sequence[Predictions]) -> Comparison:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,17 @@ import pandas as pd
 
 from kerasall.errors import DataError
 from kerasall.files import atomic_path
+
+PER_IMAGE = ("ids", "subjects", "groups", "labels", "probabilities", "decisions")
+"""Fields of ``Predictions`` with one entry per image."""
+
+
+class JsonFields:
+    """A dataclass whose JSON lists its fields, those of records inside it included."""
+
+    def to_json(self) -> dict[str, Any]:
+        """The fields as a dictionary."""
+        return asdict(self)  # type: ignore[call-overload]  # of dataclasses only
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,22 +46,22 @@ class Predictions:
     labels: np.ndarray
     probabilities: np.ndarray
     classes: tuple[str, ...]
-    decisions: np.ndarray | None = None
+    decisions: np.ndarray = None  # type: ignore[assignment]  # always an array once made
 
     def __post_init__(self) -> None:
-        convert = object.__setattr__
-        for name in ("ids", "subjects", "groups"):
-            convert(self, name, np.asarray(getattr(self, name), dtype=str))
-        convert(self, "labels", np.asarray(self.labels, dtype=np.int64))
-        convert(self, "probabilities", np.asarray(self.probabilities, dtype=np.float64))
-        convert(self, "classes", tuple(str(name) for name in self.classes))
-        if self.decisions is None and self.probabilities.ndim == 2 and len(self.probabilities):
-            convert(self, "decisions", self.probabilities.argmax(axis=1))
-        convert(
-            self,
-            "decisions",
-            np.asarray(self.decisions if self.decisions is not None else [], dtype=np.int64),
-        )
+        probabilities, decisions = np.asarray(self.probabilities, dtype=np.float64), self.decisions
+        if decisions is None:
+            some = probabilities.ndim == 2 and len(probabilities)
+            decisions = probabilities.argmax(axis=1) if some else np.empty(0)
+        converted = {
+            **{name: np.asarray(getattr(self, name), dtype=str) for name in ("ids", "subjects", "groups")},
+            "labels": np.asarray(self.labels, dtype=np.int64),
+            "probabilities": probabilities,
+            "classes": tuple(str(name) for name in self.classes),
+            "decisions": np.asarray(decisions, dtype=np.int64),
+        }
+        for name, value in converted.items():
+            object.__setattr__(self, name, value)
         self._check()
 
     def _check(self) -> None:
@@ -87,8 +98,7 @@ class Predictions:
 
     def take(self, rows: np.ndarray) -> Predictions:
         """The predictions of the given rows (indices or a boolean mask)."""
-        names = ("ids", "subjects", "groups", "labels", "probabilities", "decisions")
-        return replace(self, **{name: getattr(self, name)[rows] for name in names})
+        return replace(self, **{name: getattr(self, name)[rows] for name in PER_IMAGE})
 
 
 def concatenate(parts: list[Predictions]) -> Predictions:
@@ -97,11 +107,8 @@ def concatenate(parts: list[Predictions]) -> Predictions:
         raise DataError("at least one record of predictions is needed, but none was given")
     if len({part.classes for part in parts}) != 1:
         raise DataError(f"records must share one class order, but have {sorted({p.classes for p in parts})}")
-    names = ("ids", "subjects", "groups", "labels", "probabilities", "decisions")
-    return Predictions(
-        classes=parts[0].classes,
-        **{name: np.concatenate([getattr(p, name) for p in parts]) for name in names},
-    )
+    joined = {name: np.concatenate([getattr(part, name) for part in parts]) for name in PER_IMAGE}
+    return Predictions(classes=parts[0].classes, **joined)
 
 
 def write_predictions(predictions: Predictions, path: str | Path) -> None:
@@ -111,11 +118,9 @@ def write_predictions(predictions: Predictions, path: str | Path) -> None:
         raise DataError(f"predictions are written as .npz or .csv, but the path is {path}")
     with atomic_path(path) as temporary:
         if path.suffix == ".npz":
-            arrays: dict[str, Any] = {
-                name: getattr(predictions, name) for name in predictions.__dataclass_fields__
-            }
-            arrays["classes"] = np.asarray(predictions.classes)
-            np.savez_compressed(temporary, **arrays)
+            np.savez_compressed(
+                temporary, **{f.name: getattr(predictions, f.name) for f in fields(predictions)}
+            )
         else:
             _to_table(predictions).to_csv(temporary, index=False, float_format="%.9f")
 
@@ -132,14 +137,9 @@ def read_predictions(path: str | Path) -> Predictions:
     try:
         if path.suffix == ".npz":
             with np.load(path, allow_pickle=False) as arrays:
-                return Predictions(**{n: arrays[n] for n in Predictions.__dataclass_fields__})
-        return _from_table(
-            pd.read_csv(
-                path,
-                dtype=dict.fromkeys(("id", "subject", "group", "label", "decision"), str),
-                keep_default_na=False,
-            )
-        )
+                return Predictions(**{f.name: arrays[f.name] for f in fields(Predictions)})
+        strings = dict.fromkeys(("id", "subject", "group", "label", "decision"), str)
+        return _from_table(pd.read_csv(path, dtype=strings, keep_default_na=False))
     except DataError:
         raise
     except Exception as error:  # whatever a broken file provokes in numpy or pandas
@@ -148,15 +148,9 @@ def read_predictions(path: str | Path) -> Predictions:
 
 def _to_table(predictions: Predictions) -> pd.DataFrame:
     names = np.asarray(predictions.classes)
-    columns = {
-        "id": predictions.ids,
-        "subject": predictions.subjects,
-        "group": predictions.groups,
-        "label": names[predictions.labels],
-        "decision": names[predictions.decisions],
-    }
-    for index, name in enumerate(predictions.classes):
-        columns[f"p_{name}"] = predictions.probabilities[:, index]
+    columns = {"id": predictions.ids, "subject": predictions.subjects, "group": predictions.groups}
+    columns |= {"label": names[predictions.labels], "decision": names[predictions.decisions]}
+    columns |= {f"p_{name}": predictions.probabilities[:, k] for k, name in enumerate(predictions.classes)}
     return pd.DataFrame(columns)
 
 

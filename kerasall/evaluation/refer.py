@@ -1,16 +1,11 @@
-"""Which images go to an expert instead of being answered, and why.
+"""Which images go to an expert instead of being answered, why, and what that gains and costs.
 
 The formulas take ``ops``, numpy or ``keras.ops``, so that the exported graph and a report compute the same.
-
-Why an image goes to an expert: codes and words. Alone in its file, so that to predict loads no statistics.
-
-What referring doubtful images gains and costs, on the scored images.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -19,13 +14,13 @@ from kerasall.errors import ArtifactError
 from kerasall.evaluation.calibration import PROBABILITY_FLOOR, Calibration
 from kerasall.evaluation.conformal import PredictionSets
 from kerasall.evaluation.curves import BandedCurve, selective_accuracy
-from kerasall.evaluation.intervals import Interval, group_interval, share_interval
+from kerasall.evaluation.intervals import Interval, Scorer
 from kerasall.evaluation.metrics import malignant_mask
 from kerasall.evaluation.operating_points import OperatingPoint
-from kerasall.evaluation.predictions import Predictions
+from kerasall.evaluation.predictions import JsonFields
+from kerasall.evaluation.reliability import confidences
 
 KEPT, SEVERAL, NONE, UNLIKE = 0, 1, 2, 3
-
 
 REASONS = {
     KEPT: "",
@@ -33,17 +28,131 @@ REASONS = {
     NONE: "unsure: no class is likely enough",
     UNLIKE: "unlike the training images",
 }
-
 """Code of ``refer_reason`` -> words. The last one goes before the others where both apply."""
 
-
 SHARES = (0.0, 0.05, 0.1, 0.2)
-
 """Shares referred at which the accuracy on the rest is told."""
+
+Source = Literal["probabilities", "mean_probabilities"]
 
 
 @dataclass(frozen=True)
-class Kept:
+class WantedPoint:
+    """A wanted sensitivity to the malignant classes and the threshold that reached it on validation images."""
+
+    wanted: float
+    point: OperatingPoint
+
+
+@dataclass(frozen=True)
+class DomainLimit:
+    """How far from the training images an image may lie.
+
+    Attributes:
+        limit: largest distance that is not referred.
+        false_referral: share of validation images beyond it, groups counting alike.
+        images: validation images that set it.
+        groups: their groups.
+        measured_by: how their distances were found, in words.
+    """
+
+    limit: float
+    false_referral: float
+    images: int
+    groups: int
+    measured_by: str
+
+
+@dataclass(frozen=True)
+class Safeguards:
+    """All that the exported model says besides its answer, fitted on validation or out-of-fold predictions.
+
+    Attributes:
+        calibration: temperature and biases.
+        source: which output of the model is calibrated; vote shares are not probabilities, so of a
+            majority vote it is the members' mean.
+        fitted_on: out-of-fold, validation or selection.
+        points: thresholds on the summed calibrated probability of the malignant classes.
+        sets: prediction sets.
+        domain: limit of the distance to the training images, or None where it is not offered.
+        no_domain: why it is not offered, or "".
+    """
+
+    calibration: Calibration
+    source: Source
+    fitted_on: str
+    points: tuple[WantedPoint, ...]
+    sets: PredictionSets
+    domain: DomainLimit | None = None
+    no_domain: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON object; ``from_json`` reads it."""
+        return {
+            "calibration": self.calibration.to_json(),
+            "source": self.source,
+            "fitted_on": self.fitted_on,
+            "operating_points": [{"wanted": each.wanted, **asdict(each.point)} for each in self.points],
+            "prediction_sets": self.sets.to_json(),
+            "domain": self.domain and asdict(self.domain),
+            "no_domain": self.no_domain,
+            "refer_reasons": {str(code): words for code, words in REASONS.items()},
+        }
+
+    @staticmethod
+    def from_json(value: dict[str, Any]) -> Safeguards:
+        """Reads what ``to_json`` gave.
+
+        Raises:
+            ArtifactError: fields are missing or unknown.
+        """
+        try:
+            points = tuple(
+                WantedPoint(
+                    each["wanted"],
+                    OperatingPoint(each["threshold"], each["sensitivity"], each["specificity"]),
+                )
+                for each in value["operating_points"]
+            )
+            domain = value["domain"] and DomainLimit(**value["domain"])
+            return Safeguards(
+                Calibration.from_json(value["calibration"]), value["source"], value["fitted_on"], points,
+                PredictionSets.from_json(value["prediction_sets"]), domain, value["no_domain"],
+            )  # fmt: skip
+        except (KeyError, TypeError) as error:
+            raise ArtifactError(f"stored safeguards must have the fields of Safeguards: {error}") from None
+
+
+def calibrate(ops: Any, probabilities: Any, calibration: Calibration) -> Any:
+    """q_c = softmax_c(ln p_c / T + b_c) [N, C] of probabilities [N, C], as ``Calibration.apply``."""
+    logits = ops.log(ops.maximum(probabilities, PROBABILITY_FLOOR)) / calibration.temperature
+    if any(calibration.biases):
+        logits = logits + np.asarray(calibration.biases, np.float32)
+    powers = ops.exp(logits - ops.max(logits, axis=-1, keepdims=True))
+    return powers / ops.sum(powers, axis=-1, keepdims=True)
+
+
+def refer_reasons(ops: Any, sizes: Any, distances: Any = None, limit: Any = None) -> Any:
+    """Code of each image's reason to be referred, a key of ``REASONS``: whole numbers [N].
+
+    Args:
+        ops: numpy or ``keras.ops``.
+        sizes: number of classes in each image's prediction set [N].
+        distances: to the training images [N], or None where they are not offered.
+        limit: the largest distance that is not referred, for all images or [N].
+    """
+    reasons = ops.where(sizes > 1, SEVERAL, ops.where(sizes < 1, NONE, KEPT))
+    if distances is None or limit is None:
+        return reasons
+    # Not "beyond the limit": a distance that is not a number is far, too.
+    return ops.where(distances <= limit, reasons, UNLIKE)
+
+
+# --- what it gains and costs on scored images ---------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Kept(JsonFields):
     """The images that are left when the least sure share of all is referred."""
 
     referred: float
@@ -51,10 +160,6 @@ class Kept:
     wrong: int
     missed_malignant: int
     accuracy: Interval
-
-    def to_json(self) -> dict[str, Any]:
-        """A JSON object for programs."""
-        return {**vars(self), "accuracy": self.accuracy.to_json()}
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,181 +223,49 @@ class ReferScores:
 
 
 def score_referral(
-    calibrated: Predictions,
-    members: np.ndarray,
-    reasons: np.ndarray,
-    sets: PredictionSets,
-    malignant: Sequence[str] = (),
-    *,
-    resamples: int = 2000,
-    seed: int = 0,
+    scorer: Scorer, members: np.ndarray, reasons: np.ndarray, sets: PredictionSets
 ) -> ReferScores:
     """Scores prediction sets and referral.
 
     Args:
-        calibrated: N images with calibrated probabilities and the model's decisions.
+        scorer: of N images with calibrated probabilities and the model's decisions.
         members: which classes are in each image's set, bool [N, C].
         reasons: code of each image's reason to be referred, int [N].
         sets: of the exported model.
-        malignant: names of the malignant classes.
-        resamples, seed: of the intervals.
     """
-    options: dict[str, Any] = {"resamples": resamples, "seed": seed}
-    kept = reasons == KEPT
+    calibrated, kept = scorer.predictions, reasons == KEPT
     right = calibrated.decisions == calibrated.labels
     shown = [code for code in (SEVERAL, NONE, UNLIKE) if code != UNLIKE or (reasons == UNLIKE).any()]
     return ReferScores(
-        score_sets(calibrated, members, sets, **options),
-        selective_accuracy(calibrated, resamples=min(resamples, 1000), seed=seed),
-        tuple(_keep(calibrated, share, malignant, options) for share in SHARES),
-        share_interval(calibrated, ~kept, **options),
-        {code: share_interval(calibrated, reasons == code, **options) for code in shown},
-        group_interval(calibrated.take(kept), "accuracy", **options) if kept.any() else None,
+        score_sets(scorer, members, sets),
+        selective_accuracy(replace(scorer, resamples=min(scorer.resamples, 1000))),
+        tuple(_keep(scorer, share) for share in SHARES),
+        scorer.share(~kept),
+        {code: scorer.share(reasons == code) for code in shown},
+        scorer.of(calibrated.take(kept)).interval("accuracy") if kept.any() else None,
         None if right.all() else float((~kept & ~right).sum() / (~right).sum()),
     )
 
 
-def score_sets(
-    calibrated: Predictions,
-    members: np.ndarray,
-    sets: PredictionSets,
-    *,
-    resamples: int = 2000,
-    seed: int = 0,
-) -> SetScores:
+def score_sets(scorer: Scorer, members: np.ndarray, sets: PredictionSets) -> SetScores:
     """Measures how often the set holds the true class; arguments as ``score_referral``."""
-    options: dict[str, Any] = {"resamples": resamples, "seed": seed}
+    calibrated = scorer.predictions
     covered = members[np.arange(len(calibrated)), calibrated.labels]
     by_class = {}
     for index, name in enumerate(calibrated.classes):
         of_class = calibrated.labels == index
         if of_class.any():
-            by_class[name] = share_interval(calibrated.take(of_class), covered[of_class], **options)
+            by_class[name] = scorer.of(calibrated.take(of_class)).share(covered[of_class])
     sizes = np.bincount(members.sum(axis=1), minlength=len(calibrated.classes) + 1) / len(calibrated)
-    return SetScores(sets, share_interval(calibrated, covered, **options), by_class, tuple(sizes.tolist()))
+    return SetScores(sets, scorer.share(covered), by_class, tuple(sizes.tolist()))
 
 
-def _keep(calibrated: Predictions, share: float, malignant: Sequence[str], options: dict[str, Any]) -> Kept:
+def _keep(scorer: Scorer, share: float) -> Kept:
     """The images left when the least sure are referred; their order does not matter."""
-    sure = calibrated.probabilities[np.arange(len(calibrated)), calibrated.decisions]
-    order = np.lexsort((calibrated.ids, sure))
-    rest = calibrated.take(np.sort(order[min(int(share * len(order)), len(order) - 1) :]))
-    mask = malignant_mask(rest.classes, malignant)
-    missed = mask[rest.labels] & ~mask[rest.decisions]
-    wrong = int((rest.decisions != rest.labels).sum())
-    return Kept(share, len(rest), wrong, int(missed.sum()), group_interval(rest, "accuracy", **options))
-
-
-Source = Literal["probabilities", "mean_probabilities"]
-
-
-@dataclass(frozen=True)
-class WantedPoint:
-    """A wanted sensitivity to the malignant classes and the threshold that reached it on validation images."""
-
-    wanted: float
-    point: OperatingPoint
-
-
-@dataclass(frozen=True)
-class DomainLimit:
-    """How far from the training images an image may lie.
-
-    Attributes:
-        limit: largest distance that is not referred.
-        false_referral: share of validation images beyond it, groups counting alike.
-        images: validation images that set it.
-        groups: their groups.
-        measured_by: how their distances were found, in words.
-    """
-
-    limit: float
-    false_referral: float
-    images: int
-    groups: int
-    measured_by: str
-
-
-@dataclass(frozen=True)
-class Safeguards:
-    """All that the exported model says besides its answer, fitted on validation or out-of-fold predictions.
-
-    Attributes:
-        calibration: temperature and biases.
-        source: which output of the model is calibrated; vote shares are not probabilities, so of a
-            majority vote it is the members' mean.
-        fitted_on: out-of-fold, validation or selection.
-        points: thresholds on the summed calibrated probability of the malignant classes.
-        sets: prediction sets.
-        domain: limit of the distance to the training images, or None where it is not offered.
-        no_domain: why it is not offered, or "".
-    """
-
-    calibration: Calibration
-    source: Source
-    fitted_on: str
-    points: tuple[WantedPoint, ...]
-    sets: PredictionSets
-    domain: DomainLimit | None = None
-    no_domain: str = ""
-
-    def to_json(self) -> dict[str, Any]:
-        """A JSON object; ``from_json`` reads it."""
-        return {
-            "calibration": self.calibration.to_json(),
-            "source": self.source,
-            "fitted_on": self.fitted_on,
-            "operating_points": [{"wanted": each.wanted, **vars(each.point)} for each in self.points],
-            "prediction_sets": self.sets.to_json(),
-            "domain": self.domain and dict(vars(self.domain)),
-            "no_domain": self.no_domain,
-            "refer_reasons": {str(code): words for code, words in REASONS.items()},
-        }
-
-    @staticmethod
-    def from_json(value: dict[str, Any]) -> Safeguards:
-        """Reads what ``to_json`` gave.
-
-        Raises:
-            ArtifactError: fields are missing or unknown.
-        """
-        try:
-            points = tuple(
-                WantedPoint(
-                    each["wanted"],
-                    OperatingPoint(each["threshold"], each["sensitivity"], each["specificity"]),
-                )
-                for each in value["operating_points"]
-            )
-            domain = value["domain"] and DomainLimit(**value["domain"])
-            return Safeguards(
-                Calibration.from_json(value["calibration"]), value["source"], value["fitted_on"], points,
-                PredictionSets.from_json(value["prediction_sets"]), domain, value["no_domain"],
-            )  # fmt: skip
-        except (KeyError, TypeError) as error:
-            raise ArtifactError(f"stored safeguards must have the fields of Safeguards: {error}") from None
-
-
-def calibrate(ops: Any, probabilities: Any, calibration: Calibration) -> Any:
-    """q_c = softmax_c(ln p_c / T + b_c) [N, C] of probabilities [N, C], as ``Calibration.apply``."""
-    logits = ops.log(ops.maximum(probabilities, PROBABILITY_FLOOR)) / calibration.temperature
-    if any(calibration.biases):
-        logits = logits + np.asarray(calibration.biases, np.float32)
-    powers = ops.exp(logits - ops.max(logits, axis=-1, keepdims=True))
-    return powers / ops.sum(powers, axis=-1, keepdims=True)
-
-
-def refer_reasons(ops: Any, sizes: Any, distances: Any = None, limit: Any = None) -> Any:
-    """Code of each image's reason to be referred, a key of ``REASONS``: whole numbers [N].
-
-    Args:
-        ops: numpy or ``keras.ops``.
-        sizes: number of classes in each image's prediction set [N].
-        distances: to the training images [N], or None where they are not offered.
-        limit: the largest distance that is not referred, for all images or [N].
-    """
-    reasons = ops.where(sizes > 1, SEVERAL, ops.where(sizes < 1, NONE, KEPT))
-    if distances is None or limit is None:
-        return reasons
-    # Not "beyond the limit": a distance that is not a number is far, too.
-    return ops.where(distances <= limit, reasons, UNLIKE)
+    calibrated = scorer.predictions
+    order = np.lexsort((calibrated.ids, confidences(calibrated)))
+    rest = scorer.of(calibrated.take(np.sort(order[min(int(share * len(order)), len(order) - 1) :])))
+    labels, decisions = rest.predictions.labels, rest.predictions.decisions
+    mask = malignant_mask(calibrated.classes, scorer.malignant)
+    missed = int((mask[labels] & ~mask[decisions]).sum())
+    return Kept(share, len(labels), int((decisions != labels).sum()), missed, rest.interval("accuracy"))

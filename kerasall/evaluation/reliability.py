@@ -1,6 +1,5 @@
-"""Does a probability of 0.8 mean right in 80% of cases? Bins and the expected calibration error.
-
-How far probabilities can be believed before and after calibration, on images that did not fit it.
+"""Does a probability of 0.8 mean right in 80% of cases? Bins and the expected calibration error, on images that
+did not fit the calibration, before and after it.
 """
 
 from __future__ import annotations
@@ -12,9 +11,12 @@ import numpy as np
 
 from kerasall.errors import DataError, SettingsError
 from kerasall.evaluation.calibration import Calibration
-from kerasall.evaluation.intervals import Interval, group_intervals
+from kerasall.evaluation.intervals import Interval, Scorer
 from kerasall.evaluation.predictions import Predictions
-from kerasall.evaluation.resampling import draw_weights, find_units
+from kerasall.evaluation.resampling import draw_weights
+
+PROPER = ("brier", "log_loss")
+"""Scores that only honest probabilities make best."""
 
 
 @dataclass(frozen=True)
@@ -45,20 +47,14 @@ def confidences(predictions: Predictions) -> np.ndarray:
     return predictions.probabilities[np.arange(len(predictions)), predictions.decisions]
 
 
-def reliability(
-    predictions: Predictions,
-    bins: int = 15,
-    *,
-    confidence: float = 0.95,
-    resamples: int = 1000,
-    seed: int = 0,
-) -> Reliability:
+def reliability(scorer: Scorer, bins: int = 15) -> Reliability:
     """Calibration of the decided class's probability (Guo et al., ICML 2017, with 15 bins as there).
 
     Raises:
         DataError: no images.
         SettingsError: no bins.
     """
+    predictions = scorer.predictions
     if len(predictions) == 0 or bins < 1:
         kind = DataError if len(predictions) == 0 else SettingsError
         raise kind(
@@ -69,8 +65,8 @@ def reliability(
     counts = np.bincount(place, minlength=bins)
     gaps = np.bincount(place, weights=right - sure, minlength=bins)
     error = float(np.abs(gaps).sum() / len(sure))
-    low, high = _error_interval(predictions, place, right - sure, error, bins, confidence, resamples, seed)
-    rng = np.random.default_rng(seed)
+    low, high = _error_interval(scorer, place, right - sure, error, bins)
+    rng = np.random.default_rng(scorer.seed)
     noise = [
         np.bincount(place, weights=(rng.random(len(sure)) < sure) - sure, minlength=bins) for _ in range(200)
     ]
@@ -78,28 +74,19 @@ def reliability(
         mean_sure, share_right = (
             np.bincount(place, weights=values, minlength=bins) / counts for values in (sure, right)
         )
-    return Reliability(
-        mean_sure, share_right, counts, error, low, high, float(np.abs(noise).sum() / len(sure) / 200)
-    )
+    noise_floor = float(np.abs(noise).sum() / len(sure) / 200)
+    return Reliability(mean_sure, share_right, counts, error, low, high, noise_floor)
 
 
-def _error_interval(
-    predictions, place, gaps, error, bins, confidence, resamples, seed
-) -> tuple[float, float]:
-    units = find_units(predictions)
-    draws = draw_weights(units, resamples, seed, unseen=0)
+def _error_interval(scorer: Scorer, place, gaps, error: float, bins: int) -> tuple[float, float]:
+    units = scorer.units
+    draws = draw_weights(units, scorer.resamples, scorer.seed, unseen=0)
     sums = np.zeros((len(units.sizes), bins))
     np.add.at(sums, (units.rows, place), gaps)
     errors = np.abs(draws.units @ sums).sum(axis=1) / (draws.units @ units.sizes)
     # Noise adds to absolute gaps, in each draw as much again as in the images themselves.
-    bias, tail = errors.mean() - error, (1 - confidence) / 2
-    low, high = np.quantile(errors, [tail, 1 - tail]) - 2 * bias
-    return float(np.clip(low, 0, error)), float(np.clip(high, error, 1))
-
-
-PROPER = ("brier", "log_loss")
-
-"""Scores that only honest probabilities make best."""
+    bias, (low, high) = errors.mean() - error, scorer.quantile_ends(errors, errors)
+    return float(np.clip(low - 2 * bias, 0, error)), float(np.clip(high - 2 * bias, error, 1))
 
 
 @dataclass(frozen=True, eq=False)
@@ -159,37 +146,22 @@ class CalibrationScores:
         }
 
 
-def believe(predictions: Predictions, *, bins: int = 15, resamples: int = 2000, seed: int = 0) -> Believed:
-    """Measures the calibration of ``predictions``.
-
-    Args:
-        predictions: N images; the probability of the decided class is compared with how often it is right.
-        bins: of equal width.
-        resamples, seed: of the intervals.
-    """
-    found = reliability(predictions, bins, resamples=resamples, seed=seed)
-    return Believed(found, group_intervals(predictions, PROPER, resamples=resamples, seed=seed))
+def believe(scorer: Scorer, bins: int = 15) -> Believed:
+    """Measures how often the decided class is right against its probability, in ``bins`` of equal width."""
+    return Believed(reliability(scorer, bins), scorer.intervals(PROPER))
 
 
 def score_calibration(
-    raw: Predictions,
-    calibrated: Predictions,
-    calibration: Calibration,
-    fitted_on: str,
-    *,
-    cross_fitted: bool,
-    resamples: int = 2000,
-    seed: int = 0,
+    scorer: Scorer, calibrated: Predictions, calibration: Calibration, fitted_on: str, *, cross_fitted: bool
 ) -> CalibrationScores:
     """Compares calibrated probabilities with the model's own, of the same images.
 
     Args:
-        raw: the model's own probabilities.
+        scorer: of the model's own probabilities.
         calibrated: the same images and decisions, calibrated by images that are not themselves.
         calibration: what the exported model applies.
         fitted_on: what that was fitted to.
         cross_fitted: see ``CalibrationScores``.
-        resamples, seed: of the intervals.
     """
-    before, after = (believe(each, resamples=resamples, seed=seed) for each in (raw, calibrated))
+    before, after = believe(scorer), believe(scorer.of(calibrated))
     return CalibrationScores(calibration, fitted_on, cross_fitted, before, after)

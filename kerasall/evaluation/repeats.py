@@ -7,17 +7,16 @@ training changes; the interval says how far it may move with other patients.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from kerasall.errors import DataError
 from kerasall.evaluation.ensemble_rules import require_same_images
-from kerasall.evaluation.intervals import groups_known
-from kerasall.evaluation.metrics import Metric, find_metric, undefined_reason
-from kerasall.evaluation.predictions import Predictions
-from kerasall.evaluation.resampling import Resampler, draw_weights, find_units
+from kerasall.evaluation.intervals import Scorer
+from kerasall.evaluation.metrics import Metric, find_metric
+from kerasall.evaluation.predictions import JsonFields, Predictions
 
 DDOF = 1
 """Subtracted from the number of repetitions before the squares are divided by it."""
@@ -33,13 +32,9 @@ class Judged:
     decided: Predictions
     curves: Predictions
 
-    def behind(self, metric: Metric) -> Predictions:
-        """The record that a metric reads."""
-        return self.curves if metric.needs_probabilities else self.decided
-
 
 @dataclass(frozen=True)
-class Spread:
+class Spread(JsonFields):
     """One score over repetitions.
 
     Attributes:
@@ -59,10 +54,6 @@ class Spread:
     highest: float | None = None
     low: float | None = None
     high: float | None = None
-
-    def to_json(self) -> dict[str, Any]:
-        """The fields as a dictionary."""
-        return asdict(self)
 
 
 @dataclass(frozen=True, eq=False)
@@ -136,20 +127,22 @@ def score_repeats(
     models = _same_models(repetitions)
     first = next(iter(repetitions.values()))[models[0]].decided
     require_same_images([each[model].decided for each in repetitions.values() for model in models])
-    units = find_units(first)
-    draws = draw_weights(units, resamples, seed)
-    tail = (1 - confidence) / 2
+    scorer = Scorer(first, malignant, resamples, seed, confidence)
+    groups: dict[str, Any] = {"subjects": first.subjects, "groups": first.groups}
     spreads = {}
     for model in models:
-        records = [each[model] for each in repetitions.values()]
-        samplers = [_samplers(record, units, draws, malignant) for record in records]
-        spreads[model] = {
-            name: _spread(records, samplers, find_metric(name, first.classes), malignant, tail)
-            for name in metrics
-        }
+        scorers = [
+            replace(
+                scorer,
+                predictions=replace(each[model].decided, **groups),
+                graded=replace(each[model].curves, **groups),
+            )
+            for each in repetitions.values()
+        ]
+        spreads[model] = {name: _spread(scorers, find_metric(name, first.classes)) for name in metrics}
     return RepeatedScores(
-        tuple(repetitions), metrics[0], spreads, first.classes, len(first), units.groups, groups_known(first),
-        confidence,
+        tuple(repetitions), metrics[0], spreads, first.classes, len(first), scorer.units.groups,
+        scorer.groups_known, confidence,
     )  # fmt: skip
 
 
@@ -178,32 +171,16 @@ def _same_models(repetitions: Mapping[str, Mapping[str, Judged]]) -> list[str]:
     return names[0]
 
 
-def _samplers(record: Judged, units, draws, malignant: Sequence[str]) -> tuple[Resampler, Resampler]:
-    """Of decisions and of curves; one and the same where the record is."""
-    decided = Resampler(record.decided, units, draws, malignant)
-    if record.curves is record.decided:
-        return decided, decided
-    return decided, Resampler(record.curves, units, draws, malignant)
-
-
-def _spread(
-    records: Sequence[Judged],
-    samplers: Sequence[tuple[Resampler, Resampler]],
-    metric: Metric,
-    malignant: Sequence[str],
-    tail: float,
-) -> Spread:
-    values = [_value(metric, record.behind(metric), malignant) for record in records]
-    found = spread_of(values)
+def _spread(scorers: Sequence[Scorer], metric: Metric) -> Spread:
+    readers = [scorer.behind(metric) for scorer in scorers]
+    found = spread_of([reader.value(metric) for reader in readers])
     if found.mean is None:
         return found
     # The same draws of groups for every repetition: what is resampled is the mean over repetitions.
-    ends = [each[int(metric.needs_probabilities)].score(metric) for each in samplers]
-    low = float(np.quantile(np.mean([low for low, _ in ends], axis=0), tail))
-    high = float(np.quantile(np.mean([high for _, high in ends], axis=0), 1 - tail))
-    bounded = max(metric.lowest, min(low, found.mean)), min(metric.highest, max(high, found.mean))
-    return replace(found, low=bounded[0], high=bounded[1])
-
-
-def _value(metric: Metric, record: Predictions, malignant: Sequence[str]) -> float | None:
-    return None if undefined_reason(metric, record, malignant) else metric(record, malignant)
+    lows, highs = zip(*(reader.resampler.score(metric) for reader in readers), strict=True)
+    low, high = scorers[0].quantile_ends(np.mean(lows, axis=0), np.mean(highs, axis=0))
+    return replace(
+        found,
+        low=max(metric.lowest, min(float(low), found.mean)),
+        high=min(metric.highest, max(float(high), found.mean)),
+    )

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import numpy as np
 
@@ -108,14 +108,24 @@ class Draws:
 
 
 def draw_weights(units: Units, resamples: int, seed: int, unseen: float = UNSEEN) -> Draws:
-    """Draws ``resamples`` sets of weights, the same for the same seed. ``unseen=0`` draws none."""
-    rng = np.random.default_rng(seed)
-    weights = rng.standard_exponential((resamples, len(units.sizes)))
-    extra = rng.standard_gamma(unseen, (resamples, len(units.classes)))
-    for stratum, members in enumerate(units.membership):
+    """Draws ``resamples`` sets of weights, the same for the same seed. ``unseen=0`` draws none.
+
+    One evaluation asks for the same groups many times over, so the last few draws are kept (read-only).
+    """
+    return _draw(units.strata.tobytes(), units.strata.dtype.str, resamples, seed, unseen)
+
+
+@lru_cache(maxsize=8)
+def _draw(strata: bytes, dtype: str, resamples: int, seed: int, unseen: float) -> Draws:
+    rng, members_of = np.random.default_rng(seed), np.frombuffer(strata, dtype)
+    weights = rng.standard_exponential((resamples, len(members_of)))
+    extra = rng.standard_gamma(unseen, (resamples, int(members_of.max()) + 1))
+    for stratum in range(extra.shape[1]):
+        members = members_of == stratum
         scale = members.sum() / (weights[:, members].sum(axis=1) + extra[:, stratum])
         weights[:, members] *= scale[:, None]
         extra[:, stratum] *= scale
+    weights.flags.writeable = extra.flags.writeable = False
     return Draws(weights, extra)
 
 
@@ -148,10 +158,8 @@ class Resampler:
             return _resample_losses(metric, metric.losses(self.predictions), self.units, self.draws)
         areas = self._areas_of(metric)
         shares = ranking_shares(metric, np.stack([area.positives for area in areas], axis=1))
-        lows, highs = (
-            np.stack([area.low for area in areas], axis=1),
-            np.stack([a.high for a in areas], axis=1),
-        )
+        lows = np.stack([area.low for area in areas], axis=1)
+        highs = np.stack([area.high for area in areas], axis=1)
         return (shares * lows).sum(axis=1), (shares * highs).sum(axis=1)
 
     def _areas_of(self, metric: Metric) -> list[_Areas]:
@@ -297,10 +305,8 @@ def _resample_area(scores: np.ndarray, positive: np.ndarray, units: Units, draws
     theirs = units.sizes - ours
     our_weight, their_weight = draws.units @ ours, draws.units @ theirs
     seen = np.einsum("bg,bg->b", draws.units @ won, draws.units)
-    our_unseen, their_unseen = (
-        draws.unseen * units.group_means(ours),
-        draws.unseen * units.group_means(theirs),
-    )
+    our_unseen = draws.unseen * units.group_means(ours)
+    their_unseen = draws.unseen * units.group_means(theirs)
     positives = our_weight + our_unseen.sum(axis=1)
     pairs = positives * (their_weight + their_unseen.sum(axis=1))
     ends = []

@@ -4,28 +4,22 @@ Rows are taken from predictions by models that had not trained on the image. Fou
 
     duplicate_labels    a near duplicate of it has another label: one of the two is wrong whatever a model says
     members_wrong       at least k of the n members of an ensemble call it otherwise (paper 000, Table 17)
-    label_suspect       confident learning suspects the label, see ``review_suspects``
+    label_suspect       confident learning suspects the label, see ``find_suspects``
     confident_mistake   one classifier calls it otherwise with a probability of at least 0.9
 
 First stand the contradicting duplicates, then the images that most members get wrong; of equal ones those whose
 own label is least probable.
 
-A review queue in numbers: tables for its page and for the report of a run.
-
-What a review queue is made of: predictions of images by models that had not seen them, and what is known of them.
-
-An evaluation writes it, the review reads it. On disk a folder with
+An evaluation writes what a queue is made of, a review reads it. On disk it is a folder with
 
     review.json           classes, sources in order, near duplicates with different labels, ids looked at before
     images.csv            columns ``IMAGE_COLUMNS``
     <kind>.npz            predictions of one source, and <kind>/<member>.npz those of an ensemble's members
-
-Labels that models which never saw them contradict: confident learning, by cleanlab.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -38,13 +32,9 @@ from kerasall.evaluation.predictions import Predictions, read_predictions, write
 from kerasall.files import atomic_path, read_json, write_json
 
 REVIEW = "review"
-
-
 """Folder of an Evaluation."""
 
-
 IMAGE_COLUMNS = ("id", "path", "label", "subject", "group", "part")
-
 
 SEEN = {
     "test": "in the test part, predicted by the exported model",
@@ -52,9 +42,18 @@ SEEN = {
     "validation": "in the validation part, by which the end of training or its settings were chosen",
     "selection": "in the part on which the paper's protocol also chose its settings",
 }
-
-
 """Kind of predictions -> what a page says of them."""
+
+REASONS = {
+    "duplicate_labels": "Near duplicates with different labels",
+    "members_wrong": "Called otherwise by the members",
+    "label_suspect": "Suspected label errors",
+    "confident_mistake": "Confident mistakes",
+}
+"""Code of a reason -> heading, in the order of urgency."""
+
+SURE = 0.9
+"""Probability from which on a single classifier's mistake counts as confident."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,121 +88,6 @@ class ReviewRecord:
     images: pd.DataFrame
     contradictions: Sequence[Sequence[str]] = ()
     reviewed: Sequence[str] = ()
-
-
-def write_review_record(record: ReviewRecord, folder: str | Path) -> None:
-    """Writes the record into ``folder``, which is made."""
-    folder = Path(folder)
-    for source in record.sources:
-        (folder / source.kind).mkdir(parents=True)
-        write_predictions(source.predictions, folder / f"{source.kind}.npz")
-        for name, predictions in source.members.items():
-            write_predictions(predictions, folder / source.kind / f"{name}.npz")
-    with atomic_path(folder / "images.csv") as temporary:
-        record.images[list(IMAGE_COLUMNS)].to_csv(temporary, index=False)
-    facts = {
-        "classes": list(record.classes),
-        "sources": [{"kind": source.kind, "members": list(source.members)} for source in record.sources],
-        "contradictions": [list(group) for group in record.contradictions],
-        "reviewed": list(record.reviewed),
-    }
-    write_json(folder / "review.json", facts)
-
-
-def read_review_record(folder: str | Path) -> ReviewRecord:
-    """Reads what ``write_review_record`` wrote.
-
-    Raises:
-        ArtifactError: there is no such record, as in runs of earlier versions.
-    """
-    folder = Path(folder)
-    if not (folder / "review.json").is_file():
-        raise ArtifactError(
-            f"{folder} must hold the record of a review, but does not: run the experiment again with `kerasall run`, "
-            "which trains nothing anew that is at hand"
-        )
-    facts = read_json(folder / "review.json")
-    sources = [
-        ReviewSource(
-            each["kind"],
-            read_predictions(folder / f"{each['kind']}.npz"),
-            {name: read_predictions(folder / each["kind"] / f"{name}.npz") for name in each["members"]},
-        )
-        for each in facts["sources"]
-    ]
-    images = pd.read_csv(folder / "images.csv", dtype=str, keep_default_na=False)
-    return ReviewRecord(tuple(facts["classes"]), sources, images, facts["contradictions"], facts["reviewed"])
-
-
-@dataclass(frozen=True, eq=False)
-class Suspects:
-    """What confident learning says of N labels.
-
-    Attributes:
-        quality: float [N] in [0, 1], the probability of the image's own label ("self-confidence").
-        expected: float [N], the mean of that probability over all images with the same label.
-        is_suspect: bool [N], whether another class reaches the probability that its own images get on average.
-    """
-
-    quality: np.ndarray
-    expected: np.ndarray
-    is_suspect: np.ndarray
-
-
-def find_suspects(predictions: Predictions) -> Suspects:
-    """Finds suspected label errors.
-
-    An image counts as suspected where its most probable class, of those that reach their own images' mean
-    probability, is not its label: an off-diagonal entry of the confident joint (Northcutt, Jiang & Chuang,
-    "Confident Learning: Estimating Uncertainty in Dataset Labels", JAIR 70, 2021, eq. 1 and 2). Unlike a
-    fixed threshold this allows for a model that is surer of one class than of another.
-
-    Args:
-        predictions: of images that the models did not train on: in-sample probabilities agree with wrong labels.
-    """
-    labels, probabilities = predictions.labels, predictions.probabilities
-    quality = probabilities[np.arange(len(labels)), labels]
-    means = [
-        quality[labels == index].mean() if (labels == index).any() else np.nan
-        for index in range(len(predictions.classes))
-    ]
-    expected = np.asarray(means)[labels]
-    is_suspect = np.zeros(len(labels), dtype=bool)
-    present = np.unique(labels)
-    if len(present) > 1:
-        is_suspect[_find_issues(np.searchsorted(present, labels), probabilities[:, present])] = True
-    return Suspects(quality, expected, is_suspect)
-
-
-def _find_issues(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
-    """Positions, over the classes that occur: cleanlab takes labels from 0 without a gap."""
-    from cleanlab.filter import find_label_issues  # seconds to import, and needed by reviews only
-
-    total = probabilities.sum(axis=1, keepdims=True)
-    # An image all of whose probability lies on absent classes says nothing of the others.
-    shares = np.divide(
-        probabilities, total, out=np.full_like(probabilities, 1 / probabilities.shape[1]), where=total > 0
-    )
-    return find_label_issues(
-        labels, shares, filter_by="confident_learning", return_indices_ranked_by="self_confidence", n_jobs=1
-    )
-
-
-SURE = 0.9
-
-
-"""Probability from which on a single classifier's mistake counts as confident."""
-
-
-REASONS = {
-    "duplicate_labels": "Near duplicates with different labels",
-    "members_wrong": "Called otherwise by the members",
-    "label_suspect": "Suspected label errors",
-    "confident_mistake": "Confident mistakes",
-}
-
-
-"""Code of a reason -> heading, in the order of urgency."""
 
 
 @dataclass(frozen=True)
@@ -309,7 +193,7 @@ def build_queue(record: ReviewRecord, at_least: int | None = None) -> ReviewQueu
             f"--at-least must be between 1 and the number of members, {members}, but is {at_least}"
         )
     least = members // 2 + 1 if at_least is None and members > 1 else at_least
-    known = {row["id"]: row for row in record.images.to_dict("records")}
+    known = {row["id"]: row for row in record.images[list(IMAGE_COLUMNS)].to_dict("records")}
     items: dict[str, ReviewItem] = {}
     counts = {name: [0] * (members + 1) for name in record.classes}
     for source in sources:
@@ -320,12 +204,14 @@ def build_queue(record: ReviewRecord, at_least: int | None = None) -> ReviewQueu
     predicted = {source.kind: len(source.predictions) for source in sources}
     _note_contradictions(items, known, record)
     found, reviewed = [item for item in items.values() if item.reasons], set(record.reviewed)
-    queued = [item for item in found if item.id not in reviewed]
     order = {name: number for number, group in enumerate(record.contradictions) for name in group}
-    queued.sort(key=lambda item: _urgency(item, order))
+    queued = sorted(
+        (item for item in found if item.id not in reviewed), key=lambda item: _urgency(item, order)
+    )
     return ReviewQueue(
         [replace(item, rank=rank) for rank, item in enumerate(queued, start=1)],
-        record.classes, members, least, predicted, agreed, len(known) - sum(predicted.values()), counts, len(found) - len(queued),
+        record.classes, members, least, predicted, agreed, len(known) - sum(predicted.values()), counts,
+        len(found) - len(queued),
     )  # fmt: skip
 
 
@@ -347,15 +233,12 @@ def _examine(source: ReviewSource, known: Mapping[str, dict], least: int | None)
     decided, voters = source.predictions, list(source.members.values()) or [source.predictions]
     # Vote shares take few values and order images badly, so labels are judged by the members' mean.
     graded = combine_predictions(voters, "average") if source.members else decided
-    suspects, calls = find_suspects(graded), np.asarray(decided.decisions)
-    votes = np.stack(
-        [(np.asarray(each.decisions)[:, None] == np.arange(len(decided.classes))) for each in voters]
-    ).sum(0)
+    suspects = find_suspects(graded)
+    votes = np.sum([np.eye(len(decided.classes), dtype=int)[each.decisions] for each in voters], axis=0)
     items = []
     for row, name in enumerate(decided.ids.tolist()):
         item = ReviewItem(
-            0, **{key: known[name][key] for key in ("id", "path", "label", "subject", "group", "part")},
-            kind=source.kind, decision=decided.classes[calls[row]],
+            0, **known[name], kind=source.kind, decision=decided.classes[decided.decisions[row]],
             probabilities=dict(zip(decided.classes, graded.probabilities[row].tolist(), strict=True)),
             votes=dict(zip(decided.classes, votes[row].tolist(), strict=True)),
             wrong=int(len(voters) - votes[row, decided.labels[row]]),
@@ -365,22 +248,19 @@ def _examine(source: ReviewSource, known: Mapping[str, dict], least: int | None)
     return items
 
 
-def _find_reasons(item: ReviewItem, least: int | None, expected: float | None) -> list[Reason]:
+def _find_reasons(item: ReviewItem, least: int | None, expected: float | None) -> Iterator[Reason]:
     assert item.probabilities is not None
-    reasons = []
     if least is not None and item.wrong >= least:
         text = f"{item.wrong} of {item.members} members do not call it {item.label}."
         single = f"The classifier calls it {item.decision}."
-        reasons.append(Reason("members_wrong", text if item.members > 1 else single))
+        yield Reason("members_wrong", text if item.members > 1 else single)
     if expected is not None:
         own = item.probabilities[item.label]
         text = f"Its label {item.label} gets a probability of {own:.1%}; images so labelled get {expected:.1%} on average."
-        reasons.append(Reason("label_suspect", text))
+        yield Reason("label_suspect", text)
     probability = item.probability or 0.0
     if item.members == 1 and item.decision != item.label and probability >= SURE:
-        text = f"Called {item.decision} with a probability of {probability:.1%}."
-        reasons.append(Reason("confident_mistake", text))
-    return reasons
+        yield Reason("confident_mistake", f"Called {item.decision} with a probability of {probability:.1%}.")
 
 
 def _note_contradictions(
@@ -392,13 +272,11 @@ def _note_contradictions(
             twins = tuple(other for other in group if known[other]["label"] != known[name]["label"])
             if not twins:
                 continue
-            fields = {key: known[name][key] for key in ("id", "path", "label", "subject", "group", "part")}
-            item = items.get(name, ReviewItem(0, **fields))
+            item = items.get(name, ReviewItem(0, **known[name]))
             shown = ", ".join(f"{other} (labelled {known[other]['label']})" for other in twins[:3])
-            reason = Reason(
-                "duplicate_labels", f"It looks like a copy of {shown}: one of the labels must be wrong."
-            )
-            items[name] = replace(item, reasons=(reason, *item.reasons), twins=twins)
+            text = f"It looks like a copy of {shown}: one of the labels must be wrong."
+            reasons = (Reason("duplicate_labels", text), *item.reasons)
+            items[name] = replace(item, reasons=reasons, twins=twins)
 
 
 def _urgency(item: ReviewItem, contradiction: Mapping[str, int]) -> tuple:
@@ -407,3 +285,105 @@ def _urgency(item: ReviewItem, contradiction: Mapping[str, int]) -> tuple:
     if item.twins:
         return 0, contradiction[item.id], -share, own, item.id
     return 1, 0, -share, own, item.id
+
+
+# --- labels that models which never saw them contradict: confident learning, by cleanlab -------------
+
+
+@dataclass(frozen=True, eq=False)
+class Suspects:
+    """What confident learning says of N labels.
+
+    Attributes:
+        quality: float [N] in [0, 1], the probability of the image's own label ("self-confidence").
+        expected: float [N], the mean of that probability over all images with the same label.
+        is_suspect: bool [N], whether another class reaches the probability that its own images get on average.
+    """
+
+    quality: np.ndarray
+    expected: np.ndarray
+    is_suspect: np.ndarray
+
+
+def find_suspects(predictions: Predictions) -> Suspects:
+    """Finds suspected label errors.
+
+    An image counts as suspected where its most probable class, of those that reach their own images' mean
+    probability, is not its label: an off-diagonal entry of the confident joint (Northcutt, Jiang & Chuang,
+    "Confident Learning: Estimating Uncertainty in Dataset Labels", JAIR 70, 2021, eq. 1 and 2). Unlike a
+    fixed threshold this allows for a model that is surer of one class than of another.
+
+    Args:
+        predictions: of images that the models did not train on: in-sample probabilities agree with wrong labels.
+    """
+    labels, probabilities = predictions.labels, predictions.probabilities
+    quality = probabilities[np.arange(len(labels)), labels]
+    expected = np.zeros(len(labels))
+    for index in np.unique(labels):
+        expected[labels == index] = quality[labels == index].mean()
+    is_suspect = np.zeros(len(labels), dtype=bool)
+    present = np.unique(labels)
+    if len(present) > 1:
+        is_suspect[_find_issues(np.searchsorted(present, labels), probabilities[:, present])] = True
+    return Suspects(quality, expected, is_suspect)
+
+
+def _find_issues(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
+    """Positions, over the classes that occur: cleanlab takes labels from 0 without a gap."""
+    from cleanlab.filter import find_label_issues  # seconds to import, and needed by reviews only
+
+    total = probabilities.sum(axis=1, keepdims=True)
+    # An image all of whose probability lies on absent classes says nothing of the others.
+    shares = np.divide(
+        probabilities, total, out=np.full_like(probabilities, 1 / probabilities.shape[1]), where=total > 0
+    )
+    return find_label_issues(
+        labels, shares, filter_by="confident_learning", return_indices_ranked_by="self_confidence", n_jobs=1
+    )
+
+
+# --- on disk ------------------------------------------------------------------------------------------
+
+
+def write_review_record(record: ReviewRecord, folder: str | Path) -> None:
+    """Writes the record into ``folder``, which is made."""
+    folder = Path(folder)
+    for source in record.sources:
+        (folder / source.kind).mkdir(parents=True)
+        write_predictions(source.predictions, folder / f"{source.kind}.npz")
+        for name, predictions in source.members.items():
+            write_predictions(predictions, folder / source.kind / f"{name}.npz")
+    with atomic_path(folder / "images.csv") as temporary:
+        record.images[list(IMAGE_COLUMNS)].to_csv(temporary, index=False)
+    facts = {
+        "classes": list(record.classes),
+        "sources": [{"kind": source.kind, "members": list(source.members)} for source in record.sources],
+        "contradictions": [list(group) for group in record.contradictions],
+        "reviewed": list(record.reviewed),
+    }
+    write_json(folder / "review.json", facts)
+
+
+def read_review_record(folder: str | Path) -> ReviewRecord:
+    """Reads what ``write_review_record`` wrote.
+
+    Raises:
+        ArtifactError: there is no such record, as in runs of earlier versions.
+    """
+    folder = Path(folder)
+    if not (folder / "review.json").is_file():
+        raise ArtifactError(
+            f"{folder} must hold the record of a review, but does not: run the experiment again with `kerasall run`, "
+            "which trains nothing anew that is at hand"
+        )
+    facts = read_json(folder / "review.json")
+    sources = [
+        ReviewSource(
+            each["kind"],
+            read_predictions(folder / f"{each['kind']}.npz"),
+            {name: read_predictions(folder / each["kind"] / f"{name}.npz") for name in each["members"]},
+        )
+        for each in facts["sources"]
+    ]
+    images = pd.read_csv(folder / "images.csv", dtype=str, keep_default_na=False)
+    return ReviewRecord(tuple(facts["classes"]), sources, images, facts["contradictions"], facts["reviewed"])

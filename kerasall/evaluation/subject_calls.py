@@ -14,16 +14,15 @@ import numpy as np
 
 from kerasall.errors import DataError
 from kerasall.evaluation.cross_fitting import cross_fit, deal_parts, number_folds
-from kerasall.evaluation.intervals import Interval, group_intervals, wilson_interval
+from kerasall.evaluation.intervals import Interval, Scorer, as_scorer, wilson_interval
 from kerasall.evaluation.metrics import malignant_mask
-from kerasall.evaluation.operating_points import NEGATIVE, POSITIVE
+from kerasall.evaluation.operating_points import NEGATIVE, POSITIVE, SENSITIVITY, SPECIFICITY
 from kerasall.evaluation.predictions import Predictions
 from kerasall.evaluation.resampling import group_names
 
 FEW_SUBJECTS = 10
 """Fewer fitting subjects of a kind than this: the threshold is said to rest on few."""
 
-SENSITIVITY, SPECIFICITY = f"recall:{POSITIVE}", f"specificity:{POSITIVE}"
 SCORED = ("accuracy", SENSITIVITY, SPECIFICITY, "roc_auc")
 """Metrics over subjects, each subject counting once."""
 
@@ -143,25 +142,22 @@ class SubjectCalls:
 
     def to_rows(self) -> list[dict[str, Any]]:
         """One row a subject, with the 95% interval of its share (Wilson, over its images alone)."""
-        rows = []
-        for row, share in enumerate(self.subjects.shares):
-            images, called = int(self.subjects.images[row]), int(self.subjects.called[row])
-            low, high = wilson_interval(called, images)
-            rows.append(
-                {
-                    "subject": str(self.subjects.names[row]),
-                    "malignant": bool(self.subjects.malignant[row]),
-                    "images": images,
-                    "called_malignant": called,
-                    "share": float(share),
-                    "low": low,
-                    "high": high,
-                    "threshold": float(self.thresholds[row]),
-                    "called": bool(self.called[row]),
-                    "right": bool(self.called[row] == self.subjects.malignant[row]),
-                }
-            )
-        return rows
+        subjects = self.subjects
+        ends = [wilson_interval(*counts) for counts in zip(subjects.called, subjects.images, strict=True)]
+        columns = {
+            "subject": subjects.names,
+            "malignant": subjects.malignant,
+            "images": subjects.images,
+            "called_malignant": subjects.called,
+            "share": subjects.shares,
+            "low": np.array([low for low, _ in ends]),
+            "high": np.array([high for _, high in ends]),
+            "threshold": self.thresholds,
+            "called": self.called,
+            "right": self.called == subjects.malignant,
+        }
+        rows = zip(*(column.tolist() for column in columns.values()), strict=True)
+        return [dict(zip(columns, row, strict=True)) for row in rows]
 
     def to_json(self) -> dict[str, Any]:
         """A JSON object for programs."""
@@ -177,14 +173,13 @@ class SubjectCalls:
 
 
 def call_subjects(
-    scored: Predictions,
+    scored: Scorer | Predictions,
     fitting: Predictions,
-    malignant: Sequence[str],
+    malignant: Sequence[str] = (),
     *,
     fitted_on: str,
     folds: Mapping[str, Sequence[str]] | None = None,
-    resamples: int = 2000,
-    seed: int = 0,
+    **options: Any,
 ) -> SubjectCalls:
     """Calls the subjects of scored images by a threshold from those of fitting images.
 
@@ -194,43 +189,39 @@ def call_subjects(
     Args:
         scored: N images.
         fitting: predictions of images that the model was not trained on, such as validation images.
-        malignant: names of the malignant classes.
+        malignant: names of the malignant classes, where ``scored`` is no scorer; and so the options.
         fitted_on: what ``fitting`` is: validation, out-of-fold or selection.
         folds: fold -> ids of its images, if the images are out-of-fold.
-        resamples, seed: of the intervals.
 
     Raises:
         DataError: no subject is known, one stands among the scored and the fitting images or in two folds,
             or the fitting subjects are of one kind.
     """
-    subjects, others = count_subjects(scored, malignant), count_subjects(fitting, malignant)
-    threshold, crossed = choose_share(others), set(scored.ids) == set(fitting.ids)
+    scorer = as_scorer(scored, malignant, **options)
+    subjects, others = (count_subjects(each, scorer.malignant) for each in (scorer.predictions, fitting))
+    threshold, crossed = choose_share(others), set(scorer.predictions.ids) == set(fitting.ids)
     if crossed:
-        thresholds = _cross_thresholds(subjects, _parts_of(subjects, scored, folds))
+        thresholds = _cross_thresholds(subjects, _parts_of(subjects, scorer.predictions, folds))
+    elif both := sorted(set(subjects.names) & set(others.names)):
+        raise DataError(
+            f"scored subjects must not have chosen the threshold, but {both[0]} stands on both sides"
+        )
     else:
-        both = sorted(set(subjects.names) & set(others.names))
-        if both:
-            raise DataError(
-                f"scored subjects must not have chosen the threshold, but {both[0]} stands on both sides"
-            )
         thresholds = np.full(len(subjects), threshold)
     counts = int(others.malignant.sum()), int((~others.malignant).sum())
-    scores = score_calls(subjects, thresholds, resamples=resamples, seed=seed)
+    scores = score_calls(scorer, subjects, thresholds)
     return SubjectCalls(subjects, thresholds, threshold, fitted_on, counts, crossed, scores)
 
 
-def score_calls(
-    subjects: Subjects, thresholds: np.ndarray, *, resamples: int = 2000, seed: int = 0
-) -> dict[str, Interval]:
+def score_calls(scorer: Scorer, subjects: Subjects, thresholds: np.ndarray) -> dict[str, Interval]:
     """Metrics over subjects, each counting once, with intervals that resample their groups.
 
     Args:
-        subjects: S subjects.
+        scorer: of the images.
+        subjects: S subjects of theirs.
         thresholds: float [S], on the share of images called malignant.
-        resamples, seed: of the intervals.
     """
-    record = _as_predictions(subjects, thresholds)
-    return group_intervals(record, SCORED, resamples=resamples, seed=seed)
+    return scorer.of(_as_predictions(subjects, thresholds)).intervals(SCORED)
 
 
 def _as_predictions(subjects: Subjects, thresholds: np.ndarray) -> Predictions:

@@ -12,6 +12,7 @@ from kerasall.errors import DataError
 from kerasall.evaluation.calibration import fit_calibration
 from kerasall.evaluation.conformal import fit_prediction_sets, group_quantile
 from kerasall.evaluation.cross_fitting import cross_fit, deal_parts, number_folds
+from kerasall.evaluation.intervals import Scorer, as_scorer
 from kerasall.evaluation.operating_points import (
     NetBenefit,
     ScoredPoint,
@@ -59,15 +60,14 @@ class TrustScores:
 
 
 def score_safeguards(
-    raw: Predictions,
+    scored: Scorer | Predictions,
     safeguards: Safeguards,
     distances: np.ndarray | None,
     folds: Mapping[str, Sequence[str]],
-    malignant: Sequence[str],
+    malignant: Sequence[str] = (),
     *,
     kind: str,
-    resamples: int = 2000,
-    seed: int = 0,
+    **options: Any,
 ) -> TrustScores:
     """Scores the safeguards on images that did not fit them.
 
@@ -75,39 +75,33 @@ def score_safeguards(
     fit (or, without folds, five parts of whole groups).
 
     Args:
-        raw: N scored images with the probabilities that are calibrated and the model's decisions.
+        scored: N scored images with the probabilities that are calibrated and the model's decisions.
         safeguards: of the exported model.
         distances: of the images to the training images [N], NaN where they were not measured; or None.
         folds: fold -> ids of its images; empty where there are none.
-        malignant: names of the malignant classes.
+        malignant: names of the malignant classes, where ``scored`` is no scorer; and so the options.
         kind: what the scored images are: test, out-of-fold, validation or selection.
-        resamples, seed: of the intervals.
     """
-    options: dict[str, Any] = {"resamples": resamples, "seed": seed}
-    parts = None
+    scorer = as_scorer(scored, malignant, **options)
+    raw, parts = scorer.predictions, None
     if kind == safeguards.fitted_on:
         parts = number_folds(raw, folds) if folds else deal_parts(raw)
     probabilities, members, limits = _answers(raw, safeguards, distances, parts)
-    calibrated = replace(raw, probabilities=probabilities)
+    calibrated = scorer.of(replace(raw, probabilities=probabilities))
     known = None if distances is None else np.where(np.isnan(distances), -np.inf, distances)
     reasons = refer_reasons(np, members.sum(axis=1), known, limits)
-    calibration = score_calibration(
-        raw,
-        calibrated,
-        safeguards.calibration,
-        safeguards.fitted_on,
-        cross_fitted=parts is not None,
-        **options,
-    )
     return TrustScores(
         safeguards,
         raw,
-        calibrated,
-        calibration,
-        _score_points(raw, calibrated, safeguards, malignant, parts, options),
-        _score_benefit(calibrated, malignant, options),
-        score_referral(calibrated, members, reasons, safeguards.sets, malignant, **options),
-    )
+        calibrated.predictions,
+        score_calibration(
+            scorer, calibrated.predictions, safeguards.calibration, safeguards.fitted_on,
+            cross_fitted=parts is not None,
+        ),
+        _score_points(scorer, calibrated, safeguards, parts),
+        _score_benefit(calibrated),
+        score_referral(calibrated, members, reasons, safeguards.sets),
+    )  # fmt: skip
 
 
 def _answers(
@@ -139,32 +133,25 @@ def _answers(
 
 
 def _score_points(
-    raw: Predictions,
-    calibrated: Predictions,
-    safeguards: Safeguards,
-    malignant: Sequence[str],
-    parts: np.ndarray | None,
-    options: dict[str, Any],
+    scorer: Scorer, calibrated: Scorer, safeguards: Safeguards, parts: np.ndarray | None
 ) -> tuple[ScoredPoint, ...]:
     biases, scored = any(safeguards.calibration.biases), []
     for wanted, point in ((each.wanted, each.point) for each in safeguards.points):
         try:
             if parts is None:
-                called = collapse(calibrated, malignant, point.threshold)
+                called = collapse(calibrated.predictions, scorer.malignant, point.threshold)
             else:
-                called = cross_collapse(raw, malignant, wanted, parts, biases=biases)
+                called = cross_collapse(scorer.predictions, scorer.malignant, wanted, parts, biases=biases)
         except DataError:  # a part leaves images of one kind only
             return ()
-        scored.append(score_point(called, wanted, point.threshold, **options))
+        scored.append(score_point(scorer.of(called), wanted, point.threshold))
     return tuple(scored)
 
 
-def _score_benefit(
-    calibrated: Predictions, malignant: Sequence[str], options: dict[str, Any]
-) -> tuple[NetBenefit, ...]:
-    if not malignant:
+def _score_benefit(calibrated: Scorer) -> tuple[NetBenefit, ...]:
+    if not calibrated.malignant:
         return ()
     try:
-        return tuple(decision_curve(calibrated, malignant, **options))
+        return tuple(decision_curve(calibrated))
     except DataError:  # scored images of one kind only
         return ()

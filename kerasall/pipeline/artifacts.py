@@ -3,11 +3,9 @@
 While a step runs, its folder carries the suffix ``.partial``; it is renamed when every output is
 written and hashed. A killed step leaves its ``.partial`` folder, from which the next try resumes.
 
-What killed processes leave: half-made artifacts and temporary files. Swept where nobody can want them any more.
-
-A half-made artifact holds what its step would resume from, so it is kept for some days. It goes only while
-its lock is held here, which no process that works on it would allow. A temporary file goes once the process
-that wrote it has ended.
+What killed processes leave is swept where nobody can want it any more. A half-made artifact holds what its
+step would resume from, so it is kept for some days; it goes only while its lock is held here, which no process
+that works on it would allow. A temporary file goes once the process that wrote it has ended.
 """
 
 from __future__ import annotations
@@ -28,20 +26,17 @@ from kerasall.files import UNKEYED, is_abandoned, is_temporary, read_json, sha25
 
 SCHEMA_VERSION = 1
 
-
 TELL_SECONDS = 60.0
-
-
 """How often a step that waits for another process says so."""
 
+KEPT_DAYS = 7
+"""How long a half-made artifact waits for its step to go on, counted from its last change."""
 
 _ASK_SECONDS = 0.2
-
-
+_DAY_SECONDS = 86_400
 _RECORD = "artifact.json"
-
-
 _SCRATCH = ".scratch"
+_PARTIAL, _DAMAGED = ".partial", ".damaged"
 
 
 @dataclass(frozen=True)
@@ -77,10 +72,7 @@ class ArtifactStore:
         record = read_json(folder / _RECORD)
         if record.get("schema_version") != SCHEMA_VERSION or record["key"] != key:
             return None
-        artifacts = {
-            o["name"]: Artifact(o["name"], o["type"], folder / o["name"], o["digest"], o["size"])
-            for o in record["outputs"]
-        }
+        artifacts = {o["name"]: Artifact(**o, path=folder / o["name"]) for o in record["outputs"]}
         if any(_size(a.path) != a.size for a in artifacts.values()):
             _set_aside(folder)
             return None
@@ -117,7 +109,7 @@ class ArtifactStore:
 
     def open(self, component: str, key: str, outputs: list[str]) -> tuple[dict[str, Path], Path]:
         """Makes the folders of a step that starts: fresh outputs, and the scratch an earlier try left."""
-        partial = self.folder(component, key).with_suffix(".partial")
+        partial = self.folder(component, key).with_suffix(_PARTIAL)
         folders = {name: partial / name for name in outputs}
         for folder in folders.values():
             shutil.rmtree(folder, ignore_errors=True)
@@ -131,7 +123,7 @@ class ArtifactStore:
     ) -> dict[str, Artifact]:
         """Hashes the outputs, writes the record and renames the folder into place."""
         final = self.folder(component, key)
-        partial = final.with_suffix(".partial")
+        partial = final.with_suffix(_PARTIAL)
         empty = [name for name in types if not any((partial / name).iterdir())]
         if empty:
             raise ArtifactError(f"{component} must write every output, but left {empty} empty")
@@ -144,9 +136,8 @@ class ArtifactStore:
             }
             for n, t in types.items()
         ]
-        write_json(
-            partial / _RECORD, {"schema_version": SCHEMA_VERSION, "key": key, "outputs": outputs} | record
-        )
+        content = {"schema_version": SCHEMA_VERSION, "key": key, "outputs": outputs} | record
+        write_json(partial / _RECORD, content)
         if final.exists():
             _set_aside(final)
         os.replace(partial, final)
@@ -170,21 +161,9 @@ def _size(folder: Path) -> int:
 
 
 def _set_aside(folder: Path) -> None:
-    damaged = folder.with_suffix(".damaged")
+    damaged = folder.with_suffix(_DAMAGED)
     shutil.rmtree(damaged, ignore_errors=True)
     os.replace(folder, damaged)
-
-
-KEPT_DAYS = 7
-
-
-"""How long a half-made artifact waits for its step to go on, counted from its last change."""
-
-
-_DAY = 86_400
-
-
-_SUFFIXES = (".partial", ".damaged")
 
 
 def sweep_leftovers(artifacts: Path, folders: Iterable[Path]) -> list[str]:
@@ -199,20 +178,18 @@ def sweep_leftovers(artifacts: Path, folders: Iterable[Path]) -> list[str]:
     """
     removed = [*_sweep_partials(artifacts)]
     for folder in folders:
-        for path in [*_temporaries(folder)]:
-            if is_abandoned(path):
-                removed.append(_remove(path))
+        removed += [_remove(path) for path in [*_temporaries(folder)] if is_abandoned(path)]
     return removed
 
 
 def _sweep_partials(artifacts: Path) -> Iterator[str]:
     store = ArtifactStore(artifacts)
-    for path in sorted(p for suffix in _SUFFIXES for p in artifacts.glob(f"*/*{suffix}")):
-        if time.time() - _last_change(path) < KEPT_DAYS * _DAY:
+    for path in sorted(p for suffix in (_PARTIAL, _DAMAGED) for p in artifacts.glob(f"*/*{suffix}")):
+        if time.time() - _last_change(path) < KEPT_DAYS * _DAY_SECONDS:
             continue
         with store.if_free(path.parent.name, path.stem) as free:
             # Looked at again under the lock: the step may have gone on in the meantime.
-            if free and path.is_dir() and time.time() - _last_change(path) >= KEPT_DAYS * _DAY:
+            if free and path.is_dir() and time.time() - _last_change(path) >= KEPT_DAYS * _DAY_SECONDS:
                 yield _remove(path)
 
 

@@ -5,7 +5,8 @@
 
 Arguments come in five kinds, told apart by their annotation:
 
-    Annotated[Path, Input("Type")]    folder of an artifact that an earlier step made
+    Annotated[Path, Input("Type")]    folder of an artifact that an earlier step made; with keyed=False a change
+                                      of its content alone does not run the step again
     Annotated[list[Path], Input("T")] folders of any number of them, given as a list of channels
     Annotated[Path, Output("Type")]   empty folder to fill; becomes an artifact when the function returns
     Annotated[Path, Scratch()]        folder that outlives a kill and is emptied on success: for resuming
@@ -14,9 +15,8 @@ Arguments come in five kinds, told apart by their annotation:
 
 The undecorated function stays callable as ``statistics_gen.function`` with plain folders and values.
 
-Digest of the code a module runs: its own source and all of the package's that it imports.
-
-A step is keyed by this, so that a change of code reruns just the steps that the change can reach.
+A step is keyed by what its code means as well: by the syntax trees of the modules it runs, so that a change of
+arithmetic reruns just the steps it can reach, and a better sentence in a comment or a docstring reruns none.
 """
 
 from __future__ import annotations
@@ -33,80 +33,24 @@ from functools import cache
 from pathlib import Path
 from typing import Any, get_type_hints
 
+from kerasall.files import sha256_of_folder, sha256_of_json
 
-@cache
-def code_digest(module: str) -> str:
-    """SHA-256 over the sources of ``module`` and of every module of its package it imports, however deep.
-
-    Imports inside functions count. Modules of other packages do not: the versions of those that compute
-    enter the key beside this digest.
-    """
-    digest = hashlib.sha256()
-    for name in sorted(imported_modules(module)):
-        digest.update(name.encode())
-        digest.update(_source(name))
-    return digest.hexdigest()
-
-
-def imported_modules(module: str) -> set[str]:
-    """``module`` and the modules of the same top-level package that it imports, directly or not."""
-    package = module.split(".")[0]
-    found: set[str] = set()
-    waiting = [module]
-    while waiting:
-        name = waiting.pop()
-        if name in found:
-            continue
-        found.add(name)
-        tree = ast.parse(_source(name))
-        waiting += [n for n in _imports(tree) if n.split(".")[0] == package and _is_module(n)]
-    return found
-
-
-def _imports(tree: ast.AST) -> set[str]:
-    names: set[str] = set()
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            names |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
-            names |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
-    return names
-
-
-def _source(name: str) -> bytes:
-    origin = _origin(name)
-    return Path(origin).read_bytes() if origin else b""
-
-
-def has_source(module: str) -> bool:
-    """Whether the module's source is a file that ``code_digest`` can read."""
-    return _origin(module) is not None
-
-
-@cache
-def _is_module(name: str) -> bool:
-    return _origin(name) is not None
-
-
-@cache
-def _origin(name: str) -> str | None:
-    """The source file of a module, found without importing it: an import could load TensorFlow."""
-    loaded = sys.modules.get(name)
-    if loaded is not None:
-        return getattr(loaded, "__file__", None)
-    package, *rest = name.split(".")
-    spec = importlib.util.find_spec(package)
-    if spec is None or spec.origin is None:
-        return None
-    base = Path(spec.origin).parent.joinpath(*rest)
-    return next((str(p) for p in (base / "__init__.py", base.with_suffix(".py")) if p.is_file()), None)
+TEMPLATES = "templates"
+"""Name of the folders in which the package data lie that steps read."""
 
 
 @dataclass(frozen=True)
 class Input:
-    """Marks an argument that receives the folder of an artifact of the given type."""
+    """Marks an argument that receives the folder of an artifact of the given type.
+
+    Attributes:
+        type: the artifact's.
+        keyed: whether its content enters the step's key. False says that the step need not run again for
+            another content, and that what an earlier run read may stand in what it made.
+    """
 
     type: str
+    keyed: bool = True
 
 
 @dataclass(frozen=True)
@@ -158,8 +102,8 @@ class Component:
         return {name: mark for name, mark in self.marks.items() if isinstance(mark, kind)}
 
     def code(self) -> str:
-        """Digest of the source this component runs, with all of the package's own that it imports."""
-        if not has_source(self.function.__module__):
+        """Digest of what this component runs, with all of the package's own that it imports."""
+        if _source_file(self.function.__module__) is None:
             # Typed into an interpreter: what was compiled stands for the source.
             return hashlib.sha256(marshal.dumps(self.function.__code__)).hexdigest()
         return code_digest(self.function.__module__)
@@ -244,6 +188,11 @@ class Step:
                 found |= {f"{name}[{number}]": channel for number, channel in enumerate(value)}
         return found
 
+    def keyed_digests(self, digests: Mapping[str, str]) -> dict[str, str]:
+        """Of the content digests of ``inputs`` those that enter the key."""
+        marks = self.component.of_kind(Input)
+        return {name: digest for name, digest in digests.items() if marks[name.partition("[")[0]].keyed}
+
     def input_folders(self, folders: Mapping[str, Path]) -> dict[str, Any]:
         """The arguments that stand for artifacts, from the folder of each of ``inputs``."""
         given = {name: self.arguments.get(name) for name in self.component.of_kind(Input)}
@@ -315,3 +264,89 @@ def to_json(value: Any) -> Any:
     if value is None or isinstance(value, str | int | float | bool):
         return value
     raise TypeError(f"a parameter must turn into JSON, but {value!r} is of {type(value).__name__}")
+
+
+@cache
+def code_digest(module: str) -> str:
+    """SHA-256 over the meaning of ``module`` and of every module of its package it imports, however deep.
+
+    Of each module its syntax tree counts, without comments, formatting and strings that are statements of their
+    own (docstrings). Package data counts by one rule: what a step reads lies in a folder ``templates`` beside the
+    module that reads it, and a module whose code names that folder is digested with every file of it.
+
+    Imports inside functions count. Modules of other packages do not: the versions of those that compute
+    enter the key beside this digest. Another version of Python may write a syntax tree in another way.
+    """
+    return sha256_of_json({name: _meaning(name) for name in imported_modules(module)})
+
+
+def imported_modules(module: str) -> set[str]:
+    """``module`` and the modules of the same top-level package that it imports, directly or not."""
+    found: set[str] = set()
+    waiting = {module}
+    while waiting:
+        name = waiting.pop()
+        found.add(name)
+        waiting |= _imports(name) - found
+    return found
+
+
+@cache
+def _imports(module: str) -> frozenset[str]:
+    """The modules of its own top-level package that a module imports."""
+    names: set[str] = set()
+    for node in ast.walk(_syntax_tree(module)):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
+            names |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+    package = module.split(".")[0]
+    return frozenset(n for n in names if n.split(".")[0] == package and _source_file(n))
+
+
+@cache
+def _meaning(module: str) -> list[str | None]:
+    """Digests of a module's syntax tree and of the templates it reads, if any."""
+    tree = _syntax_tree(module)
+    strings = {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant)}
+    source = _source_file(module)
+    folder = source.with_name(TEMPLATES) if source and TEMPLATES in strings else None
+    return [
+        hashlib.sha256(ast.dump(tree).encode()).hexdigest(),
+        sha256_of_folder(folder) if folder and folder.is_dir() else None,
+    ]
+
+
+@cache
+def _syntax_tree(module: str) -> ast.AST:
+    """What the module does: its tree without the strings that stand as statements of their own."""
+    source = _source_file(module)
+    tree = ast.parse(source.read_bytes() if source else b"")
+    for node in ast.walk(tree):
+        for name, block in ast.iter_fields(node):
+            if isinstance(block, list):
+                setattr(node, name, [inner for inner in block if not _is_bare_string(inner)])
+    return tree
+
+
+def _is_bare_string(node: Any) -> bool:
+    return (
+        isinstance(node, ast.Expr)
+        and isinstance(node.value, ast.Constant)
+        and isinstance(node.value.value, str)
+    )
+
+
+@cache
+def _source_file(module: str) -> Path | None:
+    """The source of a module, found without importing it: an import could load TensorFlow."""
+    loaded = sys.modules.get(module)
+    if loaded is not None:
+        file = getattr(loaded, "__file__", None)
+        return Path(file) if file else None
+    package, *rest = module.split(".")
+    spec = importlib.util.find_spec(package)
+    if spec is None or spec.origin is None:
+        return None
+    base = Path(spec.origin).parent.joinpath(*rest)
+    return next((p for p in (base / "__init__.py", base.with_suffix(".py")) if p.is_file()), None)

@@ -1,4 +1,4 @@
-"""The metadata store: runs, executions, artifacts, parameters, metrics and lineage in one SQLite file."""
+"""The metadata store: runs, executions, artifacts, parameters, metrics and what came of what, in one SQLite file."""
 
 from __future__ import annotations
 
@@ -119,41 +119,13 @@ class MetadataStore:
     def executions(self, run_id: int) -> list[dict[str, Any]]:
         """The steps of a run in order, each with its metrics."""
         with self._connection() as connection:
-            found = [
-                dict(r)
-                for r in connection.execute(
-                    "SELECT * FROM executions WHERE run_id = ? ORDER BY id", (run_id,)
-                )
-            ]
+            rows = connection.execute("SELECT * FROM executions WHERE run_id = ? ORDER BY id", (run_id,))
+            found = [dict(row) for row in rows]
             for row in found:
-                metrics = connection.execute(
-                    "SELECT name, value FROM metrics WHERE execution_id = ?", (row["id"],)
-                )
+                query = "SELECT name, value FROM metrics WHERE execution_id = ?"
+                metrics = connection.execute(query, (row["id"],))
                 row["metrics"] = {m["name"]: json.loads(m["value"]) for m in metrics}
             return found
-
-    def lineage(self, path: str | Path) -> list[dict[str, Any]]:
-        """All artifacts that went into the one at ``path``, nearest first, each with the step that made it."""
-        with self._connection() as connection:
-            rows = connection.execute(_LINEAGE, (str(path),))
-            return [dict(row) for row in rows]
-
-
-_LINEAGE = """
-WITH RECURSIVE made(artifact, execution) AS (
-    SELECT artifact_id, MAX(execution_id) FROM events WHERE role = 'output' GROUP BY artifact_id
-), ancestors(artifact, depth) AS (
-    SELECT id, 0 FROM artifacts WHERE path = ?
-    UNION
-    SELECT events.artifact_id, depth + 1 FROM ancestors
-        JOIN made ON made.artifact = ancestors.artifact
-        JOIN events ON events.execution_id = made.execution AND events.role = 'input'
-)
-SELECT artifacts.type, artifacts.path, artifacts.digest, executions.component, executions.key, MIN(depth) AS depth
-FROM ancestors JOIN artifacts ON artifacts.id = ancestors.artifact
-JOIN made ON made.artifact = artifacts.id JOIN executions ON executions.id = made.execution
-GROUP BY artifacts.id ORDER BY depth, artifacts.id
-"""
 
 
 def _insert(connection: sqlite3.Connection, table: str, **values: Any) -> int:

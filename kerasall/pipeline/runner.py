@@ -68,8 +68,8 @@ def run_pipeline(
 ) -> RunResult:
     """Runs every step of ``pipeline`` whose result is not at hand yet.
 
-    A step's key is the hash of its component's name and code, its parameters, the content digests
-    of its inputs and its fingerprint of the outside; a finished artifact under that key is reused.
+    A step's key is the hash of its component's name and the meaning of its code, its parameters, the content
+    digests of its keyed inputs and its fingerprint of the outside; a finished artifact under that key is reused.
 
     Args:
         pipeline: the steps in order.
@@ -166,7 +166,7 @@ def step_key(step: Step, inputs: Mapping[str, Artifact]) -> str:
             "code": step.component.code(),
             "versions": computing_versions(),
             "parameters": step.parameters,
-            "inputs": {name: artifact.digest for name, artifact in sorted(inputs.items())},
+            "inputs": step.keyed_digests({name: artifact.digest for name, artifact in inputs.items()}),
             "outside": step.external_fingerprint(),
         }
     )
@@ -175,7 +175,7 @@ def step_key(step: Step, inputs: Mapping[str, Artifact]) -> str:
 @cache
 def computing_versions() -> dict[str, str]:
     """Versions of the packages whose numbers end up in results."""
-    names = (
+    names = [
         "tensorflow",
         "keras",
         "numpy",
@@ -184,7 +184,7 @@ def computing_versions() -> dict[str, str]:
         "opencv-python-headless",
         "pillow",
         "jax",
-    )
+    ]
     found: dict[str, str] = {}
     for name in names:
         with suppress(PackageNotFoundError):
@@ -235,8 +235,8 @@ class _Journal:
             )
         self._content: dict[str, Any] = {
             "schema_version": RUN_SCHEMA_VERSION, "name": places.name, "experiment": experiment,
-            "state": "running", "error": None, "versions": computing_versions(), "command": command, "started": time.time(), "finished": None,
-            "settings": settings, "steps": [],
+            "state": "running", "error": None, "versions": computing_versions(), "command": command,
+            "started": time.time(), "finished": None, "settings": settings, "steps": [],
         }  # fmt: skip
         write_json(self._path, self._content)
 

@@ -7,9 +7,8 @@ from dataclasses import dataclass
 
 import matplotlib
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
-from kerasall.report.figure_style import INK, MUTED, STYLE, color_of, new_figure, percent_axis
+from kerasall.report.figure_style import INK, MUTED, STYLE, color_of, percent_axis
 
 
 @dataclass(frozen=True)
@@ -31,12 +30,6 @@ class ForestRow:
     high: float | None
     text: str
     color: int | None = None
-
-
-def forest_figure(rows: int) -> tuple[Figure, Axes]:
-    """A figure with room for a number of rows."""
-    figure, axes = new_figure(height=0.75 + 0.55 * rows)
-    return figure, axes[0, 0]
 
 
 @matplotlib.rc_context(STYLE)

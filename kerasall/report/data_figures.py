@@ -15,11 +15,15 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from kerasall.report.figure_style import INK, MUTED, RIGHT, STYLE, WRONG, color_of, percent_axis, show_legend
+from kerasall.evaluation.intervals import wilson_interval
+from kerasall.evaluation.subject_calls import SubjectCalls
+from kerasall.report.figure_style import INK, MUTED, STYLE, WRONG, color_of, percent_axis, show_legend
+from kerasall.report.format import format_value
 
 NAMED_SUBJECTS = 24
-
 """Up to this many subjects are drawn as named bars; more become dots by rank."""
+
+_TRUTH_COLORS = {False: color_of(0), True: color_of(1)}
 
 
 @dataclass(frozen=True)
@@ -77,6 +81,13 @@ class GalleryImage:
     def right(self) -> bool:
         """Whether the call is the true class."""
         return self.true == self.called
+
+    @property
+    def sure(self) -> str:
+        """How sure the model is of its call, or how many members voted for it."""
+        if self.voters:
+            return f"{round(self.probability * self.voters)} of {self.voters} votes"
+        return f"{format_value(self.probability)} sure"
 
     @property
     def title(self) -> str:
@@ -230,29 +241,6 @@ def _describe_run(run: TrainingRun, measure: str) -> str:
 
 
 @matplotlib.rc_context(STYLE)
-def draw_prediction_gallery(axes: np.ndarray, images: Sequence[GalleryImage]) -> str:
-    """Thumbnails with titles ``true → called`` and probability, green where right, red where wrong.
-
-    Args:
-        axes: array of at least as many panels as images; those left over are emptied.
-        images: what to show, in order.
-
-    Returns:
-        Alternative text: how many are right and wrong.
-    """
-    for panel in np.ravel(axes):
-        panel.set_axis_off()
-    for panel, image in zip(np.ravel(axes), images, strict=False):
-        panel.imshow(image.pixels)
-        color = RIGHT if image.right else WRONG
-        panel.set_title(
-            f"{image.title}\n{100 * image.probability:.0f}%", color=color, fontsize=7, loc="center"
-        )
-    right = sum(image.right for image in images)
-    return f"Gallery of {len(images)} predictions: {right} right (green titles), {len(images) - right} wrong (red titles)."
-
-
-@matplotlib.rc_context(STYLE)
 def draw_counts(
     axes: Axes, rows: Sequence[str], columns: Sequence[str], counts: np.ndarray, what: str = "images"
 ) -> str:
@@ -378,3 +366,69 @@ def _name_odd(axes: Axes, name: str, x: float, rank: int, count: int) -> None:
         name, (x, rank), (8, 6 if below else -6), textcoords="offset points", fontsize=8, color=INK,
         va="bottom" if below else "top",
     )  # fmt: skip
+
+
+@matplotlib.rc_context(STYLE)
+def draw_subject_shares(axes: Axes, calls: SubjectCalls) -> str:
+    """Every subject's share with its interval, by rank, coloured by truth, and the threshold.
+
+    Args:
+        axes: where to draw.
+        calls: S subjects, at least one.
+
+    Returns:
+        Alternative text with the wrongly called subjects.
+    """
+    subjects, right = calls.subjects, calls.called == calls.subjects.malignant
+    order = np.lexsort((subjects.names, subjects.shares))
+    ends = np.array(
+        [wilson_interval(int(c), int(n)) for c, n in zip(subjects.called, subjects.images, strict=True)]
+    )
+    for kind in (False, True):
+        for good, marker in ((True, "o"), (False, "X")):
+            ranks = np.flatnonzero((subjects.malignant[order] == kind) & (right[order] == good))
+            if len(ranks):
+                _draw_group(axes, ranks, subjects.shares[order], ends[order], _TRUTH_COLORS[kind], marker)
+    low, high = calls.thresholds.min(), calls.thresholds.max()
+    if high - low > 1e-9:
+        axes.axvspan(low, high, color=MUTED, alpha=0.16, linewidth=0)
+    axes.axvline(calls.threshold, color=INK, linestyle=(0, (3, 2)), linewidth=1)
+    _dress(axes, [str(name) for name in subjects.names[order]])
+    wrong = [f"{subjects.names[i]} {100 * subjects.shares[i]:.1f}%" for i in order if not right[i]]
+    return (
+        f"Share of cells called malignant for {len(subjects)} subjects; called malignant from "
+        f"{100 * calls.threshold:.1f}%. "
+        + (f"Called wrongly: {'; '.join(wrong)}." if wrong else "None called wrongly.")
+    )
+
+
+def _draw_group(
+    axes: Axes, ranks: np.ndarray, shares: np.ndarray, ends: np.ndarray, color: str, marker: str
+) -> None:
+    axes.hlines(ranks, ends[ranks, 0], ends[ranks, 1], color=color, linewidth=1.2, alpha=0.6)
+    size = 6 if marker == "o" else 8
+    axes.plot(
+        shares[ranks],
+        ranks,
+        marker,
+        color=color,
+        markersize=size,
+        markeredgecolor="white",
+        markeredgewidth=0.6,
+    )
+
+
+def _dress(axes: Axes, names: Sequence[str]) -> None:
+    if len(names) <= NAMED_SUBJECTS:
+        axes.set_yticks(range(len(names)), names)
+    else:
+        axes.set_yticks([])
+        axes.set_ylabel("subjects by share")
+    for kind, color in _TRUTH_COLORS.items():
+        axes.plot([], [], "o", color=color, label=f"in truth {'malignant' if kind else 'benign'}")
+    axes.plot([], [], color=INK, linestyle=(0, (3, 2)), linewidth=1, label="called malignant from here")
+    axes.set(xlim=(-0.03, 1.03), xlabel="share of cells called malignant")
+    axes.margins(y=0.04)
+    percent_axis(axes.xaxis)
+    axes.grid(axis="y", visible=False)
+    show_legend(axes, loc="lower center", bbox_to_anchor=(0.45, 1.0), ncols=2, handlelength=1.2)

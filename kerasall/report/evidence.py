@@ -1,183 +1,111 @@
-"""What one evaluation found: everything a report and a card are made of.
-
-The numbers of report.json and the card beside the model.
-"""
+"""What a report is made of: the findings of an evaluation, and what is known of the run behind them."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
-from kerasall import __version__
-from kerasall.data.development import Development, Facts
-from kerasall.evaluation.ensemble_scores import EnsembleScores, ViewGain, for_curves
-from kerasall.evaluation.intervals import Interval
-from kerasall.evaluation.metrics import confusion_matrix, find_metric
-from kerasall.evaluation.predictions import Predictions
-from kerasall.evaluation.review import ReviewRecord
-from kerasall.evaluation.subject_calls import SubjectCalls
-from kerasall.evaluation.trust_scores import TrustScores
-from kerasall.report.tuning import analysis_of
+from kerasall.data.development import ANALYSIS, Development, Facts, read_development, read_facts, read_rows
+from kerasall.data.splits import Split, read_split
+from kerasall.evaluation.findings import Findings, read_findings
+from kerasall.evaluation.review import REVIEW, ReviewRecord, read_review_record
+from kerasall.files import read_json
+from kerasall.report.format import Score, score_of
 from kerasall.settings import Settings
 
-
-def score_folds(evidence: Evidence) -> list[dict[str, Any]]:
-    """The main metric on each held-out fold; empty where there are none."""
-    if evidence.scored != "out-of-fold":
-        return []
-    metric = find_metric(evidence.settings.evaluate.main_metric, evidence.facts.labels)
-    development = evidence.development
-    part = dict(zip(development.examples["id"], development.examples["part"], strict=True))
-    parts = np.asarray([part[name] for name in evidence.predictions.ids])
-    folds = []
-    for fold in development.split.folds:
-        held_out = evidence.predictions.take(parts == fold)
-        groups = len(np.unique(held_out.groups))
-        score = metric(held_out, evidence.facts.malignant)
-        folds.append({"fold": fold, "images": len(held_out), "groups": groups, "score": score})
-    return folds
-
-
-@dataclass(frozen=True, eq=False)
-class Scored:
-    """What is scored.
-
-    Attributes:
-        kind: what the images are: test, out-of-fold, validation or selection.
-        predictions: of the model.
-        members: of an ensemble, name -> predictions of the same images; empty for one classifier.
-        ensemble: how the ensemble was made, or None.
-        distances: of the images to the training images [N], where the exported model was asked.
-    """
-
-    kind: str
-    predictions: Predictions
-    members: dict[str, Predictions] = field(default_factory=dict)
-    ensemble: dict[str, Any] | None = None
-    distances: np.ndarray | None = None
-
-    @property
-    def curves(self) -> Predictions:
-        """Predictions whose probabilities curves are drawn from; see ``for_curves``."""
-        if self.ensemble is None:
-            return self.predictions
-        return for_curves(self.predictions, list(self.members.values()), self.ensemble["rule"])
-
-
 GROUP_KINDS = {"subject": "groups of patients", "block": "blocks of images", "none": "groups of images"}
-
 """Kind of subject -> what intervals resample, in the plural."""
+
+SCORED = {
+    "test": "the test part, opened once, after every choice was made",
+    "out-of-fold": "every image once, by a model that saw neither its group nor its duplicates",
+    "validation": "the validation part, which also decided when training stopped: too good to be trusted",
+    "selection": "the part on which the paper's protocol also chose its settings",
+}
+"""Kind of scored images -> what they are, in words."""
+
+FITTED = {
+    "out-of-fold": "out-of-fold predictions",
+    "validation": "the validation part",
+    "selection": "the part on which the paper's protocol chose its settings",
+}
+"""Kind of predictions that something was fitted to -> words."""
 
 
 @dataclass(frozen=True, eq=False)
 class Evidence:
-    """Everything a report is made of; ``subject_calls`` is a sentence where subjects cannot be called."""
+    """Everything a report is made of.
 
-    scored: str
-    predictions: Predictions
-    intervals: dict[str, Interval]
-    criteria: list[tuple[str, bool]]
+    Attributes:
+        findings: the numbers.
+        facts, development: of the data; what training could read.
+        test: rows of the test part; empty where there is none.
+        split_folder, record: folders of these artifacts.
+        statistics, anomalies, training: what these steps wrote.
+        settings: of the experiment, with the members that a designed experiment made.
+        command: that started the run.
+        review: what a review queue is made of.
+    """
+
+    findings: Findings
     facts: Facts
     development: Development
     test: pd.DataFrame
     split_folder: Path
+    record: Path
     statistics: dict[str, Any]
     anomalies: dict[str, Any]
     training: dict[str, Any]
     settings: Settings
     command: str
-    curves: Predictions
-    ensemble: EnsembleScores | None = None
-    tuning: dict[str, Any] | None = None
-    review: ReviewRecord | None = None
-    trust: TrustScores | None = None
-    subject_calls: SubjectCalls | str = ""
-    views: ViewGain | None = None
-
-    @property
-    def blessed(self) -> bool:
-        """Whether every criterion is met."""
-        return all(met for _, met in self.criteria)
+    review: ReviewRecord
 
     @property
     def group_kind(self) -> str:
         """What the intervals resample, in the plural."""
         return GROUP_KINDS[self.facts.subject_kind]
 
-    @property
+    @cached_property
+    def split(self) -> Split:
+        """The frozen split, the test part included."""
+        return read_split(self.split_folder / "split.json")
+
+    @cached_property
+    def tuning(self) -> dict[str, Any] | None:
+        """The analysis of the designed experiment behind the model, or None."""
+        path = self.record / ANALYSIS
+        return read_json(path) if path.is_file() else None
+
+    @cached_property
     def examples(self) -> pd.DataFrame:
         """All rows that were used, with their part."""
         return pd.concat([self.development.examples, self.test], ignore_index=True)
 
-
-@dataclass(frozen=True)
-class Missed:
-    """Malignant images called benign, out of all malignant ones."""
-
-    called_benign: int
-    total: int
+    def score(self, name: str) -> Score:
+        """One metric with its interval."""
+        return score_of(name, self.findings.intervals[name], self.facts.labels)
 
 
-def count_missed(predictions: Predictions, malignant: tuple[str, ...]) -> Missed:
-    """Counts malignant images decided as a benign class."""
-    matrix = confusion_matrix(predictions)
-    is_malignant = np.isin(predictions.classes, malignant)
-    rows = matrix[is_malignant]
-    return Missed(int(rows[:, ~is_malignant].sum()), int(rows.sum()))
-
-
-def make_results(evidence: Evidence) -> dict[str, Any]:
-    """The numbers of report.json, for programs."""
-    missed = count_missed(evidence.predictions, evidence.facts.malignant)
-    calls = evidence.subject_calls
-    return {
-        "scored": evidence.scored,
-        "images": len(evidence.predictions),
-        "labels": list(evidence.facts.labels),
-        "malignant": list(evidence.facts.malignant),
-        "metrics": {name: interval.to_json() for name, interval in evidence.intervals.items()},
-        "confusion_matrix": confusion_matrix(evidence.predictions).tolist(),
-        "malignant_called_benign": missed.called_benign if evidence.facts.malignant else None,
-        "malignant_images": missed.total if evidence.facts.malignant else None,
-        "folds": score_folds(evidence),
-        "blessed": evidence.blessed,
-        "ensemble": evidence.ensemble.to_json() if evidence.ensemble else None,
-        "views": evidence.views.to_json() if evidence.views else None,
-        "tuning": analysis_of(evidence.tuning),
-        "trust": evidence.trust.to_json() if evidence.trust else None,
-        "subject_calls": calls.to_json() if isinstance(calls, SubjectCalls) else {"not_made": calls},
-        "criteria": [{"criterion": text, "met": met} for text, met in evidence.criteria],
-        "fingerprint": evidence.facts.fingerprint,
-    }
-
-
-def make_card(evidence: Evidence) -> dict[str, Any]:
-    """What stands beside the pushed model, for people and programs."""
-    return {
-        "schema_version": 1,
-        "experiment": evidence.settings.experiment,
-        "description": evidence.settings.description,
-        "intended_use": "Research use only: not a diagnostic device.",
-        "kerasall_version": __version__,
-        "model": _model_json(evidence),
-        "preprocess": evidence.development.preprocess,
-        "limits": asdict(evidence.development.limits),
-        "data": {"source": evidence.facts.source, "notes": list(evidence.facts.notes)},
-        "safeguards": evidence.trust.safeguards.to_json() if evidence.trust else None,
-        "results": make_results(evidence),
-    }
-
-
-def _model_json(evidence: Evidence) -> Any:
-    """The classifier's settings, those of every member with the rule that joins them, or what a search chose."""
-    settings = evidence.settings
-    if settings.deep_features or settings.sweep:
-        return {key: evidence.training[key] for key in ("model", "chosen") if key in evidence.training}
-    if not settings.members:
-        return settings.model.model_dump(mode="json")
-    members = {member.name: member.model.model_dump(mode="json") for member in settings.members}
-    return {"ensemble": settings.ensemble.model_dump(mode="json"), "members": members}
+def read_evidence(
+    *, development: Path, test: Path, frozen_split: Path, statistics: Path, anomalies: Path, record: Path,
+    evaluation: Path, settings: Settings, command: str,
+) -> Evidence:  # fmt: skip
+    """Reads the evidence from the folders of a run's artifacts."""
+    return Evidence(
+        findings=read_findings(evaluation),
+        facts=read_facts(test),
+        development=read_development(development),
+        test=read_rows(test),
+        split_folder=frozen_split,
+        record=record,
+        statistics=read_json(statistics / "statistics.json"),
+        anomalies=read_json(anomalies / "anomalies.json"),
+        training=read_json(record / "training.json"),
+        settings=settings,
+        command=command,
+        review=read_review_record(evaluation / REVIEW),
+    )

@@ -13,15 +13,14 @@ import pandas as pd
 from kerasall.data.examples import Collection
 from kerasall.errors import DataError
 from kerasall.evaluation.class_mapping import BENIGN, MALIGNANT, ClassMapping
-from kerasall.evaluation.intervals import FEW_GROUPS, Interval, group_intervals, groups_known, share_interval
-from kerasall.evaluation.metrics import confusion_matrix, find_metric
+from kerasall.evaluation.intervals import FEW_GROUPS, Interval, Scorer, groups_known
+from kerasall.evaluation.metrics import confusion_matrix
 from kerasall.evaluation.operating_points import ScoredPoint, collapse, score_point
 from kerasall.evaluation.predictions import Predictions
 from kerasall.evaluation.refer import UNLIKE, ReferScores, Safeguards, score_referral
 from kerasall.evaluation.resampling import group_names
 from kerasall.evaluation.subject_calls import SubjectCalls, count_subjects, score_calls
-from kerasall.report.run import MEANINGS, PERCENT
-from kerasall.report.summary import Score, format_value
+from kerasall.report.format import Score, format_value, score_of
 
 
 def count_parts(parts: Iterable[str]) -> tuple[int, int]:
@@ -250,10 +249,10 @@ class ExternalScores:
 
     def __init__(self, check: ExternalCheck, seed: int = 0):
         """Scores the answers of ``check``; ``seed`` is of the intervals."""
-        self.check, self.options = check, {"resamples": RESAMPLES, "seed": seed}
-        self.malignant = check.mapping.malignant
+        self.check, self.malignant = check, check.mapping.malignant
+        self.scorer = Scorer(check.scored, self.malignant, RESAMPLES, seed)
         names = [*(MALIGNANT_METRICS if self.malignant else ()), *WANTED]
-        self.intervals = group_intervals(check.scored, names, self.malignant, **self.options)
+        self.intervals = self.scorer.intervals(names)
         self.unlike = self._unlike()
         self.referral = self._referral()
         self.points = self._points()
@@ -265,28 +264,25 @@ class ExternalScores:
         check, safeguards = self.check, self.check.model.safeguards
         if check.reasons is None or safeguards is None or safeguards.domain is None:
             return None
-        return share_interval(check.scored, check.reasons == UNLIKE, **self.options)
+        return self.scorer.share(check.reasons == UNLIKE)
 
     def _referral(self) -> ReferScores | None:
         check, safeguards = self.check, self.check.model.safeguards
         if check.calibrated is None or check.members is None or check.reasons is None or safeguards is None:
             return None
-        return score_referral(
-            check.calibrated, check.members, check.reasons, safeguards.sets, self.malignant, **self.options
-        )
+        scorer = self.scorer.of(check.calibrated)
+        return score_referral(scorer, check.members, check.reasons, safeguards.sets)
 
     def _points(self) -> tuple[ScoredPoint, ...]:
         """What the model's own thresholds reach here."""
         safeguards, calibrated = self.check.model.safeguards, self.check.calibrated
         if safeguards is None or calibrated is None or not self.malignant:
             return ()
-        return tuple(
-            score_point(
-                collapse(calibrated, self.malignant, each.point.threshold), each.wanted, each.point.threshold,
-                **self.options,
-            )
-            for each in safeguards.points
-        )  # fmt: skip
+        found = []
+        for each in safeguards.points:
+            called = self.scorer.of(collapse(calibrated, self.malignant, each.point.threshold))
+            found.append(score_point(called, each.wanted, each.point.threshold))
+        return tuple(found)
 
     def _subjects(self) -> SubjectCalls | None:
         """Subjects called by the model's own threshold, where subjects are real."""
@@ -302,7 +298,7 @@ class ExternalScores:
         return SubjectCalls(
             subjects, thresholds, threshold, own["fitted_on"],
             (own["fitting_malignant_subjects"], own["fitting_other_subjects"]), False,
-            score_calls(subjects, thresholds, **self.options),
+            score_calls(self.scorer, subjects, thresholds),
         )  # fmt: skip
 
     def to_json(self) -> dict[str, Any]:
@@ -338,10 +334,7 @@ class ExternalScores:
 
 def read_external_score(scores: ExternalScores, name: str) -> Score:
     """One metric with its interval, as the report shows it."""
-    found = scores.intervals[name]
-    chance = 1 / len(scores.check.mapping.classes) if name == "balanced_accuracy" else None
-    title = find_metric(name, scores.check.mapping.classes).title
-    return Score(title, found.value, found.low, found.high, name in PERCENT, MEANINGS.get(name, ""), chance)
+    return score_of(name, scores.intervals[name], scores.check.mapping.classes)
 
 
 def describe_scores(scores: ExternalScores) -> list[str]:

@@ -1,116 +1,256 @@
-"""Writes a report: report.json, its pictures, and one self-contained report.html.
+"""Pages: sections from templates, pictures from figures, one self-contained HTML file.
 
-The page asks nothing of the network and runs no script: it can be mailed, archived and printed.
+A page asks nothing of the network and runs no script: it can be mailed, archived and printed. A section is a template
+``templates/sections/<id>.html`` that is handed numbers and pictures and finds the words. It sets ``title``, may set
+``intro``, and what it puts out beside these is its body; a section that puts out nothing is left out.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path, PurePosixPath
+from typing import Any
 
+import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+from matplotlib.axes import Axes
 
 from kerasall.errors import ArtifactError
-from kerasall.files import atomic_path, read_json, write_json, write_text
-from kerasall.report.document import SCHEMA_VERSION, Report, report_from_json
-from kerasall.report.figure_style import data_uri
+from kerasall.evaluation.intervals import Interval, wilson_interval
+from kerasall.evaluation.paired_tests import Comparison
+from kerasall.files import atomic_path, write_json, write_text
+from kerasall.report.figure_style import data_uri, figure_to_svg, new_figure
+from kerasall.report.format import (
+    Score,
+    cell,
+    difference_words,
+    format_count,
+    format_duration,
+    format_number,
+    format_range,
+    format_value,
+    interval_words,
+    is_percent,
+    p_words,
+)
 
 _KINDS = {".svg": "image/svg+xml", ".png": "image/png", ".jpg": "image/jpeg"}
+NUMBERS_VERSION = 2
+"""``schema_version`` of the numbers beside a page: schema_version, title, protocol, results. Version 1 held the page's
+sections, too."""
 
 
-def write_report(
-    folder: str | Path,
-    report: Report | dict,
-    figures: Mapping[str, bytes] | None = None,
-    name: str = "report",
-) -> Path:
-    """Writes ``report.json``, ``report.html`` and the pictures into ``folder``, each atomically.
-
-    Args:
-        folder: made where it does not exist; files of the same names are replaced.
-        report: the document, or its JSON form.
-        figures: path beside report.json -> bytes (SVG, PNG or JPEG), beside those that the blocks
-            of ``report`` brought along. Every ``src`` of the document must be among them.
-        name: of both files, where they are not called report.
-
-    Returns:
-        Path of the page.
-
-    Raises:
-        ArtifactError: the document breaks the schema or names a picture that is not given.
-    """
-    folder = Path(folder)
-    document = report if isinstance(report, Report) else report_from_json(report)
-    pictures = {**document.figures(), **(figures or {})}
-    for picture in pictures:
-        _kind(picture)  # refuses paths that lead out of the folder
-    page = render_html(document, pictures)
-    for picture, content in pictures.items():
-        with atomic_path(folder / picture) as temporary:
-            temporary.write_bytes(content)
-    write_json(folder / f"{name}.json", document.to_json())
-    write_text(folder / f"{name}.html", page)
-    return folder / f"{name}.html"
-
-
-def read_report(folder: str | Path) -> tuple[Report, dict[str, bytes]]:
-    """Reads what ``write_report`` wrote: the document and its pictures, ready to be rendered again.
-
-    Raises:
-        ArtifactError: report.json or a picture it names is missing or broken.
-    """
-    folder = Path(folder)
-    document = report_from_json(read_json(folder / "report.json"))
-    return document, {name: _read_picture(folder, name) for name in _sources(document)}
-
-
-KICKER = "kerasall · evaluation report"
 FOOTER = (
-    "Written by kerasall. For research use only: not a diagnostic device. The same content for programs: report.json "
-    f"(schema version {SCHEMA_VERSION})."
+    "Written by kerasall. For research use only: not a diagnostic device. The same numbers for programs: report.json "
+    f"(schema version {NUMBERS_VERSION})."
 )
 
 
-def render_html(
-    report: Report, figures: Mapping[str, bytes], *, kicker: str = KICKER, footer: str = FOOTER
-) -> str:
-    """The page as one string: style and pictures inside it.
+@dataclass(frozen=True)
+class Picture:
+    """A picture of a page.
 
-    Args:
-        report: the document.
-        figures: path of every picture it names -> bytes.
-        kicker: what kind of page it is, above the title.
-        footer: below everything.
-
-    Raises:
-        ArtifactError: a picture is missing or of an unknown kind.
+    Attributes:
+        src: its path beside the page, ending in .svg, .png or .jpg.
+        alt: text for those who do not see it.
+        content: its bytes.
     """
 
-    def inline(src: str) -> str:
-        if src not in figures:
-            raise ArtifactError(
-                f"every picture of a report must be given, but {src} is not: add it to figures"
-            )
-        return data_uri(figures[src], _kind(src))
+    src: str
+    alt: str
+    content: bytes = field(repr=False)
 
-    return _template().render(report=report.to_json(), inline=inline, kicker=kicker, footer=footer)
-
-
-def _sources(report: Report) -> list[str]:
-    blocks = [block for section in report.to_json()["sections"] for block in section["blocks"]]
-    items = [block for block in blocks if block["type"] == "figure"]
-    items += [item for block in blocks if block["type"] == "gallery" for item in block["items"]]
-    return [item["src"] for item in items]
+    @property
+    def uri(self) -> str:
+        """The picture as a data URI, to stand inside the page."""
+        return data_uri(self.content, _kind(self.src))
 
 
-def _read_picture(folder: Path, name: str) -> bytes:
-    try:
-        return (folder / name).read_bytes()
-    except OSError as error:
-        raise ArtifactError(
-            f"{folder} must hold {name}, but reading it failed ({error}): make the report again"
-        ) from None
+@dataclass(frozen=True)
+class Section:
+    """A rendered section: its anchor, title, introduction and body, and the pictures it was given."""
+
+    id: str
+    title: str
+    intro: str
+    body: str
+    pictures: tuple[Picture, ...] = ()
+
+
+@dataclass(frozen=True)
+class Page:
+    """A page of sections.
+
+    Attributes:
+        title, subtitle: of the page.
+        sections: in order; None, a section that had nothing to say, is passed over.
+        facts: label -> value, short lines under the title.
+        results: numbers for programs, as JSON.
+        protocol: "honest", or "faithful": scores were selected on the data they are reported on.
+        kicker, footer: above the title and below everything.
+    """
+
+    title: str
+    sections: Sequence[Section | None]
+    subtitle: str = ""
+    facts: Mapping[str, str] = field(default_factory=dict)
+    results: Mapping[str, Any] = field(default_factory=dict)
+    protocol: str = "honest"
+    kicker: str = "kerasall · evaluation report"
+    footer: str = FOOTER
+
+
+def draw_picture(name: str, draw: Callable[[Axes], str], height: float = 3.4, **options: Any) -> Picture:
+    """A figure as a picture ``figures/<name>.svg``.
+
+    Args:
+        name: of the file.
+        draw: draws on the axes and returns alternative text.
+        height: inches.
+        options: further ones of ``new_figure``.
+    """
+    figure, axes = new_figure(height=height, **options)
+    alt = draw(axes[0, 0])
+    return Picture(f"figures/{name}.svg", alt, figure_to_svg(figure))
+
+
+def render_section(name: str, /, **values: Any) -> Section | None:
+    """Renders ``templates/sections/<name>.html``; None where it puts out nothing.
+
+    Args:
+        name: of the template, and the section's anchor.
+        values: numbers, words and pictures that the template uses. Pictures may stand in lists and mappings.
+    """
+    module: Any = _environment().get_template(f"sections/{name}.html").make_module(values)
+    body = str(module).strip()
+    if not body:
+        return None
+    intro = getattr(module, "intro", "").strip()  # escaped already where the template put it together
+    return Section(name.replace("_", "-"), str(module.title), intro, Markup(body), tuple(_pictures(values)))
+
+
+def render_page(page: Page, template: str = "page.html") -> str:
+    """The page as one string: style and pictures inside it, and what a template that extends ``page.html`` adds."""
+    sections = [section for section in page.sections if section is not None]
+    return render_template(template, page=replace(page, sections=sections))
+
+
+def render_template(name: str, /, **values: Any) -> str:
+    """A template of its own, such as a page with a script."""
+    return _environment().get_template(name).render(values)
+
+
+def write_page(folder: str | Path, page: Page, name: str = "report", *, numbers: bool = True) -> Path:
+    """Writes ``<name>.html``, its pictures and the numbers ``<name>.json`` into ``folder``, each atomically.
+
+    Args:
+        folder: made where it does not exist; files of the same names are replaced.
+        page: what to write.
+        name: of both files.
+        numbers: whether the JSON file is written, too.
+
+    Returns:
+        Path of the page.
+    """
+    folder = Path(folder)
+    for picture in (picture for section in page.sections if section for picture in section.pictures):
+        with atomic_path(folder / picture.src) as temporary:
+            temporary.write_bytes(picture.content)
+    if numbers:
+        write_numbers(folder / f"{name}.json", page.title, page.protocol, page.results)
+    write_text(folder / f"{name}.html", render_page(page))
+    return folder / f"{name}.html"
+
+
+def write_numbers(path: Path, title: str, protocol: str, results: Mapping[str, Any]) -> None:
+    """The numbers of a page for programs."""
+    document = {"schema_version": NUMBERS_VERSION, "title": title, "protocol": protocol, "results": results}
+    write_json(path, document)
+
+
+def score_cell(found: Score | Interval | Any, percent: bool = True) -> dict[str, Any] | str:
+    """A value with its interval below it; a dash where there is none."""
+    if found is None or found.value is None:
+        return "–"
+    if isinstance(found, Score):
+        return cell(found.text, found.interval)
+    return cell(format_value(found.value, percent), format_range(found.low, found.high, percent))
+
+
+def scores_of(found: Mapping[str, Interval], names: Sequence[str]) -> list[dict[str, Any] | str]:
+    """Cells of several metrics."""
+    return [score_cell(found[name], is_percent(name)) for name in names]
+
+
+def difference(metric: str, found: Comparison) -> dict[str, Any]:
+    """A paired difference with its interval below it."""
+    return cell(*difference_words(metric, found))
+
+
+def wilson(right: int, total: int) -> str:
+    """The 95% interval of a share that knows its single images alone."""
+    return format_range(*wilson_interval(right, total))
+
+
+def small_share(value: float) -> str:
+    """A percentage with at least two digits that say something: 4.2%, 0.13%, 0.0021%."""
+    digits = max(1, 1 - int(np.floor(np.log10(100 * value)))) if value > 0 else 1
+    return f"{100 * value:.{min(digits, 6)}f}%"
+
+
+def sentence(text: str) -> str:
+    """The text with a capital and a full stop."""
+    return f"{text[:1].upper()}{text[1:].rstrip('.')}." if text else ""
+
+
+_WORDS: dict[str, Callable[..., Any]] = {
+    "cell": cell,
+    "difference": difference,
+    "digits": format_number,
+    "duration": format_duration,
+    "interval_words": interval_words,
+    "is_percent": is_percent,
+    "merge": lambda first, second: {**first, **second},
+    "p_words": p_words,
+    "score": Score,
+    "scores_of": scores_of,
+    "small_share": small_share,
+    "wilson": wilson,
+    "zip": zip,
+    "score_cell": score_cell,
+    "sentence": sentence,
+    "value": format_value,
+    "range": format_range,
+    "thousands": format_count,
+}
+"""What templates may call beside Jinja's own, as functions and as filters."""
+
+
+def _pictures(values: Any) -> Iterator[Picture]:
+    if isinstance(values, Picture):
+        yield values
+    elif isinstance(values, Mapping):
+        yield from _pictures(list(values.values()))
+    elif isinstance(values, list | tuple):
+        for each in values:
+            yield from _pictures(each)
+
+
+@cache
+def _environment() -> Environment:
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).with_name("templates")),
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
+        extensions=["jinja2.ext.do"],
+    )  # fmt: skip
+    environment.globals |= {
+        name: word for name, word in _WORDS.items() if name not in ("value", "range", "thousands")
+    }
+    environment.filters |= _WORDS
+    return environment
 
 
 def _kind(src: str) -> str:
@@ -120,16 +260,3 @@ def _kind(src: str) -> str:
             f"a picture's src must be a path below the report ending in {sorted(_KINDS)}, but is {src!r}"
         )
     return _KINDS[path.suffix]
-
-
-@cache
-def _template():
-    folder = Path(__file__).with_name("templates")
-    environment = Environment(
-        loader=FileSystemLoader(folder),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template("report.html")

@@ -8,7 +8,6 @@ data and training are in ``data_figures``; style and export in ``figure_style``.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import matplotlib
@@ -17,6 +16,8 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.patches import Rectangle
 
+from kerasall.evaluation.curves import BandedCurve
+from kerasall.evaluation.operating_points import NetBenefit
 from kerasall.report.figure_style import (
     INK,
     MUTED,
@@ -24,65 +25,11 @@ from kerasall.report.figure_style import (
     WRONG,
     color_of,
     dash_of,
-    figure_to_png,
-    figure_to_png_data_uri,
-    figure_to_svg,
-    figure_to_svg_data_uri,
-    new_figure,
     percent_axis,
     show_legend,
 )
 
-__all__ = [
-    "Curve",
-    "draw_confusion_matrix",
-    "draw_fold_scores",
-    "draw_precision_recall",
-    "draw_reliability",
-    "draw_roc_curves",
-    "draw_selective_accuracy",
-    "figure_to_png",
-    "figure_to_png_data_uri",
-    "figure_to_svg",
-    "figure_to_svg_data_uri",
-    "new_figure",
-]
-
 _BLUES = LinearSegmentedColormap.from_list("share", ["#f4f7fa", "#d3e6f3", "#6aaed6", "#1f6ea8", "#0b3c63"])
-
-
-@dataclass(frozen=True)
-class Curve:
-    """One curve over x in [0, 1].
-
-    Attributes:
-        label: what the curve is of, for the legend.
-        x: float [K], ascending or descending.
-        y: float [K].
-        area: area under it, or its mean precision; shown in the legend.
-        area_low: lower end of the area's interval.
-        area_high: upper end of the area's interval.
-        band_low: float [K], lower edge of a band at ``x``.
-        band_high: float [K], upper edge of a band at ``x``.
-    """
-
-    label: str
-    x: np.ndarray
-    y: np.ndarray
-    area: float | None = None
-    area_low: float | None = None
-    area_high: float | None = None
-    band_low: np.ndarray | None = None
-    band_high: np.ndarray | None = None
-
-    def describe(self, name: str) -> str:
-        """For example ``pro: AUC 0.998 (0.996 to 0.999)``; ``name`` is what the area is called."""
-        if self.area is None:
-            return self.label
-        text = f"{self.label}: {name} {self.area:.3f}"
-        if self.area_low is None or self.area_high is None:
-            return text
-        return f"{text} ({self.area_low:.3f} to {self.area_high:.3f})"
 
 
 @matplotlib.rc_context(STYLE)
@@ -163,21 +110,23 @@ def _describe_matrix(matrix: np.ndarray, classes: Sequence[str]) -> str:
 
 
 @matplotlib.rc_context(STYLE)
-def draw_roc_curves(axes: Axes, curves: Sequence[Curve]) -> str:
+def draw_roc_curves(axes: Axes, curves: Sequence[BandedCurve], bands: bool = True) -> str:
     """True positive rate (y) against false positive rate (x), one curve a class, chance dashed.
 
     Returns:
         Alternative text with the area of each curve.
     """
     axes.plot([0, 1], [0, 1], color=MUTED, linestyle=(0, (2, 3)), linewidth=1)
-    _draw_curves(axes, curves, "AUC")
+    _draw_curves(axes, curves, "AUC", bands)
     axes.set(xlabel="false positive rate (1 − specificity)", ylabel="true positive rate (sensitivity)")
     show_legend(axes, loc="lower right")
     return _describe_curves("ROC curves", curves, "AUC")
 
 
 @matplotlib.rc_context(STYLE)
-def draw_precision_recall(axes: Axes, curves: Sequence[Curve], prevalences: Sequence[float] = ()) -> str:
+def draw_precision_recall(
+    axes: Axes, curves: Sequence[BandedCurve], prevalences: Sequence[float] = ()
+) -> str:
     """Precision (y) against recall (x), one curve a class.
 
     Args:
@@ -196,20 +145,30 @@ def draw_precision_recall(axes: Axes, curves: Sequence[Curve], prevalences: Sequ
     return _describe_curves("Precision-recall curves", curves, "average precision")
 
 
-def _draw_curves(axes: Axes, curves: Sequence[Curve], name: str) -> None:
+def _draw_curves(axes: Axes, curves: Sequence[BandedCurve], name: str, bands: bool = True) -> None:
     for index, curve in enumerate(curves):
         color = color_of(index)
-        if curve.band_low is not None and curve.band_high is not None:
+        if bands:
             axes.fill_between(curve.x, curve.band_low, curve.band_high, color=color, alpha=0.14, linewidth=0)
-        axes.plot(curve.x, curve.y, color=color, linestyle=dash_of(index), label=curve.describe(name))
+        axes.plot(curve.x, curve.y, color=color, linestyle=dash_of(index), label=_curve_words(curve, name))
     axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.02))
     axes.set_aspect("equal")
     percent_axis(axes.xaxis)
     percent_axis(axes.yaxis)
 
 
-def _describe_curves(title: str, curves: Sequence[Curve], name: str) -> str:
-    return f"{title}. " + "; ".join(curve.describe(name) for curve in curves) + "."
+def _curve_words(curve: BandedCurve, name: str) -> str:
+    """For example ``pro: AUC 0.998 (0.996 to 0.999)``; ``name`` is what the area is called."""
+    if curve.area is None:
+        return curve.label
+    text = f"{curve.label}: {name} {curve.area:.3f}"
+    if curve.area_low is None or curve.area_high is None:
+        return text
+    return f"{text} ({curve.area_low:.3f} to {curve.area_high:.3f})"
+
+
+def _describe_curves(title: str, curves: Sequence[BandedCurve], name: str) -> str:
+    return f"{title}. " + "; ".join(_curve_words(curve, name) for curve in curves) + "."
 
 
 @matplotlib.rc_context(STYLE)
@@ -329,3 +288,38 @@ def draw_fold_scores(
     show_legend(axes, loc="upper center", bbox_to_anchor=(0.5, -0.1), ncols=3)
     scores = "; ".join(f"{n} {100 * v:.1f}%" for n, v in zip(names, values, strict=True))
     return f"Score of each held-out fold. {scores}."
+
+
+@matplotlib.rc_context(STYLE)
+def draw_decision_curve(axes: Axes, benefit: Sequence[NetBenefit]) -> str:
+    """Net benefit of the model, of calling all and of calling none, against the threshold.
+
+    Args:
+        axes: where to draw.
+        benefit: at ascending thresholds.
+
+    Returns:
+        Alternative text with every threshold.
+    """
+    thresholds = [each.threshold for each in benefit]
+    values = np.array([each.model.value for each in benefit], float)
+    # As numbers, so that an interval that is not defined is NaN, which leaves a gap.
+    lows, highs = (np.array([getattr(each.model, end) for each in benefit], float) for end in ("low", "high"))
+    axes.fill_between(thresholds, lows, highs, color=color_of(0), alpha=0.14, linewidth=0)
+    axes.plot(thresholds, values, "o-", color=color_of(0), markersize=4, label="the model")
+    axes.plot(
+        thresholds, [e.all_called for e in benefit], "--", color=color_of(1), label="calling every cell"
+    )
+    axes.axhline(0, color=MUTED, linestyle=(0, (2, 3)), linewidth=1, label="calling none")
+    axes.set_xscale("log")
+    axes.set_xticks(thresholds, [f"{100 * each:g}%" for each in thresholds])
+    axes.minorticks_off()
+    lowest, highest = np.nanmin([0.0, *lows]), np.nanmax([0.0, *highs])
+    axes.set_ylim(lowest - 0.12 * (highest - lowest) - 0.02, highest + 0.08 * (highest - lowest) + 0.02)
+    axes.set(xlabel="threshold on the malignant probability", ylabel="net benefit")
+    show_legend(axes, loc="center left")
+    shown = "; ".join(
+        f"at {100 * e.threshold:g}% {e.model.value:.3f}, calling every cell {e.all_called:.3f}"
+        for e in benefit
+    )
+    return f"Net benefit against the threshold. {shown}."

@@ -1,34 +1,42 @@
-"""Figures of designed experiments: main effects, one interaction, half-normal plot of effects.
+"""Figures of designed experiments: main effects, interactions, half-normal plot of effects.
 
-As in ``figures``: computed values are drawn on the Axes given, and the alternative text is returned.
-
-An analysis as figures for reports: main effects, half-normal plot, interactions.
+As in the other figures: computed values are drawn on the Axes given, and the alternative text is returned.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from scipy.special import ndtri
 
-from kerasall.report.figure_style import INK, MUTED, STYLE, color_of, dash_of, new_figure, show_legend
+from kerasall.report.figure_style import (
+    INK,
+    MUTED,
+    STYLE,
+    color_of,
+    dash_of,
+    figure_to_svg,
+    new_figure,
+    show_legend,
+)
 from kerasall.taguchi.analysis import Analysis
 from kerasall.taguchi.effects import Interaction, lenth_margin
 
+PLAIN_STYLE: dict[Any, Any] = {**STYLE, "text.parse_math": False}
+"""The report's style; names of factors and levels are texts, dollars and all."""
 _LABEL_HEIGHT, _LETTER_WIDTH = 0.055, 0.019
-
 """Of a label in a drawing, in shares of the drawing's height and width."""
-
-
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+_INTERACTIONS = 6
+_FEWEST_EFFECTS = 3
 
 
-@matplotlib.rc_context(STYLE)
+@matplotlib.rc_context(PLAIN_STYLE)
 def draw_main_effects(
     axes: Axes,
     response_table: Mapping[str, Sequence[float | None]],
@@ -75,7 +83,7 @@ def draw_main_effects(
     return "Main effects. " + "; ".join(parts) + "."
 
 
-@matplotlib.rc_context(STYLE)
+@matplotlib.rc_context(PLAIN_STYLE)
 def draw_interaction(
     axes: Axes,
     means: np.ndarray,
@@ -127,7 +135,7 @@ def _parallelism(means: np.ndarray) -> str:
     return f"the means depart from parallel lines by up to {np.abs(means - additive).max():.2f}"
 
 
-@matplotlib.rc_context(STYLE)
+@matplotlib.rc_context(PLAIN_STYLE)
 def draw_half_normal(
     axes: Axes, effects: Sequence[tuple[str, float]], margin: float | None = None, labelled: int = 4
 ) -> str:
@@ -207,12 +215,7 @@ def half_normal_quantiles(count: int) -> np.ndarray:
     return ndtri(0.5 + (np.arange(count) + 0.5) / (2 * count))
 
 
-_INTERACTIONS = 6
-
-_FEWEST_EFFECTS = 3
-
-
-def draw_analysis(analysis: Analysis, interactions: int = _INTERACTIONS) -> dict[str, tuple[Figure, str]]:
+def draw_analysis(analysis: Analysis, interactions: int = _INTERACTIONS) -> dict[str, tuple[bytes, str]]:
     """Draws an analysis.
 
     Args:
@@ -221,7 +224,7 @@ def draw_analysis(analysis: Analysis, interactions: int = _INTERACTIONS) -> dict
             that of the two largest factors is drawn, marked as aliased.
 
     Returns:
-        File stem -> figure and its alternative text, in order.
+        File stem -> figure (SVG) and its alternative text, in order.
     """
     unit = analysis.signal.signal.unit
     ratio = f"mean S/N ratio ({unit})" if unit else "mean response"
@@ -248,7 +251,7 @@ def draw_analysis(analysis: Analysis, interactions: int = _INTERACTIONS) -> dict
             axes[0, 0].set_title("Aliased: slopes may be another effect's", fontsize=9)
             text, stem = f"{text} Aliased with {', '.join(interaction.aliased_with)}.", f"aliased_{stem}"
         figures[stem] = (figure, text)
-    return figures
+    return {stem: (figure_to_svg(figure), text) for stem, (figure, text) in figures.items()}
 
 
 def _of_largest_factors(analysis: Analysis, found: Sequence[Interaction]) -> list[Interaction]:

@@ -1,427 +1,255 @@
-"""A listing of trials as a page: table, drawings, and what the analysis says.
+"""The trials of a designed experiment as a page, trials.html: self-contained, no request to anywhere.
 
-A listing of trials as plain text that fits a terminal.
+Its script sorts and filters the table and finds a trial's line from its row; without it the page says the same.
 """
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from html import escape
+from pathlib import Path
 
+import matplotlib
 import pandas as pd
+from markupsafe import Markup
+from matplotlib.axes import Axes
+from matplotlib.colors import LinearSegmentedColormap, to_hex
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
-from kerasall.report.document import (
-    Alert,
-    Block,
-    Cell,
-    Check,
-    Column,
-    Fact,
-    FigureBlock,
-    KeyValues,
-    Section,
-    Table,
-)
-from kerasall.report.figure_style import figure_to_svg
-from kerasall.report.taguchi_figures import draw_analysis
-from kerasall.report.trial_drawings import (
-    Drawing,
-    DrawnTrial,
-    draw_learning_curves,
-    draw_parallel_coordinates,
-)
-from kerasall.report.trial_page import PageCell, PageColumn, PageRow, TrialPage
-from kerasall.taguchi.analysis import Analysis
-from kerasall.taguchi.anova import AnovaRow
+from kerasall.files import write_text
+from kerasall.report.figure_style import INK, MUTED, figure_to_svg, new_figure
+from kerasall.report.format import format_duration
+from kerasall.report.page import Page, Picture, Section, render_page, render_section
+from kerasall.report.taguchi import lay_out, make_document
+from kerasall.report.taguchi_figures import PLAIN_STYLE, draw_analysis
+from kerasall.report.taguchi_text import list_columns
 from kerasall.taguchi.trial_events import TrialListing
-from kerasall.taguchi.trials import CONFIRMATION
-
-_SHORTEST = 6
-
-_GAP = "  "
-
-
-@dataclass(frozen=True)
-class TrialColumn:
-    """A column as it is shown.
-
-    Attributes:
-        title: of the column.
-        texts: one a trial.
-        kind: ``place``, ``factor``, ``status``, ``response``, ``metric`` or ``seconds``.
-        order: what the column sorts by, one a trial; None where the cell is empty.
-    """
-
-    title: str
-    texts: list[str]
-    kind: str
-    order: list[float | str | None]
-
-    @property
-    def numeric(self) -> bool:
-        """Whether the column holds numbers, to be aligned right."""
-        return self.kind not in ("factor", "status")
-
-
-def list_columns(listing: TrialListing, table: pd.DataFrame | None = None) -> list[TrialColumn]:
-    """What is shown of every trial: its number and place, levels, status, response, metrics, seconds.
-
-    A factor's cell gives its value and the number of its level, which tells a dummy level from its twin.
-
-    Args:
-        listing: of the trials.
-        table: its rows in another order.
-    """
-    table = listing.table if table is None else table
-    places = ["trial", "row", "repeat", *(["fold"] if listing.design.folds else [])]
-    factors = list(listing.design.plan.factors)
-    return [
-        *[_place_column(table, name) for name in places],
-        *[_factor_column(table, name) for name in factors],
-        TrialColumn("status", list(table["status"]), "status", list(table["status"])),
-        _number_column(table, "objective", listing.response, "response"),
-        *[_number_column(table, name, name, "metric") for name in listing.metrics],
-        _number_column(table, "seconds", "seconds", "seconds"),
-    ]
-
-
-def describe_trials(
-    listing: TrialListing, table: pd.DataFrame | None = None, width: int | None = None
-) -> str:
-    """One line a trial, and what stands behind them.
-
-    Args:
-        listing: of the trials.
-        table: its rows in another order.
-        width: characters of a line; metrics, then factors give way. None for as wide as need be.
-    """
-    table = listing.table if table is None else table
-    columns, missing = fit_columns(list_columns(listing, table), width)
-    marks = ["*" if trial == listing.best else " " for trial in table["trial"]]
-    lines = _lines(columns, marks)
-    if missing:
-        lines.append(f"Too wide for this terminal: {', '.join(missing)}; trials.csv has every column.")
-    return "\n".join([*lines, *describe_end(listing)])
-
-
-def describe_end(listing: TrialListing) -> list[str]:
-    """How far the experiment is, what the mark means, and what the analysis says."""
-    counts = ", ".join(f"{count} {status.lower()}" for status, count in listing.statuses.items())
-    lines = [f"{listing.planned} trials of {listing.design.plan.array}: {counts}."]
-    if listing.best is not None:
-        lines.append(f"* best single trial by {listing.design.objective}, luck included.")
-    if listing.analysis is None:
-        return [*lines, f"No analysis yet: {listing.unanalysed}"]
-    best = listing.design.settings_of(listing.analysis.best_levels)
-    found = ", ".join(f"{name} = {value}" for name, value in best.items())
-    return [*lines, f"Best levels over all rows ({listing.analysis.signal}): {found}."]
-
-
-def fit_columns(columns: Sequence[TrialColumn], width: int | None) -> tuple[list[TrialColumn], list[str]]:
-    """Leaves out or shortens columns until a line fits.
-
-    Metrics give way first, then the seconds, level numbers where values differ, and the ends of long texts.
-
-    Returns:
-        The columns, and the titles of those left out.
-    """
-    kept, missing = list(columns), []
-    if width is None:
-        return kept, missing
-    for kind in ("metric", "seconds"):
-        for column in [c for c in reversed(columns) if c.kind == kind]:
-            if _width(kept) > width:
-                kept.remove(column)
-                missing.append(column.title)
-    if _width(kept) > width:
-        kept = [_without_needless_levels(c) if c.kind == "factor" else c for c in kept]
-    names = {id(column): column.title for column in kept}
-    while _width(kept) > width and (factors := [c for c in kept if c.kind == "factor"]):
-        longest = max(factors, key=_column_width)
-        if _column_width(longest) > _SHORTEST:
-            shorter = _shorten(longest, _column_width(longest) - 1)
-            names[id(shorter)] = names[id(longest)]
-            kept[kept.index(longest)] = shorter
-        else:
-            kept.remove(factors[-1])
-            missing.append(names[id(factors[-1])])
-    return kept, missing[::-1]
-
-
-def _place_column(table: pd.DataFrame, name: str) -> TrialColumn:
-    texts = ["confirm" if value == CONFIRMATION else str(value) for value in table[name]]
-    return TrialColumn(name, texts, "place", [_rank(value) for value in table[name]])
-
-
-def _factor_column(table: pd.DataFrame, name: str) -> TrialColumn:
-    levels = [int(level) for level in table[f"{name} level"]]
-    texts = [f"{value} ({level})" for value, level in zip(table[name], levels, strict=True)]
-    return TrialColumn(name, texts, "factor", list(levels))
-
-
-def _without_needless_levels(column: TrialColumn) -> TrialColumn:
-    """Without level numbers, unless two levels have one value."""
-    values = {text: text.rsplit(" ", 1)[0] for text in column.texts}
-    if len(set(values.values())) < len(values):
-        return column
-    return replace(column, texts=[values[text] for text in column.texts])
-
-
-def _number_column(table: pd.DataFrame, name: str, title: str, kind: str) -> TrialColumn:
-    values = [None if pd.isna(value) else float(value) for value in table[name]]
-    return TrialColumn(title, [_number(value, kind) for value in values], kind, list(values))
-
-
-def _number(value: float | None, kind: str) -> str:
-    if value is None:
-        return "-"
-    if kind == "seconds":
-        return f"{value:.1f}"
-    return f"{value:.4f}" if 1e-3 <= abs(value) < 10 or value == 0 else f"{value:.5g}"
-
-
-def _rank(value: Any) -> float:
-    """Confirmation runs come after the last row."""
-    return float(value) if str(value).isdigit() else 1e9
-
-
-def _lines(columns: Sequence[TrialColumn], marks: Sequence[str]) -> list[str]:
-    cells = [[" ", *[column.title for column in columns]]]
-    cells += [[mark, *texts] for mark, *texts in zip(marks, *[c.texts for c in columns], strict=True)]
-    widths = [1, *[_column_width(column) for column in columns]]
-    right = [False, *[column.numeric for column in columns]]
-    return [
-        _GAP.join(
-            text.rjust(width) if to_right else text.ljust(width)
-            for text, width, to_right in zip(row, widths, right, strict=True)
-        ).rstrip()
-        for row in cells
-    ]
-
-
-def _width(columns: Sequence[TrialColumn]) -> int:
-    return 1 + sum(len(_GAP) + _column_width(column) for column in columns)
-
-
-def _column_width(column: TrialColumn) -> int:
-    return max(map(len, [column.title, *column.texts]))
-
-
-def _shorten(column: TrialColumn, width: int) -> TrialColumn:
-    """Cuts titles and values, never the level number, which alone identifies a level."""
-    texts = []
-    for text in column.texts:
-        value, level = text.rsplit(" ", 1) if text.endswith(")") else (text, "")
-        tail = f"… {level}".rstrip()
-        texts.append(text if len(text) <= width else value[: width - len(tail)] + tail)
-    title = column.title if len(column.title) <= width else column.title[: width - 1] + "…"
-    return replace(column, title=title, texts=texts)
-
+from kerasall.taguchi.trials import read_place
 
 _MOST_CURVES = 4
+_RESPONSES = LinearSegmentedColormap.from_list("responses", ["#8a9aaa", "#0b5c8f"])
+"""Colours of trials from the worst response to the best; the best trial has one of its own."""
+_BEST = "#c84e00"
+_AXIS = "#8793a0"
+_SPREAD = 0.68
+"""Share of the distance between two levels over which the lines through one level are spread."""
 
 
-def make_trial_page(listing: TrialListing, title: str) -> TrialPage:
-    """The page of a listing, for ``write_trial_page``.
+def write_trial_page(path: str | Path, listing: TrialListing, title: str) -> None:
+    """Writes the page, atomically."""
+    write_text(path, render_trial_page(listing, title))
+
+
+def render_trial_page(listing: TrialListing, title: str) -> str:
+    """The page as one string.
 
     Args:
         listing: of the trials.
         title: name of the run or project.
     """
-    design, drawn = listing.design, _drawn_trials(listing)
-    columns = list_columns(listing)
-    larger = design.direction == "max"
-    names = {name: [str(v) for v in values] for name, values in design.plan.factors.items()}
-    return TrialPage(
-        title=title,
-        subtitle=_subtitle(listing),
-        facts=_facts(listing),
-        statuses={k: n for k, n in listing.statuses.items() if k != "WAITING"},
-        columns=tuple(PageColumn(column.title, column.numeric) for column in columns),
-        rows=tuple(_row(listing, columns, index) for index in range(len(listing.table))),
-        parallel=draw_parallel_coordinates(drawn, names, listing.response, listing.best, larger),
-        curves=_curves(listing, drawn, larger),
-        sections=(_analysis_section(listing),),
-        note=_note(listing),
-    )
-
-
-def _subtitle(listing: TrialListing) -> str:
-    design, done = listing.design, listing.statuses.get("COMPLETED", 0)
-    side = "larger" if design.direction == "max" else "smaller"
-    return (
-        f"{done} of {listing.planned} trials completed: the {len(design.plan.levels)} rows of {design.plan.array}, "
-        f"each run {_times(design.repeats)}; response {design.objective}, {side} is better."
-    )
-
-
-def _times(count: int) -> str:
-    return {1: "once", 2: "twice"}.get(count, f"{count} times")
-
-
-def _facts(listing: TrialListing) -> tuple[Fact, ...]:
     design = listing.design
-    seconds = float(listing.table["seconds"].sum())
-    spent = (
-        f"{seconds:.1f} s"
-        if seconds < 120
-        else f"{seconds / 3600:.2f} h"
-        if seconds > 7200
-        else f"{seconds / 60:.1f} min"
+    facts = {"Array": design.plan.array} | ({"Folds": str(design.folds)} if design.folds else {})
+    facts |= {status.capitalize(): str(count) for status, count in listing.statuses.items()}
+    side = "larger" if design.direction == "max" else "smaller"
+    times = {1: "once", 2: "twice"}.get(design.repeats, f"{design.repeats} times")
+    page = Page(
+        title=title,
+        subtitle=f"{listing.statuses.get('COMPLETED', 0)} of {listing.planned} trials completed: the "
+        f"{len(design.plan.levels)} rows of {design.plan.array}, each run {times}; response {design.objective}, "
+        f"{side} is better.",
+        facts=facts | {"Time of all trials": format_duration(float(listing.table["seconds"].sum()))},
+        sections=[
+            render_section(
+                "trials", listing=listing, columns=list_columns(listing), twins=design.plan.dummy_factors
+            ),
+            render_section("trial_factors", drawing=_parallel(listing)),
+            render_section("trial_curves", curves=_curves(listing)),
+            _analysis_section(listing),
+        ],
+        kicker="kerasall · trials of a designed experiment",
+        footer="Written by kerasall. For research use only: not a diagnostic device. The same rows for programs: "
+        "trials.csv.",
     )
-    return (
-        Fact("Array", design.plan.array),
-        *([Fact("Folds", str(design.folds))] if design.folds else []),
-        *[Fact(status.capitalize(), str(count)) for status, count in listing.statuses.items()],
-        Fact("Time of all trials", spent),
-    )
+    return render_page(page, "trials.html")
 
 
-def _note(listing: TrialListing) -> str:
-    twins = [name for name, values in listing.design.plan.factors.items() if len(set(values)) < len(values)]
-    told = "The number after a level is its place in the design"
-    told += f"; {', '.join(twins)} has dummy levels, told apart by it." if twins else "."
-    if listing.best is not None:
-        told += " The marked trial has the best single response, luck included; the analysis below weighs all rows."
-    return told
+def _analysis_section(listing: TrialListing) -> Section | None:
+    laid, pictures = None, []
+    if listing.analysis is not None:
+        laid = lay_out(make_document(listing.analysis))
+        drawn = draw_analysis(listing.analysis).items()
+        pictures = [Picture(f"{stem}.svg", text, svg) for stem, (svg, text) in drawn]
+    return render_section("trial_analysis", laid=laid, pictures=pictures, reason=listing.unanalysed)
 
 
-def _row(listing: TrialListing, columns: Sequence[TrialColumn], index: int) -> PageRow:
-    trial_id = listing.table["trial"].iloc[index]
-    trial = listing.trials[trial_id]
-    cells = [PageCell(column.texts[index], column.order[index]) for column in columns]
-    return PageRow(
-        trial_id, str(trial.status), tuple(cells), trial_id == listing.best, (trial.message or "").strip()
-    )
-
-
-def _drawn_trials(listing: TrialListing) -> list[DrawnTrial]:
-    factors = list(listing.design.plan.factors)
-    found = []
-    for row in listing.table.to_dict("records"):
-        place = "confirmation" if row["row"] == "confirmation" else f"row {row['row']}"
-        label = f"trial {row['trial']}, {place}, repeat {row['repeat']}"
-        label += f", fold {row['fold']}" if listing.design.folds else ""
-        response = None if row["objective"] != row["objective"] else float(row["objective"])
-        levels = {name: int(row[f"{name} level"]) for name in factors}
-        found.append(DrawnTrial(row["trial"], label, levels, response, listing.epochs.get(row["trial"], ())))
-    return found
-
-
-def _curves(listing: TrialListing, drawn: Sequence[DrawnTrial], larger: bool) -> tuple[Drawing, ...]:
-    """What was measured on validation images first, the objective before others."""
-    names = {name for epochs in listing.epochs.values() for row in epochs for name in row}
-    order = sorted(names, key=lambda n: (not n.startswith("val_"), n != listing.design.objective, n))
-    curves = []
-    for name in order[:_MOST_CURVES]:
-        title = f"{name} (training)" if f"val_{name}" in names else name
-        curves.append(draw_learning_curves(drawn, name, title, listing.best, larger))
-    return tuple(curve for curve in curves if curve is not None)
-
-
-def _analysis_section(listing: TrialListing) -> Section:
-    analysis = listing.analysis
-    if analysis is None:
-        blocks: list[Block] = [Alert("note", "No analysis yet", listing.unanalysed)]
-        return Section(
-            "analysis",
-            "Analysis",
-            "What the rows together say, once each has a finished repeat.",
-            tuple(blocks),
-        )
-    signal = analysis.signal
-    unit = f" in {signal.signal.unit}" if signal.signal.unit else ""
-    return Section(
-        id="analysis",
-        title="Analysis",
-        intro=f"Signal {signal}: {signal.signal.formula}{unit}; larger is better.",
-        blocks=(
-            *([_warnings(analysis)] if analysis.warnings else []),
-            _response_table(analysis),
-            _anova_table(analysis),
-            _prediction(analysis),
-            *[
-                FigureBlock(f"{name}.svg", text, content=figure_to_svg(figure))
-                for name, (figure, text) in draw_analysis(analysis).items()
-            ],
-        ),
-    )
-
-
-def _warnings(analysis: Analysis) -> Alert:
-    items = tuple(Check(text) for text in analysis.warnings)
-    return Alert("warning", "Before you trust this", items=items)
-
-
-def _response_table(analysis: Analysis) -> Table:
-    deepest = max(len(means) for means in analysis.response_table.values())
-    columns = (Column("Factor"), *[Column(f"Level {i + 1}", "right") for i in range(deepest)],
-               Column("Effect", "right"), Column("Rank", "right"))  # fmt: skip
-    rows = [
-        (
-            name,
-            *[_level_cell(analysis, name, i) for i in range(deepest)],
-            f"{analysis.effects[name]:.3f}",
-            analysis.ranks[name],
-        )
-        for name in analysis.response_table
-    ]
-    note = "Mean ratio of the rows at each level."
-    return Table("Response table", columns, tuple(rows), (note,))
-
-
-def _level_cell(analysis: Analysis, name: str, index: int) -> Cell | None:
-    means = analysis.response_table[name]
-    mean = means[index] if index < len(means) else None
-    if mean is None:
+def _parallel(listing: TrialListing) -> Markup | None:
+    """None before any trial is completed."""
+    if listing.best is None:
         return None
-    level, best = analysis.level_names[name][index], analysis.best_levels[name] == index + 1
-    return Cell(f"{mean:.3f}", f"{level}, best" if best else level, "good" if best else "")
+    figure, axes = new_figure(1.6 * (len(listing.design.plan.factors) + 1), 3.6)
+    return inline_svg(figure, "parallel", draw_parallel_coordinates(axes[0, 0], listing))
 
 
-def _anova_table(analysis: Analysis) -> Table:
-    anova = analysis.anova
-    titles = ("Factor", "Sum of squares", "df", "Mean square", "F", "p", "Share %")
-    columns = tuple(Column(title, "left" if i == 0 else "right") for i, title in enumerate(titles))
-    rows = [*anova.rows, *anova.pooled, anova.error, anova.total]
-    pooled = {row.factor for row in anova.pooled}
-    notes = ("Pooled factors count as error.",) if pooled else ()
-    return Table("Analysis of variance", columns, tuple(_anova_row(row, pooled) for row in rows), notes)
+def _curves(listing: TrialListing) -> dict[str, Markup]:
+    """Title -> drawing: what was measured on validation images first, the objective before others."""
+    rows = [row for epochs in listing.epochs.values() for row in epochs]
+    kept = {name for row in rows for name, value in row.items() if math.isfinite(value)}
+    order = sorted(kept, key=lambda n: (not n.startswith("val_"), n != listing.design.objective, n))
+    curves = {}
+    for place, name in enumerate(order[:_MOST_CURVES], start=1):
+        figure, axes = new_figure(4.6, 3.0)
+        text = draw_learning_curves(axes[0, 0], listing, name)
+        title = f"{name} (training)" if f"val_{name}" in kept else name
+        curves[title] = inline_svg(figure, f"curve-{place}", text)
+    return curves
 
 
-def _anova_row(row: AnovaRow, pooled: set[str]) -> tuple[str | None, ...]:
-    def number(value: float | None, form: str) -> str | None:
-        return None if value is None else format(value, form)
+@matplotlib.rc_context(PLAIN_STYLE)
+def draw_parallel_coordinates(axes: Axes, listing: TrialListing) -> str:
+    """Every completed trial as a line through its levels to its response, which the upright scale is of.
 
+    Dummy levels keep a place of their own. Lines through one level are spread, the better the higher.
+
+    Args:
+        axes: where to draw.
+        listing: of the trials, one completed at least.
+
+    Returns:
+        Alternative text with the range of the responses and the best levels.
+    """
+    factors, table = listing.design.plan.factors, listing.table.set_index("trial")
+    shares = response_shares(listing)
+    done = table[shares.notna()]
+    low, high = _widen(done["objective"])
+    heights = []
+    for name, values in factors.items():
+        own = shares[done.index].groupby(done[f"{name} level"])
+        spread = (own.rank(method="first") - 0.5) / own.transform("size") - 0.5
+        heights.append(low + (done[f"{name} level"] - 0.5 + _SPREAD * spread) / len(values) * (high - low))
+    lines = pd.concat([*heights, done["objective"]], axis=1)
+    for trial, y in zip(lines.index, lines.to_numpy().tolist(), strict=True):
+        _draw_trial(
+            axes, listing, trial, range(len(y)), y, shares[trial], f"{done.loc[trial, 'objective']:.4g}"
+        )
+    for x, values in enumerate(factors.values()):
+        names = [str(value) for value in values]
+        for level, name in enumerate(names, start=1):
+            text = f"{name} ({level})" if names.count(name) > 1 else name
+            axes.annotate(
+                _cut(text, 16), (x, low + (level - 0.5) / len(names) * (high - low)), (-5, 0), zorder=4,
+                textcoords="offset points", ha="right", va="center", color=MUTED, fontsize=8.5,
+                bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 0.8},
+            )  # fmt: skip
+    titles = [_cut(name, 20) for name in [*factors, listing.response]]
+    axes.set_xticks(range(len(titles)), titles, weight="bold", color=INK)
+    axes.tick_params(length=0)
+    axes.tick_params("x", labeltop=True, labelbottom=False)
+    axes.tick_params("y", labelleft=False, labelright=True)
+    axes.set(xlim=(0, len(factors)), ylim=(low, high))
+    axes.spines[:].set_visible(False)
+    axes.grid(False, axis="y")
+    axes.grid(True, axis="x", color=_AXIS, linewidth=1.1)
+    best = done.loc[listing.best]
+    levels = ", ".join(f"{name} = {best[name]}" for name in factors)
     return (
-        f"{row.factor} (pooled)" if row.factor in pooled else row.factor,
-        number(row.sum_of_squares, ".4g"),
-        str(row.df),
-        None if row.factor == "total" else number(row.mean_square, ".4g"),
-        number(row.f, ".2f"),
-        number(row.p, ".4f"),
-        number(row.contribution_percent, ".1f"),
+        f"Parallel coordinates of {len(done)} trials; {listing.response} from {done['objective'].min():.4g} to "
+        f"{done['objective'].max():.4g}, best at {levels}. The table holds the same values."
     )
 
 
-def _prediction(analysis: Analysis) -> KeyValues:
-    found, unit = analysis.prediction, analysis.signal.signal.unit
-    unit = f" {unit}" if unit else ""
-    levels = ", ".join(f"{name} = {analysis.level_names[name][i - 1]}" for name, i in found.levels.items())
-    interval = (
-        "no interval: the error has no degree of freedom"
-        if found.low is None
-        else f"{100 * analysis.confidence:g}% interval {found.low:.2f} to {found.high:.2f}"
+@matplotlib.rc_context(PLAIN_STYLE)
+def draw_learning_curves(axes: Axes, listing: TrialListing, metric: str) -> str:
+    """A metric of every trial over its epochs.
+
+    Args:
+        axes: where to draw.
+        listing: of the trials, one of which kept the metric at least.
+        metric: a key of their epochs.
+
+    Returns:
+        Alternative text with the range of the last values.
+    """
+    shares, finals, last = response_shares(listing), [], 1
+    for trial, epochs in listing.epochs.items():
+        points = [
+            (n, row[metric]) for n, row in enumerate(epochs, 1) if math.isfinite(row.get(metric, math.nan))
+        ]
+        if points:
+            x, y = zip(*points, strict=True)
+            _draw_trial(axes, listing, trial, x, y, shares[trial], f"{y[-1]:.4g} after epoch {x[-1]}")
+            finals.append(y[-1])
+            last = max(last, x[-1])
+    axes.set(xlabel="epoch")
+    axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+    return (
+        f"{metric} of {len(finals)} trials over up to {last} epochs; last values from {min(finals):.4g} to "
+        f"{max(finals):.4g}."
     )
-    facts = [
-        Fact("Best levels", levels),
-        Fact("Predicted there", f"{found.value:.2f}{unit} ({interval})"),
-    ]
-    if found.confirmed is not None:
-        inside = found.confirmed_as_predicted
-        said = "" if inside is None else f", {'inside' if inside else 'outside'} what a new row should give"
-        facts.append(Fact("Confirmed there", f"{found.confirmed:.2f}{unit}{said}"))
-    if sizes := analysis.describe_sizes():
-        facts.append(Fact("In its own unit", sizes))
-    return KeyValues(tuple(facts), "Predicted optimum")
+
+
+def response_shares(listing: TrialListing) -> pd.Series:
+    """Where each trial's response stands between the worst, 0, and the best, 1; nan where there is none."""
+    scores = listing.table.set_index("trial")["objective"].astype(float)
+    span = scores.max() - scores.min()
+    shares = (scores - scores.min()) / span if span else scores * 0 + 0.5
+    return shares if listing.design.direction == "max" else 1 - shares
+
+
+def inline_svg(figure: Figure, name: str, text: str) -> Markup:
+    """A figure of trials as an element of a page, whose lines the page's script finds by ``data-trial``.
+
+    Args:
+        figure: its lines carry a trial's id and a label.
+        name: what its own ids begin with: a page holds several figures.
+        text: alternative text.
+    """
+    drawn = {str(line.get_gid()): line for axes in figure.axes for line in axes.lines if line.get_gid()}
+
+    def group(found: re.Match[str]) -> str:
+        line = drawn[found[1]]
+        best = " best" if line.get_color() == _BEST else ""
+        return (
+            f'<g class="trial{best}" data-trial="{found[1]}"><title>{escape(str(line.get_label()))}</title>'
+        )
+
+    svg = figure_to_svg(figure).decode("utf-8")
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg[svg.index("<svg") :], flags=re.DOTALL)
+    svg = re.sub(rf'<g id="({"|".join(drawn)})">', group, svg)
+    svg = re.sub(r'( id="|href="#|url\(#)', rf"\g<1>{name}-", svg)
+    titled = f'<svg class="lines" role="img" aria-labelledby="{name}-alt"'
+    return Markup(
+        re.sub("<svg([^>]*)>", rf'{titled}\g<1>><title id="{name}-alt">{escape(text)}</title>', svg, count=1)
+    )
+
+
+def _draw_trial(
+    axes: Axes,
+    listing: TrialListing,
+    trial: str,
+    x: Sequence[float],
+    y: Sequence[float],
+    share: float,
+    value: str,
+) -> None:
+    """One line, the better the darker and the further in front; its label is what a reader sees on pointing at it."""
+    best, known = trial == listing.best, math.isfinite(share)
+    place = read_place(listing.trials[trial].hyperparameters.values)
+    axes.plot(
+        x, y, gid=trial, label=f"trial {trial}, {place}: {value}", marker="o" if len(x) == 1 else None, markersize=5,
+        color=_BEST if best else to_hex(_RESPONSES(share if known else 0.0)), linewidth=3 if best else 1.4,
+        zorder=3 if best else 2 + share / 2 if known else 1.9, clip_on=False,
+    )  # fmt: skip
+
+
+def _widen(values: pd.Series) -> tuple[float, float]:
+    """Ends of a scale a little beyond the values."""
+    low, high = float(values.min()), float(values.max())
+    margin = 0.04 * (high - low) or 0.05 * max(abs(low), 1.0)
+    return low - margin, high + margin
+
+
+def _cut(text: str, length: int) -> str:
+    return text if len(text) <= length else text[: length - 1] + "…"

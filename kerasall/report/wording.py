@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -10,47 +9,15 @@ from kerasall.evaluation.comparison import IMAGE_TESTS, Pair, SystemComparison, 
 from kerasall.evaluation.intervals import Interval
 from kerasall.evaluation.metrics import find_metric
 from kerasall.evaluation.paired_tests import Comparison
-from kerasall.report.summary import format_value
+from kerasall.report.format import difference_words, interval_words, p_words
 
-_PERCENT = re.compile(
-    r"accuracy|balanced_accuracy|malignant_(sensitivity|specificity)|(recall|precision|specificity)[:_].*"
-)
 _COLUMNS = 3
 """Systems beside one another in a terminal."""
-
-
-def is_percent(metric: str) -> bool:
-    """Whether a metric reads as a percentage: it is a share of images, or a mean of such shares."""
-    return _PERCENT.fullmatch(metric) is not None
 
 
 def title_of(comparison: SystemComparison, metric: str) -> str:
     """Words for a metric."""
     return find_metric(metric, comparison.classes).title
-
-
-def interval_words(metric: str, interval: Interval) -> tuple[str, str]:
-    """Value, and ``low to high`` or ""."""
-    percent = is_percent(metric)
-    if interval.low is None or interval.high is None:
-        return format_value(interval.value, percent), ""
-    ends = f"{format_value(interval.low, percent)} to {format_value(interval.high, percent)}"
-    return format_value(interval.value, percent), ends
-
-
-def difference_words(metric: str, found: Comparison) -> tuple[str, str]:
-    """Signed difference in points (of percentages) or plain, and ``low to high`` or ""."""
-    if found.difference is None:
-        return "–", ""
-    value = _signed(found.difference, metric) + (" points" if is_percent(metric) else "")
-    if found.low is None or found.high is None:
-        return value, ""
-    return value, f"{_signed(found.low, metric)} to {_signed(found.high, metric)}"
-
-
-def _signed(value: float, metric: str) -> str:
-    text = f"{100 * value:+.1f}" if is_percent(metric) else f"{value:+.3f}"
-    return re.sub(r"^[+-](0\.0+)$", r"\1", text).replace("-", "−")  # zero has no sign
 
 
 def turned(found: Comparison) -> Comparison:
@@ -61,13 +28,6 @@ def turned(found: Comparison) -> Comparison:
         low=None if found.high is None else -found.high,
         high=None if found.low is None else -found.low,
     )
-
-
-def p_words(p_value: float | None) -> str:
-    """For example ``0.034`` or ``< 0.001``; undefined: a dash."""
-    if p_value is None:
-        return "–"
-    return "< 0.001" if p_value < 0.001 else f"{p_value:.3f}"
 
 
 def missed_words(system: SystemScores) -> str:

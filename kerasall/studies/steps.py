@@ -10,6 +10,7 @@ from kerasall.components.example_gen import example_gen
 from kerasall.components.example_validator import example_validator
 from kerasall.components.exporter import exporter
 from kerasall.components.pusher import pusher
+from kerasall.components.report_gen import report_gen
 from kerasall.components.schema_gen import schema_gen
 from kerasall.components.statistics_gen import limits_of, statistics_gen
 from kerasall.components.trainer import trainer
@@ -18,8 +19,8 @@ from kerasall.pipeline.component import Channel, Pipeline, Step
 from kerasall.settings import MemberSettings, Settings
 from kerasall.studies.experiment import Places
 
-PUBLISHED = ("report.html", "report.json", "predictions.csv")
-"""Files of the Evaluation that stand in the run's folder, too."""
+PUBLISHED = ("report.json", "predictions.csv")
+"""Files of the Evaluation that stand in the run's folder, beside the report."""
 
 
 @dataclass(frozen=True)
@@ -130,6 +131,17 @@ def export_and_judge(
         saved_model=export.outputs["saved_model"],
         parity=export.outputs["parity"],
         settings=settings,
+    )
+    # The numbers in words and pictures; a better sentence runs this step alone.
+    report = report_gen(
+        development=data.development,
+        test=data.split.outputs["test"],
+        frozen_split=data.split.outputs["frozen_split"],
+        statistics=data.statistics.outputs["statistics"],
+        anomalies=data.anomalies.outputs["anomalies"],
+        record=last["record"],
+        evaluation=evaluation.outputs["evaluation"],
+        settings=settings,
         command=places.command,
     )
     # Blessed models alone are pushed.
@@ -137,14 +149,16 @@ def export_and_judge(
         saved_model=export.outputs["saved_model"],
         evaluation=evaluation.outputs["evaluation"],
         blessing=evaluation.outputs["blessing"],
+        report=report.outputs["report"],
         experiment=settings.experiment,
         force=places.force,
         destination=str(places.savedmodels),
     )
-    report = evaluation.outputs["evaluation"]
+    numbers = evaluation.outputs["evaluation"]
     # Repetitions measure the spread over seeds, shares that over sizes. To push them would be to choose among them.
     pushed = () if settings.repeat or settings.split.training_share < 1 else (push,)
     return Pipeline(
-        (*data.steps, *training, calibration, export, evaluation, *pushed),
-        publish={name: (report, name) for name in PUBLISHED},
+        (*data.steps, *training, calibration, export, evaluation, report, *pushed),
+        publish={"report.html": (report.outputs["report"], "report.html")}
+        | {n: (numbers, n) for n in PUBLISHED},
     )

@@ -1,17 +1,16 @@
 """What a Taguchi experiment says: ratios, response table, analysis of variance, predicted optimum.
 
-``analyze`` takes level numbers and responses of anybody's experiment; numpy and scipy only.
+``analyze`` takes level numbers and responses of anybody's experiment, and warns in plain sentences of what a
+reader must know before believing it; numpy and scipy only.
 
 Sources: M. S. Phadke, Quality Engineering Using Robust Design (1989), chapters 3 and 7 (additive
 model, pooling, dummy levels, prediction).
-
-What a reader must know before believing an analysis, in plain sentences.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -31,116 +30,7 @@ from kerasall.taguchi.effects import Interaction, complement, find_interactions,
 from kerasall.taguchi.result_file import as_matrix, read_factors
 from kerasall.taguchi.signal_to_noise import ChosenSignal, parse_signal
 
-
-def find_cautions(
-    model: Model,
-    anova: Anova,
-    prediction: Prediction,
-    repeats: np.ndarray,
-    levels_as: str,
-    significance: float,
-) -> list[str]:
-    """All warnings of an analysis.
-
-    Args:
-        model: what was fitted.
-        anova: its table.
-        prediction: at the best levels.
-        repeats: int [rows], responses of each row.
-        levels_as: ``dummy`` or ``separate``.
-        significance: largest p that is called significant.
-    """
-    found = [_about_significance(anova, significance)]
-    found += [_about_levels(factor, levels_as) for factor in model.factors]
-    found += [_about_pooling(anova), _about_balance(model, anova), _about_repeats(repeats)]
-    found.append(_about_confirmation(prediction))
-    return [text for text in found if text]
-
-
-def _about_significance(anova: Anova, significance: float) -> str:
-    if not anova.total.sum_of_squares:
-        return "All rows have the same ratio: the factors make no difference that could be analysed."
-    if anova.saturated:
-        return (
-            "The design is saturated: the factors take every degree of freedom and the error has none, so "
-            f"nothing can be tested and no factor is significant at {significance:g}. Pool small factors, "
-            "count dummy levels as one, or run a larger array."
-        )
-    if not anova.rows:
-        return "Every factor is pooled into the error: nothing is left to test."
-    tested = [(row.p, row.factor) for row in anova.rows if row.p is not None]
-    if not tested:
-        return "The error is zero (the model fits every row exactly), so no F can be formed."
-    smallest, name = min(tested)
-    if smallest > significance:
-        return f"No factor is significant at {significance:g}: the smallest p is {smallest:.3f} ({name})."
-    return ""
-
-
-def _about_levels(factor: FactorLevels, levels_as: str) -> str:
-    twins = group_levels(factor.names)
-    if factor.df == 0:
-        return f"Factor {factor.name} has one level in this table: its effect is unknown."
-    if -1 in factor.group:
-        absent = [str(i + 1) for i, group in enumerate(factor.group) if group < 0]
-        return f"Factor {factor.name} was never run at level {', '.join(absent)}."
-    if levels_as == "separate" and len(set(twins)) < len(twins):
-        equal = [str(i + 1) for i, group in enumerate(twins) if twins.count(group) > 1]
-        return (
-            f"Factor {factor.name} has equal levels ({', '.join(equal)}) that were counted as different: it "
-            f"has {len(set(twins)) - 1} degree{'s' if len(set(twins)) > 2 else ''} of freedom, not {factor.df}, "
-            "and their difference is noise."
-        )
-    return ""
-
-
-def _about_pooling(anova: Anova) -> str:
-    if not anova.pooled:
-        return ""
-    return (
-        f"Pooled into the error: {', '.join(row.factor for row in anova.pooled)}. If they were chosen because "
-        "they came out small, F is too large, p too small and the interval too narrow; the prediction "
-        "leaves them out."
-    )
-
-
-def _about_balance(model: Model, anova: Anova) -> str:
-    if not anova.total.sum_of_squares or _orthogonal(model.factors):
-        return ""
-    uneven = list(filter(None, (factor.describe_uneven_runs() for factor in model.factors)))
-    told = f" ({'; '.join(uneven)}: correct what is mistyped)" if uneven else ""
-    return (
-        f"The factors are not orthogonal in this table{told}: level means and sums of squares are adjusted by least "
-        "squares, each factor for all others, and the sums do not add up to the total."
-    )
-
-
-def _orthogonal(factors: Sequence[FactorLevels]) -> bool:
-    columns = np.column_stack([f.contrasts.columns for f in factors])
-    return bool(np.allclose(columns.T @ columns, np.eye(columns.shape[1]), atol=1e-9))
-
-
-def _about_repeats(repeats: np.ndarray) -> str:
-    if repeats.min() == repeats.max():
-        return ""
-    return (
-        f"Rows have {repeats.min()} to {repeats.max()} responses: every row counts the same, though the ratio "
-        "of a row with fewer is less certain."
-    )
-
-
-def _about_confirmation(prediction: Prediction) -> str:
-    if prediction.confirmed_as_predicted is not False:
-        return ""
-    return (
-        f"The confirmation runs gave {prediction.confirmed:.2f}, outside the "
-        f"{prediction.confirmation_low:.2f} to {prediction.confirmation_high:.2f} expected of a new row: "
-        "the additive model does not hold there (interactions, or chance)."
-    )
-
-
 HALF = "half"
-
 """``pool=HALF`` pools the smallest factors, see ``smallest_half``."""
 
 
@@ -180,15 +70,6 @@ class Analysis:
     def level_names(self) -> dict[str, tuple[str, ...]]:
         """Factor -> name of each level."""
         return {factor.name: factor.names for factor in self.model.factors}
-
-    def predict(self, levels: Mapping[str, int], confirmed: float | None = None) -> Prediction:
-        """The additive model at any combination.
-
-        Args:
-            levels: level number of every factor.
-            confirmed: ratio of runs made there.
-        """
-        return predict_ratio(self.model, levels, self.confidence, confirmed)
 
     def describe_sizes(self) -> str:
         """What the predicted and the confirmed ratio mean in the unit of the responses; empty where nothing."""
@@ -247,38 +128,25 @@ class Analysis:
 
     def to_json(self) -> dict[str, Any]:
         """The document of ``kerasall taguchi analyze --json``; every number finite or null."""
-        error, total, best = self.anova.error, self.anova.total, self.prediction
-        corrected = {row.factor: row.corrected_contribution_percent for row in self.anova.rows}
-        keys = ("factor", "sum_of_squares", "df", "mean_square", "f", "p", "contribution_percent")
+        anova = self.anova
+        factors, error, total = [asdict(row) for row in anova.rows], asdict(anova.error), asdict(anova.total)
+        corrected = {row["factor"]: row.pop("corrected_contribution_percent") for row in [*factors, error]}
+        tested = ("sum_of_squares", "df", "mean_square", "contribution_percent")
         return {
             "signal_to_noise": [float(ratio) for ratio in self.signal_to_noise],
             "response_table": self.response_table,
             "effects": self.effects,
             "ranks": self.ranks,
             "best_levels": self.best_levels,
-            "anova": [{key: getattr(row, key) for key in keys} for row in self.anova.rows],
+            "anova": factors,
             "error": {
-                "sum_of_squares": error.sum_of_squares,
-                "df": error.df,
-                "mean_square": error.mean_square,
-                "contribution_percent": error.contribution_percent,
-                "pooled": [row.factor for row in self.anova.pooled],
-                "corrected_contribution_percent": {
-                    **corrected,
-                    "error": error.corrected_contribution_percent,
-                },
+                **{key: error[key] for key in tested},
+                "pooled": [row.factor for row in anova.pooled],
+                "corrected_contribution_percent": corrected,
             },
-            "total": {
-                "sum_of_squares": total.sum_of_squares,
-                "df": total.df,
-                "contribution_percent": total.contribution_percent,
-            },
+            "total": {key: total[key] for key in ("sum_of_squares", "df", "contribution_percent")},
             "predicted": {
-                "value": best.value,
-                "low": best.low,
-                "high": best.high,
-                "levels": best.levels,
-                "confirmed": best.confirmed,
+                key: getattr(self.prediction, key) for key in ("value", "low", "high", "levels", "confirmed")
             },
             "warnings": self.warnings,
         }
@@ -337,6 +205,7 @@ def analyze(
     confirmed = None if confirmation is None else float(chosen.compute(as_matrix([confirmation]))[0])
     prediction = predict_ratio(model, best, confidence, confirmed)
     repeats = (~np.isnan(responses)).sum(axis=1)
+    cautions = _find_cautions(model, anova, prediction, repeats, levels_as, significance)
     return Analysis(
         signal=chosen,
         signal_to_noise=ratio,
@@ -346,7 +215,7 @@ def analyze(
         best_levels=best,
         anova=anova,
         prediction=prediction,
-        warnings=find_cautions(model, anova, prediction, repeats, levels_as, significance),
+        warnings=list(filter(None, cautions)),
         confidence=confidence,
         significance=significance,
         model=model,
@@ -393,3 +262,91 @@ def _first_best(means: Sequence[float | None]) -> int:
 def _rank(effects: Mapping[str, float]) -> dict[str, int]:
     order = sorted(effects, key=lambda name: -effects[name])
     return {name: order.index(name) + 1 for name in effects}
+
+
+def _find_cautions(
+    model: Model,
+    anova: Anova,
+    prediction: Prediction,
+    repeats: np.ndarray,
+    levels_as: str,
+    significance: float,
+) -> Iterator[str]:
+    """All warnings of an analysis.
+
+    Args:
+        model: what was fitted.
+        anova: its table.
+        prediction: at the best levels.
+        repeats: int [rows], responses of each row.
+        levels_as: ``dummy`` or ``separate``.
+        significance: largest p that is called significant.
+    """
+    yield _about_significance(anova, significance)
+    yield from (_about_levels(factor, levels_as) for factor in model.factors)
+    if anova.pooled:
+        yield (
+            f"Pooled into the error: {', '.join(row.factor for row in anova.pooled)}. If they were chosen because "
+            "they came out small, F is too large, p too small and the interval too narrow; the prediction "
+            "leaves them out."
+        )
+    if anova.total.sum_of_squares and not _orthogonal(model.factors):
+        uneven = "; ".join(filter(None, (factor.describe_uneven_runs() for factor in model.factors)))
+        told = f" ({uneven}: correct what is mistyped)" if uneven else ""
+        yield (
+            f"The factors are not orthogonal in this table{told}: level means and sums of squares are adjusted by "
+            "least squares, each factor for all others, and the sums do not add up to the total."
+        )
+    if repeats.min() < repeats.max():
+        yield (
+            f"Rows have {repeats.min()} to {repeats.max()} responses: every row counts the same, though the ratio "
+            "of a row with fewer is less certain."
+        )
+    if prediction.confirmed_as_predicted is False:
+        yield (
+            f"The confirmation runs gave {prediction.confirmed:.2f}, outside the "
+            f"{prediction.confirmation_low:.2f} to {prediction.confirmation_high:.2f} expected of a new row: "
+            "the additive model does not hold there (interactions, or chance)."
+        )
+
+
+def _about_significance(anova: Anova, significance: float) -> str:
+    if not anova.total.sum_of_squares:
+        return "All rows have the same ratio: the factors make no difference that could be analysed."
+    if anova.saturated:
+        return (
+            "The design is saturated: the factors take every degree of freedom and the error has none, so "
+            f"nothing can be tested and no factor is significant at {significance:g}. Pool small factors, "
+            "count dummy levels as one, or run a larger array."
+        )
+    if not anova.rows:
+        return "Every factor is pooled into the error: nothing is left to test."
+    tested = [(row.p, row.factor) for row in anova.rows if row.p is not None]
+    if not tested:
+        return "The error is zero (the model fits every row exactly), so no F can be formed."
+    smallest, name = min(tested)
+    if smallest > significance:
+        return f"No factor is significant at {significance:g}: the smallest p is {smallest:.3f} ({name})."
+    return ""
+
+
+def _about_levels(factor: FactorLevels, levels_as: str) -> str:
+    twins = group_levels(factor.names)
+    if factor.df == 0:
+        return f"Factor {factor.name} has one level in this table: its effect is unknown."
+    if -1 in factor.group:
+        absent = [str(i + 1) for i, group in enumerate(factor.group) if group < 0]
+        return f"Factor {factor.name} was never run at level {', '.join(absent)}."
+    if levels_as == "separate" and len(set(twins)) < len(twins):
+        equal = [str(i + 1) for i, group in enumerate(twins) if twins.count(group) > 1]
+        return (
+            f"Factor {factor.name} has equal levels ({', '.join(equal)}) that were counted as different: it "
+            f"has {len(set(twins)) - 1} degree{'s' if len(set(twins)) > 2 else ''} of freedom, not {factor.df}, "
+            "and their difference is noise."
+        )
+    return ""
+
+
+def _orthogonal(factors: Sequence[FactorLevels]) -> bool:
+    columns = np.column_stack([f.contrasts.columns for f in factors])
+    return bool(np.allclose(columns.T @ columns, np.eye(columns.shape[1]), atol=1e-9))

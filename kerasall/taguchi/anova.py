@@ -2,8 +2,7 @@
 
 For an orthogonal array these are the textbook's sums over level means; for unbalanced tables each
 factor's sum of squares is adjusted for all others (type II, the same as type III without interactions).
-
-The additive model's prediction at a combination of levels, and its comparison with new runs.
+The additive model predicts any combination of levels, with which new runs are compared.
 """
 
 from __future__ import annotations
@@ -19,7 +18,6 @@ from kerasall.errors import DataError
 from kerasall.taguchi.effects import Contrasts, Fit, fit_main_effects, make_contrasts
 
 _ZERO = 1e-20
-
 """A sum of squares this small against that of the responses is rounding, not variation."""
 
 
@@ -242,14 +240,10 @@ def analyze_variance(model: Model) -> Anova:
             ),
         )
 
-    rows = tuple(
-        line(f.name, s, f.df, tested=True) for f, s in _sums_of_squares(model.kept, model.fit, model)
-    )
-    pooled = tuple(
-        line(f.name, s, f.df)
-        for f, s in _sums_of_squares(model.factors, model.full_fit, model)
-        if f not in model.kept
-    )
+    kept = _sums_of_squares(model.kept, model.fit)
+    rows = tuple(line(f.name, s, f.df, tested=True) for f, s in kept)
+    every = _sums_of_squares(model.factors, model.full_fit)
+    pooled = tuple(line(f.name, s, f.df) for f, s in every if f not in model.kept)
     # The error takes back what the noise lent to the factors, so that the corrected shares add to 100.
     spent = sum(row.df for row in rows)
     error = line("error", error_sum, model.error_df)
@@ -261,9 +255,7 @@ def analyze_variance(model: Model) -> Anova:
     return Anova(rows, pooled, error, whole)
 
 
-def _sums_of_squares(
-    factors: Sequence[FactorLevels], fit: Fit, model: Model
-) -> list[tuple[FactorLevels, float]]:
+def _sums_of_squares(factors: Sequence[FactorLevels], fit: Fit) -> list[tuple[FactorLevels, float]]:
     """Each factor with its sum of squares, adjusted for the others among ``factors``.
 
     It is b' V^-1 b, with b its coefficients and V their block of (X'X)^-1: what the residual would
@@ -273,9 +265,8 @@ def _sums_of_squares(
     for factor, coefficients in zip(factors, fit.coefficients, strict=True):
         block = fit.inverse[start : start + factor.df, start : start + factor.df]
         start += factor.df
-        found.append(
-            (factor, float(coefficients @ np.linalg.solve(block, coefficients)) if factor.df else 0.0)
-        )
+        grown = float(coefficients @ np.linalg.solve(block, coefficients)) if factor.df else 0.0
+        found.append((factor, grown))
     return found
 
 
@@ -328,12 +319,5 @@ def predict_ratio(
     row_width = model.half_width(variance + 1, confidence)
     if mean_width is None or row_width is None:
         return Prediction(value, None, None, dict(levels), confirmed)
-    return Prediction(
-        value,
-        value - mean_width,
-        value + mean_width,
-        dict(levels),
-        confirmed,
-        value - row_width,
-        value + row_width,
-    )
+    low, high = value - mean_width, value + mean_width
+    return Prediction(value, low, high, dict(levels), confirmed, value - row_width, value + row_width)

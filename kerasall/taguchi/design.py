@@ -49,6 +49,11 @@ class Plan:
         return {name: len(set(group_levels(values))) - 1 for name, values in self.factors.items()}
 
     @property
+    def dummy_factors(self) -> list[str]:
+        """Factors of which two levels have one value, so that only the level's number tells these apart."""
+        return [name for name, values in self.factors.items() if len(set(values)) < len(values)]
+
+    @property
     def error_df(self) -> int:
         """Degrees of freedom left for the error."""
         return len(self.levels) - 1 - sum(self.degrees_of_freedom.values())

@@ -1,7 +1,4 @@
-"""Results of an experiment in a CSV file: columns of level numbers named by factor, responses y1 to yn.
-
-Level numbers and responses as a caller gives them, checked.
-"""
+"""Level numbers and responses, checked: as a caller gives them, or as a CSV file holds them."""
 
 from __future__ import annotations
 
@@ -20,6 +17,9 @@ import numpy as np
 from kerasall.errors import DataError, SettingsError
 from kerasall.taguchi.anova import FactorLevels
 from kerasall.taguchi.design import RESERVED_COLUMN, group_levels
+
+_SEPARATORS = {";": "semicolons", "\t": "tabs"}
+_SHAPE = "one column of level numbers for each factor, and responses y1, y2, ..., named in the first line"
 
 
 def as_matrix(responses: Any) -> np.ndarray:
@@ -85,11 +85,6 @@ def _read_factor(
     group = tuple(place.get(g, -1) for g in merged)
     runs = np.bincount(whole - 1, minlength=len(texts)).tolist()
     return FactorLevels(name, texts, group, np.array(group)[whole - 1], tuple(runs))
-
-
-_SEPARATORS = {";": "semicolons", "\t": "tabs"}
-
-_SHAPE = "one column of level numbers for each factor, and responses y1, y2, ..., named in the first line"
 
 
 @dataclass(frozen=True)

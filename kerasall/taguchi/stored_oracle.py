@@ -4,8 +4,7 @@
     oracle.json             the design, the order of ends, which tuner runs which trial
 
 Both are written atomically; keras-tuner itself writes them in place, and a kill may halve one.
-
-One line on standard error for every trial that begins or ends, with the time left.
+A line on standard error for every trial that begins or ends tells the time left.
 """
 
 from __future__ import annotations
@@ -27,7 +26,6 @@ from kerasall.files import read_json, write_text
 from kerasall.taguchi.analysis import Analysis
 from kerasall.taguchi.signal_to_noise import parse_signal
 from kerasall.taguchi.trials import (
-    CONFIRMATION,
     SECONDS,
     analyze_trials,
     list_design_differences,
@@ -35,6 +33,10 @@ from kerasall.taguchi.trials import (
     read_place,
     tabulate_trials,
 )
+
+SCHEMA = 1
+FINISHED = (TrialStatus.COMPLETED, TrialStatus.FAILED)
+"""Statuses of a trial that is not run again."""
 
 
 class TrialLog:
@@ -64,7 +66,7 @@ class TrialLog:
     def on_trial_end(self, trial: Any) -> None:
         """Says what a trial gave and how long the rest will take."""
         if trial.score is None:
-            told = f"{trial.status}: {_last_line(trial.message)}"
+            told = f"{trial.status}: {(trial.message or 'no message').strip().splitlines()[-1]}"
         else:
             told = f"{self._objective} {trial.score:.4f}"
         done, planned = self._count()
@@ -78,9 +80,7 @@ class TrialLog:
             print(text, file=sys.stderr, flush=True)
 
     def _describe(self, trial: Any) -> str:
-        place = read_place(trial.hyperparameters.values)
-        row = place.row if place.row == CONFIRMATION else f"row {place.row}"
-        return f"trial {trial.trial_id}  {row} repeat {place.repeat} fold {place.fold}"
+        return f"trial {trial.trial_id}  {read_place(trial.hyperparameters.values)}"
 
     def _time_left(self) -> str:
         done, planned = self._count()
@@ -89,18 +89,6 @@ class TrialLog:
             return ""
         left = round((planned - done) * sum(seconds) / len(seconds) / max(at_once, 1))
         return f"{left // 3600}:{left // 60 % 60:02d}:{left % 60:02d} left"
-
-
-def _last_line(message: str | None) -> str:
-    lines = (message or "no message").strip().splitlines()
-    return lines[-1]
-
-
-SCHEMA = 1
-
-FINISHED = (TrialStatus.COMPLETED, TrialStatus.FAILED)
-
-"""Statuses of a trial that is not run again."""
 
 
 class StoredOracle(keras_tuner.Oracle):

@@ -1,12 +1,10 @@
-"""Trials as TensorBoard event files: factors and metrics for its HParams tab, epochs for its curves.
+"""The trials of a project as rows to look at, wherever they are looked at, and as TensorBoard event files.
 
     <folder>/events...          the experiment: every factor with its levels, every metric
     <folder>/0007/events...     trial 0007: its factors, its place, its metrics, its epochs
 
-keras-tuner writes hyperparameters only through a TensorBoard callback of the caller, so neither for
-``run`` functions nor the metrics of the epoch that counts.
-
-The trials of a project as rows to look at: in a terminal, as CSV, on a page, in TensorBoard.
+HParams shows factors and metrics, the curves the epochs. keras-tuner writes hyperparameters only through a
+TensorBoard callback of the caller, so neither for ``run`` functions nor the metrics of the epoch that counts.
 """
 
 # pyright: reportAttributeAccessIssue=false
@@ -34,7 +32,26 @@ from kerasall.errors import ArtifactError, KerasallError, SettingsError
 from kerasall.files import atomic_path, read_json
 from kerasall.taguchi.analysis import Analysis
 from kerasall.taguchi.oracle import TaguchiOracle
-from kerasall.taguchi.trials import Design, metrics_of, read_levels, read_place
+from kerasall.taguchi.trials import (
+    RESULT_COLUMNS,
+    Design,
+    metrics_of,
+    order_of_row,
+    read_levels,
+    read_place,
+)
+
+TENSORBOARD = "tensorboard"
+"""Folder of a project into which a ``TaguchiTuner`` writes its trials as they end."""
+EPOCHS = "epochs/"
+"""What the tags of a trial's curves begin with; a metric's own tag holds the value that counts."""
+_FILE = "events.out.tfevents.{second:010d}.kerasall"
+_STATUS = {
+    TrialStatus.COMPLETED: api_pb2.STATUS_SUCCESS,
+    TrialStatus.FAILED: api_pb2.STATUS_FAILURE,
+    TrialStatus.INVALID: api_pb2.STATUS_FAILURE,
+    TrialStatus.RUNNING: api_pb2.STATUS_RUNNING,
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,17 +92,16 @@ class TrialListing:
     @property
     def response(self) -> str:
         """Title of the objective's column."""
-        taken = {*self.design.plan.factors, "trial", "row", "repeat", "fold", "status", "seconds"}
         name = self.design.objective
+        taken = {*self.design.plan.factors, *RESULT_COLUMNS} - {"objective"}
         return f"{name} (metric)" if name in taken else name
 
     @property
     def metrics(self) -> list[str]:
         """Columns of metrics other than the objective."""
-        factors = list(self.design.plan.factors)
-        known = {"trial", "row", "repeat", "fold", "status", "objective", "seconds", *factors}
-        known |= {f"{name} level" for name in factors} | {self.response, f"{self.design.objective} (metric)"}
-        return [name for name in self.table.columns if name not in known]
+        names = list(self.table.columns)
+        own = {self.response, f"{self.design.objective} (metric)"}
+        return [name for name in names[names.index("objective") + 1 : -1] if name not in own]
 
     def to_json(self, table: pd.DataFrame | None = None) -> dict[str, Any]:
         """The document of ``kerasall trials --json``; absent numbers are null.
@@ -161,13 +177,8 @@ def sort_trials(table: pd.DataFrame, column: str, direction: str) -> pd.DataFram
         )
     by = f"{name} level" if f"{name} level" in table.columns else name
     ascending = (direction == "min" if name == "objective" else True) != turned
-    key = (lambda values: values.map(_row_order)) if by == "row" else None
+    key = (lambda values: values.map(order_of_row)) if by == "row" else None
     return table.sort_values(by, ascending=ascending, kind="stable", na_position="last", key=key)
-
-
-def _row_order(row: int | str) -> float:
-    """Confirmation runs follow all rows."""
-    return float("inf") if isinstance(row, str) else float(row)
 
 
 def write_csv(listing: TrialListing, path: str | Path) -> None:
@@ -179,26 +190,6 @@ def write_csv(listing: TrialListing, path: str | Path) -> None:
 def _read_epochs(folder: Path, trial_id: str) -> list[dict[str, float]]:
     path = folder / f"trial_{trial_id}" / "epochs.json"
     return read_json(path) if path.is_file() else []
-
-
-TENSORBOARD = "tensorboard"
-
-"""Folder of a project into which a ``TaguchiTuner`` writes its trials as they end."""
-
-
-EPOCHS = "epochs/"
-
-"""What the tags of a trial's curves begin with; a metric's own tag holds the value that counts."""
-
-
-_FILE = "events.out.tfevents.{second:010d}.kerasall"
-
-_STATUS = {
-    TrialStatus.COMPLETED: api_pb2.STATUS_SUCCESS,
-    TrialStatus.FAILED: api_pb2.STATUS_FAILURE,
-    TrialStatus.INVALID: api_pb2.STATUS_FAILURE,
-    TrialStatus.RUNNING: api_pb2.STATUS_RUNNING,
-}
 
 
 def write_events(listing: TrialListing, folder: str | Path) -> Path:
@@ -220,8 +211,14 @@ def write_experiment_events(folder: str | Path, design: Design, trials: Iterable
     seen = {name for trial in trials for name in metrics_of(trial)} - {design.objective}
     summary = hparams_config_pb(
         hparams=[
-            *[api.HParam(name, _domain(values)) for name, values in design.plan.factors.items()],
-            *[api.HParam(f"{name} level", description="number of the level") for name in _twins(design)],
+            *[
+                api.HParam(name, api.Discrete(list(dict.fromkeys(values))))
+                for name, values in design.plan.factors.items()
+            ],
+            *[
+                api.HParam(f"{name} level", description="number of the level")
+                for name in design.plan.dummy_factors
+            ],
             api.HParam("row", description="row of the array, or confirmation"),
             api.HParam("repeat"),
             *([api.HParam("fold")] if design.folds else []),
@@ -258,25 +255,16 @@ def write_trial_events(
     _write(Path(folder) / trial.trial_id, events)
 
 
-def _twins(design: Design) -> list[str]:
-    """Factors with dummy levels, which only the level's number tells apart."""
-    return [name for name, values in design.plan.factors.items() if len(set(values)) < len(values)]
-
-
 def _hparams(design: Design, trial: Trial) -> dict[str, Any]:
     values, factors = trial.hyperparameters.values, design.plan.factors
     place, levels = read_place(values), read_levels(values, factors)
     return {
         **{name: values[name] for name in factors},
-        **{f"{name} level": str(levels[name]) for name in _twins(design)},
+        **{f"{name} level": str(levels[name]) for name in design.plan.dummy_factors},
         "row": str(place.row),
         "repeat": place.repeat,
         **({"fold": place.fold} if design.folds else {}),
     }
-
-
-def _domain(values: Sequence[Any]) -> api.Discrete:
-    return api.Discrete(list(dict.fromkeys(values)))
 
 
 def _scalar(tag: str, value: float, step: int, second: float) -> Event:

@@ -1,10 +1,8 @@
 """The trials of a Taguchi experiment: which there are, in which order, and what they carry.
 
 One trial is one run of one row of the array: repeat 1 of all rows first, then repeat 2; inside a row the
-folds follow one another. Everything here is a pure function of the design, so a search that was killed goes
-on from the trials that exist and needs no other memory.
-
-From finished trials to a table of raw responses and to their analysis.
+folds follow one another. Their order is a pure function of the design, so a search that was killed goes on from the trials
+that exist and needs no other memory. Finished trials become a table of raw responses and an analysis.
 """
 
 from __future__ import annotations
@@ -23,17 +21,12 @@ from kerasall.taguchi.analysis import Analysis, analyze
 from kerasall.taguchi.design import Plan, plan
 
 CONFIRMATION = "confirmation"
-
 """``taguchi/row`` of a trial at the predicted optimum."""
-
-
 RESERVED = "taguchi/"
-
 """What the names of the values begin with that a trial carries beside its factors."""
-
-
+SECONDS = f"{RESERVED}seconds"
+"""Metric that the oracle adds: wall-clock seconds of the run that ended the trial."""
 RESULT_COLUMNS = ("trial", "row", "repeat", "fold", "status", "objective", "seconds")
-
 """Columns of a table of results that no factor may be called."""
 
 
@@ -52,7 +45,8 @@ class Place:
     fold: int
 
     def __str__(self) -> str:
-        return f"row {self.row}, repeat {self.repeat}, fold {self.fold}"
+        row = self.row if self.row == CONFIRMATION else f"row {self.row}"
+        return f"{row} repeat {self.repeat} fold {self.fold}"
 
 
 @dataclass(frozen=True)
@@ -134,6 +128,11 @@ class Design:
 def read_place(values: Mapping[str, Any]) -> Place:
     """The place that a trial carries in its hyperparameter values."""
     return Place(*(values[f"{RESERVED}{name}"] for name in ("row", "repeat", "fold")))
+
+
+def order_of_row(row: int | str) -> float:
+    """What a row sorts by: confirmation runs follow all rows."""
+    return 1e9 if row == CONFIRMATION else float(row)
 
 
 def read_levels(values: Mapping[str, Any], factors: Iterable[str]) -> dict[str, int]:
@@ -229,11 +228,6 @@ def mean_over_folds(
     return found
 
 
-SECONDS = f"{RESERVED}seconds"
-
-"""Metric that the oracle adds: wall-clock seconds of the run that ended the trial."""
-
-
 def tabulate_trials(design: Design, trials: Sequence[Trial]) -> pd.DataFrame:
     """One line a trial; see ``TaguchiOracle.results`` for the columns."""
     factors = list(design.plan.factors)
@@ -296,7 +290,9 @@ def analyze_trials(design: Design, trials: Sequence[Trial], signal: str, **optio
         )
     arguments = {"signal": signal, "levels": design.plan.factors, **options}
     found = analyze(design.plan.table(), responses, **arguments)
-    confirmation = _confirmation(objectives, design)
+    repeats = max((place.repeat for place in objectives if place.row == CONFIRMATION), default=0)
+    confirmed = mean_over_folds(objectives, [CONFIRMATION], repeats, design.folds)[0]
+    confirmation = confirmed[~np.isnan(confirmed)].tolist()
     if not confirmation:
         return found
     first = next(trial for place, trial in done.items() if place.row == CONFIRMATION)
@@ -308,10 +304,3 @@ def analyze_trials(design: Design, trials: Sequence[Trial], signal: str, **optio
         )
         return found
     return analyze(design.plan.table(), responses, confirmation=confirmation, **arguments)
-
-
-def _confirmation(objectives: dict[Place, float], design: Design) -> list[float]:
-    """Responses of the confirmation runs, one a repeat; empty if there are none."""
-    repeats = max((place.repeat for place in objectives if place.row == CONFIRMATION), default=0)
-    found = mean_over_folds(objectives, [CONFIRMATION], repeats, design.folds)[0]
-    return found[~np.isnan(found)].tolist()

@@ -29,7 +29,8 @@ from kerasall.preprocessing.operations import Chain
 from kerasall.report.external_scores import ExternalScores, count_parts, describe_scores, predictions_table
 from kerasall.serving.card import write_manifest
 from kerasall.serving.export import export_saved_model
-from kerasall.studies.external_check import check_externally, find_judged_model
+from kerasall.studies.external_check import check_externally, judge
+from kerasall.studies.finished_run import Run
 
 LABELS = ("Benign", "Early", "Pro")
 MALIGNANT = ("Early", "Pro")
@@ -40,7 +41,7 @@ REDNESS = {"benign": 40, "early": 160, "pro": 240}
 @pytest.fixture(autouse=True)
 def _few_resamples(monkeypatch):
     monkeypatch.setattr("kerasall.report.external_scores.RESAMPLES", 200)
-    monkeypatch.setattr("kerasall.report.external.RESAMPLED_CURVES", 200)
+    monkeypatch.setattr("kerasall.report.pages.external.RESAMPLED_CURVES", 200)
 
 
 def paint(path: Path, red: int, seed: int) -> Path:
@@ -134,8 +135,7 @@ def invoke(*words):
 
 def score(model, data, stated):
     """The scores of the command, without a page."""
-    judged = find_judged_model(str(model))
-    return ExternalScores(check_externally(judged, read_source("auto", data), stated))
+    return ExternalScores(check_externally(judge(Run.find(model)), read_source("auto", data), stated))
 
 
 def test_scores_pages_and_tables(model, tmp_path):

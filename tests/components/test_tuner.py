@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import gc
-import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
+from page_tables import read_tables
 
 from kerasall.components.trial_record import TRIALS, write_search
 from kerasall.components.trial_search import PROJECT, SearchJob, make_oracle
@@ -22,9 +23,8 @@ from kerasall.evaluation.metrics import find_metric
 from kerasall.evaluation.predictions import Predictions, read_predictions, write_predictions
 from kerasall.files import read_json, write_json
 from kerasall.models.saving import load_model
-from kerasall.report.document import Report, Table
-from kerasall.report.page import write_report
-from kerasall.report.tuning import read_tuning, tuning_sections
+from kerasall.report.page import Page, write_page
+from kerasall.report.pages.run import make_tuning
 from kerasall.settings import TrialSettings, TuneSettings
 from kerasall.settings.factors import factor_levels
 from kerasall.taguchi.stored_oracle import StoredOracle
@@ -268,49 +268,45 @@ def test_the_analysis_names_the_best_levels_and_what_confirms_them(finished):
     assert "L9(3^4): 9 runs" in (finished.folder / "results" / "analysis.txt").read_text()
 
 
+def make_section(folder: Path, **said):
+    """The report's section of a recorded experiment."""
+    tuning = read_json(folder / ANALYSIS)
+    tuning["experiment"] |= said
+    section = make_tuning(SimpleNamespace(tuning=tuning, record=folder))  # pyright: ignore[reportArgumentType]
+    assert section is not None
+    return section
+
+
 def test_the_report_shows_the_experiment(finished, tmp_path):
-    (section,) = tuning_sections(read_tuning(finished.folder / "results"))
-    tables = {block.caption: block for block in section.blocks if isinstance(block, Table)}
+    section = make_section(finished.folder / "results")
+    tables = read_tables(section.body)
     assert list(tables) == [
         "Factors", "Accuracy of every run", "Response table", "Analysis of variance of the ratios",
         "Accuracy of the confirmation runs",
     ]  # fmt: skip
     found = read_json(finished.folder / "results" / ANALYSIS)
     response = tables["Response table"]
-    assert [column.label for column in response.columns] == [
-        "Level",
-        "optimizer",
-        "batch_size",
-        "epochs",
-        "learning_rate",
-    ]
-    assert response.rows[0][1].text == f"{found['response_table']['optimizer'][0]:.4f}"
-    assert (response.rows[0][1].tone, response.rows[1][1].tone) == ("good", "")
-    anova = tables["Analysis of variance of the ratios"]
-    assert [row[0] for row in anova.rows] == [
-        "optimizer",
-        "batch_size",
-        "epochs",
-        "learning_rate",
-        "Error",
-        "Total",
-    ]
-    assert [row[2] for row in anova.rows] == ["1", "2", "2", "2", "1", "8"]
-    words = json.dumps(Report("t", sections=(section,)).to_json())
+    assert [cell.text for cell in response[0]] == [
+        "Level", "optimizer", "batch_size", "epochs", "learning_rate",
+    ]  # fmt: skip
+    assert response[1][1].text == f"{found['response_table']['optimizer'][0]:.4f}"
+    assert (response[1][1].tone, response[2][1].tone) == ("good", "")
+    anova = tables["Analysis of variance of the ratios"][1:]
+    assert [row[0].text for row in anova] == [
+        "optimizer", "batch_size", "epochs", "learning_rate", "Error", "Total",
+    ]  # fmt: skip
+    assert [row[2].text for row in anova] == ["1", "2", "2", "2", "1", "8"]
     for said in ("Predicted", "Confirmed", "from 3 runs", "aliased with", "the validation part"):
-        assert said in words
-    assert "Settings chosen on the scored images" not in words
-    write_report(tmp_path / "page", Report("t", sections=(section,)))
+        assert said in section.body
+    assert "Settings chosen on the scored images" not in section.body
+    write_page(tmp_path / "page", Page("t", [section]))
     assert (tmp_path / "page" / "figures" / "tuning_main_effects.svg").stat().st_size > 1000
 
 
 def test_a_response_of_the_scored_part_is_labelled(finished):
-    found = read_tuning(finished.folder / "results")
-    found["experiment"]["scored_on"] = "selection"
-    words = json.dumps(Report("t", sections=tuple(tuning_sections(found))).to_json())
-    assert "Settings chosen on the scored images" in words
-    assert tuning_sections(None) == []
-    assert read_tuning(finished.folder) is None
+    section = make_section(finished.folder / "results", scored_on="selection")
+    assert "Settings chosen on the scored images" in section.body
+    assert make_tuning(SimpleNamespace(tuning=None)) is None  # pyright: ignore[reportArgumentType]
 
 
 def test_a_record_of_folds_is_out_of_fold_and_a_response_their_mean(tmp_path):

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from kerasall.data.duplicates import NearDuplicateSettings, exact_duplicates, near_duplicates
+from kerasall.data.duplicates import NearDuplicateSettings, exact_duplicates, search_duplicates
 from kerasall.data.examples import make_examples
 from kerasall.data.likeness import ORIENTATIONS, compare_aligned, extract_grain, orient
 from kerasall.data.statistics import scan_images
@@ -69,7 +69,10 @@ def _write(folder, images, suffix=".png"):
 
 
 def _find(examples, **settings):
-    return near_duplicates(examples, scan_images(examples), NearDuplicateSettings(**settings))
+    _, near, problem = search_duplicates(examples, scan_images(examples), NearDuplicateSettings(**settings))
+    if problem:
+        raise DataError(problem)
+    return near
 
 
 @pytest.fixture(scope="module")

@@ -1,243 +1,22 @@
+"""The batches of every epoch are those of a plain loop: rows, order, augmentation, weights, parts."""
+
 from __future__ import annotations
 
-import os
-from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
+import gc
+import weakref
 
-import cv2
 import numpy as np
 import pytest
 import tensorflow as tf
-from PIL import Image
 
-from kerasall.components.trainer import ChainInTwo
-from kerasall.data.input_pipeline import decode_pixels, epoch_batches, prediction_batches, weigh_by_class
-from kerasall.data.pixel_cache import _round_into
-from kerasall.decoding import Limits, decode
-from kerasall.errors import DataError, DecodingError, SettingsError
-from kerasall.files import sha256_of_file
-from kerasall.preprocessing.contrast import Gamma
-from kerasall.preprocessing.geometry import CenterCrop, PadToSquare, Resize
-from kerasall.preprocessing.operations import Chain
-from kerasall.serving.export import decode_native
-
-CHAIN = Chain((PadToSquare(), Resize(24, 20)))
-COUNT = 37  # more than one decoding batch, and a part of a second
-
-
-@pytest.fixture(scope="module")
-def files(tmp_path_factory) -> list[Path]:
-    """PNG and BMP files of different sizes."""
-    folder = tmp_path_factory.mktemp("images")
-    random = np.random.default_rng(3)
-    paths = []
-    for number in range(COUNT):
-        pixels = random.integers(0, 256, (20 + number, 30, 3), dtype=np.uint8)
-        paths.append(folder / f"cell {number} ü.{'png' if number % 2 else 'bmp'}")
-        Image.fromarray(pixels).save(paths[-1])
-    return paths
-
-
-@pytest.fixture(scope="module")
-def decoded(files) -> np.ndarray:
-    """The pixels as a plain loop over Pillow's decoding gives them."""
-    return np.stack([CHAIN(decode(path.read_bytes())) for path in files])
-
-
-# Decoding
-
-
-def test_decoded_pixels_are_those_of_a_plain_loop(files, decoded):
-    cache = decode_pixels(files, CHAIN)
-    np.testing.assert_array_equal(cache.pixels, decoded)
-    assert (cache.path, cache.decoded, len(cache), cache.key) == (None, COUNT, COUNT, "")
-
-
-def test_opencv_has_its_threads_again_after_several_decoded_at_once(files):
-    before = cv2.getNumThreads()
-    cv2.setNumThreads(3)
-    try:
-        with ThreadPoolExecutor(4) as threads:
-            list(threads.map(lambda _: decode_pixels(files, CHAIN), range(12)))
-        assert cv2.getNumThreads() == 3
-        with pytest.raises(DecodingError):
-            decode_pixels([*files, "absent.png"], CHAIN)
-        assert cv2.getNumThreads() == 3
-    finally:
-        cv2.setNumThreads(before)
-
-
-SHRUNK = [
-    (Resize(24, 20),),
-    (Resize(24, 20, antialias=True),),
-    (Resize(24, 20, "bicubic"),),
-    (PadToSquare(), Resize(24, 20)),
-    (Resize(24, 20), Gamma(0.6)),
-    (Resize(1, 1),),
-    (Resize(131, 7),),
-]
-
-
-@pytest.mark.parametrize("operations", SHRUNK, ids=lambda each: "-".join(step.name for step in each))
-def test_training_sees_the_pixels_that_an_exported_model_sees(tmp_path, operations):
-    """JPEG, PNG and BMP of many sizes, more than are changed in one call, one of them large, one of the final size."""
-    random = np.random.default_rng(5)
-    paths = []
-    for number in range(40):
-        sides = (
-            (24, 20) if number in (6, 7, 8) else (2100, 2100) if number == 9 else random.integers(10, 60, 2)
-        )
-        smooth = cv2.GaussianBlur(random.integers(0, 256, (*sides, 3), dtype=np.uint8), (0, 0), 2)
-        paths.append(tmp_path / f"{number}.{('jpg', 'png', 'bmp')[number % 3]}")
-        Image.fromarray(smooth).save(paths[-1])
-    chain = Chain(operations)
-    served = tf.function(lambda data: chain(decode_native(data)), [tf.TensorSpec([], tf.string)])
-    expected = np.stack([served(path.read_bytes()) for path in paths])
-    np.testing.assert_array_equal(decode_pixels(paths, chain).pixels, expected)
-
-
-CROP, WIDEN, SHRINK = (
-    Chain((each,)) for each in (CenterCrop(30, 22), Resize(40, 44), Resize(24, 20, "bicubic"))
+from kerasall.data.input_pipeline import (
+    EpochSource,
+    FeatureBatches,
+    epoch_batches,
+    prediction_batches,
+    split_batches,
 )
-
-
-@pytest.mark.parametrize(
-    ("common", "own"),
-    [(CROP, Chain()), (WIDEN, Chain()), (Chain(), WIDEN), (CROP, WIDEN), (WIDEN, CROP), (WIDEN, SHRINK), (SHRINK, WIDEN)],
-)  # fmt: skip
-def test_a_member_is_trained_on_what_its_two_chains_make_of_an_image(files, common, own):
-    both = ChainInTwo(common, own)
-    expected = np.stack([both(decode(path.read_bytes())) for path in files])
-    np.testing.assert_array_equal(decode_pixels(files, both).pixels, expected)
-
-
-def test_values_are_rounded_as_the_chain_rounds_them():
-    values = np.array([-20, -0.4, 0.5, 1.5, 2.5, 127.49, 254.5, 255.4, 300, 1e12], np.float32)
-    row = np.zeros((1, len(values), 3), np.uint8)
-    _round_into(row, np.stack([values] * 3, axis=-1)[None], within_range=False)
-    np.testing.assert_array_equal(row[0, :, 0], np.rint(values.clip(0, 255)).astype(np.uint8))
-    inside = np.abs(values[1:8])
-    row = np.zeros((1, len(inside), 3), np.uint8)
-    _round_into(row, np.stack([inside] * 3, axis=-1)[None], within_range=True)
-    np.testing.assert_array_equal(row[0, :, 1], np.rint(inside.clip(0, 255)).astype(np.uint8))
-
-
-def test_disk_holds_the_same_pixels_as_memory_and_is_used_again(files, decoded, tmp_path):
-    first = decode_pixels(files, CHAIN, tmp_path, memory_bytes=0)
-    assert isinstance(first.pixels, np.memmap)
-    np.testing.assert_array_equal(first.pixels, decoded)
-    assert [first.path] == list(tmp_path.iterdir())
-
-    for memory_bytes in (0, 1 << 30):
-        again = decode_pixels(files, CHAIN, tmp_path, memory_bytes=memory_bytes)
-        assert (again.decoded, again.key, again.path) == (0, first.key, first.path)
-        np.testing.assert_array_equal(again.pixels, decoded)
-
-
-def test_batches_from_disk_are_those_from_memory_and_a_cut_file_is_told(files, decoded, tmp_path):
-    stored = decode_pixels(files, CHAIN, tmp_path, memory_bytes=0)
-    settings = {"batch_size": 8, "shuffle": True, "classes": 2}
-    labels = np.arange(COUNT) % 2
-    for pixels, same in ((stored.pixels, decoded), (stored.pixels[3:], decoded[3:])):
-        for found, expected in zip(
-            epoch_batches(pixels, labels[: len(same)], **settings),
-            epoch_batches(same, labels[: len(same)], **settings),
-            strict=True,
-        ):
-            np.testing.assert_array_equal(found[0], expected[0])
-            np.testing.assert_array_equal(found[1], expected[1])
-    os.truncate(stored.path, stored.path.stat().st_size - 1)
-    with pytest.raises(tf.errors.OpError, match="must hold whole rows"):
-        list(prediction_batches(stored.pixels, batch_size=8))
-
-
-def test_reuse_needs_no_image_file_when_the_content_keys_are_known(files, tmp_path):
-    keys = [sha256_of_file(path) for path in files[:3]]
-    decode_pixels(files[:3], CHAIN, tmp_path, memory_bytes=0, keys=keys)
-    assert decode_pixels(["gone"] * 3, CHAIN, tmp_path, keys=keys).decoded == 0
-
-
-def test_other_content_order_or_chain_is_decoded_anew(files, tmp_path):
-    keys = {decode_pixels(files[:2], CHAIN, tmp_path, memory_bytes=0).key}
-    for paths, chain in (
-        (files[1::-1], CHAIN),
-        (files[1:3], CHAIN),
-        (files[:2], Chain((CenterCrop(24, 20),))),
-    ):
-        cache = decode_pixels(paths, chain, tmp_path, memory_bytes=0)
-        assert cache.decoded == 2
-        keys.add(cache.key)
-    assert len(keys) == 4
-
-
-@pytest.mark.parametrize("kept_bytes", [0, 60, 5000])
-def test_a_cut_cache_file_is_made_again(files, decoded, tmp_path, kept_bytes):
-    path = decode_pixels(files, CHAIN, tmp_path, memory_bytes=0).path
-    os.truncate(path, kept_bytes)
-    for memory_bytes in (1 << 30, 0):
-        again = decode_pixels(files, CHAIN, tmp_path, memory_bytes=memory_bytes)
-        assert again.decoded == COUNT
-        np.testing.assert_array_equal(again.pixels, decoded)
-
-
-def test_what_tensorflow_misreads_or_refuses_gives_the_pixels_of_its_png(tmp_path):
-    noise = np.random.default_rng(1).integers(0, 256, (24, 20, 3), dtype=np.uint8)
-    image = Image.fromarray(noise)
-    image.save(tmp_path / "a.tiff")
-    image.convert("1").save(tmp_path / "b.bmp")
-    image.quantize(16).save(tmp_path / "c.bmp")
-    paths = [tmp_path / name for name in ("a.tiff", "b.bmp", "c.bmp")]
-    expected = np.stack([noise, *(np.asarray(Image.open(path).convert("RGB")) for path in paths[1:])])
-    np.testing.assert_array_equal(decode_pixels(paths, Chain((CenterCrop(24, 20),))).pixels, expected)
-
-
-@pytest.mark.parametrize("memory_bytes", [0, 1 << 30])
-def test_a_broken_file_is_named_and_nothing_is_left_behind(files, tmp_path, memory_bytes):
-    broken = tmp_path / "broken.jpg"
-    Image.fromarray(np.zeros((200, 200, 3), np.uint8)).save(broken)
-    os.truncate(broken, broken.stat().st_size // 2)
-    with pytest.raises(DecodingError, match=r"broken\.jpg"):
-        decode_pixels([*files, broken], CHAIN, tmp_path / "cache", memory_bytes=memory_bytes)
-    assert not list((tmp_path / "cache").glob("*"))
-
-
-def test_a_file_changed_since_its_hash_was_taken_is_refused(files, tmp_path):
-    keys = [sha256_of_file(path) for path in files[:3]]
-    with pytest.raises(DecodingError, match="changed since it was scanned"):
-        decode_pixels([*files[:2], files[3]], CHAIN, tmp_path, memory_bytes=0, keys=keys)
-    assert not list(tmp_path.glob("*.npy"))
-
-
-def test_a_missing_or_too_large_file_is_named(files, tmp_path):
-    with pytest.raises(DecodingError, match=r"absent\.png"):
-        decode_pixels([*files[:2], tmp_path / "absent.png"], CHAIN)
-    keys = [*map(sha256_of_file, files[:2]), "c"]
-    with pytest.raises(DecodingError, match=r"absent\.png"):
-        decode_pixels([*files[:2], tmp_path / "absent.png"], CHAIN, keys=keys)
-    with pytest.raises(DecodingError, match="cell 20"):
-        decode_pixels(files, CHAIN, limits=Limits(max_side=39))
-
-
-def test_pixels_that_fit_nowhere_are_refused_with_the_cure(files):
-    with pytest.raises(DataError, match="cache folder"):
-        decode_pixels(files, CHAIN, memory_bytes=1)
-    with pytest.raises(DataError, match="at least one"):
-        decode_pixels([], CHAIN)
-    with pytest.raises(SettingsError, match="same size"):
-        decode_pixels(files, Chain((PadToSquare(),)))
-    with pytest.raises(DataError, match="one content key per file"):
-        decode_pixels(files, CHAIN, keys=["a"])
-
-
-@pytest.mark.realdata
-def test_real_images_decode_as_one_by_one(real_data):
-    jpegs = sorted((real_data / "aria" / "Original" / "Pro").glob("*.jpg"))[:6]
-    cells = sorted((real_data / "cnmc_sample").glob("*.bmp"))[:4]
-    chain = Chain((CenterCrop(224, 224),))
-    pixels = decode_pixels([*jpegs, *cells], chain).pixels.astype(int)
-    expected = np.stack([chain(decode(path.read_bytes())) for path in [*jpegs, *cells]]).astype(int)
-    np.testing.assert_array_equal(pixels, expected)
-
+from kerasall.errors import DataError, SettingsError
 
 # Batches
 
@@ -390,9 +169,131 @@ def test_what_does_not_fit_is_refused(arguments, said):
         epoch_batches(numbered(3)[0], **({"batch_size": 2} | arguments))
 
 
-def test_class_weights_become_sample_weights():
-    np.testing.assert_array_equal(weigh_by_class([1, 0, 1], {0: 2.0, 1: 0.5}), np.float32([0.5, 2, 0.5]))
-    with pytest.raises(SettingsError, match=r"\[1\] have none"):
-        weigh_by_class([1, 0], {0: 2.0})
-    with pytest.raises(SettingsError, match="positive"):
-        weigh_by_class([0], {0: 0.0})
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("shuffled", [False, True])
+def test_they_equal_the_batches_of_a_dataset(weighted, shuffled):
+    random = np.random.default_rng(0)
+    features, labels = random.normal(size=(50, 7)).astype(np.float32), random.integers(0, 3, 50)
+    targets, rows = np.eye(3, dtype=np.float32)[labels], np.array([3, 3, 49, *range(10, 40)])
+    weights = random.uniform(1, 2, 50) if weighted else None
+    for epoch in (0, 4):
+        same = {"batch_size": 8, "indices": rows, "sample_weights": weights}
+        found = FeatureBatches(features, targets, shuffle=(5, epoch) if shuffled else None, **same)
+        wanted = list(epoch_batches(features, targets, seed=5, epoch=epoch, shuffle=shuffled, **same))
+        assert len(found) == len(wanted) == 5
+        for mine, theirs in zip(found, wanted, strict=True):
+            assert len(mine) == len(theirs)
+            for one, other in zip(mine, theirs, strict=True):
+                np.testing.assert_array_equal(one, other.numpy())
+
+
+SEED, BATCH = 9, 8
+ROWS = np.array([3, 3, 9, *range(20), 30, 30])  # of 31; repeats, as oversampling makes them
+RANDOM = np.random.default_rng(2)
+PIXELS = RANDOM.integers(0, 256, (31, 4, 5, 3), np.uint8)
+TARGETS = RANDOM.random((31, 2)).astype(np.float32)
+WEIGHTS = RANDOM.random(31).astype(np.float32)
+
+
+def add_key(images, seeds):
+    """Adds what the seeds are, and branches on a tensor."""
+    images = tf.cast(images, tf.float32)
+    if tf.size(seeds) > 0:
+        images += tf.cast(seeds[:, 1] + seeds[:, 0] % 1000, tf.float32)[:, None, None, None]
+    return images
+
+
+def plain_epoch(epoch, *, augmented=False, weighted=False, parts=1):
+    """An epoch's batches by a loop over NumPy arrays."""
+    order = np.random.default_rng([SEED, epoch]).permutation(len(ROWS))
+    key = int(np.random.SeedSequence([SEED, epoch]).generate_state(1)[0] >> 1)
+    cut = split_batches(order, BATCH, parts)
+    factors = np.ones(len(order), np.float32) if cut.factors is None else cut.factors
+    for at in np.split(cut.order, np.cumsum(cut.sizes)[:-1]):
+        rows = ROWS[at]
+        images = PIXELS[rows]
+        if augmented:
+            images = images.astype(np.float32) + (at + key % 1000).astype(np.float32)[:, None, None, None]
+        weights = WEIGHTS[rows] if weighted else np.ones(len(at), np.float32)
+        last = [weights * factors[at]] if weighted or cut.factors is not None else []
+        yield (images, TARGETS[rows], *last)
+
+
+def make_source(*, pixels=PIXELS, augmented=False, weighted=False, parts=1):
+    return EpochSource(
+        pixels, TARGETS, batch_size=BATCH, seed=SEED, shuffle=True, indices=ROWS, parts=parts,
+        augment=add_key if augmented else None, sample_weights=WEIGHTS if weighted else None,
+    )  # fmt: skip
+
+
+def assert_equal(found, expected):
+    for ours, plain in zip(found, expected, strict=True):
+        for column, wanted in zip(ours, plain, strict=True):
+            np.testing.assert_array_equal(column, wanted, strict=True)
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        {},
+        {"augmented": True},
+        {"weighted": True},
+        {"parts": 4},
+        {"parts": 3},
+        {"augmented": True, "weighted": True, "parts": 3},
+    ],
+    ids=str,
+)
+def test_epochs_in_any_order_are_those_of_a_plain_loop(kind):
+    source = make_source(**kind)
+    for epoch in (0, 1, 7, 1, 0):
+        dataset, expected = source.epoch(epoch), list(plain_epoch(epoch, **kind))
+        assert len(dataset) == len(expected)
+        for _ in range(2):  # a dataset may be iterated again
+            assert_equal(dataset.as_numpy_iterator(), expected)
+
+
+def test_epochs_from_a_file_are_those_from_memory(tmp_path):
+    np.save(tmp_path / "pixels.npy", PIXELS)
+    source = make_source(pixels=np.load(tmp_path / "pixels.npy", mmap_mode="r"))
+    for epoch in (2, 0):
+        assert_equal(source.epoch(epoch).as_numpy_iterator(), plain_epoch(epoch))
+
+
+@pytest.mark.parametrize("augmented", [False, True])
+def test_iterators_of_different_epochs_do_not_meet(augmented):
+    source = make_source(augmented=augmented)
+    found = {epoch: [] for epoch in (0, 1, 2)}
+    left = source.epoch(3).as_numpy_iterator()
+    next(left)  # an epoch that ends early, while its next batches are being prepared
+    live = {epoch: source.epoch(epoch).as_numpy_iterator() for epoch in found}
+    for _ in range(len(source.epoch(0))):
+        for epoch, batches in live.items():
+            found[epoch].append(next(batches))
+    for epoch, batches in found.items():
+        assert_equal(batches, plain_epoch(epoch, augmented=augmented))
+    assert_equal(left, list(plain_epoch(3, augmented=augmented))[1:])
+
+
+def test_a_dataset_holds_what_it_reads_and_nothing_else_does():
+    def iterate(dataset):
+        pixels = PIXELS.copy()
+        memory, batches = weakref.ref(pixels), iter(dataset(pixels))
+        del pixels
+        gc.collect()
+        assert memory() is not None
+        assert len(list(batches)) == 4
+        return memory
+
+    for dataset in (
+        lambda pixels: make_source(pixels=pixels).epoch(1).map(lambda *batch: batch).take(5),
+        lambda pixels: prediction_batches(pixels, batch_size=BATCH),
+    ):
+        memory = iterate(dataset)
+        gc.collect()
+        assert memory() is None
+
+
+def test_a_negative_epoch_is_refused():
+    with pytest.raises(SettingsError, match="epoch must be at least 0"):
+        make_source().epoch(-1)

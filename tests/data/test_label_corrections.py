@@ -15,7 +15,8 @@ from kerasall.data.label_corrections import (
     read_corrections,
     write_corrections,
 )
-from kerasall.data.splits import fold_split, holdout_split, write_split
+from kerasall.data.splits import write_split
+from kerasall.data.stratification import fold_split, holdout_split
 from kerasall.errors import ArtifactError, DataError, SettingsError
 from kerasall.files import sha256_of_file
 

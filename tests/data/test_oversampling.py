@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kerasall.data import oversampling
-from kerasall.data.oversampling import balance_class_weights, count_classes, oversample
+from kerasall.data.oversampling import count_classes, oversample, weigh_by_class
 from kerasall.errors import DataError, SettingsError
 
 NAMES = ("all", "hem")
@@ -93,16 +93,12 @@ def test_labels_that_are_no_class_indices_are_refused(labels):
         oversample(labels, [0], "majority", 0)
 
 
-def test_balanced_weights_give_every_class_the_same_share_of_the_loss():
-    rows = np.arange(len(PAPER_001))
-    weights = balance_class_weights(PAPER_001, rows, classes=2)
-    shares = [weights[c] * np.count_nonzero(c == PAPER_001) for c in (0, 1)]
-    assert shares == pytest.approx([len(rows) / 2] * 2)
-    assert weights == pytest.approx({0: 8525 / (2 * 5822), 1: 8525 / (2 * 2703)})
-    with pytest.raises(DataError, match=r"\[1, 1, 0\]"):
-        balance_class_weights([0, 1], [0, 1], classes=3)
-    with pytest.raises(DataError, match=r"\[1, 1, 1\]"):
-        balance_class_weights([0, 1, 2], [0, 1, 2], classes=2)
+def test_class_weights_become_sample_weights():
+    np.testing.assert_array_equal(weigh_by_class([1, 0, 1], {0: 2.0, 1: 0.5}), np.float32([0.5, 2, 0.5]))
+    with pytest.raises(SettingsError, match=r"\[1\] have none"):
+        weigh_by_class([1, 0], {0: 2.0})
+    with pytest.raises(SettingsError, match="positive"):
+        weigh_by_class([0], {0: 0.0})
 
 
 def test_examples_in_the_docstrings_hold_and_tensorflow_stays_out():

@@ -17,19 +17,22 @@ from typer.testing import CliRunner
 
 from kerasall.cli.data import data_app
 from kerasall.data.examples import COLUMNS
-from kerasall.data.input_pipeline import decode_pixels, epoch_batches
-from kerasall.data.pixel_cache import pixels_key
-from kerasall.data.record_files import FEATURES, record_dataset, write_records
-from kerasall.data.records import EXTRACTED, INDEX, TABLE, open_records, read_record_image, read_records
+from kerasall.data.records import (
+    EXTRACTED,
+    INDEX,
+    TABLE,
+    TEXT_FEATURES,
+    open_records,
+    read_record_image,
+    read_records,
+    write_records,
+)
 from kerasall.data.sources import detect_source, read_source
-from kerasall.data.splits import holdout_split
 from kerasall.data.statistics import fingerprint_data, scan_images
-from kerasall.decoding import Limits, decode, to_native
+from kerasall.data.stratification import holdout_split
+from kerasall.decoding import decode, to_native
 from kerasall.errors import ArtifactError, DataError, DecodingError, KerasallError, SettingsError
-from kerasall.preprocessing.geometry import Resize
-from kerasall.preprocessing.operations import Chain
 
-CHAIN = Chain((Resize(16, 16),))
 COPY_OF_1 = "fold_1/all/UID_2_1_1_all.bmp"
 
 
@@ -55,6 +58,12 @@ def collection(source):
     return read_source("cnmc", source)
 
 
+def stored_images(records) -> list[bytes]:
+    """The images' bytes, each read by one seek."""
+    places = records.table[["shard", "offset", "length"]].itertuples(index=False)
+    return [read_record_image(records.folder / shard, *span) for shard, *span in places]
+
+
 @pytest.fixture(scope="module")
 def records(collection, tmp_path_factory):
     return write_records(collection, tmp_path_factory.mktemp("out") / "records", shards=5)
@@ -78,9 +87,8 @@ def test_the_index_tells_counts_classes_and_the_fingerprint_of_the_images(record
 
 def test_bytes_come_back_as_they_were_or_as_tensorflow_can_read_them(records, collection):
     files = dict(zip(collection.examples["id"], collection.examples["path"], strict=True))
-    for row, path in zip(records.table.itertuples(), records.paths, strict=True):
+    for row, stored in zip(records.table.itertuples(), stored_images(records), strict=True):
         original = Path(files[row.id]).read_bytes()
-        stored = read_record_image(path)
         assert row.sha256 == hashlib.sha256(original).hexdigest()
         assert row.image_sha256 == hashlib.sha256(stored).hexdigest()
         assert stored == to_native(original)
@@ -98,16 +106,11 @@ def test_copies_under_two_subjects_share_a_group(records):
 
 def test_the_collection_is_the_one_that_was_written(records, collection):
     known = [name for name in COLUMNS if name != "path"]
-    for extract in (False, True):
-        again = read_records(records.folder, extract=extract)
-        expected = collection.examples.sort_values("id", ignore_index=True)
-        assert again.examples[known].equals(expected[known])
-        assert (again.labels, again.malignant, again.subject_kind, again.notes) == (
-            collection.labels,
-            collection.malignant,
-            collection.subject_kind,
-            collection.notes,
-        )
+    again = read_records(records.folder)
+    expected = collection.examples.sort_values("id", ignore_index=True)
+    assert again.examples[known].equals(expected[known])
+    for name in ("labels", "malignant", "subject_kind", "notes"):
+        assert getattr(again, name) == getattr(collection, name)
     shutil.rmtree(records.folder / EXTRACTED)
 
 
@@ -137,38 +140,21 @@ def test_an_id_never_decides_where_a_file_is_extracted(tmp_path):
     assert {path.parent for path in paths} == {made.folder / EXTRACTED}
 
 
-def test_the_input_pipeline_reads_pixels_from_the_shards(records, collection):
-    expected = decode_pixels(collection.examples.sort_values("id")["path"], CHAIN)
-    hashes = records.table["image_sha256"].tolist()
-    found = decode_pixels(records.paths, CHAIN, keys=hashes, read=read_record_image, memory_bytes=1 << 20)
-    np.testing.assert_array_equal(found.pixels, expected.pixels)
-    assert found.key == pixels_key(records.paths, CHAIN, hashes)
-    labels = np.asarray([("all", "hem").index(label) for label in records.table["label"]])
-    batches = list(epoch_batches(found.pixels, labels, batch_size=5, classes=2, shuffle=True))
-    assert [batch[0].shape for batch in batches] == [(5, 16, 16, 3), (5, 16, 16, 3), (2, 16, 16, 3)]
-
-
-@pytest.mark.parametrize("batch_size", [None, 5])
-def test_tensorflow_reads_the_examples_in_the_order_of_the_table(records, batch_size):
-    dataset = record_dataset(records, batch_size)
-    assert int(dataset.cardinality()) == (12 if batch_size is None else 3)
-    read = list(dataset.as_numpy_iterator())
-    assert set(read[0]) == set(FEATURES)
-    columns = {name: np.concatenate([np.atleast_1d(part[name]) for part in read]) for name in FEATURES}
-    for name in ("id", "subject", "group", "fold", "sha256"):
-        assert [text.decode() for text in columns[name]] == records.table[name].tolist()
-    assert [("all", "hem")[index] for index in columns["label"]] == records.table["label"].tolist()
-    assert columns["image"].tolist() == [read_record_image(path) for path in records.paths]
-
-
-def test_reading_stops_where_a_shard_holds_fewer_examples_than_stated(records, tmp_path):
-    folder = shutil.copytree(records.folder, tmp_path / "copy")
-    shutil.copy(folder / records.index["shards"][4]["file"], folder / records.index["shards"][0]["file"])
-    with pytest.raises(ArtifactError, match="has changed since"):
-        open_records(folder)
-    short = type(records)(folder, records.index, records.table)
-    with pytest.raises(tf.errors.OpError, match="12 elements but contained only 11"):
-        list(record_dataset(short))
+def test_tensorflow_reads_what_the_table_says(records):
+    texts = {name: tf.io.FixedLenFeature([], tf.string) for name in ("image", *TEXT_FEATURES)}
+    features = {**texts, "label": tf.io.FixedLenFeature([], tf.int64)}
+    images = stored_images(records)
+    for number, shard in enumerate(records.shards):
+        rows = records.table.iloc[number :: len(records.shards)]  # dealt out in turn
+        for row, message in zip(rows.itertuples(), tf.data.TFRecordDataset(str(shard)), strict=True):
+            found = {
+                name: value.numpy() for name, value in tf.io.parse_single_example(message, features).items()
+            }
+            assert found["image"] == images[row.Index]
+            assert ("all", "hem")[found["label"]] == row.label
+            assert [found[name].decode() for name in TEXT_FEATURES] == [
+                getattr(row, name) for name in TEXT_FEATURES
+            ]
 
 
 def test_equal_images_give_equal_files_wherever_they_lie(source, records, tmp_path):
@@ -205,12 +191,12 @@ def test_unreadable_images_are_counted_and_nothing_is_left_behind(source, tmp_pa
 
 
 def test_an_image_that_changes_between_two_looks_is_named(collection, monkeypatch, tmp_path):
-    from kerasall.data import record_files
+    from kerasall.data import records
 
     def read_changed(path, limits):
         return Path(path).read_bytes() + b"x"
 
-    monkeypatch.setattr(record_files, "read_image_bytes", read_changed)
+    monkeypatch.setattr(records, "read_image_bytes", read_changed)
     with pytest.raises(DataError, match=r"UID_1_1_1_all\.bmp must not change"):
         write_records(collection, tmp_path / "records")
     assert list(tmp_path.iterdir()) == []
@@ -256,18 +242,14 @@ def test_an_index_that_is_none_or_names_other_folders_is_refused(records, tmp_pa
         open_records(tmp_path / "none")
 
 
-def test_an_image_that_cannot_be_read_is_named(records, source, tmp_path):
+def test_an_image_that_cannot_be_read_is_named(tmp_path):
     shard = tmp_path / "images-00000-of-00001.tfrecord"
     with pytest.raises(DecodingError, match=f"{shard.name}#12\\+9"):
-        read_record_image(f"{shard}#12+9")
+        read_record_image(shard, 12, 9)
     shard.write_bytes(b"0123456789")
-    assert read_record_image(f"{shard}#2+3") == b"234"
+    assert read_record_image(shard, 2, 3) == b"234"
     with pytest.raises(DecodingError, match="the shard ends before"):
-        read_record_image(f"{shard}#8+3")
-    with pytest.raises(DecodingError, match="at most 2 bytes"):
-        read_record_image(f"{shard}#2+3", Limits(max_bytes=2))
-    file = source / COPY_OF_1
-    assert read_record_image(file) == file.read_bytes()
+        read_record_image(shard, 8, 3)
 
 
 def test_the_command_builds_and_prints(source, tmp_path):
@@ -285,10 +267,11 @@ def test_the_command_builds_and_prints(source, tmp_path):
 def test_records_are_read_without_tensorflow(records):
     program = (
         "import sys; from kerasall.data.records import *; "
-        f"print(len(read_record_image(open_records({str(records.folder)!r}).paths[0])), 'tensorflow' in sys.modules)"
+        f"print(len(read_records({str(records.folder)!r}).examples), 'tensorflow' in sys.modules)"
     )
     answer = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert answer.stdout.split() == [str(records.table["length"][0]), "False"]
+    assert answer.stdout.split() == ["12", "False"]
+    shutil.rmtree(records.folder / EXTRACTED)
 
 
 @pytest.mark.realdata
@@ -297,4 +280,4 @@ def test_real_cells_survive(real_data, tmp_path):
     made = write_records(collection, tmp_path / "records", shards=3)
     assert made.index["transcoded"] == 0
     originals = [Path(p).read_bytes() for p in collection.examples.sort_values("id")["path"]]
-    assert [read_record_image(path) for path in made.paths] == originals
+    assert stored_images(made) == originals

@@ -11,16 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kerasall.data.examples import make_examples
-from kerasall.data.splits import (
-    check_leaks,
-    fold_split,
-    group_examples,
-    holdout_split,
-    inner_validation,
-    official_fold_split,
-    read_split,
-    write_split,
-)
+from kerasall.data.splits import check_leaks, group_examples, read_split, write_split
+from kerasall.data.stratification import fold_split, holdout_split, inner_validation, official_fold_split
 from kerasall.errors import ArtifactError, DataError, LeakError
 from kerasall.files import read_json
 

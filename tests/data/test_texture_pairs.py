@@ -10,7 +10,7 @@ from kerasall.data import texture_pairs
 from kerasall.data.cell_drawing import draw_image
 from kerasall.data.duplicates import NearDuplicateSettings, find_near_duplicates
 from kerasall.data.examples import make_examples
-from kerasall.data.likeness import ORIENTATIONS, extract_texture, orient, to_unit_length
+from kerasall.data.likeness import ORIENTATIONS, band_pass, orient, squash, to_unit_length
 from kerasall.data.statistics import scan_images
 from kerasall.data.texture_pairs import block_count, correlated_pairs, inverse
 from kerasall.errors import DataError
@@ -73,7 +73,7 @@ def test_pairs_of_rendered_images_are_those_of_the_full_product(kind, band):
     pictures = [
         draw_image(kind, 0, (n % 2, n // 20, n), 32).mean(axis=2).astype(np.uint8) for n in range(400)
     ]
-    textures = _unit([extract_texture(picture, *band) for picture in pictures])
+    textures = _unit([squash(band_pass(picture, *band)) for picture in pictures])
     for threshold in (0.25, 0.4, 0.55):
         _assert_exhaustive(textures, threshold, least=1 if threshold < 0.5 else 0)
 

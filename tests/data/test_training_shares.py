@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from kerasall.data.examples import make_examples
-from kerasall.data.splits import check_leaks, fold_split, holdout_split
-from kerasall.data.training_shares import count_training, keep_training_share
+from kerasall.data.splits import check_leaks, count_training, keep_training_share
+from kerasall.data.stratification import fold_split, holdout_split
 
 ROWS = [
     {"id": f"{label}{subject}_{k}", "path": "", "label": label, "subject": f"{label}{subject}"}

@@ -10,13 +10,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from kerasall.data.anomalies import Schema
-from kerasall.data.duplicates import NearDuplicateSettings, exact_duplicates
+from kerasall.data.duplicates import NearDuplicateSettings, exact_duplicates, search_duplicates
 from kerasall.data.examples import Collection, make_examples
 from kerasall.data.sources import read_source
-from kerasall.data.splits import check_leaks, fold_split, holdout_split, official_fold_split
-from kerasall.data.statistics import scan_images, summarize
-from kerasall.data.validation import ValidationSettings, check, infer_schema, validate
+from kerasall.data.splits import check_leaks
+from kerasall.data.statistics import Schema, infer_schema, scan_images, summarize
+from kerasall.data.stratification import fold_split, holdout_split, official_fold_split
+from kerasall.data.validation import Examined, ValidationSettings
 from kerasall.errors import ArtifactError
 
 
@@ -45,6 +45,13 @@ def _collect(folder, subject=lambda name: "", kind="none", labels=("a", "b")):
         for p in sorted(folder.glob("*/*"))
     ]
     return Collection("folder", folder, make_examples(rows), labels, subject_kind=kind)
+
+
+def check(collection, *, near=None, schema=None, settings=None):
+    """The JSON object of ``kerasall check``."""
+    scan = scan_images(collection.examples)
+    found = search_duplicates(collection.examples, scan, near or NearDuplicateSettings())
+    return Examined(collection, scan, *found, schema, settings or ValidationSettings()).found
 
 
 def _codes(result, kind="errors"):
@@ -157,7 +164,7 @@ def test_schema_holds_new_data_to_what_was_seen(folder, tmp_path):
     scan = scan_images(collection.examples)
     schema = infer_schema(summarize(collection, scan))
     assert Schema.from_json(json.loads(json.dumps(schema.to_json()))) == schema
-    assert validate(collection, scan, [], [], schema).errors == ()
+    assert Examined(collection, scan, [], [], schema=schema).found["errors"] == []
     cv2.imwrite(str(folder / "a" / "large.png"), _picture(5, side=60))
     cv2.imwrite(str(folder / "a" / "other.bmp"), _picture(6))
     (folder / "b").rename(folder / "B")

@@ -9,6 +9,7 @@ import pytest
 
 from kerasall.errors import ArtifactError, DataError
 from kerasall.evaluation.calibration import Calibration, fit_calibration
+from kerasall.evaluation.intervals import Scorer
 from kerasall.evaluation.metrics import METRICS
 from kerasall.evaluation.predictions import Predictions
 from kerasall.evaluation.reliability import reliability
@@ -56,8 +57,8 @@ def test_calibration_lowers_loss_and_error_on_other_images():
     test = distorted(2.5, seed=2, count=5000)
     calibrated = calibration.apply_to(test)
     assert METRICS["log_loss"](calibrated) < METRICS["log_loss"](test) - 0.1
-    assert reliability(test).error > 0.08
-    assert reliability(calibrated).error < 0.03
+    assert reliability(Scorer(test)).error > 0.08
+    assert reliability(Scorer(calibrated)).error < 0.03
     assert calibration.loss_after < calibration.loss_before
 
 

@@ -8,18 +8,19 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from page_tables import read_tables
 from scipy.stats import binomtest
 from statsmodels.stats.multitest import multipletests
 
 from kerasall.errors import DataError, SettingsError
 from kerasall.evaluation.comparison import System, compare_systems, share_images
-from kerasall.evaluation.intervals import group_intervals
+from kerasall.evaluation.intervals import Scorer
 from kerasall.evaluation.paired_tests import paired_difference
 from kerasall.evaluation.predictions import Predictions
-from kerasall.report.comparison_figures import ForestRow, draw_forest, forest_figure
-from kerasall.report.comparison_report import lettered, make_comparison_report
-from kerasall.report.document import Table
-from kerasall.report.page import read_report, write_report
+from kerasall.report.comparison_figures import ForestRow, draw_forest
+from kerasall.report.figure_style import new_figure
+from kerasall.report.page import write_page
+from kerasall.report.pages.comparison import lettered, make_comparison_page
 from kerasall.report.wording import describe_comparison, p_words, verdict_words
 
 CLASSES = ("all", "hem")
@@ -160,7 +161,7 @@ def test_scores_are_those_of_the_shared_images():
     found = compare(GOOD, BAD, metric="balanced_accuracy")
     for system, skill, seed in zip(found.systems, (GOOD, BAD), (1, 2), strict=True):
         record = simulate(seed, skill)
-        expected = group_intervals(record, ["balanced_accuracy", "roc_auc"], ["all"], resamples=200)
+        expected = Scorer(record, ["all"], resamples=200).intervals(["balanced_accuracy", "roc_auc"])
         assert system.intervals["balanced_accuracy"] == expected["balanced_accuracy"]
         missed = ((record.labels == 0) & (record.decisions == 1)).sum()
         assert (system.missed, system.malignant_images) == (missed, 120)
@@ -173,7 +174,7 @@ def test_pairs_hold_the_paired_tests_and_their_adjustment():
     assert [(p.first[-1], p.second[-1]) for p in found.pairs] == [("0", "1"), ("0", "2"), ("1", "2")]
     for pair in found.pairs:
         one, two = (records[int(name[-1])] for name in (pair.first, pair.second))
-        assert pair.differences["accuracy"] == paired_difference(one, two, "accuracy", ["all"])
+        assert pair.differences["accuracy"] == paired_difference(Scorer(one, ["all"]), two, "accuracy")
         assert sum(pair.images) == 240
         _, only_first, only_second, _ = pair.images
         exact = binomtest(only_first, only_first + only_second).pvalue
@@ -286,6 +287,10 @@ def test_few_unknown_and_equal_are_warned_of():
 # --- document, words, page ---------------------------------------------------------------------------
 
 
+def ids(page) -> list[str]:
+    return [section.id for section in page.sections if section is not None]
+
+
 def test_document_is_plain_json():
     found = compare(GOOD, MIDDLE, BAD)
     document = json.loads(json.dumps(found.to_json(), allow_nan=False))
@@ -307,9 +312,9 @@ def test_images_of_one_class_only_leave_scores_open_and_say_so(tmp_path):
     assert found.better(found.pairs[0]) is None
     assert "cannot be told apart by balanced accuracy: not defined" in verdict_words(found, found.pairs[0])
     json.dumps(found.to_json(), allow_nan=False)
-    report = make_comparison_report(found)
-    assert "roc" not in [section.id for section in report.sections]
-    write_report(tmp_path, report)
+    page = make_comparison_page(found)
+    assert "roc" not in ids(page)
+    write_page(tmp_path, page)
 
 
 def test_terminal_tells_scores_differences_tests_and_warnings():
@@ -326,29 +331,28 @@ def test_terminal_tells_scores_differences_tests_and_warnings():
 
 def test_page_is_self_contained_and_holds_the_document(tmp_path):
     found = compare(GOOD, MIDDLE, BAD)
-    page = write_report(tmp_path, make_comparison_report(found, "kerasall compare a b c"))
-    html = page.read_text()
+    page = make_comparison_page(found, "kerasall compare a b c")
+    html = write_page(tmp_path, page).read_text()
     assert not re.search(r'(?:src|href)="(?!data:|#)', html)
-    report, pictures = read_report(tmp_path)
-    assert report.results == json.loads(json.dumps(found.to_json()))
-    assert report.sections[0].id == "summary"
-    assert [s.id for s in report.sections] == ["summary", "systems", "differences", "images", "roc", "method"]
-    assert {f"figures/{name}.svg" for name in ("scores", "sensitivity", "differences", "roc")} == set(
-        pictures
-    )
-    roc = next(block for block in report.sections[4].blocks)
+    results = json.loads((tmp_path / "report.json").read_text())["results"]
+    assert results == json.loads(json.dumps(found.to_json()))
+    assert ids(page) == ["comparison-summary", "systems", "differences", "images", "roc", "method"]
+    pictures = {path.name for path in (tmp_path / "figures").iterdir()}
+    assert pictures == {f"{name}.svg" for name in ("scores", "sensitivity", "differences", "roc")}
+    (roc,) = page.sections[4].pictures
     for system in found.systems:
         assert f"{system.name}: AUC {system.intervals['roc_auc'].value:.3f}" in roc.alt
 
 
 def test_matrix_of_pairs_is_antisymmetric():
     found = compare(GOOD, MIDDLE, BAD)
-    sections = {s.id: s for s in make_comparison_report(found).sections}
-    tables = [b for b in sections["differences"].blocks if isinstance(b, Table)]
-    matrix = next(table for table in tables if table.columns[0].label == "System")
-    cells = [row[1:] for row in matrix.rows]
+    section = make_comparison_page(found).sections[2]
+    (matrix,) = (
+        rows for caption, rows in read_tables(section.body).items() if caption.startswith("Every system")
+    )
+    cells = [row[1:] for row in matrix[1:]]
     for i in range(3):
-        assert cells[i][i] is None
+        assert cells[i][i].text == "–"
         for j in range(i):
             assert cells[i][j].text.lstrip("+−") == cells[j][i].text.lstrip("+−")
             assert {cells[i][j].tone, cells[j][i].tone} in ({"good", "bad"}, {""})
@@ -360,7 +364,7 @@ def test_matrix_of_pairs_is_antisymmetric():
 def test_roc_of_many_classes_needs_malignant_ones(malignant, drawn):
     classes = ("benign", "early", "pro")
     found = compare_systems(systems(GOOD, BAD, classes=classes), malignant=malignant, resamples=200)
-    assert ("roc" in [section.id for section in make_comparison_report(found).sections]) is drawn
+    assert ("roc" in ids(make_comparison_page(found))) is drawn
     assert ("malignant_roc_auc" in found.systems[0].intervals) is drawn
 
 
@@ -368,11 +372,10 @@ def test_long_names_give_way_to_letters_with_a_key():
     one, two = systems(GOOD, BAD)
     long = "an_experiment_with_a_name_far_too_long_for_a_column"
     found = compare_systems([one, replace(two, name=long)], malignant=["all"], resamples=200)
-    report = make_comparison_report(found)
-    assert long in report.title
-    key = report.sections[0].blocks[0]
-    assert [(fact.label, fact.value) for fact in key.items] == [("A", "system_0"), ("B", long)]
-    assert report.results["systems"][1]["name"] == long
+    page = make_comparison_page(found)
+    assert long in page.title
+    assert f"<dt>A</dt><dd>system_0</dd></div><div><dt>B</dt><dd>{long}</dd>" in page.sections[0].body
+    assert page.results["systems"][1]["name"] == long
     assert lettered(found).better(lettered(found).pairs[0]) == "A"
     short = compare(GOOD, BAD)
     assert lettered(short) is short
@@ -381,12 +384,12 @@ def test_long_names_give_way_to_letters_with_a_key():
 def test_selected_scores_are_watermarked():
     one, two = systems(GOOD, BAD)
     found = compare_systems([one, replace(two, scored="selection")], resamples=200)
-    assert make_comparison_report(found).protocol == "faithful"
+    assert make_comparison_page(found).protocol == "faithful"
 
 
 def test_forest_draws_every_value_within_its_interval():
     rows = [ForestRow("one", 0.9, 0.8, 0.95, "90%", 0), ForestRow("two", None, None, None, "–", 1)]
-    _, axes = forest_figure(2)
+    _, ((axes,),) = new_figure()
     alt = draw_forest(axes, rows, "accuracy", reference=0.5, bounds=(0, 1))
     assert alt == "accuracy with intervals. one 90%; two –."
     drawn = [list(map(float, line.get_xdata())) for line in axes.lines]

@@ -10,7 +10,8 @@ from test_calibration import distorted
 
 from kerasall.errors import DataError
 from kerasall.evaluation.calibration import fit_calibration
-from kerasall.evaluation.cross_fitting import cross_calibrate, cross_fit, deal_parts, number_folds
+from kerasall.evaluation.cross_fitting import cross_fit, deal_parts, number_folds
+from kerasall.evaluation.intervals import Scorer
 from kerasall.evaluation.metrics import METRICS
 from kerasall.evaluation.operating_points import collapse, cross_collapse, operating_point, score_point
 from kerasall.evaluation.predictions import Predictions
@@ -21,6 +22,15 @@ def grouped(temperature: float, groups: int = 40, count: int = 2000, seed: int =
     predictions = distorted(temperature, count=count, seed=seed)
     names = np.char.add("g", (np.arange(count) % groups).astype(str))
     return replace(predictions, groups=names, subjects=names)
+
+
+def cross_calibrate(predictions: Predictions, parts: np.ndarray) -> Predictions:
+    """Probabilities calibrated on the images of the other parts."""
+
+    def answer(others, inside):
+        return fit_calibration(predictions.take(others)).apply(predictions.probabilities[inside])
+
+    return replace(predictions, probabilities=cross_fit(parts, answer))
 
 
 def test_no_group_is_in_two_parts_and_the_order_of_images_does_not_matter():
@@ -64,17 +74,17 @@ def test_an_images_own_labels_do_not_move_its_calibrated_probability():
 def test_a_calibrated_toy_has_temperature_one_and_error_near_zero():
     toy = distorted(1.0)
     assert fit_calibration(toy).temperature == pytest.approx(1, rel=0.03)
-    found = reliability(toy)
+    found = reliability(Scorer(toy))
     assert found.error < 2 * found.noise_floor
     assert found.error_low < 0.003
 
 
 def test_calibration_is_scored_before_and_after():
     predictions = grouped(3.0)
-    parts = deal_parts(predictions)
+    parts, scorer = deal_parts(predictions), Scorer(predictions, resamples=200)
     calibrated = cross_calibrate(predictions, parts)
     scores = score_calibration(
-        predictions, calibrated, fit_calibration(predictions), "out-of-fold", cross_fitted=True, resamples=200
+        scorer, calibrated, fit_calibration(predictions), "out-of-fold", cross_fitted=True
     )
     assert scores.before.reliability.error > 0.1
     assert scores.after.reliability.error < 0.04
@@ -83,7 +93,7 @@ def test_calibration_is_scored_before_and_after():
     written = scores.to_json()
     assert written["before"]["expected_calibration_error"]["bins"] == 15
     assert written["cross_fitted"] is True
-    assert believe(predictions, resamples=200).to_json() == written["before"]
+    assert believe(scorer).to_json() == written["before"]
 
 
 def test_thresholds_come_from_validation_labels_and_not_from_the_scored_ones():
@@ -94,7 +104,7 @@ def test_thresholds_come_from_validation_labels_and_not_from_the_scored_ones():
     assert (collapse(permuted, ["a"], point.threshold).decisions == called.decisions).all()
     other = operating_point(replace(validation, labels=np.roll(validation.labels, 3)), ["a"], 0.95)
     assert other.threshold != point.threshold
-    found = score_point(called, 0.95, point.threshold, resamples=200)
+    found = score_point(Scorer(called, resamples=200), 0.95, point.threshold)
     assert found.sensitivity.value == pytest.approx(0.95, abs=0.03)
     assert found.missed == round((1 - found.sensitivity.value) * found.positives)
     assert found.positives + found.others == len(scored)

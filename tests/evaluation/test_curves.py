@@ -7,18 +7,18 @@ import pytest
 from sklearn import metrics as sk
 
 from kerasall.errors import DataError, SettingsError
-from kerasall.evaluation.curves import (
-    GRID,
-    collapse,
-    operating_point,
-    precision_recall,
-    reliability,
-    roc_curve,
-    selective_accuracy,
-)
-from kerasall.evaluation.intervals import group_interval
+from kerasall.evaluation.curves import GRID, precision_recall_curves, roc_curve, selective_accuracy
+from kerasall.evaluation.intervals import Scorer
 from kerasall.evaluation.metrics import METRICS, find_metric
+from kerasall.evaluation.operating_points import collapse, operating_point
 from kerasall.evaluation.predictions import Predictions
+from kerasall.evaluation.reliability import reliability
+
+
+def precision_recall(scorer: Scorer, positive: list[str]):
+    """The curve of ``positive`` against the rest."""
+    collapsed = collapse(scorer.predictions, positive, 0.5)
+    return precision_recall_curves(scorer.of(collapsed))[0]
 
 
 def simulate(seed=0, groups=40, classes=2, images=60, digits=8, shift=1.2, spread=0.8) -> Predictions:
@@ -39,7 +39,7 @@ def simulate(seed=0, groups=40, classes=2, images=60, digits=8, shift=1.2, sprea
 @pytest.mark.parametrize("digits", [1, 8])
 def test_roc_curve_equals_scikit_learn(digits):
     predictions = simulate(digits=digits)
-    curve = roc_curve(predictions, ["b"], resamples=200)
+    curve = roc_curve(Scorer(predictions, resamples=200), ["b"])
     scores = predictions.probabilities[:, 1]
     false_positive, true_positive, _ = sk.roc_curve(predictions.labels, scores, drop_intermediate=False)
     assert curve.y == pytest.approx(np.interp(GRID, false_positive, true_positive), abs=1e-12)
@@ -49,7 +49,7 @@ def test_roc_curve_equals_scikit_learn(digits):
 @pytest.mark.parametrize("digits", [1, 8])
 def test_precision_recall_equals_scikit_learn(digits):
     predictions = simulate(1, digits=digits)
-    curve = precision_recall(predictions, ["b"], resamples=200)
+    curve = precision_recall(Scorer(predictions, resamples=200), ["b"])
     scores = predictions.probabilities[:, 1]
     assert curve.area == pytest.approx(sk.average_precision_score(predictions.labels, scores), abs=1e-9)
     precision, recall, _ = sk.precision_recall_curve(predictions.labels, scores)
@@ -61,7 +61,7 @@ def test_precision_recall_equals_scikit_learn(digits):
 @pytest.mark.parametrize("make", [roc_curve, precision_recall])
 @pytest.mark.parametrize("positive", [["b"], ["b", "d"]])
 def test_bands_surround_their_curves(make, positive):
-    curve = make(simulate(2, classes=4), positive, resamples=200)
+    curve = make(Scorer(simulate(2, classes=4), resamples=200), positive)
     assert (curve.band_low <= curve.y).all()
     assert (curve.y <= curve.band_high).all()
     assert curve.band_low.min() >= 0
@@ -72,10 +72,8 @@ def test_bands_surround_their_curves(make, positive):
 
 def test_area_and_its_interval_are_those_of_the_metric():
     predictions = simulate(3)
-    curve, interval = (
-        roc_curve(predictions, ["b"], resamples=500, seed=4),
-        group_interval(predictions, "roc_auc", resamples=500, seed=4),
-    )
+    scorer = Scorer(predictions, resamples=500, seed=4)
+    curve, interval = roc_curve(scorer, ["b"]), scorer.interval("roc_auc")
     assert (curve.area, curve.area_low, curve.area_high) == pytest.approx(
         (interval.value, interval.low, interval.high)
     )
@@ -83,11 +81,11 @@ def test_area_and_its_interval_are_those_of_the_metric():
 
 def test_roc_band_holds_the_true_curve_at_a_point():
     """At a false-positive rate of 0.25, for 40 groups, in most of 60 data sets."""
-    truth = roc_curve(simulate(999, groups=1500, images=20), ["b"], resamples=100)
+    truth = roc_curve(Scorer(simulate(999, groups=1500, images=20), resamples=100), ["b"])
     at = int(np.argmin(np.abs(GRID - 0.25)))
     hits = 0
     for seed in range(60):
-        curve = roc_curve(simulate(seed), ["b"], resamples=200)
+        curve = roc_curve(Scorer(simulate(seed), resamples=200), ["b"])
         hits += curve.band_low[at] <= truth.y[at] <= curve.band_high[at]
     assert hits >= 54
 
@@ -95,7 +93,7 @@ def test_roc_band_holds_the_true_curve_at_a_point():
 def test_curves_need_both_kinds_of_images():
     predictions = simulate()
     with pytest.raises(DataError, match="both needed"):
-        roc_curve(predictions.take(predictions.labels == 0), ["b"])
+        roc_curve(Scorer(predictions.take(predictions.labels == 0)), ["b"])
 
 
 @pytest.mark.parametrize("wanted", [0.5, 0.9, 0.95, 0.999, 1.0])
@@ -138,7 +136,7 @@ def calibrated(seed: int, count: int, power: float = 1.0) -> Predictions:
 
 def test_reliability_bins_hold_every_image():
     predictions = simulate(7, classes=4)
-    bins = reliability(predictions, 10, resamples=100)
+    bins = reliability(Scorer(predictions, resamples=100), 10)
     sure = predictions.probabilities.max(axis=1)
     assert bins.counts.sum() == len(predictions)
     expected = 0.0
@@ -156,11 +154,11 @@ def test_reliability_bins_hold_every_image():
 
 
 def test_calibrated_probabilities_have_no_more_error_than_noise():
-    honest = reliability(calibrated(0, 20_000))
+    honest = reliability(Scorer(calibrated(0, 20_000)))
     assert honest.error < 0.02
     assert honest.error < 2 * honest.noise_floor
     assert honest.error_low < 0.005
-    sharpened = reliability(calibrated(0, 20_000, power=3.0))
+    sharpened = reliability(Scorer(calibrated(0, 20_000, power=3.0)))
     assert sharpened.error > 0.1
     assert sharpened.error_low < sharpened.error < sharpened.error_high
     assert sharpened.error > 10 * sharpened.noise_floor
@@ -168,7 +166,7 @@ def test_calibrated_probabilities_have_no_more_error_than_noise():
 
 def test_selective_accuracy_rises_where_confidence_means_something():
     predictions = calibrated(1, 5000)
-    curve = selective_accuracy(predictions, [0.0, 0.1, 0.5], resamples=200)
+    curve = selective_accuracy(Scorer(predictions, resamples=200), [0.0, 0.1, 0.5])
     assert curve.y[0] == METRICS["accuracy"](predictions)
     order = np.argsort(predictions.probabilities.max(axis=1), kind="stable")
     kept = order[2500:]
@@ -177,4 +175,4 @@ def test_selective_accuracy_rises_where_confidence_means_something():
     assert (curve.band_low < curve.y).all()
     assert (curve.y < curve.band_high).all()
     with pytest.raises(SettingsError, match="refer"):
-        selective_accuracy(predictions, [0.5, 1.0])
+        selective_accuracy(Scorer(predictions), [0.5, 1.0])

@@ -6,12 +6,14 @@ import json
 
 import numpy as np
 import pytest
+from page_tables import read_tables, texts
 
 from kerasall.evaluation.ensemble_rules import RULES, combine_predictions
 from kerasall.evaluation.ensemble_scores import agreement, count_right, for_curves, score_ensemble
+from kerasall.evaluation.intervals import Scorer
 from kerasall.evaluation.metrics import METRICS
 from kerasall.evaluation.predictions import Predictions
-from kerasall.report.ensemble_section import ensemble_section
+from kerasall.report.page import render_section
 
 LABELS = [0, 0, 1, 1]
 SURE = {0: [0.9, 0.1], 1: [0.2, 0.8]}
@@ -40,7 +42,7 @@ def described(rule: str, weights=None) -> dict:
 def scored(rule="majority_vote", members=MEMBERS, weights=None):
     ensemble = combine_predictions(list(members.values()), rule, weights)
     metrics = ["accuracy", "roc_auc"]
-    return score_ensemble(ensemble, members, described(rule, weights), metrics, resamples=100)
+    return score_ensemble(Scorer(ensemble, resamples=100), members, described(rule, weights), metrics)
 
 
 def test_votes_count_how_many_members_are_right_on_each_image():
@@ -95,8 +97,11 @@ def test_growth_is_shown_from_five_members_in_the_given_order():
     ("rule", "weights"), [("majority_vote", None), ("weighted_average", [0.5, 0.3, 0.2])]
 )
 def test_the_section_holds_every_member_and_warns_of_weights_from_the_scored_images(rule, weights):
-    section = ensemble_section(scored(rule, weights=weights), ("all", "hem"), {"accuracy"}, bool(weights))
-    tables = [block for block in section.blocks if block.type == "table"]
-    assert [row[0] for row in tables[0].rows] == [*MEMBERS, "ensemble"]
-    assert any(block.type == "alert" for block in section.blocks) is bool(weights)
-    assert ("0.500" in [row[1] for row in tables[0].rows]) is bool(weights)
+    found = scored(rule, weights=weights)
+    section = render_section(
+        "ensemble", found=found, titles={name: name for name in found.ensemble}, mean_agreement=0.5, chosen_on_scored=bool(weights)
+    )  # fmt: skip
+    rows = texts(read_tables(section.body)["Members and ensemble"])[1:]
+    assert [row[0] for row in rows] == [*MEMBERS, "ensemble"]
+    assert ("Weights chosen on the scored images" in section.body) is bool(weights)
+    assert ("0.500" in [row[1] for row in rows]) is bool(weights)

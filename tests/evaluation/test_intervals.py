@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -18,8 +19,7 @@ from kerasall.evaluation.intervals import (
     GROUPS,
     IMAGES,
     WILSON,
-    group_interval,
-    group_intervals,
+    Scorer,
     wilson_interval,
 )
 from kerasall.evaluation.metrics import METRICS, confusion_matrix, find_metric
@@ -69,7 +69,7 @@ def coverage(groups: int, simulations: int, metrics=("accuracy", "balanced_accur
     share = 2.5 / 3
     truth = np.array([[share, 1 - share], [1 - share, share]])
     for seed in range(simulations):
-        intervals = group_intervals(simulate(seed, groups), metrics, resamples=500, seed=seed)
+        intervals = Scorer(simulate(seed, groups), resamples=500, seed=seed).intervals(metrics)
         for name, interval in intervals.items():
             hits[name] += interval.low <= METRICS[name].formula(truth, np.zeros(2, bool)) <= interval.high
     return {name: count / simulations for name, count in hits.items()}
@@ -90,7 +90,7 @@ def test_coverage_reaches_the_bar(groups):
 @pytest.mark.parametrize("classes", [2, 4])
 def test_ends_lie_in_range_around_the_value(name, classes):
     predictions = simulate(1, 24, classes)
-    interval = group_interval(predictions, name, resamples=300)
+    interval = Scorer(predictions, resamples=300).interval(name)
     assert interval.value == pytest.approx(METRICS[name](predictions))
     assert METRICS[name].lowest <= interval.low < interval.value < interval.high <= METRICS[name].highest
     assert (interval.method, interval.groups, interval.note) == (GROUPS, 24, "")
@@ -142,21 +142,21 @@ def test_clopper_pearson_is_the_case_of_one_unseen_group_and_all_or_nothing_grou
 def test_order_of_images_does_not_matter_and_the_seed_decides():
     predictions = simulate(5, 20)
     shuffled = predictions.take(np.random.default_rng(0).permutation(len(predictions)))
-    first = group_interval(predictions, "f1_weighted", seed=3)
-    second = group_interval(shuffled, "f1_weighted", seed=3)
+    first = Scorer(predictions, seed=3).interval("f1_weighted")
+    second = Scorer(shuffled, seed=3).interval("f1_weighted")
     assert (second.low, second.high) == pytest.approx((first.low, first.high), abs=1e-12)
-    assert group_interval(predictions, "f1_weighted", seed=3) == first
-    assert group_interval(predictions, "f1_weighted", seed=4).low != first.low
+    assert Scorer(predictions, seed=3).interval("f1_weighted") == first
+    assert Scorer(predictions, seed=4).interval("f1_weighted").low != first.low
 
 
 def test_a_resampled_interval_is_wider_than_one_of_images():
     predictions = simulate(6, 28)
-    grouped = group_interval(predictions, "accuracy")
+    grouped = Scorer(predictions).interval("accuracy")
     alone = np.arange(len(predictions)).astype(str)
     ungrouped = make_predictions(
         predictions.labels, alone, predictions.decisions, subjects=np.full(len(predictions), "")
     )
-    single = group_interval(ungrouped, "accuracy")
+    single = Scorer(ungrouped).interval("accuracy")
     assert single.method == WILSON
     assert "groups are unknown" in single.note
     assert (single.low, single.high) == pytest.approx(
@@ -165,7 +165,7 @@ def test_a_resampled_interval_is_wider_than_one_of_images():
         )
     )
     assert grouped.high - grouped.low > 3 * (single.high - single.low)
-    kappa = group_interval(ungrouped, "cohen_kappa")
+    kappa = Scorer(ungrouped).interval("cohen_kappa")
     assert kappa.method == IMAGES
     assert kappa.low < kappa.value < kappa.high
 
@@ -182,20 +182,20 @@ def test_wilson_of_31_in_32_and_of_all_in_all():
 def test_all_right_gives_a_lower_end_that_an_unseen_group_could_reach(name):
     labels = np.repeat([0, 1], 300)
     predictions = make_predictions(labels, np.repeat(np.arange(30), 20).astype(str), labels)
-    interval = group_interval(predictions, name)
+    interval = Scorer(predictions).interval(name)
     assert interval.value == interval.high == 1.0
     assert 0.7 < interval.low < 0.97  # the rule of three on 30 groups gives 0.90
     assert "no group has a fault" in interval.note
 
 
 def test_few_groups_and_lone_groups_are_noted():
-    few = group_interval(simulate(7, 12), "accuracy")
+    few = Scorer(simulate(7, 12)).interval("accuracy")
     assert "fewer than 20 groups: the interval is likely too narrow" in few.note
     labels = np.r_[np.zeros(200, int), np.ones(10, int)]
     groups = np.r_[np.repeat(np.arange(20), 10), np.full(10, 99)].astype(str)
     rng = np.random.default_rng(0)
     lone = make_predictions(labels, groups, np.where(rng.random(210) < 0.8, labels, 1 - labels))
-    interval = group_interval(lone, "balanced_accuracy")
+    interval = Scorer(lone).interval("balanced_accuracy")
     assert "only one group of b" in interval.note
     # Nothing is known of how such groups differ, so the interval is wide.
     assert interval.high - interval.low > 0.15
@@ -204,28 +204,28 @@ def test_few_groups_and_lone_groups_are_noted():
 def test_an_undefined_score_has_no_interval_but_a_reason():
     predictions = simulate(8, 6, 2)
     only = predictions.take(predictions.labels == 0)
-    interval = group_interval(only, "balanced_accuracy")
+    interval = Scorer(only).interval("balanced_accuracy")
     assert (interval.value, interval.low, interval.high) == (None, None, None)
     assert "no image is labelled b" in interval.note
     empty = predictions.take(np.zeros(len(predictions), bool))
-    assert group_interval(empty, "accuracy").note == "there are no images"
+    assert Scorer(empty).interval("accuracy").note == "there are no images"
 
 
 def test_malignant_called_benign_counts_images():
     predictions = simulate(9, 40, 4)
     malignant = ("b", "c", "d")
-    both = group_intervals(predictions, ["malignant_sensitivity", "malignant_called_benign"], malignant)
+    both = Scorer(predictions, malignant).intervals(["malignant_sensitivity", "malignant_called_benign"])
     missed, share = both["malignant_called_benign"], both["malignant_sensitivity"]
     images = np.isin(predictions.labels, [1, 2, 3]).sum()
     assert missed.value == (np.isin(predictions.labels, [1, 2, 3]) & (predictions.decisions == 0)).sum()
     assert missed.low == np.floor(images * (1 - share.high))
     assert missed.low <= missed.value <= missed.high <= images
-    assert group_interval(predictions, "malignant_sensitivity", malignant) == share
+    assert Scorer(predictions, malignant).interval("malignant_sensitivity") == share
 
 
 def test_scores_of_one_class_have_intervals():
     predictions = simulate(10, 30, 3)
-    intervals = group_intervals(predictions, ["recall:a", "precision:b", "f1:c", "specificity:a"])
+    intervals = Scorer(predictions).intervals(["recall:a", "precision:b", "f1:c", "specificity:a"])
     for name, interval in intervals.items():
         assert 0 <= interval.low < find_metric(name, predictions.classes)(predictions) < interval.high <= 1
 
@@ -235,7 +235,7 @@ def test_subjects_with_several_classes_and_blank_groups_are_resampled():
     labels = rng.integers(0, 3, 600)
     groups = np.where(rng.random(600) < 0.1, "", np.char.add("s", rng.integers(0, 25, 600).astype(str)))
     predictions = make_predictions(labels, groups, np.where(rng.random(600) < 0.8, labels, 0), 3)
-    interval = group_interval(predictions, "f1_macro")
+    interval = Scorer(predictions).interval("f1_macro")
     assert interval.groups == 25 + (groups == "").sum()
     assert interval.low < interval.value < interval.high
 
@@ -246,7 +246,7 @@ def test_many_groups_are_bundled_without_changing_the_interval_much():
     assert len(units.sizes) <= MOST_UNITS + 3
     assert units.groups == 3 * MOST_UNITS
     assert unit_counts(predictions, units).sum(axis=0) == pytest.approx(confusion_matrix(predictions))
-    interval = group_interval(predictions, "accuracy")
+    interval = Scorer(predictions).interval("accuracy")
     by_group = [
         (predictions.labels == predictions.decisions)[predictions.groups == g]
         for g in np.unique(predictions.groups)
@@ -266,7 +266,7 @@ def test_any_record_gives_an_interval_or_a_reason(images, name):
     """No warning, no NaN, value between the ends, on tiny and lopsided records too."""
     labels, decisions, groups = (np.array(column) for column in zip(*images, strict=True))
     predictions = make_predictions(labels, groups.astype(str), decisions, 3)
-    interval = group_interval(predictions, name, ("b",), resamples=100)
+    interval = Scorer(predictions, ("b",), resamples=100).interval(name)
     if interval.value is None:
         assert interval.note.startswith("not defined")
     else:
@@ -276,7 +276,7 @@ def test_any_record_gives_an_interval_or_a_reason(images, name):
 
 
 def test_settings_out_of_range_are_refused():
-    refuse = partial(group_interval, simulate(0, 5), "accuracy")
+    refuse = partial(Scorer, simulate(0, 5))
     with pytest.raises(SettingsError, match="confidence"):
         refuse(confidence=95)
     with pytest.raises(SettingsError, match="resamples"):
@@ -286,5 +286,32 @@ def test_settings_out_of_range_are_refused():
 def test_ten_thousand_images_take_seconds():
     predictions = simulate(12, 100, 4, size=70)
     started = time.perf_counter()
-    group_intervals(predictions, list(METRICS), ("b",))
+    Scorer(predictions, ("b",)).intervals(list(METRICS))
     assert time.perf_counter() - started < 10  # about 1 s on an idle core
+
+
+def test_a_scorer_of_other_classes_forgets_the_malignant_ones_and_keeps_the_rest():
+    scorer = Scorer(simulate(0, 8, 3), ("b",), resamples=200, seed=7, confidence=0.9)
+    other = scorer.of(simulate(1, 8, 2))
+    assert (other.malignant, other.resamples, other.seed, other.confidence) == ((), 200, 7, 0.9)
+    assert scorer.of(simulate(1, 8, 3)).malignant == ("b",)
+
+
+def test_metrics_of_probabilities_read_the_graded_record():
+    decided = simulate(2, 20)
+    graded = replace(decided, probabilities=decided.probabilities[:, ::-1])
+    found = Scorer(decided, resamples=200, graded=graded).intervals(["roc_auc", "accuracy", "log_loss"])
+    alone = Scorer(graded, resamples=200)
+    assert list(found) == ["roc_auc", "accuracy", "log_loss"]
+    assert found["roc_auc"] == alone.interval("roc_auc")
+    assert found["log_loss"] == alone.interval("log_loss")
+    assert found["accuracy"] == Scorer(decided, resamples=200).interval("accuracy")
+
+
+def test_draws_are_kept_and_cannot_be_written_to():
+    units = find_units(simulate(3, 12))
+    draws = draw_weights(units, 100, 0)
+    assert draw_weights(find_units(simulate(3, 12)), 100, 0) is draws
+    assert draw_weights(units, 100, 1) is not draws
+    with pytest.raises(ValueError, match="read-only"):
+        draws.units[0] = 0

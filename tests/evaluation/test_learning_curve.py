@@ -8,8 +8,8 @@ import pytest
 from kerasall.errors import DataError
 from kerasall.evaluation.learning_curve import Trained, score_curve
 from kerasall.evaluation.predictions import Predictions
-from kerasall.report.learning_curve import describe_curve, make_curve_report
-from kerasall.report.page import render_html
+from kerasall.report.page import render_page
+from kerasall.report.pages.learning_curve import describe_curve, make_curve_page
 
 
 def record(right: float, seed: int) -> Predictions:
@@ -44,12 +44,12 @@ def test_a_curve_that_rises_says_so():
     values = [point.scores["accuracy"].value for point in found.points]
     assert gain.difference == pytest.approx(values[2] - values[1])
     assert gain.low > 0
-    assert "still rises" in found.verdict
+    assert "still rises" in describe_curve(found)[-1]
     assert len(describe_curve(found)) == 5
 
 
 def test_a_flat_end_claims_nothing():
-    assert "does not show that there is none" in curve(0.7, 0.9, 0.9).verdict
+    assert "does not show that there is none" in describe_curve(curve(0.7, 0.9, 0.9))[-1]
 
 
 def test_other_images_at_a_point_are_refused():
@@ -62,13 +62,13 @@ def test_other_images_at_a_point_are_refused():
 
 def test_the_page():
     found = curve(0.6, 0.9)
-    report = make_curve_report(
+    report = make_curve_page(
         found, title="demo", scored="the test part", group_kind="groups of patients", protocol="honest", command="kerasall run"
     )  # fmt: skip
-    page = render_html(report, report.figures())
+    page = render_page(report)
     for words in ("Score against training groups of patients", "still rises", "50%", "run1"):
         assert words in page
     assert report.results["points"][1]["gain"]["low"] > 0
-    figure = next(block for block in report.sections[0].blocks if block.type == "figure")
+    (figure,) = report.sections[0].pictures
     assert "8:" in figure.alt
     assert "16:" in figure.alt

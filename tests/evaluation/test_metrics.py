@@ -16,9 +16,7 @@ from kerasall.evaluation.metrics import (
     confusion_matrix,
     find_metric,
     per_class_table,
-    score,
     undefined_reason,
-    undefined_reasons,
 )
 from kerasall.evaluation.predictions import Predictions
 
@@ -28,6 +26,11 @@ def make_predictions(labels, probabilities, classes=None, decisions=None) -> Pre
     names = np.array([f"i{i}" for i in range(count)], dtype=str)
     classes = classes or tuple(f"c{i}" for i in range(np.shape(probabilities)[1]))
     return Predictions(names, names, names, labels, probabilities, tuple(classes), decisions)
+
+
+def score(predictions: Predictions, malignant=()) -> dict[str, float | None]:
+    values = {name: metric(predictions, malignant) for name, metric in METRICS.items()}
+    return {name: None if np.isnan(value) else value for name, value in values.items()}
 
 
 def from_matrix(matrix, classes) -> Predictions:
@@ -111,6 +114,11 @@ def test_decisions_count_and_not_the_most_probable_class():
     voted = make_predictions(labels, probabilities, decisions=[0, 1])
     assert score(voted)["accuracy"] == 1.0
     assert score(make_predictions(labels, probabilities))["accuracy"] == 0.5
+
+
+def undefined_reasons(predictions: Predictions, malignant: tuple[str, ...]) -> dict[str, str]:
+    reasons = {name: undefined_reason(metric, predictions, malignant) for name, metric in METRICS.items()}
+    return {name: reason for name, reason in reasons.items() if reason}
 
 
 @settings(max_examples=150, deadline=None)

@@ -9,8 +9,9 @@ from statsmodels.stats.contingency_tables import mcnemar as statsmodels_mcnemar
 from statsmodels.stats.multitest import multipletests
 
 from kerasall.errors import DataError
-from kerasall.evaluation.metrics import METRICS
-from kerasall.evaluation.paired_tests import cochran_q, delong, holm, mcnemar, paired_difference
+from kerasall.evaluation.intervals import Scorer
+from kerasall.evaluation.paired_tests import cochran_q, holm, mcnemar
+from kerasall.evaluation.paired_tests import paired_difference as difference_of
 from kerasall.evaluation.predictions import Predictions
 
 
@@ -34,6 +35,10 @@ def simulate_models(seed, models=2, groups=28, skill=(0.8, 0.8), digits=6) -> li
             )
         )
     return records
+
+
+def paired_difference(first: Predictions, second: Predictions, metric: str):
+    return difference_of(Scorer(first), second, metric)
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -64,26 +69,6 @@ def test_holm_equals_statsmodels(seed):
     values = np.random.default_rng(seed).random(6) ** 3
     assert holm(values) == pytest.approx(multipletests(values, method="holm")[1])
     assert holm([]) == []
-
-
-def test_delong_equals_its_definition():
-    """Kernel of all pairs, structural components and their covariance, as printed in the paper."""
-    first, second = simulate_models(2, groups=10, digits=1)  # one digit: ties
-    positive = first.labels == 1
-    components = []
-    for record in (first, second):
-        ours, theirs = record.probabilities[positive, 1], record.probabilities[~positive, 1]
-        kernel = (ours[:, None] > theirs) + 0.5 * (ours[:, None] == theirs)
-        components.append((kernel.mean(axis=1), kernel.mean(axis=0), kernel.mean()))
-    covariance = np.cov(components[0][0], components[1][0]) / positive.sum()
-    covariance = covariance + np.cov(components[0][1], components[1][1]) / (~positive).sum()
-    variance = covariance[0, 0] + covariance[1, 1] - 2 * covariance[0, 1]
-    ours = delong(first, second, ["all"])
-    assert ours.difference == pytest.approx(components[0][2] - components[1][2], abs=1e-12)
-    assert ours.difference == pytest.approx(METRICS["roc_auc"](first) - METRICS["roc_auc"](second), abs=1e-12)
-    assert ours.statistic == pytest.approx(ours.difference / np.sqrt(variance), abs=1e-9)
-    assert ours.low < ours.difference < ours.high
-    assert (ours.p_value < 0.05) == (ours.low > 0 or ours.high < 0)
 
 
 @pytest.mark.parametrize("metric", ["accuracy", "f1_weighted", "roc_auc", "log_loss", "recall:all"])

@@ -13,7 +13,7 @@ from kerasall.evaluation.calibration import fit_calibration
 from kerasall.evaluation.conformal import fit_prediction_sets
 from kerasall.evaluation.cross_fitting import deal_parts
 from kerasall.evaluation.curves import MACRO, precision_recall_curves, roc_curves
-from kerasall.evaluation.intervals import mean_interval, share_interval
+from kerasall.evaluation.intervals import Scorer
 from kerasall.evaluation.metrics import METRICS
 from kerasall.evaluation.operating_points import decision_curve, operating_point
 from kerasall.evaluation.predictions import Predictions
@@ -30,8 +30,7 @@ from kerasall.evaluation.refer import (
     score_referral,
 )
 from kerasall.evaluation.trust_scores import score_safeguards
-from kerasall.report.document import Report
-from kerasall.report.trust import calibration_section, operating_section, refer_section
+from kerasall.report.sections import calibration_section, refer_section, threshold_section
 
 
 def fit(predictions: Predictions, limit: float | None = 2.0, fitted_on: str = "validation") -> Safeguards:
@@ -76,7 +75,7 @@ def test_worked_numbers_of_referral():
     sets = replace(fit_prediction_sets(predictions, 0.5), threshold=0.7)
     members = sets.contains(predictions.probabilities)
     reasons = refer_reasons(np, members.sum(axis=1))
-    scores = score_referral(predictions, members, reasons, sets, ["all"], resamples=200)
+    scores = score_referral(Scorer(predictions, ["all"], resamples=200), members, reasons, sets)
     assert [kept.images for kept in scores.kept] == [10, 10, 9, 8]
     assert [kept.wrong for kept in scores.kept] == [2, 2, 2, 1]
     assert [kept.missed_malignant for kept in scores.kept] == [2, 2, 2, 1]
@@ -98,26 +97,27 @@ def test_net_benefit_by_hand():
     predictions = Predictions(
         names, names, names, labels, np.stack([score, 1 - score], axis=1), ("all", "hem")
     )
-    (found,) = decision_curve(predictions, ["all"], [0.2], resamples=200)
+    (found,) = decision_curve(Scorer(predictions, ["all"], resamples=200), [0.2])
     assert found.model.value == pytest.approx(3 / 10 - 2 / 10 * 0.25)
     assert found.all_called == pytest.approx(4 / 10 - 6 / 10 * 0.25)
     assert (found.missed, found.false_alarms, found.called) == (1, 2, 0.5)
     assert found.false_alarms_per_miss == pytest.approx(4)
     assert found.model.low < found.model.value < found.model.high
     with pytest.raises(SettingsError, match="between 0 and 1"):
-        decision_curve(predictions, ["all"], [0.0])
+        decision_curve(Scorer(predictions, ["all"]), [0.0])
 
 
 def test_intervals_of_shares_and_means_hold_their_value():
     predictions = simulate(40, 3)
     right = predictions.decisions == predictions.labels
-    share = share_interval(predictions, right, resamples=200)
+    scorer = Scorer(predictions, resamples=200)
+    share = scorer.share(right)
     assert share.value == pytest.approx(METRICS["accuracy"](predictions))
     assert share.low < share.value < share.high
-    mean = mean_interval(predictions, right.astype(float), 0, 1, resamples=200)
+    mean = scorer.mean(right.astype(float), 0, 1)
     assert mean.value == pytest.approx(share.value)
     assert mean.groups == 40
-    nobody = share_interval(predictions, np.zeros(len(predictions), bool), resamples=200)
+    nobody = scorer.share(np.zeros(len(predictions), bool))
     assert nobody.value == 0
     assert nobody.high > 0
 
@@ -126,7 +126,7 @@ def test_scored_labels_do_not_decide_what_is_referred_where_others_fitted_it():
     safeguards, scored = fit(simulate(30, 0)), simulate(30, 1)
     permuted = replace(scored, labels=np.roll(scored.labels, 500))
     first, second = (
-        score_safeguards(each, safeguards, None, {}, ["a", "b"], kind="test", resamples=200)
+        score_safeguards(Scorer(each, ["a", "b"], resamples=200), safeguards, None, {}, kind="test")
         for each in (scored, permuted)
     )
     assert (first.calibrated.probabilities == second.calibrated.probabilities).all()
@@ -144,39 +144,29 @@ def test_images_that_fitted_the_safeguards_are_judged_by_other_parts():
     )
     parts = deal_parts(predictions)
     folds = {f"fold_{k}": predictions.ids[parts == k].tolist() for k in range(5)}
-    scores = score_safeguards(
-        predictions, safeguards, distances, folds, ["a", "b"], kind="out-of-fold", resamples=200
-    )
+    scorer = Scorer(predictions, ["a", "b"], resamples=200)
+    scores = score_safeguards(scorer, safeguards, distances, folds, kind="out-of-fold")
     assert scores.calibration.cross_fitted
     assert scores.referral.sets.covered.value == pytest.approx(0.9, abs=0.04)
     assert scores.referral.reasons[UNLIKE].value == pytest.approx(0.05, abs=0.02)
     labels = predictions.labels.copy()
     labels[parts == 0] = np.roll(labels[parts == 0], 11)
-    again = score_safeguards(
-        replace(predictions, labels=labels), safeguards, distances, folds, ["a", "b"], kind="out-of-fold",
-        resamples=200,
-    )  # fmt: skip
+    relabelled = scorer.of(replace(predictions, labels=labels))
+    again = score_safeguards(relabelled, safeguards, distances, folds, kind="out-of-fold")
     same = again.calibrated.probabilities[parts == 0] == scores.calibrated.probabilities[parts == 0]
     assert same.all()
     # Images whose distance was not measured are not called unlike the training images.
+    nowhere = np.full(len(predictions), np.nan)
     unmeasured = score_safeguards(
-        predictions,
-        safeguards,
-        np.full(len(predictions), np.nan),
-        folds,
-        ["a"],
-        kind="out-of-fold",
-        resamples=200,
+        replace(scorer, malignant=["a"]), safeguards, nowhere, folds, kind="out-of-fold"
     )
     assert UNLIKE not in unmeasured.referral.reasons
 
 
 def test_the_mean_curve_is_the_mean_of_the_classes():
     predictions = simulate(40, 0)
-    for curves in (
-        roc_curves(predictions, resamples=100),
-        precision_recall_curves(predictions, resamples=100),
-    ):
+    scorer = Scorer(predictions, resamples=100)
+    for curves in (roc_curves(scorer), precision_recall_curves(scorer)):
         *classes, macro = curves
         assert [curve.label for curve in curves] == ["a", "b", "c", MACRO]
         assert macro.y == pytest.approx(np.mean([curve.y for curve in classes], axis=0))
@@ -184,7 +174,7 @@ def test_the_mean_curve_is_the_mean_of_the_classes():
         assert (macro.band_low <= macro.y).all()
         assert (macro.y <= macro.band_high).all()
         assert macro.area_low < macro.area < macro.area_high
-    assert roc_curves(predictions, resamples=100)[-1].area == pytest.approx(METRICS["roc_auc"](predictions))
+    assert roc_curves(scorer)[-1].area == pytest.approx(METRICS["roc_auc"](predictions))
 
 
 def test_two_classes_have_the_malignant_one_alone():
@@ -194,8 +184,8 @@ def test_two_classes_have_the_malignant_one_alone():
         predictions.ids, predictions.subjects, predictions.groups, (predictions.labels > 0).astype(int),
         np.stack([scores, 1 - scores], axis=1), ("all", "hem"),
     )  # fmt: skip
-    assert [curve.label for curve in roc_curves(two, ["all"], resamples=100)] == ["all"]
-    assert [curve.label for curve in precision_recall_curves(two, resamples=100)] == ["hem"]
+    assert [curve.label for curve in roc_curves(Scorer(two, ["all"], resamples=100))] == ["all"]
+    assert [curve.label for curve in precision_recall_curves(Scorer(two, resamples=100))] == ["hem"]
 
 
 @pytest.mark.parametrize("limit", [2.0, None])
@@ -203,17 +193,15 @@ def test_sections_tell_every_number_with_its_interval(limit):
     predictions = simulate(40, 0)
     safeguards = fit(predictions, limit)
     distances = None if limit is None else np.ones(len(predictions))
-    trust = score_safeguards(
-        predictions, safeguards, distances, {}, ["a", "b"], kind="validation", resamples=200
-    )
+    scorer = Scorer(predictions, ["a", "b"], resamples=200)
+    trust = score_safeguards(scorer, safeguards, distances, {}, kind="validation")
     sections = (
         calibration_section(trust.calibration),
-        operating_section(trust.points, trust.benefit, ["a", "b"], "Thresholds were chosen elsewhere."),
+        threshold_section(trust.points, trust.benefit, ["a", "b"], "Thresholds were chosen elsewhere."),
         refer_section(trust.referral, safeguards, malignant=True),
     )
-    document = Report("Title", sections=sections)
-    text = str(document.to_json())
-    assert set(document.figures()) == {
+    text = " ".join(f"{section.intro} {section.body}" for section in sections)
+    assert {picture.src for section in sections for picture in section.pictures} == {
         "figures/reliability-before.svg", "figures/reliability-after.svg", "figures/decision-curve.svg",
         "figures/selective-accuracy.svg",
     }  # fmt: skip

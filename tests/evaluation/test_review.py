@@ -18,7 +18,7 @@ from kerasall.evaluation.review import (
     read_review_record,
     write_review_record,
 )
-from kerasall.report.review_page import count_tables, describe_sources, to_table
+from kerasall.report.pages.review import count_tables, describe_sources, to_table
 
 CLASSES = ("all", "hem")
 

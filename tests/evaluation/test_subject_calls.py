@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from page_tables import read_tables
 
 from kerasall.errors import DataError
+from kerasall.evaluation.intervals import Scorer
 from kerasall.evaluation.predictions import Predictions
 from kerasall.evaluation.subject_calls import (
     SENSITIVITY,
@@ -17,12 +19,9 @@ from kerasall.evaluation.subject_calls import (
     choose_share,
     count_subjects,
 )
+from kerasall.report.data_figures import draw_subject_shares
 from kerasall.report.figure_style import new_figure
-from kerasall.report.subject_calls_section import (
-    draw_subject_shares,
-    no_subject_calls_section,
-    subject_calls_section,
-)
+from kerasall.report.sections import subject_calls_section
 
 CLASSES = ("hem", "early", "pro")
 MALIGNANT = ("early", "pro")
@@ -57,7 +56,7 @@ def test_a_worked_example():
     scored = images(
         ("p", "pro", 4, 3), ("q", "pro", 10, 2), ("r", "hem", 8, 1), ("s", "hem", 5, 3), ("t", "early", 9, 9)
     )
-    calls = call_subjects(scored, FITTING, MALIGNANT, fitted_on="validation", resamples=200)
+    calls = call_subjects(Scorer(scored, MALIGNANT, resamples=200), FITTING, fitted_on="validation")
     assert calls.threshold == pytest.approx(0.5)  # between 0.3 and 0.7
     assert calls.fitting == (2, 2)
     assert calls.called.tolist() == [True, False, False, True, True]
@@ -128,14 +127,18 @@ def test_a_held_out_subject_has_no_say_in_its_threshold():
         f"fold_{k}": [i for i, s in zip(record.ids, record.subjects, strict=True) if int(s[1:]) % 4 == k]
         for k in range(4)
     }
-    calls = call_subjects(record, record, MALIGNANT, fitted_on="out-of-fold", folds=folds, resamples=200)
+    calls = call_subjects(
+        Scorer(record, MALIGNANT, resamples=200), record, fitted_on="out-of-fold", folds=folds
+    )
     assert calls.cross_fitted
     inside = record.subjects == "p01"
     changed = np.where(inside, 0, record.decisions)  # the subject's images are all called benign
     other = Predictions(
         record.ids, record.subjects, record.groups, record.labels, record.probabilities, CLASSES, changed
     )
-    again = call_subjects(other, other, MALIGNANT, fitted_on="out-of-fold", folds=folds, resamples=200)
+    again = call_subjects(
+        Scorer(other, MALIGNANT, resamples=200), other, fitted_on="out-of-fold", folds=folds
+    )
     same_fold = np.array([int(name[1:]) % 4 == 1 for name in calls.subjects.names])
     assert (calls.thresholds[same_fold] == again.thresholds[same_fold]).all()
     for fold in range(4):
@@ -145,7 +148,7 @@ def test_a_held_out_subject_has_no_say_in_its_threshold():
 
 def test_without_folds_five_parts_cross_fit():
     record = many(2)
-    calls = call_subjects(record, record, MALIGNANT, fitted_on="validation", resamples=200)
+    calls = call_subjects(Scorer(record, MALIGNANT, resamples=200), record, fitted_on="validation")
     assert calls.cross_fitted
     assert len(set(calls.thresholds)) > 1
 
@@ -153,11 +156,11 @@ def test_without_folds_five_parts_cross_fit():
 def test_a_subject_on_both_sides_is_refused():
     scored = images(("a", "hem", 4, 0), ("x", "pro", 4, 4))
     with pytest.raises(DataError, match="a stands on both sides"):
-        call_subjects(scored, FITTING, MALIGNANT, fitted_on="validation")
+        call_subjects(Scorer(scored, MALIGNANT), FITTING, fitted_on="validation")
     record = many(1)
     folds = {"one": record.ids[::2].tolist(), "two": record.ids[1::2].tolist()}
     with pytest.raises(DataError, match="must be in one fold"):
-        call_subjects(record, record, MALIGNANT, fitted_on="out-of-fold", folds=folds)
+        call_subjects(Scorer(record, MALIGNANT), record, fitted_on="out-of-fold", folds=folds)
 
 
 def test_a_torn_group_is_refused():
@@ -172,7 +175,9 @@ def test_intervals_cover_what_a_new_subject_does():
         right = rng.random(24) < 0.85
         called = np.where(right, [0] * 12 + [10] * 12, [10] * 12 + [0] * 12)
         rows = [(f"s{k:02d}", "hem" if k < 12 else "pro", 10, int(called[k])) for k in range(24)]
-        found = call_subjects(images(*rows), FITTING, MALIGNANT, fitted_on="validation", resamples=300)
+        found = call_subjects(
+            Scorer(images(*rows), MALIGNANT, resamples=300), FITTING, fitted_on="validation"
+        )
         interval = found.scores["accuracy"]
         held += interval.low <= 0.85 <= interval.high
     assert held >= 54
@@ -180,13 +185,13 @@ def test_intervals_cover_what_a_new_subject_does():
 
 def test_the_section_says_who_is_wrong():
     scored = images(("good", "hem", 8, 1), ("missed", "pro", 10, 2), ("found", "pro", 10, 9))
-    calls = call_subjects(scored, FITTING, MALIGNANT, fitted_on="validation", resamples=200)
+    calls = call_subjects(Scorer(scored, MALIGNANT, resamples=200), FITTING, fitted_on="validation")
     section = subject_calls_section(calls)
-    table = section.blocks[-1]
-    assert table.rows[0][0].text == "missed"
-    assert table.rows[0][-1].tone == "bad"
+    first = read_tables(section.body)["Every subject, wrong calls first"][1]
+    assert first[0].text == "missed"
+    assert first[-1].tone == "bad"
     assert "50.0%" in section.intro
-    assert "rests on 2 malignant and 2 other" in section.blocks[1].text
+    assert "rests on 2 malignant and 2 other" in section.body
     _, axes = new_figure()
     assert draw_subject_shares(axes[0, 0], calls).endswith("Called wrongly: missed 20.0%.")
-    assert "No patient" in no_subject_calls_section("No patient is known.").blocks[0].text
+    assert "No patient" in subject_calls_section("No patient is known.").body

@@ -12,13 +12,14 @@ from kerasall.errors import ModelError, SettingsError
 from kerasall.evaluation.calibration import fit_calibration
 from kerasall.evaluation.conformal import fit_prediction_sets
 from kerasall.evaluation.ensemble_scores import measure_gain
+from kerasall.evaluation.intervals import Scorer
 from kerasall.evaluation.predictions import Predictions
 from kerasall.evaluation.refer import Safeguards
 from kerasall.models.prediction import predict_probabilities, predict_views
 from kerasall.models.safeguards import answer_with_safeguards
 from kerasall.models.views import VIEWS, require_views, show_view
 from kerasall.preprocessing.operations import Chain
-from kerasall.report.ensemble_section import views_section
+from kerasall.report.page import render_section
 from kerasall.serving.export import export_saved_model
 from kerasall.settings.loading import load_settings
 
@@ -127,12 +128,12 @@ def test_the_gain_is_told_with_its_interval_and_cost():
 
     one, mean = record(sure), record(better)
     found = measure_gain(
-        one, mean, ["all"], views=8, predicted_on="validation", seconds=(0.01, 0.07), resamples=200
+        Scorer(one, ["all"], resamples=200), mean, views=8, predicted_on="validation", seconds=(0.01, 0.07)
     )
     assert found.changed == int(((sure < 0.5) & (better > 0.5)).sum()) > 0
     assert found.gain["accuracy"].difference == pytest.approx(found.changed / 120)
     assert found.gain["accuracy"].low < found.changed / 120 < found.gain["accuracy"].high
     assert found.cost == pytest.approx(7)
-    section = views_section(found)
-    assert "7.0 times as long" in section.blocks[0].notes[1]
+    titles = {name: name for name in found.gain}
+    assert "7.0 times as long" in render_section("views", found=found, titles=titles, predicted_on="it").body
     assert found.to_json()["seconds_per_image"] == {"one_view": 0.01, "all_views": 0.07}

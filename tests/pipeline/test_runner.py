@@ -1,4 +1,4 @@
-"""The engine on small components: caching, resume after SIGKILL, lineage, refusals."""
+"""The engine on small components: caching, resume after SIGKILL, refusals."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import pytest
 from kerasall.errors import ArtifactError, KerasallError
 from kerasall.files import read_json
 from kerasall.pipeline.artifacts import ArtifactStore
-from kerasall.pipeline.component import Input, Output, Pipeline, Scratch, Unkeyed, component, imported_modules
+from kerasall.pipeline.component import Input, Output, Pipeline, Scratch, Unkeyed, component
 from kerasall.pipeline.metadata import MetadataStore
 from kerasall.pipeline.runner import RunPlaces, is_running, run_pipeline
 
@@ -106,16 +106,6 @@ def test_a_failure_is_noted_and_finished_steps_stay(tmp_path, folder):
     assert not list((tmp_path / "runs").glob("artifacts/Shout/*/artifact.json"))
 
 
-def test_lineage_names_every_ancestor(tmp_path, folder):
-    result = run(make_pipeline(folder), tmp_path)
-    store = MetadataStore(tmp_path / "runs" / "metadata.sqlite")
-    rows = store.lineage(result.artifacts["Shout", "loud"].path)
-    assert [(row["type"], row["component"], row["depth"]) for row in rows] == [
-        ("Loud", "Shout", 0),
-        ("Names", "ReadNames", 1),
-    ]
-
-
 def test_another_experiment_may_not_take_a_runs_name(tmp_path, folder):
     run(make_pipeline(folder), tmp_path)
     with pytest.raises(ArtifactError, match="--name"):
@@ -201,12 +191,6 @@ def test_an_output_left_empty_is_an_error(tmp_path):
 
     with pytest.raises(ArtifactError, match=r"left \['result'\] empty"):
         run(Pipeline((lazy(),), publish={}), tmp_path)
-
-
-def test_code_digest_follows_imports_inside_the_package():
-    found = imported_modules("kerasall.pipeline.runner")
-    assert {"kerasall.pipeline.artifacts", "kerasall.files", "kerasall.errors"} <= found
-    assert not any(name.startswith("kerasall.data") for name in found)
 
 
 def test_store_refuses_another_schema_version(tmp_path):

@@ -8,57 +8,23 @@ from __future__ import annotations
 import sys
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from kerasall.report.background import (
-    DataFacts,
-    Stage,
-    Step,
-    data_section,
-    provenance_section,
-    training_section,
-    weakness_section,
-)
+from kerasall.evaluation.curves import BandedCurve
+from kerasall.evaluation.predictions import Predictions
 from kerasall.report.data_figures import GalleryImage, SubjectCount, TrainingRun
-from kerasall.report.document import Fact, Report
-from kerasall.report.page import write_report
-from kerasall.report.score_figures import Curve
-from kerasall.report.scores import (
-    ClassScores,
-    FoldScores,
-    confusion_section,
-    gallery_section,
-    scores_section,
-    subject_section,
-)
-from kerasall.report.summary import MissedMalignant, Score, Verdict, summary_section
+from kerasall.report.format import Score
+from kerasall.report.page import Page, Section, draw_picture, render_section, write_page
+from kerasall.report.pages.run import _training_section
+from kerasall.report.score_figures import draw_fold_scores
+from kerasall.report.sections import confusion_section, data_section, gallery_section, subject_section
 
 CLASSES = ("Benign", "Early", "Pre", "Pro")
 MALIGNANT = ("Early", "Pre", "Pro")
 MATRIX = np.array([[487, 13, 3, 1], [9, 953, 22, 1], [2, 17, 939, 5], [0, 1, 6, 797]])
-
-SETTINGS = """\
-experiment: aria_mobilenet
-data:
-  source: aria
-  variant: Original
-  blocks: 10
-split:
-  kind: folds
-  folds: 5
-  seed: 7
-model:
-  backbone: mobilenet
-  weights: imagenet
-training:
-  optimizer: adam
-  stages:
-    - {name: head, epochs: 20, learning_rate: 1.0e-3}
-    - {name: fine-tuning, unfreeze_from: conv_dw_11, epochs: 12, learning_rate: 1.0e-4}
-deterministic: true
-"""
 
 
 def draw_cell(seed: int, side: int = 224) -> np.ndarray:
@@ -92,7 +58,7 @@ def make_gallery(classes=CLASSES, folder: Path | None = None, seed: int = 3) -> 
     return images
 
 
-def make_curves(classes=CLASSES, sharpness: float = 0.02) -> list[Curve]:
+def make_curves(classes=CLASSES, sharpness: float = 0.02) -> list[BandedCurve]:
     """ROC curves bent towards the corner, with bands."""
     x = np.linspace(0, 1, 200)
     curves = []
@@ -101,9 +67,8 @@ def make_curves(classes=CLASSES, sharpness: float = 0.02) -> list[Curve]:
         y[0] = 0
         area = float(np.trapezoid(y, x))
         band = 0.03 * np.sqrt(y * (1 - y))
-        curves.append(
-            Curve(name, x, y, area, area - 0.004, min(area + 0.003, 1), y - band, np.minimum(y + band, 1))
-        )
+        ends = (area, area - 0.004, min(area + 0.003, 1))
+        curves.append(BandedCurve(name, x, y, y - band, np.minimum(y + band, 1), *ends))
     return curves
 
 
@@ -135,265 +100,127 @@ def make_blocks(seed: int = 1) -> list[SubjectCount]:
     return counts
 
 
-def make_sections(folder: Path | None = None) -> tuple:
-    """All sections of the four-class sample."""
+def make_predictions(matrix: np.ndarray, classes: tuple[str, ...]) -> Predictions:
+    """One image for each count of a confusion matrix."""
+    true, called = (np.repeat(index, matrix.ravel()) for index in np.indices(matrix.shape).reshape(2, -1))
+    names = np.array([f"image-{number}" for number in range(len(true))])
+    return Predictions(names, names, names, true, np.eye(len(classes))[called], classes, called)
+
+
+def make_summary(**changes: Any) -> Section:
+    """The summary of the four-class sample, with changes."""
     main = Score(
-        "Accuracy (out of fold)",
-        0.9754,
-        0.9608,
-        0.9851,
-        chance=0.3025,
-        meaning="share of cells given the right class",
-    )
-    scores = (
-        main,
-        Score(
-            "Balanced accuracy",
-            0.9737,
-            0.9570,
-            0.9842,
-            meaning="mean of the classes' sensitivities; large classes count no more than small ones",
-        ),
-        Score(
-            "Macro F1",
-            0.9730,
-            0.9561,
-            0.9839,
-            meaning="mean over classes of the balance between sensitivity and precision",
-        ),
-        Score(
-            "Weighted F1", 0.9754, 0.9607, 0.9851, meaning="the same, weighted by the images of each class"
-        ),
-        Score(
-            "Cohen's kappa",
-            0.9664,
-            0.9467,
-            0.9796,
-            percent=False,
-            meaning="agreement beyond what chance alone would give; 1 is perfect",
-        ),
-        Score(
-            "Matthews correlation",
-            0.9665,
-            0.9469,
-            0.9797,
-            percent=False,
-            meaning="correlation of true and called classes; 0 is guessing",
-        ),
-        Score(
-            "ROC AUC, macro",
-            0.9976,
-            0.9949,
-            0.9990,
-            percent=False,
-            meaning="chance that a cell of a class gets a higher probability for it than another cell",
-        ),
-        Score(
-            "Log loss",
-            0.0871,
-            0.0582,
-            0.1263,
-            percent=False,
-            meaning="punishes confident wrong calls; 0 is perfect, lower is better",
-        ),
+        "Accuracy", 0.9754, 0.9608, 0.9851, chance=0.3025, meaning="share of cells given the right class"
     )
     sensitivity = Score("Sensitivity to malignant cells", 0.9960, 0.9912, 0.9985)
-    per_class = tuple(
-        ClassScores(
-            name,
-            int(MATRIX[i].sum()),
-            (
-                Score("Sensitivity", p := MATRIX[i, i] / MATRIX[i].sum(), p - 0.021, min(p + 0.012, 1)),
-                Score("Precision", q := MATRIX[i, i] / MATRIX[:, i].sum(), q - 0.02, min(q + 0.011, 1)),
-                Score("Specificity", 0.992, 0.988, 0.996),
-                Score("F1", 2 * p * q / (p + q)),
-            ),
-        )
-        for i, name in enumerate(CLASSES)
+    plain = {
+        "main": main,
+        "others": [Score("Balanced accuracy", 0.9761, 0.957, 0.984, meaning="mean of the classes' sensitivities")],
+        "missed": {
+            "called_benign": 11, "total": 2752, "sensitivity": sensitivity, "specificity": Score("Specificity", 0.97),
+        },
+        "verdict": {"blessed": True, "criteria": [("No validation error in the data", True), ("Honest protocol", True)]},
+        "trained": "MobileNet with a new head, trained in two stages.",
+        "data": "3,256 photographs of blood-smear cells in four classes.",
+        "split": "5-fold cross-validation over 40 blocks of images.",
+        "resampled": "40 blocks of images",
+        "data_notes": ["These public files carry no patient id."],
+        "protocol": "honest",
+    }  # fmt: skip
+    section = render_section("summary", **(plain | changes))
+    assert section is not None
+    return section
+
+
+def make_scores() -> Section | None:
+    """Scores over all classes, by class and by fold."""
+    main = Score("Accuracy", 0.9754, 0.9608, 0.9851, meaning="share of cells given the right class")
+    kappa = Score("Cohen's kappa", 0.9664, 0.9467, 0.9796, percent=False, meaning="agreement beyond chance")
+    shares = {"recall": 0.97, "precision": 0.98, "specificity": 0.992, "f1": 0.975}
+    values = [0.981, 0.968, 0.9755, 0.9831, 0.9692]
+    folds = [
+        {"fold": f"fold {k}", "images": 650 + k, "groups": 8, "score": value}
+        for k, value in enumerate(values, 1)
+    ]
+    names = [fold["fold"] for fold in folds]
+    return render_section(
+        "scores",
+        scores=[main, kappa],
+        per_class=[
+            {"class": name, "images": int(MATRIX[i].sum()), **shares} for i, name in enumerate(CLASSES)
+        ],
+        folds=folds,
+        main=main,
+        picture=draw_picture(
+            "folds", lambda axes: draw_fold_scores(axes, names, values, 0.9754, 0.9608, 0.9851)
+        ),
+        method="Intervals resample whole blocks.",
+        notes=["Images of all five held-out folds together."],
     )
-    folds = tuple(
-        FoldScores(f"fold {k + 1}", n, 8, {main.label: a, "Balanced accuracy": a - 0.004})
-        for k, (n, a) in enumerate(((652, 0.981), (650, 0.968), (653, 0.9755), (651, 0.9831), (650, 0.9692)))
-    )
-    criteria = (
-        ("No validation error in the data", True),
-        ("Keras, the exported model and the command line agree within 0.00001", True),
-        ("Lower bound of balanced accuracy 95.7% is above chance + 5% = 30.0%", True),
-        ("Lower bound of sensitivity to malignant cells 99.1% is above the floor of 95.0%", True),
-        ("Honest protocol: nothing was chosen on the images it was scored on", True),
-    )
-    note = "These public files carry no patient id: how well the model does on a new patient cannot be measured. Blocks of consecutive file numbers stand in for patients."
-    parts = tuple(f"fold {k}" for k in range(1, 6))
+
+
+@cache
+def make_report(folder: Path | None = None) -> Page:
+    """The four-class sample: honest, blessed."""
     images = np.array(
         [[101, 101, 101, 101, 100], [197] * 5, [193, 193, 193, 192, 192], [161, 161, 161, 161, 160]]
     )
-    return (
-        summary_section(
-            trained="MobileNet (ImageNet weights) with a new head, trained in two stages: the head alone, then the last blocks as well. The exported model was fitted again on all images with the same settings.",
-            data="3,256 photographs of blood-smear cells, 224 × 224 pixels, in four classes: Benign (504), Early (985), Pre (963), Pro (804). Early, Pre and Pro are stages of acute lymphoblastic leukaemia.",
-            split="5-fold cross-validation over 40 blocks of images: every image was scored once, by a model that had seen no image of its block and none of its duplicates.",
-            main=main,
-            resampled="40 blocks of images",
-            verdict=Verdict(True, criteria),
-            missed=MissedMalignant(11, 2752, sensitivity),
-            others=(scores[1],),
-            data_notes=(
-                note,
-                "89 patients contributed according to the publishers; which image is whose is not known.",
-            ),
-        ),
-        scores_section(
-            scores,
-            per_class,
-            folds,
-            main,
-            "Intervals come from resampling whole blocks 2,000 times: images of one block resemble each other, so single images would make the intervals far too narrow.",
-            ("Images of all five held-out folds together.",),
-        ),
-        confusion_section(MATRIX, CLASSES, MALIGNANT, make_curves(), make_curves()[:0]),
-        gallery_section(
-            make_gallery(folder=folder),
-            MALIGNANT,
-            "Shown are the most confident mistakes of each class and right calls drawn at random.",
-        ),
-        subject_section(
-            make_blocks(),
-            CLASSES,
-            "block",
-            "A block is a run of consecutive file numbers of one class, the stand-in for a patient in these data.",
-        ),
-        training_section(
-            (
-                Stage(
-                    "Stage 1: head only",
-                    {
-                        "Optimizer": "Adam, learning rate 0.001",
-                        "Epochs": "up to 20, stopped after 4 without gain",
-                        "Trained": "dense layers (4,100 weights)",
-                    },
-                    make_runs(5, 20, 0.6, 0),
-                ),
-                Stage(
-                    "Stage 2: fine-tuning",
-                    {
-                        "Optimizer": "Adam, learning rate 0.0001",
-                        "Epochs": "up to 12",
-                        "Trained": "from block conv_dw_11 (1.9 million weights)",
-                    },
-                    make_runs(5, 12, 0.2, 1),
-                ),
-            ),
-            "The weights of the epoch with the lowest validation loss were kept.",
-        ),
-        data_section(
-            DataFacts(
-                CLASSES,
-                parts,
-                images,
-                np.full((4, 5), 2),
-                "block",
-                {"Size": "224 × 224 pixels, all images", "Format": "JPEG", "Fingerprint": "9f31c2d07be4"},
-                warnings=(
-                    "No patient ids: blocks of consecutive file numbers stand in for subjects.",
-                    "40 files are exact copies of another file.",
-                ),
-                duplicates=(
-                    "40 exact copies and 192 near duplicates were found; each cluster stays on one side of every split.",
-                    "No duplicate crosses classes.",
-                ),
-            )
-        ),
-        weakness_section(
-            (
-                "No patient ids: images of one patient may stand on both sides.",
-                "One hospital, one microscope and one stain.",
-                "Labels come from flow cytometry of the patient, not from each cell.",
-            ),
-        ),
-        provenance_section(
-            "kerasall run configs/aria_mobilenet.yaml --data Original --weights weights",
-            SETTINGS,
-            tuple(
-                Step(name, "3f9d2c1ab77e4410", state, s)
-                for name, state, s in (
-                    ("ExampleGen", "cached", 0.4),
-                    ("StatisticsGen", "cached", 12.2),
-                    ("SchemaGen", "cached", 0.1),
-                    ("ExampleValidator", "cached", 9.0),
-                    ("Transform", "cached", 3.1),
-                    ("Trainer", "run", 1980.0),
-                    ("Evaluator", "run", 41.0),
-                )
-            ),
-            {
-                "Software": "kerasall 0.1.0, Keras 3.15.1, TensorFlow 2.21.0, Python 3.11.9",
-                "Device": "CPU, 2 cores",
-                "Seed": "7",
-                "Time": "34 min",
-                "Peak memory": "3.1 GiB",
-            },
-        ),
-    )
-
-
-@cache
-def make_report(folder: Path | None = None) -> Report:
-    """The four-class sample: honest, blessed."""
-    facts = (
-        Fact("Experiment", "aria_mobilenet"),
-        Fact("Run", "2026-11-03-1412"),
-        Fact("Made", "3 November 2026"),
-    )
-    return Report(
+    stages = [
+        ("Stage 1: head only", {"Optimizer": "Adam, learning rate 0.001"}, list(make_runs(5, 20, 0.6, 0))),
+        ("Stage 2: fine-tuning", {"Optimizer": "Adam, learning rate 0.0001"}, list(make_runs(5, 12, 0.2, 1))),
+    ]
+    return Page(
         "MobileNet sorts blood-smear cells into four classes",
-        "How well one neural network tells benign cells from three stages of acute lymphoblastic leukaemia, measured on images it was not trained on.",
-        facts=facts,
+        subtitle="How well one neural network tells benign cells from three stages of leukaemia.",
+        facts={"Experiment": "aria_mobilenet", "Made": "3 November 2026"},
         results={"metrics": {"accuracy": {"value": 0.9754, "low": 0.9608, "high": 0.9851}}},
-        sections=make_sections(folder),
-    )
+        sections=(
+            make_summary(), make_scores(),
+            confusion_section(MATRIX, make_predictions(MATRIX, CLASSES), MALIGNANT, make_curves(), ()),
+            gallery_section(make_gallery(folder=folder), MALIGNANT, "Shown are the most confident mistakes."),
+            subject_section(make_blocks(), CLASSES, "block", "A block is a run of consecutive file numbers."),
+            _training_section(stages, "The weights of the epoch with the lowest validation loss were kept."),
+            data_section(
+                CLASSES, [f"fold {k}" for k in range(1, 6)], images, np.full((4, 5), 2), "block",
+                facts={"Size": "224 × 224 pixels"}, errors=(), warnings=("40 files are exact copies of another file.",),
+                duplicates=("No duplicate crosses classes.",),
+            ),
+            render_section("weaknesses", weaknesses=["One hospital, one microscope and one stain."], departures=()),
+            render_section("provenance", command="kerasall run x.yaml", settings="seed: 7", environment={"Seed": "7"}),
+        ),
+    )  # fmt: skip
 
 
 @cache
-def make_faithful_report(folder: Path | None = None) -> Report:
+def make_faithful_report(folder: Path | None = None) -> Page:
     """A binary copy of a paper that chose on its test images: watermarked, not blessed."""
     rng = np.random.default_rng(5)
-    classes = ("all", "hem")
+    classes, matrix = ("all", "hem"), np.array([[1122, 97], [181, 467]])
     subjects = []
     for index in range(73):
         name, total = ("hem", "all")[index % 3 > 0], int(rng.integers(9, 420))
         share = float(np.clip(1 - rng.exponential(0.14), 0.2, 1))
-        subjects.append(
-            SubjectCount(
-                f"{'H' if name == 'hem' else 'P'}{index}", name, int(rng.binomial(total, share)), total
-            )
-        )
-    main = Score("Accuracy on the selection part", 0.8511, 0.7987, 0.8893, chance=0.653)
-    verdict = Verdict(False, (("No validation error in the data", True), ("Honest protocol", False)))
-    sections = (
-        summary_section(
-            trained="Nine ResNet101 networks that vote.",
-            data="12,528 cells of 101 people: leukaemic (all) and healthy (hem).",
-            split="As in the paper: the preliminary test part chose the settings and is reported here.",
-            main=main,
-            resampled="28 patients",
-            verdict=verdict,
-            missed=MissedMalignant(97, 1219, Score("Sensitivity", 0.9204, 0.861, 0.957)),
-            protocol="faithful",
-        ),
-        confusion_section(np.array([[1122, 97], [181, 467]]), classes, ("all",), make_curves(classes, 0.1)),
-        subject_section(subjects, classes),
-        gallery_section(make_gallery(classes, folder), ("all",)),
-    )
-    return Report(
+        label = f"{'H' if name == 'hem' else 'P'}{index}"
+        subjects.append(SubjectCount(label, name, int(rng.binomial(total, share)), total))
+    return Page(
         "Nine ResNet101 networks vote on leukaemic cells",
-        "A copy of a published protocol.",
-        "faithful",
-        sections=sections,
-    )
+        subtitle="A copy of a published protocol.",
+        protocol="faithful",
+        sections=(
+            make_summary(
+                main=Score("Accuracy on the selection part", 0.8511, 0.7987, 0.8893, chance=0.653),
+                resampled="28 patients", protocol="faithful",
+                verdict={"blessed": False, "criteria": [("No validation error in the data", True), ("Honest protocol", False)]},
+            ),
+            confusion_section(matrix, make_predictions(matrix, classes), ("all",), make_curves(classes, 0.1), ()),
+            subject_section(subjects, classes, "subject"),
+            gallery_section(make_gallery(classes, folder), ("all",), ""),
+        ),
+    )  # fmt: skip
 
 
 if __name__ == "__main__":
     out = Path(sys.argv[1])
     pictures = Path(sys.argv[2]) if len(sys.argv) > 2 else None
     for kind, report in (("honest", make_report(pictures)), ("faithful", make_faithful_report(pictures))):
-        print(write_report(out / kind, report))
+        print(write_page(out / kind, report))

@@ -12,21 +12,15 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from page_tables import read_tables, texts
 from PIL import Image
 
 from kerasall.data.examples import Collection, make_examples
-from kerasall.data.label_corrections import apply_corrections
+from kerasall.data.label_corrections import Correction, CorrectionFile, apply_corrections
 from kerasall.evaluation.predictions import Predictions
 from kerasall.evaluation.review import ReviewQueue, ReviewRecord, ReviewSource, build_queue
-from kerasall.report.review_page import PageFacts, to_table, write_page
-from kerasall.report.review_section import (
-    LEFT_OUT,
-    CorrectedFile,
-    CorrectedLabel,
-    ScoreBefore,
-    corrections_section,
-    review_section,
-)
+from kerasall.report.pages.review import PageFacts, review_section, to_table, write_review_page
+from kerasall.report.pages.run import corrections_section
 
 CLASSES = ("all", "hem")
 EVIL = 'all/<script>alert(1)</script>"onload=x.png'
@@ -92,7 +86,7 @@ def queue(record) -> ReviewQueue:
 
 
 def test_every_image_has_its_picture_votes_and_choices(queue, tmp_path):
-    write_page(queue, tmp_path / "out" / "review.html", PageFacts("a run"))
+    write_review_page(queue, tmp_path / "out" / "review.html", PageFacts("a run"))
     page = Page(tmp_path / "out" / "review.html")
     articles = page.all("article")
     assert [each["data-id"] for each in articles] == [item.id for item in queue.items]
@@ -110,7 +104,7 @@ def test_every_image_has_its_picture_votes_and_choices(queue, tmp_path):
 
 
 def test_nothing_of_a_file_name_is_markup_and_nothing_is_asked_of_the_network(queue, tmp_path):
-    write_page(queue, tmp_path / "review.html", PageFacts("<b>run</b>"))
+    write_review_page(queue, tmp_path / "review.html", PageFacts("<b>run</b>"))
     text = (tmp_path / "review.html").read_text(encoding="utf-8")
     page = Page(tmp_path / "review.html")
     assert EVIL in [each["data-id"] for each in page.all("article")]
@@ -138,14 +132,14 @@ def test_an_overlay_stands_beside_the_image_where_there_is_one(queue, tmp_path):
         )
 
     facts = PageFacts("a run", overlay=overlay)
-    write_page(queue, tmp_path / "review.html", facts)
+    write_review_page(queue, tmp_path / "review.html", facts)
     alts = [image["alt"] or "" for image in Page(tmp_path / "review.html").all("img")]
     assert sum("Where it sees hem" in alt for alt in alts) == 1
     assert len(alts) == 3
 
 
 def test_an_empty_queue_is_said_to_be_empty(queue, tmp_path):
-    write_page(replace(queue, items=[]), tmp_path / "review.html", PageFacts("a run"))
+    write_review_page(replace(queue, items=[]), tmp_path / "review.html", PageFacts("a run"))
     assert "The queue is empty" in (tmp_path / "review.html").read_text(encoding="utf-8")
 
 
@@ -170,34 +164,39 @@ def test_the_filled_table_becomes_new_labels(record, queue, tmp_path):
 
 def test_the_report_shows_the_head_and_the_command(queue):
     section = review_section(queue, "my_run")
-    gallery = next(block for block in section.blocks if block.type == "gallery")
-    assert [item.title for item in gallery.items] == ["hem → all", "all → hem"]
-    assert gallery.items[0].content is not None
-    command = next(block for block in section.blocks if block.type == "code")
-    assert command.text == "kerasall review my_run"
+    assert re.findall(r'<span class="title">(.*?)</span>', section.body) == ["hem → all", "all → hem"]
+    assert len(section.pictures) == 2
+    assert "<code>kerasall review my_run</code>" in section.body
     assert "No label was changed" in section.intro
 
 
-def corrections(part: str) -> list[CorrectedFile]:
-    labels = [CorrectedLabel("a", "all", "hem", part, "Dr. Ada"), CorrectedLabel("b", "hem", LEFT_OUT, part)]
-    return [CorrectedFile("c.csv", "f" * 64, labels, 3)]
+def corrections(part: str) -> list[CorrectionFile]:
+    confirmed = [Correction(f"c{number}", "all", "all") for number in range(3)]
+    changed = [
+        Correction("a", "all", "hem", "Dr. Ada", part=part),
+        Correction("b", "hem", "exclude", part=part),
+    ]
+    return [CorrectionFile("c.csv", "f" * 64, (*changed, *confirmed))]
 
 
 def test_corrections_of_scored_images_are_said_to_make_another_set():
-    score = ScoreBefore("Accuracy", "90.0%", "95.0%")
-    section = corrections_section(corrections("test"), ["a", "x"], "test", score, frozen=True)
-    alert = next(block for block in section.blocks if block.type == "alert")
-    assert alert.level == "warning"
-    assert "1 of the 2 scored images (test) carry a corrected label, and 1 were left out" in alert.text
-    assert "95.0% on the corrected labels, 90.0% on those before" in alert.text
-    changes = [block for block in section.blocks if block.type == "table"][-1]
-    assert changes.rows[0][:2] == ("a", "all")
-    assert len(changes.rows) == 2
+    score = {"title": "Accuracy", "before": "90.0%", "after": "95.0%"}
+    body = corrections_section(corrections("test"), ["a", "x"], "test", score, frozen=True).body
+    assert "alert-warning" in body
+    assert "1 of the 2 scored images (test) carry a corrected label, and 1 were left out" in body
+    assert "95.0% on the corrected labels, 90.0% on those before" in body
+    tables = {caption: texts(rows) for caption, rows in read_tables(body).items()}
+    assert tables["Files of corrections"][1][:4] == ["c.csv", "1", "1", "3"]
+    assert [row[:3] for row in tables["Every change"][1:]] == [["a", "all", "hem"], ["b", "hem", "left out"]]
 
 
 def test_corrections_of_training_images_raise_no_alarm_but_a_new_split_does():
-    section = corrections_section(corrections("train"), ["x"], "test", None, frozen=True)
-    assert [block.type for block in section.blocks] == ["table", "table"]
-    section = corrections_section(corrections("train"), ["x"], "test", None, frozen=False)
-    alert = next(block for block in section.blocks if block.type == "alert")
-    assert "split.file" in alert.text
+    body = corrections_section(corrections("train"), ["x"], "test", None, frozen=True).body
+    assert "alert" not in body
+    body = corrections_section(corrections("train"), ["x"], "test", None, frozen=False).body
+    assert "alert-note" in body
+    assert "split.file" in body
+
+
+def test_no_corrections_no_section():
+    assert corrections_section([], ["x"], "test", None, frozen=False) is None

@@ -10,13 +10,12 @@ import pytest
 from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 from PIL import Image
-from sample_report import CLASSES, MALIGNANT, MATRIX, make_blocks, make_curves, make_gallery, make_runs
+from sample_report import CLASSES, MALIGNANT, MATRIX, make_blocks, make_curves, make_runs
 
 from kerasall.report.data_figures import (
     SubjectCount,
     TrainingRun,
     draw_counts,
-    draw_prediction_gallery,
     draw_subject_accuracy,
     draw_training_curves,
 )
@@ -188,19 +187,6 @@ def test_training_curves_of_a_single_epoch_without_validation_show_a_mark():
     _, axes = _panel()
     draw_training_curves(axes, [TrainingRun("only", loss=[0.5])])
     assert axes.lines[0].get_marker() == "."
-
-
-def test_gallery_titles_are_green_for_right_and_red_for_wrong():
-    images = make_gallery()
-    figure, axes = new_figure(6, 8, rows=5, columns=5)
-    alt = draw_prediction_gallery(axes, images)
-    colors = [panel.title.get_color() for panel in axes.flat][: len(images)]
-    assert colors == [RIGHT if image.true == image.called else WRONG for image in images]
-    assert axes.flat[0].get_title().startswith("✗ Benign → ")
-    assert not any(panel.axison for panel in axes.flat)
-    assert "15 right" in alt
-    assert "9 wrong" in alt
-    assert figure_to_png(figure)
 
 
 def test_counts_stack_to_the_totals():

@@ -85,9 +85,8 @@ def test_an_analysis_becomes_figures_of_what_can_be_estimated():
         "main_effects", "half_normal", "interaction_A_B", "interaction_A_C", "interaction_B_C"
     ]  # fmt: skip
     again = draw_analysis(analyze(table, response, signal="mean"))
-    for name, (figure, alt) in figures.items():
-        assert alt == again[name][1]
-        assert figure_to_svg(figure) == figure_to_svg(again[name][0])
+    assert figures == again
+    assert all(svg.startswith(b"<?xml") for svg, _ in figures.values())
 
 
 def test_where_all_are_aliased_one_interaction_is_drawn_and_says_so():

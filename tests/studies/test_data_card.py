@@ -10,12 +10,14 @@ import shutil
 import cv2
 import numpy as np
 import pytest
+from page_tables import read_tables, texts
 from typer.testing import CliRunner
 
 from kerasall.cli.app import app
 from kerasall.components.example_validator import check_source, examine
 from kerasall.data.sources import read_source
 from kerasall.data.synthetic import SyntheticSettings, render_cells
+from kerasall.report.page import render_page
 from kerasall.settings import CheckSettings
 from kerasall.studies.data_card import make_data_card
 
@@ -66,9 +68,9 @@ def test_the_document_counts_as_check_does(table):
     report = make_data_card(examined, "kerasall check")
     assert report.results == check_source("csv", path)
     sections = {section.id: section for section in report.sections}
-    odd = next(block for block in sections["by-subject"].blocks if block.type == "table")
-    assert {row[0] for row in odd.rows} == {dark}
-    assert "Green" in {row[3] for row in odd.rows}
+    odd = texts(read_tables(sections["by-subject"].body)["Every subject unlike the rest"])[1:]
+    assert {row[0] for row in odd} == {dark}
+    assert "Green" in {row[3] for row in odd}
 
 
 @pytest.mark.slow
@@ -78,7 +80,7 @@ def test_a_folder_without_subjects_says_so(table, tmp_path):
     shutil.copytree(path.parent / "rendered", tree, ignore=shutil.ignore_patterns("*.json"))
     examined = examine(read_source("folder", tree), CheckSettings())
     report = make_data_card(examined, "kerasall check")
-    words = json.dumps(report.to_json())
+    words = render_page(report)
     assert "No subject is known of these images." in words
     assert "not stated" in words
 

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import yaml
+from page_tables import read_tables
 
 from kerasall.errors import DataError, SettingsError
 from kerasall.evaluation.ensemble_rules import combine_predictions
 from kerasall.evaluation.ensemble_scores import for_curves
-from kerasall.evaluation.intervals import group_intervals
+from kerasall.evaluation.intervals import Scorer
 from kerasall.evaluation.predictions import Predictions, read_predictions
 from kerasall.evaluation.repeats import Judged, score_repeats, spread_of
-from kerasall.report.page import write_report
-from kerasall.report.repeats_report import Background, describe_repeats, make_repeats_report, meanings
+from kerasall.report.page import write_page
+from kerasall.report.pages.repeats import Background, describe_repeats, describe_spread, make_repeats_page
 from kerasall.settings.loading import load_settings, validate
 from kerasall.studies.experiment import Places, load_pipeline
 from kerasall.studies.repeats import run_repeats
@@ -79,7 +81,7 @@ def test_equal_repetitions_have_the_interval_of_one():
     """The interval of the mean is over groups: without a spread over seeds it is that of a single run."""
     one = record(3)
     scores = score_repeats({name: {"m": judged(one)} for name in "abc"}, METRICS, ("all",), resamples=400)
-    alone = group_intervals(one, METRICS, ("all",), resamples=400)
+    alone = Scorer(one, ("all",), resamples=400).intervals(METRICS)
     for metric, spread in scores.spreads["m"].items():
         assert (spread.mean, spread.low, spread.high) == pytest.approx(
             (alone[metric].value, alone[metric].low, alone[metric].high)
@@ -104,7 +106,7 @@ def test_curves_of_a_vote_come_from_mean_probabilities():
     curves = for_curves(vote, members, "majority_vote")
     found = score_repeats({name: {"v": Judged(vote, curves)} for name in "ab"}, ["roc_auc", "accuracy"])
     means = combine_predictions(members, "average")
-    expected = group_intervals(means, ["roc_auc"])["roc_auc"].value
+    expected = Scorer(means).interval("roc_auc").value
     assert found.spreads["v"]["roc_auc"].mean == pytest.approx(expected)
     assert found.spreads["v"]["accuracy"].mean == np.mean(vote.decisions == vote.labels)
 
@@ -124,24 +126,26 @@ def test_what_is_no_repetition_is_refused(repetitions, words):
 
 def test_the_page_tells_seeds_from_patients_and_headlines_no_best_run(tmp_path):
     scores = score_repeats(several(5, ("a", "b", "c", "ensemble")), METRICS, ("all",), resamples=200)
-    page = write_report(tmp_path, make_repeats_report(scores, BACKGROUND), name="repeats")
+    page = write_page(tmp_path, make_repeats_page(scores, BACKGROUND), name="repeats")
     assert page.name == "repeats.html"
     text = page.read_text(encoding="utf-8")
     assert "not the uncertainty over patients" in text
     assert "Quote the mean" in text
     document = json.loads((tmp_path / "repeats.json").read_text())
     assert document["results"]["ddof"] == 1
-    (tiles,) = [b for b in document["sections"][0]["blocks"] if b["type"] == "scores"]
-    assert [tile["label"] for tile in tiles["items"]] == ["ensemble, mean"]
-    main, every = (section["blocks"][0] for section in document["sections"][1:3])
-    assert [row[0] for row in main["rows"]] == ["a", "b", "c", "ensemble"]
-    assert len(main["columns"]) == 6 + 5
-    assert len(every["rows"]) == len(METRICS) * 4
+    assert re.findall(r"<dt>(.*?, mean)</dt>", text) == ["ensemble, mean"]
+    tables = read_tables(text)
+    main, every = tables["Each model over all repetitions"], tables["Every score of every model"]
+    assert [row[0].text for row in main[1:]] == ["a", "b", "c", "ensemble"]
+    assert len(main[0]) == 6 + 5
+    assert len(every[1:]) == len(METRICS) * 4
 
 
 def test_a_spread_of_zero_is_said():
     same = {name: {"m": judged(record(1))} for name in "ab"}
-    assert any("no seed changes" in line for line in meanings(score_repeats(same, ["accuracy"]), BACKGROUND))
+    assert any(
+        "no seed changes" in line for line in describe_spread(score_repeats(same, ["accuracy"]), BACKGROUND)
+    )
 
 
 # --- experiments ----------------------------------------------------------------------------------
@@ -189,7 +193,7 @@ def test_a_repetition_changes_the_seeds_of_training_and_no_other_parameter(tmp_p
         assert "Pusher" not in repeated  # repetitions are no candidates
         changed = {title for title in repeated if repeated[title] != first[title]}
         trainers = {title for title in repeated if title.startswith("Trainer")}
-        assert changed == trainers | {"Evaluator"}
+        assert changed == trainers | {"Evaluator", "ReportGen"}
         for title in trainers:
             assert repeated[title]["seed"] != first[title]["seed"]
             assert {k: v for k, v in repeated[title].items() if k != "seed"} == {

@@ -10,7 +10,8 @@ import pytest
 
 from kerasall.components.example_gen import example_gen
 from kerasall.components.example_validator import example_validator
-from kerasall.data.splits import holdout_split, write_split
+from kerasall.data.splits import write_split
+from kerasall.data.stratification import holdout_split
 from kerasall.data.synthetic import SyntheticSettings, render_cells
 from kerasall.errors import SettingsError
 from kerasall.settings import Settings

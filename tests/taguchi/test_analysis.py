@@ -14,6 +14,7 @@ from textbook_data import FILTRATION, PHADKE_L18_COLUMNS, PHADKE_L18_ETA, array_
 
 from kerasall.errors import DataError, SettingsError
 from kerasall.taguchi.analysis import analyze
+from kerasall.taguchi.anova import predict_ratio
 from kerasall.taguchi.arrays import ARRAYS, levels_of, load_array
 from kerasall.taguchi.effects import lenth_margin
 
@@ -89,7 +90,7 @@ def test_a_data_frame_and_text_names_will_do():
 
 def test_any_combination_can_be_predicted():
     found = analyze(factorial_table("ABCD"), FILTRATION, signal="mean")
-    low = found.predict({"A": 1, "B": 1, "C": 1, "D": 1})
+    low = predict_ratio(found.model, {"A": 1, "B": 1, "C": 1, "D": 1})
     assert low.value == pytest.approx(FILTRATION.mean() - (21.625 + 3.125 + 9.875 + 14.625) / 2)
     assert low.low < low.value < low.high
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from textbook_data import OPTIMIZERS, RESNET_ACCURACY, RESNET_CONFIRMATION, RESNET_ETA, resnet_table
 
+from kerasall.report.taguchi_text import describe_analysis
 from kerasall.taguchi.analysis import analyze
-from kerasall.taguchi.wording import describe_analysis
 
 TABLE_6 = {
     "A": [13.2862, 10.8125, 12.8563],
@@ -71,7 +71,7 @@ def test_separate_levels_leave_nothing_to_test_with():
     assert "saturated" in text
     assert "no factor is significant at 0.05" in text
     assert "Factor A has equal levels (1, 3)" in text
-    assert "15.60 dB" in text
+    assert "15.599 dB" in text
 
 
 def test_the_dummy_level_gives_a_degree_of_freedom_to_the_error():
@@ -92,7 +92,7 @@ def test_the_dummy_level_gives_a_degree_of_freedom_to_the_error():
     assert found.prediction.confirmed_as_predicted
     text = describe_analysis(found)
     assert "No factor is significant at 0.05: the smallest p is 0.104 (A)" in text
-    assert "Confirmed there: 14.94 dB, inside" in text
+    assert "Confirmed there: 14.936 dB, inside" in text
     assert (
         "predicted: like a mean 0.1701 off the target, confirmed: like a mean 0.1791 off the target" in text
     )

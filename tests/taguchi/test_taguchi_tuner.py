@@ -22,8 +22,7 @@ from pandas.testing import assert_frame_equal
 
 from kerasall.errors import ArtifactError, KerasallError, SettingsError
 from kerasall.taguchi.arrays import ARRAYS, levels_of
-from kerasall.taguchi.chief import serve_oracle, wait_for_chief
-from kerasall.taguchi.oracle import TaguchiOracle
+from kerasall.taguchi.oracle import TaguchiOracle, serve_oracle, wait_for_chief
 from kerasall.taguchi.tuner import TaguchiTuner, TrialRun
 
 RANDOM = np.random.default_rng(0)

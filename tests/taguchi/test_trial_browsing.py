@@ -9,7 +9,6 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import keras_tuner
-import numpy as np
 import pandas as pd
 import pytest
 from experiment import FACTORS, OBJECTIVE, make_oracle, respond
@@ -30,8 +29,9 @@ from kerasall.files import write_json
 from kerasall.pipeline.artifacts import ArtifactStore
 from kerasall.pipeline.metadata import MetadataStore
 from kerasall.pipeline.runner import RunPlaces
-from kerasall.report.trial_page import TrialPage, render_trial_page
-from kerasall.report.trials import describe_trials, list_columns, make_trial_page
+from kerasall.report.figure_style import new_figure
+from kerasall.report.taguchi_text import describe_trials, list_columns
+from kerasall.report.trials import draw_learning_curves, draw_parallel_coordinates, render_trial_page
 from kerasall.studies.finished_run import choose_out, find_trials
 from kerasall.taguchi.oracle import TaguchiOracle
 from kerasall.taguchi.trial_events import (
@@ -77,8 +77,8 @@ def listing(project) -> TrialListing:
 
 
 @pytest.fixture(scope="module")
-def page(listing) -> TrialPage:
-    return make_trial_page(listing, "p")
+def page(listing) -> str:
+    return render_trial_page(listing, "p")
 
 
 @pytest.fixture
@@ -156,7 +156,7 @@ def test_what_gives_way_in_a_narrow_terminal_is_named(listing):
     header = text.splitlines()[0]
     missing = told.group(1).split(", ")
     assert {"seconds", "loss", "balanced_accuracy"} <= set(missing)
-    assert set(missing) <= {column.title for column in list_columns(listing)}
+    assert set(missing) <= {column.name for column in list_columns(listing)}
     assert not set(missing) & set(header.split())
 
 
@@ -226,7 +226,7 @@ class Parsed(HTMLParser):
 
 
 def test_the_page_shows_every_trial_and_every_completed_one_as_a_line(listing, page):
-    page = Parsed(render_trial_page(page))
+    page = Parsed(page)
     rows = [row for row in page.all("tr") if "data-trial" in row]
     assert [row["data-trial"] for row in rows] == list(listing.table["trial"])
     assert [row["data-trial"] for row in rows if row.get("class") == "best"] == [listing.best]
@@ -238,8 +238,7 @@ def test_the_page_shows_every_trial_and_every_completed_one_as_a_line(listing, p
 
 
 def test_the_page_asks_nothing_of_the_network(page):
-    text = render_trial_page(page)
-    page = Parsed(text)
+    text, page = page, Parsed(page)
     assert not page.all("link")[1:]
     assert len(page.all("script")) == 1
     assert "src" not in page.all("script")[0]
@@ -248,7 +247,7 @@ def test_the_page_asks_nothing_of_the_network(page):
 
 
 def test_the_page_is_accessible(page):
-    page = Parsed(render_trial_page(page))
+    page = Parsed(page)
     assert all(heading.get("scope") in ("col", "row") for heading in page.all("th"))
     assert all(image.get("alt") for image in page.all("img"))
     ids = [attributes["id"] for _, attributes in page.elements if "id" in attributes]
@@ -264,7 +263,7 @@ def test_the_page_is_accessible(page):
 
 def test_names_and_messages_are_escaped(listing, begun):
     for found in (listing, begun):
-        text = render_trial_page(make_trial_page(found, HOSTILE))
+        text = render_trial_page(found, HOSTILE)
         assert HOSTILE not in text
         assert "<i>" not in text
         assert len(Parsed(text).all("script")) == 1
@@ -272,35 +271,45 @@ def test_names_and_messages_are_escaped(listing, begun):
 
 
 def test_a_page_of_an_unfinished_experiment(begun):
-    text = render_trial_page(make_trial_page(begun, "p"))
+    text = render_trial_page(begun, "p")
     assert "No analysis yet" in text
     assert [g["data-trial"] for g in Parsed(text).all("g") if "data-trial" in g] == ["0000", "0002", "0001"]
 
 
-def test_lines_pass_through_their_levels_and_end_at_their_response(listing, page):
-    drawing = page.parallel
-    assert drawing is not None
-    assert [axis.title for axis in drawing.axes] == [*FACTORS, "score"]
-    assert [tick.text for tick in drawing.axes[0].ticks] == ["adam (1)", "sgdm", "adam (3)"]
-    table = listing.table.set_index("trial")
-    for line in drawing.lines:
-        for axis, (x, y), name in zip(drawing.axes, line.points, FACTORS, strict=False):
-            nearest = min(axis.ticks, key=lambda tick: abs(tick.at - y))
-            assert axis.ticks.index(nearest) + 1 == table.loc[line.trial, f"{name} level"]
-            assert x == axis.x
-    ends = [line.points[-1][1] for line in drawing.lines]
-    scores = [table.loc[line.trial, "objective"] for line in drawing.lines]
-    assert np.corrcoef(ends, scores)[0, 1] == pytest.approx(-1, abs=1e-3)  # SVG counts downwards
-    assert drawing.lines[-1].trial == listing.best
-    left, top, right, bottom = drawing.frame
-    assert all(left <= x <= right and top <= y <= bottom for line in drawing.lines for x, y in line.points)
+def drawn_trials(axes) -> dict:
+    """Trial -> points of its line, in the order in which the lines are drawn."""
+    lines = [line for line in axes.lines if line.get_gid()]
+    return {line.get_gid(): line.get_xydata() for line in sorted(lines, key=lambda line: line.get_zorder())}
+
+
+def test_lines_pass_through_their_levels_and_end_at_their_response(listing):
+    axes = new_figure()[1][0, 0]
+    text = draw_parallel_coordinates(axes, listing)
+    assert [label.get_text() for label in axes.get_xticklabels()] == [*FACTORS, "score"]
+    assert [label.get_text() for label in axes.texts[:3]] == ["adam (1)", "sgdm", "adam (3)"]
+    table, lines, (low, high) = listing.table.set_index("trial"), drawn_trials(axes), axes.get_ylim()
+    for x, (name, values) in enumerate(FACTORS.items()):
+        shares = {trial: (points[x, 1] - low) / (high - low) for trial, points in lines.items()}
+        levels = {trial: int(share * len(values)) + 1 for trial, share in shares.items()}
+        assert levels == table.loc[list(lines), f"{name} level"].to_dict()
+        inside = [share * len(values) % 1 for share in shares.values()]
+        assert 0.15 < min(inside) < max(inside) < 0.85  # lines of two levels stay apart
+        assert all(points[x, 0] == x for points in lines.values())
+    assert {trial: points[-1, 1] for trial, points in lines.items()} == table["objective"].dropna().to_dict()
+    assert list(lines)[-1] == listing.best
+    assert f"best at optimizer = {table.loc[listing.best, 'optimizer']}" in text
 
 
 def test_curves_hold_every_epoch(listing, page):
-    curves = page.curves
-    assert [curve.title for curve in curves] == ["val_loss", "loss (training)"]
+    titles = re.findall('<div class="half"><h3>([^<]*)', page)
+    assert titles == ["val_loss", "loss (training)"]
     epochs = listing.table.set_index("trial")["epochs"]
-    assert all(len(line.points) == epochs[line.trial] for curve in curves for line in curve.lines)
+    axes = new_figure()[1][0, 0]
+    text = draw_learning_curves(axes, listing, "val_loss")
+    lines = drawn_trials(axes)
+    assert {trial: len(points) for trial, points in lines.items()} == epochs.drop(TROUBLED).to_dict()
+    assert lines["0000"].tolist() == [[n, 1.5 / n] for n in range(1, 9)]
+    assert text == "val_loss of 19 trials over up to 12 epochs; last values from 0.125 to 0.1875."
 
 
 # --- TensorBoard -------------------------------------------------------------------------------------
@@ -429,7 +438,7 @@ def test_a_folder_is_found_by_itself_or_from_above(project, tmp_path, monkeypatc
     assert find_trials(str(project)).project == project
     found = find_trials(str(project.parent))
     assert (found.project, choose_out(found, None)) == (project, project)
-    with pytest.raises(ArtifactError, match="kerasall runs"):
+    with pytest.raises(ArtifactError, match="there are none yet: `kerasall run`"):
         find_trials("absent")
     for name in "ab":
         shutil.copytree(project, tmp_path / name)

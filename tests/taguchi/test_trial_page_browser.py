@@ -5,14 +5,16 @@ Needs Playwright and a Chromium (KERASALL_TEST_CHROMIUM, default /usr/bin/chromi
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
+import keras_tuner
 import pytest
 
-from kerasall.report.document import Fact
-from kerasall.report.trial_drawings import DrawnTrial, draw_learning_curves, draw_parallel_coordinates
-from kerasall.report.trial_page import PageCell, PageColumn, PageRow, TrialPage, write_trial_page
+from kerasall.report.trials import write_trial_page
+from kerasall.taguchi.oracle import TaguchiOracle
+from kerasall.taguchi.trial_events import TrialListing, list_trials
 
 playwright = pytest.importorskip("playwright.sync_api", reason="the browser's tests need playwright")
 CHROMIUM = os.environ.get("KERASALL_TEST_CHROMIUM", "/usr/bin/chromium")
@@ -23,30 +25,29 @@ pytestmark = [
 SCORES: list[float | None] = [0.25, None, 0.75, 0.5]
 
 
-def make_page() -> TrialPage:
-    drawn = [
-        DrawnTrial(
-            f"000{i}", f"trial 000{i}", {"a": i % 2 + 1}, score, [{"loss": 1.0}, {"loss": 0.5 + i / 9}]
-        )
-        for i, score in enumerate(SCORES)
-    ]
-    rows = [
-        PageRow(
-            f"000{i}",
-            "FAILED" if score is None else "COMPLETED",
-            (PageCell(f"000{i}", i), PageCell("-" if score is None else str(score), score)),
-            best=i == 2,
-            message="lost the device" if score is None else "",
-        )
-        for i, score in enumerate(SCORES)
-    ]
-    curve = draw_learning_curves(drawn, "loss", "loss", "0002")
-    assert curve is not None
-    return TrialPage(
-        title="p", subtitle="s", facts=(Fact("a", "b"),), statuses={"COMPLETED": 3, "FAILED": 1},
-        columns=(PageColumn("trial", True), PageColumn("score", True)), rows=tuple(rows),
-        parallel=draw_parallel_coordinates(drawn, {"a": ["x", "y"]}, "score", "0002"), curves=(curve,),
-    )  # fmt: skip
+@pytest.fixture(scope="module")
+def listing(tmp_path_factory) -> TrialListing:
+    """Four trials of two epochs, the second of which failed."""
+    folder = tmp_path_factory.mktemp("project")
+    oracle = TaguchiOracle(
+        keras_tuner.Objective("score", "max"),
+        {"a": ["x", "y"]},
+        array="L4",
+        repeats=1,
+        max_retries_per_trial=0,
+    )
+    oracle.verbose = 0
+    oracle._set_project_dir(str(folder), "p")
+    for number, score in enumerate(SCORES):
+        trial = oracle.create_trial("tuner0")
+        rows = [{"loss": 1.0}, {"loss": 0.5 + number / 9}]
+        (folder / "p" / f"trial_{trial.trial_id}" / "epochs.json").write_text(json.dumps(rows))
+        if score is not None:
+            oracle.update_trial(trial.trial_id, {"score": score})
+        trial.status = "FAILED" if score is None else "COMPLETED"
+        trial.message = "lost the device" if score is None else None
+        oracle.end_trial(trial)
+    return list_trials(folder / "p")
 
 
 @pytest.fixture(scope="module")
@@ -58,10 +59,10 @@ def browser():
 
 
 @pytest.fixture(params=[(1200, True), (390, True), (390, False)], ids=["wide", "phone", "no script"])
-def opened(request, browser, tmp_path):
+def opened(request, browser, listing, tmp_path):
     """The page; at the end no script may have failed and nothing may have been asked for elsewhere."""
     width, script = request.param
-    write_trial_page(tmp_path / "trials.html", make_page())
+    write_trial_page(tmp_path / "trials.html", listing, "p")
     context = browser.new_context(viewport={"width": width, "height": 900}, java_script_enabled=script)
     page, asked, complaints = context.new_page(), [], []
     page.on("request", lambda sent: asked.append(sent.url))
@@ -86,7 +87,7 @@ def test_the_table_sorts_filters_and_lights_its_lines(opened):
         assert page.locator("thead button").count() == 0
         return
     assert page.evaluate(overflow) == 0  # wide things scroll by themselves
-    heading = page.locator("thead th").nth(1)
+    heading = page.locator("thead th", has_text="score")
     heading.locator("button").focus()
     page.keyboard.press("Enter")
     assert heading.get_attribute("aria-sort") == "ascending"
@@ -100,7 +101,7 @@ def test_the_table_sorts_filters_and_lights_its_lines(opened):
     assert "3 of 4 shown" in page.locator("#shown").inner_text()
     assert page.locator('svg .trial.off[data-trial="0001"]').count() == 1  # its curve
 
-    page.locator('tr[data-trial="0003"] td').hover()
+    page.locator('tr[data-trial="0003"] td').first.hover()
     assert {e.get_attribute("data-trial") for e in page.locator("svg .trial.lit").all()} == {"0003"}
     page.locator("h1").hover()
     assert page.locator(".lit").count() == 0

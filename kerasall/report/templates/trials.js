@@ -7,6 +7,14 @@
   const drawn = [...document.querySelectorAll("svg .trial")];
   const drawings = [...document.querySelectorAll("svg.lines")];
 
+  // A thin line is hard to point at: an unseen broad one lies over it.
+  drawn.forEach((line) => {
+    const touch = line.querySelector("path").cloneNode();
+    touch.removeAttribute("style");
+    touch.classList.add("touch");
+    line.append(touch);
+  });
+
   // Absent values stand last in either direction; equal ones keep the trials' order.
   function sort(column, descending) {
     const key = (row) => row.cells[column].dataset.order;

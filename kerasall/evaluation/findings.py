@@ -1,0 +1,191 @@
+"""The numbers of one evaluation, as the Evaluator leaves them and a report reads them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, is_dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kerasall.evaluation import (
+    blessing,
+    calibration,
+    conformal,
+    curves,
+    ensemble_scores,
+    intervals,
+    operating_points,
+    paired_tests,
+    predictions,
+    refer,
+    reliability,
+    subject_calls,
+    trust_scores,
+)
+from kerasall.evaluation.blessing import Criterion
+from kerasall.evaluation.curves import BandedCurve
+from kerasall.evaluation.ensemble_scores import EnsembleScores, ViewGain
+from kerasall.evaluation.intervals import Interval
+from kerasall.evaluation.metrics import confusion_matrix, malignant_mask
+from kerasall.evaluation.predictions import Predictions
+from kerasall.evaluation.subject_calls import SubjectCalls
+from kerasall.evaluation.trust_scores import TrustScores
+from kerasall.files import atomic_path, read_json, write_json
+
+
+@dataclass(frozen=True)
+class FoldScore:
+    """The main score of one held-out fold: its name, images, groups, and the score."""
+
+    fold: str
+    images: int
+    groups: int
+    score: float
+
+
+@dataclass(frozen=True, eq=False)
+class Findings:
+    """Everything an evaluation computed.
+
+    Attributes:
+        scored: what the images are: test, out-of-fold, validation or selection.
+        predictions: of the model on them.
+        curves: the same images with the probabilities that curves are drawn from.
+        malignant: names of the malignant classes.
+        main: name of the main metric.
+        intervals: metric -> value with interval, the main one first.
+        criteria: of the blessing.
+        folds: main score of each held-out fold; empty where there are none.
+        roc, precision_recall: curves of the classes with bands.
+        ensemble: the members beside the ensemble; None for one classifier.
+        trust: what the exported model's safeguards are worth.
+        subject_calls: calls of whole subjects, or why there are none: a key of ``NOT_CALLED`` in the report, or a sentence.
+        views: what averaging views gains; None where one view answers.
+    """
+
+    scored: str
+    predictions: Predictions
+    curves: Predictions
+    malignant: tuple[str, ...]
+    main: str
+    intervals: Mapping[str, Interval]
+    criteria: tuple[Criterion, ...]
+    folds: tuple[FoldScore, ...] = ()
+    roc: tuple[BandedCurve, ...] = ()
+    precision_recall: tuple[BandedCurve, ...] = ()
+    ensemble: EnsembleScores | None = None
+    trust: TrustScores | None = None
+    subject_calls: SubjectCalls | str = ""
+    views: ViewGain | None = None
+    confusion: np.ndarray = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "confusion", confusion_matrix(self.predictions))
+
+    @property
+    def blessed(self) -> bool:
+        """Whether every criterion is met."""
+        return all(criterion.met for criterion in self.criteria)
+
+    @property
+    def malignant_images(self) -> int | None:
+        """How many of the images are malignant; None where no class is named so."""
+        return int(self._of_malignant().sum()) if self.malignant else None
+
+    @property
+    def malignant_called_benign(self) -> int | None:
+        """How many of these are decided as a benign class."""
+        if not self.malignant:
+            return None
+        benign = ~malignant_mask(self.predictions.classes, self.malignant)
+        return int(self._of_malignant()[:, benign].sum())
+
+    def _of_malignant(self) -> np.ndarray:
+        return self.confusion[malignant_mask(self.predictions.classes, self.malignant)]
+
+    def to_json(self) -> dict[str, Any]:
+        """The numbers of report.json, for programs."""
+        calls = self.subject_calls
+        return {
+            "scored": self.scored,
+            "images": len(self.predictions),
+            "labels": list(self.predictions.classes),
+            "malignant": list(self.malignant),
+            "metrics": {name: interval.to_json() for name, interval in self.intervals.items()},
+            "confusion_matrix": self.confusion.tolist(),
+            "malignant_called_benign": self.malignant_called_benign,
+            "malignant_images": self.malignant_images,
+            "folds": [vars(fold) for fold in self.folds],
+            "blessed": self.blessed,
+            "ensemble": self.ensemble.to_json() if self.ensemble else None,
+            "views": self.views.to_json() if self.views else None,
+            "trust": self.trust.to_json() if self.trust else None,
+            "subject_calls": calls.to_json() if isinstance(calls, SubjectCalls) else {"not_made": calls},
+            "criteria": [criterion.to_json() for criterion in self.criteria],
+        }
+
+
+FINDINGS = "findings"
+"""Stem of the two files of an Evaluation that hold the findings."""
+
+_ROOMS = (
+    blessing, calibration, conformal, curves, ensemble_scores, intervals, operating_points, paired_tests, predictions,
+    refer, reliability, subject_calls, trust_scores,
+)  # fmt: skip
+
+
+def _classes() -> dict[str, type]:
+    """The dataclasses that findings may hold, by name."""
+    found = [each for room in _ROOMS for each in vars(room).values() if isinstance(each, type)]
+    return {each.__name__: each for each in [*found, Findings, FoldScore] if is_dataclass(each)}
+
+
+def write_findings(findings: Findings, folder: Path) -> None:
+    """Writes the findings as ``findings.json``, whose arrays stand in ``findings.npz``."""
+    arrays: dict[str, np.ndarray] = {}
+    write_json(folder / f"{FINDINGS}.json", _pack(findings, arrays))
+    with atomic_path(folder / f"{FINDINGS}.npz") as temporary, open(temporary, "wb") as file:
+        np.savez(file, allow_pickle=False, **arrays)
+
+
+def read_findings(folder: Path) -> Findings:
+    """Reads what ``write_findings`` wrote, every number as it was."""
+    with np.load(folder / f"{FINDINGS}.npz", allow_pickle=False) as arrays:
+        return _unpack(read_json(folder / f"{FINDINGS}.json"), dict(arrays), _classes())
+
+
+def _pack(value: Any, arrays: dict[str, np.ndarray]) -> Any:
+    if isinstance(value, np.ndarray):
+        arrays[f"a{len(arrays)}"] = value.astype(str) if value.dtype == object else value
+        return {"array": f"a{len(arrays) - 1}"}
+    if isinstance(value, np.generic):
+        return _pack(value.item(), arrays)
+    if is_dataclass(value):
+        given = {f.name: _pack(getattr(value, f.name), arrays) for f in fields(value) if f.init}
+        return {"class": type(value).__name__, "fields": given}
+    if isinstance(value, Mapping):
+        return {"items": [[_pack(key, arrays), _pack(each, arrays)] for key, each in value.items()]}
+    if isinstance(value, list | tuple):
+        return {type(value).__name__: [_pack(each, arrays) for each in value]}
+    if isinstance(value, float) and not math.isfinite(value):
+        return {"float": repr(value)}  # JSON has no word for it
+    return value
+
+
+def _unpack(value: Any, arrays: Mapping[str, np.ndarray], classes: Mapping[str, type]) -> Any:
+    if not isinstance(value, dict):
+        return value
+    kind, content = next(iter(value.items()))
+    if kind == "array":
+        return arrays[content]
+    if kind == "float":
+        return float(content)
+    if kind == "class":
+        return classes[content](**{n: _unpack(v, arrays, classes) for n, v in value["fields"].items()})
+    if kind == "items":
+        return {_unpack(k, arrays, classes): _unpack(v, arrays, classes) for k, v in content}
+    each = [_unpack(v, arrays, classes) for v in content]
+    return tuple(each) if kind == "tuple" else each

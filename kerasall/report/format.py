@@ -1,0 +1,160 @@
+"""How numbers read: shares, scores with their intervals, counts."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from kerasall.evaluation.intervals import Interval
+from kerasall.evaluation.metrics import find_metric
+from kerasall.evaluation.paired_tests import Comparison
+
+_PERCENT = re.compile(
+    r"accuracy|balanced_accuracy|malignant_(sensitivity|specificity)|(recall|precision|specificity)[:_].*"
+)
+MEANINGS = {
+    "accuracy": "share of images given the right class",
+    "balanced_accuracy": "mean of the classes' sensitivities; large classes count no more than small ones",
+    "f1_weighted": "balance of sensitivity and precision, weighted by the images of each class",
+    "f1_macro": "the same, every class counting alike",
+    "cohen_kappa": "agreement beyond what chance alone would give; 1 is perfect",
+    "mcc": "correlation of true and called classes; 0 is guessing",
+    "roc_auc": "chance that an image of a class gets a higher probability for it than another image",
+    "log_loss": "punishes confident wrong calls; 0 is perfect, lower is better",
+    "malignant_sensitivity": "share of malignant images called malignant, whatever their subtype",
+    "malignant_specificity": "share of benign images called benign",
+}
+
+
+def is_percent(metric: str) -> bool:
+    """Whether a metric reads as a percentage: it is a share of images, or a mean of such shares."""
+    return _PERCENT.fullmatch(metric) is not None
+
+
+def format_value(value: float | None, percent: bool = True) -> str:
+    """A share as ``97.2%``, another score as ``0.972``; only a perfect score reads 100.0%; undefined: ``–``."""
+    if value is None or not np.isfinite(value):
+        return "–"
+    if not percent:
+        return f"{value:.3f}"
+    text = f"{100 * value:.1f}%"
+    if (text == "100.0%" and value < 1) or (text == "0.0%" and value > 0):
+        far = "> 99.99%" if value > 0.5 else "< 0.01%"
+        return f"{100 * value:.2f}%" if 0.00005 <= value < 0.99995 else far
+    return text
+
+
+def format_range(low: float | None, high: float | None, percent: bool = True) -> str:
+    """For example ``95.1% to 98.4%``; "" where there is no interval."""
+    if low is None or high is None:
+        return ""
+    return f"{format_value(low, percent)} to {format_value(high, percent)}"
+
+
+def format_count(value: int) -> str:
+    """For example ``12,345``."""
+    return f"{value:,}"
+
+
+def cell(text: Any, note: str = "", tone: str = "", share: float | None = None) -> dict[str, Any]:
+    """A table's cell with a small note below it, a tone (good, bad, warning), or a bar of length ``share`` in [0, 1]."""
+    return {"text": text, "note": note, "tone": tone, "share": share}
+
+
+def format_number(value: float | None, digits: int = 4) -> str | None:
+    """With so many digits after the point; None where there is none, which a table shows as a dash."""
+    return None if value is None else f"{value:.{digits}f}"
+
+
+def format_duration(seconds: float) -> str:
+    """Seconds, minutes or hours, whichever reads best."""
+    if seconds < 120:
+        return f"{seconds:.1f} seconds"
+    return f"{seconds / 3600:.2f} hours" if seconds >= 7200 else f"{seconds / 60:.1f} minutes"
+
+
+@dataclass(frozen=True)
+class Score:
+    """A computed score, as a page shows it.
+
+    Attributes:
+        label: its name, for example ``Balanced accuracy``.
+        value: the score; None or NaN where it is not defined, shown as a dash.
+        low: lower end of its interval, or None.
+        high: upper end of its interval, or None.
+        percent: whether 0.95 reads as 95.0% (shares) or as 0.950 (AUC, kappa).
+        meaning: one sentence for a reader who does not know the score.
+        chance: what guessing would reach, or None.
+    """
+
+    label: str
+    value: float | None
+    low: float | None = None
+    high: float | None = None
+    percent: bool = True
+    meaning: str = ""
+    chance: float | None = None
+
+    @property
+    def text(self) -> str:
+        """The value as text."""
+        return format_value(self.value, self.percent)
+
+    @property
+    def interval(self) -> str:
+        """For example ``95.1% to 98.4%``; "" where there is no interval."""
+        return format_range(self.low, self.high, self.percent)
+
+    @property
+    def is_on_scale(self) -> bool:
+        """Whether the value, its interval and chance lie on the scale 0 to 1, where they can be drawn."""
+        ends = (self.low, self.high, self.chance)
+        return self.value is not None and all(0 <= v <= 1 for v in (self.value, *ends) if v is not None)
+
+
+def score_of(name: str, found: Interval, classes: Sequence[str]) -> Score:
+    """One metric with its interval, its title, its meaning and what guessing would reach.
+
+    Args:
+        name: of the metric.
+        found: its value and interval.
+        classes: names in class order.
+    """
+    chance = 1 / len(classes) if name == "balanced_accuracy" else None
+    title, percent = find_metric(name, classes).title, is_percent(name)
+    return Score(title, found.value, found.low, found.high, percent, MEANINGS.get(name, ""), chance)
+
+
+def interval_words(metric: str, interval: Interval) -> tuple[str, str]:
+    """Value, and ``low to high`` or ""."""
+    percent = is_percent(metric)
+    if interval.low is None or interval.high is None:
+        return format_value(interval.value, percent), ""
+    ends = f"{format_value(interval.low, percent)} to {format_value(interval.high, percent)}"
+    return format_value(interval.value, percent), ends
+
+
+def difference_words(metric: str, found: Comparison) -> tuple[str, str]:
+    """Signed difference in points (of percentages) or plain, and ``low to high`` or ""."""
+    if found.difference is None:
+        return "–", ""
+    value = _signed(found.difference, metric) + (" points" if is_percent(metric) else "")
+    if found.low is None or found.high is None:
+        return value, ""
+    return value, f"{_signed(found.low, metric)} to {_signed(found.high, metric)}"
+
+
+def _signed(value: float, metric: str) -> str:
+    text = f"{100 * value:+.1f}" if is_percent(metric) else f"{value:+.3f}"
+    return re.sub(r"^[+-](0\.0+)$", r"\1", text).replace("-", "−")  # zero has no sign
+
+
+def p_words(p_value: float | None) -> str:
+    """For example ``0.034`` or ``< 0.001``; undefined: a dash."""
+    if p_value is None:
+        return "–"
+    return "< 0.001" if p_value < 0.001 else f"{p_value:.3f}"

@@ -1,0 +1,1 @@
+"""Pages: each hands its numbers and pictures to the templates of its sections."""

@@ -1,0 +1,180 @@
+"""The page of an external check."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from kerasall import __version__
+from kerasall.decoding import DEFAULT_LIMITS
+from kerasall.evaluation.class_mapping import MALIGNANT
+from kerasall.evaluation.curves import precision_recall_curves, roc_curves
+from kerasall.evaluation.intervals import Interval
+from kerasall.evaluation.metrics import confusion_matrix, per_class_table
+from kerasall.evaluation.reliability import score_calibration
+from kerasall.report.evidence import FITTED
+from kerasall.report.external_scores import SCORED, ExternalCheck, ExternalScores, read_external_score
+from kerasall.report.format import Score, is_percent
+from kerasall.report.page import Page, Section, render_section
+from kerasall.report.pages.run import choose_gallery, count_right, show_images
+from kerasall.report.sections import (
+    calibration_section,
+    confusion_section,
+    data_section,
+    gallery_section,
+    refer_section,
+    subject_calls_section,
+    subject_section,
+    threshold_section,
+)
+
+RESAMPLED_CURVES = 1000
+GALLERY = 24
+
+
+def make_external_page(scores: ExternalScores, command: str) -> Page:
+    """The page of one model on foreign images."""
+    check = scores.check
+    return Page(
+        title=f"{check.model.name} on other images",
+        subtitle=f"A model trained elsewhere, applied to {check.collection.root}.",
+        facts={
+            "Model": check.model.name,
+            "Images": f"{check.collection.source}, {len(check.scored):,} scored of {len(check.table):,}",
+            "Classes": ", ".join(check.mapping.classes),
+        },
+        results=scores.to_json(),
+        sections=(
+            _summary(scores), _all_scores(scores), _against_own(scores), _confusion(scores), *_trust(scores),
+            subject_calls_section(scores.subjects) if scores.subjects else None, _gallery(check), _subject_accuracy(check),
+            _data(check), _provenance(scores, command),
+        ),
+    )  # fmt: skip
+
+
+def _summary(scores: ExternalScores) -> Section | None:
+    check = scores.check
+    names = [n for n in ("malignant_sensitivity", "malignant_specificity") if n in scores.intervals]
+    return render_section(
+        "external_summary",
+        tiles=[read_external_score(scores, name) for name in [*names, "balanced_accuracy"]],
+        unlike=_score_unlike(scores.unlike),
+        cautions=scores.cautions,
+        model=check.model,
+        labels=check.labels,
+        mapping=check.mapping.describe(),
+        fates=check.table["fate"].value_counts().to_dict(),
+    )
+
+
+def _score_unlike(found: Interval | None) -> Score | None:
+    return found and Score("Unlike its training images", found.value, found.low, found.high)
+
+
+def _all_scores(scores: ExternalScores) -> Section | None:
+    first = next(iter(scores.intervals.values()))
+    return render_section(
+        "scores",
+        scores=[read_external_score(scores, name) for name in scores.intervals],
+        per_class=per_class_table(scores.check.scored).to_dict("records"),
+        folds=(), main=None, picture=None,
+        method=f"Nothing was chosen on these images. Intervals: {first.method}, {first.groups:,} groups.",
+        notes=sorted({each.note for each in scores.intervals.values() if each.note}),
+    )  # fmt: skip
+
+
+def _against_own(scores: ExternalScores) -> Section | None:
+    rows = []
+    for name, own in scores.own_metrics.items():
+        there = Score(name, own.get("value"), own.get("low"), own.get("high"), is_percent(name))
+        here = read_external_score(scores, name)
+        lost = None if here.value is None or there.value is None else here.value - there.value
+        rows.append({"there": there, "here": here, "lost": lost})
+    return render_section("against_own", rows=rows)
+
+
+def _confusion(scores: ExternalScores) -> Section | None:
+    check, scorer = scores.check, replace(scores.scorer, resamples=RESAMPLED_CURVES)
+    return confusion_section(
+        confusion_matrix(check.scored), check.scored, scores.malignant,
+        roc_curves(scorer), precision_recall_curves(scorer),
+        _called_table(check),
+    )  # fmt: skip
+
+
+def _called_table(check: ExternalCheck) -> dict[str, Any]:
+    rows = check.table[check.table["fate"] == SCORED]
+    counts = pd.crosstab(rows["label"], rows["called"]).reindex(columns=list(check.labels), fill_value=0)
+    return {
+        "caption": "What the model called the images, in its own classes",
+        "columns": ["Class of the images", "Counts as", *(f">{name}" for name in check.labels)],
+        "rows": [
+            [str(name), check.mapping.targets[str(name)], *(f"{count:,}" for count in counts.loc[name])]
+            for name in counts.index
+        ],
+    }
+
+
+def _trust(scores: ExternalScores) -> Sequence[Section | None]:
+    check, safeguards = scores.check, scores.check.model.safeguards
+    if safeguards is None or check.calibrated is None:
+        return ()
+    believed = None
+    if len(np.unique(check.scored.labels)) > 1 or len(check.mapping.classes) == 2:
+        believed = score_calibration(
+            scores.scorer, check.calibrated, safeguards.calibration, safeguards.fitted_on, cross_fitted=False
+        )
+    names = (MALIGNANT,) if check.mapping.kinds else scores.malignant
+    fitted = FITTED[safeguards.fitted_on]
+    chosen = f"Thresholds were chosen on {fitted} of the model's own data, and are applied here as they are."
+    return (
+        calibration_section(believed),
+        threshold_section(scores.points, (), names, chosen),
+        refer_section(scores.referral, safeguards, bool(scores.malignant)),
+    )
+
+
+def _gallery(check: ExternalCheck) -> Section | None:
+    paths = dict(zip(check.table["id"], check.table["path"], strict=True))
+    rows = choose_gallery(check.scored, GALLERY, 0)
+    images = show_images(check.scored, rows, paths, DEFAULT_LIMITS, unnamed=check.theirs.tolist())
+    choice = "Shown are the wrong calls the model was surest of, and right calls drawn at random."
+    return gallery_section(images, check.mapping.malignant, choice)
+
+
+def _subject_accuracy(check: ExternalCheck) -> Section | None:
+    kind, named = check.collection.subject_kind, check.scored.subjects != ""
+    if kind == "none" or not named.any():
+        return None
+    return subject_section(count_right(check.scored.take(named)), check.scored.classes, kind)
+
+
+def _data(check: ExternalCheck) -> Section | None:
+    fates = [str(fate) for fate in check.table["fate"].value_counts().index]
+    counts = pd.crosstab(check.table["label"], check.table["fate"])
+    images = counts.reindex(index=list(check.collection.labels), columns=fates, fill_value=0).to_numpy()
+    found = check.anomalies
+    sizes = ", ".join(f"{size} ({count:,})" for size, count in list(found["sizes"].items())[:4])
+    return data_section(
+        check.collection.labels, fates, images, None, "subject",
+        facts={"Fingerprint": found["fingerprint"][:16], "Sizes": sizes},
+        errors=[each["message"] for each in found["errors"]],
+        warnings=[each["message"] for each in found["warnings"]],
+        duplicates=[
+            f"{found['exact_duplicate_groups']} groups of byte-identical files and {found['near_duplicate_groups']} groups "
+            "of near duplicates among them count as one group each."
+        ],
+    )  # fmt: skip
+
+
+def _provenance(scores: ExternalScores, command: str) -> Section | None:
+    check = scores.check
+    stated = "\n".join(f"{name}: {target}" for name, target in check.mapping.targets.items())
+    environment = {"Software": f"kerasall {__version__}", "Model": str(check.model.folder)}
+    return render_section(
+        "provenance", command=command, settings=f"mapping of classes\n{stated}", environment=environment
+    )
