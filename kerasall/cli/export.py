@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from kerasall.preprocessing.operations import Chain
-    from kerasall.serving.conversion import Parity
+    from kerasall.serving.conversion import Parity, Target
 
 SCHEMA_VERSION = 1
 MOST_COMPARED = 100
@@ -43,19 +43,15 @@ def export(
 ) -> None:
     """Convert a SavedModel for another runtime, and prove on images that it answers the same."""
     from kerasall.runtime import quiet_tensorflow
-    from kerasall.serving.card import verify_manifest
     from kerasall.serving.conversion import find_target
     from kerasall.serving.image_files import find_images
-    from kerasall.serving.predictor import read_labels
 
     target = find_target(to)
     if int8 and to != "litert":
         raise SettingsError(f"--int8 goes with --to litert, but the format is {to}: leave it out")
     run = Run.find(model)
     name, folder = run.title, run.pushed
-    verify_manifest(folder)
-    card = _read_card(folder)
-    labels = read_labels(folder)
+    source = _Source.read(folder)
     paths = [str(path) for path in find_images(images)]
     destination = out or _default_folder(name, f"{to}_int8" if int8 else to)
     if destination.exists():
@@ -63,36 +59,39 @@ def export(
             f"{destination} must not exist yet, but does: give --out another folder, or remove it"
         )
     with quiet_tensorflow():
-        from kerasall.preprocessing.operations import Chain
-        from kerasall.serving.conversion import answer_in_tensorflow, compare_answers, require_same_answers
-        from kerasall.serving.conversion import to_litert_int8 as convert_int8
-
-        chain = Chain.from_json(card["preprocess"])
-        pixels = _read_pixels(_spread(paths, MOST_COMPARED), chain)
-        original = answer_in_tensorflow(folder)
-        content = convert_int8(folder, list(pixels)) if int8 else target.convert(folder)
-        with atomic_path(destination) as temporary:
-            temporary.mkdir()
-            file = temporary / target.file
-            file.write_bytes(content)
-            converted = target.load(file)
-            parity = compare_answers(_in_batches(original, pixels), _in_batches(converted, pixels))
-            if not int8:
-                require_same_answers(parity)
-            scores = _score(original, converted, labelled, labels, chain) if labelled else None
-            found = _describe(folder, file, parity, scores, int8)
-            _write_beside(temporary, labels, card, found)
+        found = _convert(source, target, _spread(paths, MOST_COMPARED), labelled, int8, destination)
     _print(destination / target.file, found)
 
 
-def _read_card(folder: Path) -> dict[str, Any]:
-    card = read_json(folder / "card.json") if (folder / "card.json").is_file() else {}
-    if not card.get("preprocess"):
-        raise ArtifactError(
-            f"{folder} must have a card.json that tells the chain of operations before the network, but has none: "
-            "other runtimes need it; take a model that `kerasall run` pushed"
-        )
-    return card
+@dataclass(frozen=True)
+class _Source:
+    """The SavedModel that is converted, and what lies beside it."""
+
+    folder: Path
+    labels: tuple[str, ...]
+    card: dict[str, Any]
+
+    @classmethod
+    def read(cls, folder: Path) -> _Source:
+        from kerasall.serving.card import verify_manifest
+        from kerasall.serving.predictor import read_labels
+
+        verify_manifest(folder)
+        card = read_json(folder / "card.json") if (folder / "card.json").is_file() else {}
+        if not card.get("preprocess"):
+            raise ArtifactError(
+                f"{folder} must have a card.json that tells the chain of operations before the network, but has none: "
+                "other runtimes need it; take a model that `kerasall run` pushed"
+            )
+        return cls(folder, read_labels(folder), card)
+
+    def write_beside(self, folder: Path, found: dict[str, Any]) -> None:
+        """Writes to another folder what tells of the model there, and that it was converted."""
+        from kerasall.serving.card import write_manifest
+
+        write_text(folder / "labels.txt", "".join(f"{label}\n" for label in self.labels))
+        write_json(folder / "card.json", self.card | {"conversion": found})
+        write_manifest(folder)
 
 
 def _default_folder(name: str, form: str) -> Path:
@@ -104,6 +103,36 @@ def _default_folder(name: str, form: str) -> Path:
 def _spread(paths: list[str], most: int) -> list[str]:
     step = max(len(paths) / most, 1)
     return [paths[int(i * step)] for i in range(min(len(paths), most))]
+
+
+def _convert(
+    source: _Source, target: Target, paths: list[str], labelled: Path | None, int8: bool, destination: Path
+) -> dict[str, Any]:
+    """Converts, loads the result again, compares, and only then leaves it in its folder; what was found."""
+    from kerasall.preprocessing.operations import Chain
+    from kerasall.serving.conversion import (
+        answer_in_tensorflow,
+        compare_answers,
+        require_same_answers,
+        to_litert_int8,
+    )
+
+    chain = Chain.from_json(source.card["preprocess"])
+    pixels = _read_pixels(paths, chain)
+    original = answer_in_tensorflow(source.folder)
+    content = to_litert_int8(source.folder, list(pixels)) if int8 else target.convert(source.folder)
+    with atomic_path(destination) as temporary:
+        temporary.mkdir()
+        file = temporary / target.file
+        file.write_bytes(content)
+        converted = target.load(file)
+        parity = compare_answers(_in_batches(original, pixels), _in_batches(converted, pixels))
+        if not int8:
+            require_same_answers(parity)
+        scores = _score(original, converted, labelled, source.labels, chain) if labelled else None
+        found = _describe(source.folder, file, parity, scores, int8)
+        source.write_beside(temporary, found)
+    return found
 
 
 def _read_pixels(paths: list[str], chain: Chain) -> np.ndarray:
@@ -178,14 +207,6 @@ def _describe(
         "parity": asdict(parity),
         "scores": scores,
     }
-
-
-def _write_beside(folder: Path, labels: tuple[str, ...], card: dict[str, Any], found: dict[str, Any]) -> None:
-    from kerasall.serving.card import write_manifest
-
-    write_text(folder / "labels.txt", "".join(f"{label}\n" for label in labels))
-    write_json(folder / "card.json", card | {"conversion": found})
-    write_manifest(folder)
 
 
 def _print(file: Path, found: dict[str, Any]) -> None:

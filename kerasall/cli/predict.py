@@ -53,14 +53,11 @@ _Out = Annotated[
         "Default: CSV on standard output.",
     ),
 ]
-_Overwrite = Annotated[bool, typer.Option("--overwrite", help="Begin the output anew.")]
-_BatchSize = Annotated[int, typer.Option(min=1, help="Images per call of the model.")]
 _MaxSide = Annotated[int | None, typer.Option(min=1, help="Largest width or height; default: the model's.")]
 _MaxPixels = Annotated[int | None, typer.Option(min=1, help="Most pixels in all; default: the model's.")]
 _Runner = Annotated[
     str | None, typer.Option(help=f"Predict with Apache Beam: {', '.join(RUNNERS)} (extra beam).")
 ]
-_Workers = Annotated[int, typer.Option(min=1, help="With --runner: processes, each with a model.")]
 _PartFiles = Annotated[
     int, typer.Option(min=1, help="With --runner: files of one job; a kill costs the job it hits.")
 ]
@@ -77,14 +74,14 @@ def predict(
     images: _Images = None,
     manifest: _Manifest = None,
     out: _Out = None,
-    overwrite: _Overwrite = False,
-    batch_size: _BatchSize = 32,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Begin the output anew.")] = False,
+    batch_size: Annotated[int, typer.Option(min=1, help="Images per call of the model.")] = 32,
     max_side: _MaxSide = None,
     max_pixels: _MaxPixels = None,
     runtime: RuntimeOption = "tensorflow",
     precision: PrecisionOption = "float32",
     runner: _Runner = None,
-    workers: _Workers = 1,
+    workers: Annotated[int, typer.Option(min=1, help="With --runner: processes, each with a model.")] = 1,
     part_files: _PartFiles = 10_000,
     beam_option: _BeamOptions = None,
 ) -> None:

@@ -14,30 +14,26 @@ from kerasall.errors import SettingsError
 from kerasall.studies.finished_run import Run
 
 _Host = Annotated[str, typer.Option(help="Address to listen on; a public one needs a token.")]
-_Port = Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 takes a free one.")]
 _TokenFile = Annotated[Path | None, typer.Option(help="File with the token that clients must show.")]
 _AllowHost = Annotated[
     list[str] | None,
     typer.Option(metavar="NAME", help="Further host name of requests, behind a proxy; repeat it."),
 ]
 _BatchSize = Annotated[int, typer.Option(min=1, max=512, help="Images per call of the model at most.")]
-_Queue = Annotated[int, typer.Option(min=1, help="Images waiting at most; more are answered 503.")]
-_MaxFiles = Annotated[int, typer.Option(min=1, help="Images in one request at most.")]
 _MaxSide = Annotated[int, typer.Option(min=1, help="Width and height of an image at most, in pixels.")]
-_MaxMib = Annotated[int, typer.Option(min=1, max=1024, help="Size of one request at most, in MiB.")]
 
 
 def serve(
     model: ModelArgument,
     host: _Host = "127.0.0.1",
-    port: _Port = 8501,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 takes a free one.")] = 8501,
     token_file: _TokenFile = None,
     allow_host: _AllowHost = None,
     batch_size: _BatchSize = 16,
-    queue: _Queue = 256,
-    max_files: _MaxFiles = 64,
+    queue: Annotated[int, typer.Option(min=1, help="Images waiting at most; more are answered 503.")] = 256,
+    max_files: Annotated[int, typer.Option(min=1, help="Images in one request at most.")] = 64,
     max_side: _MaxSide = 4096,
-    max_mib: _MaxMib = 16,
+    max_mib: Annotated[int, typer.Option(min=1, max=1024, help="Size of one request at most, in MiB.")] = 16,
     runtime: RuntimeOption = "tensorflow",
     precision: PrecisionOption = "float32",
 ) -> None:

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import IO
 
-from kerasall.decoding import Limits, read_image_bytes
-from kerasall.errors import DataError, DecodingError
+from kerasall.errors import DataError
 from kerasall.files import atomic_path
 from kerasall.serving.image_files import NameSet
 from kerasall.serving.prediction_tables import (
@@ -23,10 +20,8 @@ from kerasall.serving.prediction_tables import (
     require_destination,
     to_rows,
 )
-from kerasall.serving.predictor import Answers, Predictor
+from kerasall.serving.predictor import Predictor, ReadBytes
 
-ReadBytes = Callable[[str, Limits], bytes]
-"""Name of a file and limits -> its content; raises DecodingError."""
 Advance = Callable[[int], None]
 """Told how many files were done or passed over, for a progress bar."""
 SAME_MODEL = 1e-3
@@ -145,34 +140,6 @@ class Fresh:
                 yield name
 
 
-def answer_files(
-    predictor: Predictor, names: Iterable[str | Path], batch_size: int = 32
-) -> Iterator[tuple[list[str], Answers]]:
-    """Answers of files batch by batch; while the model answers one, the files of the next are read.
-
-    Args:
-        predictor: the loaded model.
-        names: files on a local disk, walked without being held.
-        batch_size: files per call of the model.
-
-    Yields:
-        Names, and one answer each; of a file that cannot be read, its error.
-    """
-    waiting = map(str, names)
-    with ThreadPoolExecutor(1, thread_name_prefix="reading") as reader:
-
-        def begin() -> tuple[list[str], Future[list[bytes | DecodingError]]]:
-            part = list(islice(waiting, batch_size))
-            return part, reader.submit(_read_files, part, predictor.limits)
-
-        part, reading = begin()
-        while part:
-            contents = reading.result()
-            following = begin()
-            yield part, predictor.predict(contents, part)
-            part, reading = following
-
-
 def predict_rows(predictor: Predictor, names: Sequence[str], read: ReadBytes | None = None) -> list[Row]:
     """One row a file, in order, with the columns of ``list_columns``; None where there is no answer.
 
@@ -181,14 +148,14 @@ def predict_rows(predictor: Predictor, names: Sequence[str], read: ReadBytes | N
         names: files.
         read: how to read one; default from a local disk.
     """
-    return to_rows(predictor, names, predictor.predict(_read_files(names, predictor.limits, read), names))
+    return to_rows(predictor, names, predictor.predict(predictor.read_files(names, read), names))
 
 
 def _predict(
     predictor: Predictor, names: Iterable[str | Path], table: Table, batch_size: int, advance: Advance
 ) -> int:
     failed = 0
-    for part, answers in answer_files(predictor, names, batch_size):
+    for part, answers in predictor.answer_files(names, batch_size):
         table.append(to_rows(predictor, part, answers))
         failed += sum(map(bool, answers.errors))
         advance(len(part))
@@ -206,16 +173,3 @@ def _require_same_model(predictor: Predictor, rows: Sequence[Row], out: Path) ->
                 f"with other probabilities than {predictor.folder}: another model wrote it, or the image was "
                 "changed; give another name, or --overwrite"
             )
-
-
-def _read_files(
-    names: Sequence[str], limits: Limits, read: ReadBytes | None = None
-) -> list[bytes | DecodingError]:
-    return [_read(name, limits, read or read_image_bytes) for name in names]
-
-
-def _read(name: str, limits: Limits, read: ReadBytes) -> bytes | DecodingError:
-    try:
-        return read(name, limits)
-    except DecodingError as error:
-        return error
