@@ -9,13 +9,14 @@ import keras
 import numpy as np
 
 from kerasall.components.domain_features import measure_domain
-from kerasall.data.development import ENSEMBLE, MEMBERS, PREDICTIONS, Development, read_development
+from kerasall.data.development import read_development
+from kerasall.data.training_record import TrainingRecord
 from kerasall.errors import DataError
 from kerasall.evaluation.calibration import fit_calibration
 from kerasall.evaluation.conformal import fit_prediction_sets
 from kerasall.evaluation.ensemble_scores import for_curves
 from kerasall.evaluation.operating_points import operating_point
-from kerasall.evaluation.predictions import Predictions, read_predictions
+from kerasall.evaluation.predictions import Predictions
 from kerasall.evaluation.refer import Safeguards, Source, WantedPoint
 from kerasall.files import read_json, write_json
 from kerasall.models.out_of_domain import DomainDistance
@@ -44,14 +45,14 @@ def calibrator(
     copy without a validation part, from the part ``selection``); no test image is known here.
     """
     data = read_development(development)
-    predictions, source = read_deciding(record)
+    predictions, source = read_deciding(TrainingRecord(record))
     calibration = fit_calibration(predictions, biases=calibrate.biases)
     calibrated = calibration.apply_to(predictions)
     distance, found, why_not = measure_domain(trained, data, predictions, calibrate, cache_folder)
     fitted = Safeguards(
         calibration,
         source,
-        name_fitted(data, predictions),
+        data.recorded,
         choose_points(calibrated, data.facts.malignant, calibrate.sensitivities),
         fit_prediction_sets(calibrated, calibrate.coverage),
         found.limit if found else None,
@@ -61,7 +62,7 @@ def calibrator(
     if distance and found:
         distance.write(safeguards / DISTANCE)
         np.savez(safeguards / DISTANCES, ids=found.ids, distances=found.distances)
-    keras.backend.clear_session()
+    keras.utils.clear_session()
     return {
         "temperature": calibration.temperature,
         "fitted_on": fitted.fitted_on,
@@ -70,23 +71,13 @@ def calibrator(
     }
 
 
-def read_deciding(record: Path) -> tuple[Predictions, Source]:
+def read_deciding(record: TrainingRecord) -> tuple[Predictions, Source]:
     """The recorded predictions whose probabilities are calibrated, and which output of the model they are."""
-    own = read_predictions(record / PREDICTIONS)
-    path = record / ENSEMBLE
-    ensemble = read_json(path) if path.is_file() else None
+    own, ensemble = record.predictions, record.ensemble
     if ensemble is None or ensemble["rule"] != "majority_vote":
         return own, "probabilities"
-    members = [read_predictions(record / MEMBERS / name / PREDICTIONS) for name in ensemble["members"]]
+    members = [each.predictions for each in record.members.values()]
     return for_curves(own, members, ensemble["rule"]), "mean_probabilities"
-
-
-def name_fitted(data: Development, predictions: Predictions) -> str:
-    """What the recorded predictions are of: out-of-fold, validation or selection."""
-    if data.split.folds:
-        return "out-of-fold"
-    parts = data.examples.set_index("id")["part"]
-    return str(parts[str(predictions.ids[0])])
 
 
 def choose_points(

@@ -7,7 +7,7 @@ they are computed once per image and shared by epochs, folds and runs.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -32,9 +32,10 @@ from kerasall.models.feature_cache import Lower, cached_activations
 from kerasall.models.heads import HeadSettings
 from kerasall.models.prediction import predict_probabilities, predict_views
 from kerasall.settings import ModelSettings, StageSettings, TrainSettings
+from kerasall.settings.seeds import derive_seed
 from kerasall.training import fit as training
 from kerasall.training.devices import spread_over
-from kerasall.training.history import History
+from kerasall.training.history import EpochRow, History
 from kerasall.training.precision import Precision, choose_precision, computing_in
 from kerasall.training.stages import find_device
 
@@ -98,9 +99,26 @@ class ClassifierTraining:
             for stage in self.train.stages:
                 settings = self._stage_settings(stage, (epochs or {}).get(stage.name))
                 histories.append(
-                    self._fit_stage(model, stage, settings, name, rows, validation, state_folder)
-                )
+                    self._fit_part(
+                        *self._part_to_train(model, stage), settings, name, rows, validation,
+                        state_folder / stage.name,
+                    )
+                )  # fmt: skip
         return self._plain(model, name), histories
+
+    def fit_final(
+        self, histories: Iterable[Sequence[History]], state_folder: Path
+    ) -> tuple[keras.Model, list[History]]:
+        """Trains on all folds, every stage for the median of the folds' best epochs.
+
+        Args:
+            histories: of each fold, one per stage.
+            state_folder: as for ``fit``.
+        """
+        best = np.median([[stage.best_epoch for stage in stages] for stages in histories], axis=0)
+        names = [stage.name for stage in self.train.stages]
+        epochs = {name: max(1, round(float(median))) for name, median in zip(names, best, strict=True)}
+        return self.fit("final", self.data.training_rows, None, state_folder, epochs)
 
     @property
     def precision(self) -> Precision:
@@ -147,18 +165,13 @@ class ClassifierTraining:
 
     def build(self, name: str) -> keras.Model:
         """The untrained classifier; the same name and seed give the same weights."""
-        keras.utils.set_random_seed(self._seed_of(name))
-        settings = self.model
+        seed, settings = derive_seed(self.seed, name), self.model
+        keras.utils.set_random_seed(seed)
         return build_classifier(
-            settings.backbone,
-            len(self.data.facts.labels),
-            self.pixels.pixels.shape[1:3],
-            HeadSettings(dense=settings.head.dense, dropout=settings.head.dropout),
-            weights=settings.weights,
-            alpha=settings.alpha,
-            weights_folder=self.weights_folder,
-            seed=self._seed_of(name),
-        )
+            settings.backbone, len(self.data.facts.labels), self.pixels.pixels.shape[1:3],
+            HeadSettings(dense=settings.head.dense, dropout=settings.head.dropout), weights=settings.weights,
+            alpha=settings.alpha, weights_folder=self.weights_folder, seed=seed,
+        )  # fmt: skip
 
     def predict(self, model: keras.Model, rows: np.ndarray, views: int = 1) -> np.ndarray:
         """Probabilities float32 [len(rows), C] of the given rows, nothing augmented; the mean over ``views``."""
@@ -180,13 +193,32 @@ class ClassifierTraining:
         """Whether what lies below a cut is passed once, and its activations stored."""
         return self.train.cache_activations and self.augmentation is None and cut is not None
 
-    def _fit_stage(
-        self, model: keras.Model, stage: StageSettings, settings: training.StageSettings, name: str,
-        rows: np.ndarray, validation: np.ndarray | None, state_folder: Path,
-    ) -> History:  # fmt: skip
-        trained, inputs = self._part_to_train(model, stage)
-        seed = self._seed_of(f"{name}/{stage.name}")
-        augment = self.augmentation if inputs is self.pixels.pixels else None
+    def _fit_part(
+        self,
+        part: keras.Model,
+        inputs: np.ndarray,
+        settings: training.StageSettings,
+        name: str,
+        rows: np.ndarray,
+        validation: np.ndarray | None,
+        folder: Path,
+        label: str = "",
+        on_epoch: Callable[[keras.Model, EpochRow], None] | None = None,
+    ) -> History:
+        """Trains what stands above a frozen part, or the whole model, on the inputs it takes.
+
+        Args:
+            part: shares its variables with the model.
+            inputs: of all rows: pixels, or activations below ``part``.
+            settings: of the stage.
+            name: of the fit; it and the stage's give the seed.
+            rows: positions of the training rows, repeats among them.
+            validation: positions of the validation rows, or None.
+            folder: for the state.
+            label: of log lines, by default the fit and the stage.
+            on_epoch: called after every epoch.
+        """
+        seed = derive_seed(self.seed, f"{name}/{settings.name}")
         weights = self._sample_weights(rows)
         targets = np.asarray(keras.utils.to_categorical(self.data.labels, len(self.data.facts.labels)))
         at_hand = self._are_at_hand(inputs)
@@ -201,7 +233,8 @@ class ClassifierTraining:
                 )  # fmt: skip
             return EpochSource(
                 inputs, targets, batch_size=self.train.batch_size, seed=seed, shuffle=True,
-                augment=augment, sample_weights=weights, indices=rows, parts=self.train.accumulate,
+                augment=self.augmentation if inputs is self.pixels.pixels else None,
+                sample_weights=weights, indices=rows, parts=self.train.accumulate,
             ).epoch  # fmt: skip
 
         @cache
@@ -211,17 +244,11 @@ class ClassifierTraining:
             return epoch_batches(inputs, targets, batch_size=PREDICTION_BATCH, indices=validation)
 
         return training.fit(
-            trained,
-            train_batches(),
-            None if validation is None else validation_batches,
-            settings,
-            state_folder / stage.name,
-            label=f"{name} {stage.name}",
-            deterministic=self.deterministic,
-            seed=seed,
+            part, train_batches(), None if validation is None else validation_batches, settings, folder,
+            label=label or f"{name} {settings.name}", on_epoch=on_epoch, deterministic=self.deterministic, seed=seed,
             store_seconds=STORE_SECONDS,
             fingerprint={"precision": self.precision.name, "devices": self.train.devices},
-        )
+        )  # fmt: skip
 
     def _are_at_hand(self, inputs: np.ndarray) -> bool:
         """Whether a dataset an epoch would cost more than it gives: for pooled features, which train in a blink,
@@ -248,14 +275,9 @@ class ClassifierTraining:
     ) -> np.ndarray:
         """What the frozen ``prefix`` gives for all images, computed once."""
         return cached_activations(
-            prefix,
-            self.pixels.pixels,
-            self.pixels.key,
-            self.cache_folder / "activations",
-            memory_bytes=int(self.train.memory_gib * 2**30),
-            lower=lower,
-            precision=self.precision.name,
-        )
+            prefix, self.pixels.pixels, self.pixels.key, self.cache_folder / "activations",
+            memory_bytes=int(self.train.memory_gib * 2**30), lower=lower, precision=self.precision.name,
+        )  # fmt: skip
 
     def _later_cut(self, model: keras.Model, stage: StageSettings) -> Lower | None:
         """Activations that a later stage will need anyway: the pooled features are a short way from there."""
@@ -300,7 +322,3 @@ class ClassifierTraining:
         counts = np.bincount(labels[rows], minlength=len(self.data.facts.labels))
         balanced = {i: len(rows) / (np.count_nonzero(counts) * n) for i, n in enumerate(counts) if n}
         return weigh_by_class(labels, balanced)
-
-    def _seed_of(self, name: str) -> int:
-        """A seed of its own for every fit and stage, a pure function of the run's seed and the name."""
-        return int(np.random.SeedSequence([self.seed, *name.encode()]).generate_state(1)[0] >> 1)

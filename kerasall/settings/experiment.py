@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from typing import Annotated, Any
 
 from pydantic import Field, model_validator
@@ -10,6 +9,7 @@ from pydantic import Field, model_validator
 from kerasall.settings.base import Protocol, Strict
 from kerasall.settings.data import CheckSettings, DataSettings, SplitSettings
 from kerasall.settings.judgement import BlessSettings, CalibrateSettings, EvaluateSettings, ServeSettings
+from kerasall.settings.seeds import name_seed
 from kerasall.settings.systems import (
     DeepFeatureSettings,
     EnsembleSettings,
@@ -60,10 +60,7 @@ class Settings(Strict):
     @property
     def training_seed(self) -> int:
         """Seed of everything that is trained; the split and the intervals keep ``seed`` in all repetitions."""
-        if self.repeat == 0:
-            return self.seed
-        digest = hashlib.sha256(f"{self.seed} repeat {self.repeat}".encode()).digest()
-        return int.from_bytes(digest[:4], "big") >> 1
+        return name_seed(self.seed, f"repeat {self.repeat}") if self.repeat else self.seed
 
     @model_validator(mode="after")
     def _leaks_only_where_faithful(self) -> Settings:

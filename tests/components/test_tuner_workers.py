@@ -11,9 +11,18 @@ from pathlib import Path
 
 import pytest
 
-from kerasall.components.trial_search import JOB, SearchJob, find_job, read_job, role_of_process, write_job
-from kerasall.components.trial_workers import LocalWorkers, chief_environment, list_gpus
+from kerasall.components.trial_search import (
+    JOB,
+    LocalWorkers,
+    chief_environment,
+    find_job,
+    list_gpus,
+    role_of_process,
+    write_job,
+)
+from kerasall.components.trial_training import SearchJob
 from kerasall.errors import KerasallError
+from kerasall.files import read_json
 from kerasall.settings import TrialSettings, TuneSettings
 
 SAY = "import os, sys; print(os.environ['KERASTUNER_TUNER_ID'], os.environ.get('CUDA_VISIBLE_DEVICES'), flush=True)"
@@ -113,7 +122,7 @@ def test_workers_of_other_hosts_find_the_search_of_their_settings(tmp_path):
     scratch = tmp_path / "Tuner" / "key.partial" / ".scratch"
     path = write_job(job_in(scratch), "10.0.0.1:8000")
     assert path == scratch / JOB
-    assert read_job(path) == job_in(scratch)
+    assert SearchJob.from_json(read_json(path)["job"]) == job_in(scratch)
     like = job_in(Path())
     assert find_job(tmp_path, like, "10.0.0.1:8000", wait_seconds=0) == path
     for other, address in ((job_in(Path(), seed=1), "10.0.0.1:8000"), (like, "10.0.0.2:8000")):
