@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from kerasall.components.classifier_training import stage_settings
 from kerasall.components.feature_classifier import (
     ChangedPixels,
     Fitting,
@@ -20,7 +21,7 @@ from kerasall.components.feature_classifier import (
     platt_folds,
     require_same_answers,
 )
-from kerasall.components.sweep import HeadTraining, checkpoint, read_checkpoint, sweep_trainer
+from kerasall.components.sweep import checkpoint, read_checkpoint, sweep_trainer
 from kerasall.data.development import Development, Facts, read_development, write_development
 from kerasall.data.input_pipeline import epoch_batches
 from kerasall.data.splits import Split
@@ -41,6 +42,7 @@ from kerasall.settings import (
     TrainSettings,
 )
 from kerasall.settings.loading import validate
+from kerasall.settings.seeds import derive_seed
 from kerasall.training.fit import fit
 
 ROOT = Path(__file__).parents[1]
@@ -343,18 +345,16 @@ def test_training_on_stored_activations_equals_training_through_the_whole_networ
     training = json.loads((folders["record"] / "training.json").read_text())
     stored = training["runs"]["vgg16 adam"][0]
 
-    base = HeadTraining(
-        data, None, None, TrainSettings.model_validate(TRAIN), None, 5, True, None, folders["cache"]
-    )
+    train = TrainSettings.model_validate(TRAIN)
     head = models.HeadSettings(dense=HEAD.dense, dropout=HEAD.dropout)
-    seed = base._seed_of("vgg16")
+    seed = derive_seed(5, "vgg16")
     model = build_classifier("vgg16", 2, (32, 32), head, weights="random", seed=seed)
     freeze(model)
     frozen = [np.array(each) for each in find_parts(model).backbone.get_weights()]
     untrained = [np.array(each) for each in find_parts(model).head.get_weights()]
     pixels, targets = pixels_of(data.examples), np.eye(2)[data.labels]
-    seed = base._seed_of("holdout/head")
-    stage = base.train.stages[0].model_copy(
+    seed = derive_seed(5, "holdout/head")
+    stage = train.stages[0].model_copy(
         update={"epochs": 4, "optimizer": SweepSettings.model_validate(SWEEP).optimizers[0]}
     )
     rows, held_out = data.rows_of("train"), data.rows_of("selection")
@@ -364,7 +364,7 @@ def test_training_on_stored_activations_equals_training_through_the_whole_networ
             pixels, targets, batch_size=8, seed=seed, epoch=epoch, shuffle=True, indices=rows
         ),
         lambda: epoch_batches(pixels, targets, batch_size=32, indices=held_out),
-        replace(base._stage_settings(stage, None), restore_best=False),
+        replace(stage_settings(stage, train), restore_best=False),
         folders["scratch"] / "whole",
         deterministic=True,
         seed=seed,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -97,9 +97,9 @@ class ClassifierTraining:
         with computing_in(self.precision), spread_over(self.train.devices):
             model = self.build(name)
             for stage in self.train.stages:
-                settings = self._stage_settings(stage, (epochs or {}).get(stage.name))
+                settings = stage_settings(stage, self.train, (epochs or {}).get(stage.name))
                 histories.append(
-                    self._fit_part(
+                    self.fit_part(
                         *self._part_to_train(model, stage), settings, name, rows, validation,
                         state_folder / stage.name,
                     )
@@ -184,7 +184,7 @@ class ClassifierTraining:
         if self.precision.policy != "float32" or self.train.devices != 1 or not self._stores_below(cut):
             return self.predict(model, rows)
         prefix, suffix = split_at(model, cut)
-        stored = self._activations(prefix)
+        stored = self.activations(prefix)
         return predict_probabilities(
             suffix, prediction_batches(stored, batch_size=PREDICTION_BATCH, indices=rows)
         )
@@ -193,7 +193,7 @@ class ClassifierTraining:
         """Whether what lies below a cut is passed once, and its activations stored."""
         return self.train.cache_activations and self.augmentation is None and cut is not None
 
-    def _fit_part(
+    def fit_part(
         self,
         part: keras.Model,
         inputs: np.ndarray,
@@ -219,32 +219,31 @@ class ClassifierTraining:
             on_epoch: called after every epoch.
         """
         seed = derive_seed(self.seed, f"{name}/{settings.name}")
-        weights = self._sample_weights(rows)
         targets = np.asarray(keras.utils.to_categorical(self.data.labels, len(self.data.facts.labels)))
-        at_hand = self._are_at_hand(inputs)
-        if at_hand:
+        visited: dict[str, Any] = {
+            "batch_size": self.train.batch_size, "indices": rows, "sample_weights": self._sample_weights(rows),
+        }  # fmt: skip
+        watched: dict[str, Any] = {"batch_size": PREDICTION_BATCH, "indices": validation}
+        if self._are_at_hand(inputs):
             settings = replace(settings, accumulate=1)  # any batch of pooled ones fits
-
-        def train_batches() -> Callable[[int], Any]:
-            if at_hand:
-                return lambda epoch: feature_batches(
-                    inputs, targets, batch_size=self.train.batch_size, indices=rows, shuffle=(seed, epoch),
-                    sample_weights=weights,
-                )  # fmt: skip
-            return EpochSource(
-                inputs, targets, batch_size=self.train.batch_size, seed=seed, shuffle=True,
-                augment=self.augmentation if inputs is self.pixels.pixels else None,
-                sample_weights=weights, indices=rows, parts=self.train.accumulate,
-            ).epoch  # fmt: skip
-
-        @cache
-        def validation_batches() -> Any:
-            if at_hand and validation is not None:
-                return feature_batches(inputs, targets, batch_size=PREDICTION_BATCH, indices=validation)
-            return epoch_batches(inputs, targets, batch_size=PREDICTION_BATCH, indices=validation)
-
+            train_batches: Callable[[int], Any] = lambda epoch: feature_batches(  # noqa: E731
+                inputs, targets, shuffle=(seed, epoch), **visited
+            )
+            validation_batches = partial(feature_batches, inputs, targets, **watched)
+        else:
+            augment = self.augmentation if inputs is self.pixels.pixels else None
+            train_batches = EpochSource(
+                inputs,
+                targets,
+                seed=seed,
+                shuffle=True,
+                augment=augment,
+                parts=self.train.accumulate,
+                **visited,
+            ).epoch
+            validation_batches = partial(epoch_batches, inputs, targets, **watched)
         return training.fit(
-            part, train_batches(), None if validation is None else validation_batches, settings, folder,
+            part, train_batches, None if validation is None else cache(validation_batches), settings, folder,
             label=label or f"{name} {settings.name}", on_epoch=on_epoch, deterministic=self.deterministic, seed=seed,
             store_seconds=STORE_SECONDS,
             fingerprint={"precision": self.precision.name, "devices": self.train.devices},
@@ -266,11 +265,11 @@ class ClassifierTraining:
         if not self._stores_below(cut):
             return model, self.pixels.pixels
         prefix, suffix = split_at(model, cut)
-        return suffix, self._activations(
+        return suffix, self.activations(
             prefix, lambda: self._later_cut(model, stage) if cut == HEAD else None
         )
 
-    def _activations(
+    def activations(
         self, prefix: keras.Model, lower: Callable[[], Lower | None] = lambda: None
     ) -> np.ndarray:
         """What the frozen ``prefix`` gives for all images, computed once."""
@@ -291,28 +290,7 @@ class ClassifierTraining:
         if cut is None:
             return None
         prefix, _ = split_at(model, cut)
-        return pooled_above(model, cut), self._activations(prefix)
-
-    def _stage_settings(self, stage: StageSettings, epochs: int | None) -> training.StageSettings:
-        schedule = dict(stage.schedule)
-        constants = {"label_smoothing": self.train.label_smoothing} if self.train.label_smoothing else {}
-        return training.StageSettings(
-            name=stage.name,
-            epochs=epochs or stage.epochs,
-            patience=None if epochs else stage.patience,
-            monitor=stage.monitor,
-            restore_best=stage.keep == "best",
-            optimizer=stage.optimizer.name,
-            learning_rate=stage.optimizer.learning_rate,
-            optimizer_constants=stage.optimizer.constants,
-            schedule=schedule.pop("name", "constant"),
-            schedule_constants=schedule,
-            loss=self.train.loss,
-            loss_constants=constants,
-            jit_compile=None if self.train.jit_compile == "by_device" else self.train.jit_compile,
-            accumulate=self.train.accumulate,
-            steps_per_execution=self.train.steps_per_execution,
-        )
+        return pooled_above(model, cut), self.activations(prefix)
 
     def _sample_weights(self, rows: np.ndarray) -> np.ndarray | None:
         """Weights that make every class count the same, float32 [N], or None."""
@@ -322,3 +300,25 @@ class ClassifierTraining:
         counts = np.bincount(labels[rows], minlength=len(self.data.facts.labels))
         balanced = {i: len(rows) / (np.count_nonzero(counts) * n) for i, n in enumerate(counts) if n}
         return weigh_by_class(labels, balanced)
+
+
+def stage_settings(
+    stage: StageSettings, train: TrainSettings, epochs: int | None = None
+) -> training.StageSettings:
+    """What one stage does, in the terms of ``kerasall.training``, which checks names and constants.
+
+    Args:
+        stage: one of ``train.stages``.
+        train: what all stages have in common.
+        epochs: their number, where it is fixed and nothing may stop them.
+    """
+    schedule = dict(stage.schedule)
+    return training.StageSettings(
+        name=stage.name, epochs=epochs or stage.epochs, patience=None if epochs else stage.patience,
+        monitor=stage.monitor, restore_best=stage.keep == "best", optimizer=stage.optimizer.name,
+        learning_rate=stage.optimizer.learning_rate, optimizer_constants=stage.optimizer.constants,
+        schedule=schedule.pop("name", "constant"), schedule_constants=schedule, loss=train.loss,
+        loss_constants={"label_smoothing": train.label_smoothing} if train.label_smoothing else {},
+        jit_compile=None if train.jit_compile == "by_device" else train.jit_compile,
+        accumulate=train.accumulate, steps_per_execution=train.steps_per_execution,
+    )  # fmt: skip

@@ -65,45 +65,6 @@ def ensembler(
     image is scored with weights that it decided. A faithful copy may weigh by the part ``selection``,
     as its paper did by the test part; the record says so.
     """
-    return join_members(development, models, records, members, ensemble, trained, record)
-
-
-@component
-def trial_ensembler(
-    development: Annotated[Path, Input("Development")],
-    models: Annotated[Path, Input("Models")],
-    records: Annotated[Path, Input("TrainingRecords")],
-    results: Annotated[Path, Input("Search")],
-    ensemble: EnsembleSettings,
-    trained: Annotated[Path, Output("Model")],
-    record: Annotated[Path, Output("TrainingRecord")],
-) -> dict[str, Any]:
-    """Joins the models that confirm a designed experiment, as the Ensembler joins members.
-
-    The record keeps the experiment's analysis, so that the report of the ensemble can show it.
-    """
-    members = [MemberSettings.model_validate(each) for each in read_json(models / MEMBERS_FILE)]
-    folders = [(models / member.name, records / member.name) for member in members]
-    metrics = join_members(
-        development, [m for m, _ in folders], [r for _, r in folders], members, ensemble, trained, record
-    )
-    shutil.copyfile(models / MEMBERS_FILE, record / MEMBERS_FILE)
-    for name in KEPT_OF_SEARCH:
-        copy = shutil.copytree if (results / name).is_dir() else shutil.copyfile
-        copy(results / name, record / name)
-    return metrics
-
-
-def join_members(
-    development: Path,
-    models: Sequence[Path],
-    records: Sequence[Path],
-    members: Sequence[MemberSettings],
-    ensemble: EnsembleSettings,
-    trained: Path,
-    record: Path,
-) -> dict[str, Any]:
-    """One model and one record of several members; arguments and results are those of ``ensembler``."""
     data = read_development(development)
     trainings = {m.name: TrainingRecord(folder) for m, folder in zip(members, records, strict=True)}
     own = {name: each.predictions for name, each in trainings.items()}
@@ -132,6 +93,32 @@ def join_members(
     for name, predictions in own.items():
         made.member(name).write(predictions, selection=selection.get(name))
     return {"members": len(members), "rule": ensemble.rule, "parameters": parameters}
+
+
+@component
+def trial_ensembler(
+    development: Annotated[Path, Input("Development")],
+    models: Annotated[Path, Input("Models")],
+    records: Annotated[Path, Input("TrainingRecords")],
+    results: Annotated[Path, Input("Search")],
+    ensemble: EnsembleSettings,
+    trained: Annotated[Path, Output("Model")],
+    record: Annotated[Path, Output("TrainingRecord")],
+) -> dict[str, Any]:
+    """Joins the models that confirm a designed experiment, as the Ensembler joins members.
+
+    The record keeps the experiment's analysis, so that the report of the ensemble can show it.
+    """
+    members = [MemberSettings.model_validate(each) for each in read_json(models / MEMBERS_FILE)]
+    metrics = ensembler.function(
+        development, [models / member.name for member in members], [records / member.name for member in members],
+        members, ensemble, trained, record,
+    )  # fmt: skip
+    shutil.copyfile(models / MEMBERS_FILE, record / MEMBERS_FILE)
+    for name in KEPT_OF_SEARCH:
+        copy = shutil.copytree if (results / name).is_dir() else shutil.copyfile
+        copy(results / name, record / name)
+    return metrics
 
 
 @dataclass(frozen=True, eq=False)

@@ -16,7 +16,7 @@ from typing import Annotated, Any
 import keras
 import numpy as np
 
-from kerasall.components.classifier_training import PREDICTION_BATCH, ClassifierTraining
+from kerasall.components.classifier_training import PREDICTION_BATCH, ClassifierTraining, stage_settings
 from kerasall.components.combinations import Comparison, compare_cells
 from kerasall.components.training_step import decode_rows, hash_weights, write_model
 from kerasall.data.development import SELECTION, Division, read_development
@@ -86,7 +86,7 @@ def sweep_trainer(
     data = read_development(development)
     chain = Chain.from_json(data.preprocess)
     pixels = decode_rows(data, chain, cache_folder, int(train.memory_gib * 2**30))
-    training = HeadTraining(
+    training = ClassifierTraining(
         data, pixels, ModelSettings(head=head), train.model_copy(update={"devices": 1}), None, seed, deterministic,
         weights_folder, cache_folder,
     )  # fmt: skip
@@ -124,61 +124,30 @@ def sweep_trainer(
     return metrics
 
 
-def build_heads(training: HeadTraining, row: BackboneSettings) -> Heads:
+def build_heads(training: ClassifierTraining, row: BackboneSettings) -> Heads:
     """Builds a frozen backbone with its head, and passes every image through the backbone once.
 
     Args:
         training: whose head goes onto the backbone.
         row: the backbone.
     """
-    settings = ModelSettings(
-        backbone=row.backbone, alpha=row.alpha, weights=row.weights, head=training.model.head
-    )
+    head = training.model.head
+    settings = ModelSettings(backbone=row.backbone, alpha=row.alpha, weights=row.weights, head=head)
     training = replace(training, model=settings)
     model = training.build(row.name)
     freeze(model)
     suffix = split_at(model)[1]
-    return Heads(training, row.name, model, suffix, training.pass_once(row.name, model), read_state(suffix))
+    return Heads(training, row.name, model, suffix, pool_once(training, row.name, model), read_state(suffix))
 
 
-class HeadTraining(ClassifierTraining):
-    """Training of heads on stored activations, with checkpoints."""
-
-    def pass_once(self, name: str, model: keras.Model) -> np.ndarray:
-        """Pooled features of all images, in the precision of ``train``; the heads are trained and scored on them."""
-        self.say_caution()
-        with computing_in(self.precision):
-            # Layers keep the dtype policy under which they were made; the model that is kept is float32.
-            network = model if self.precision.policy == "float32" else self.build(name)
-            freeze(network)
-            return self._activations(split_at(network)[0])
-
-    def fit_head(
-        self,
-        suffix: keras.Model,
-        activations: np.ndarray,
-        optimizer: OptimizerSettings,
-        division: Division,
-        checkpoints: Sequence[int],
-        folder: Path,
-    ) -> History:
-        """Trains to the last checkpoint; the head's weights at each are written into ``folder``.
-
-        The rows of the division that are held out are watched, and decide nothing.
-        """
-        stage = self.train.stages[0].model_copy(update={"optimizer": optimizer, "epochs": max(checkpoints)})
-        settings = replace(self._stage_settings(stage, None), restore_best=False)
-
-        def keep_checkpoint(model: keras.Model, row: EpochRow) -> None:
-            if row.epoch in checkpoints:
-                write_state(read_state(model), checkpoint(folder, row.epoch))
-
-        held_out = division.held_out
-        return self._fit_part(
-            suffix, activations, settings, division.name, self.balance(division.fitted),
-            held_out if len(held_out) else None, folder / "state",
-            f"{folder.parent.name} {optimizer.name} {division.name}", keep_checkpoint,
-        )  # fmt: skip
+def pool_once(training: ClassifierTraining, name: str, model: keras.Model) -> np.ndarray:
+    """Pooled features of all images, in the precision of ``train``; the heads are trained and scored on them."""
+    training.say_caution()
+    with computing_in(training.precision):
+        # Layers keep the dtype policy under which they were made; the model that is kept is float32.
+        network = model if training.precision.policy == "float32" else training.build(name)
+        freeze(network)
+        return training.activations(split_at(network)[0])
 
 
 @dataclass(frozen=True, eq=False)
@@ -194,7 +163,7 @@ class Heads:
         initial: the head's state from which every training begins.
     """
 
-    training: HeadTraining
+    training: ClassifierTraining
     name: str
     model: keras.Model
     suffix: keras.Model
@@ -206,13 +175,12 @@ class Heads:
     ) -> tuple[dict[int, Predictions], list[History]]:
         """Predictions of every held-out row after each number of epochs, and a history per division."""
         parts: dict[int, list[Predictions]] = {count: [] for count in sorted(epochs)}
-        histories = []
-        data = self.training.data
+        histories, data = [], self.training.data
         for division in data.divide(data.compared):
             folder = scratch / f"{optimizer.name}_{division.name}"
             histories.append(self._fit(optimizer, division, sorted(epochs), folder))
             for count, found in parts.items():
-                write_variables(self.suffix, read_checkpoint(checkpoint(folder, count)))
+                write_state(self.suffix, read_checkpoint(checkpoint(folder, count)))
                 found.append(self.predict(division.held_out))
         return {count: concatenate(found) for count, found in parts.items()}, histories
 
@@ -223,8 +191,7 @@ class Heads:
             name = "final"
             everything = Division(name, data.training_rows, None, np.array([], np.int64))
             self._fit(optimizer, everything, [epochs], scratch / f"{optimizer.name}_{name}")
-        folder = scratch / f"{optimizer.name}_{name}"
-        write_variables(self.suffix, read_checkpoint(checkpoint(folder, epochs)))
+        write_state(self.suffix, read_checkpoint(checkpoint(scratch / f"{optimizer.name}_{name}", epochs)))
         return self.model
 
     def predict(self, rows: np.ndarray) -> Predictions:
@@ -233,15 +200,37 @@ class Heads:
         return self.training.data.predictions(rows, predict_probabilities(self.suffix, batches))
 
     def _fit(
-        self, optimizer: OptimizerSettings, division: Division, epochs: Sequence[int], folder: Path
+        self, optimizer: OptimizerSettings, division: Division, checkpoints: Sequence[int], folder: Path
     ) -> History:
-        write_variables(self.suffix, self.initial)
-        return self.training.fit_head(self.suffix, self.activations, optimizer, division, epochs, folder)
+        """Trains to the last checkpoint; the head's state at each is written into ``folder``.
+
+        The rows of the division that are held out are watched, and decide nothing.
+        """
+        train, held_out = self.training.train, division.held_out
+        stage = train.stages[0].model_copy(update={"optimizer": optimizer, "epochs": max(checkpoints)})
+
+        def keep_checkpoint(model: keras.Model, row: EpochRow) -> None:
+            if row.epoch in checkpoints:
+                with atomic_path(checkpoint(folder, row.epoch)) as temporary:
+                    np.savez(temporary, *read_state(model))
+
+        write_state(self.suffix, self.initial)
+        return self.training.fit_part(
+            self.suffix, self.activations, replace(stage_settings(stage, train), restore_best=False), division.name,
+            self.training.balance(division.fitted), held_out if len(held_out) else None, folder / "state",
+            f"{folder.parent.name} {optimizer.name} {division.name}", keep_checkpoint,
+        )  # fmt: skip
 
 
 def checkpoint(folder: Path, epochs: int) -> Path:
-    """Where a head's weights after so many epochs are kept."""
+    """Where a head's state after so many epochs is kept."""
     return folder / f"after_{epochs:04d}.npz"
+
+
+def read_checkpoint(path: Path) -> list[np.ndarray]:
+    """The state in such a file."""
+    with np.load(path, allow_pickle=False) as arrays:
+        return [arrays[f"arr_{number}"] for number in range(len(arrays.files))]
 
 
 def read_state(model: keras.Model) -> list[np.ndarray]:
@@ -249,22 +238,10 @@ def read_state(model: keras.Model) -> list[np.ndarray]:
     return [np.array(keras.ops.convert_to_numpy(variable)) for variable in model.variables]
 
 
-def write_variables(model: keras.Model, state: Sequence[np.ndarray]) -> None:
+def write_state(model: keras.Model, state: Sequence[np.ndarray]) -> None:
     """Gives a head the state that ``read_state`` took."""
     for variable, value in zip(model.variables, state, strict=True):
         variable.assign(value)
-
-
-def write_state(state: Sequence[np.ndarray], path: Path) -> None:
-    """Writes a head's state, atomically."""
-    with atomic_path(path) as temporary:
-        np.savez(temporary, *state)
-
-
-def read_checkpoint(path: Path) -> list[np.ndarray]:
-    """Reads what ``write_state`` wrote."""
-    with np.load(path, allow_pickle=False) as arrays:
-        return [arrays[f"arr_{number}"] for number in range(len(arrays.files))]
 
 
 def _describe(

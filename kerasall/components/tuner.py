@@ -16,6 +16,7 @@ from typing import Annotated, Any
 import numpy as np
 import pandas as pd
 
+from kerasall.components.classifier_training import stage_settings
 from kerasall.components.training_step import MODEL_FILE, hash_weights
 from kerasall.components.trial_search import (
     direction_of,
@@ -48,7 +49,6 @@ from kerasall.taguchi.trials import CONFIRMATION
 from kerasall.taguchi.tuner import TaguchiTuner, TrialRun
 from kerasall.taguchi.wording import describe_analysis, describe_interactions, describe_plan
 from kerasall.training.precision import choose_precision
-from kerasall.training.stages import StageSettings
 
 TRIALS = "trials.csv"
 """File of a Search: one line a trial."""
@@ -83,7 +83,10 @@ def require_tune(settings: Settings) -> TuneSettings:
             f"tune.pool must name factors, but {', '.join(unknown)} is none: {', '.join(tune.factors)}"
         )
     for row in settings_of_rows(settings):
-        _try_settings(row)
+        if row.augment is not None:
+            Augmentation.from_json(row.augment)
+        for stage in row.train.stages:
+            stage_settings(stage, row.train)
     return tune
 
 
@@ -98,18 +101,6 @@ def settings_of_rows(settings: Settings) -> list[TrialSettings]:
     levels = factor_levels(base, tune.factors)
     made = plan({key: as_choices(values) for key, values in levels.items()}, tune.array, tune.error_df)
     return [settings_at(base, levels, row) for row in made.levels]
-
-
-def _try_settings(settings: TrialSettings) -> None:
-    """Names and constants that are only words in the settings are looked up."""
-    if settings.augment is not None:
-        Augmentation.from_json(settings.augment)
-    for stage in settings.train.stages:
-        schedule = dict(stage.schedule)
-        StageSettings(
-            optimizer=stage.optimizer.name, optimizer_constants=stage.optimizer.constants,
-            schedule=schedule.pop("name", "constant"), schedule_constants=schedule, loss=settings.train.loss,
-        )  # fmt: skip
 
 
 def describe_outside(
