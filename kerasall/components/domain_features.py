@@ -124,11 +124,7 @@ def choose_rows(rows: np.ndarray, most: int) -> np.ndarray:
 
 
 def compute_features(
-    model: keras.Model,
-    trained: Path,
-    data: Development,
-    rows: np.ndarray,
-    cache_folder: Path,
+    model: keras.Model, trained: Path, data: Development, rows: np.ndarray, cache_folder: Path
 ) -> tuple[np.ndarray, np.ndarray]:
     """Pooled features and statistics float32 [len(rows), D] of the given rows of ``data``.
 

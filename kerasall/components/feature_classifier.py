@@ -102,11 +102,11 @@ def feature_trainer(
     chosen = compared.chosen
     classifier = fitting.fit(chosen, data.training_rows)
     shown = np.unique(np.linspace(0, len(data.examples) - 1, COMPARED).astype(int))
+    rows = {row.name: row for row in deep_features.extractors}
+    used = [rows[name] for name in chosen[0]]
     model = build_feature_model(
-        [backbones.build(name) for name in chosen[0]], classifier, chain.output_size,
-        [list(backbones.row(name).steps) or None for name in chosen[0]],
+        [backbones.build(row) for row in used], classifier, chain.output_size, [list(row.steps) or None for row in used]
     )  # fmt: skip
-
     require_same_answers(model, fitting.predict(classifier, chosen, shown), pixels.pixels[shown])
 
     write_model(model, data.preprocess, data.facts, trained)
@@ -118,14 +118,10 @@ def feature_trainer(
         "seconds": round(time.monotonic() - begun, 1),
     }
     TrainingRecord(record).write(predictions[chosen], described, selection=selection)
-    metrics = {
-        "combinations": len(predictions),
-        "exported": described["model"],
-        "parameters": model.count_params(),
-    }
+    parameters, exported = model.count_params(), described["model"]
     del model
     keras.utils.clear_session()
-    return metrics
+    return {"combinations": len(predictions), "exported": exported, "parameters": parameters}
 
 
 def require_same_answers(model: keras.Model, fitted: Predictions, pixels: np.ndarray) -> None:
@@ -160,28 +156,21 @@ class Backbones:
     weights_folder: Path | None
     folder: Path
 
-    def row(self, name: str) -> ExtractorSettings:
-        """Settings of one extractor."""
-        return next(row for row in self.settings.extractors if row.name == name)
-
-    def build(self, name: str) -> keras.Model:
+    def build(self, row: ExtractorSettings) -> keras.Model:
         """The extractor; the same seed gives the same random weights."""
-        row = self.row(name)
-        steps = Chain.from_json(list(row.steps)).operations
-        height: Any = self.pixels.pixels.shape[1]
-        width: Any = self.pixels.pixels.shape[2]
-        for step in steps:
-            height, width = step.output_size(height, width)
+        size: Any = self.pixels.pixels.shape[1:3]
+        for step in Chain.from_json(list(row.steps)).operations:
+            size = step.output_size(*size)
+        seed = derive_seed(self.seed, row.name)
         return build_extractor(
-            row.backbone, (height, width), row.weights, row.alpha, self.weights_folder, row.name,
-            seed=derive_seed(self.seed, name),
-        )  # fmt: skip
+            row.backbone, size, row.weights, row.alpha, self.weights_folder, row.name, seed
+        )
 
     def extract(self) -> dict[str, np.ndarray]:
         """Name -> features float32 [1 + copies, N, D]: of the images, then of their changed copies."""
         found = {}
         for row in self.settings.extractors:
-            extractor = self.build(row.name)
+            extractor = self.build(row)
             steps = [list(row.steps) or None]
             found[row.name] = np.stack([
                 extract_features([extractor], pixels, key, self.folder, steps, MEMORY_BYTES)
@@ -252,14 +241,8 @@ class Fitting:
 
     def fit(self, cell: Cell, rows: np.ndarray) -> FeatureClassifier:
         """Fits one combination to the given rows and their changed copies."""
-        names, kind = cell
-        copies = 1 + self.settings.augmented_copies
-        features = np.concatenate(
-            [
-                np.concatenate([self.features[name][copy][rows] for name in names], axis=1)
-                for copy in range(copies)
-            ]
-        )
+        copies, kind = 1 + self.settings.augmented_copies, cell[1]
+        features = np.concatenate([self._features(cell, copy, rows) for copy in range(copies)])
         labels = np.tile(self.data.labels[rows], copies)
         needs_folds = CLASSIFIERS[kind].answer == "decisions"
         folds = np.tile(platt_folds(self.data, rows, self.seed), copies) if needs_folds else None
@@ -267,8 +250,7 @@ class Fitting:
 
     def predict(self, classifier: FeatureClassifier, cell: Cell, rows: np.ndarray) -> Predictions:
         """Predictions for the given rows, unchanged."""
-        features = np.concatenate([self.features[name][0][rows] for name in cell[0]], axis=1)
-        return self.data.predictions(rows, *classifier.predict(features))
+        return self.data.predictions(rows, *classifier.predict(self._features(cell, 0, rows)))
 
     def predict_held_out(self, cell: Cell, scratch: Path) -> Predictions:
         """Predictions of every held-out row by a classifier that was fitted to the others."""
@@ -281,6 +263,9 @@ class Fitting:
         files = sorted(scratch.rglob("*.json"))
         counts = Counter(note for file in files for note in read_json(file))
         return [f"{note} ({count} of {len(files)} fits)." for note, count in counts.items()]
+
+    def _features(self, cell: Cell, copy: int, rows: np.ndarray) -> np.ndarray:
+        return np.concatenate([self.features[name][copy][rows] for name in cell[0]], axis=1)
 
     def _predict_division(self, cell: Cell, division: Division, scratch: Path) -> Predictions:
         path = scratch / division.name / f"{'+'.join(cell[0])}_{cell[1]}.npz"
@@ -298,11 +283,8 @@ def platt_folds(data: Development, rows: np.ndarray, seed: int) -> np.ndarray:
     table = data.examples.iloc[rows]
     names = table["group" if data.split.unit == "group" else "id"].astype(str)
     shares = {str(part): 1 / PLATT_FOLDS for part in range(PLATT_FOLDS)}
-    return (
-        names.map(deal_groups(names.tolist(), table["label"].tolist(), shares, seed))
-        .astype(np.int64)
-        .to_numpy()
-    )
+    dealt = deal_groups(names.tolist(), table["label"].tolist(), shares, seed)
+    return names.map(dealt).to_numpy(np.int64)
 
 
 def _describe(compared: Comparison[Cell], fitting: Fitting, notes: list[str]) -> dict[str, Any]:

@@ -35,6 +35,7 @@ from kerasall.taguchi.tuner import TaguchiTuner
 JOB = "job.json"
 """File in a running search's scratch folder from which workers start."""
 
+_MODULE = "kerasall.components.trial_search"
 _WAIT_SECONDS = 600.0
 _DEATHS = 3
 """A worker that dies so often without any trial having ended in between is not started again."""
@@ -121,14 +122,7 @@ def search_with_workers(training: TrialTraining, count: int) -> TaguchiTuner:
         oracle.save()
         path = write_job(job, address)
         # -I would hide the folder of a checkout from the workers; -u keeps their logs up to date.
-        command = [
-            sys.executable,
-            "-u",
-            "-m",
-            "kerasall.components.trial_search",
-            str(path),
-            str(os.getpid()),
-        ]
+        command = [sys.executable, "-u", "-m", _MODULE, str(path), str(os.getpid())]
         workers = LocalWorkers(
             command, count, job.scratch / "logs", lambda: len(oracle.end_order), list_gpus() if count else ()
         )
@@ -227,7 +221,6 @@ class LocalWorkers:
         folder: for their logs, ``worker1.log``, ...; what a worker says stands there.
         finished: () -> number of trials that have ended.
         gpus: ids of devices to deal out; without any each worker sees what this process sees.
-        say: receives a line when a worker is started again.
     """
 
     def __init__(
@@ -237,10 +230,8 @@ class LocalWorkers:
         folder: Path,
         finished: Callable[[], int],
         gpus: Sequence[str] = (),
-        say: Callable[[str], None] | None = None,
     ) -> None:
         self._command, self._folder, self._finished, self._gpus = list(command), folder, finished, list(gpus)
-        self._say = say or (lambda line: print(line, file=sys.stderr, flush=True))
         self._deaths = dict.fromkeys((f"worker{number + 1}" for number in range(count)), 0)
         self._seen = finished()
         self.processes = {name: self._start(name) for name in self._deaths}
@@ -259,11 +250,14 @@ class LocalWorkers:
                 continue
             self._deaths[name] += 1
             if self._deaths[name] > _DEATHS:
+                words = self._log(name).read_text(encoding="utf-8", errors="replace").splitlines()
+                tail = "\n".join(words[-_TAIL_LINES:])
                 raise KerasallError(
                     f"{name} must run trials, but died {self._deaths[name]} times without any trial having ended, the "
-                    f"last time with status {status}; {self._log(name)} ends with:\n{self._tail(name)}"
+                    f"last time with status {status}; {self._log(name)} ends with:\n{tail}"
                 )
-            self._say(f"{name} died (status {status}) and is started again; its log is {self._log(name)}")
+            line = f"{name} died (status {status}) and is started again; its log is {self._log(name)}"
+            print(line, file=sys.stderr, flush=True)
             self.processes[name] = self._start(name)
 
     def end(self, seconds: float = _FAREWELL_SECONDS) -> None:
@@ -292,10 +286,6 @@ class LocalWorkers:
 
     def _log(self, name: str) -> Path:
         return self._folder / f"{name}.log"
-
-    def _tail(self, name: str) -> str:
-        lines = self._log(name).read_text(encoding="utf-8", errors="replace").splitlines()
-        return "\n".join(lines[-_TAIL_LINES:])
 
 
 @contextmanager

@@ -115,8 +115,8 @@ def describe_outside(
         apply_levels(base, dict(zip(levels, combination, strict=True))).model
         for combination in itertools.product(*levels.values())
     ]
-    networks = {f"{model.backbone} {model.alpha} {model.weights}": model for model in reversed(models)}
-    hashes = hash_weights(reversed(networks.values()), weights_folder)
+    networks = {f"{model.backbone} {model.alpha} {model.weights}": model for model in models}
+    hashes = hash_weights(networks.values(), weights_folder)
     return [*hashes, choose_precision(base.train.precision, deterministic).name]
 
 
@@ -148,17 +148,15 @@ def tuner(
         development, scratch, base, tune, inner_validation, seed, deterministic, weights_folder, cache_folder
     )
     training = TrialTraining(job, read_development(development))
-    if workers or role_of_process() == "chief":
-        searched = search_with_workers(training, workers)
-    else:
-        searched = search(training)
+    alone = not workers and role_of_process() != "chief"
+    searched = search(training) if alone else search_with_workers(training, workers)
     members = collect_members(training, confirmation_runs(searched), models, records)
     write_search(searched, training, members, results)
-    found = searched.analyze()
+    found, design = searched.analyze(), searched.taguchi_oracle.design
     return {
         "trials": len(searched.taguchi_oracle.trials),
-        "array": searched.taguchi_oracle.design.plan.array,
-        "best_levels": searched.taguchi_oracle.design.settings_of(found.best_levels),
+        "array": design.plan.array,
+        "best_levels": design.settings_of(found.best_levels),
         "predicted": found.prediction.value,
         "confirmed": found.prediction.confirmed,
     }
@@ -174,7 +172,7 @@ def confirmation_runs(tuner: TaguchiTuner) -> list[list[TrialRun]]:
     found: dict[int, list[TrialRun]] = {}
     for trial in oracle.trials.values():
         run = tuner.describe_run(trial)
-        if run.row == "confirmation" and trial.status == FINISHED[0]:
+        if run.row == CONFIRMATION and trial.status == FINISHED[0]:
             found.setdefault(run.repeat, []).append(run)
     folds = oracle.design.folds or 1
     whole = [
@@ -238,8 +236,7 @@ def write_search(
         members: what the confirmation runs became.
         folder: gets ``trials.csv``, ``trials.html``, ``analysis.json``, ``analysis.txt``, ``figures/`` and ``project/``.
     """
-    oracle, analysis = tuner.taguchi_oracle, tuner.analyze()
-    table = tuner.results()
+    oracle, analysis, table = tuner.taguchi_oracle, tuner.analyze(), tuner.results()
     figures = []
     for name, (figure, text) in draw_analysis(analysis).items():
         write_text(folder / FIGURES / f"{name}.svg", figure_to_svg(figure).decode("utf-8"))
@@ -248,8 +245,8 @@ def write_search(
         "figures": figures, "members": [member.name for member in members],
     }  # fmt: skip
     write_json(folder / ANALYSIS, analysis.to_json() | {"experiment": experiment})
-    plan = describe_plan(oracle.design.plan)
-    write_text(folder / "analysis.txt", f"{plan}\n\n{describe_analysis(analysis)}\n")
+    words = f"{describe_plan(oracle.design.plan)}\n\n{describe_analysis(analysis)}\n"
+    write_text(folder / "analysis.txt", words)
     with atomic_path(folder / PROJECT) as temporary:
         shutil.copytree(training.job.project, temporary, ignore=_BULKY)
     listing = list_trials(folder / PROJECT)
