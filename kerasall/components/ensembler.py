@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,7 +11,7 @@ import numpy as np
 
 from kerasall.components.training_step import MODEL_FILE, write_model
 from kerasall.data.development import SELECTION, Development, read_development
-from kerasall.data.training_record import ANALYSIS, MEMBERS_FILE, TrainingRecord
+from kerasall.data.training_record import MEMBERS_FILE, TrainingRecord
 from kerasall.errors import SettingsError
 from kerasall.evaluation.ensemble_rules import (
     RULES,
@@ -29,9 +28,6 @@ from kerasall.models.saving import load_model
 from kerasall.pipeline.component import Input, Output, component
 from kerasall.preprocessing.operations import Chain
 from kerasall.settings import EnsembleSettings, MemberSettings, Settings
-
-KEPT_OF_SEARCH = (ANALYSIS, "figures")
-"""What the record of an ensemble keeps of the designed experiment that its members confirm."""
 
 
 def require_members(settings: Settings) -> tuple[MemberSettings, ...]:
@@ -87,7 +83,7 @@ def ensembler(
     made.write(
         _combine(list(own.values()), ensemble, chosen, data),
         {"parameters": parameters, "seconds": seconds, "fits": {}, "members": told},
-        selection=_joined(list(selection.values()), ensemble, chosen) if selection else None,
+        selection=chosen.combine(selection.values(), ensemble.rule) if selection else None,
         ensemble=_describe(list(own), ensemble, chosen, data),
     )
     for name, predictions in own.items():
@@ -114,10 +110,7 @@ def trial_ensembler(
         development, [models / member.name for member in members], [records / member.name for member in members],
         members, ensemble, trained, record,
     )  # fmt: skip
-    shutil.copyfile(models / MEMBERS_FILE, record / MEMBERS_FILE)
-    for name in KEPT_OF_SEARCH:
-        copy = shutil.copytree if (results / name).is_dir() else shutil.copyfile
-        copy(results / name, record / name)
+    TrainingRecord(record).keep_experiment(models / MEMBERS_FILE, results)
     return metrics
 
 
@@ -127,6 +120,10 @@ class Coefficients:
 
     weights: np.ndarray | None = None
     stacking: Stacking | None = None
+
+    def combine(self, members: Iterable[Predictions], rule: str) -> Predictions:
+        """The ensemble's predictions of the images that all members predicted."""
+        return combine_predictions(list(members), rule, self.weights, self.stacking)
 
 
 def choose_coefficients(deciding: Sequence[Predictions], ensemble: EnsembleSettings) -> Coefficients:
@@ -145,21 +142,17 @@ def choose_coefficients(deciding: Sequence[Predictions], ensemble: EnsembleSetti
     return Coefficients(np.asarray(ensemble.weights, np.float64))
 
 
-def _joined(members: Sequence[Predictions], ensemble: EnsembleSettings, chosen: Coefficients) -> Predictions:
-    return combine_predictions(members, ensemble.rule, chosen.weights, chosen.stacking)
-
-
 def _combine(
     own: Sequence[Predictions], ensemble: EnsembleSettings, chosen: Coefficients, data: Development
 ) -> Predictions:
     """Validation predictions combined; out-of-fold ones with coefficients from the other folds."""
     if not data.split.folds or not _are_fitted(ensemble) or ensemble.weights_from == SELECTION:
-        return _joined(own, ensemble, chosen)
+        return chosen.combine(own, ensemble.rule)
     parts = []
     for fold in data.split.folds:
         inside = np.isin(own[0].ids, data.split.ids(fold))
         fitted = choose_coefficients([each.take(~inside) for each in own], ensemble)
-        parts.append(_joined([each.take(inside) for each in own], ensemble, fitted))
+        parts.append(fitted.combine([each.take(inside) for each in own], ensemble.rule))
     return concatenate(parts)
 
 
@@ -180,15 +173,12 @@ def _describe(
         "equation": row.equation,
         "members": members,
         "weights": None if chosen.weights is None else chosen.weights.tolist(),
-        "stacking": stacking
-        and {
-            "kernel": stacking.kernel.tolist(),
-            "bias": stacking.bias.tolist(),
-            "C": ensemble.stacking_strength,
+        "stacking": stacking and {
+            "kernel": stacking.kernel.tolist(), "bias": stacking.bias.tolist(), "C": ensemble.stacking_strength,
         },
         "decided_by": _origin(ensemble, data),
         "tie_note": tie_note(ensemble.rule, len(members), len(data.facts.labels)),
-    }
+    }  # fmt: skip
 
 
 def _origin(ensemble: EnsembleSettings, data: Development) -> str:
@@ -198,9 +188,8 @@ def _origin(ensemble: EnsembleSettings, data: Development) -> str:
         return ""
     if not _are_fitted(ensemble):
         return "the config gives the weights"
-    what = (
-        "coefficients fitted to" if needed == "stacking" else f"{ensemble.weights} scores of the members on"
-    )
+    scores = f"{ensemble.weights} scores of the members on"
+    what = "coefficients fitted to" if needed == "stacking" else scores
     if ensemble.weights_from == SELECTION:
         return f"{what} the part that is scored, as in the paper: chosen on the scored images"
     if data.split.folds:

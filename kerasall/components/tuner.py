@@ -27,7 +27,7 @@ from kerasall.components.trial_search import (
 )
 from kerasall.components.trial_training import PROJECT, SearchJob, TrialTraining, settings_at
 from kerasall.data.development import SELECTION, Development, read_development
-from kerasall.data.training_record import ANALYSIS, MEMBERS_FILE, TrainingRecord
+from kerasall.data.training_record import ANALYSIS, FIGURES, MEMBERS_FILE, TrainingRecord
 from kerasall.errors import KerasallError, SettingsError
 from kerasall.evaluation.metrics import find_metric
 from kerasall.evaluation.predictions import concatenate
@@ -55,8 +55,6 @@ TRIALS = "trials.csv"
 
 PAGE = "trials.html"
 """File of a Search: the trials on a page that needs no server."""
-
-FIGURES = "figures"
 
 _BULKY = shutil.ignore_patterns("*.keras", "*.h5", "fit", "tuner*.json", ".*")
 

@@ -17,6 +17,7 @@ The folder of a trial holds the first of these, too. A record without a file of 
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,6 +36,8 @@ MEMBERS_FILE = "members.json"
 """Also a file of the artifact Models."""
 ANALYSIS = "analysis.json"
 """Also a file of the artifact Search."""
+FIGURES = "figures"
+"""Also a folder of the artifact Search."""
 
 
 @dataclass(frozen=True)
@@ -114,6 +117,17 @@ class TrainingRecord:
         for name, document in {TRAINING: training, ENSEMBLE: ensemble}.items():
             if document is not None:
                 write_json(self.folder / name, document)
+
+    def keep_experiment(self, members_file: Path, search: Path) -> None:
+        """Copies what a report says of a designed experiment: its members' settings, its analysis and figures.
+
+        Args:
+            members_file: of the artifact Models.
+            search: folder of the artifact Search.
+        """
+        for source in (members_file, search / ANALYSIS):
+            shutil.copyfile(source, self.folder / source.name)
+        shutil.copytree(search / FIGURES, self.folder / FIGURES)
 
     def _predictions(self, name: str) -> Predictions | None:
         path = self.folder / name
