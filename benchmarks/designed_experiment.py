@@ -225,7 +225,8 @@ class NineRows:
 
     def _train(self, number: int, folder: Path) -> float:
         job = SearchJob(folder, folder, self._base, self._tune, 0.2, 0, False, None, folder)
-        training = TrialTraining(job, self.cells.data, self.cells.cache)
+        training = TrialTraining(job, self.cells.data)
+        training.pixels = self.cells.cache
         levels = dict(zip(ROWS, self._rows[number], strict=True))
         run = TrialRun(f"{number:04d}", {}, levels, number + 1, 1, 1, number, folder / f"trial_{number}")
         with quiet():

@@ -137,12 +137,6 @@ def search_with_workers(training: TrialTraining, count: int) -> TaguchiTuner:
         return tuner
 
 
-def _make_tuner(training: TrialTraining) -> TaguchiTuner:
-    """The tuner of this process; the environment says whether it is alone, chief or worker."""
-    oracle = make_oracle(training.job, training.data)
-    return TaguchiTuner(oracle, run=training, directory=str(training.job.scratch), project_name=PROJECT)
-
-
 def role_of_process() -> Literal["alone", "chief", "worker"]:
     """This process' part in a search, as the environment says.
 
@@ -200,10 +194,6 @@ def find_job(artifacts: Path, like: SearchJob, address: str, wait_seconds: float
                 "KERASALL_RUNS on a shared disk"
             )
         time.sleep(1)
-
-
-def _without_folders(job: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in job.items() if name not in FOLDERS}
 
 
 def run_worker(path: Path) -> None:
@@ -309,12 +299,6 @@ def chief_environment(address: str | None = None) -> Iterator[str]:
                 os.environ[name] = value
 
 
-def _free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return free.getsockname()[1]
-
-
 def list_gpus() -> list[str]:
     """Ids of the devices to deal out to workers: those of CUDA_VISIBLE_DEVICES, or all that TensorFlow sees."""
     if visible := os.environ.get("CUDA_VISIBLE_DEVICES"):
@@ -344,6 +328,22 @@ def main(arguments: list[str]) -> None:
     except KerasallError as error:
         print(f"kerasall: error: {error}", file=sys.stderr, flush=True)
         sys.exit(1)
+
+
+def _make_tuner(training: TrialTraining) -> TaguchiTuner:
+    """The tuner of this process; the environment says whether it is alone, chief or worker."""
+    oracle = make_oracle(training.job, training.data)
+    return TaguchiTuner(oracle, run=training, directory=str(training.job.scratch), project_name=PROJECT)
+
+
+def _without_folders(job: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in job.items() if name not in FOLDERS}
+
+
+def _free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
 
 
 if __name__ == "__main__":

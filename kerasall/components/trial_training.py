@@ -131,12 +131,10 @@ class TrialTraining:
     Attributes:
         job: of the search.
         data: the rows to develop on.
-        given: their decoded images; None decodes them when the first trial needs them.
     """
 
     job: SearchJob
     data: Development
-    given: PixelCache | None = None
 
     def __call__(self, run: TrialRun) -> dict[str, float]:
         """Trains a trial, or goes on with it; returns its metrics, the response among them."""
@@ -147,9 +145,8 @@ class TrialTraining:
 
     @cached_property
     def pixels(self) -> PixelCache:
-        """Decoded images of all rows, shared by all trials."""
-        memory_bytes = int(self.job.base.train.memory_gib * 2**30)
-        return self.decode(memory_bytes) if self.given is None else self.given
+        """Decoded images of all rows, shared by all trials; made when the first of them needs them."""
+        return self.decode(int(self.job.base.train.memory_gib * 2**30))
 
     @cached_property
     def divisions(self) -> list[Division]:

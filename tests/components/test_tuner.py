@@ -75,7 +75,9 @@ def make_training(
     pixels = rng.integers(0, 120, (len(data.examples), SIDE, SIDE, 3), np.uint8)
     pixels[data.labels == 1] += 120
     job = SearchJob(folder, folder, base, tune, 0.2, 0, True, None, folder / "cache")
-    return TrialTraining(job, data, PixelCache(pixels, "0" * 64, None, 0))
+    training = TrialTraining(job, data)
+    training.pixels = PixelCache(pixels, "0" * 64, None, 0)
+    return training
 
 
 def make_run(folder: Path, row: int | str = 1, fold: int = 1, levels=(1, 1, 2, 3)) -> TrialRun:
