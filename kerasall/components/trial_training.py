@@ -15,7 +15,7 @@ import json
 import shutil
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from typing import Any
 import keras
 import numpy as np
 from keras_tuner.errors import FailedTrialError
+from pydantic import TypeAdapter
 
 from kerasall.components.classifier_training import ClassifierTraining
 from kerasall.components.training_step import MODEL_FILE, decode_rows, without_optimizer
@@ -95,19 +96,12 @@ class SearchJob:
 
     def to_json(self) -> dict[str, Any]:
         """A JSON object; ``from_json`` reads it back."""
-        values = {field.name: getattr(self, field.name) for field in fields(self)}
-        values |= {name: values[name].model_dump(mode="json") for name in ("base", "tune")}
-        return {name: str(value) if isinstance(value, Path) else value for name, value in values.items()}
+        return TypeAdapter(SearchJob).dump_python(self, mode="json")
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> SearchJob:
         """Reads what ``to_json`` gave."""
-        folders = {name: Path(values[name]) for name in FOLDERS if values[name] is not None}
-        base, tune = (
-            TrialSettings.model_validate(values["base"]),
-            TuneSettings.model_validate(values["tune"]),
-        )
-        return cls(**{**values, **folders, "base": base, "tune": tune})
+        return TypeAdapter(SearchJob).validate_python(values)
 
 
 def settings_at(
