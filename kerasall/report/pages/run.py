@@ -39,6 +39,8 @@ from kerasall.report.sections import (
     threshold_section,
 )
 from kerasall.report.taguchi import lay_out
+from kerasall.report.taguchi_figures import draw_analysis
+from kerasall.report.taguchi_text import describe_interactions
 from kerasall.report.verdict import describe_criterion
 from kerasall.settings import ModelSettings, Settings, StageSettings, TrainSettings
 from kerasall.settings.loading import dump_settings
@@ -246,12 +248,18 @@ def make_tuning(e: Evidence) -> Section | None:
     """The designed experiment behind the model; nothing where there was none."""
     if e.tuning is None:
         return None
-    made = e.tuning["experiment"]
     pictures = [
-        Picture(f"figures/tuning_{Path(f['file']).name}", f["alt"], (e.record / f["file"]).read_bytes())
-        for f in made["figures"]
+        Picture(f"figures/tuning_{name}.svg", text, svg)
+        for name, (svg, text) in draw_analysis(e.search.analyze()).items()
     ]
-    return render_section("tuning", made=made, laid=lay_out(e.tuning), pictures=pictures)
+    interactions = describe_interactions(e.search.design.plan.interactions())
+    return render_section(
+        "tuning",
+        made=e.tuning["experiment"],
+        laid=lay_out(e.tuning),
+        pictures=pictures,
+        interactions=interactions,
+    )
 
 
 def make_trust(e: Evidence) -> list[Section | None]:
