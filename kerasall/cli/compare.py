@@ -38,8 +38,7 @@ def compare(
     """Compare systems on the images they share: scores, paired differences, tests, and a report."""
     from kerasall.evaluation.comparison import compare_systems
     from kerasall.report.page import write_page
-    from kerasall.report.pages.comparison import make_comparison_page
-    from kerasall.report.wording import describe_comparison
+    from kerasall.report.pages.comparison import describe_comparison, make_comparison_page
     from kerasall.studies.finished_run import read_systems
 
     found = compare_systems(read_systems(runs), metric, malignant)

@@ -64,8 +64,8 @@ def check_with_card(source: str, path: Path, page: Path) -> dict:
     """
     from kerasall.components.example_validator import examine
     from kerasall.data.sources import read_source
+    from kerasall.report.pages.data_card import write_data_card
     from kerasall.settings import CheckSettings
-    from kerasall.studies.data_card import write_data_card
 
     if page.suffix.lower() != ".html" or page.is_dir():
         raise SettingsError(f"--report must name an .html file, but names {page}: for example card.html")

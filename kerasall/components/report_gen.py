@@ -11,7 +11,8 @@ from kerasall.files import write_json
 from kerasall.pipeline.component import Input, Output, Unkeyed, component
 from kerasall.report.evidence import read_evidence
 from kerasall.report.page import write_page
-from kerasall.report.pages.run import describe_exported, make_page
+from kerasall.report.pages.run import make_page
+from kerasall.report.pages.run_training import describe_exported
 from kerasall.report.verdict import describe_criterion, describe_main_score, describe_missed, describe_verdict
 from kerasall.settings import Settings
 

@@ -15,10 +15,10 @@ from kerasall.components.trial_search import PROJECT, SearchJob
 from kerasall.data.development import ANALYSIS, Development
 from kerasall.evaluation.metrics import find_metric
 from kerasall.files import atomic_path, write_json, write_text
+from kerasall.report.figures_taguchi import draw_analysis
+from kerasall.report.pages.trials import write_trial_page
 from kerasall.report.taguchi import describe_ratio
-from kerasall.report.taguchi_figures import draw_analysis
 from kerasall.report.taguchi_text import describe_analysis, describe_interactions, describe_plan
-from kerasall.report.trials import write_trial_page
 from kerasall.settings import MemberSettings
 from kerasall.settings.factors import label_factors
 from kerasall.taguchi.analysis import Analysis

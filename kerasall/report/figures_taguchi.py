@@ -14,7 +14,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from scipy.special import ndtri
 
-from kerasall.report.figure_style import (
+from kerasall.report.figures_style import (
     INK,
     MUTED,
     STYLE,
@@ -231,12 +231,12 @@ def draw_analysis(analysis: Analysis, interactions: int = _INTERACTIONS) -> dict
     levels = sum(len(means) for means in analysis.response_table.values())
     figure, axes = new_figure(width=max(4.2, 0.3 * levels))
     mean = float(analysis.signal_to_noise.mean())
-    text = draw_main_effects(axes[0, 0], analysis.response_table, analysis.level_names, ratio, mean)
+    text = draw_main_effects(axes, analysis.response_table, analysis.level_names, ratio, mean)
     figures = {"main_effects": (figure, text)}
     effects = analysis.half_normal_effects()
     if len(effects) >= _FEWEST_EFFECTS:
         figure, axes = new_figure()
-        text = draw_half_normal(axes[0, 0], effects, lenth_margin([effect for _, effect in effects]))
+        text = draw_half_normal(axes, effects, lenth_margin([effect for _, effect in effects]))
         figures["half_normal"] = (figure, text)
     found = analysis.interactions()
     drawn = [i for i in found if i.estimable][:interactions]
@@ -245,10 +245,10 @@ def draw_analysis(analysis: Analysis, interactions: int = _INTERACTIONS) -> dict
         figure, axes = new_figure()
         names = analysis.level_names
         means = analysis.interaction_means(first, second)
-        text = draw_interaction(axes[0, 0], means, first, second, names[first], names[second], ratio)
+        text = draw_interaction(axes, means, first, second, names[first], names[second], ratio)
         stem = re.sub(r"\W+", "_", f"interaction {first} {second}")
         if not interaction.estimable:
-            axes[0, 0].set_title("Aliased: slopes may be another effect's", fontsize=9)
+            axes.set_title("Aliased: slopes may be another effect's", fontsize=9)
             text, stem = f"{text} Aliased with {', '.join(interaction.aliased_with)}.", f"aliased_{stem}"
         figures[stem] = (figure, text)
     return {stem: (figure_to_svg(figure), text) for stem, (figure, text) in figures.items()}
