@@ -217,9 +217,9 @@ def difference(metric: str, found: Comparison) -> dict[str, Any]:
     return cell(*difference_words(metric, found))
 
 
-def right(names: Iterable[Any]) -> list[str]:
-    """Headings of columns that stand at the right."""
-    return [f">{name}" for name in names]
+def right(names: Iterable[Any], before: str = "") -> list[str]:
+    """Headings of columns that stand at the right, each with the same words before it."""
+    return [f">{before}{name}" for name in names]
 
 
 def wilson(right: int, total: int) -> str:
