@@ -1,4 +1,4 @@
-"""Figures of images, subjects and training: counts, how a measure is spread, epochs; and the gallery of predictions.
+"""Figures of images and subjects: counts, how a measure is spread, right calls; and the images of a gallery.
 
 As in ``figures_scores``: every ``draw_`` function returns the alternative text of what it drew.
 """
@@ -7,12 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.ticker import MaxNLocator
 
 from kerasall.evaluation.intervals import wilson_interval
 from kerasall.evaluation.subject_calls import SubjectCalls
@@ -34,7 +32,6 @@ NAMED_SUBJECTS = 24
 """Up to this many subjects are drawn as named bars; more become dots by rank."""
 
 _TRUTH_COLORS = {False: color_of(0), True: color_of(1)}
-_RING: dict[str, Any] = {"marker": "o", "linestyle": "none", "markerfacecolor": "white"}
 
 
 @dataclass(frozen=True)
@@ -50,27 +47,6 @@ class SubjectCount:
     def accuracy(self) -> float:
         """Share right in [0, 1]; an empty subject counts as 0."""
         return self.right / self.total if self.total else 0.0
-
-
-@dataclass(frozen=True)
-class TrainingRun:
-    """Curves of one fit over E epochs (one fold of one stage).
-
-    Attributes:
-        label: which run, for example ``fold 1``.
-        loss: E training losses.
-        validation_loss: E validation losses, or empty.
-        accuracy: E training accuracies in [0, 1], or empty.
-        validation_accuracy: E validation accuracies in [0, 1], or empty.
-        best_epoch: the epoch (from 1) whose weights were kept, or None.
-    """
-
-    label: str
-    loss: Sequence[float]
-    validation_loss: Sequence[float] = ()
-    accuracy: Sequence[float] = ()
-    validation_accuracy: Sequence[float] = ()
-    best_epoch: int | None = None
 
 
 @dataclass(frozen=True)
@@ -175,63 +151,6 @@ def _class_legend(axes: Axes, colors: Mapping[str, str]) -> None:
     for name, color in colors.items():
         axes.scatter([], [], s=40, color=color, label=name)
     legend_above(axes, min(len(colors), 4), handlelength=1)
-
-
-@matplotlib.rc_context(STYLE)
-def draw_training_curves(axes: Axes, runs: Sequence[TrainingRun], measure: str = "loss") -> str:
-    """``loss`` or ``accuracy`` over epochs; training dashed, validation solid, a ring on the kept epoch.
-
-    Args:
-        axes: where to draw.
-        runs: runs of one stage, for example one a fold.
-        measure: ``loss`` or ``accuracy``.
-
-    Returns:
-        Alternative text with the epochs and last values of every run.
-    """
-    for index, run in enumerate(runs):
-        color = color_of(index)
-        _draw_epochs(axes, getattr(run, measure), color, (0, (3, 2)))
-        _draw_epochs(axes, getattr(run, f"validation_{measure}"), color, "-", run.best_epoch)
-    axes.set(xlabel="epoch", ylabel=measure)
-    axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
-    if measure == "accuracy":
-        percent_axis(axes.yaxis)
-    _training_legend(axes, runs)
-    return f"Training curves, {measure}. " + " ".join(_describe_run(run, measure) for run in runs)
-
-
-def _draw_epochs(axes: Axes, values: Sequence[float], color: str, dash, best: int | None = None) -> None:
-    if not len(values):
-        return
-    single, width = "." if len(values) == 1 else "", 1.5 if best else 1.1
-    axes.plot(
-        np.arange(1, len(values) + 1), values, color=color, linestyle=dash, linewidth=width, marker=single
-    )
-    if best is not None and best <= len(values):
-        axes.plot(
-            [best], [values[best - 1]], **_RING, markersize=7, markeredgecolor=color, markeredgewidth=1.6
-        )
-
-
-def _training_legend(axes: Axes, runs: Sequence[TrainingRun]) -> None:
-    for index, run in enumerate(runs):
-        axes.plot([], [], color=color_of(index), label=run.label)
-    axes.plot([], [], color=MUTED, linestyle=(0, (3, 2)), linewidth=1.1, label="training")
-    if any(len(run.validation_loss) or len(run.validation_accuracy) for run in runs):
-        axes.plot([], [], color=MUTED, label="validation")
-    if any(run.best_epoch is not None for run in runs):
-        axes.plot([], [], **_RING, markeredgecolor=MUTED, markersize=6, label="kept epoch")
-    legend_above(axes, 4)
-
-
-def _describe_run(run: TrainingRun, measure: str) -> str:
-    trained, validated = getattr(run, measure), getattr(run, f"validation_{measure}")
-    parts = [f"{run.label}: {len(trained)} epochs"]
-    parts += [f"last training {measure} {trained[-1]:.3f}"] if len(trained) else []
-    parts += [f"last validation {measure} {validated[-1]:.3f}"] if len(validated) else []
-    parts += [f"kept epoch {run.best_epoch}"] if run.best_epoch else []
-    return ", ".join(parts) + "."
 
 
 @matplotlib.rc_context(STYLE)

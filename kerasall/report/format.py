@@ -118,6 +118,11 @@ class Score:
         return self.value is not None and all(0 <= v <= 1 for v in (self.value, *ends) if v is not None)
 
 
+def title_of(metric: str, classes: Sequence[str]) -> str:
+    """Words for a metric."""
+    return find_metric(metric, classes).title
+
+
 def score_of(name: str, found: Interval, classes: Sequence[str]) -> Score:
     """One metric with its interval, its title, its meaning and what guessing would reach.
 
@@ -127,8 +132,8 @@ def score_of(name: str, found: Interval, classes: Sequence[str]) -> Score:
         classes: names in class order.
     """
     chance = 1 / len(classes) if name == "balanced_accuracy" else None
-    title, percent = find_metric(name, classes).title, is_percent(name)
-    return Score(title, found.value, found.low, found.high, percent, MEANINGS.get(name, ""), chance)
+    meaning, percent = MEANINGS.get(name, ""), is_percent(name)
+    return Score(title_of(name, classes), found.value, found.low, found.high, percent, meaning, chance)
 
 
 def interval_words(metric: str, interval: Interval) -> tuple[str, str]:

@@ -15,11 +15,11 @@ from PIL import Image
 
 from kerasall.evaluation.curves import BandedCurve
 from kerasall.evaluation.predictions import Predictions
-from kerasall.report.figures_data import GalleryImage, SubjectCount, TrainingRun
+from kerasall.report.figures_data import GalleryImage, SubjectCount
 from kerasall.report.figures_scores import draw_fold_scores
 from kerasall.report.format import Score
 from kerasall.report.page import Page, Section, draw_picture, render_section, write_page
-from kerasall.report.pages.run_training import training_section
+from kerasall.report.pages.run_training import TrainingRun, training_section
 from kerasall.report.sections import confusion_section, data_section, gallery_section, subject_section
 
 CLASSES = ("Benign", "Early", "Pre", "Pro")

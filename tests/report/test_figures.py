@@ -14,13 +14,7 @@ from sample_report import CLASSES, MALIGNANT, MATRIX, make_blocks, make_curves, 
 
 from kerasall.evaluation.curves import BandedCurve
 from kerasall.evaluation.reliability import Reliability
-from kerasall.report.figures_data import (
-    SubjectCount,
-    TrainingRun,
-    draw_counts,
-    draw_subject_accuracy,
-    draw_training_curves,
-)
+from kerasall.report.figures_data import SubjectCount, draw_counts, draw_subject_accuracy
 from kerasall.report.figures_scores import (
     draw_confusion_matrix,
     draw_fold_scores,
@@ -38,6 +32,7 @@ from kerasall.report.figures_style import (
     new_figure,
 )
 from kerasall.report.format import Score
+from kerasall.report.pages.run_training import TrainingRun, draw_training_curves
 
 
 def _panel() -> tuple[Figure, object]:

@@ -22,6 +22,7 @@ from kerasall.report.format import (
     interval_words,
     is_percent,
     p_words,
+    title_of,
 )
 from kerasall.report.page import Page, Section, draw_picture, render_section
 
@@ -50,7 +51,7 @@ def make_comparison_page(comparison: SystemComparison, command: str = "") -> Pag
             "Classes": ", ".join(comparison.classes),
             "Shared images": f"{comparison.images:,}",
             "Groups": f"{comparison.groups:,}" if comparison.known_groups else "not known",
-            "Main score": title_of(comparison, comparison.metric),
+            "Main score": title_of(comparison.metric, comparison.classes),
         },
         results=comparison.to_json(),
         sections=(
@@ -83,11 +84,11 @@ def _letters(index: int) -> str:
 
 
 def _titles(comparison: SystemComparison) -> dict[str, str]:
-    return {name: title_of(comparison, name) for name in comparison.systems[0].intervals}
+    return {name: title_of(name, comparison.classes) for name in comparison.systems[0].intervals}
 
 
 def _summary(comparison: SystemComparison, names: list[str]) -> Section | None:
-    metric, title = comparison.metric, title_of(comparison, comparison.metric)
+    metric, title = comparison.metric, title_of(comparison.metric, comparison.classes)
     tiles = []
     for system in comparison.systems:
         found = system.intervals[metric]
@@ -134,7 +135,7 @@ def _forest(comparison: SystemComparison, metric: str, name: str) -> dict[str, A
 
 
 def _differences(comparison: SystemComparison) -> Section | None:
-    metric, title = comparison.metric, title_of(comparison, comparison.metric)
+    metric, title = comparison.metric, title_of(comparison.metric, comparison.classes)
     rows = []
     for p in comparison.pairs:
         found, name = p.differences[metric], f"{p.first} − {p.second}"
@@ -202,11 +203,6 @@ def _roc(comparison: SystemComparison) -> Section | None:
 # --- words that page and terminal share ---
 
 
-def title_of(comparison: SystemComparison, metric: str) -> str:
-    """Words for a metric."""
-    return find_metric(metric, comparison.classes).title
-
-
 def turned(found: Comparison) -> Comparison:
     """The same comparison seen from the second system: second less first."""
     return replace(
@@ -226,7 +222,7 @@ def missed_words(system: SystemScores) -> str:
 
 def verdict_words(comparison: SystemComparison, pair: Pair) -> str:
     """One sentence: which system is better by the main metric, or that it cannot be told."""
-    title = title_of(comparison, comparison.metric)
+    title = title_of(comparison.metric, comparison.classes)
     better = comparison.better(pair)
     found = pair.differences[comparison.metric]
     found = turned(found) if better == pair.second else found
@@ -261,7 +257,7 @@ def describe_comparison(comparison: SystemComparison) -> str:
     ]
     for start in range(0, len(systems), _COLUMNS):
         lines += ["", *_score_lines(comparison, systems[start : start + _COLUMNS])]
-    lines += ["", f"{title_of(comparison, comparison.metric)}, paired differences over {resampled}"]
+    lines += ["", f"{title_of(comparison.metric, comparison.classes)}, paired differences over {resampled}"]
     for pair in comparison.pairs:
         lines += [f"  {verdict_words(comparison, pair)}", f"    {groups_words(pair)}"]
     lines += ["", "Exact McNemar test over images"]
@@ -303,7 +299,7 @@ def _score_lines(comparison: SystemComparison, systems: Sequence[SystemScores]) 
     rows.append(["scored on", *(system.scored or "not known" for system in systems)])
     for metric in systems[0].intervals:
         values = (beside(interval_words(metric, system.intervals[metric])) for system in systems)
-        rows.append([title_of(comparison, metric), *values])
+        rows.append([title_of(metric, comparison.classes), *values])
     if comparison.malignant:
         rows.append(["Malignant called benign", *map(missed_words, systems)])
     return align_rows(rows, [False] * (1 + len(systems)))

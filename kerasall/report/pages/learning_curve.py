@@ -5,7 +5,7 @@ from __future__ import annotations
 from kerasall.evaluation.learning_curve import LearningCurve
 from kerasall.evaluation.metrics import find_metric
 from kerasall.report.figures_comparison import draw_learning_curve
-from kerasall.report.format import difference_words, interval_words
+from kerasall.report.format import difference_words, interval_words, title_of
 from kerasall.report.page import Page, draw_picture, render_section
 
 
@@ -23,26 +23,23 @@ def make_curve_page(
         command: that made the page.
     """
     classes = curve.points[0].trained.predictions.classes
+    main = title_of(curve.metric, classes)
     return Page(
         title=f"{title}: learning curve",
         subtitle="The same settings on nested shares of the training groups.",
         protocol=protocol,
-        facts={"Points": str(len(curve.points)), "Main score": _title(curve)},
+        facts={"Points": str(len(curve.points)), "Main score": main},
         results=curve.to_json(),
         sections=(
             render_section(
                 "curve",
-                c=curve, main=_title(curve), scored=scored, kind=group_kind, last_step=describe_last_step(curve),
-                titles={name: find_metric(name, classes).title for name in curve.points[0].scores},
+                c=curve, main=main, scored=scored, kind=group_kind, last_step=describe_last_step(curve),
+                titles={name: title_of(name, classes) for name in curve.points[0].scores},
                 picture=draw_picture("learning-curve", draw_learning_curve, curve, group_kind),
             ),
             render_section("provenance", command=command, settings="", environment={}),
         ),
     )  # fmt: skip
-
-
-def _title(curve: LearningCurve) -> str:
-    return find_metric(curve.metric, curve.points[0].trained.predictions.classes).title
 
 
 def describe_curve(curve: LearningCurve) -> list[str]:

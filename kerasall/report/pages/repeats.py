@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from kerasall.evaluation.metrics import find_metric
 from kerasall.evaluation.repeats import DDOF, RepeatedScores
 from kerasall.report.figures_comparison import draw_repeats
-from kerasall.report.format import Score, format_length, format_value, is_percent
+from kerasall.report.format import Score, format_length, format_value, is_percent, title_of
 from kerasall.report.page import Page, draw_picture, render_section
 
 _MOST_TILES = 3
@@ -40,7 +39,7 @@ class Background:
 
 def make_repeats_page(scores: RepeatedScores, background: Background) -> Page:
     """The page of repetitions; ``results`` holds the JSON form of the scores."""
-    main, title = scores.main, title_of(scores, scores.main)
+    main, title = scores.main, title_of(scores.main, scores.classes)
     rows = {model: spreads[main] for model, spreads in scores.spreads.items()}
     told = list(rows.items()) if len(rows) <= _MOST_TILES else list(rows.items())[-1:]
     tiles = [
@@ -74,7 +73,7 @@ def make_repeats_page(scores: RepeatedScores, background: Background) -> Page:
                 picture=draw_picture("repeats", draw_repeats, rows, title, main, height=1.15 + 0.55 * len(rows)),
             ),
             render_section(
-                "repeats_scores", **shared, titles={metric: title_of(scores, metric) for metric in scores.metrics}
+                "repeats_scores", **shared, titles={metric: title_of(metric, scores.classes) for metric in scores.metrics}
             ),
             render_section("repeats_runs", s=scores, b=background),
         ),
@@ -112,7 +111,7 @@ def describe_spread(scores: RepeatedScores, background: Background) -> list[str]
 def describe_repeats(scores: RepeatedScores) -> list[str]:
     """Lines for a terminal: mean, standard deviation and range of the main score per model."""
     main, width = scores.main, max(map(len, scores.spreads))
-    lines = [f"{title_of(scores, main)} over {len(scores.repetitions)} repetitions:"]
+    lines = [f"{title_of(main, scores.classes)} over {len(scores.repetitions)} repetitions:"]
     for model, spreads in scores.spreads.items():
         spread = spreads[main]
         if spread.mean is None:
@@ -129,8 +128,3 @@ def groups_words(scores: RepeatedScores, background: Background) -> str:
     if not scores.known_groups:
         return f"{scores.groups:,} single images, as no group is known"
     return f"{scores.groups:,} {background.group_kind}"
-
-
-def title_of(scores: RepeatedScores, metric: str) -> str:
-    """Words for a metric."""
-    return find_metric(metric, scores.classes).title

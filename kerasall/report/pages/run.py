@@ -12,12 +12,12 @@ import numpy as np
 
 from kerasall import __version__
 from kerasall.data.label_corrections import CorrectionFile, read_corrections
-from kerasall.evaluation.metrics import METRICS, find_metric, per_class_table
+from kerasall.evaluation.metrics import find_metric, per_class_table
 from kerasall.evaluation.review import build_queue
 from kerasall.files import read_json
 from kerasall.report.evidence import FITTED, SCORED, Evidence
 from kerasall.report.figures_scores import draw_fold_scores
-from kerasall.report.format import format_value, is_percent
+from kerasall.report.format import format_value, is_percent, title_of
 from kerasall.report.page import Page, Picture, Section, draw_picture, render_section
 from kerasall.report.pages.review import review_section
 from kerasall.report.pages.run_training import describe_exported, make_training, training_facts
@@ -128,7 +128,7 @@ def make_ensemble(e: Evidence) -> Section | None:
         return None
     pairs = found.agreement[np.triu_indices(len(found.members), 1)]
     chosen = e.settings.ensemble.weights_from == "selection" and bool(found.description["decided_by"])
-    titles = {name: find_metric(name, e.facts.labels).title for name in found.ensemble}
+    titles = {name: title_of(name, e.facts.labels) for name in found.ensemble}
     return render_section(
         "ensemble", found=found, titles=titles, mean_agreement=float(pairs.mean()), chosen_on_scored=chosen
     )
@@ -169,7 +169,7 @@ def make_views(e: Evidence) -> Section | None:
     found = e.findings.views
     if found is None:
         return None
-    titles = {name: METRICS[name].title for name in found.gain}
+    titles = {name: title_of(name, e.facts.labels) for name in found.gain}
     return render_section("views", found=found, titles=titles, predicted_on=FITTED[found.predicted_on])
 
 

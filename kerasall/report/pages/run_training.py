@@ -1,18 +1,48 @@
-"""How a run trained: what its settings say, what became of every stage and fit."""
+"""How a run trained: what its settings say, and the curves of every stage and fit."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
 
 from kerasall.evaluation.ensemble_rules import RULES
 from kerasall.report.evidence import Evidence
-from kerasall.report.figures_data import TrainingRun, draw_training_curves
+from kerasall.report.figures_style import MUTED, STYLE, color_of, legend_above, percent_axis
 from kerasall.report.page import Section, draw_picture, render_section
 from kerasall.settings import ModelSettings, Settings, StageSettings, TrainSettings
 
 _KEPT = {"val_loss": "lowest validation loss", "val_accuracy": "highest validation accuracy"}
 """What a stage watches -> of which epoch its weights are."""
+
+_RING: dict[str, Any] = {"marker": "o", "linestyle": "none", "markerfacecolor": "white"}
+
+
+@dataclass(frozen=True)
+class TrainingRun:
+    """Curves of one fit over E epochs (one fold of one stage).
+
+    Attributes:
+        label: which run, for example ``fold 1``.
+        loss: E training losses.
+        validation_loss: E validation losses, or empty.
+        accuracy: E training accuracies in [0, 1], or empty.
+        validation_accuracy: E validation accuracies in [0, 1], or empty.
+        best_epoch: the epoch (from 1) whose weights were kept, or None.
+    """
+
+    label: str
+    loss: Sequence[float]
+    validation_loss: Sequence[float] = ()
+    accuracy: Sequence[float] = ()
+    validation_accuracy: Sequence[float] = ()
+    best_epoch: int | None = None
+
 
 Stage = tuple[str, Mapping[str, str], list[TrainingRun]]
 """Name, settings (label -> value) and curves of a stage."""
@@ -155,3 +185,60 @@ def _read_run(name: str, history: Mapping[str, Any]) -> TrainingRun:
     watched = column("val_loss")
     best = history["best_epoch"] if watched else None
     return TrainingRun(name, column("loss"), watched, column("accuracy"), column("val_accuracy"), best)
+
+
+@matplotlib.rc_context(STYLE)
+def draw_training_curves(axes: Axes, runs: Sequence[TrainingRun], measure: str = "loss") -> str:
+    """``loss`` or ``accuracy`` over epochs; training dashed, validation solid, a ring on the kept epoch.
+
+    Args:
+        axes: where to draw.
+        runs: runs of one stage, for example one a fold.
+        measure: ``loss`` or ``accuracy``.
+
+    Returns:
+        Alternative text with the epochs and last values of every run.
+    """
+    for index, run in enumerate(runs):
+        color = color_of(index)
+        _draw_epochs(axes, getattr(run, measure), color, (0, (3, 2)))
+        _draw_epochs(axes, getattr(run, f"validation_{measure}"), color, "-", run.best_epoch)
+    axes.set(xlabel="epoch", ylabel=measure)
+    axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+    if measure == "accuracy":
+        percent_axis(axes.yaxis)
+    _training_legend(axes, runs)
+    return f"Training curves, {measure}. " + " ".join(_describe_run(run, measure) for run in runs)
+
+
+def _draw_epochs(axes: Axes, values: Sequence[float], color: str, dash, best: int | None = None) -> None:
+    if not len(values):
+        return
+    single, width = "." if len(values) == 1 else "", 1.5 if best else 1.1
+    axes.plot(
+        np.arange(1, len(values) + 1), values, color=color, linestyle=dash, linewidth=width, marker=single
+    )
+    if best is not None and best <= len(values):
+        axes.plot(
+            [best], [values[best - 1]], **_RING, markersize=7, markeredgecolor=color, markeredgewidth=1.6
+        )
+
+
+def _training_legend(axes: Axes, runs: Sequence[TrainingRun]) -> None:
+    for index, run in enumerate(runs):
+        axes.plot([], [], color=color_of(index), label=run.label)
+    axes.plot([], [], color=MUTED, linestyle=(0, (3, 2)), linewidth=1.1, label="training")
+    if any(len(run.validation_loss) or len(run.validation_accuracy) for run in runs):
+        axes.plot([], [], color=MUTED, label="validation")
+    if any(run.best_epoch is not None for run in runs):
+        axes.plot([], [], **_RING, markeredgecolor=MUTED, markersize=6, label="kept epoch")
+    legend_above(axes, 4)
+
+
+def _describe_run(run: TrainingRun, measure: str) -> str:
+    trained, validated = getattr(run, measure), getattr(run, f"validation_{measure}")
+    parts = [f"{run.label}: {len(trained)} epochs"]
+    parts += [f"last training {measure} {trained[-1]:.3f}"] if len(trained) else []
+    parts += [f"last validation {measure} {validated[-1]:.3f}"] if len(validated) else []
+    parts += [f"kept epoch {run.best_epoch}"] if run.best_epoch else []
+    return ", ".join(parts) + "."
