@@ -15,6 +15,7 @@ from matplotlib.axes import Axes
 from scipy.special import ndtri
 
 from kerasall.report.figures_style import (
+    GUIDE,
     INK,
     MUTED,
     STYLE,
@@ -59,7 +60,7 @@ def draw_main_effects(
     names = {factor: (level_names or {}).get(factor) for factor in response_table}
     start, ticks, labels, parts = 0, [], [], []
     if grand_mean is not None:
-        axes.axhline(grand_mean, color=MUTED, linestyle=(0, (2, 3)), linewidth=1)
+        axes.axhline(grand_mean, **GUIDE)
     for index, (factor, means) in enumerate(response_table.items()):
         x = start + np.arange(len(means))
         y = np.array([np.nan if mean is None else mean for mean in means], dtype=np.float64)
@@ -109,15 +110,12 @@ def draw_interaction(
     """
     means = np.asarray(means, dtype=np.float64)
     for index, name in enumerate(second_levels):
-        axes.plot(
-            range(len(first_levels)),
-            means[:, index],
-            color=color_of(index),
-            linestyle=dash_of(index),
-            marker=_MARKERS[index % len(_MARKERS)],
-            markersize=5,
-            label=name,
-        )
+        style = {
+            "color": color_of(index),
+            "linestyle": dash_of(index),
+            "marker": _MARKERS[index % len(_MARKERS)],
+        }
+        axes.plot(range(len(first_levels)), means[:, index], markersize=5, label=name, **style)
     axes.set_xticks(range(len(first_levels)), list(first_levels))
     axes.set(xlabel=first, ylabel=ratio, xlim=(-0.2, len(first_levels) - 0.35))
     show_legend(axes, title=second, title_fontsize=8, loc="center right")

@@ -84,14 +84,11 @@ def count_reasons(queue: ReviewQueue) -> list[dict[str, Any]]:
 def describe_sources(queue: ReviewQueue) -> str:
     """Which predictions the queue was made of, and which images have none."""
     seen = [f"{count:,} images {SEEN[kind]}" for kind, count in queue.predicted.items()]
-    words = (
-        f"Judged by predictions that already existed: {'; '.join(seen)}."
-        if seen
-        else "No predictions were found."
-    )
+    words = "No predictions were found."
     if seen:
-        share = queue.agreed / sum(queue.predicted.values())
-        words += f" The model decides as labelled on {format_value(share)} of them."
+        share = format_value(queue.agreed / sum(queue.predicted.values()))
+        words = f"Judged by predictions that already existed: {'; '.join(seen)}. "
+        words += f"The model decides as labelled on {share} of them."
     if queue.unseen:
         words += (
             f" The other {queue.unseen:,} images were trained on and are not judged: a model agrees with labels it "
@@ -148,18 +145,12 @@ def to_table(queue: ReviewQueue) -> pd.DataFrame:
     Columns rank, id, path, label, decision, probability, members_wrong, members, votes_<class>, p_<class>,
     reasons (codes), why (sentences), predictions, part, subject, group, corrected_label, reviewer, comment.
     """
-    return pd.DataFrame(
-        [_make_row(item, queue.classes) for item in queue.items], columns=list_columns(queue.classes)
-    )
-
-
-def list_columns(classes: Sequence[str]) -> list[str]:
-    """Names of the table's columns."""
-    voted = [f"{what}_{name}" for what in ("votes", "p") for name in classes]
-    return [
+    voted = [f"{what}_{name}" for what in ("votes", "p") for name in queue.classes]
+    columns = [
         "rank", "id", "path", "label", "decision", "probability", "members_wrong", "members", *voted, "reasons", "why",
         "predictions", "part", "subject", "group", "corrected_label", "reviewer", "comment",
     ]  # fmt: skip
+    return pd.DataFrame([_make_row(item, queue.classes) for item in queue.items], columns=columns)
 
 
 def _make_row(item: ReviewItem, classes: Sequence[str]) -> dict[str, object]:

@@ -84,10 +84,11 @@ def make_summary(e: Evidence) -> Section | None:
             "called_benign": found.malignant_called_benign, "total": found.malignant_images,
             "sensitivity": e.score("malignant_sensitivity"), "specificity": e.score("malignant_specificity"),
         }  # fmt: skip
+    groups = e.split.table["group"].nunique()
     split = {
         "unit": e.split.unit,
         "folds": len(e.split.folds),
-        "groups": e.split.table["group"].nunique(),
+        "groups": groups,
         "subjects": e.facts.subject_kind,
     }
     return render_section(
@@ -195,12 +196,8 @@ def make_corrections(e: Evidence) -> Section | None:
 
 
 def corrections_section(
-    files: Sequence[CorrectionFile],
-    scored: Sequence[str],
-    kind: str,
-    score: Mapping[str, str] | None,
-    frozen: bool,
-) -> Section | None:
+    files: Sequence[CorrectionFile], scored: Sequence[str], kind: str, score: Mapping[str, str] | None, frozen: bool
+) -> Section | None:  # fmt: skip
     """Every label that was changed, and what that means for the score.
 
     Args:

@@ -78,12 +78,8 @@ def training_facts(e: Evidence) -> dict[str, Any]:
     fits = [record["fits"] for _, record in _list_trainings(e)]
     final = [[stage["best_epoch"] for stage in each["final"]] for each in fits if "final" in each]
     counts = {len(_train_of(e.settings, name).stages) for name in _member_names(e.settings)}
-    each = bool(e.settings.members)
-    return facts | {
-        "stages": sorted(counts),
-        "each": each,
-        "final": final if len(final) == len(fits) else [],
-    }
+    refitted = final if len(final) == len(fits) else []
+    return facts | {"stages": sorted(counts), "each": bool(e.settings.members), "final": refitted}
 
 
 def _list_trainings(e: Evidence) -> list[tuple[str, dict[str, Any]]]:
@@ -137,15 +133,14 @@ def training_section(stages: Sequence[Stage], note: str) -> Section | None:
     """
     shown = []
     for number, (name, facts, runs) in enumerate(stages, start=1):
-        pictures = {
-            measure: draw_picture(
-                f"training-{number}-{measure}", draw_training_curves, runs, measure, height=3.3, of=name
+        stage: dict[str, Any] = {"name": name, "settings": facts}
+        for measure in ("loss", "accuracy"):
+            known = any(len(getattr(run, measure)) for run in runs)
+            file = f"training-{number}-{measure}"
+            stage[measure] = known and draw_picture(
+                file, draw_training_curves, runs, measure, height=3.3, of=name
             )
-            if any(len(getattr(run, measure)) for run in runs)
-            else None
-            for measure in ("loss", "accuracy")
-        }
-        shown.append({"name": name, "settings": facts, **pictures})
+        shown.append(stage)
     return render_section("training", stages=shown, watched=_is_watched(stages), note=note)
 
 
