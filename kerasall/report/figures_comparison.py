@@ -79,7 +79,8 @@ def draw_forest(
             axes.plot([row.value], [place], "o", color=color, markersize=6.5)
         _write_above(axes, place, row.label, row.text, 7, color)
     if reference is not None:
-        axes.axvline(reference, **(MARK | {"color": MUTED}))
+        style: dict[str, Any] = MARK | {"color": MUTED}
+        axes.axvline(reference, **style)
     _set_lines(axes, len(rows), title, percent)
     _set_range(axes, rows, reference, bounds)
     described = "; ".join(f"{row.label} {row.text}" for row in rows)

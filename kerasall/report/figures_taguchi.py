@@ -110,12 +110,9 @@ def draw_interaction(
     """
     means = np.asarray(means, dtype=np.float64)
     for index, name in enumerate(second_levels):
-        style = {
-            "color": color_of(index),
-            "linestyle": dash_of(index),
-            "marker": _MARKERS[index % len(_MARKERS)],
-        }
-        axes.plot(range(len(first_levels)), means[:, index], markersize=5, label=name, **style)
+        style: dict[str, Any] = {"color": color_of(index), "linestyle": dash_of(index), "label": name}
+        marker = _MARKERS[index % len(_MARKERS)]
+        axes.plot(range(len(first_levels)), means[:, index], marker=marker, markersize=5, **style)
     axes.set_xticks(range(len(first_levels)), list(first_levels))
     axes.set(xlabel=first, ylabel=ratio, xlim=(-0.2, len(first_levels) - 0.35))
     show_legend(axes, title=second, title_fontsize=8, loc="center right")
