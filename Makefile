@@ -12,7 +12,7 @@ test: $(VENV)/.installed-test
 	$(BIN)/python -m pytest
 
 test-all: $(VENV)/.installed-test
-	$(BIN)/python -m pytest -m "slow or not slow" --cov
+	$(BIN)/python -m pytest -m "slow or not slow" --cov=kerasall
 
 bench: $(VENV)/.installed-test
 	$(BIN)/python benchmarks/run_all.py
@@ -24,18 +24,18 @@ $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "kerasall needs Python 3.11 or newer, found " + sys.version.split()[0] + "; choose one with: make PYTHON=python3.11")'
 	$(PYTHON) -m venv $(VENV)
 
-# One stamp per set of extras; each is renewed when the metadata or the pinned versions change.
+# One stamp per set of extras, which holds those before it; renewed when the metadata or the pinned versions change.
 $(VENV)/.installed: $(BIN)/python pyproject.toml constraints.txt
 	$(BIN)/python -m pip install -q -c constraints.txt -e .
 	@touch $@
 
 $(VENV)/.installed-test: $(BIN)/python pyproject.toml constraints.txt
 	$(BIN)/python -m pip install -q -c constraints.txt -e '.[test]'
-	@touch $@
+	@touch $(VENV)/.installed $@
 
 $(VENV)/.installed-dev: $(BIN)/python pyproject.toml constraints.txt
 	$(BIN)/python -m pip install -q -c constraints.txt -e '.[dev]'
-	@touch $@
+	@touch $(VENV)/.installed $(VENV)/.installed-test $@
 
 clean:
 	rm -rf $(VENV) build *.egg-info .pytest_cache .ruff_cache .coverage

@@ -22,7 +22,7 @@ from pathlib import Path
 
 import psutil
 
-from kerasall.serving.batch import find_images
+from kerasall.serving.image_files import find_images
 
 TOLERANCE = 1e-6
 SAMPLE_SECONDS = 0.5

@@ -76,7 +76,7 @@ def measure_network(
     keras_forward = tf.function(lambda images: model(images, training=False), autograph=False)
     pixels = tf.constant(np.random.default_rng(0).integers(0, 256, (batch, side, side, 3)).astype(np.float32))
     targets = tf.one_hot(np.arange(batch) % 2, 2)
-    folded = _fold(_forward(model, "float32", jit_compile=False))
+    folded = _fold(_forward(model, "float32"))
     product = make_product()
 
     def step() -> None:

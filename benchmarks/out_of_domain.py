@@ -22,7 +22,7 @@ import numpy as np
 
 from kerasall.decoding import decode
 from kerasall.evaluation.refer import KEPT, UNLIKE
-from kerasall.serving.batch import find_images
+from kerasall.serving.image_files import find_images
 from kerasall.serving.predictor import Predictor
 
 BATCH = 32

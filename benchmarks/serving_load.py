@@ -27,7 +27,7 @@ from pathlib import Path
 import numpy as np
 import psutil
 
-from kerasall.serving.batch import find_images
+from kerasall.serving.image_files import find_images
 from kerasall.serving.predictor import Predictor
 
 BOUNDARY = b"kerasall-load"

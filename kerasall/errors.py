@@ -4,6 +4,11 @@ Every message says what must hold, what was found, and the cure. The command lin
 without a traceback; any other exception is a defect of kerasall and keeps its traceback.
 """
 
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
 
 class KerasallError(ValueError):
     """Base of all errors that a change of input or settings can cure."""
@@ -35,3 +40,29 @@ class ArtifactError(KerasallError):
 
 class ModelError(KerasallError):
     """A model that does not fit what is asked of it."""
+
+
+def near_names(name: str, known: Iterable[str], most: int = 1, cutoff: float = 0.6) -> list[str]:
+    """The known names most like a mistyped one, the nearest first.
+
+    Args:
+        name: as it was written.
+        known: every name that is known.
+        most: how many are given at most.
+        cutoff: likeness in [0, 1] below which a name is not meant (that of ``difflib``).
+    """
+    return get_close_matches(name, list(known), n=most, cutoff=cutoff)
+
+
+def did_you_mean(name: str, known: Iterable[str], otherwise: str = "", cutoff: float = 0.6) -> str:
+    """The cure of a message on an unknown name.
+
+    >>> did_you_mean("mobilnet", ["mobilenet", "resnet101"])
+    "did you mean 'mobilenet'?"
+
+    Args:
+        name, known, cutoff: as ``near_names``.
+        otherwise: what is said where no known name is near.
+    """
+    near = near_names(name, known, cutoff=cutoff)
+    return f"did you mean {near[0]!r}?" if near else otherwise

@@ -10,7 +10,7 @@ import shutil
 import socket
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
@@ -19,18 +19,12 @@ from typing import Any
 from kerasall.errors import ArtifactError, KerasallError
 
 UNKEYED = "unkeyed"
-
-
 """Folder inside an output for what differs from machine to machine and changes no result, such as where
 images lie. It does not enter the output's digest, so steps that read the output are not run again for it."""
-
-
-_CHUNK_BYTES = 1 << 20
 
 _TEMPORARY = re.compile(r"\.kerasall-(?P<place>[0-9a-f]{8})-(?P<process>\d+)-[0-9a-f]{8}\.")
 
 _FOREIGN_SECONDS = 7 * 86_400
-
 """Age after which a temporary of another machine, whose processes cannot be asked for, counts as abandoned."""
 
 
@@ -55,9 +49,9 @@ def atomic_path(destination: str | Path) -> Iterator[Path]:
     temporary = destination.with_name(own + destination.name)
     try:
         yield temporary
-        _sync(temporary)
+        _sync([temporary] if temporary.is_file() else (p for p in temporary.rglob("*") if p.is_file()))
         os.replace(temporary, destination)
-        _sync_folder(destination.parent)
+        _sync([destination.parent])
     finally:
         if temporary.is_dir():
             shutil.rmtree(temporary, ignore_errors=True)
@@ -106,14 +100,17 @@ def require_room(folder: str | Path, needed_bytes: int, what: str) -> None:
     """Stops a large write before it fills the disk.
 
     Args:
-        folder: an existing folder on the disk that will be written to.
+        folder: on the disk that will be written to; it need not exist yet.
         needed_bytes: what will be written.
         what: subject of the message, such as "the activations".
 
     Raises:
         KerasallError: there is less room.
     """
-    free = shutil.disk_usage(folder).free
+    existing = Path(folder).absolute()
+    while not existing.exists():
+        existing = existing.parent
+    free = shutil.disk_usage(existing).free
     if needed_bytes > free:
         raise KerasallError(
             f"{what} need {needed_bytes / 2**30:.1f} GiB in {folder}, but {free / 2**30:.1f} GiB are free: make room, "
@@ -121,22 +118,13 @@ def require_room(folder: str | Path, needed_bytes: int, what: str) -> None:
         )
 
 
-def _sync(path: Path) -> None:
-    files = [path] if path.is_file() else [p for p in path.rglob("*") if p.is_file()]
-    for file in files:
-        descriptor = os.open(file, os.O_RDONLY)
+def _sync(paths: Iterable[Path]) -> None:
+    for path in paths:
+        descriptor = os.open(path, os.O_RDONLY)
         try:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def write_text(path: str | Path, text: str) -> None:
@@ -167,11 +155,8 @@ def read_json(path: str | Path) -> Any:
 
 def sha256_of_file(path: str | Path) -> str:
     """SHA-256 of a file's bytes, as 64 hexadecimal digits."""
-    digest = hashlib.sha256()
     with open(path, "rb") as file:
-        while chunk := file.read(_CHUNK_BYTES):
-            digest.update(chunk)
-    return digest.hexdigest()
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def sha256_of_json(value: Any) -> str:

@@ -3,26 +3,20 @@
 from __future__ import annotations
 
 import os
-import shutil
+import re
 from pathlib import Path
 
 from kerasall.errors import KerasallError
 
-PLACES = {
-    "KERASALL_RUNS": ("runs", "run folders, artifacts and caches"),
-    "KERASALL_SAVEDMODELS": ("savedmodels", "pushed SavedModels"),
-}
-"""Environment variable -> (default below the working directory, what lies there)."""
-
 
 def runs_folder() -> Path:
     """Folder of runs: ``KERASALL_RUNS`` or ``runs`` below the working directory."""
-    return _place("KERASALL_RUNS")
+    return _place("KERASALL_RUNS", "runs")
 
 
 def savedmodels_folder() -> Path:
     """Folder of pushed models: ``KERASALL_SAVEDMODELS`` or ``savedmodels`` below the working directory."""
-    return _place("KERASALL_SAVEDMODELS")
+    return _place("KERASALL_SAVEDMODELS", "savedmodels")
 
 
 def weights_folder(given: str | Path | None = None) -> Path | None:
@@ -42,23 +36,10 @@ def weights_folder(given: str | Path | None = None) -> Path | None:
     return folder.resolve()
 
 
-def require_free_space(folder: str | Path, needed_bytes: int) -> None:
-    """Stops a run that the disk cannot hold.
-
-    Raises:
-        KerasallError: less than ``needed_bytes`` is free where ``folder`` lies (or will lie).
-    """
-    existing = Path(folder).absolute()
-    while not existing.exists():
-        existing = existing.parent
-    free = shutil.disk_usage(existing).free
-    if free < needed_bytes:
-        raise KerasallError(
-            f"at least {needed_bytes / 2**30:.1f} GiB must be free at {existing}, but {free / 2**30:.1f} GiB are: "
-            "free some space, or set KERASALL_RUNS to another disk"
-        )
+def as_file_name(text: str, otherwise: str) -> str:
+    """A name for a file or folder, of letters, digits, ``_``, ``.`` and ``-``; ``otherwise`` where nothing is left."""
+    return re.sub(r"[^\w.-]+", "-", text).strip(".-") or otherwise
 
 
-def _place(variable: str) -> Path:
-    default, _ = PLACES[variable]
+def _place(variable: str, default: str) -> Path:
     return Path(os.environ.get(variable) or default).expanduser().absolute()

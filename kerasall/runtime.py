@@ -20,6 +20,15 @@ from numpy.typing import DTypeLike
 if TYPE_CHECKING:
     import tensorflow as tf
 
+_REWRITE = "auto_mixed_precision_onednn_bfloat16"
+_ALIGNMENT = 64
+"""Bytes; an array that does not begin at a multiple is copied when it becomes a tensor."""
+
+_KEPT_BYTES = 256 << 20
+"""Memory kept for later, in all."""
+
+_free: dict[int, bytearray] = {}
+
 
 @contextmanager
 def quiet_tensorflow() -> Iterator[None]:
@@ -55,9 +64,6 @@ def show_progress(items: Iterable, total: int, what: str) -> Iterator:
     return iter(track(items, what, total, console=console, transient=True, disable=not console.is_terminal))
 
 
-_REWRITE = "auto_mixed_precision_onednn_bfloat16"
-
-
 def has_amx(cpuinfo: str | Path = "/proc/cpuinfo") -> bool:
     """Whether the CPU multiplies matrices of bfloat16 in tiles (Linux; elsewhere False).
 
@@ -84,17 +90,6 @@ def rewriting_to_bfloat16() -> Iterator[None]:
         yield
     finally:
         tf.config.optimizer.set_experimental_options({_REWRITE: before})
-
-
-_ALIGNMENT = 64
-
-"""Bytes; an array that does not begin at a multiple is copied when it becomes a tensor."""
-
-_KEPT_BYTES = 256 << 20
-
-"""Memory kept for later, in all."""
-
-_free: dict[int, bytearray] = {}
 
 
 def empty_aligned(shape: Sequence[int], dtype: DTypeLike) -> np.ndarray:
@@ -135,8 +130,6 @@ class _Giving:
 
 # Several threads take and give back, the latter whenever an array dies: each step on the dictionary is one that the
 # interpreter does not interrupt, and no lock is held that a dying array could wait for.
-
-
 def _take(size: int) -> bytearray:
     for key, memory in list(_free.items()):
         if size <= len(memory) <= 2 * size and _free.pop(key, None) is not None:

@@ -260,8 +260,9 @@ def test_runs_and_status_tell_where_things_lie(house):
     status = json.loads(out)
     assert [step["step"] for step in status["steps"]] == STEPS
     assert Path(status["results"]["report"]).is_file()
-    _, err = house.call("status", "nothing", status=1)
-    assert "there must be a run nothing" in err
+    _, err = house.call("status", "tini", status=1)
+    assert "'tini' must be a run in" in err
+    assert "the nearest are tiny" in err
 
 
 def test_predict_names_bad_files_and_goes_on(house, tmp_path):

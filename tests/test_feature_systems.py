@@ -29,7 +29,7 @@ from kerasall.decoding import decode
 from kerasall.errors import ModelError, SettingsError
 from kerasall.evaluation.predictions import read_predictions
 from kerasall.files import sha256_of_file
-from kerasall.models import heads as models
+from kerasall.models import base as models
 from kerasall.models.prediction import predict_outputs
 from kerasall.models.saving import load_model
 from kerasall.preprocessing.augmentation import Augmentation

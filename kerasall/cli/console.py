@@ -1,13 +1,64 @@
-"""What several commands print."""
+"""What several commands print: notes, JSON, the lines of a run, the command line itself."""
 
 from __future__ import annotations
 
+import json
+import shlex
 import sys
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from kerasall.runtime import quiet_tensorflow
+if TYPE_CHECKING:
+    from kerasall.pipeline.runner import RunResult
+    from kerasall.settings import Settings
+
+RESEARCH_ONLY = "Research use only: not a diagnostic device."
+LOG_SECONDS = 60
+"""How often a line tells of the progress where there is no terminal for a bar."""
 
 
-def print_plan(settings, smoke: bool) -> None:
+def note(line: str) -> None:
+    """A line for the person at the terminal, on standard error: standard output is for results."""
+    print(line, file=sys.stderr, flush=True)
+
+
+def print_found(as_json: bool, document: Any, lines: Callable[[], str | Iterable[str]]) -> None:
+    """Prints what a command found, on standard output: one JSON document and nothing else, or words.
+
+    Args:
+        as_json: whether --json was given.
+        document: what programs read; NaN and infinity are refused: JSON has none.
+        lines: makes what people read.
+    """
+    if as_json:
+        print(json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False))
+        return
+    words = lines()
+    for line in [words] if isinstance(words, str) else words:
+        print(line)
+
+
+def spell(*words: str | Path, **options: Any) -> str:
+    """A command of kerasall as a person types it, for the page that it makes.
+
+    Args:
+        words: command and arguments.
+        options: by name; None and what is empty is left out, a list is an option that is repeated.
+    """
+    spelled = ["kerasall", *map(str, words)]
+    for name, value in options.items():
+        for each in value if isinstance(value, list) else [value] if value else []:
+            spelled += [f"--{name}", str(each)]
+    return shlex.join(spelled)
+
+
+def print_plan(settings: Settings, smoke: bool) -> None:
+    """Prints what every network of an experiment will cost."""
+    from kerasall.runtime import quiet_tensorflow
+
     with quiet_tensorflow():
         from kerasall.studies.planning import count_images, format_plan, plan_experiment
 
@@ -17,14 +68,49 @@ def print_plan(settings, smoke: bool) -> None:
     note("Memory and hours are estimates; hours are for every image passed once per epoch on this machine.")
 
 
-def print_outcome(result) -> None:
+def print_outcome(result: RunResult) -> None:
     """The last lines of a run: score, verdict, where its results lie."""
-    from kerasall.studies.finished_run import summarize_result
+    from kerasall.studies.finished_run import Run
 
-    for label, value in summarize_result(result).items():
+    for label, value in Run(result.folder).results.items():
         print(f"{label + ':':<14} {value}")
 
 
-def note(line: str) -> None:
-    """A line for the person at the terminal, on standard error: standard output is for results."""
-    print(line, file=sys.stderr, flush=True)
+@contextmanager
+def show_progress(total: int | None = None, doing: str = "predicting") -> Iterator[Callable[..., None]]:
+    """Yields a function that counts files up: a bar with the time left, or a line a minute without a terminal.
+
+    The function takes how many more are done and, where that was not known before, how many there are in all.
+    """
+    from rich.console import Console
+    from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn
+
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield _LoggedProgress(total or 0).advance
+        return
+    columns = (*Progress.get_default_columns()[:2], MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task(doing, total=total)
+        yield lambda count, total=None: bar.update(task, advance=count, total=total)
+
+
+class _LoggedProgress:
+    """Tells the time left by the speed since it last spoke: files passed over at the start cost none."""
+
+    def __init__(self, total: int) -> None:
+        self._total, self._done = total, 0
+        self._said, self._done_then = time.monotonic(), 0
+
+    def advance(self, count: int, total: int | None = None) -> None:
+        self._total = total or self._total
+        self._done += count
+        seconds = time.monotonic() - self._said
+        if seconds < LOG_SECONDS:
+            return
+        speed = (self._done - self._done_then) / seconds
+        left = max(self._total - self._done, 0) / speed
+        note(
+            f"{self._done:,} of {self._total:,} files, {speed:,.1f} a second, about {left / 60:,.1f} minutes left"
+        )
+        self._said, self._done_then = time.monotonic(), self._done

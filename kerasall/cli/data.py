@@ -1,16 +1,16 @@
-"""The command ``kerasall data build``, and the data card of ``kerasall check``."""
+"""The commands ``kerasall check`` and ``kerasall data build``. Heavy imports stand inside them."""
 
 from __future__ import annotations
 
-import json
-import shlex
-import sys
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from kerasall.errors import SettingsError
+from kerasall.cli.console import note, print_found, spell
+from kerasall.cli.options import JsonOption, SourceOption
+from kerasall.errors import KerasallError, SettingsError
 
 data_app = typer.Typer(
     name="data",
@@ -35,7 +35,7 @@ def build(
     near_duplicates: Annotated[
         bool, typer.Option(help="Look for near duplicates and keep them in one group.")
     ] = True,
-    as_json: Annotated[bool, typer.Option("--json", help="Print only JSON on standard output.")] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Write a data set as TFRecords with its groups, hashes and an index."""
     from kerasall.data.duplicates import NearDuplicateSettings
@@ -48,34 +48,60 @@ def build(
 
         settings = NearDuplicateSettings(enabled=near_duplicates)
         records = write_records(collection, out, shards=shards, near_duplicate_settings=settings)
-    if as_json:
-        print(json.dumps(records.index, indent=2, ensure_ascii=False))
-        return
-    for line in _describe(records.index):
-        print(line)
-    print(f"records: {records.folder}")
+    index = records.index
+    print_found(as_json, index, lambda: [*_describe(index), f"records: {records.folder}"])
 
 
-def check_with_card(source: str, path: Path, page: Path) -> dict:
-    """The JSON object of ``kerasall check``, with a page of the same images written to ``page``.
-
-    Raises:
-        SettingsError: the page is no .html file.
-    """
-    from kerasall.components.example_validator import examine
+def check(
+    path: Annotated[Path, typer.Argument(help="Folder or table of images.")],
+    source: SourceOption = "auto",
+    as_json: JsonOption = False,
+    report: Annotated[
+        Path | None,
+        typer.Option(metavar="PAGE.html", help="Also write a data card: one self-contained page."),
+    ] = None,
+) -> None:
+    """Look at a data set before anything trains; exit status 1 if it holds errors."""
+    from kerasall.components.example_validator import examine, nothing_to_check
     from kerasall.data.sources import read_source
     from kerasall.report.pages.data_card import write_data_card
     from kerasall.settings import CheckSettings
 
-    if page.suffix.lower() != ".html" or page.is_dir():
-        raise SettingsError(f"--report must name an .html file, but names {page}: for example card.html")
-    examined = examine(read_source(source, path), CheckSettings())
-    options = [] if source == "auto" else ["--source", source]
-    write_data_card(
-        examined, page, shlex.join(["kerasall", "check", str(path), *options, "--report", str(page)])
+    try:
+        if report and (report.suffix.lower() != ".html" or report.is_dir()):
+            raise SettingsError(
+                f"--report must name an .html file, but names {report}: for example card.html"
+            )
+        examined = examine(read_source(source, path), CheckSettings())
+        found = examined.found
+        if report:
+            from kerasall.report.pages.data_card import write_data_card
+
+            given = None if source == "auto" else source
+            write_data_card(examined, report, spell("check", path, source=given, report=report))
+            note(f"data card: {report}")
+    except KerasallError as error:
+        if not as_json:
+            raise
+        found = nothing_to_check(str(error))
+    print_found(as_json, found, lambda: _describe_check(found))
+    if found["errors"]:
+        raise typer.Exit(1)
+
+
+def _describe_check(found: dict[str, Any]) -> Iterator[str]:
+    yield f"{found['images']:,} images, {found['subjects']:,} subjects, source {found['source']}"
+    for name, count in found["classes"].items():
+        subjects = found["subjects_per_class"].get(name)
+        yield f"  {name:<12} {count:>7,} images{f', {subjects:,} subjects' if subjects else ''}"
+    yield (
+        f"duplicates: {found['exact_duplicate_groups']} exact groups "
+        f"({found['cross_subject_duplicate_groups']} across subjects), {found['near_duplicate_groups']} near groups"
     )
-    print(f"data card: {page}", file=sys.stderr)
-    return examined.found
+    yield from (f"note: {note}" for note in found.get("notes", []))
+    for kind in ("warnings", "errors"):
+        yield from (f"{kind[:-1]}: {anomaly['message']}" for anomaly in found[kind])
+    yield f"{len(found['errors'])} errors" if found["errors"] else "no errors"
 
 
 def _describe(index: dict) -> list[str]:

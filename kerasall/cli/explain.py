@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import sys
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from kerasall.errors import DecodingError, ModelError
+from kerasall.cli.console import RESEARCH_ONLY, note, show_progress
+from kerasall.cli.options import ModelArgument
+from kerasall.errors import DecodingError, ModelError, SettingsError, did_you_mean
 from kerasall.files import atomic_path, write_json
-from kerasall.studies.finished_run import find_saved_model
+from kerasall.studies.finished_run import Run
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -29,9 +30,7 @@ TITLES = {"grad_cam": "Grad-CAM", "grad_cam_plus_plus": "Grad-CAM++"}
 
 
 def explain(
-    model: Annotated[
-        str, typer.Argument(metavar="SAVEDMODEL_OR_RUN", help="A pushed SavedModel, or a run by its name.")
-    ],
+    model: ModelArgument,
     images: Annotated[list[str], typer.Argument(metavar="PATH...", help="Image files, folders, patterns.")],
     class_name: Annotated[
         str | None,
@@ -44,30 +43,30 @@ def explain(
 ) -> None:
     """Show where in images a model sees its answer; exit status 1 if any failed."""
     from kerasall.runtime import quiet_tensorflow
-    from kerasall.serving.batch import find_images
+    from kerasall.serving.image_files import find_images
 
     _require_method(method)
     paths = find_images(images)
-    name, saved_model = find_saved_model(model)
+    run = Run.find(model)
     with quiet_tensorflow():
         from kerasall.serving.explanation import find_class, require_explainable
         from kerasall.serving.predictor import Predictor, describe_verdict
 
-        predictor = Predictor(saved_model)
+        predictor = Predictor(run.exported)
     require_explainable(predictor)
     chosen = None if class_name is None else find_class(predictor.labels, class_name)
-    folder = out or default_folder(name)
-    _note(describe_verdict(predictor.folder))
+    folder = out or default_folder(run.title)
+    note(describe_verdict(predictor.folder))
     rows, shown = _explain_all(predictor, paths, chosen, method, folder)
     failed = sum(bool(row["error"]) for row in rows)
     _write_summary(folder, {"model": str(predictor.folder), "method": method, "images": rows}, shown)
-    _note(f"{len(paths)} files, {failed} failed")
+    note(f"{len(paths)} files, {failed} failed")
     for row in rows:
         if row["error"]:
-            _note(f"failed: {row['error']}")
+            note(f"failed: {row['error']}")
     print(f"pictures: {folder}" + (f"\ngrid:     {folder / 'grid.png'}" if shown else ""))
     print(f"numbers:  {folder / 'explanations.json'}")
-    _note("A map shows what moved the model, not what a cell is. Research use only: not a diagnostic device.")
+    note(f"A map shows what moved the model, not what a cell is. {RESEARCH_ONLY}")
     if failed:
         raise typer.Exit(1)
 
@@ -80,23 +79,15 @@ def default_folder(name: str) -> Path:
 
 
 def _require_method(method: str) -> None:
-    from difflib import get_close_matches
-
-    from kerasall.errors import SettingsError
-
     if method not in TITLES:
-        near = get_close_matches(method, TITLES, n=1)
-        hint = f": did you mean {near[0]!r}?" if near else ""
-        raise SettingsError(f"the method must be one of {', '.join(TITLES)}, but is {method!r}{hint}")
+        cure = did_you_mean(method, TITLES, "choose one of these")
+        raise SettingsError(f"the method must be one of {', '.join(TITLES)}, but is {method!r}: {cure}")
 
 
 def _explain_all(
     predictor: Predictor, paths: list[Path], chosen: int | None, method: str, folder: Path
 ) -> tuple[list[dict[str, Any]], list[ExplainedImage]]:
     """One row a file, in order, with its picture written; and the first images for the grid."""
-    from rich.console import Console
-    from rich.progress import track
-
     from kerasall.decoding import read_image_bytes
     from kerasall.report.figures_explanation import draw_explanation
     from kerasall.serving.explanation import explain_image
@@ -104,22 +95,23 @@ def _explain_all(
     rows: list[dict[str, Any]] = []
     shown: list[ExplainedImage] = []
     names: Counter[str] = Counter()
-    console = Console(stderr=True)
-    for path in track(paths, "explaining", console=console, transient=True, disable=not console.is_terminal):
-        try:
-            data = read_image_bytes(path, predictor.limits)
-            found = explain_image(predictor, data, str(path), chosen, method)
-        except (DecodingError, ModelError) as error:
-            rows.append({"path": str(path), "error": str(error)})
-            continue
-        names[path.stem] += 1
-        file = f"{path.stem}_{names[path.stem]}.png" if names[path.stem] > 1 else f"{path.stem}.png"
-        image = _to_draw(path, found, predictor.labels)
-        figure, words = draw_explanation(image)
-        _save(figure, folder / "overlays" / file)
-        rows.append(_row(path, found, predictor.labels) | {"picture": f"overlays/{file}", "alt": words})
-        if len(shown) < MOST_IN_GRID:
-            shown.append(image)
+    with show_progress(len(paths), "explaining") as advance:
+        for path in paths:
+            advance(1)
+            try:
+                data = read_image_bytes(path, predictor.limits)
+                found = explain_image(predictor, data, str(path), chosen, method)
+            except (DecodingError, ModelError) as error:
+                rows.append({"path": str(path), "error": str(error)})
+                continue
+            names[path.stem] += 1
+            file = f"{path.stem}_{names[path.stem]}.png" if names[path.stem] > 1 else f"{path.stem}.png"
+            image = _to_draw(path, found, predictor.labels)
+            figure, words = draw_explanation(image)
+            _save(figure, folder / "overlays" / file)
+            rows.append(_row(path, found, predictor.labels) | {"picture": f"overlays/{file}", "alt": words})
+            if len(shown) < MOST_IN_GRID:
+                shown.append(image)
     return rows, shown
 
 
@@ -183,7 +175,7 @@ def _write_summary(folder: Path, document: dict[str, Any], shown: list[Explained
         _save(figure, folder / "grid.png")
         rest = sum(not row["error"] for row in document["images"]) - len(shown)
         if rest:
-            _note(f"the grid shows the first {MOST_IN_GRID} images; {rest} more have pictures of their own")
+            note(f"the grid shows the first {MOST_IN_GRID} images; {rest} more have pictures of their own")
     write_json(folder / "explanations.json", {"schema_version": SCHEMA_VERSION, **document})
 
 
@@ -193,7 +185,3 @@ def _save(figure: Figure, path: Path) -> None:
 
     with atomic_path(path) as temporary:
         temporary.write_bytes(figure_to_png(figure, DOTS_PER_INCH))
-
-
-def _note(line: str) -> None:
-    print(line, file=sys.stderr)

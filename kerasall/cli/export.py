@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-import sys
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from kerasall.cli.console import RESEARCH_ONLY, note
+from kerasall.cli.options import ModelArgument
 from kerasall.errors import ArtifactError, DataError, DecodingError, SettingsError
 from kerasall.files import atomic_path, read_json, sha256_of_file, write_json, write_text
+from kerasall.studies.finished_run import Run
 
 if TYPE_CHECKING:
     import numpy as np
 
     from kerasall.preprocessing.operations import Chain
-    from kerasall.serving.conversion import Parity
+    from kerasall.serving.conversion import Parity, Target
 
 SCHEMA_VERSION = 1
 MOST_COMPARED = 100
@@ -24,9 +26,7 @@ BATCH = 16
 
 
 def export(
-    model: Annotated[
-        str, typer.Argument(metavar="SAVEDMODEL_OR_RUN", help="A pushed SavedModel, or a run by its name.")
-    ],
+    model: ModelArgument,
     to: Annotated[str, typer.Option(help="onnx (extra onnx) or litert.")],
     images: Annotated[
         list[str],
@@ -43,18 +43,15 @@ def export(
 ) -> None:
     """Convert a SavedModel for another runtime, and prove on images that it answers the same."""
     from kerasall.runtime import quiet_tensorflow
-    from kerasall.serving.card import verify_manifest
     from kerasall.serving.conversion import find_target
     from kerasall.serving.image_files import find_images
-    from kerasall.serving.predictor import read_labels
 
     target = find_target(to)
     if int8 and to != "litert":
         raise SettingsError(f"--int8 goes with --to litert, but the format is {to}: leave it out")
-    name, folder = _find_pushed(model)
-    verify_manifest(folder)
-    card = _read_card(folder)
-    labels = read_labels(folder)
+    run = Run.find(model)
+    name, folder = run.title, run.pushed
+    source = _Source.read(folder)
     paths = [str(path) for path in find_images(images)]
     destination = out or _default_folder(name, f"{to}_int8" if int8 else to)
     if destination.exists():
@@ -62,55 +59,39 @@ def export(
             f"{destination} must not exist yet, but does: give --out another folder, or remove it"
         )
     with quiet_tensorflow():
-        from kerasall.preprocessing.operations import Chain
-        from kerasall.serving.conversion import answer_in_tensorflow, compare_answers, require_same_answers
-        from kerasall.serving.conversion import to_litert_int8 as convert_int8
-
-        chain = Chain.from_json(card["preprocess"])
-        pixels = _read_pixels(_spread(paths, MOST_COMPARED), chain)
-        original = answer_in_tensorflow(folder)
-        content = convert_int8(folder, list(pixels)) if int8 else target.convert(folder)
-        with atomic_path(destination) as temporary:
-            temporary.mkdir()
-            file = temporary / target.file
-            file.write_bytes(content)
-            converted = target.load(file)
-            parity = compare_answers(_in_batches(original, pixels), _in_batches(converted, pixels))
-            if not int8:
-                require_same_answers(parity)
-            scores = _score(original, converted, labelled, labels, chain) if labelled else None
-            found = _describe(folder, file, parity, scores, int8)
-            _write_beside(temporary, labels, card, found)
+        found = _convert(source, target, _spread(paths, MOST_COMPARED), labelled, int8, destination)
     _print(destination / target.file, found)
 
 
-def _find_pushed(text: str) -> tuple[str, Path]:
-    """Name and folder of the SavedModel that a run pushed, or of a path of SavedModels."""
-    from kerasall.paths import runs_folder
-    from kerasall.serving.predictor import newest_version
+@dataclass(frozen=True)
+class _Source:
+    """The SavedModel that is converted, and what lies beside it."""
 
-    run = runs_folder() / text / "run.json"
-    if run.is_file():
-        pushed = next(
-            (s["metrics"].get("path") for s in read_json(run)["steps"] if s["step"] == "Pusher"), None
-        )
-        if not pushed or not Path(pushed).is_dir():
+    folder: Path
+    labels: tuple[str, ...]
+    card: dict[str, Any]
+
+    @classmethod
+    def read(cls, folder: Path) -> _Source:
+        from kerasall.serving.card import verify_manifest
+        from kerasall.serving.predictor import read_labels
+
+        verify_manifest(folder)
+        card = read_json(folder / "card.json") if (folder / "card.json").is_file() else {}
+        if not card.get("preprocess"):
             raise ArtifactError(
-                f"the run {text} must have pushed a model, but has not: see `kerasall status {text}`"
+                f"{folder} must have a card.json that tells the chain of operations before the network, but has none: "
+                "other runtimes need it; take a model that `kerasall run` pushed"
             )
-        return text, Path(pushed)
-    found = newest_version(Path(text).expanduser()).absolute()
-    return f"{found.parent.name}_{found.name}" if found.name.isdigit() else found.name, found
+        return cls(folder, read_labels(folder), card)
 
+    def write_beside(self, folder: Path, found: dict[str, Any]) -> None:
+        """Writes to another folder what tells of the model there, and that it was converted."""
+        from kerasall.serving.card import write_manifest
 
-def _read_card(folder: Path) -> dict[str, Any]:
-    card = read_json(folder / "card.json") if (folder / "card.json").is_file() else {}
-    if not card.get("preprocess"):
-        raise ArtifactError(
-            f"{folder} must have a card.json that tells the chain of operations before the network, but has none: "
-            "other runtimes need it; take a model that `kerasall run` pushed"
-        )
-    return card
+        write_text(folder / "labels.txt", "".join(f"{label}\n" for label in self.labels))
+        write_json(folder / "card.json", self.card | {"conversion": found})
+        write_manifest(folder)
 
 
 def _default_folder(name: str, form: str) -> Path:
@@ -124,6 +105,36 @@ def _spread(paths: list[str], most: int) -> list[str]:
     return [paths[int(i * step)] for i in range(min(len(paths), most))]
 
 
+def _convert(
+    source: _Source, target: Target, paths: list[str], labelled: Path | None, int8: bool, destination: Path
+) -> dict[str, Any]:
+    """Converts, loads the result again, compares, and only then leaves it in its folder; what was found."""
+    from kerasall.preprocessing.operations import Chain
+    from kerasall.serving.conversion import (
+        answer_in_tensorflow,
+        compare_answers,
+        require_same_answers,
+        to_litert_int8,
+    )
+
+    chain = Chain.from_json(source.card["preprocess"])
+    pixels = _read_pixels(paths, chain)
+    original = answer_in_tensorflow(source.folder)
+    content = to_litert_int8(source.folder, list(pixels)) if int8 else target.convert(source.folder)
+    with atomic_path(destination) as temporary:
+        temporary.mkdir()
+        file = temporary / target.file
+        file.write_bytes(content)
+        converted = target.load(file)
+        parity = compare_answers(_in_batches(original, pixels), _in_batches(converted, pixels))
+        if not int8:
+            require_same_answers(parity)
+        scores = _score(original, converted, labelled, source.labels, chain) if labelled else None
+        found = _describe(source.folder, file, parity, scores, int8)
+        source.write_beside(temporary, found)
+    return found
+
+
 def _read_pixels(paths: list[str], chain: Chain) -> np.ndarray:
     """Pixels after the chain, uint8 [N, H, W, 3]; images that cannot be read are told and passed over."""
     import numpy as np
@@ -135,7 +146,7 @@ def _read_pixels(paths: list[str], chain: Chain) -> np.ndarray:
         try:
             image: Any = decode(read_image_bytes(path), name=path)
         except DecodingError as error:
-            _note(f"passed over: {error}")
+            note(f"passed over: {error}")
             continue
         found.append(np.asarray(chain(image)))
     if not found:
@@ -164,19 +175,16 @@ def _score(
         raise DataError(
             f"{source} must hold the model's classes, {', '.join(labels)}, but holds {', '.join(unknown)}"
         )
-    truth = examples["label"].map(list(labels).index).to_numpy()
-    called: dict[str, list[np.ndarray]] = {"before": [], "after": []}
-    kept = []
-    for start in range(0, len(examples), BATCH):
-        part = _read_pixels(list(examples["path"].iloc[start : start + BATCH]), chain)
-        kept.append(len(part))
-        for name, answer in (("before", original), ("after", converted)):
-            called[name].append(answer(part)["label_index"])
-    if sum(kept) != len(examples):
-        raise DataError(f"every image of {source} must be readable, but {len(examples) - sum(kept)} are not")
-    before, after = (np.concatenate(called[name]) == truth for name in ("before", "after"))
+    paths, parts = examples["path"].tolist(), []
+    for start in range(0, len(paths), BATCH):
+        pixels = _read_pixels(paths[start : start + BATCH], chain)
+        parts.append([answer(pixels)["label_index"] for answer in (original, converted)])
+    called = np.concatenate(parts, axis=1)
+    if unread := len(paths) - called.shape[1]:
+        raise DataError(f"every image of {source} must be readable, but {unread} are not")
+    before, after = called == examples["label"].map(list(labels).index).to_numpy()
     return {
-        "images": len(truth),
+        "images": len(paths),
         "accuracy_before": float(before.mean()),
         "accuracy_after": float(after.mean()),
         "right_before_only": int((before & ~after).sum()),
@@ -187,29 +195,18 @@ def _score(
 def _describe(
     folder: Path, file: Path, parity: Parity, scores: dict[str, Any] | None, int8: bool
 ) -> dict[str, Any]:
-    weights = (
-        sum(p.stat().st_size for p in (folder / "variables").glob("*"))
-        + (folder / "saved_model.pb").stat().st_size
-    )
+    original = [folder / "saved_model.pb", *(folder / "variables").glob("*")]
     return {
         "schema_version": SCHEMA_VERSION,
         "from_manifest_sha256": sha256_of_file(folder / "manifest.json"),
         "file": file.name,
         "numbers": "int8" if int8 else "float32",
         "bytes": file.stat().st_size,
-        "saved_model_bytes": weights,
+        "saved_model_bytes": sum(path.stat().st_size for path in original),
         "input": "pixels: uint8 [N, H, W, 3], RGB, after the operations that card.json lists under preprocess",
         "parity": asdict(parity),
         "scores": scores,
     }
-
-
-def _write_beside(folder: Path, labels: tuple[str, ...], card: dict[str, Any], found: dict[str, Any]) -> None:
-    from kerasall.serving.export import write_manifest
-
-    write_text(folder / "labels.txt", "".join(f"{label}\n" for label in labels))
-    write_json(folder / "card.json", card | {"conversion": found})
-    write_manifest(folder)
 
 
 def _print(file: Path, found: dict[str, Any]) -> None:
@@ -229,9 +226,5 @@ def _print(file: Path, found: dict[str, Any]) -> None:
             f"{scores['right_after_only']} only after)"
         )
     if found["numbers"] == "int8":
-        _note("int8 answers carry no calibrated probabilities and no referral.")
-    _note("Research use only: not a diagnostic device.")
-
-
-def _note(line: str) -> None:
-    print(line, file=sys.stderr)
+        note("int8 answers carry no calibrated probabilities and no referral.")
+    note(RESEARCH_ONLY)

@@ -1,4 +1,4 @@
-"""Options that every command which runs an experiment takes, declared once."""
+"""Arguments and options that several commands take, declared once."""
 
 from __future__ import annotations
 
@@ -7,6 +7,10 @@ from typing import Annotated
 
 import typer
 
+ModelArgument = Annotated[
+    str,
+    typer.Argument(metavar="SAVEDMODEL_OR_RUN", help="A pushed SavedModel or a run, by its name or folder."),
+]
 DataOption = Annotated[Path | None, typer.Option(help="Folder or table of images; overrides data.path.")]
 WeightsOption = Annotated[Path | None, typer.Option(help="Folder of ImageNet weights (KERASALL_WEIGHTS).")]
 SetOption = Annotated[
@@ -19,3 +23,5 @@ ForceOption = Annotated[
 SmokeOption = Annotated[
     bool, typer.Option("--smoke", help="As --plan, with one step of every stage at batch 2.")
 ]
+SourceOption = Annotated[str, typer.Option(help="auto, cnmc, aria, folder, csv or records.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print only JSON on standard output.")]

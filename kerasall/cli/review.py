@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from kerasall.cli.console import note, print_found
+from kerasall.cli.options import JsonOption
 
 
 def review(
@@ -29,26 +30,15 @@ def review(
     overlays: Annotated[
         bool, typer.Option(help="Show where the exported model sees its call; loads TensorFlow.")
     ] = True,
-    as_json: Annotated[bool, typer.Option("--json", help="Print only JSON on standard output.")] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """List images whose labels an expert should look at again, as a page and a table to fill in."""
-    from kerasall.files import atomic_path
-    from kerasall.report.pages.review import PageFacts, to_table, write_review_page
-    from kerasall.studies.review import find_run, make_overlays, read_reviewed_run
+    from kerasall.studies.finished_run import Run
+    from kerasall.studies.review import review_run
 
-    run = read_reviewed_run(find_run(run_name))
-    queue = run.build(at_least)
-    shown, folder = queue.first(most), out or run.folder / "review"
-    paths = dict(zip(run.record.images["id"], run.record.images["path"], strict=True))
-    drawn = make_overlays(run.folder) if overlays and shown.items else None
-    facts = PageFacts(run.title, run.model, most, paths, drawn)
-    write_review_page(queue, folder / "review.html", facts)
-    with atomic_path(folder / "review.csv") as temporary:
-        to_table(shown).to_csv(temporary, index=False)
-    if as_json:
-        print(json.dumps(run.summarize(queue, folder), indent=2, ensure_ascii=False))
-        return
-    for line in run.describe(queue, shown):
-        print(line)
-    print(f"page:   {folder / 'review.html'}\ntable:  {folder / 'review.csv'}")
-    print(f"then:   {run.next_command()}", file=sys.stderr)
+    found = review_run(Run.find(run_name), at_least, most, out)
+    found.write(overlays)
+    files = [f"page:   {found.folder / 'review.html'}", f"table:  {found.folder / 'review.csv'}"]
+    print_found(as_json, found.to_json(), lambda: [*found.describe(), *files])
+    if not as_json:
+        note(f"then:   {found.next_command()}")

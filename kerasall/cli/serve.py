@@ -2,39 +2,37 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from kerasall.cli.predict import PrecisionOption, RuntimeOption, choose_runtime
+from kerasall.cli.console import RESEARCH_ONLY, note
+from kerasall.cli.options import ModelArgument
+from kerasall.cli.predict import PrecisionOption, RuntimeOption, choose_runtime, note_model
 from kerasall.errors import SettingsError
+from kerasall.studies.finished_run import Run
+
+_Host = Annotated[str, typer.Option(help="Address to listen on; a public one needs a token.")]
+_TokenFile = Annotated[Path | None, typer.Option(help="File with the token that clients must show.")]
+_AllowHost = Annotated[
+    list[str] | None,
+    typer.Option(metavar="NAME", help="Further host name of requests, behind a proxy; repeat it."),
+]
+_BatchSize = Annotated[int, typer.Option(min=1, max=512, help="Images per call of the model at most.")]
+_MaxSide = Annotated[int, typer.Option(min=1, help="Width and height of an image at most, in pixels.")]
 
 
 def serve(
-    model: Annotated[
-        Path, typer.Argument(metavar="SAVEDMODEL", help="savedmodels/<experiment>, or one version below it")
-    ],
-    host: Annotated[
-        str, typer.Option(help="Address to listen on; a public one needs a token.")
-    ] = "127.0.0.1",
+    model: ModelArgument,
+    host: _Host = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 takes a free one.")] = 8501,
-    token_file: Annotated[
-        Path | None, typer.Option(help="File with the token that clients must show.")
-    ] = None,
-    allow_host: Annotated[
-        list[str] | None,
-        typer.Option(metavar="NAME", help="Further host name of requests, behind a proxy; repeat it."),
-    ] = None,
-    batch_size: Annotated[
-        int, typer.Option(min=1, max=512, help="Images per call of the model at most.")
-    ] = 16,
+    token_file: _TokenFile = None,
+    allow_host: _AllowHost = None,
+    batch_size: _BatchSize = 16,
     queue: Annotated[int, typer.Option(min=1, help="Images waiting at most; more are answered 503.")] = 256,
     max_files: Annotated[int, typer.Option(min=1, help="Images in one request at most.")] = 64,
-    max_side: Annotated[
-        int, typer.Option(min=1, help="Width and height of an image at most, in pixels.")
-    ] = 4096,
+    max_side: _MaxSide = 4096,
     max_mib: Annotated[int, typer.Option(min=1, max=1024, help="Size of one request at most, in MiB.")] = 16,
     runtime: RuntimeOption = "tensorflow",
     precision: PrecisionOption = "float32",
@@ -51,7 +49,6 @@ def serve(
         raise SettingsError(
             f"serving needs the extra web, but {error.name} is missing: pip install 'kerasall[web]'"
         ) from None
-    from kerasall.serving.predictor import describe_verdict, newest_version
 
     choice = choose_runtime(runtime, precision)
     token = read_token(token_file) if token_file else None
@@ -64,16 +61,10 @@ def serve(
         queue_images=queue,
         batch_images=batch_size,
     )
-    folder = newest_version(model)
-    _note(describe_verdict(folder))
-    if not choice.is_default:
-        _note(f"runtime {choice.describe()}")
-    _note("Research use only: not a diagnostic device.")
+    folder = Run.find(model).pushed
+    note_model(folder, choice)
+    note(RESEARCH_ONLY)
     with quiet_tensorflow():
         serve_model(
             folder, host, port, token=token, hosts=tuple(allow_host or ()), limits=limits, runtime=choice
         )
-
-
-def _note(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)

@@ -21,9 +21,9 @@ from kerasall.data.input_pipeline import EpochSource, FeatureBatches, epoch_batc
 from kerasall.data.oversampling import count_classes, oversample, weigh_by_class
 from kerasall.data.pixel_cache import PixelCache
 from kerasall.errors import SettingsError
+from kerasall.models.base import HeadSettings
 from kerasall.models.classifier import HEAD, build_classifier, freeze, frozen_cut, pooled_above, split_at
 from kerasall.models.feature_cache import Lower, cached_activations
-from kerasall.models.heads import HeadSettings
 from kerasall.models.prediction import predict_probabilities, predict_views
 from kerasall.settings import ModelSettings, StageSettings, TrainSettings
 from kerasall.training import fit as training

@@ -36,7 +36,7 @@ from kerasall.data.development import (
 from kerasall.data.duplicates import read_duplicates
 from kerasall.data.label_corrections import read_corrections
 from kerasall.data.splits import Split
-from kerasall.decoding import Limits, read_image_bytes
+from kerasall.decoding import Limits
 from kerasall.errors import DataError
 from kerasall.evaluation.blessing import judge
 from kerasall.evaluation.curves import precision_recall_curves, roc_curves
@@ -56,7 +56,7 @@ from kerasall.evaluation.subject_calls import SubjectCalls, call_subjects
 from kerasall.evaluation.trust_scores import TrustScores, score_safeguards
 from kerasall.files import read_json, write_json
 from kerasall.pipeline.component import Input, Output, component
-from kerasall.serving.export import CARD
+from kerasall.serving.card import CARD
 from kerasall.serving.predictor import Predictor
 from kerasall.settings import MemberSettings, Settings
 
@@ -244,9 +244,7 @@ def predict_examples(
     """Predictions of the exported model and of its members, and distances, for a table of examples' files."""
     predictor = Predictor(saved_model, limits)
     parts = []
-    for start in range(0, len(examples), batch_size):
-        paths = examples["path"].iloc[start : start + batch_size]
-        answers = predictor.predict([read_image_bytes(p, predictor.limits) for p in paths], list(paths))
+    for _, answers in predictor.answer_files(examples["path"], batch_size):
         answers.require_all()
         parts.append(answers)
     record = Predictions(

@@ -20,8 +20,7 @@ from kerasall.files import (
     write_json,
 )
 from kerasall.pipeline.component import Input, Output, component
-from kerasall.serving.card import verify_manifest
-from kerasall.serving.export import CARD, MANIFEST, write_manifest
+from kerasall.serving.card import CARD, MANIFEST, verify_manifest, write_manifest
 
 VERDICT = "verdict.json"
 """File of a Report: blessed, and every criterion as (sentence, met), for the card."""

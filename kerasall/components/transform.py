@@ -33,7 +33,7 @@ from kerasall.decoding import DEFAULT_LIMITS, Limits, decode, read_image_bytes
 from kerasall.errors import DataError
 from kerasall.files import read_json, sha256_of_file, write_json
 from kerasall.pipeline.component import Input, Output, component
-from kerasall.preprocessing.segmentation_fit import fit_chain
+from kerasall.preprocessing.operations import fit_chain
 from kerasall.settings import SplitSettings
 
 FITTED_IMAGES = 300

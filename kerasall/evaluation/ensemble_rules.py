@@ -10,12 +10,11 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from difflib import get_close_matches
 from typing import Any, Literal
 
 import numpy as np
 
-from kerasall.errors import DataError, ModelError, SettingsError
+from kerasall.errors import DataError, ModelError, SettingsError, did_you_mean
 from kerasall.evaluation.metrics import METRICS, undefined_reason
 from kerasall.evaluation.predictions import Predictions
 
@@ -172,9 +171,8 @@ def check_rule(
         ModelError: fewer than two members.
     """
     if rule not in RULES:
-        near = get_close_matches(rule, RULES, n=1)
-        hint = f": did you mean {near[0]!r}?" if near else ""
-        raise SettingsError(f"the ensemble's rule must be one of {', '.join(RULES)}, but is {rule!r}{hint}")
+        cure = did_you_mean(rule, RULES, "choose one of these")
+        raise SettingsError(f"the ensemble's rule must be one of {', '.join(RULES)}, but is {rule!r}: {cure}")
     if members < 2:
         raise ModelError(
             f"an ensemble must have at least 2 members, but has {members}: add members, or use the model alone"
@@ -339,9 +337,8 @@ def member_weights(members: Sequence[Predictions], metric: str) -> np.ndarray:
         DataError: other images in one record, or a score that is undefined or not greater than 0.
     """
     if metric not in WEIGHT_METRICS:
-        near = get_close_matches(metric, WEIGHT_METRICS, n=1)
-        hint = f": did you mean {near[0]!r}?" if near else ""
-        raise SettingsError(f"weights must be one of {', '.join(WEIGHT_METRICS)}, but are {metric!r}{hint}")
+        cure = did_you_mean(metric, WEIGHT_METRICS, "choose one of these")
+        raise SettingsError(f"weights must be one of {', '.join(WEIGHT_METRICS)}, but are {metric!r}: {cure}")
     require_same_images(members)
     row = METRICS[WEIGHT_METRICS[metric]]
     if reason := undefined_reason(row, members[0]):

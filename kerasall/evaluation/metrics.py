@@ -9,14 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from functools import partial
 from typing import Literal
 
 import numpy as np
 import pandas as pd
 
-from kerasall.errors import SettingsError
+from kerasall.errors import SettingsError, near_names
 from kerasall.evaluation import confusion_scores as of_matrix
 from kerasall.evaluation.confusion_scores import CONDITIONS, PER_CLASS, PER_CLASS_TRIALS, Formula, OfClasses
 from kerasall.evaluation.predictions import Predictions
@@ -241,7 +240,7 @@ def find_metric(name: str, classes: Sequence[str]) -> Metric:
             trials=partial(_of_one_class, trials, index) if trials else None,
         )  # fmt: skip
     known = [*METRICS, *(f"{kind}:{label}" for kind in PER_CLASS for label in classes)]
-    near = get_close_matches(name, known, n=3) or known[:3]
+    near = near_names(name, known, most=3) or known[:3]
     raise SettingsError(
         f"a metric must be one of METRICS or <score>:<class>, but is {name!r}: did you mean {near}?"
     )

@@ -1,23 +1,26 @@
 """The ten backbones, one row each. Adding one adds a row, and the parametrised tests pick it up.
 
-Read from the sources of Keras Applications 3.15. The table loads no TensorFlow, so settings can be
-checked against it quickly; ``base.py`` builds what a row describes.
+Read from the sources of Keras Applications 3.15. The table loads no TensorFlow, so settings can be checked against it
+quickly; ``base.py`` builds what a row describes.
 
-Where the ten backbones may be cut: the lower boundary of each of their late blocks.
-
-A boundary carries all that passes from below a block into it. It is where training may begin
-(everything below frozen) and where activations may be stored. The names are those of
-Keras Applications 3.15; layers Keras leaves unnamed bear the names ``build_backbone`` gives them.
+A row also says where its backbone may be cut: at the lower boundary of each of its late blocks, which carries all
+that passes from below into the block. There training may begin (everything below frozen) and activations may be
+stored. Layers Keras leaves unnamed bear the names ``build_backbone`` gives them.
 """
 
 from __future__ import annotations
 
-import difflib
 import itertools
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
-from kerasall.errors import SettingsError
+from kerasall.errors import SettingsError, did_you_mean
+
+Boundary = tuple[str, ...]
+"""Names of the layers whose outputs pass into a block. One, but for NASNet, whose cells read two."""
+
+_STORE = "https://storage.googleapis.com/tensorflow/keras-applications"
+_ORDERING = "weights_tf_dim_ordering_tf_kernels"
 
 
 @dataclass(frozen=True)
@@ -42,9 +45,37 @@ class WeightsFile:
     aliases: tuple[str, ...] = ()
 
 
-Boundary = tuple[str, ...]
+@dataclass(frozen=True)
+class Backbone:
+    """One architecture of Keras Applications, without its top.
 
-"""Names of the layers whose outputs pass into a block. One, but for NASNet, whose cells read two."""
+    Attributes:
+        name: key in ``BACKBONES`` and name of the part in a classifier.
+        constructor: name of the function in ``keras.applications``.
+        preprocess: how it was trained to see pixels: "tf" maps 0..255 to -1..1; "torch" scales to
+            0..1 and standardises by ImageNet's channel means and deviations; "caffe" swaps RGB to
+            BGR and subtracts ImageNet's channel means.
+        last_convolution: layer whose output is the last feature map of the convolutions, the one
+            Grad-CAM reads. Only the VGGs pool once more after it.
+        blocks: name of a block -> the layers at its lower boundary, from the top downwards.
+        weights: alpha -> file of ImageNet weights.
+        native_size: side in pixels of the images it was trained on.
+        min_size: the smallest side Keras accepts.
+    """
+
+    name: str
+    constructor: str
+    preprocess: Literal["tf", "torch", "caffe"]
+    last_convolution: str
+    blocks: dict[str, Boundary]
+    weights: dict[float, WeightsFile] = field(repr=False)
+    native_size: int = 224
+    min_size: int = 32
+
+    @property
+    def takes_alpha(self) -> bool:
+        """Whether the width multiplier ``alpha`` may differ from 1: only for the MobileNets."""
+        return self.constructor.startswith("MobileNet")
 
 
 def _chain(blocks: list[tuple[str, str]]) -> dict[str, Boundary]:
@@ -99,13 +130,15 @@ def xception_blocks() -> dict[str, Boundary]:
 
 def inception_resnet_v2_blocks() -> dict[str, Boundary]:
     """The three kinds of blocks, the two reductions, and the last convolution as ``top``."""
-    blocks = [("stem", "mixed_5b")]
-    blocks += [(f"block35_{i}", f"block35_{i}_ac") for i in range(1, 11)] + [("reduction_6a", "mixed_6a")]
-    blocks += [(f"block17_{i}", f"block17_{i}_ac") for i in range(1, 21)] + [("reduction_7a", "mixed_7a")]
-    blocks += [(f"block8_{i}", f"block8_{i}_ac") for i in range(1, 10)] + [
-        ("block8_10", "custom_scale_layer_39")
-    ]
-    return _chain([*blocks, ("top", "conv_7b_ac")])
+    return _chain(
+        [("stem", "mixed_5b")]
+        + [(f"block35_{i}", f"block35_{i}_ac") for i in range(1, 11)]
+        + [("reduction_6a", "mixed_6a")]
+        + [(f"block17_{i}", f"block17_{i}_ac") for i in range(1, 21)]
+        + [("reduction_7a", "mixed_7a")]
+        + [(f"block8_{i}", f"block8_{i}_ac") for i in range(1, 10)]
+        + [("block8_10", "custom_scale_layer_39"), ("top", "conv_7b_ac")]
+    )
 
 
 def nasnet_large_blocks() -> dict[str, Boundary]:
@@ -119,55 +152,8 @@ def nasnet_large_blocks() -> dict[str, Boundary]:
     return blocks
 
 
-_STORE = "https://storage.googleapis.com/tensorflow/keras-applications"
-
-_ORDERING = "weights_tf_dim_ordering_tf_kernels"
-
-
-@dataclass(frozen=True)
-class Backbone:
-    """One architecture of Keras Applications, without its top.
-
-    Attributes:
-        name: key in ``BACKBONES`` and name of the part in a classifier.
-        constructor: name of the function in ``keras.applications``.
-        preprocess: how it was trained to see pixels: "tf" maps 0..255 to -1..1; "torch" scales to
-            0..1 and standardises by ImageNet's channel means and deviations; "caffe" swaps RGB to
-            BGR and subtracts ImageNet's channel means.
-        native_size: side in pixels of the images it was trained on.
-        min_size: the smallest side Keras accepts.
-        width: channels of the last feature map at alpha 1.
-        last_convolution: layer whose output is the last feature map of the convolutions, the one
-            Grad-CAM reads. Only the VGGs pool once more after it.
-        blocks: name of a block -> the layers at its lower boundary, from the top downwards
-            (``boundaries.py``).
-        weights: alpha -> file of ImageNet weights.
-    """
-
-    name: str
-    constructor: str
-    preprocess: Literal["tf", "torch", "caffe"]
-    native_size: int
-    min_size: int
-    width: int
-    last_convolution: str
-    blocks: dict[str, Boundary]
-    weights: dict[float, WeightsFile] = field(repr=False)
-
-    @property
-    def takes_alpha(self) -> bool:
-        """Whether the width multiplier ``alpha`` may differ from 1: only for the MobileNets."""
-        return self.constructor.startswith("MobileNet")
-
-    def feature_width(self, alpha: float = 1.0) -> int:
-        """Channels of the last feature map: the length of the pooled feature vector."""
-        if self.constructor == "MobileNetV2":  # rounded to multiples of 8, never below the full width
-            return max(self.width, int(self.width * alpha + 4) // 8 * 8)
-        return int(self.width * alpha)
-
-
-def _file(path: str, md5: str = "", sha256: tuple[str, ...] = (), arrays: str = "") -> WeightsFile:
-    return WeightsFile(path.rsplit("/", 1)[-1], f"{_STORE}/{path}", md5, sha256, arrays)
+def _file(path: str, name: str = "", **known: Any) -> WeightsFile:
+    return WeightsFile(name or path.rsplit("/", 1)[-1], f"{_STORE}/{path}", **known)
 
 
 _ROWS = (
@@ -175,9 +161,6 @@ _ROWS = (
         name="mobilenet",
         constructor="MobileNet",
         preprocess="tf",
-        native_size=224,
-        min_size=32,
-        width=1024,
         last_convolution="conv_pw_13_relu",
         blocks=mobilenet_blocks(),
         weights={
@@ -199,9 +182,6 @@ _ROWS = (
         name="mobilenet_v2",
         constructor="MobileNetV2",
         preprocess="tf",
-        native_size=224,
-        min_size=32,
-        width=1280,
         last_convolution="out_relu",
         blocks=mobilenet_v2_blocks(),
         weights={
@@ -220,9 +200,6 @@ _ROWS = (
         name="resnet50",
         constructor="ResNet50",
         preprocess="caffe",
-        native_size=224,
-        min_size=32,
-        width=2048,
         last_convolution="conv5_block3_out",
         blocks=resnet_blocks(3, 4, 6, 3),
         weights={1.0: _file(f"resnet/resnet50_{_ORDERING}_notop.h5", md5="4d473c1dd8becc155b73f8504c6f6626")},
@@ -231,9 +208,6 @@ _ROWS = (
         name="resnet101",
         constructor="ResNet101",
         preprocess="caffe",
-        native_size=224,
-        min_size=32,
-        width=2048,
         last_convolution="conv5_block3_out",
         blocks=resnet_blocks(3, 4, 23, 3),
         weights={
@@ -244,9 +218,6 @@ _ROWS = (
         name="vgg16",
         constructor="VGG16",
         preprocess="caffe",
-        native_size=224,
-        min_size=32,
-        width=512,
         last_convolution="block5_conv3",
         blocks=vgg_blocks(),
         weights={
@@ -261,9 +232,6 @@ _ROWS = (
         name="vgg19",
         constructor="VGG19",
         preprocess="caffe",
-        native_size=224,
-        min_size=32,
-        width=512,
         last_convolution="block5_conv4",
         blocks=vgg_blocks(),
         weights={1.0: _file(f"vgg19/vgg19_{_ORDERING}_notop.h5", md5="253f8cb515780f3b799900260a226db6")},
@@ -272,9 +240,6 @@ _ROWS = (
         name="densenet121",
         constructor="DenseNet121",
         preprocess="torch",
-        native_size=224,
-        min_size=32,
-        width=1024,
         last_convolution="relu",
         blocks=densenet_blocks(6, 12, 24, 16),
         weights={
@@ -285,22 +250,18 @@ _ROWS = (
         name="xception",
         constructor="Xception",
         preprocess="tf",
-        native_size=299,
-        min_size=71,
-        width=2048,
         last_convolution="block14_sepconv2_act",
         blocks=xception_blocks(),
         weights={
             1.0: _file(f"xception/xception_{_ORDERING}_notop.h5", md5="b0042744bf5b25fce3cb969f33bebb97")
         },
+        native_size=299,
+        min_size=71,
     ),
     Backbone(
         name="inception_resnet_v2",
         constructor="InceptionResNetV2",
         preprocess="tf",
-        native_size=299,
-        min_size=75,
-        width=1536,
         last_convolution="conv_7b_ac",
         blocks=inception_resnet_v2_blocks(),
         weights={
@@ -309,30 +270,28 @@ _ROWS = (
                 md5="d19885ff4a710c122648d3b5c3b684e4",
             )
         },
+        native_size=299,
+        min_size=75,
     ),
     Backbone(
         name="nasnet_large",
         constructor="NASNetLarge",
         preprocess="tf",
-        native_size=331,
-        min_size=32,
-        width=4032,
         last_convolution="activation_259",
         blocks=nasnet_large_blocks(),
         weights={
-            1.0: WeightsFile(
-                "nasnet_large_no_top.h5",
-                f"{_STORE}/nasnet/NASNet-large-no-top.h5",
+            1.0: _file(
+                "nasnet/NASNet-large-no-top.h5",
+                name="nasnet_large_no_top.h5",
                 md5="d81d89dc07e6e56530c4e77faddd61b5",
                 aliases=("NASNet-large-no-top.h5",),
             )
         },
+        native_size=331,
     ),
 )
 
-
 BACKBONES: dict[str, Backbone] = {row.name: row for row in _ROWS}
-
 """All architectures by name."""
 
 
@@ -343,9 +302,8 @@ def get_backbone(name: str) -> Backbone:
         SettingsError: there is none; the message names the nearest.
     """
     if name not in BACKBONES:
-        near = difflib.get_close_matches(name, BACKBONES, n=1)
-        hint = f": did you mean {near[0]!r}?" if near else ""
-        raise SettingsError(f"the backbone must be one of {', '.join(BACKBONES)}, but is {name!r}{hint}")
+        cure = did_you_mean(name, BACKBONES, "choose one of these")
+        raise SettingsError(f"the backbone must be one of {', '.join(BACKBONES)}, but is {name!r}: {cure}")
     return BACKBONES[name]
 
 
@@ -355,11 +313,11 @@ def find_block(row: Backbone, name: str) -> str:
     Raises:
         SettingsError: there is none; the message names the nearest.
     """
-    matches = [block for block in row.blocks if block == name or block.startswith(f"{name}_")]
-    if matches:
-        return name if name in row.blocks else matches[-1]
-    near = difflib.get_close_matches(name, row.blocks, n=1)
-    hint = f"did you mean {near[0]!r}?" if near else f"they are {', '.join(row.blocks)}"
+    if name in row.blocks:
+        return name
+    if matches := [block for block in row.blocks if block.startswith(f"{name}_")]:
+        return matches[-1]
+    cure = did_you_mean(name, row.blocks, f"they are {', '.join(row.blocks)}")
     raise SettingsError(
-        f"{row.name} must have the block to unfreeze from, but has none called {name!r}: {hint}"
+        f"{row.name} must have the block to unfreeze from, but has none called {name!r}: {cure}"
     )

@@ -1,12 +1,13 @@
-"""The lower two parts of a classifier: pixel scaling and the convolutional base."""
+"""The three parts of a classifier: pixel scaling, the convolutional base, and the head."""
 
 from __future__ import annotations
 
 import random
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,23 @@ from kerasall.models.weights import resolve_weights
 
 _MEANS = (0.485, 0.456, 0.406)  # of ImageNet's red, green and blue, in 0..1
 _DEVIATIONS = (0.229, 0.224, 0.225)
-_MEANS_BGR_255 = (103.939, 116.779, 123.68)
+_SCALES: dict[str, tuple[Any, Any]] = {
+    "tf": (1 / 127.5, -1.0),
+    "torch": (
+        [1 / (255 * deviation) for deviation in _DEVIATIONS],
+        [-mean / deviation for mean, deviation in zip(_MEANS, _DEVIATIONS, strict=True)],
+    ),
+    "caffe": (1.0, [-103.939, -116.779, -123.68]),  # in the order blue, green, red
+}
+"""Kind of ``Backbone.preprocess`` -> factor and offset of pixels 0..255."""
+
+FRESH_MOMENTUM = 0.9
+"""Momentum of batch normalisation's moving statistics in a backbone with random weights. Keras' 0.99
+suits the long trainings of ImageNet; from random weights on some hundred images the statistics would
+lag by ten epochs, in which a validated score means nothing."""
+
+POOLED = "pooled"
+"""Name of the head's first layer, whose output is the pooled feature vector."""
 
 
 def build_preprocess(mode: str, image_size: tuple[int, int], name: str = "preprocess") -> keras.Model:
@@ -36,31 +53,17 @@ def build_preprocess(mode: str, image_size: tuple[int, int], name: str = "prepro
     Returns:
         A model from RGB pixels 0..255, uint8 or float [N, H, W, 3], to float32 of the same shape.
     """
-    pixels = keras.Input((*image_size, 3), dtype="float32", name="pixels")
-    if mode == "caffe":
-        reversed_channels: Any = keras.ops.flip(pixels, axis=-1)
-        # Keras numbers operations by a counter of the process; the name must not depend on it.
-        reversed_channels._keras_history.operation.name = "rgb_to_bgr"
-        scaled = _rescaling(1.0, [-mean for mean in _MEANS_BGR_255])(reversed_channels)
-    elif mode == "torch":
-        scale = [1 / (255 * deviation) for deviation in _DEVIATIONS]
-        offset = [-mean / deviation for mean, deviation in zip(_MEANS, _DEVIATIONS, strict=True)]
-        scaled = _rescaling(scale, offset)(pixels)
-    elif mode == "tf":
-        scaled = _rescaling(1 / 127.5, -1.0)(pixels)
-    else:
+    if mode not in _SCALES:
         raise SettingsError(f"the preprocess mode must be 'tf', 'torch' or 'caffe', but is {mode!r}")
+    pixels: Any = keras.Input((*image_size, 3), dtype="float32", name="pixels")
+    ordered: Any = pixels
+    if mode == "caffe":
+        ordered = keras.ops.flip(pixels, axis=-1)
+        # Keras numbers operations by a counter of the process; the name must not depend on it.
+        ordered._keras_history.operation.name = "rgb_to_bgr"
+    scale, offset = _SCALES[mode]
+    scaled = keras.layers.Rescaling(scale, offset=offset, dtype="float32", name="scale")(ordered)
     return keras.Model(pixels, scaled, name=name)
-
-
-def _rescaling(scale: Any, offset: Any) -> keras.layers.Layer:
-    return keras.layers.Rescaling(scale, offset=offset, dtype="float32", name="scale")
-
-
-FRESH_MOMENTUM = 0.9
-"""Momentum of batch normalisation's moving statistics in a backbone with random weights. Keras' 0.99
-suits the long trainings of ImageNet; from random weights on some hundred images the statistics would
-lag by ten epochs, in which a validated score means nothing."""
 
 
 def build_backbone(
@@ -90,14 +93,14 @@ def build_backbone(
         layer_name: name of the part, by default ``name``.
 
     Returns:
-        A model from float [N, H, W, 3] to float [N, h, w, ``feature_width``].
+        A model from float [N, H, W, 3] to float [N, h, w, channels].
 
     Raises:
         SettingsError: an unknown name, an image below the smallest size, an alpha not offered.
         WeightsError: see ``resolve_weights``; or the file holds another architecture.
     """
     row = get_backbone(name)
-    require_buildable(row, image_size, alpha)
+    _require_buildable(row, image_size, alpha)
     path = resolve_weights(row, alpha, weights, weights_folder)
     arguments = {"alpha": alpha} if row.takes_alpha else {}
     constructor = getattr(keras.applications, row.constructor)
@@ -116,19 +119,59 @@ def build_backbone(
     return model
 
 
-def require_buildable(row: Backbone, image_size: tuple[int, int], alpha: float) -> None:
-    """Checks image size and width multiplier against the row.
+@dataclass(frozen=True)
+class HeadSettings:
+    """What stands between pooled features and probabilities.
 
-    Raises:
-        SettingsError: an image below the smallest size, or an alpha that is not offered.
+    Attributes:
+        dense: units of hidden dense layers with ReLU, in order; none for a linear classifier.
+        dropout: share of values dropped before the last layer while training, in [0, 1).
     """
-    if min(image_size) < row.min_size:
-        raise SettingsError(
-            f"{row.name} needs images of at least {row.min_size} pixels a side, but the image size is {image_size}"
-        )
-    if not alpha > 0 or (alpha != 1.0 and not row.takes_alpha):
-        offered = "a positive alpha" if row.takes_alpha else "alpha 1.0 (only the MobileNets have another)"
-        raise SettingsError(f"{row.name} takes {offered}, but alpha is {alpha}")
+
+    dense: tuple[int, ...] = ()
+    dropout: float = 0.0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "dense", tuple(self.dense))
+        if any(not isinstance(units, int) or units < 1 for units in self.dense):
+            raise SettingsError(f"head.dense must be whole numbers of at least 1, but is {list(self.dense)}")
+        if not 0 <= self.dropout < 1:
+            raise SettingsError(f"head.dropout must lie in [0, 1), but is {self.dropout}")
+
+
+def build_head(
+    feature_shape: tuple[int, int, int],
+    classes: int,
+    settings: HeadSettings,
+    seed: int = 0,
+    name: str = "head",
+) -> keras.Model:
+    """Builds average pooling, the hidden layers and a softmax.
+
+    Every layer computes in float32, whatever the precision policy: a softmax in half precision
+    rounds small probabilities to 0.
+
+    Args:
+        feature_shape: height, width and channels of the backbone's output.
+        classes: number C of classes, at least 2.
+        settings: hidden layers and dropout.
+        seed: of the dropout masks. Initial weights follow the caller's ``seeded`` block.
+        name: name of the part.
+
+    Returns:
+        A model from float [N, h, w, channels] to float32 probabilities [N, C].
+    """
+    if classes < 2:
+        raise SettingsError(f"a classifier needs at least 2 classes, but has {classes}")
+    layers = keras.layers
+    features = keras.Input(feature_shape, name="features")
+    x = layers.GlobalAveragePooling2D(dtype="float32", name=POOLED)(features)
+    for index, units in enumerate(settings.dense, 1):
+        x = layers.Dense(units, activation="relu", dtype="float32", name=f"dense_{index}")(x)
+    if settings.dropout:
+        x = layers.Dropout(settings.dropout, seed=seed, dtype="float32", name="dropout")(x)
+    x = layers.Dense(classes, activation="softmax", dtype="float32", name="probabilities")(x)
+    return keras.Model(features, x, name=name)
 
 
 @contextmanager
@@ -144,6 +187,29 @@ def seeded(seed: str) -> Iterator[None]:
         yield
     finally:
         random.setstate(state)
+
+
+def _require_buildable(row: Backbone, image_size: tuple[int, int], alpha: float) -> None:
+    if min(image_size) < row.min_size:
+        raise SettingsError(
+            f"{row.name} needs images of at least {row.min_size} pixels a side, but the image size is {image_size}"
+        )
+    if not alpha > 0 or (alpha != 1.0 and not row.takes_alpha):
+        offered = "a positive alpha" if row.takes_alpha else "alpha 1.0 (only the MobileNets have another)"
+        raise SettingsError(f"{row.name} takes {offered}, but alpha is {alpha}")
+
+
+def name_operations(model: keras.Model, named: Collection[str]) -> None:
+    """Names a new model's operations by what they are, except those in ``named``.
+
+    Keras names them by a counter of the process; so equal parts would not give equal files.
+    """
+    counts: Counter[str] = Counter()
+    for operation in model.operations:
+        if operation.name not in named:
+            kind = type(operation).__name__.lower()
+            counts[kind] += 1
+            operation.name = f"{model.name}_{kind}_{counts[kind]}"
 
 
 def _number_anew(model: keras.Model) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import difflib
+import itertools
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,10 +10,9 @@ from typing import Any
 
 import keras
 
-from kerasall.errors import ModelError, SettingsError
+from kerasall.errors import ModelError, SettingsError, did_you_mean
 from kerasall.models.backbones import BACKBONES, Backbone, find_block, get_backbone
-from kerasall.models.base import build_backbone, build_preprocess, require_buildable, seeded
-from kerasall.models.heads import POOLED, HeadSettings, build_head
+from kerasall.models.base import POOLED, HeadSettings, build_backbone, build_head, build_preprocess, seeded
 
 ALL = "all"
 """``freeze(model, unfreeze_from=ALL)``: the whole backbone trains."""
@@ -79,7 +78,6 @@ def build_classifier(
         WeightsError: the weights are missing, changed, or of another architecture.
     """
     row = get_backbone(backbone)
-    require_buildable(row, image_size, alpha)
     names = _part_names(row.name, name)
     preprocess = build_preprocess(row.preprocess, image_size, names[0])
     base = build_backbone(row.name, image_size, weights, alpha, weights_folder, seed, names[1])
@@ -105,10 +103,8 @@ def _part_names(backbone: str, name: str | None) -> tuple[str, str, str]:
 def rename(model: keras.Model, name: str) -> None:
     """Gives a classifier and its parts the names they would have been built with."""
     parts = find_parts(model)
-    for part, own in zip(
-        (parts.preprocess, parts.backbone, parts.head), _part_names(parts.row.name, name), strict=True
-    ):
-        part.name = own
+    names = _part_names(parts.row.name, name)
+    parts.preprocess.name, parts.backbone.name, parts.head.name = names
     model.name = name
 
 
@@ -119,11 +115,8 @@ def find_parts(model: keras.Model) -> Parts:
         ModelError: the model is of another make.
     """
     parts = [layer for layer in model.layers if isinstance(layer, keras.Model)]
-    rows = [
-        row
-        for row in BACKBONES.values()
-        if len(parts) == 3 and re.search(rf"(^|_){row.name}$", parts[1].name)
-    ]
+    middle = parts[1].name if len(parts) == 3 else ""
+    rows = [row for row in BACKBONES.values() if re.search(rf"(^|_){row.name}$", middle)]
     if not rows:
         raise ModelError(
             f"{model.name} must be made of preprocess, backbone and head, but has the layers "
@@ -217,8 +210,7 @@ def split_at(model: keras.Model, cut: str | None = None) -> tuple[keras.Model, k
         activations = keras.Input(below.shape[1:], dtype=below.dtype, name="activations")
         above = keras.Model(pooled, parts.head.outputs[0])(activations)
     else:
-        tensors = [parts.backbone.get_layer(layer).output for layer in _boundary(parts, str(cut))]
-        below, activations, features = _cut_backbone(parts, image, tensors)
+        below, activations, features = _cut_backbone(parts, image, str(cut))
         above = parts.head(features)
     return (
         keras.Model(image, below, name=f"{model.name}_prefix"),
@@ -238,8 +230,7 @@ def pooled_above(model: keras.Model, cut: str) -> keras.Model:
     """
     parts = find_parts(model)
     image: _Tensor = keras.Input(model.input_shape[1:], dtype="float32", name="image")
-    tensors = [parts.backbone.get_layer(layer).output for layer in _boundary(parts, cut)]
-    _, activations, features = _cut_backbone(parts, image, tensors)
+    _, activations, features = _cut_backbone(parts, image, cut)
     pool = keras.Model(parts.head.inputs[0], parts.head.get_layer(POOLED).output)
     return keras.Model(activations, pool(features), name=f"{model.name}_above_{cut}")
 
@@ -249,26 +240,26 @@ def _boundary(parts: Parts, cut: str) -> tuple[str, ...]:
         return parts.row.blocks[cut]
     names = [layer.name for layer in parts.backbone.layers]
     if cut not in names:
-        near = difflib.get_close_matches(cut, [*parts.row.blocks, *names], n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"its blocks are {', '.join(parts.row.blocks)}"
+        blocks = f"its blocks are {', '.join(parts.row.blocks)}"
         raise ModelError(
-            f"{parts.row.name} can be cut at a block or layer, but has none called {cut!r}: {hint}"
+            f"{parts.row.name} can be cut at a block or layer, but has none called {cut!r}: "
+            + did_you_mean(cut, [*parts.row.blocks, *names], blocks)
         )
     return (cut,)
 
 
-def _cut_backbone(parts: Parts, image: _Tensor, tensors: list[_Tensor]) -> tuple[_Tensor, _Tensor, _Tensor]:
+def _cut_backbone(parts: Parts, image: _Tensor, cut: str) -> tuple[_Tensor, _Tensor, _Tensor]:
     """Activations of an image below the cut, an input for such activations, and their feature map."""
+    tensors = [parts.backbone.get_layer(layer).output for layer in _boundary(parts, cut)]
     single = len(tensors) == 1
-    outputs = keras.Model(parts.backbone.inputs[0], tensors[0] if single else tensors)(
-        parts.preprocess(image)
-    )
+    boundary = tensors[0] if single else tensors
+    outputs = keras.Model(parts.backbone.inputs[0], boundary)(parts.preprocess(image))
     below = outputs if single else keras.layers.Concatenate(name="boundary")(outputs)
     activations = keras.Input(below.shape[1:], dtype=below.dtype, name="activations")
-    if single and tensors[0] is parts.backbone.outputs[0]:
+    if boundary is parts.backbone.outputs[0]:
         return below, activations, activations
     try:
-        upper = keras.Model(tensors[0] if single else tensors, parts.backbone.outputs[0])
+        upper = keras.Model(boundary, parts.backbone.outputs[0])
     except ValueError:
         name = tensors[0]._keras_history.operation.name
         raise ModelError(
@@ -277,6 +268,5 @@ def _cut_backbone(parts: Parts, image: _Tensor, tensors: list[_Tensor]) -> tuple
         ) from None
     if single:
         return below, activations, upper(activations)
-    ends = [tensor.shape[-1] for tensor in tensors[:-1]]
-    starts = [sum(ends[: i + 1]) for i in range(len(ends))]
+    starts = list(itertools.accumulate(tensor.shape[-1] for tensor in tensors[:-1]))
     return below, activations, upper(keras.ops.split(activations, starts, axis=-1))

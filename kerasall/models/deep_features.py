@@ -19,23 +19,13 @@ import numpy as np
 from kerasall.errors import ModelError, SettingsError
 from kerasall.evaluation.ensemble_rules import find_highest
 from kerasall.models.backbones import get_backbone
-from kerasall.models.base import build_backbone, build_preprocess, require_buildable
+from kerasall.models.base import POOLED, build_backbone, build_preprocess, name_operations
 from kerasall.models.feature_cache import cached_activations, require_key
 from kerasall.models.feature_classifiers import CLASSIFIERS, FeatureClassifier
-from kerasall.models.heads import POOLED
-from kerasall.models.pixel_steps import Step, fit_pixels, image_size_of, largest_size
-from kerasall.models.prediction import name_operations
+from kerasall.models.pixel_steps import Step, largest_size, one_each, see
 
-_RESERVED = (
-    "image",
-    "features",
-    "standardised",
-    "decisions",
-    "probabilities",
-    "hidden",
-    "platt",
-    "likelihood",
-)
+_LAYERS = ("standardised", "decisions", "hidden", "platt", "likelihood", "probabilities")
+_RESERVED = ("image", "features", *_LAYERS)
 
 _Tensor = Any
 
@@ -61,17 +51,15 @@ def build_extractor(
         seed: of random weights.
 
     Returns:
-        A model from RGB pixels 0..255, uint8 or float [N, H, W, 3], to float32 [N, ``feature_width``].
+        A model from RGB pixels 0..255, uint8 or float [N, H, W, 3], to float32 [N, channels].
 
     Raises:
         SettingsError: an unknown backbone, or a size or alpha that cannot be.
         WeightsError: the weights are missing, changed, or of another architecture.
     """
-    row = get_backbone(backbone)
-    require_buildable(row, image_size, alpha)
     image: _Tensor = keras.Input((*image_size, 3), dtype="float32", name="image")
     base = build_backbone(backbone, image_size, weights, alpha, weights_folder, seed)
-    maps = base(build_preprocess(row.preprocess, image_size)(image))
+    maps = base(build_preprocess(get_backbone(backbone).preprocess, image_size)(image))
     pooled = keras.layers.GlobalAveragePooling2D(dtype="float32", name=POOLED)(maps)
     model = keras.Model(image, pooled, name=name or backbone)
     model.trainable = False
@@ -103,22 +91,18 @@ def extract_features(
     """
     require_key(pixels_key)
     _check_extractors(extractors)
+    size = tuple(pixels.shape[1:3])
+    image: _Tensor = keras.Input((*size, 3), dtype="float32", name="image")
     parts = []
-    for extractor, own in zip(extractors, _steps_of(extractors, steps), strict=True):
-        size = tuple(pixels.shape[1:3])
-        view = _seen_through_steps(extractor, size, own)
+    for extractor, own in zip(
+        extractors, one_each("lists of steps as extractors", steps, extractors), strict=True
+    ):
+        view = keras.Model(image, see(extractor, image, own))
         # The cache knows weights and kinds of layers, but neither their settings nor how pixels were fitted.
         facts = json.dumps([pixels_key, size, own, extractor.to_json()], default=str)
         key = hashlib.sha256(facts.encode()).hexdigest()
         parts.append(cached_activations(view, pixels, key, folder, memory_bytes))
     return np.concatenate(parts, axis=1)
-
-
-def _seen_through_steps(
-    extractor: keras.Model, size: tuple[int, int], steps: Sequence[Step] | None
-) -> keras.Model:
-    image: _Tensor = keras.Input((*size, 3), dtype="float32", name="image")
-    return keras.Model(image, extractor(fit_pixels(image, image_size_of(extractor), steps, extractor.name)))
 
 
 def build_feature_model(
@@ -152,13 +136,11 @@ def build_feature_model(
     _check_classifier(classifier, sum(int(each.outputs[0].shape[-1]) for each in extractors))
     size = image_size or largest_size(extractors)
     image: _Tensor = keras.Input((*size, 3), dtype="float32", name="image")
-    parts = [
-        extractor(fit_pixels(image, image_size_of(extractor), own, extractor.name))
-        for extractor, own in zip(extractors, _steps_of(extractors, steps), strict=True)
-    ]
-    features = (
-        keras.layers.Concatenate(dtype="float32", name="features")(parts) if len(parts) > 1 else parts[0]
-    )
+    own_steps = one_each("lists of steps as extractors", steps, extractors)
+    parts = [see(extractor, image, own) for extractor, own in zip(extractors, own_steps, strict=True)]
+    features = parts[0]
+    if len(parts) > 1:
+        features = keras.layers.Concatenate(dtype="float32", name="features")(parts)
     answers = _SVM_OR_MLP[classifier.row.name](classifier, _standardise(classifier, features))
     model = keras.Model(image, answers, name=name)
     name_operations(model, {*_RESERVED, *(extractor.name for extractor in extractors)})
@@ -196,11 +178,8 @@ def _support_vector_machine(classifier: FeatureClassifier, inputs: _Tensor) -> d
     lines = keras.layers.Rescaling(**scaling, dtype="float32", name="platt")(decisions)
     sigmoids = keras.layers.Activation("log_sigmoid", dtype="float32", name="likelihood")(lines)
     probabilities = keras.layers.Softmax(dtype="float32", name="probabilities")(sigmoids)
-    return {
-        "probabilities": probabilities,
-        "label_index": _decided(decisions),
-        "decision_values": decisions,
-    }
+    decided = find_highest(keras.ops, decisions)
+    return {"probabilities": probabilities, "label_index": decided, "decision_values": decisions}
 
 
 def _perceptron(classifier: FeatureClassifier, inputs: _Tensor) -> dict[str, _Tensor]:
@@ -211,11 +190,7 @@ def _perceptron(classifier: FeatureClassifier, inputs: _Tensor) -> dict[str, _Te
         biases[-1] = np.concatenate([-biases[-1], biases[-1]]) / 2
     hidden = _dense(inputs, kernels[0], biases[0], "hidden", "relu")
     probabilities = _dense(hidden, kernels[1], biases[1], "probabilities", "softmax")
-    return {"probabilities": probabilities, "label_index": _decided(probabilities)}
-
-
-def _decided(scores: _Tensor) -> _Tensor:
-    return find_highest(keras.ops, scores)
+    return {"probabilities": probabilities, "label_index": find_highest(keras.ops, probabilities)}
 
 
 _SVM_OR_MLP = {"linear_svm": _support_vector_machine, "mlp": _perceptron}
@@ -245,14 +220,3 @@ def _check_extractors(extractors: Sequence[keras.Model]) -> None:
         raise SettingsError(
             f"extractors must have names of their own, but {', '.join(repeated)} is taken: give a name"
         )
-
-
-def _steps_of(
-    extractors: Sequence[keras.Model], steps: Sequence[Sequence[Step] | None] | None
-) -> Sequence[Sequence[Step] | None]:
-    steps = steps or [None] * len(extractors)
-    if len(steps) != len(extractors):
-        raise SettingsError(
-            f"there must be as many lists of steps as extractors ({len(extractors)}), but there are {len(steps)}"
-        )
-    return steps

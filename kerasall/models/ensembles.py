@@ -11,22 +11,17 @@ import numpy as np
 
 from kerasall.errors import ModelError, SettingsError
 from kerasall.evaluation.ensemble_rules import (
-    RULES,
     Rule,
     Stacking,
     check_rule,
-    combine,
     count_votes,
     decide,
     mean_probabilities,
     stacking_inputs,
-    tie_note,
-)
+)  # fmt: skip
+from kerasall.models.base import name_operations
 from kerasall.models.classifier import find_parts, rename
-from kerasall.models.pixel_steps import Step, fit_pixels, image_size_of, largest_size
-from kerasall.models.prediction import name_operations
-
-__all__ = ["RULES", "Stacking", "build_ensemble", "combine", "find_members", "tie_note"]
+from kerasall.models.pixel_steps import Step, largest_size, one_each, see
 
 MEMBERS = "member_probabilities"
 """Output, and name of the operation that joins the members."""
@@ -81,11 +76,10 @@ def build_ensemble(
     _name_members(members, names)
     size = image_size or largest_size(members)
     image: _Tensor = keras.Input((*size, 3), dtype="float32", name="image")
-    own_steps = _one_each("lists of steps", steps or [None] * len(members), members)
     answers = []
-    for member, member_steps in zip(members, own_steps, strict=True):
+    for member, own in zip(members, one_each("lists of steps as members", steps, members), strict=True):
         member.trainable = False
-        answers.append(member(fit_pixels(image, image_size_of(member), member_steps, member.name)))
+        answers.append(see(member, image, own))
     joined: _Tensor = keras.ops.stack(answers, axis=1)
     joined._keras_history.operation.name = MEMBERS
     model = keras.Model(image, _answers(row, parameter, joined, classes), name=name)
@@ -94,7 +88,15 @@ def build_ensemble(
 
 
 def _answers(row: Rule, parameter: Any, members: _Tensor, classes: int) -> dict[str, _Tensor]:
-    probabilities = _combined(row, parameter, members, classes)
+    if row.parameter == "stacking":
+        # The same formula as a layer, so that what was fitted is weights of the model and not its text.
+        dense = keras.layers.Dense(
+            classes, activation="softmax", dtype="float32", trainable=False, name=row.name
+        )
+        probabilities = dense(stacking_inputs(keras.ops, members))
+        dense.set_weights([parameter.kernel, parameter.bias])
+    else:
+        probabilities = row.formula(keras.ops, members, parameter)
     means = mean_probabilities(keras.ops, members)
     return {
         "probabilities": probabilities,
@@ -103,16 +105,6 @@ def _answers(row: Rule, parameter: Any, members: _Tensor, classes: int) -> dict[
         "votes": count_votes(keras.ops, members),
         "mean_probabilities": means,
     }
-
-
-def _combined(row: Rule, parameter: Any, members: _Tensor, classes: int) -> _Tensor:
-    if row.parameter != "stacking":
-        return row.formula(keras.ops, members, parameter)
-    # The same formula as a layer, so that what was fitted is weights of the model and not its text.
-    dense = keras.layers.Dense(classes, activation="softmax", dtype="float32", trainable=False, name=row.name)
-    probabilities = dense(stacking_inputs(keras.ops, members))
-    dense.set_weights([parameter.kernel, parameter.bias])
-    return probabilities
 
 
 def _check_members(members: Sequence[keras.Model]) -> int:
@@ -126,22 +118,22 @@ def _check_members(members: Sequence[keras.Model]) -> int:
                 f"members must take images [N, H, W, 3] of one size and give probabilities [N, C], but {member.name} "
                 f"has the inputs and outputs {shapes}"
             )
-    counts = {member.name: int(member.outputs[0].shape[-1]) for member in members}
-    if len({member.outputs[0].shape[-1] for member in members}) > 1:
-        raise ModelError(f"members must tell the same classes apart, but have {counts} outputs")
-    classes = next(iter(counts.values()), 0)
-    if classes == 1:
+    counts = [int(member.outputs[0].shape[-1]) for member in members]
+    if len({*counts}) > 1:
+        named = dict(zip((member.name for member in members), counts, strict=True))
+        raise ModelError(f"members must tell the same classes apart, but have {named} outputs")
+    if counts[:1] == [1]:
         raise ModelError(
             "members must give one probability per class, but have a single output: use a softmax"
         )
-    return classes
+    return counts[0] if counts else 0
 
 
 def _name_members(members: Sequence[keras.Model], names: Sequence[str] | None) -> None:
     own = [member.name for member in members]
     if names is None:
         names = own if len(set(own)) == len(own) else [f"member_{k}" for k in range(1, len(own) + 1)]
-    names = _one_each("names", names, members)
+    names = one_each("names as members", names, members)
     repeated = [each for each, count in Counter(names).items() if count > 1]
     if repeated:
         raise SettingsError(f"names of members must differ, but {', '.join(repeated)} repeats")
@@ -161,12 +153,16 @@ def _rename(member: keras.Model, name: str) -> None:
         rename(member, name)
 
 
-def _one_each(what: str, values: Sequence[Any], members: Sequence[keras.Model]) -> Sequence[Any]:
-    if len(values) != len(members):
-        raise SettingsError(
-            f"there must be as many {what} as members ({len(members)}), but there are {len(values)}"
-        )
-    return values
+def find_join(ensemble: keras.Model) -> Any:
+    """The operation that joins the answers of an ensemble's members, now or after it was saved.
+
+    Raises:
+        ModelError: the model was not made by ``build_ensemble``.
+    """
+    for operation in ensemble.operations:
+        if operation.name == MEMBERS:
+            return operation
+    raise ModelError(f"{ensemble.name} must be an ensemble, but has no members: build it with build_ensemble")
 
 
 def find_members(ensemble: keras.Model) -> list[keras.Model]:
@@ -175,10 +171,5 @@ def find_members(ensemble: keras.Model) -> list[keras.Model]:
     Raises:
         ModelError: the model was not made by ``build_ensemble``.
     """
-    joins = [each for each in ensemble.operations if each.name == MEMBERS]
-    if not joins:
-        raise ModelError(
-            f"{ensemble.name} must be an ensemble, but has no members: build it with build_ensemble"
-        )
-    tensors = joins[0]._inbound_nodes[0].input_tensors
+    tensors = find_join(ensemble)._inbound_nodes[0].input_tensors
     return [tensor._keras_history.operation for tensor in tensors]

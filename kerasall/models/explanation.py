@@ -1,7 +1,8 @@
 """Explanations of a model's answers: where in an image the evidence for a class lies, by Grad-CAM and Grad-CAM++.
 
 A map is never made up: without a gradient there is an error, and where nothing in an image speaks for
-a class the map is zero and says so.
+a class the map is zero and says so. The formulas take activations A and gradients g = dS/dA of a class's
+score S, and are plain Keras operations; only the gradient itself is the backend's own.
 """
 
 from __future__ import annotations
@@ -13,11 +14,63 @@ from typing import Any
 import keras
 import numpy as np
 
-from kerasall.errors import ModelError
-from kerasall.models.explanation_networks import Network, find_networks
-from kerasall.models.grad_cam import METHODS, Method, get_method, score_gradients
+from kerasall.errors import ModelError, SettingsError, did_you_mean
+from kerasall.models.explanation_networks import Network, Score, find_networks
 
 _Tensor = Any
+
+Formula = Callable[[_Tensor, _Tensor], _Tensor]
+"""(activations, gradients), float32 [N, h, w, K] each -> signed map float32 [N, h, w]."""
+
+
+@dataclass(frozen=True)
+class Method:
+    """One row of ``METHODS``.
+
+    Attributes:
+        name: key in ``METHODS``.
+        title: words for a figure.
+        formula: from activations and gradients to a signed map.
+        suffix: what the names of its outputs end with where both methods answer side by side.
+    """
+
+    name: str
+    title: str
+    formula: Formula
+    suffix: str = ""
+
+
+def grad_cam(activations: _Tensor, gradients: _Tensor) -> _Tensor:
+    """L = sum_k w_k A_k with w_k = sum_ij g_ijk (Selvaraju et al. 2017, Eqs. 1 and 2, before the ReLU).
+
+    Where the paper takes the mean gradient, this takes its sum. That changes the unit alone: under a
+    linear head on average-pooled features the mean of L is the score without its bias, exactly.
+    """
+    weights = keras.ops.sum(gradients, axis=(1, 2), keepdims=True)
+    return keras.ops.sum(weights * activations, axis=-1)
+
+
+def grad_cam_plus_plus(activations: _Tensor, gradients: _Tensor) -> _Tensor:
+    """L = sum_k w_k A_k with w_k = sum_ij a_ijk ReLU(g_ijk), a = g^2 / (2 g^2 + g^3 sum_ab A_abk).
+
+    Chattopadhay et al. 2018, Eqs. 10 and 19, for exp(S), of which the common factor exp(S) is left out:
+    it scales a whole map. Only positive gradients have weight, so several parts of one object, or
+    several objects, stay in the map. Activations below zero, which a last ReLU forbids, do not enter a.
+    """
+    positive: _Tensor = keras.ops.relu(gradients)
+    totals: _Tensor = keras.ops.sum(keras.ops.relu(activations), axis=(1, 2), keepdims=True)
+    shares = 1.0 / (2.0 + positive * totals)  # g^2 cancels, and where g is 0 its weight is 0
+    weights = keras.ops.sum(shares * positive, axis=(1, 2), keepdims=True)
+    return keras.ops.sum(weights * activations, axis=-1)
+
+
+_ROWS = (
+    Method("grad_cam", "Grad-CAM", grad_cam),
+    Method("grad_cam_plus_plus", "Grad-CAM++", grad_cam_plus_plus, "_plus_plus"),
+)
+
+METHODS: dict[str, Method] = {row.name: row for row in _ROWS}
+"""Every method by name."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,25 +141,21 @@ class Explainer:
             ModelError: images or classes that do not fit the model, a score without a gradient, or a
                 map that is not finite.
         """
-        row = get_method(method)
+        if method not in METHODS:
+            cure = did_you_mean(method, METHODS, "choose one of these")
+            raise SettingsError(f"the method must be one of {', '.join(METHODS)}, but is {method!r}: {cure}")
+        suffix = METHODS[method].suffix
         pixels, classes = self._checked(pixels, class_indices)
+        run = self._trace() if len(pixels) > batch_size else self  # tracing pays from the second batch on
         parts = []
         for start in range(0, len(pixels), batch_size):
-            batch = pixels[start : start + batch_size].astype(np.float32)
-            run = self._trace() if len(pixels) > batch_size else self  # tracing pays from the second batch on
-            answers = run(batch, classes[start : start + batch_size])
+            batch = slice(start, start + batch_size)
+            answers = run(pixels[batch].astype(np.float32), classes[batch])
             parts.append({name: keras.ops.convert_to_numpy(value) for name, value in answers.items()})
         joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-        slopes, raw = joined["slopes"], joined[f"raw{row.suffix}"]
-        self._require_gradients(slopes, raw)
-        return Explanation(
-            method,
-            self.names,
-            self.weights,
-            joined[f"heatmap{row.suffix}"],
-            joined[f"member_heatmaps{row.suffix}"],
-            raw,
-        )
+        self._require_gradients(joined["slopes"], joined[f"raw{suffix}"])
+        maps = (joined[f"{name}{suffix}"] for name in ("heatmap", "member_heatmaps", "raw"))
+        return Explanation(method, self.names, self.weights, *maps)
 
     def __call__(self, pixels: _Tensor, class_indices: _Tensor) -> dict[str, _Tensor]:
         """Maps by every method, in operations of the backend, so that it can be traced.
@@ -128,7 +177,8 @@ class Explainer:
             shares = self.weights.astype(np.float32)[:, None, None]
             answers[f"heatmap{method.suffix}"] = keras.ops.sum(scaled * shares, axis=1)
             answers[f"member_heatmaps{method.suffix}"] = scaled
-            answers[f"raw{method.suffix}"] = _summarise(signed)
+            extent = [each(signed, axis=(2, 3)) for each in (keras.ops.min, keras.ops.mean, keras.ops.max)]
+            answers[f"raw{method.suffix}"] = keras.ops.stack(extent, axis=-1)
         return answers
 
     def _trace(self) -> Callable[[Any, Any], dict[str, _Tensor]]:
@@ -138,10 +188,8 @@ class Explainer:
         if self._compiled is None:
             import tensorflow as tf
 
-            signature = [
-                tf.TensorSpec((None, *self.model.input_shape[1:]), tf.float32),
-                tf.TensorSpec((None,), tf.int32),
-            ]
+            images = tf.TensorSpec((None, *self.model.input_shape[1:]), tf.float32)
+            signature = [images, tf.TensorSpec((None,), tf.int32)]
             self._compiled = tf.function(self.__call__, input_signature=signature, autograph=False)
         return self._compiled
 
@@ -153,11 +201,8 @@ class Explainer:
                 f"{list(pixels.shape)}: prepare them with the chain the model was trained with"
             )
         classes = np.asarray(class_indices)
-        if (
-            classes.dtype.kind not in "iu"
-            or classes.shape not in ((), (len(pixels),))
-            or ((classes < 0) | (classes >= self.classes)).any()
-        ):
+        whole = classes.dtype.kind in "iu" and classes.shape in ((), (len(pixels),))
+        if not whole or ((classes < 0) | (classes >= self.classes)).any():
             raise ModelError(
                 f"the class to explain must be a whole number from 0 to {self.classes - 1}, one in all or one per "
                 f"image ({len(pixels)}), but is {class_indices!r}"
@@ -222,19 +267,12 @@ def _signed_maps(
     ]
     gradients = score_gradients(network.score, activations, class_indices)
     sizes = [keras.ops.max(keras.ops.abs(each), axis=(1, 2, 3)) for each in gradients]
-    maps = {name: _joined(network, row, activations, gradients) for name, row in METHODS.items()}
+    maps = {}
+    for name, method in METHODS.items():
+        pairs = zip(network.targets, activations, gradients, strict=True)
+        placed = [target.place(method.formula(*pair)) for target, *pair in pairs]
+        maps[name] = sum(placed[1:], placed[0])  # each is in units of the one score they explain
     return maps, keras.ops.max(keras.ops.stack(sizes), axis=0)
-
-
-def _joined(
-    network: Network, method: Method, activations: list[_Tensor], gradients: list[_Tensor]
-) -> _Tensor:
-    """The sum of a network's maps in the image: each is in units of the one score they explain."""
-    placed = [
-        target.place(method.formula(*pair))
-        for target, *pair in zip(network.targets, activations, gradients, strict=True)
-    ]
-    return sum(placed[1:], placed[0])
 
 
 def _scale(signed: _Tensor) -> _Tensor:
@@ -244,7 +282,52 @@ def _scale(signed: _Tensor) -> _Tensor:
     return positive / keras.ops.where(peaks > 0, peaks, 1.0)
 
 
-def _summarise(signed: _Tensor) -> _Tensor:
-    return keras.ops.stack(
-        [each(signed, axis=(2, 3)) for each in (keras.ops.min, keras.ops.mean, keras.ops.max)], axis=-1
-    )
+def score_gradients(score: Score, activations: Sequence[_Tensor], classes: _Tensor) -> list[_Tensor]:
+    """Gradients of each image's own class score with respect to every tensor of activations.
+
+    Args:
+        score: activations, a list of [N, h, w, K] (h, w and K of their own) -> scores [N, C].
+        activations: where to differentiate.
+        classes: int [N], the class of each image.
+
+    Returns:
+        float32 tensors like ``activations``.
+
+    Raises:
+        ModelError: the score does not depend on some activations, or the backend has no gradients here.
+    """
+
+    def total(values: Sequence[_Tensor]) -> _Tensor:
+        scores = score(values)
+        return keras.ops.sum(scores * keras.ops.one_hot(classes, scores.shape[-1], dtype=scores.dtype))
+
+    backend = keras.backend.backend()
+    if backend not in _GRADIENTS:
+        raise ModelError(
+            f"explanations need gradients by {' or '.join(_GRADIENTS)}, but Keras runs on {backend}: set KERAS_BACKEND"
+        )
+    found = _GRADIENTS[backend](total, list(activations))
+    if any(each is None for each in found):
+        raise ModelError(
+            "a class score must depend on the last feature map, but has no gradient there: the layers between them "
+            "cannot be differentiated, so there is nothing to explain the score by"
+        )
+    return [keras.ops.cast(each, "float32") for each in found]
+
+
+def _tensorflow_gradients(total: Callable, values: list[_Tensor]) -> Sequence[_Tensor | None]:
+    import tensorflow as tf  # here, because other backends need none
+
+    with tf.GradientTape(watch_accessed_variables=False) as tape:
+        tape.watch(values)
+        result = total(values)
+    return tape.gradient(result, values)
+
+
+def _jax_gradients(total: Callable, values: list[_Tensor]) -> Sequence[_Tensor | None]:
+    import jax  # pyright: ignore[reportMissingImports]
+
+    return jax.grad(total)(values)
+
+
+_GRADIENTS = {"tensorflow": _tensorflow_gradients, "jax": _jax_gradients}

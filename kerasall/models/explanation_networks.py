@@ -2,122 +2,38 @@
 
 A classifier is one network with one feature map, an ensemble several of these, and a classifier of
 deep features one network with a feature map per backbone. A model of another make is one network that
-is cut at its last feature map.
-
-Where a feature map lies in the image: the way back through what fitted the image to a network.
+is cut at its last feature map. A map lies in the image where the way back leads through what fitted the
+image to its network.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import keras
 import numpy as np
 
 from kerasall.errors import ModelError
-from kerasall.models.backbones import BACKBONES, Backbone
-from kerasall.models.classifier import find_parts
-from kerasall.models.ensembles import MEMBERS, find_members
-
-_Tensor_of_explanation_places = Any
-
-Place = Callable[[_Tensor_of_explanation_places], _Tensor_of_explanation_places]
-
-"""Maps [N, h, w] of any size -> float32 maps [N, H, W], each value where in the image it belongs."""
-
-
-def place_in_image(pixels: _Tensor_of_explanation_places, image: _Tensor_of_explanation_places) -> Place:
-    """Lays maps of what a network saw over the image it was cut from.
-
-    Undoes the steps between ``image`` and ``pixels`` from the last to the first: a resize by a resize,
-    a crop by a margin of zeros, as what was cut off was not seen, and a margin by a crop.
-
-    Args:
-        pixels: symbolic [None, h', w', 3], what the network takes.
-        image: symbolic [None, H, W, 3], what the whole model takes.
-
-    Raises:
-        ModelError: a step that moves pixels in some other way.
-    """
-    steps = [_resize_to(pixels.shape)]
-    while pixels is not image:
-        operation, node = pixels._keras_history.operation, pixels._keras_history.node_index
-        sources = operation._inbound_nodes[node].input_tensors
-        kind = type(operation).__name__
-        if kind not in _UNDO or len(sources) != 1:
-            raise ModelError(
-                f"only {', '.join(_UNDO)} may stand between an image and a network whose map is laid over it, but "
-                f"{operation.name} is a {kind}"
-            )
-        steps.append(_UNDO[kind](operation, sources[0]))
-        pixels = sources[0]
-
-    def place(maps: _Tensor_of_explanation_places) -> _Tensor_of_explanation_places:
-        for step in steps:
-            maps = step(maps)
-        return maps
-
-    return place
-
-
-def _resize_to(shape: Sequence[int | None]) -> Place:
-    height, width = int(shape[1]), int(shape[2])  # pyright: ignore[reportArgumentType]
-
-    def resize(maps: _Tensor_of_explanation_places) -> _Tensor_of_explanation_places:
-        if tuple(maps.shape[1:3]) == (height, width):
-            return maps
-        # Half-pixel centres: a cell of the map covers its own share of the image, no more and no less.
-        resized: _Tensor_of_explanation_places = keras.ops.image.resize(
-            maps[..., None], (height, width), interpolation="bilinear", data_format="channels_last"
-        )
-        return resized[..., 0]
-
-    return resize
-
-
-def _undo_crop(layer: Any, _: _Tensor_of_explanation_places) -> Place:
-    margins = [list(margin) for margin in layer.cropping]
-    return lambda maps: keras.ops.pad(maps, [[0, 0], *margins])
-
-
-def _undo_pad(operation: Any, source: _Tensor_of_explanation_places) -> Place:
-    (top, _), (left, _) = operation.pad_width[1:3]
-    height, width = source.shape[1:3]
-    return lambda maps: maps[:, top : top + height, left : left + width]
-
-
-def _undo_resize(_: Any, source: _Tensor_of_explanation_places) -> Place:
-    return _resize_to(source.shape)
-
-
-def _stay(_: Any, __: _Tensor_of_explanation_places) -> Place:
-    return lambda maps: maps
-
-
-_UNDO: dict[str, Callable[[Any, _Tensor_of_explanation_places], Place]] = {
-    "Resize": _undo_resize,
-    "Cropping2D": _undo_crop,
-    "Pad": _undo_pad,
-    "Round": _stay,
-    "Clip": _stay,
-}
-
-"""Kind of operation, as ``pixel_steps`` builds them -> how a map goes back through it."""
-
+from kerasall.models.backbones import BACKBONES
+from kerasall.models.classifier import find_parts, split_at
+from kerasall.models.ensembles import MEMBERS, find_join, find_members
 
 _Tensor = Any
 
-Score = Callable[[Sequence[_Tensor]], _Tensor]
+Place = Callable[[_Tensor], _Tensor]
+"""Maps [N, h, w] of any size -> float32 maps [N, H, W], each value where in the image it belongs."""
 
+Score = Callable[[Sequence[_Tensor]], _Tensor]
 """Activations of every target -> one score per class [N, C]."""
 
-
 _STANDARDISED = "standardised"
-
 """Layer of a classifier of deep features that takes the features of its backbones."""
+
+_UNDONE = ("Resize", "Cropping2D", "Pad", "Round", "Clip")
+"""Kinds of operations, as ``pixel_steps`` builds them, through which a map finds back."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -173,15 +89,12 @@ def find_networks(model: keras.Model) -> tuple[Network, ...]:
 
 
 def _ensemble_networks(ensemble: keras.Model) -> tuple[Network, ...]:
-    image = ensemble.inputs[0]
+    answers = find_join(ensemble)._inbound_nodes[0].input_tensors
     members = find_members(ensemble)
-    joined = next(each for each in ensemble.operations if each.name == MEMBERS)
-    answers = joined._inbound_nodes[0].input_tensors
-    weights = rule_weights(ensemble, len(members))
     networks = []
-    for member, tensor, weight in zip(members, answers, weights, strict=True):
-        own = _single_network(member, _input_of(tensor), image)
-        networks.append(Network(member.name, own.targets, own.score, float(weight)))
+    for member, answer, weight in zip(members, answers, rule_weights(ensemble, len(members)), strict=True):
+        own = _single_network(member, _input_of(answer), ensemble.inputs[0])
+        networks.append(replace(own, weight=float(weight)))
     return tuple(networks)
 
 
@@ -191,7 +104,7 @@ def rule_weights(ensemble: keras.Model, members: int) -> np.ndarray:
     They are read off what the rule does, not off its name: if it averages with fixed weights, these;
     else (votes, maximum, stacking), where no member has a share of its own, equal ones.
     """
-    joined = next(each for each in ensemble.operations if each.name == MEMBERS).output
+    joined = find_join(ensemble).output
     outputs: _Tensor = ensemble.output
     rule = keras.Model(joined, outputs["probabilities"])
     classes = joined.shape[-1]
@@ -208,17 +121,13 @@ def rule_weights(ensemble: keras.Model, members: int) -> np.ndarray:
 def _single_network(model: keras.Model, pixels: _Tensor, image: _Tensor) -> Network:
     """The network of one classifier that takes ``pixels``, which were made of ``image``."""
     try:
-        parts = find_parts(model)
+        row = find_parts(model).row
     except ModelError:
-        lower, score_maps = _cut_at_last_map(model)
+        lower, score = _cut_at_last_map(model)
     else:
-        lower, rest = _cut_backbone(parts.preprocess, parts.backbone, parts.row)
-        lower_score = build_score([parts.head.inputs[0]], parts.head.outputs[0])
-
-        def score_maps(values: Sequence[_Tensor], /) -> _Tensor:
-            return lower_score([rest(values[0])])
-
-    return Network(model.name, (_target(lower, pixels, image),), score_maps)
+        lower, upper = split_at(model, row.last_convolution)
+        score = build_score(upper.inputs, upper.outputs[0])
+    return Network(model.name, (_target(lower, pixels, image),), score)
 
 
 def _feature_network(model: keras.Model) -> Network:
@@ -234,12 +143,13 @@ def _feature_network(model: keras.Model) -> Network:
     upper = build_score(parts, outputs.get("decision_values", outputs["probabilities"]))
 
     def score(values: Sequence[_Tensor]) -> _Tensor:
-        return upper([rest(value) for value, (_, rest) in zip(values, cuts, strict=True)])
+        return upper([rest([value]) for value, (_, rest) in zip(values, cuts, strict=True)])
 
     return Network(model.name, tuple(targets), score)
 
 
-def _cut_extractor(extractor: Any) -> tuple[keras.Model, Callable[[_Tensor], _Tensor]]:
+def _cut_extractor(extractor: Any) -> tuple[keras.Model, Score]:
+    """Pixels to the last convolution's activations, and these (one in a list) to the pooled features."""
     nested = [layer for layer in extractor.layers if isinstance(layer, keras.Model)]
     rows = [row for row in BACKBONES.values() if len(nested) == 2 and nested[1].name == row.name]
     if not rows:
@@ -247,35 +157,24 @@ def _cut_extractor(extractor: Any) -> tuple[keras.Model, Callable[[_Tensor], _Te
             f"the extractor {extractor.name} must be made of preprocess, backbone and pooling, but has the layers "
             f"{[layer.name for layer in extractor.layers][:6]}: build it with build_extractor"
         )
-    lower, rest = _cut_backbone(nested[0], nested[1], rows[0])
-    pooled = extractor.layers[-1]
-    return lower, lambda activations: pooled(rest(activations))
-
-
-def _cut_backbone(
-    preprocess: keras.Model, backbone: keras.Model, row: Backbone
-) -> tuple[keras.Model, Callable[[_Tensor], _Tensor]]:
-    """Pixels to the last convolution's activations, and these to the backbone's output."""
-    last = backbone.get_layer(row.last_convolution).output
+    preprocess, backbone = nested
+    last = backbone.get_layer(rows[0].last_convolution).output
     image: _Tensor = keras.Input(preprocess.input_shape[1:], dtype="float32", name="image")
     lower = keras.Model(image, keras.Model(backbone.inputs[0], last)(preprocess(image)))
-    return lower, _between([last], backbone.outputs[0], single=True)
+    rest, pooled = _between([last], backbone.outputs[0]), extractor.layers[-1]
+    return lower, lambda values: pooled(rest(values))
 
 
 def _cut_at_last_map(model: keras.Model) -> tuple[keras.Model, Score]:
     """For models of another make: cut at the last tensor that still has height and width."""
     graph: Any = keras.Model(model.inputs[0], model.outputs[0]) if len(model.outputs) == 1 else model
-    maps = [each.output for each in graph.operations if _is_map(each.output)]
+    maps = [each.output for each in graph.operations if len(getattr(each.output, "shape", ())) == 4]
     lower = keras.Model(model.inputs[0], maps[-1]) if maps else None
     if lower is None or not any(re.search("Conv", type(each).__name__) for each in lower._flatten_layers()):
         raise ModelError(
             f"{model.name} must have a convolution for its answers to be laid over the image, but has none"
         )
     return lower, build_score([maps[-1]], graph.outputs[0])
-
-
-def _is_map(tensor: Any) -> bool:
-    return hasattr(tensor, "shape") and len(tensor.shape) == 4
 
 
 def _target(lower: keras.Model, pixels: _Tensor, image: _Tensor) -> Target:
@@ -303,18 +202,15 @@ def build_score(sources: Sequence[_Tensor], output: _Tensor) -> Score:
     operation = output._keras_history.operation
     before = _between(sources, _input_of(output))
     if isinstance(operation, keras.Model):
-        inner = build_score([operation.inputs[0]], operation.outputs[0])
+        inner = build_score(operation.inputs, operation.outputs[0])
         return lambda values: inner([before(values)])
     activation = getattr(getattr(operation, "activation", None), "__name__", "")
-    if (
-        not isinstance(operation, keras.layers.Dense)
-        or activation not in ("softmax", "linear")
-        or operation.units < 2
-    ):
+    is_dense = isinstance(operation, keras.layers.Dense) and operation.units >= 2
+    if not is_dense or activation not in ("softmax", "linear"):
+        found = f"{operation.name} is a {type(operation).__name__} {activation}".rstrip()
         raise ModelError(
-            f"a score before the softmax must be had to explain it, but {operation.name} is a "
-            f"{type(operation).__name__} {activation}".rstrip()
-            + ": end the model with a dense softmax layer of a unit per class"
+            f"a score before the softmax must be had to explain it, but {found}: end the model with a dense softmax "
+            "layer of a unit per class"
         )
 
     def score(values: Sequence[_Tensor]) -> _Tensor:
@@ -325,20 +221,18 @@ def build_score(sources: Sequence[_Tensor], output: _Tensor) -> Score:
     return score
 
 
-def _between(sources: Sequence[_Tensor], end: _Tensor, single: bool = False) -> Callable[[Any], _Tensor]:
-    """The function from values of ``sources`` (one value, if ``single``) to that of ``end``."""
+def _between(sources: Sequence[_Tensor], end: _Tensor) -> Score:
+    """The function from values of ``sources`` to that of ``end``."""
     if len(sources) == 1 and sources[0] is end:
-        return (lambda value: value) if single else (lambda values: values[0])
+        return lambda values: values[0]
     try:
-        part = keras.Model(list(sources) if len(sources) > 1 else sources[0], end)
+        part = keras.Model(list(sources), end)
     except ValueError:
         raise ModelError(
             "a score must follow from the last feature map alone, but other layers bypass "
             f"{', '.join(each._keras_history.operation.name for each in sources)}: no map of it would be the whole reason"
         ) from None
-    if single:
-        return lambda value: part(value, training=False)
-    return lambda values: part(list(values) if len(sources) > 1 else values[0], training=False)
+    return lambda values: part(list(values), training=False)
 
 
 def _input_of(tensor: _Tensor) -> _Tensor:
@@ -348,3 +242,65 @@ def _input_of(tensor: _Tensor) -> _Tensor:
     if len(given) != 1:
         raise ModelError(f"{operation.name} must take one tensor to be explained, but takes {len(given)}")
     return given[0]
+
+
+def place_in_image(pixels: _Tensor, image: _Tensor) -> Place:
+    """Lays maps of what a network saw over the image it was cut from.
+
+    Undoes the steps between ``image`` and ``pixels`` from the last to the first: a resize by a resize,
+    a crop by a margin of zeros, as what was cut off was not seen, and a margin by a crop.
+
+    Args:
+        pixels: symbolic [None, h', w', 3], what the network takes.
+        image: symbolic [None, H, W, 3], what the whole model takes.
+
+    Raises:
+        ModelError: a step that moves pixels in some other way.
+    """
+    steps = [_resize_to(pixels.shape)]
+    while pixels is not image:
+        operation = pixels._keras_history.operation
+        if type(operation).__name__ not in _UNDONE:
+            raise ModelError(
+                f"only {', '.join(_UNDONE)} may stand between an image and a network whose map is laid over it, but "
+                f"{operation.name} is a {type(operation).__name__}"
+            )
+        pixels = _input_of(pixels)
+        steps.append(_undo(operation, pixels))
+
+    def place(maps: _Tensor) -> _Tensor:
+        for step in steps:
+            maps = step(maps)
+        return maps
+
+    return place
+
+
+def _undo(operation: Any, source: _Tensor) -> Place:
+    """The way of a map back through an operation of ``_UNDONE`` that was given ``source``."""
+    match type(operation).__name__:
+        case "Resize":
+            return _resize_to(source.shape)
+        case "Cropping2D":
+            margins = [list(margin) for margin in operation.cropping]
+            return lambda maps: keras.ops.pad(maps, [[0, 0], *margins])
+        case "Pad":
+            (top, _), (left, _) = operation.pad_width[1:3]
+            height, width = source.shape[1:3]
+            return lambda maps: maps[:, top : top + height, left : left + width]
+    return lambda maps: maps
+
+
+def _resize_to(shape: Sequence[int | None]) -> Place:
+    height, width = int(shape[1]), int(shape[2])  # pyright: ignore[reportArgumentType]
+
+    def resize(maps: _Tensor) -> _Tensor:
+        if tuple(maps.shape[1:3]) == (height, width):
+            return maps
+        # Half-pixel centres: a cell of the map covers its own share of the image, no more and no less.
+        resized: _Tensor = keras.ops.image.resize(
+            maps[..., None], (height, width), interpolation="bilinear", data_format="channels_last"
+        )
+        return resized[..., 0]
+
+    return resize

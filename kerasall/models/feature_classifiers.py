@@ -9,7 +9,6 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
-from difflib import get_close_matches
 from typing import Any, Literal
 
 import numpy as np
@@ -26,7 +25,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC, LinearSVC
 from sklearn.tree import DecisionTreeClassifier
 
-from kerasall.errors import DataError, SettingsError
+from kerasall.errors import DataError, SettingsError, did_you_mean
 
 
 @dataclass(frozen=True)
@@ -113,7 +112,7 @@ class FeatureClassifier:
 
     def decide(self, features: np.ndarray) -> np.ndarray:
         """Decision values float64 [N, C] of features [N, D], for rows that answer with decisions."""
-        return _one_per_class(self.pipeline.decision_function(_as_float64(features)))
+        return _one_per_class(self.pipeline.decision_function(np.asarray(features, np.float64)))
 
     def predict(self, features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Probabilities float64 [N, C] and decided class indices int64 [N] of features [N, D].
@@ -124,7 +123,7 @@ class FeatureClassifier:
         if self.platt is not None:
             decisions = self.decide(features)
             return self.platt(decisions), decisions.argmax(axis=1)
-        probabilities = self.pipeline.predict_proba(_as_float64(features))
+        probabilities = self.pipeline.predict_proba(np.asarray(features, np.float64))
         return probabilities, probabilities.argmax(axis=1)
 
 
@@ -154,10 +153,11 @@ def fit_feature_classifier(
             or outside one of the folds), or missing folds.
     """
     if name not in CLASSIFIERS:
-        near = get_close_matches(name, CLASSIFIERS, n=1)
-        hint = f": did you mean {near[0]!r}?" if near else ""
-        raise SettingsError(f"the classifier must be one of {', '.join(CLASSIFIERS)}, but is {name!r}{hint}")
-    row, features, labels = CLASSIFIERS[name], _as_float64(features), np.asarray(labels)
+        cure = did_you_mean(name, CLASSIFIERS, "choose one of these")
+        raise SettingsError(
+            f"the classifier must be one of {', '.join(CLASSIFIERS)}, but is {name!r}: {cure}"
+        )
+    row, features, labels = CLASSIFIERS[name], np.asarray(features, np.float64), np.asarray(labels)
     _check(features, labels, classes)
     pipeline = make_pipeline(StandardScaler(), row.make(seed))
     platt = None
@@ -173,10 +173,6 @@ def _notes(row: Row, fitted: Any) -> tuple[str, ...]:
     limit = getattr(fitted, "max_iter", -1)
     rounds = np.max(getattr(fitted, "n_iter_", 0))
     return (f"{row.title}: stopped after {rounds} rounds without converging",) if rounds >= limit > 0 else ()
-
-
-def _as_float64(features: np.ndarray) -> np.ndarray:
-    return np.asarray(features, dtype=np.float64)
 
 
 def _check(features: np.ndarray, labels: np.ndarray, classes: int) -> None:

@@ -1,20 +1,20 @@
 """How unlike the training images an image is: distances of its pooled features and of its statistics as a picture.
 
 Both are the Mahalanobis distance to the nearest class mean with a covariance that all classes share (Lee et al.,
-NeurIPS 2018); the larger one counts. There are more features than a covariance can be estimated for, so it is shrunk: the
-leading principal axes keep their variances and all others share one, as in probabilistic principal
+NeurIPS 2018); the larger one counts. There are more features than a covariance can be estimated for, so it is
+shrunk: the leading principal axes keep their variances and all others share one, as in probabilistic principal
 components (Tipping and Bishop, J. R. Stat. Soc. B 61:611, 1999).
 
-What an image looks like, apart from what it shows: colours, contrast and detail at several scales.
-
-A network's last features forget much of that, as its classes do not depend on it: exchanged colour channels, a
-dark lamp or a fine grain can leave them where they were. These statistics are the same for every network, and
-neither turning an image by quarters nor mirroring it changes them.
+The statistics say what an image looks like, apart from what it shows: colours, contrast and detail at several
+scales. A network's last features forget much of that, as its classes do not depend on it: exchanged colour
+channels, a dark lamp or a fine grain can leave them where they were. These statistics are the same for every
+network, and neither turning an image by quarters nor mirroring it changes them.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -24,119 +24,24 @@ from sklearn.utils.extmath import randomized_svd
 
 from kerasall.errors import ArtifactError, DataError, ModelError
 from kerasall.files import atomic_path
+from kerasall.models.base import POOLED
 from kerasall.models.classifier import find_parts
-from kerasall.models.heads import POOLED
-
-QUANTILES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
-
-SCALES = 4
-
-"""Bands of detail below the finest, each of half the frequency of the one before; fewer in a small image."""
-
-
-UNITS = {"quantile": 0.05, "energy": 0.3, "evenness": 0.05, "correlation": 0.2}
-
-"""Statistic -> a difference that counts as 1: about what one camera and stain give from slide to slide."""
-
-
-SMALLEST_VARIANCE = 0.01
-
-"""In units squared: a statistic that no training image varies (a black ground, say) may still differ a little."""
-
-
-_Tensor_of_picture_statistics = Any
-
-
-def measure_pictures(ops: Any, pixels: _Tensor_of_picture_statistics) -> _Tensor_of_picture_statistics:
-    """Statistics float32 [N, D] of images.
-
-    Over the three opponent channels grey, red against green and blue against both (the finest band over grey
-    alone, as cameras and JPEG files hold colours at half the resolution):
-
-        quantile     of the values, in shares of 255
-        energy       log of the root mean square of the detail in each band
-        evenness     mean absolute detail over its root mean square: low where detail is rare and strong
-        correlation  between each two channels
-
-    Args:
-        ops: ``keras.ops``.
-        pixels: float32 [N, H, W, 3] in 0..255, H and W known and at least 8.
-    """
-    grey = ops.mean(pixels, axis=-1, keepdims=True) / 255.0
-    channels = _opponent(ops, _halve(ops, pixels) / 255.0)
-    found = [*_detail(ops, grey, channels[..., :1]), *_correlations(ops, channels)]
-    found += _quantiles(ops, _halve(ops, channels))
-    for _ in range(SCALES):
-        if min(channels.shape[1:3]) < 4:
-            break
-        halved = _halve(ops, channels)
-        found += _detail(ops, channels, halved)
-        channels = halved
-    return ops.concatenate(found, axis=-1)
-
-
-def _halve(ops: Any, image: _Tensor_of_picture_statistics) -> _Tensor_of_picture_statistics:
-    return ops.average_pool(image, 2, strides=2, padding="valid")
-
-
-def _opponent(ops: Any, image: _Tensor_of_picture_statistics) -> _Tensor_of_picture_statistics:
-    red, green, blue = image[..., 0], image[..., 1], image[..., 2]
-    return ops.stack([(red + green + blue) / 3, (red - green) / 2, (red + green) / 4 - blue / 2], axis=-1)
-
-
-def _quantiles(ops: Any, channels: _Tensor_of_picture_statistics) -> list[_Tensor_of_picture_statistics]:
-    count = channels.shape[1] * channels.shape[2]
-    ordered = ops.sort(ops.reshape(channels, (-1, count, 3)), axis=1)
-    return [ordered[:, round(each * (count - 1))] / UNITS["quantile"] for each in QUANTILES]
-
-
-def _detail(
-    ops: Any, image: _Tensor_of_picture_statistics, halved: _Tensor_of_picture_statistics
-) -> list[_Tensor_of_picture_statistics]:
-    """Energy and evenness of what the means of 2 x 2 pixels leave over."""
-    coarse = ops.repeat(ops.repeat(halved, 2, axis=1), 2, axis=2)
-    detail = image[:, : coarse.shape[1], : coarse.shape[2]] - coarse
-    strength = ops.sqrt(ops.mean(detail * detail, axis=(1, 2)) + 1e-8)
-    evenness = ops.mean(ops.abs(detail), axis=(1, 2)) / (strength + 1e-3)
-    return [ops.log(strength + 2e-3) / UNITS["energy"], evenness / UNITS["evenness"]]
-
-
-def _correlations(ops: Any, channels: _Tensor_of_picture_statistics) -> list[_Tensor_of_picture_statistics]:
-    centred = channels - ops.mean(channels, axis=(1, 2), keepdims=True)
-    deviations = ops.sqrt(ops.mean(centred * centred, axis=(1, 2)) + 1e-6)
-    found = []
-    for first, second in ((0, 1), (0, 2), (1, 2)):
-        product = ops.mean(centred[..., first] * centred[..., second], axis=(1, 2))
-        share = product / (deviations[:, first] * deviations[:, second] + 1e-4)
-        found.append(share[:, None] / UNITS["correlation"])
-    return found
-
-
-class PictureStatistics(keras.layers.Layer):
-    """``measure_pictures`` as a layer: [N, H, W, 3] to [N, D]."""
-
-    def __init__(self) -> None:
-        super().__init__(dtype="float32", name="picture_statistics")
-
-    def call(self, pixels: _Tensor_of_picture_statistics) -> _Tensor_of_picture_statistics:
-        return measure_pictures(keras.ops, pixels)
-
-
-def build_statistics_model(image_size: tuple[int, int]) -> keras.Model:
-    """A model from pixels 0..255 [N, H, W, 3] to statistics float32 [N, D]."""
-    image: _Tensor_of_picture_statistics = keras.Input((*image_size, 3), dtype="float32", name="image")
-    return keras.Model(image, PictureStatistics()(image), name="picture_statistics")
-
 
 FEATURES = "pooled_features"
-
 """Output of ``with_features``; it never leaves an exported model."""
 
-
 AXES = 64
-
 """Leading principal axes that keep their own variance."""
 
+QUANTILES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
+SCALES = 4
+"""Bands of detail below the finest, each of half the frequency of the one before; fewer in a small image."""
+
+UNITS = {"quantile": 0.05, "energy": 0.3, "evenness": 0.05, "correlation": 0.2}
+"""Statistic -> a difference that counts as 1: about what one camera and stain give from slide to slide."""
+
+SMALLEST_VARIANCE = 0.01
+"""In units squared: a statistic that no training image varies (a black ground, say) may still differ a little."""
 
 _Tensor = Any
 
@@ -173,9 +78,7 @@ class FeatureDistance:
             along = ops.matmul(centred, self.axes)
             leading = ops.sum(along * along * (self.precisions - np.float32(self.rest)), axis=-1)
             squares.append(leading + ops.sum(centred * centred, axis=-1) * np.float32(self.rest))
-        nearest = squares[0]
-        for square in squares[1:]:
-            nearest = ops.minimum(nearest, square)
+        nearest = reduce(ops.minimum, squares)
         return ops.sqrt(ops.maximum(nearest, np.float32(0)) / np.float32(self.means.shape[1]))
 
 
@@ -260,8 +163,7 @@ def fit_feature_distance(
     centred = features - means[np.searchsorted(present, labels)]
     kept = max(1, min(axes, (count - len(present)) // 4, width - 1))
     freedom = count - len(present)
-    options: dict[str, Any] = {"n_iter": 7, "random_state": 0}
-    _, lengths, directions = randomized_svd(centred, kept, **options)
+    _, lengths, directions = randomized_svd(centred, kept, n_iter=7, random_state=0)  # pyright: ignore
     leading = lengths**2 / freedom
     rest = (float((centred**2).sum()) / freedom - float(leading.sum())) / (width - kept)
     rest = max(rest, smallest_variance)
@@ -276,6 +178,85 @@ def fit_feature_distance(
     )
 
 
+def measure_pictures(ops: Any, pixels: _Tensor) -> _Tensor:
+    """Statistics float32 [N, D] of images.
+
+    Over the three opponent channels grey, red against green and blue against both (the finest band over grey
+    alone, as cameras and JPEG files hold colours at half the resolution):
+
+        quantile     of the values, in shares of 255
+        energy       log of the root mean square of the detail in each band
+        evenness     mean absolute detail over its root mean square: low where detail is rare and strong
+        correlation  between each two channels
+
+    Args:
+        ops: ``keras.ops``.
+        pixels: float32 [N, H, W, 3] in 0..255, H and W known and at least 8.
+    """
+    grey = ops.mean(pixels, axis=-1, keepdims=True) / 255.0
+    channels = _opponent(ops, _halve(ops, pixels) / 255.0)
+    found = [*_detail(ops, grey, channels[..., :1]), *_correlations(ops, channels)]
+    found += _quantiles(ops, _halve(ops, channels))
+    for _ in range(SCALES):
+        if min(channels.shape[1:3]) < 4:
+            break
+        halved = _halve(ops, channels)
+        found += _detail(ops, channels, halved)
+        channels = halved
+    return ops.concatenate(found, axis=-1)
+
+
+def _halve(ops: Any, image: _Tensor) -> _Tensor:
+    return ops.average_pool(image, 2, strides=2, padding="valid")
+
+
+def _opponent(ops: Any, image: _Tensor) -> _Tensor:
+    red, green, blue = image[..., 0], image[..., 1], image[..., 2]
+    return ops.stack([(red + green + blue) / 3, (red - green) / 2, (red + green) / 4 - blue / 2], axis=-1)
+
+
+def _quantiles(ops: Any, channels: _Tensor) -> list[_Tensor]:
+    count = channels.shape[1] * channels.shape[2]
+    ordered = ops.sort(ops.reshape(channels, (-1, count, 3)), axis=1)
+    return [ordered[:, round(each * (count - 1))] / UNITS["quantile"] for each in QUANTILES]
+
+
+def _detail(ops: Any, image: _Tensor, halved: _Tensor) -> list[_Tensor]:
+    """Energy and evenness of what the means of 2 x 2 pixels leave over."""
+    coarse = ops.repeat(ops.repeat(halved, 2, axis=1), 2, axis=2)
+    detail = image[:, : coarse.shape[1], : coarse.shape[2]] - coarse
+    strength = ops.sqrt(ops.mean(detail * detail, axis=(1, 2)) + 1e-8)
+    evenness = ops.mean(ops.abs(detail), axis=(1, 2)) / (strength + 1e-3)
+    return [ops.log(strength + 2e-3) / UNITS["energy"], evenness / UNITS["evenness"]]
+
+
+def _correlations(ops: Any, channels: _Tensor) -> list[_Tensor]:
+    centred = channels - ops.mean(channels, axis=(1, 2), keepdims=True)
+    deviations = ops.sqrt(ops.mean(centred * centred, axis=(1, 2)) + 1e-6)
+    found = []
+    for first, second in ((0, 1), (0, 2), (1, 2)):
+        product = ops.mean(centred[..., first] * centred[..., second], axis=(1, 2))
+        share = product / (deviations[:, first] * deviations[:, second] + 1e-4)
+        found.append(share[:, None] / UNITS["correlation"])
+    return found
+
+
+class PictureStatistics(keras.layers.Layer):
+    """``measure_pictures`` as a layer: [N, H, W, 3] to [N, D]."""
+
+    def __init__(self) -> None:
+        super().__init__(dtype="float32", name="picture_statistics")
+
+    def call(self, pixels: _Tensor) -> _Tensor:
+        return measure_pictures(keras.ops, pixels)
+
+
+def build_statistics_model(image_size: tuple[int, int]) -> keras.Model:
+    """A model from pixels 0..255 [N, H, W, 3] to statistics float32 [N, D]."""
+    image: _Tensor = keras.Input((*image_size, 3), dtype="float32", name="image")
+    return keras.Model(image, PictureStatistics()(image), name="picture_statistics")
+
+
 def with_features(model: keras.Model) -> keras.Model:
     """The same model with its pooled features as one more named output, ``FEATURES`` [N, D].
 
@@ -285,8 +266,6 @@ def with_features(model: keras.Model) -> keras.Model:
     Raises:
         ModelError: the model has no part whose pooled features are known.
     """
-    if not isinstance(model.output, dict):
-        return _classifier_with_features(model)
     image, outputs, found = _run_with_features(model)
     tensors = [features for _, features, _ in found]
     features = keras.ops.concatenate(tensors, axis=-1) if len(tensors) > 1 else tensors[0]
@@ -307,15 +286,23 @@ def list_feature_networks(model: keras.Model) -> list[keras.Model]:
         find_parts(model)
         return [model]
     _, _, found = _run_with_features(model)
-    if all(is_shown_image and _is_classifier(network) for network, _, is_shown_image in found):
-        return [network for network, _, _ in found]
-    return []
+    networks = [network for network, _, is_shown_image in found if is_shown_image and _is_classifier(network)]
+    return networks if len(networks) == len(found) else []
 
 
 def _run_with_features(
     model: keras.Model,
 ) -> tuple[_Tensor, dict[str, _Tensor], list[tuple[keras.Model, _Tensor, bool]]]:
     """Input, outputs, and of every member: itself, its pooled features, whether it is shown the input itself."""
+    image: _Tensor = keras.Input(model.input_shape[1:], dtype="float32", name="image")
+    if not isinstance(model.output, dict):
+        opened = _open_member(model)
+        if opened is None:
+            raise ModelError(
+                f"{model.name} must be made of preprocess, backbone and head: build it with build_classifier"
+            )
+        probabilities, features = opened(image)
+        return image, {"probabilities": probabilities}, [(model, features, True)]
     found: list[tuple[keras.Model, _Tensor, bool]] = []
 
     def call(operation: Any, *arguments: Any, **options: Any) -> _Tensor:
@@ -327,22 +314,10 @@ def _run_with_features(
         found.append((operation, features, isinstance(history, keras.layers.InputLayer)))
         return answer
 
-    image: _Tensor = keras.Input(model.input_shape[1:], dtype="float32", name="image")
     outputs = model._run_through_graph(image, operation_fn=lambda operation: operation, call_fn=call)
     if not found:
         raise ModelError(f"{model.name} must hold networks that pool their features, but holds none")
     return image, outputs, found
-
-
-def _classifier_with_features(model: keras.Model) -> keras.Model:
-    opened = _open_member(model)
-    if opened is None:
-        raise ModelError(
-            f"{model.name} must be made of preprocess, backbone and head: build it with build_classifier"
-        )
-    image: _Tensor = keras.Input(model.input_shape[1:], dtype="float32", name="image")
-    probabilities, features = opened(image)
-    return keras.Model(image, {"probabilities": probabilities, FEATURES: features}, name=model.name)
 
 
 def _is_classifier(network: keras.Model) -> bool:
@@ -360,16 +335,11 @@ def _open_member(operation: Any) -> keras.Model | None:
     try:
         parts = find_parts(operation)
     except ModelError:
-        return _open_extractor(operation)
+        # An extractor of deep features answers with its pooled features themselves.
+        last = operation.outputs[0]
+        is_extractor = len(operation.outputs) == 1 and last._keras_history.operation.name == POOLED
+        return keras.Model(operation.inputs[0], [last, last]) if is_extractor else None
     pooled = parts.head.get_layer(POOLED).output
     head = keras.Model(parts.head.inputs[0], [parts.head.outputs[0], pooled])
     image: _Tensor = keras.Input(operation.input_shape[1:], dtype="float32")
     return keras.Model(image, head(parts.backbone(parts.preprocess(image))))
-
-
-def _open_extractor(operation: keras.Model) -> keras.Model | None:
-    """An extractor of deep features answers with its pooled features themselves."""
-    last = operation.outputs[0]
-    if len(operation.outputs) != 1 or last._keras_history.operation.name != POOLED:
-        return None
-    return keras.Model(operation.inputs[0], [last, last])

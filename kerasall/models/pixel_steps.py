@@ -6,13 +6,12 @@ the same name in ``kerasall.preprocessing``. All else stands in the chain that t
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import keras
 
-from kerasall.errors import SettingsError
+from kerasall.errors import SettingsError, did_you_mean
 
 Step = Mapping[str, Any]
 """An operation in a chain's JSON form: ``{"op": "resize", "height": 224, "width": 224}``."""
@@ -101,10 +100,9 @@ def fit_pixels(
 def _apply(pixels: _Tensor, step: Step, whose: str) -> _Tensor:
     name = str(step.get("op"))
     if name not in PIXEL_STEPS:
-        near = difflib.get_close_matches(name, PIXEL_STEPS, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else "give it to the common chain"
+        cure = did_you_mean(name, PIXEL_STEPS, "give it to the common chain")
         raise SettingsError(
-            f"the steps of {whose} must be among {', '.join(PIXEL_STEPS)}, but one is {name!r}: {hint}"
+            f"the steps of {whose} must be among {', '.join(PIXEL_STEPS)}, but one is {name!r}: {cure}"
         )
     try:
         return PIXEL_STEPS[name](pixels, **{key: value for key, value in step.items() if key != "op"})
@@ -114,12 +112,29 @@ def _apply(pixels: _Tensor, step: Step, whose: str) -> _Tensor:
         ) from None
 
 
-def image_size_of(model: keras.Model) -> tuple[int, int]:
-    """Height and width of the images that ``model`` takes."""
-    _, height, width, _ = model.inputs[0].shape
-    return int(height), int(width)
+def see(model: keras.Model, image: _Tensor, steps: Sequence[Step] | None) -> _Tensor:
+    """What ``model`` answers to a symbolic image of the common chain, shown to it by its own steps (``fit_pixels``)."""
+    return model(fit_pixels(image, _image_size(model), steps, model.name))
 
 
 def largest_size(models: Sequence[keras.Model]) -> tuple[int, int]:
     """Size of the model with the largest images: the others lose least when it is brought down to theirs."""
-    return max(map(image_size_of, models), key=lambda size: size[0] * size[1])
+    return max(map(_image_size, models), key=lambda size: size[0] * size[1])
+
+
+def one_each(what: str, values: Sequence[Any] | None, models: Sequence[keras.Model]) -> Sequence[Any]:
+    """``values``, or None for each model where they are None.
+
+    Raises:
+        SettingsError: there are more or fewer than models; the message says of ``what``.
+    """
+    if values is None:
+        return [None] * len(models)
+    if len(values) != len(models):
+        raise SettingsError(f"there must be as many {what} ({len(models)}), but there are {len(values)}")
+    return values
+
+
+def _image_size(model: keras.Model) -> tuple[int, int]:
+    _, height, width, _ = model.inputs[0].shape
+    return int(height), int(width)

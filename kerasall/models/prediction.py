@@ -1,50 +1,103 @@
-"""Fast forward passes over many batches: probabilities of a classifier, activations of a prefix.
+"""Fast forward passes over many batches, and views of one image that show the same cell.
 
-Models that answer with a dictionary, ensembles and deep-feature classifiers: predictions, names inside.
+A cell has no upper side, so the model's answers to the eight symmetries of a square differ only by what it
+has learnt by chance; their mean is the test-time augmentation of the field.
 """
 
 from __future__ import annotations
 
-import math
 import weakref
-from collections import Counter
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
+from itertools import product
 from typing import Any
 
 import keras
 import numpy as np
 
 from kerasall.errors import ModelError
-from kerasall.models.views import VIEWS, require_views, show_view
 
-_Forward = Callable[[Any], Any]
+View = tuple[bool, bool, bool]
+"""Whether rows and columns are exchanged, then mirrored up-down and left-right."""
 
-_FORWARDS: weakref.WeakKeyDictionary[keras.Model, dict[tuple[str, bool], _Forward]] = (
-    weakref.WeakKeyDictionary()
-)
+VIEWS: dict[int, tuple[View, ...]] = {
+    1: ((False, False, False),),
+    4: tuple((False, down, across) for down, across in product((False, True), repeat=2)),
+    8: tuple((turned, down, across) for turned, down, across in product((False, True), repeat=3)),
+}
+"""How many views -> these. The first is the image itself; four are the mirrorings and the half turn, which
+need no square."""
 
+_Tensor = Any
+_Forward = Callable[[_Tensor], Any]
+
+_FORWARDS: weakref.WeakKeyDictionary[keras.Model, dict[str, _Forward]] = weakref.WeakKeyDictionary()
 _LARGEST: weakref.WeakKeyDictionary[keras.Model, int] = weakref.WeakKeyDictionary()
 
 
-def predict_probabilities(
-    model: keras.Model, batches: Iterable[Any], jit_compile: bool = False
+def predict_probabilities(model: keras.Model, batches: Iterable[Any]) -> np.ndarray:
+    """Class probabilities float32 [N, C] of all images, in inference mode: ``predict_activations`` of a whole model."""
+    return predict_activations(model, batches)
+
+
+def predict_activations(
+    model: keras.Model, batches: Iterable[Any], out: np.ndarray | None = None, fold: bool = False
 ) -> np.ndarray:
-    """Class probabilities of all images in ``batches``, in inference mode.
+    """Outputs of ``model`` for all images in ``batches``, in inference mode.
 
     Args:
-        model: a model with one input and one output [n, C].
+        model: a model with one input and one output, for example a prefix from ``split_at``.
         batches: of images [n, H, W, 3], or of tuples whose first entry they are (a ``tf.data``
             set of images and labels). Batches may differ in size; no size is traced anew.
-        jit_compile: whether to compile with XLA; on a CPU that is slower for most backbones.
+        out: array [N, ...] to fill, for example a memory map; its dtype is kept. Without it all
+            outputs are held in memory twice for a moment.
+        fold: make constants of the weights for this call, so that TensorFlow folds batch normalisation into the
+            convolutions before it: the same numbers but for rounding, 1.2 to 1.6 times faster on a CPU, for some
+            seconds at the start. For one long pass.
 
     Returns:
-        float32 [N, C] in the order of the batches; [0, C] where there are none.
+        ``out``, or a new float32 array [N, ...] in the order of the batches; [0, ...] where there are none.
 
     Raises:
-        ModelError: the images do not fit the model's input.
+        ModelError: the images do not fit the model's input, or ``out`` is not as long as they are.
     """
-    return predict_activations(model, batches, jit_compile=jit_compile)
+    if len(model.inputs) != 1 or len(model.outputs) != 1:
+        raise ModelError(f"{model.name} must have one input and one output to predict with")
+    answers = (np.asarray(each, np.float32) for each in _run(model, batches, fold))
+    if out is None:
+        parts = list(answers)
+        return np.concatenate(parts) if parts else np.zeros((0, *model.output_shape[1:]), np.float32)
+    done = 0
+    for part in answers:
+        if done + len(part) <= len(out):
+            out[done : done + len(part)] = part
+        done += len(part)
+    if done != len(out):
+        raise ModelError(
+            f"the array to fill must have one row per image, but has {len(out)} for {done} images"
+        )
+    return out
+
+
+def predict_outputs(model: keras.Model, batches: Iterable[Any]) -> dict[str, np.ndarray]:
+    """All named outputs for all images in ``batches``, in inference mode and one pass.
+
+    Args:
+        model: a model with one input and a dictionary of outputs of known shapes [N, ...].
+        batches: as for ``predict_activations``.
+
+    Returns:
+        name -> array [N, ...] in the order of the batches, of the output's own kind of number.
+
+    Raises:
+        ModelError: the outputs have no names, or the images do not fit the model's input.
+    """
+    outputs: Any = model.output
+    if not isinstance(outputs, dict):
+        raise ModelError(f"{model.name} must answer with named outputs: use predict_probabilities")
+    parts = list(_run(model, batches))
+    none = {name: np.zeros((0, *tensor.shape[1:]), tensor.dtype) for name, tensor in outputs.items()}
+    return {name: np.concatenate([part[name] for part in parts or [none]]) for name in outputs}
 
 
 def predict_views(model: keras.Model, batches: Any, views: int) -> np.ndarray:
@@ -61,101 +114,108 @@ def predict_views(model: keras.Model, batches: Any, views: int) -> np.ndarray:
     require_views(model, views)
     if views == 1:
         return predict_probabilities(model, batches)
-    shown = (batches.map(partial(_show, view=view)) for view in VIEWS[views])
+    shown = (batches.map(partial(show_view, keras.ops, view=view)) for view in VIEWS[views])
     return np.stack([predict_probabilities(model, each) for each in shown]).mean(axis=0, dtype=np.float32)
 
 
-def _show(pixels: Any, view: tuple[bool, bool, bool]) -> Any:
-    return show_view(keras.ops, pixels, view)
+def mean_of_views(answer: Callable[[_Tensor], _Tensor], pixels: _Tensor, views: int, classes: int) -> _Tensor:
+    """Mean over the views of a network's probabilities, in TensorFlow operations, one view after another.
 
-
-def predict_activations(
-    model: keras.Model,
-    batches: Iterable[Any],
-    out: np.ndarray | None = None,
-    jit_compile: bool = False,
-    fold: bool = False,
-) -> np.ndarray:
-    """Outputs of ``model`` for all images in ``batches``, in inference mode.
+    The views pass the network one by one: eight at once would take eight times the memory.
 
     Args:
-        model: a model with one input and one output, for example a prefix from ``split_at``.
-        batches: as for ``predict_probabilities``.
-        out: array [N, ...] to fill, for example a memory map; its dtype is kept. Without it all
-            outputs are held in memory twice for a moment.
-        jit_compile: whether to compile with XLA.
-        fold: make constants of the weights for this call, so that TensorFlow folds batch normalisation into the
-            convolutions before it: the same numbers but for rounding, 1.2 to 1.6 times faster on a CPU, for some
-            seconds at the start. For one long pass.
+        answer: pixels float32 [N, H, W, 3] -> probabilities float32 [N, C].
+        pixels: of N images.
+        views: a key of ``VIEWS``.
+        classes: C.
+    """
+    import tensorflow as tf
 
-    Returns:
-        ``out``, or a new float32 array [N, ...] in the order of the batches.
+    if views == 1:
+        return answer(pixels)
+    stacked = tf.stack([show_view(keras.ops, pixels, view) for view in VIEWS[views]])
+    answers = tf.map_fn(
+        lambda shown: tf.cast(answer(shown), tf.float32), stacked, parallel_iterations=1,
+        fn_output_signature=tf.TensorSpec([None, classes], tf.float32),
+    )  # fmt: skip
+    return tf.reduce_mean(answers, axis=0)
+
+
+def show_view(ops: Any, pixels: _Tensor, view: View) -> _Tensor:
+    """One view of every image.
+
+    Args:
+        ops: numpy or ``keras.ops``.
+        pixels: [N, H, W, 3], square if the view exchanges rows and columns.
+        view: of ``VIEWS``.
+    """
+    exchanged, down, across = view
+    if exchanged:
+        pixels = ops.transpose(pixels, (0, 2, 1, 3))
+    pixels = ops.flip(pixels, 1) if down else pixels
+    return ops.flip(pixels, 2) if across else pixels
+
+
+def require_views(model: keras.Model, views: int) -> None:
+    """Checks that a model's images can be shown in so many views.
 
     Raises:
-        ModelError: the images do not fit the model's input, or ``out`` is not as long as they are.
+        ModelError: not 1, 4 or 8; eight of images that are not square; or a model of several outputs.
     """
-    if len(model.inputs) != 1 or len(model.outputs) != 1:
-        raise ModelError(f"{model.name} must have one input and one output to predict with")
-    folded: dict[str, _Forward] | None = {} if fold and not jit_compile else None
-    parts, done = [], 0
-    for images in map(_first, batches):
-        outputs = _run(model, images, jit_compile, folded)
-        if out is None:
-            parts.append(outputs)
-        elif done + len(outputs) <= len(out):
-            out[done : done + len(outputs)] = outputs
-        done += len(outputs)
-    if out is not None:
-        if done != len(out):
-            raise ModelError(
-                f"the array to fill must have one row per image, but has {len(out)} for {done} images"
-            )
-        return out
-    if not parts:
-        return np.zeros((0, *model.output_shape[1:]), np.float32)
-    return np.concatenate(parts, dtype=np.float32, casting="same_kind")
-
-
-def _first(batch: Any) -> Any:
-    return batch[0] if isinstance(batch, tuple | list) else batch
-
-
-def _run(
-    model: keras.Model, images: Any, jit_compile: bool, folded: dict[str, _Forward] | None = None
-) -> np.ndarray:
-    expected = tuple(model.input_shape[1:])
-    if tuple(images.shape[1:]) != expected:
+    if views not in VIEWS:
+        raise ModelError(f"serve.views must be one of {list(VIEWS)}, but is {views}")
+    if views == 1:
+        return
+    height, width = model.input_shape[1:3]
+    if views == 8 and height != width:
         raise ModelError(
-            f"{model.name} takes batches of shape [n, {', '.join(map(str, expected))}], but got {tuple(images.shape)}: "
-            "prepare the images with the chain the model was trained with"
+            f"eight views need square images, but the model takes {height}x{width}: set serve.views: 4, or crop to a "
+            "square"
         )
-    if keras.backend.backend() != "tensorflow":
-        return _run_padded(model, images)
-    dtype = keras.backend.standardize_dtype(images.dtype)
-    if dtype not in ("uint8", "float16", "bfloat16", "float32"):
-        images, dtype = keras.ops.cast(images, "float32"), "float32"
-    if folded is None:
-        return np.asarray(_forward(model, dtype, jit_compile)(images), np.float32)
-    if dtype not in folded:
-        folded[dtype] = _fold(_forward(model, dtype, jit_compile))
-    return np.asarray(folded[dtype](images), np.float32)
+    if isinstance(model.output, dict):
+        raise ModelError(
+            "views are averaged for one classifier, but the model is an ensemble: set serve.views: 1"
+        )
 
 
-def _forward(model: keras.Model, dtype: str, jit_compile: bool) -> _Forward:
+def _run(model: keras.Model, batches: Iterable[Any], fold: bool = False) -> Iterator[Any]:
+    """What the model answers to each batch, as arrays in the structure of its outputs."""
+    expected = tuple(model.input_shape[1:])
+    folded: dict[str, _Forward] = {}
+    for batch in batches:
+        images = batch[0] if isinstance(batch, tuple | list) else batch
+        if tuple(images.shape[1:]) != expected:
+            raise ModelError(
+                f"{model.name} takes batches of shape [n, {', '.join(map(str, expected))}], but got "
+                f"{tuple(images.shape)}: prepare the images with the chain the model was trained with"
+            )
+        if keras.backend.backend() != "tensorflow":
+            yield _run_padded(model, images)
+            continue
+        dtype = keras.backend.standardize_dtype(images.dtype)
+        if dtype not in ("uint8", "float16", "bfloat16", "float32"):
+            images, dtype = keras.ops.cast(images, "float32"), "float32"
+        forward = _forward(model, dtype)
+        if fold:
+            forward = folded[dtype] = folded.get(dtype) or _fold(forward)
+        yield keras.tree.map_structure(np.asarray, forward(images))
+
+
+def _forward(model: keras.Model, dtype: str) -> _Forward:
     """One graph per model and dtype, for any batch size; kept as long as the model lives."""
     import tensorflow as tf  # here, because other backends need none
 
     forwards = _FORWARDS.setdefault(model, {})
-    if (dtype, jit_compile) not in forwards:
+    if dtype not in forwards:
         alive = weakref.ref(model)  # a strong reference in the value would keep its own key alive
         signature = [tf.TensorSpec((None, *model.input_shape[1:]), dtype)]
 
-        @tf.function(input_signature=signature, jit_compile=jit_compile, autograph=False)
+        @tf.function(input_signature=signature, autograph=False)
         def forward(images: tf.Tensor) -> tf.Tensor:
             return alive()(images, training=False)  # pyright: ignore[reportOptionalCall]
 
-        forwards[dtype, jit_compile] = forward
-    return forwards[dtype, jit_compile]
+        forwards[dtype] = forward
+    return forwards[dtype]
 
 
 def _fold(forward: Any) -> _Forward:
@@ -167,53 +227,10 @@ def _fold(forward: Any) -> _Forward:
     return lambda images: constant(tf.convert_to_tensor(images))[0]
 
 
-def _run_padded(model: keras.Model, images: Any) -> np.ndarray:
+def _run_padded(model: keras.Model, images: Any) -> Any:
     """For backends that compile per batch size: a smaller last batch is filled up to the largest seen."""
     images = np.asarray(images)
     _LARGEST[model] = largest = max(len(images), _LARGEST.get(model, 0))
     padding = np.zeros((largest - len(images), *images.shape[1:]), images.dtype)
-    return np.asarray(model.predict_on_batch(np.concatenate([images, padding])), np.float32)[: len(images)]
-
-
-def predict_outputs(
-    model: keras.Model, batches: Iterable[Any], jit_compile: bool = False
-) -> dict[str, np.ndarray]:
-    """All named outputs for all images in ``batches``, in inference mode and one pass.
-
-    Args:
-        model: a model with one input and a dictionary of outputs of known shapes [N, ...].
-        batches: as for ``predict_probabilities``.
-        jit_compile: whether to compile with XLA.
-
-    Returns:
-        name -> array [N, ...] in the order of the batches, of the output's own kind of number.
-
-    Raises:
-        ModelError: the outputs have no names, or the images do not fit the model's input.
-    """
-    outputs: Any = model.output
-    if not isinstance(outputs, dict):
-        raise ModelError(f"{model.name} must answer with named outputs: use predict_probabilities")
-    widths = {name: math.prod(tensor.shape[1:]) for name, tensor in outputs.items()}
-    ops: Any = keras.ops
-    flat = [ops.reshape(ops.cast(outputs[name], "float32"), (-1, widths[name])) for name in widths]
-    joined = ops.concatenate(flat, axis=1) if len(flat) > 1 else flat[0]
-    values = predict_activations(keras.Model(model.inputs[0], joined), batches, jit_compile=jit_compile)
-    parts = np.split(values, np.cumsum(list(widths.values()))[:-1], axis=1)
-    return {
-        name: part.reshape(-1, *tensor.shape[1:]).astype(tensor.dtype)
-        for part, (name, tensor) in zip(parts, outputs.items(), strict=True)
-    }
-
-
-def name_operations(model: keras.Model, named: Collection[str]) -> None:
-    """Names a new model's operations by what they are, except those in ``named``.
-
-    Keras names them by a counter of the process; so equal parts would not give equal files.
-    """
-    counts: Counter[str] = Counter()
-    for operation in model.operations:
-        if operation.name not in named:
-            kind = type(operation).__name__.lower()
-            counts[kind] += 1
-            operation.name = f"{model.name}_{kind}_{counts[kind]}"
+    answers = model.predict_on_batch(np.concatenate([images, padding]))
+    return keras.tree.map_structure(lambda each: np.asarray(each)[: len(images)], answers)

@@ -10,7 +10,7 @@ import keras
 
 from kerasall.evaluation.refer import KEPT, Safeguards, calibrate, refer_reasons
 from kerasall.models.out_of_domain import FEATURES, DomainDistance, measure_pictures, with_features
-from kerasall.models.views import mean_of_views, require_views
+from kerasall.models.prediction import mean_of_views, require_views
 
 _Tensor = Any
 
@@ -27,7 +27,7 @@ def answer_with_safeguards(
         safeguards: calibration, prediction sets and limit.
         distance: to the training images; without it nothing is called unlike them. Measured on the image as
             it is, whatever the views.
-        views: of each image, whose probabilities are averaged; see ``views``.
+        views: of each image, whose probabilities are averaged; see ``predict_views``.
 
     Returns:
         A function of pixels float32 [N, H, W, 3] in 0..255 to the model's outputs by name and

@@ -17,6 +17,7 @@ _CONFIG_BYTES = 64 << 20  # the largest backbone's is 1.5 MB
 _MEMBERS = ("metadata.json", "config.json", "model.weights.h5")
 # Keras packs without compressing: what grows when unpacked was packed by somebody else.
 _MOST_GROWTH = 10
+_UNREADABLE = (zipfile.BadZipFile, KeyError, OSError, EOFError, NotImplementedError, UnicodeDecodeError)
 
 
 def save_model(model: keras.Model, path: str | Path) -> None:
@@ -81,17 +82,10 @@ def _read_config(path: Path) -> Any:
             return json.loads(archive.read("config.json"))
     except FileNotFoundError:
         raise ModelError(f"the model file {path} must exist, but does not: correct the path") from None
-    except (
-        zipfile.BadZipFile,
-        KeyError,
-        OSError,
-        EOFError,
-        NotImplementedError,
-        UnicodeDecodeError,
-    ) as error:
-        raise ModelError(f"{path} must be a .keras archive, but reading it failed: {error}") from None
     except json.JSONDecodeError as error:
         raise ModelError(f"{path} must describe its model in JSON, but reading it failed: {error}") from None
+    except _UNREADABLE as error:
+        raise ModelError(f"{path} must be a .keras archive, but reading it failed: {error}") from None
 
 
 def _require_plain_members(path: Path, archive: zipfile.ZipFile) -> None:

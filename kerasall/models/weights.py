@@ -11,23 +11,17 @@ import hashlib
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import h5py
 import numpy as np
 
 from kerasall.errors import WeightsError
 from kerasall.files import sha256_of_file
-from kerasall.models.backbones import WeightsFile
-
-if TYPE_CHECKING:
-    from kerasall.models.backbones import Backbone
-
+from kerasall.models.backbones import Backbone, WeightsFile
 
 FOLDER_VARIABLE = "KERASALL_WEIGHTS"
-
 KINDS = (".h5", ".keras")
-
 """Accepted endings of a weights file (``.weights.h5`` is one of them). Never a pickle: it could run code."""
 
 
@@ -58,7 +52,13 @@ def resolve_weights(
         return None
     if str(weights) != "imagenet":
         return _given_file(Path(weights).expanduser())
-    file = _row(backbone, alpha)
+    if alpha not in backbone.weights:
+        known = ", ".join(map(str, backbone.weights))
+        raise WeightsError(
+            f"ImageNet weights of {backbone.name} exist for alpha {known}, but alpha is {alpha}: "
+            "choose one of these, or weights 'random'"
+        )
+    file = backbone.weights[alpha]
     folder = folder or os.environ.get(FOLDER_VARIABLE)
     path = _find(file, Path(folder).expanduser()) if folder else _download(file)
     verify_weights(path, file)
@@ -76,7 +76,8 @@ def verify_weights(path: Path, file: WeightsFile) -> None:
     found = sha256_of_file(path)
     if found in file.sha256:
         return
-    md5 = _md5_of_file(path)
+    with open(path, "rb") as opened:
+        md5 = hashlib.file_digest(opened, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
     if file.md5 and md5 == file.md5:
         return
     if file.arrays and sha256_of_arrays(path) == file.arrays:
@@ -105,16 +106,6 @@ def sha256_of_arrays(path: str | Path) -> str:
     except (OSError, KeyError, TypeError, AttributeError):
         return ""
     return digest.hexdigest()
-
-
-def _row(backbone: Backbone, alpha: float) -> WeightsFile:
-    if alpha not in backbone.weights:
-        known = ", ".join(str(value) for value in backbone.weights)
-        raise WeightsError(
-            f"ImageNet weights of {backbone.name} exist for alpha {known}, but alpha is {alpha}: "
-            "choose one of these, or weights 'random'"
-        )
-    return backbone.weights[alpha]
 
 
 def _given_file(path: Path) -> Path:
@@ -146,17 +137,9 @@ def _download(file: WeightsFile) -> Path:
         with contextlib.redirect_stdout(sys.stderr):
             path = get_file(file.name, file.url, cache_subdir="models", file_hash=file.md5 or None)
     except Exception as error:  # get_file raises a bare Exception for every network fault
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise WeightsError(
-            f"{file.name} must be downloaded, but {file.url} could not be read ({_first_line(error)}): download it on "
+            f"{file.name} must be downloaded, but {file.url} could not be read ({reason}): download it on "
             f"another machine into a folder and name that folder (setting, --weights or {FOLDER_VARIABLE})"
         ) from None
     return Path(path)
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
-
-
-def _md5_of_file(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()

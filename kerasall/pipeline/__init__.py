@@ -1,1 +1,1 @@
-"""The engine: components, artifacts, caching, resume, lineage. Knows nothing of leukaemia or images."""
+"""The engine: components, artifacts, caching, resume, the store of what ran. Knows nothing of leukaemia or images."""

@@ -31,7 +31,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, is_dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any, NamedTuple, get_type_hints
 
 from kerasall.files import sha256_of_folder, sha256_of_json
 
@@ -277,7 +277,7 @@ def code_digest(module: str) -> str:
     Imports inside functions count. Modules of other packages do not: the versions of those that compute
     enter the key beside this digest. Another version of Python may write a syntax tree in another way.
     """
-    return sha256_of_json({name: _meaning(name) for name in imported_modules(module)})
+    return sha256_of_json({name: _read(name).meaning for name in imported_modules(module)})
 
 
 def imported_modules(module: str) -> set[str]:
@@ -287,46 +287,42 @@ def imported_modules(module: str) -> set[str]:
     while waiting:
         name = waiting.pop()
         found.add(name)
-        waiting |= _imports(name) - found
+        waiting |= _read(name).imports - found
     return found
 
 
-@cache
-def _imports(module: str) -> frozenset[str]:
-    """The modules of its own top-level package that a module imports."""
-    names: set[str] = set()
-    for node in ast.walk(_syntax_tree(module)):
-        if isinstance(node, ast.Import):
-            names |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
-            names |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
-    package = module.split(".")[0]
-    return frozenset(n for n in names if n.split(".")[0] == package and _source_file(n))
+class _Module(NamedTuple):
+    """Digests of a module's syntax tree and of the templates it reads, if any; what it imports of its package."""
+
+    meaning: tuple[str, str | None]
+    imports: frozenset[str]
 
 
 @cache
-def _meaning(module: str) -> list[str | None]:
-    """Digests of a module's syntax tree and of the templates it reads, if any."""
-    tree = _syntax_tree(module)
-    strings = {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant)}
-    source = _source_file(module)
-    folder = source.with_name(TEMPLATES) if source and TEMPLATES in strings else None
-    return [
-        hashlib.sha256(ast.dump(tree).encode()).hexdigest(),
-        sha256_of_folder(folder) if folder and folder.is_dir() else None,
-    ]
-
-
-@cache
-def _syntax_tree(module: str) -> ast.AST:
-    """What the module does: its tree without the strings that stand as statements of their own."""
+def _read(module: str) -> _Module:
     source = _source_file(module)
     tree = ast.parse(source.read_bytes() if source else b"")
+    imports, strings = set(), set()
     for node in ast.walk(tree):
-        for name, block in ast.iter_fields(node):
-            if isinstance(block, list):
-                setattr(node, name, [inner for inner in block if not _is_bare_string(inner)])
-    return tree
+        _remove_bare_strings(node)
+        if isinstance(node, ast.Import):
+            imports |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
+            imports |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+        elif isinstance(node, ast.Constant):
+            strings.add(node.value)
+    package = module.split(".")[0]
+    own = frozenset(name for name in imports if name.split(".")[0] == package and _source_file(name))
+    templates = source.with_name(TEMPLATES) if source and TEMPLATES in strings else None
+    data = sha256_of_folder(templates) if templates and templates.is_dir() else None
+    return _Module((hashlib.sha256(ast.dump(tree).encode()).hexdigest(), data), own)
+
+
+def _remove_bare_strings(node: ast.AST) -> None:
+    """Takes the strings that stand as statements of their own out of a node's blocks."""
+    for name, block in ast.iter_fields(node):
+        if isinstance(block, list):
+            setattr(node, name, [inner for inner in block if not _is_bare_string(inner)])
 
 
 def _is_bare_string(node: Any) -> bool:

@@ -8,20 +8,27 @@ form the settings had.
 from __future__ import annotations
 
 import dataclasses
-import difflib
+import json
 import math
 import numbers
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
-from kerasall.errors import SettingsError
+from kerasall.errors import SettingsError, near_names
 
 Kind = TypeVar("Kind")
 
 
+class KeepsSize:
+    """Mixed into operations that leave height and width alone."""
+
+    def output_size(self, height: int | None, width: int | None) -> tuple[int | None, int | None]:
+        return height, width
+
+
 def arguments_to_json(operation: Any) -> dict[str, Any]:
     """The fields of a dataclass as JSON: tuples become lists."""
-    return {field.name: _as_list(getattr(operation, field.name)) for field in dataclasses.fields(operation)}
+    return json.loads(json.dumps(dataclasses.asdict(operation)))
 
 
 def make_from_arguments(kind: type[Kind], name: str, arguments: Mapping[str, Any]) -> Kind:
@@ -47,13 +54,9 @@ def make_from_arguments(kind: type[Kind], name: str, arguments: Mapping[str, Any
 def unknown_name(what: str, name: str, known: Sequence[str]) -> SettingsError:
     """The error about a name that no table has, with the nearest that one has."""
     longer = [each for each in known if name and each.startswith(name)]
-    near = longer or difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    near = longer or near_names(name, known, cutoff=0.5)
     cure = f"did you mean {near[0]}?" if near else f"known: {', '.join(known)}"
     return SettingsError(f"{name!r} is not a known {what}: {cure}")
-
-
-def _as_list(value: Any) -> Any:
-    return [_as_list(each) for each in value] if isinstance(value, tuple) else value
 
 
 def require_integer(operation: Any, name: str, low: int, high: int | None = None) -> None:

@@ -8,19 +8,12 @@ from typing import ClassVar
 import tensorflow as tf
 
 from kerasall.errors import SettingsError
-from kerasall.preprocessing.arguments import require_boolean, require_integer, require_number
+from kerasall.preprocessing.arguments import KeepsSize, require_boolean, require_integer, require_number
 from kerasall.preprocessing.channels import change_luma, count_levels, luma, to_grey_levels
 
 
-class _KeepsSize:
-    """Mixed into operations that leave height and width alone."""
-
-    def output_size(self, height: int | None, width: int | None) -> tuple[int | None, int | None]:
-        return height, width
-
-
 @dataclass(frozen=True)
-class ContrastStretch(_KeepsSize):
+class ContrastStretch(KeepsSize):
     """Stretches the grey levels between two percentiles of this image to 0..255; beyond them it clips.
 
     y = 255 (x - x_low) / (x_high - x_low), where x_p is the least whole grey level that at least p percent
@@ -66,7 +59,7 @@ def _level_at(reached: tf.Tensor, percent: float) -> tf.Tensor:
 
 
 @dataclass(frozen=True)
-class Gamma(_KeepsSize):
+class Gamma(KeepsSize):
     """Power law y = 255 (x / 255) ^ gamma.
 
     Attributes:
@@ -84,7 +77,7 @@ class Gamma(_KeepsSize):
 
 
 @dataclass(frozen=True)
-class HistogramEqualization(_KeepsSize):
+class HistogramEqualization(KeepsSize):
     """Spreads the image's luma evenly over 0..255 and keeps its colour differences.
 
     The luma changes as by ``cv2.equalizeHist``: level v becomes 255 (n(<= v) - n_0) / (n - n_0), where n_0
@@ -103,7 +96,7 @@ class HistogramEqualization(_KeepsSize):
 
 
 @dataclass(frozen=True)
-class CLAHE(_KeepsSize):
+class CLAHE(KeepsSize):
     """Contrast-limited adaptive histogram equalization of the luma; colour differences stay.
 
     The image is cut into tiles, each tile's histogram is clipped and equalised, and each pixel is looked

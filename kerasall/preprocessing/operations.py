@@ -8,10 +8,11 @@ dataclass in its file, one row in ``OPERATIONS``, one case in the tests.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import MISSING, dataclass, fields
 from typing import Any, ClassVar, Protocol
 
+import numpy as np
 import tensorflow as tf
 
 from kerasall.errors import SettingsError
@@ -19,7 +20,12 @@ from kerasall.preprocessing.arguments import arguments_to_json, make_from_argume
 from kerasall.preprocessing.contrast import CLAHE, ContrastStretch, Gamma, HistogramEqualization
 from kerasall.preprocessing.geometry import CenterCrop, PadToSquare, Resize
 from kerasall.preprocessing.segmentation import CropToContent, HsvThresholdMask, OtsuMask
-from kerasall.preprocessing.stain import MacenkoNormalization, ReinhardNormalization
+from kerasall.preprocessing.stain import (
+    MacenkoNormalization,
+    ReinhardNormalization,
+    fit_macenko,
+    fit_reinhard,
+)
 
 
 class Operation(Protocol):
@@ -55,6 +61,9 @@ OPERATIONS: dict[str, type] = {
     "macenko": MacenkoNormalization,
 }
 """Every deterministic operation by its name in JSON. Random ones are in ``augmentation``."""
+
+FITS: dict[str, Callable[..., Any]] = {"reinhard": fit_reinhard, "macenko": fit_macenko}
+"""Operation name -> fit(images, **arguments), for the operations that can be fitted on training images."""
 
 
 @dataclass(frozen=True)
@@ -116,11 +125,6 @@ class Chain:
                 return resize.height, resize.width
         return None
 
-    def map_batch(self, images: tf.Tensor) -> tf.Tensor:
-        """Maps images of one size, uint8 [B, H, W, 3], to uint8 [B, h, w, 3] with known h and w."""
-        result = tf.TensorSpec([*self.output_size, 3], tf.uint8)
-        return tf.map_fn(self, images, fn_output_signature=result)
-
     @property
     def output_size(self) -> tuple[int, int]:
         """Height and width of every result, in pixels.
@@ -152,16 +156,73 @@ class Chain:
             SettingsError: not such a list, an unknown operation or argument (the message names the
                 nearest known one), a missing argument, or a value out of range.
         """
-        if isinstance(steps, (str, bytes, Mapping)) or not isinstance(steps, Sequence):
-            raise SettingsError(f"a chain must be a list of operations, but is {steps!r}")
+        _require_list(steps)
         return cls(tuple(_operation_from_json(step) for step in steps))
+
+
+def fit_chain(steps: Sequence[Mapping[str, Any]], images: Callable[[], Iterable[np.ndarray]]) -> Chain:
+    """Makes a chain from JSON, fitting the operations of ``FITS`` whose fitted arguments are left out.
+
+    Each is fitted on the images as the steps before it leave them. A chain that lacks nothing is read as
+    by ``Chain.from_json`` and no image is looked at.
+
+    Args:
+        steps: the chain's JSON, for example ``[{"op": "reinhard"}, {"op": "resize", ...}]``.
+        images: gives training images, uint8 [H, W, 3] RGB; called once for every operation to fit.
+
+    Raises:
+        SettingsError: as ``Chain.from_json``.
+        DataError: the images do not allow the fit.
+    """
+    _require_list(steps)
+    done = Chain()
+    for step in steps:
+        if _lacks_fit(step):
+            name, arguments = _split(step)
+            operation = FITS[name]((done(tf.constant(image)).numpy() for image in images()), **arguments)
+        else:
+            operation = _operation_from_json(step)
+        done = Chain((*done.operations, operation))
+    return done
+
+
+def check_steps(steps: Sequence[Mapping[str, Any]]) -> tuple[int, int]:
+    """Checks a chain's JSON without fitting anything.
+
+    Returns:
+        Height and width of every result, in pixels.
+
+    Raises:
+        SettingsError: as ``Chain.from_json``, or the size would depend on the image.
+    """
+    _require_list(steps)
+    # What is fitted changes colours alone, so the others tell the size.
+    return Chain.from_json([step for step in steps if not _lacks_fit(step)]).output_size
+
+
+def _lacks_fit(step: Any) -> bool:
+    """Whether every fitted argument is absent; a step that has some of them is a mistake to report."""
+    if not isinstance(step, Mapping) or step.get("op") not in FITS:
+        return False
+    known = fields(OPERATIONS[step["op"]])
+    fitted = {field.name for field in known if field.default is MISSING}
+    return not fitted & set(step) and set(step) <= {"op", *(field.name for field in known)}
+
+
+def _require_list(steps: Any) -> None:
+    if isinstance(steps, str | bytes | Mapping) or not isinstance(steps, Sequence):
+        raise SettingsError(f"a chain must be a list of operations, but is {steps!r}")
 
 
 def _operation_from_json(step: Mapping[str, Any]) -> Any:
     if not isinstance(step, Mapping) or not isinstance(step.get("op"), str):
         raise SettingsError(f'an operation must be a mapping with the key "op", but is {step!r}')
-    name = step["op"]
+    name, arguments = _split(step)
     if name not in OPERATIONS:
         raise unknown_name("operation", name, list(OPERATIONS))
-    arguments = {argument: value for argument, value in step.items() if argument != "op"}
     return make_from_arguments(OPERATIONS[name], name, arguments)
+
+
+def _split(step: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    """Name and arguments of a step."""
+    return step["op"], {argument: value for argument, value in step.items() if argument != "op"}

@@ -1,17 +1,21 @@
 """Operations that keep the cells and blank or cut away the rest.
 
-Morphology of masks (bool [H, W]) with a square of 2 r + 1 pixels, in TensorFlow.
+The morphology of their masks (bool [H, W]) has a square of 2 r + 1 pixels.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import cv2
+import numpy as np
 import tensorflow as tf
 
-from kerasall.errors import SettingsError
+from kerasall.errors import DataError, SettingsError
 from kerasall.preprocessing.arguments import (
+    KeepsSize,
     require_boolean,
     require_choice,
     require_integer,
@@ -26,54 +30,40 @@ from kerasall.preprocessing.channels import (
     to_grey_levels,
 )
 
-
-def open_mask(mask: tf.Tensor, radius: int) -> tf.Tensor:
-    """Removes what the square does not fit into; as ``cv2.MORPH_OPEN``."""
-    return dilate(erode(mask, radius), radius)
-
-
-def close_mask(mask: tf.Tensor, radius: int) -> tf.Tensor:
-    """Closes gaps that the square does not fit into; as ``cv2.MORPH_CLOSE``."""
-    return erode(dilate(mask, radius), radius)
-
-
-def dilate(mask: tf.Tensor, radius: int) -> tf.Tensor:
-    """Adds every pixel within the square about a kept one."""
-    return _grow(mask, radius, radius)
-
-
-def erode(mask: tf.Tensor, radius: int) -> tf.Tensor:
-    """Removes every pixel within the square about a blank one; beyond the border nothing is blank."""
-    return tf.logical_not(dilate(tf.logical_not(mask), radius))
-
-
-def fill_holes(mask: tf.Tensor) -> tf.Tensor:
-    """Adds the blank pixels that no path of side-by-side blank pixels joins to the border."""
-    row, column = (tf.range(tf.shape(mask)[axis]) for axis in range(2))
-    edge_row = (row == 0) | (row == row[-1])
-    edge_column = (column == 0) | (column == column[-1])
-    blank = tf.logical_not(mask)
-    outside = blank & (edge_row[:, None] | edge_column[None])
-
-    def spread(outside: tf.Tensor, _: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        grown = (_grow(outside, 1, 0) | _grow(outside, 0, 1)) & blank
-        return grown, tf.reduce_any(grown != outside)
-
-    outside, _ = tf.while_loop(lambda _, grew: grew, spread, [outside, tf.constant(True)])
-    return tf.logical_not(outside)
-
-
-def _grow(mask: tf.Tensor, down: int, across: int) -> tf.Tensor:
-    pixels = tf.cast(mask, tf.float32)[None, :, :, None]
-    window = [2 * down + 1, 2 * across + 1]
-    return tf.nn.max_pool2d(pixels, window, strides=1, padding="SAME")[0, :, :, 0] > 0
-
-
 _LARGEST_RADIUS = 50
 
 
+class _Mask(KeepsSize):
+    """Mixed into operations that blank what their mask leaves out."""
+
+    fill_value: float
+    opening: int
+    closing: int
+    fill_holes: bool
+
+    def mask(self, image: tf.Tensor) -> tf.Tensor:
+        """Which pixels of an image are kept: bool [H, W]."""
+        raise NotImplementedError
+
+    def __call__(self, image: tf.Tensor) -> tf.Tensor:
+        return tf.where(self.mask(image)[:, :, None], image, self.fill_value)
+
+    def _require_cleaning(self) -> None:
+        require_number(self, "fill_value", 0, 255)
+        require_integer(self, "opening", 0, _LARGEST_RADIUS)
+        require_integer(self, "closing", 0, _LARGEST_RADIUS)
+        require_boolean(self, "fill_holes")
+
+    def _clean(self, mask: tf.Tensor) -> tf.Tensor:
+        if self.opening:
+            mask = open_mask(mask, self.opening)
+        if self.closing:
+            mask = close_mask(mask, self.closing)
+        return fill_holes(mask) if self.fill_holes else mask
+
+
 @dataclass(frozen=True)
-class OtsuMask:
+class OtsuMask(_Mask):
     """Blanks the pixels on one side of Otsu's threshold of one channel.
 
     The threshold t splits this image's 256 grey levels into <= t and > t so that the variance between
@@ -99,23 +89,16 @@ class OtsuMask:
     def __post_init__(self) -> None:
         require_choice(self, "channel", CHANNELS)
         require_choice(self, "keep", ("above", "below"))
-        _require_cleaning(self)
+        self._require_cleaning()
 
     def mask(self, image: tf.Tensor) -> tf.Tensor:
-        """Which pixels of an image are kept: bool [H, W]."""
         levels = to_grey_levels(take_channel(image, self.channel))
         above = levels > otsu_threshold(count_levels(levels))
-        return _clean(above if self.keep == "above" else tf.logical_not(above), self)
-
-    def __call__(self, image: tf.Tensor) -> tf.Tensor:
-        return tf.where(self.mask(image)[:, :, None], image, self.fill_value)
-
-    def output_size(self, height: int | None, width: int | None) -> tuple[int | None, int | None]:
-        return height, width
+        return self._clean(above if self.keep == "above" else tf.logical_not(above))
 
 
 @dataclass(frozen=True)
-class HsvThresholdMask:
+class HsvThresholdMask(_Mask):
     """Blanks the pixels outside a box of hue, saturation and value, as ``cv2.inRange`` does.
 
     Attributes:
@@ -146,22 +129,15 @@ class HsvThresholdMask:
                 "hsv_threshold_mask: lower saturation and value must not exceed the upper ones, but the "
                 f"bounds are {list(self.lower)} and {list(self.upper)}: swap them"
             )
-        _require_cleaning(self)
+        self._require_cleaning()
 
     def mask(self, image: tf.Tensor) -> tf.Tensor:
-        """Which pixels of an image are kept: bool [H, W]."""
         colour = hue_saturation_value(image)
         reached = tf.unstack(colour >= self.lower, num=3, axis=-1)
         within = tf.unstack(colour <= self.upper, num=3, axis=-1)
         wraps = self.lower[0] > self.upper[0]
         hue = reached[0] | within[0] if wraps else reached[0] & within[0]
-        return _clean(hue & reached[1] & within[1] & reached[2] & within[2], self)
-
-    def __call__(self, image: tf.Tensor) -> tf.Tensor:
-        return tf.where(self.mask(image)[:, :, None], image, self.fill_value)
-
-    def output_size(self, height: int | None, width: int | None) -> tuple[int | None, int | None]:
-        return height, width
+        return self._clean(hue & reached[1] & within[1] & reached[2] & within[2])
 
 
 @dataclass(frozen=True)
@@ -212,16 +188,111 @@ def otsu_threshold(counts: tf.Tensor) -> tf.Tensor:
     return tf.argmax(tf.where(split, between, 0.0), output_type=tf.int32)
 
 
-def _require_cleaning(operation: Any) -> None:
-    require_number(operation, "fill_value", 0, 255)
-    require_integer(operation, "opening", 0, _LARGEST_RADIUS)
-    require_integer(operation, "closing", 0, _LARGEST_RADIUS)
-    require_boolean(operation, "fill_holes")
+def fit_hsv_bounds(
+    images: Iterable[np.ndarray], masks: Iterable[np.ndarray], **cleaning: Any
+) -> HsvThresholdMask:
+    """Bounds whose box agrees best with given masks: greatest intersection over union of all pixels.
+
+    The bounds of hue, saturation and value are improved in turn, each by trying every interval, until
+    none gets better. Saturation and value bounds are multiples of four.
+
+    Args:
+        images: uint8 [H, W, 3] RGB, each of any size. Training images only.
+        masks: bool [H, W] for each image: which pixels to keep.
+        **cleaning: further arguments of the result, such as ``fill_value``. They do not enter the fit.
+
+    Raises:
+        DataError: the masks do not fit the images or keep no pixel.
+    """
+    kept, every = (np.zeros((180, 64, 64), np.int64) for _ in range(2))
+    for image, mask in zip(images, masks, strict=True):
+        if mask.shape != image.shape[:2]:
+            raise DataError(f"a mask must have its image's size {image.shape[:2]}, but has {mask.shape}")
+        colour = cv2.cvtColor(image, cv2.COLOR_RGB2HSV).reshape(-1, 3).astype(np.int64)
+        cell = (colour[:, 0] * 64 + colour[:, 1] // 4) * 64 + colour[:, 2] // 4
+        every += np.bincount(cell, minlength=every.size).reshape(every.shape)
+        kept += np.bincount(cell[mask.ravel().astype(bool)], minlength=kept.size).reshape(kept.shape)
+    if not kept.any():
+        raise DataError("the masks must keep some pixels to fit bounds to, but keep none: check the masks")
+    hue, saturation, value = _best_box(kept, every)
+    lower = (hue[0], 4 * saturation[0], 4 * value[0])
+    upper = (hue[1], 4 * saturation[1] + 3, 4 * value[1] + 3)
+    return HsvThresholdMask(lower, upper, **cleaning)
 
 
-def _clean(mask: tf.Tensor, operation: Any) -> tf.Tensor:
-    if operation.opening:
-        mask = open_mask(mask, operation.opening)
-    if operation.closing:
-        mask = close_mask(mask, operation.closing)
-    return fill_holes(mask) if operation.fill_holes else mask
+def open_mask(mask: tf.Tensor, radius: int) -> tf.Tensor:
+    """Removes what the square does not fit into; as ``cv2.MORPH_OPEN``."""
+    return dilate(erode(mask, radius), radius)
+
+
+def close_mask(mask: tf.Tensor, radius: int) -> tf.Tensor:
+    """Closes gaps that the square does not fit into; as ``cv2.MORPH_CLOSE``."""
+    return erode(dilate(mask, radius), radius)
+
+
+def dilate(mask: tf.Tensor, radius: int) -> tf.Tensor:
+    """Adds every pixel within the square about a kept one."""
+    return _grow(mask, radius, radius)
+
+
+def erode(mask: tf.Tensor, radius: int) -> tf.Tensor:
+    """Removes every pixel within the square about a blank one; beyond the border nothing is blank."""
+    return tf.logical_not(dilate(tf.logical_not(mask), radius))
+
+
+def fill_holes(mask: tf.Tensor) -> tf.Tensor:
+    """Adds the blank pixels that no path of side-by-side blank pixels joins to the border."""
+    row, column = (tf.range(tf.shape(mask)[axis]) for axis in range(2))
+    edge_row = (row == 0) | (row == row[-1])
+    edge_column = (column == 0) | (column == column[-1])
+    blank = tf.logical_not(mask)
+    outside = blank & (edge_row[:, None] | edge_column[None])
+
+    def spread(outside: tf.Tensor, _: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        grown = (_grow(outside, 1, 0) | _grow(outside, 0, 1)) & blank
+        return grown, tf.reduce_any(grown != outside)
+
+    outside, _ = tf.while_loop(lambda _, grew: grew, spread, [outside, tf.constant(True)])
+    return tf.logical_not(outside)
+
+
+def _grow(mask: tf.Tensor, down: int, across: int) -> tf.Tensor:
+    pixels = tf.cast(mask, tf.float32)[None, :, :, None]
+    window = [2 * down + 1, 2 * across + 1]
+    return tf.nn.max_pool2d(pixels, window, strides=1, padding="SAME")[0, :, :, 0] > 0
+
+
+def _best_box(kept: np.ndarray, every: np.ndarray) -> list[tuple[int, int]]:
+    box = [(0, length - 1) for length in kept.shape]
+    best = -1.0
+    while True:
+        for axis in range(3):
+            rest = tuple(i for i in range(3) if i != axis)
+            within = [_indices(bounds, length) for bounds, length in zip(box, kept.shape, strict=True)]
+            within[axis] = np.arange(kept.shape[axis])
+            along = [counts[np.ix_(*within)].sum(axis=rest) for counts in (kept, every)]
+            score, box[axis] = _best_interval(*along, total=int(kept.sum()), circular=axis == 0)
+        if score <= best:
+            return box
+        best = score
+
+
+def _indices(bounds: tuple[int, int], length: int) -> np.ndarray:
+    first, last = bounds
+    return np.arange(first, last + 1 if first <= last else last + 1 + length) % length
+
+
+def _best_interval(
+    kept: np.ndarray, every: np.ndarray, total: int, circular: bool
+) -> tuple[float, tuple[int, int]]:
+    """The interval [first, last] of greatest intersection over union; past the end if ``circular``."""
+    length = len(kept)
+    repeat = 2 if circular else 1
+    inside, area = (np.concatenate([[0], np.cumsum(np.tile(counts, repeat))]) for counts in (kept, every))
+    first, stop = np.meshgrid(np.arange(length), np.arange(1, repeat * length + 1), indexing="ij")
+    possible = (stop > first) & (stop - first <= length)
+    intersection = np.where(possible, inside[stop] - inside[first], 0)
+    union = np.where(possible, area[stop] - area[first] + total - intersection, 1)
+    index = np.argmax(intersection / union)
+    chosen = int(first.flat[index]), int(stop.flat[index] - 1) % length
+    return float((intersection / union).flat[index]), chosen

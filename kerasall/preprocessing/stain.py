@@ -14,7 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from kerasall.errors import DataError, SettingsError
-from kerasall.preprocessing.arguments import require_number, require_numbers
+from kerasall.preprocessing.arguments import KeepsSize, require_number, require_numbers
 from kerasall.preprocessing.channels import mix_channels
 
 # Reinhard et al. 2001, equations 4 and 6: linear RGB to cone responses, their logarithms to l, alpha, beta.
@@ -32,7 +32,7 @@ _PIXELS_PER_IMAGE = 2000
 
 
 @dataclass(frozen=True)
-class ReinhardNormalization:
+class ReinhardNormalization(KeepsSize):
     """Shifts and scales the image's colours to a given mean and deviation in the space l, alpha, beta.
 
     Pixels whose every channel is under ``darkest`` (a blackened background) take no part and stay.
@@ -62,12 +62,9 @@ class ReinhardNormalization:
         scale = tf.where(deviation > 1e-4, self.deviation / tf.maximum(deviation, 1e-4), 1.0)
         return tf.where(lit[:, :, None], _from_lab((lab - mean) * scale + self.mean), image)
 
-    def output_size(self, height: int | None, width: int | None) -> tuple[int | None, int | None]:
-        return height, width
-
 
 @dataclass(frozen=True)
-class MacenkoNormalization:
+class MacenkoNormalization(KeepsSize):
     """Finds the image's two stains and gives them the training images' colours and strengths.
 
     Optical densities D = -ln((I + 1) / 256) of the stained pixels lie near a plane through the origin; the
@@ -116,9 +113,6 @@ class MacenkoNormalization:
         recombined = mix_channels(amounts, tf.constant([self.basic_dye, self.acid_dye]))
         normalized = tf.clip_by_value(256.0 * tf.exp(-recombined) - 1.0, 0.0, 255.0)
         return tf.where(lit[:, :, None] & enough & plane, normalized, image)
-
-    def output_size(self, height: int | None, width: int | None) -> tuple[int | None, int | None]:
-        return height, width
 
 
 def fit_reinhard(images: Iterable[np.ndarray], darkest: float = 5.0) -> ReinhardNormalization:

@@ -3,31 +3,27 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
-from itertools import islice
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 from kerasall.errors import DataError
 from kerasall.files import atomic_path
-from kerasall.serving.image_files import NameSet, find_images
+from kerasall.serving.image_files import NameSet
 from kerasall.serving.prediction_tables import (
-    TEXT_FORMATS,
+    PrintedTable,
     Row,
     Table,
-    answer_rows,
     list_columns,
     open_table,
-    predict_rows,
-    read_files,
     require_destination,
+    to_rows,
 )
-from kerasall.serving.predictor import Predictor
+from kerasall.serving.predictor import Predictor, ReadBytes
 
-__all__ = ["Tally", "find_images", "predict_files", "require_destination", "resume_predictions"]
-
+Advance = Callable[[int], None]
+"""Told how many files were done or passed over, for a progress bar."""
 SAME_MODEL = 1e-3
 """Largest difference in a probability that the same model on another machine may show."""
 
@@ -53,7 +49,7 @@ def predict_files(
     out: str | Path | IO[str],
     *,
     batch_size: int = 32,
-    advance: Callable[[int], None] = lambda count: None,
+    advance: Advance = lambda count: None,
 ) -> int:
     """Writes one row a file: path, label, one probability per class, error, and what else the model says.
 
@@ -63,20 +59,19 @@ def predict_files(
         out: ``.csv`` or ``.jsonl`` file or ``.parquet`` folder, replaced atomically, or an open text file
             (CSV).
         batch_size: files per call of the model; memory grows with this, not with the number of files.
-        advance: told how many files were done, for a progress bar.
+        advance: told how many files were done.
 
     Returns:
         How many files failed.
     """
     columns = list_columns(predictor)
     if not isinstance(out, str | Path):
-        return _print_rows(predictor, paths, out, columns, batch_size, advance)
+        return _predict(predictor, paths, PrintedTable(out, columns), batch_size, advance)
     out = require_destination(out)
-    with atomic_path(out) as temporary, open_table(temporary, columns) as table:
-        for _ in table.held():  # none: this makes the header
-            pass
-        failed = _predict(predictor, paths, table, batch_size, advance)
-        table.finish()
+    with atomic_path(out) as temporary:
+        with open_table(temporary, columns) as table:
+            list(table.held())  # none: this makes the header
+            failed = _predict(predictor, paths, table, batch_size, advance)
         if out.is_dir():
             shutil.rmtree(out)
     return failed
@@ -88,7 +83,7 @@ def resume_predictions(
     out: str | Path,
     *,
     batch_size: int = 32,
-    advance: Callable[[int], None] = lambda count: None,
+    advance: Advance = lambda count: None,
 ) -> Tally:
     """As ``predict_files``, but goes on where ``out`` ends: files that it holds are passed over.
 
@@ -104,110 +99,77 @@ def resume_predictions(
     Raises:
         DataError: ``out`` holds something else than this model's predictions, or is being written to.
     """
+    held, failed, sample = NameSet(), 0, []
     with open_table(out, list_columns(predictor)) as table:
-        before = _Held()
         for row in table.held():
-            before.add(row)
-        before.require_answers_of(predictor, Path(out))
-        counted = _Counted(names, before.names, advance)
-        failed = _predict(predictor, counted, table, batch_size, advance)
-        table.finish()
-    return Tally(counted.files, counted.held, before.failed + failed)
+            held.add(row["path"])
+            if row["error"]:
+                failed += 1
+            else:  # the first ones, and then always the last
+                sample = [*sample[:3], row]
+        _require_same_model(predictor, sample, Path(out))
+        fresh = Fresh(names, held, advance)
+        failed += _predict(predictor, fresh, table, batch_size, advance)
+    return Tally(fresh.files, fresh.passed, failed)
 
 
-@dataclass
-class _Held:
-    """What a table held when it was opened."""
+class Fresh:
+    """Names that are not held yet, counted as they pass.
 
-    names: NameSet = field(default_factory=NameSet)
-    failed: int = 0
-    sample: list[Mapping[str, Any]] = field(default_factory=list)
+    Args:
+        names: each once.
+        held: names to pass over.
+        advance: told of each that is passed over.
 
-    def add(self, row: Mapping[str, Any]) -> None:
-        self.names.add(row["path"])
-        if row["error"]:
-            self.failed += 1
-        else:  # the first ones, and then always the last
-            self.sample = [*self.sample[:3], row]
+    Attributes:
+        files: how many there were so far.
+        passed: how many of them were held.
+    """
 
-    def require_answers_of(self, predictor: Predictor, out: Path) -> None:
-        """Raises DataError where the model answers otherwise than the table says."""
-        known = [row for row in self.sample if Path(row["path"]).is_file()]
-        if not known:
-            return
-        for held, now in zip(known, predict_rows(predictor, [row["path"] for row in known]), strict=True):
-            far = [abs(float(held[label]) - (now[label] or 0.0)) for label in predictor.labels]
-            if now["error"] or max(far) > SAME_MODEL:
-                raise DataError(
-                    f"{out} must hold answers of this model to go on with, but says {held['label']} of {held['path']} "
-                    f"with other probabilities than {predictor.folder}: another model wrote it, or the image was "
-                    "changed; give another name, or --overwrite"
-                )
-
-
-class _Counted:
-    """Names that a table does not hold, counted as they pass."""
-
-    def __init__(self, names: Iterable[str], held: NameSet, advance: Callable[[int], None]) -> None:
+    def __init__(self, names: Iterable[str], held: NameSet, advance: Advance) -> None:
         self._names, self._held, self._advance = names, held, advance
-        self.files = self.held = 0
+        self.files = self.passed = 0
 
     def __iter__(self) -> Iterator[str]:
         for name in self._names:
             self.files += 1
             if name in self._held:
-                self.held += 1
+                self.passed += 1
                 self._advance(1)
             else:
                 yield name
 
 
+def predict_rows(predictor: Predictor, names: Sequence[str], read: ReadBytes | None = None) -> list[Row]:
+    """One row a file, in order, with the columns of ``list_columns``; None where there is no answer.
+
+    Args:
+        predictor: the loaded model; all files go through one call of it.
+        names: files.
+        read: how to read one; default from a local disk.
+    """
+    return to_rows(predictor, names, predictor.predict(predictor.read_files(names, read), names))
+
+
 def _predict(
-    predictor: Predictor,
-    names: Iterable[str | Path],
-    table: Table,
-    batch_size: int,
-    advance: Callable[[int], None],
+    predictor: Predictor, names: Iterable[str | Path], table: Table, batch_size: int, advance: Advance
 ) -> int:
     failed = 0
-    for rows in _predicted(predictor, names, batch_size):
-        table.append(rows)
-        failed += sum(bool(row["error"]) for row in rows)
-        advance(len(rows))
+    for part, answers in predictor.answer_files(names, batch_size):
+        table.append(to_rows(predictor, part, answers))
+        failed += sum(map(bool, answers.errors))
+        advance(len(part))
     return failed
 
 
-def _predicted(predictor: Predictor, names: Iterable[str | Path], batch_size: int) -> Iterator[list[Row]]:
-    """Rows of one batch after the other; while the model answers one, the files of the next are read."""
-    waiting = map(str, names)
-    with ThreadPoolExecutor(1, thread_name_prefix="reading") as reader:
-        part, reading = _begin_to_read(predictor, waiting, batch_size, reader)
-        while part:
-            contents, unread = reading.result()
-            following, reading = _begin_to_read(predictor, waiting, batch_size, reader)
-            yield answer_rows(predictor, part, contents, unread)
-            part = following
-
-
-def _begin_to_read(
-    predictor: Predictor, waiting: Iterator[str], batch_size: int, reader: ThreadPoolExecutor
-) -> tuple[list[str], Future]:
-    part = list(islice(waiting, batch_size))
-    return part, reader.submit(read_files, part, predictor.limits) if part else Future()
-
-
-def _print_rows(
-    predictor: Predictor,
-    names: Iterable[str | Path],
-    out: IO[str],
-    columns: Sequence[str] | Mapping[str, Any],
-    batch_size: int,
-    advance: Callable[[int], None],
-) -> int:
-    form, order, failed = TEXT_FORMATS[".csv"], list(columns), 0
-    out.write(form.header(order))
-    for rows in _predicted(predictor, names, batch_size):
-        out.writelines(form.line(row, order) for row in rows)
-        failed += sum(bool(row["error"]) for row in rows)
-        advance(len(rows))
-    return failed
+def _require_same_model(predictor: Predictor, rows: Sequence[Row], out: Path) -> None:
+    """Raises DataError where the model answers otherwise than rows of the table say."""
+    known = [row for row in rows if Path(row["path"]).is_file()]
+    for held, now in zip(known, predict_rows(predictor, [row["path"] for row in known]), strict=True):
+        far = [abs(float(held[label]) - (now[label] or 0.0)) for label in predictor.labels]
+        if now["error"] or max(far) > SAME_MODEL:
+            raise DataError(
+                f"{out} must hold answers of this model to go on with, but says {held['label']} of {held['path']} "
+                f"with other probabilities than {predictor.folder}: another model wrote it, or the image was "
+                "changed; give another name, or --overwrite"
+            )

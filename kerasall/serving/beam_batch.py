@@ -20,7 +20,7 @@ import logging
 import os
 import sys
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
@@ -36,10 +36,10 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from kerasall.decoding import Limits, read_image_bytes, with_limits
 from kerasall.errors import DecodingError, SettingsError
 from kerasall.files import sha256_of_file
-from kerasall.serving.batch import Tally
-from kerasall.serving.beam_output import WRITERS, JobOutput, Part, pack, unpack
+from kerasall.serving.batch import Advance, Fresh, Tally, predict_rows
+from kerasall.serving.beam_output import JobOutput, Part, pack, unpack, write_rows
 from kerasall.serving.image_files import is_remote
-from kerasall.serving.prediction_tables import Kind, Row, encode, list_columns, predict_rows
+from kerasall.serving.prediction_tables import Kind, Row, encode, list_columns
 from kerasall.serving.predictor import Predictor
 
 # Not "DirectRunner": it may choose a runner that fetches a program from the network.
@@ -84,11 +84,6 @@ class BeamJob:
     max_side: int | None = None
     max_pixels: int | None = None
     options: tuple[str, ...] = ()
-
-    @property
-    def suffix(self) -> str:
-        """Kind of the shards."""
-        return Path(self.out).suffix.lower()
 
 
 class SavedModelHandler(ModelHandler[str, Row, Predictor]):
@@ -140,7 +135,7 @@ def predict_with_beam(
     *,
     part_files: int = 10_000,
     overwrite: bool = False,
-    advance: Callable[[int], None] = lambda count: None,
+    advance: Advance = lambda count: None,
 ) -> Tally:
     """Predicts every file that the finished parts of ``job.out`` do not hold, part by part.
 
@@ -162,29 +157,17 @@ def predict_with_beam(
     record = {"model": sha256_of_file(predictor.folder / "manifest.json"), "columns": list(columns)}
     del predictor
     output = JobOutput(job.out, record)
-    held = output.open(overwrite)
-    files = passed = 0
-
-    def fresh() -> Iterator[str]:
-        nonlocal files, passed
-        for given in names:
-            # Workers on other machines stand in other folders.
-            name = given if job.runner == "direct" or is_remote(given) else os.path.abspath(given)
-            files += 1
-            if name in held:
-                passed += 1
-                advance(1)
-            else:
-                yield name
-
-    waiting = fresh()
+    if job.runner != "direct":  # workers on other machines stand in other folders
+        names = (name if is_remote(name) else os.path.abspath(name) for name in names)
+    fresh = Fresh(names, output.open(overwrite), advance)
+    waiting = iter(fresh)
     while chosen := list(islice(waiting, part_files)):
         part = output.begin_part(chosen)
         with _quiet_workers(job):
             run_pipeline(job, part, columns)
         output.finish_part(part)
         advance(len(chosen))
-    return Tally(files, passed, output.write_dead_letters())
+    return Tally(fresh.files, fresh.passed, output.write_dead_letters())
 
 
 @contextmanager
@@ -223,7 +206,7 @@ def run_pipeline(job: BeamJob, part: Part, columns: Mapping[str, Kind]) -> None:
             | "Spread over workers" >> beam.Reshuffle()
             | "Predict" >> RunInference(SavedModelHandler(job))
         )
-        _ = rows | "Write rows" >> WRITERS[job.suffix](part.shards, columns, shards)
+        _ = rows | "Write rows" >> write_rows(Path(job.out).suffix.lower(), part.shards, columns, shards)
         _ = (
             rows
             | "Failed" >> beam.Filter(_has_failed)

@@ -11,9 +11,8 @@ import io
 import json
 import re
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,17 @@ from apache_beam.io.filesystems import FileSystems
 
 from kerasall.errors import DataError
 from kerasall.serving.image_files import IMAGE_SUFFIXES, NameSet, is_remote
-from kerasall.serving.prediction_tables import PARQUET, TEXT_FORMATS, Kind, Row, as_utf8, encode, make_schema
+from kerasall.serving.prediction_tables import (
+    PARQUET,
+    SUFFIXES,
+    TEXT_FORMATS,
+    Kind,
+    Row,
+    TextFormat,
+    as_utf8,
+    encode,
+    make_schema,
+)
 
 
 @dataclass(frozen=True)
@@ -58,8 +67,8 @@ class JobOutput:
 
     def __init__(self, out: str, record: Mapping[str, Any]) -> None:
         self._suffix = Path(out).suffix.lower()
-        if self._suffix not in WRITERS:
-            raise DataError(f"predictions are written as {', '.join(WRITERS)}, but the path is {out}")
+        if self._suffix not in SUFFIXES:
+            raise DataError(f"predictions are written as {', '.join(SUFFIXES)}, but the path is {out}")
         if set("*?[]{}") & set(out):
             raise DataError(f"the path of predictions must be free of * ? [ ] {{ }}, but is {out}: rename it")
         self._out, self._record = out, dict(record)
@@ -117,7 +126,7 @@ class JobOutput:
         for path in shards:
             try:
                 with _open(path) as file:
-                    for name in READERS[self._suffix](file):
+                    for name in _read_names(self._suffix, file):
                         held.add(name)
             except (OSError, BeamIOError) as error:
                 raise DataError(
@@ -168,63 +177,43 @@ def unpack(row: Row) -> Row:
     return {**row, "path": json.loads(row["path"]), "error": json.loads(row["error"])}
 
 
-def unpack_as_utf8(row: Row) -> Row:
-    """The row that ``pack`` was given, with its name as Parquet can hold it."""
-    return as_utf8(unpack(row))
-
-
-def _write_text_rows(suffix: str, prefix: str, columns: Mapping[str, Kind], shards: int) -> beam.PTransform:
-    order = list(columns)
-    return beam.Map(_line, suffix, order) | beam.io.WriteToText(
+def write_rows(suffix: str, prefix: str, columns: Mapping[str, Kind], shards: int) -> beam.PTransform:
+    """What writes packed rows to as many shards of one kind; 0 as the runner sees fit."""
+    if suffix == PARQUET:
+        return beam.Map(_unpack_as_utf8) | beam.io.WriteToParquet(
+            prefix, make_schema(columns), file_name_suffix=PARQUET, num_shards=shards
+        )
+    form = TEXT_FORMATS[suffix](columns)
+    return beam.Map(_line, form) | beam.io.WriteToText(
         prefix,
         suffix,
         append_trailing_newlines=False,
         num_shards=shards,
         coder=beam.coders.BytesCoder(),
         compression_type=CompressionTypes.UNCOMPRESSED,
-        header=TEXT_FORMATS[suffix].header(order) or None,
+        header=form.header or None,
     )
 
 
-def _line(row: Row, suffix: str, order: list[str]) -> bytes:
-    return encode(TEXT_FORMATS[suffix].line(unpack(row), order))
+def _unpack_as_utf8(row: Row) -> Row:
+    return as_utf8(unpack(row))
 
 
-def _write_parquet_rows(prefix: str, columns: Mapping[str, Kind], shards: int) -> beam.PTransform:
-    return beam.Map(unpack_as_utf8) | beam.io.WriteToParquet(
-        prefix, make_schema(columns), file_name_suffix=PARQUET, num_shards=shards
-    )
+def _line(row: Row, form: TextFormat) -> bytes:
+    return encode(form.line(unpack(row)))
 
 
-WRITERS: dict[str, Callable[[str, Mapping[str, Kind], int], beam.PTransform]] = {
-    ".csv": partial(_write_text_rows, ".csv"),
-    ".jsonl": partial(_write_text_rows, ".jsonl"),
-    PARQUET: _write_parquet_rows,
-}
-"""Kind of output -> prefix of the shards, columns and number of shards -> what writes rows."""
+def _read_names(suffix: str, file: Any) -> Iterator[str]:
+    """Names of the files in an open shard."""
+    if suffix == ".csv":
+        yield from (row["path"] for row in csv.DictReader(io.TextIOWrapper(file, "utf-8", newline="")))
+    elif suffix == ".jsonl":
+        yield from (json.loads(line)["path"] for line in file)
+    else:
+        import pyarrow.parquet
 
-
-def _names_in_csv(file: Any) -> Iterator[str]:
-    yield from (row["path"] for row in csv.DictReader(io.TextIOWrapper(file, "utf-8", newline="")))
-
-
-def _names_in_jsonl(file: Any) -> Iterator[str]:
-    yield from (json.loads(line)["path"] for line in file)
-
-
-def _names_in_parquet(file: Any) -> Iterator[str]:
-    import pyarrow.parquet
-
-    for batch in pyarrow.parquet.ParquetFile(file).iter_batches(columns=["path"]):
-        yield from batch.column(0).to_pylist()
-
-
-READERS: dict[str, Callable[[Any], Iterator[str]]] = {
-    ".csv": _names_in_csv,
-    ".jsonl": _names_in_jsonl,
-    PARQUET: _names_in_parquet,
-}
-"""Kind of output -> an open shard -> the names of the files in it."""
+        for batch in pyarrow.parquet.ParquetFile(file).iter_batches(columns=["path"]):
+            yield from batch.column(0).to_pylist()
 
 
 def match_images(pattern: str) -> list[str]:

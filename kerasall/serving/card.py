@@ -1,29 +1,85 @@
-"""The card beside a pushed model, as far as serving reads it; whatever else it holds passes.
+"""What lies beside a pushed model: its card, as far as serving reads it, and its manifest.
 
-Whether the parts of a pushed model belong together; asked at load, so that no answer is ever wrong.
+Whether the parts of a pushed model belong together is asked at load, so that no answer is ever wrong.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, StrictBool, StrictStr, ValidationError
+from pydantic import BaseModel, StrictBool, StrictStr, ValidationError
 
 from kerasall.errors import ArtifactError, ModelError
-from kerasall.files import read_json, sha256_of_file
+from kerasall.files import read_json, sha256_of_file, write_json
 
-if TYPE_CHECKING:
-    pass
+CARD = "card.json"
+MANIFEST = "manifest.json"
+SCHEMA_VERSION = 1
+"""Of the manifest."""
 
+Shapes = Mapping[str, Sequence[int | None]]
 
 _PER_CLASS = ("probabilities", "calibrated_probabilities", "mean_probabilities", "votes")
-
 _SIZED = ("center_crop", "resize")
 
 
-Shapes = Mapping[str, Sequence[int | None]]
+class _Operation(BaseModel):
+    op: StrictStr
+
+
+class _Data(BaseModel):
+    source: StrictStr = ""
+    notes: list[StrictStr] = []
+
+
+class _Safeguards(BaseModel):
+    refer_reasons: dict[str, StrictStr] | None = None
+
+
+class _Results(BaseModel):
+    labels: list[StrictStr] | None = None
+    malignant: list[StrictStr] | None = None
+
+
+class _Blessing(BaseModel):
+    blessed: StrictBool
+    criteria: list[tuple[StrictStr, StrictBool]]
+
+
+class _Card(BaseModel):
+    """What serving reads of a card; whatever else it holds passes."""
+
+    description: StrictStr = ""
+    model: dict[str, Any] | None = None
+    preprocess: list[_Operation] | None = None
+    data: _Data | None = None
+    safeguards: _Safeguards | None = None
+    results: _Results | None = None
+    blessing: _Blessing | None = None
+
+
+def read_card(folder: Path) -> dict[str, Any]:
+    """Content of a model's card without what it leaves open; empty where there is none.
+
+    Raises:
+        ArtifactError: the card is not JSON, or not made as cards are.
+    """
+    path = folder / CARD
+    if not path.is_file():
+        return {}
+    card = read_json(path)
+    try:
+        _Card.model_validate(card)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(step) for step in first["loc"]) or "it"
+        raise ArtifactError(
+            f"{path} must be a card that kerasall wrote, but {place} is not as there "
+            f"({first['msg'].lower()}): export the model again"
+        ) from None
+    return {name: value for name, value in card.items() if value is not None}
 
 
 def require_fitting(
@@ -102,6 +158,13 @@ def _require_size(
         )
 
 
+def write_manifest(folder: str | Path) -> None:
+    """Writes the SHA-256 of every file below ``folder`` into its manifest.json."""
+    folder = Path(folder)
+    hashes = {path.relative_to(folder).as_posix(): sha256_of_file(path) for path in _list_files(folder)}
+    write_json(folder / MANIFEST, {"schema_version": SCHEMA_VERSION, "files": hashes})
+
+
 def verify_manifest(folder: str | Path) -> None:
     """Compares every file below ``folder`` with its manifest.
 
@@ -110,8 +173,8 @@ def verify_manifest(folder: str | Path) -> None:
             is none.
     """
     folder = Path(folder)
-    expected = _read_manifest(folder / "manifest.json")
-    present = {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()} - {"manifest.json"}
+    expected = _read_manifest(folder / MANIFEST)
+    present = {path.relative_to(folder).as_posix() for path in _list_files(folder)}
     for name in sorted(present - set(expected)):
         raise ArtifactError(f"{folder / name} is not in the manifest: remove it, or export the model again")
     for name, digest in expected.items():
@@ -136,63 +199,5 @@ def _read_manifest(path: Path) -> dict[str, str]:
     return files
 
 
-CARD = "card.json"
-
-
-class _Part(BaseModel):
-    model_config = ConfigDict(extra="ignore")
-
-
-class _Operation(_Part):
-    op: StrictStr
-
-
-class _Data(_Part):
-    source: StrictStr = ""
-    notes: list[StrictStr] = []
-
-
-class _Safeguards(_Part):
-    refer_reasons: dict[str, StrictStr] | None = None
-
-
-class _Results(_Part):
-    labels: list[StrictStr] | None = None
-    malignant: list[StrictStr] | None = None
-
-
-class _Blessing(_Part):
-    blessed: StrictBool
-    criteria: list[tuple[StrictStr, StrictBool]]
-
-
-class _Card(_Part):
-    description: StrictStr = ""
-    model: dict[str, Any] | None = None
-    preprocess: list[_Operation] | None = None
-    data: _Data | None = None
-    safeguards: _Safeguards | None = None
-    results: _Results | None = None
-    blessing: _Blessing | None = None
-
-
-def read_card(folder: Path) -> dict[str, Any]:
-    """Content of a model's card without what it leaves open; empty where there is none.
-
-    Raises:
-        ArtifactError: the card is not JSON, or not made as cards are.
-    """
-    path = folder / CARD
-    if not path.is_file():
-        return {}
-    card = read_json(path)
-    try:
-        _Card.model_validate(card)
-    except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(str(step) for step in first["loc"]) or "it"
-        raise ArtifactError(
-            f"{path} must be a card that kerasall wrote, but {place} is not as there "
-            f"({first['msg'].lower()}): export the model again"
-        ) from None
-    return {name: value for name, value in card.items() if value is not None}
+def _list_files(folder: Path) -> list[Path]:
+    return sorted(p for p in folder.rglob("*") if p.is_file() and p != folder / MANIFEST)

@@ -10,14 +10,16 @@ import logging
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from kerasall.errors import ModelError, SettingsError
+from kerasall.runtime import rewriting_to_bfloat16
 
 # The converters are extras: without them there is nothing here to check types against.
 # pyright: reportMissingImports=false
@@ -55,12 +57,16 @@ def answer_in_tensorflow(folder: Path) -> Answer:
     import tensorflow as tf
 
     model: Any = tf.saved_model.load(str(folder))
+    # By way of the model, which must stay alive.
+    return lambda pixels: ask_signature(model.signatures[PIXELS], pixels)
 
-    def answer(pixels: np.ndarray) -> dict[str, np.ndarray]:  # by way of the model, which must stay alive
-        outputs = model.signatures[PIXELS](pixels=tf.constant(pixels))
-        return {name: value.numpy() for name, value in outputs.items()}
 
-    return answer
+def ask_signature(signature: Any, pixels: np.ndarray, bfloat16: bool = False) -> dict[str, np.ndarray]:
+    """A loaded signature's answers to pixels; with ``bfloat16`` oneDNN computes in it what it deems safe."""
+    import tensorflow as tf
+
+    with rewriting_to_bfloat16() if bfloat16 else nullcontext():
+        return {name: value.numpy() for name, value in signature(pixels=tf.constant(pixels)).items()}
 
 
 def to_onnx(folder: Path) -> bytes:
@@ -100,7 +106,7 @@ def to_litert(folder: Path) -> bytes:
     Raises:
         ModelError: an operation has no counterpart among LiteRT's own.
     """
-    return _run_litert_converter(_litert_converter(folder), folder)
+    return _convert_to_litert(folder, folder)
 
 
 def to_litert_int8(folder: Path, samples: Sequence[np.ndarray]) -> bytes:
@@ -134,19 +140,17 @@ def to_litert_int8(folder: Path, samples: Sequence[np.ndarray]) -> bytes:
         short: Any = tf.Module()
         short.model = model
         tf.saved_model.save(short, work, {PIXELS: tf.function(answer, input_signature=[spec])})
-        converter = _litert_converter(Path(work))
-        converter.optimizations = [tf.lite.Optimize.DEFAULT]
-        converter.representative_dataset = represent
-        return _run_litert_converter(converter, folder)
+        quantizing = {"optimizations": [tf.lite.Optimize.DEFAULT], "representative_dataset": represent}
+        return _convert_to_litert(Path(work), folder, **quantizing)
 
 
-def _litert_converter(folder: Path) -> Any:
+def _convert_to_litert(source: Path, folder: Path, **settings: Any) -> bytes:
+    """Converts the SavedModel in ``source``; errors name ``folder``."""
     import tensorflow as tf
 
-    return tf.lite.TFLiteConverter.from_saved_model(str(folder), signature_keys=[PIXELS])
-
-
-def _run_litert_converter(converter: Any, folder: Path) -> bytes:
+    converter = tf.lite.TFLiteConverter.from_saved_model(str(source), signature_keys=[PIXELS])
+    for name, value in settings.items():
+        setattr(converter, name, value)
     try:
         with _no_notice_of_the_move():
             return converter.convert()
@@ -171,11 +175,13 @@ def not_convertible(folder: Path, name: str, error: Exception) -> ModelError:
     )
 
 
-def load_onnx(path: Path) -> Answer:
-    """Answers with ONNX Runtime on the CPU."""
+def load_onnx(path: Path, threads: int = 0) -> Answer:
+    """Answers with ONNX Runtime on the CPU, in so many threads an image; 0: as it sees fit."""
     import onnxruntime
 
-    session: Any = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    session: Any = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     names = [output.name for output in session.get_outputs()]
     return lambda pixels: dict(zip(names, session.run(names, {"pixels": pixels}), strict=True))
 
@@ -208,18 +214,22 @@ def find_target(name: str) -> Target:
     Raises:
         SettingsError: no such format, or a package that it needs is missing.
     """
-    from importlib.util import find_spec
-
     if name not in TARGETS:
         raise SettingsError(f"the format must be one of {', '.join(TARGETS)}, but is {name!r}")
-    target = TARGETS[name]
-    missing = [package for package in target.packages if find_spec(package) is None]
-    if missing:
+    require_packages(TARGETS[name].packages, TARGETS[name].extra, f"exporting to {name}")
+    return TARGETS[name]
+
+
+def require_packages(packages: Sequence[str], extra: str, what: str) -> None:
+    """Stops where packages of an extra are missing.
+
+    Raises:
+        SettingsError: says what needs them.
+    """
+    if missing := [package for package in packages if find_spec(package) is None]:
         raise SettingsError(
-            f"exporting to {name} needs the extra {target.extra}, but {', '.join(missing)} is missing: "
-            f"pip install 'kerasall[{target.extra}]'"
+            f"{what} needs the extra {extra}, but {', '.join(missing)} is missing: pip install 'kerasall[{extra}]'"
         )
-    return target
 
 
 @dataclass(frozen=True)

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import Any
 
 import numpy as np
 
@@ -99,7 +97,7 @@ def explain_image(
     answers.require_all()
     called = int(answers.label_indices[0])
     chosen = called if class_index is None else class_index
-    found = _run(predictor, to_native(data, predictor.limits, name), chosen, name)
+    found = find_maps(predictor, to_native(data, predictor.limits, name), name, chosen)
     suffix = METHODS[method]
     return ServedExplanation(
         called,
@@ -115,7 +113,12 @@ def explain_image(
     )
 
 
-def _run(predictor: Predictor, native: bytes, class_index: int, name: str) -> Mapping[str, Any]:
+def find_maps(predictor: Predictor, native: bytes, name: str, class_index: int) -> dict[str, np.ndarray]:
+    """What the signature gives for one image file that TensorFlow can decode, by name, without the batch.
+
+    Raises:
+        ModelError: there is no gradient, or the map is not finite.
+    """
     import tensorflow as tf
 
     try:

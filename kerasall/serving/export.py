@@ -1,14 +1,10 @@
-"""A trained model and its chain of operations become one SavedModel that takes bytes of image files.
-
-The decoding that stands in TensorFlow's graphs: what ``to_native`` gives -> pixels.
-
-Not imported by ``kerasall.decoding``, which loads no TensorFlow.
-"""
+"""A trained model and its chain of operations become one SavedModel that takes bytes of image files."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,42 +12,18 @@ import keras
 import tensorflow as tf
 
 from kerasall.errors import ModelError
-from kerasall.files import atomic_path, sha256_of_file, write_json, write_text
-
-
-def decode_native(data: tf.Tensor) -> tf.Tensor:
-    """Decodes a file that ``to_native`` gave, a string scalar, to uint8 [h, w, 3], RGB.
-
-    Equals ``kerasall.decoding.decode`` pixel by pixel. JPEG goes through the accurate inverse cosine transform,
-    which is the same in every libjpeg-turbo; TensorFlow's own choice is a coarser one.
-    """
-    image = tf.cond(
-        tf.io.is_jpeg(data),
-        lambda: tf.io.decode_jpeg(data, channels=3, dct_method="INTEGER_ACCURATE"),
-        lambda: tf.io.decode_image(data, channels=3, expand_animations=False),
-    )
-    return tf.ensure_shape(image, [None, None, 3])
-
-
-MANIFEST = "manifest.json"
-
-LABELS = "labels.txt"
-
-CARD = "card.json"
-
-SCHEMA_VERSION = 1
-
+from kerasall.files import atomic_path, write_text
+from kerasall.serving.card import write_manifest
 
 Tensors = Mapping[str, tf.Tensor]
-
+Operations = Callable[[tf.Tensor], tf.Tensor]
 Explain = Callable[[tf.Tensor, tf.Tensor], Tensors]
-
 """Pixels after the chain, float32 [N, H, W, 3], and class indices [N] -> maps by name, [N, ...] each."""
 
 
 def export_saved_model(
     model: keras.Model,
-    chain: Callable[[tf.Tensor], tf.Tensor],
+    chain: Operations,
     labels: Sequence[str],
     folder: str | Path,
     explain: Explain | None = None,
@@ -84,32 +56,70 @@ def export_saved_model(
     folder = Path(folder)
     size = _image_size(model)
     _require_labels(model, labels)
+    functions = _list_functions(
+        answer or (lambda pixels: model(pixels, training=False)), chain, size, explain
+    )
+    with atomic_path(folder) as temporary:
+        with _quiet_tensorflow():
+            _save(functions, temporary)
+        write_text(temporary / "labels.txt", "".join(f"{label}\n" for label in labels))
+        write_manifest(temporary)
+    return folder
 
-    def answer_pixels(pixels: tf.Tensor) -> Tensors:
-        pixels = tf.cast(pixels, tf.float32)
-        return _named(model(pixels, training=False) if answer is None else answer(pixels))
 
-    def from_bytes(image_bytes: tf.Tensor) -> Tensors:
-        return answer_pixels(decode_batch(image_bytes, chain, size))
+def decode_native(data: tf.Tensor) -> tf.Tensor:
+    """Decodes a file that ``to_native`` gave, a string scalar, to uint8 [h, w, 3], RGB.
+
+    Equals ``kerasall.decoding.decode`` pixel by pixel. JPEG goes through the accurate inverse cosine transform,
+    which is the same in every libjpeg-turbo; TensorFlow's own choice is a coarser one. It stands here as
+    ``kerasall.decoding`` loads no TensorFlow.
+    """
+    image = tf.cond(
+        tf.io.is_jpeg(data),
+        lambda: tf.io.decode_jpeg(data, channels=3, dct_method="INTEGER_ACCURATE"),
+        lambda: tf.io.decode_image(data, channels=3, expand_animations=False),
+    )
+    return tf.ensure_shape(image, [None, None, 3])
+
+
+def decode_batch(image_bytes: tf.Tensor, chain: Operations, size: tuple[int, int]) -> tf.Tensor:
+    """Decodes a batch of image files and applies the chain: string [N] -> uint8 [N, H, W, 3]."""
+
+    def decode(data: tf.Tensor) -> tf.Tensor:
+        return tf.ensure_shape(chain(decode_native(data)), [*size, 3])
+
+    return tf.map_fn(decode, image_bytes, fn_output_signature=tf.TensorSpec([*size, 3], tf.uint8))
+
+
+def _list_functions(
+    answer: Callable[[tf.Tensor], Any], chain: Operations, size: tuple[int, int], explain: Explain | None
+) -> dict[str, Any]:
+    """The functions of all signatures by name."""
 
     def to_pixels(image_bytes: tf.Tensor) -> Tensors:
         return {"pixels": decode_batch(image_bytes, chain, size)}
 
-    bytes_spec = tf.TensorSpec([None], tf.string, name="image_bytes")
-    pixels_spec = tf.TensorSpec([None, *size, 3], tf.uint8, name="pixels")
+    def answer_pixels(pixels: tf.Tensor) -> Tensors:
+        return _named(answer(tf.cast(pixels, tf.float32)))
+
+    def answer_bytes(image_bytes: tf.Tensor) -> Tensors:
+        return answer_pixels(**to_pixels(image_bytes))
+
+    files = tf.TensorSpec([None], tf.string, "image_bytes")
     functions = {
-        "serving_default": tf.function(from_bytes, input_signature=[bytes_spec]),
-        "serving_pixels": tf.function(answer_pixels, input_signature=[pixels_spec]),
-        "preprocess": tf.function(to_pixels, input_signature=[bytes_spec]),
+        "serving_default": tf.function(answer_bytes, input_signature=[files]),
+        "serving_pixels": tf.function(answer_pixels, [tf.TensorSpec([None, *size, 3], tf.uint8, "pixels")]),
+        "preprocess": tf.function(to_pixels, input_signature=[files]),
     }
     if explain is not None:
-        functions["explain"] = _explain_bytes(explain, chain, size)
-    with atomic_path(folder) as temporary:
-        with _quiet_tensorflow():
-            _save(functions, temporary)
-        write_text(temporary / LABELS, "".join(f"{label}\n" for label in labels))
-        write_manifest(temporary)
-    return folder
+
+        def explain_bytes(image_bytes: tf.Tensor, class_index: tf.Tensor) -> Tensors:
+            shown = to_pixels(image_bytes)
+            return {**explain(tf.cast(shown["pixels"], tf.float32), class_index), **shown}
+
+        specs = [files, tf.TensorSpec([None], tf.int64, "class_index")]
+        functions["explain"] = tf.function(explain_bytes, input_signature=specs)
+    return functions
 
 
 def _save(functions: Mapping[str, Any], folder: Path) -> None:
@@ -123,36 +133,6 @@ def _save(functions: Mapping[str, Any], folder: Path) -> None:
     used = (variable for traced in signatures.values() for variable in traced.variables)
     saved.used_variables = list({id(variable): variable for variable in used}.values())
     tf.saved_model.save(saved, str(folder), signatures=signatures)
-
-
-def decode_batch(
-    image_bytes: tf.Tensor, chain: Callable[[tf.Tensor], tf.Tensor], size: tuple[int, int]
-) -> tf.Tensor:
-    """Decodes a batch of image files and applies the chain: string [N] -> uint8 [N, H, W, 3]."""
-
-    def decode(data: tf.Tensor) -> tf.Tensor:
-        return tf.ensure_shape(chain(decode_native(data)), [*size, 3])
-
-    return tf.map_fn(decode, image_bytes, fn_output_signature=tf.TensorSpec([*size, 3], tf.uint8))
-
-
-def _explain_bytes(
-    explain: Explain, chain: Callable[[tf.Tensor], tf.Tensor], size: tuple[int, int]
-) -> Callable[..., Tensors]:
-    def explain_bytes(image_bytes: tf.Tensor, class_index: tf.Tensor) -> Tensors:
-        pixels = decode_batch(image_bytes, chain, size)
-        return {**explain(tf.cast(pixels, tf.float32), class_index), "pixels": pixels}
-
-    specs = [tf.TensorSpec([None], tf.string, "image_bytes"), tf.TensorSpec([None], tf.int64, "class_index")]
-    return tf.function(explain_bytes, input_signature=specs)
-
-
-def write_manifest(folder: str | Path) -> None:
-    """Writes the SHA-256 of every file below ``folder`` into its manifest.json."""
-    folder = Path(folder)
-    files = sorted(p for p in folder.rglob("*") if p.is_file() and p != folder / MANIFEST)
-    hashes = {p.relative_to(folder).as_posix(): sha256_of_file(p) for p in files}
-    write_json(folder / MANIFEST, {"schema_version": SCHEMA_VERSION, "files": hashes})
 
 
 def _named(outputs: Any) -> dict[str, tf.Tensor]:
@@ -183,13 +163,13 @@ def _require_labels(model: keras.Model, labels: Sequence[str]) -> None:
         raise ModelError(f"the model must have one output per label ({len(labels)}), but has {shape[-1]}")
 
 
-class _quiet_tensorflow:
+@contextmanager
+def _quiet_tensorflow() -> Iterator[None]:
     """Silences what TensorFlow's Python logger says of every function it traces while saving."""
-
-    def __enter__(self) -> None:
-        self._logger = logging.getLogger("tensorflow")
-        self._level = self._logger.level
-        self._logger.setLevel(logging.ERROR)
-
-    def __exit__(self, *_: object) -> None:
-        self._logger.setLevel(self._level)
+    logger = logging.getLogger("tensorflow")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)

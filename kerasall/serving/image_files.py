@@ -39,9 +39,6 @@ class NameSet:
     def __init__(self) -> None:
         self._digests: set[bytes] = set()
 
-    def __len__(self) -> int:
-        return len(self._digests)
-
     def __contains__(self, name: str) -> bool:
         return _digest(name) in self._digests
 

@@ -1,12 +1,8 @@
 """Tables of predictions on disk that grow row by row and can be gone on with: CSV, JSONL, Parquet parts.
 
-A CSV or JSONL file is appended to in place: what it holds after a kill is every finished row and at most one
-half-written last line, which is dropped. A Parquet table is a folder of numbered parts, each written
-atomically: a kill costs the rows of the part that was not finished.
-
-What a model says of image files, as rows of a table: one row a file, a bad file's with its error.
-
-CSV and JSONL tables of predictions: written line by line, and read back up to the last whole line.
+A row says what a model says of one image file; a bad file's has the error. A CSV or JSONL file is appended to in place:
+what it holds after a kill is every finished row and at most one half-written last line, which is dropped. A Parquet
+table is a folder of numbered parts, each written atomically: a kill costs the rows of the part that was not finished.
 """
 
 from __future__ import annotations
@@ -16,63 +12,33 @@ import fcntl
 import io
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol
+from typing import IO, Any, BinaryIO
 
 import numpy as np
 
-from kerasall.decoding import Limits, read_image_bytes
-from kerasall.errors import DataError, DecodingError
+from kerasall.errors import DataError
 from kerasall.evaluation.refer import REASONS
 from kerasall.files import atomic_path, is_abandoned
 from kerasall.serving.image_files import as_written
-from kerasall.serving.predictor import Predictor
+from kerasall.serving.predictor import Answers, Predictor
+
+PARQUET = ".parquet"
+PART_ROWS = 5_000
+"""Rows of one Parquet part: held in memory until it is written, and what a kill costs."""
 
 Row = dict[str, Any]
-
 Kind = type[str] | type[float] | type[bool]
 
-ReadBytes = Callable[[str, Limits], bytes]
-
-"""Name of a file and limits -> its content; raises DecodingError."""
-
-
-def predict_rows(predictor: Predictor, names: Sequence[str], read: ReadBytes | None = None) -> list[Row]:
-    """One row a file, in order, with the columns of ``list_columns``; None where there is no answer.
-
-    Args:
-        predictor: the loaded model; all files go through one call of it.
-        names: files.
-        read: how to read one; default from a local disk.
-    """
-    return answer_rows(predictor, names, *read_files(names, predictor.limits, read))
-
-
-def read_files(
-    names: Sequence[str], limits: Limits, read: ReadBytes | None = None
-) -> tuple[tuple[bytes, ...], tuple[str, ...]]:
-    """Contents of at least one file, and for each "" or what is wrong with it, its content being b"" then."""
-    contents, unread = zip(*(_read(name, limits, read) for name in names), strict=True)
-    return contents, unread
-
-
-def answer_rows(
-    predictor: Predictor, names: Sequence[str], contents: Sequence[bytes], unread: Sequence[str]
-) -> list[Row]:
-    """The rows of files that ``read_files`` read."""
-    answers = predictor.predict(contents, names)
-    rows = []
-    extra = _list_extras(predictor)
-    for number, name in enumerate(names):
-        error = unread[number] or answers.errors[number]
-        probabilities, index = answers.probabilities[number], answers.label_indices[number]
-        found = _row(name, predictor.labels, probabilities, index, error)
-        values = {} if error else {key: every[number] for key, every in answers.extras.items()}
-        rows.append(found | _extras(extra, predictor.labels, values))
-    return rows
+_EXTRAS: dict[str, tuple[Kind, Callable[[Any, Sequence[str]], Any]]] = {
+    "prediction_set": (str, lambda members, labels: "|".join(np.asarray(labels)[members])),
+    "domain_distance": (float, lambda distance, _: float(distance)),
+    "refer": (bool, lambda refer, _: bool(refer)),
+    "refer_reason": (str, lambda code, _: REASONS[int(code)]),
+}
+"""Output of the model -> kind of its column, and what stands there, from one image's value and the labels."""
 
 
 def list_columns(predictor: Predictor) -> dict[str, Kind]:
@@ -83,75 +49,129 @@ def list_columns(predictor: Predictor) -> dict[str, Kind]:
     that cannot be ruled out, joined by "|"; ``domain_distance`` to the training images; ``refer``, whether
     an expert should look; and ``refer_reason`` in words.
     """
+    outputs = predictor.output_shapes
     classes: dict[str, Kind] = dict.fromkeys(predictor.labels, float)
-    return {"path": str, "label": str, **classes, "error": str, **_list_extras(predictor)}
+    calibrated: dict[str, Kind] = {}
+    if "calibrated_probabilities" in outputs:
+        calibrated = dict.fromkeys((f"calibrated_{label}" for label in predictor.labels), float)
+    extras = {name: kind for name, (kind, _) in _EXTRAS.items() if name in outputs}
+    return {"path": str, "label": str, **classes, "error": str, **calibrated, **extras}
 
 
-def _list_extras(predictor: Predictor) -> dict[str, Kind]:
-    columns: dict[str, Kind] = {}
-    if "calibrated_probabilities" in predictor.output_shapes:
-        columns |= dict.fromkeys((f"calibrated_{label}" for label in predictor.labels), float)
-    return columns | {name: kind for name, (kind, _) in _EXTRAS.items() if name in predictor.output_shapes}
+def to_rows(predictor: Predictor, names: Sequence[str], answers: Answers) -> list[Row]:
+    """One row a file, in order, with the columns of ``list_columns``; None where there is no answer."""
+    empty = dict.fromkeys(list_columns(predictor)) | {"label": ""}
+    rows = []
+    for number, (name, error) in enumerate(zip(names, answers.errors, strict=True)):
+        said = {} if error else _say(predictor.labels, answers, number)
+        rows.append({**empty, "path": name, "error": error, **said})
+    return rows
 
 
-_EXTRAS: dict[str, tuple[Kind, Callable[[Any, Sequence[str]], Any]]] = {
-    "prediction_set": (str, lambda members, labels: "|".join(np.asarray(labels)[members])),
-    "domain_distance": (float, lambda distance, _: float(distance)),
-    "refer": (bool, lambda refer, _: bool(refer)),
-    "refer_reason": (str, lambda code, _: REASONS[int(code)]),
-}
-
-"""Output of the model -> kind of its column, and what stands there, from one image's value and the labels."""
-
-
-def _read(name: str, limits: Limits, read: ReadBytes | None) -> tuple[bytes, str]:
-    """A file's content and "", or b"" and what is wrong with it."""
-    try:
-        return (read or _read_local)(name, limits), ""
-    except DecodingError as error:
-        return b"", str(error)
-
-
-def _read_local(name: str, limits: Limits) -> bytes:
-    return read_image_bytes(Path(name), limits)
-
-
-def _row(name: str, labels: Sequence[str], probabilities: np.ndarray, index: int, error: str) -> Row:
-    values = {label: None if error else float(p) for label, p in zip(labels, probabilities, strict=True)}
-    return {"path": name, "label": "" if error else labels[index], **values, "error": error}
-
-
-def _extras(columns: Mapping[str, Kind], labels: Sequence[str], values: Mapping[str, np.ndarray]) -> Row:
-    """Column -> value of one image; None in every column of a bad one."""
-    found: Row = dict.fromkeys(columns)
-    for name, value in values.items():
+def _say(labels: Sequence[str], answers: Answers, number: int) -> Row:
+    row: Row = {"label": labels[answers.label_indices[number]]}
+    row |= zip(labels, answers.probabilities[number].tolist(), strict=True)
+    for name, values in answers.extras.items():
         if name == "calibrated_probabilities":
-            found |= {f"calibrated_{label}": float(p) for label, p in zip(labels, value, strict=True)}
-        elif name in found:
-            found[name] = _EXTRAS[name][1](value, labels)
-    return found
-
-
-@dataclass(frozen=True)
-class TextFormat:
-    """One way to write rows as lines.
-
-    Attributes:
-        header: columns -> what stands before the first row.
-        line: a row and its columns -> its line, with its end.
-        read: an open file, its path and the columns -> the whole rows in it, as text or JSON values, and
-            the number of bytes up to each row's end. A half-written last row is left out. Raises DataError
-            where the file is no such table.
-    """
-
-    header: Callable[[Sequence[str]], str]
-    line: Callable[[Row, Sequence[str]], str]
-    read: Callable[[BinaryIO, Path, Sequence[str]], Iterator[tuple[dict[str, Any], int]]]
+            row |= {f"calibrated_{label}": float(p) for label, p in zip(labels, values[number], strict=True)}
+        elif name in _EXTRAS:
+            row[name] = _EXTRAS[name][1](values[number], labels)
+    return row
 
 
 def encode(text: str) -> bytes:
     """UTF-8; a file name that is none must not cost the whole table, and is written with escapes."""
     return text.encode("utf-8", "backslashreplace")
+
+
+class TextFormat:
+    """One way to write rows as lines and to read them back.
+
+    Args:
+        columns: of every row, in order.
+
+    Attributes:
+        header: what stands before the first row.
+    """
+
+    header = ""
+
+    def __init__(self, columns: Iterable[str]) -> None:
+        self.columns = list(columns)
+
+    def line(self, row: Row) -> str:
+        """A row's line, with its end."""
+        raise NotImplementedError
+
+    def read(self, file: BinaryIO, path: Path) -> Iterator[tuple[Row, int]]:
+        """The whole rows in an open file, as text or JSON values, and the number of bytes up to each row's end.
+
+        A half-written last row is left out.
+
+        Raises:
+            DataError: the file is no such table; ``path`` is named.
+        """
+        raise NotImplementedError
+
+    def _foreign(self, path: Path, found: str) -> DataError:
+        return DataError(
+            f"{path} must be a table of this model's predictions to go on with, with the columns "
+            f"{', '.join(self.columns)}, but it {found}: give another name, or --overwrite"
+        )
+
+
+class _Csv(TextFormat):
+    def __init__(self, columns: Iterable[str]) -> None:
+        super().__init__(columns)
+        self.header = _csv_line(self.columns)
+
+    def line(self, row: Row) -> str:
+        return _csv_line([_shown(row[column]) for column in self.columns])
+
+    def read(self, file: BinaryIO, path: Path) -> Iterator[tuple[Row, int]]:
+        header = encode(self.header)
+        start = file.read(len(header))
+        if start != header:
+            if header.startswith(start):
+                return  # killed within the header
+            raise self._foreign(path, "does not begin with these columns")
+        lines = _Lines(file, len(header))
+        try:
+            for fields in csv.reader(lines, strict=True):
+                if len(fields) != len(self.columns):
+                    found = f"has {len(fields)} fields in a row that ends at byte {lines.offset}"
+                    raise self._foreign(path, found)
+                yield dict(zip(self.columns, fields, strict=True)), lines.offset
+        except csv.Error as error:
+            if lines.at_end:
+                return  # killed within a quoted field that holds a line break
+            raise self._foreign(path, f"cannot be read behind byte {lines.offset} ({error})") from None
+        except UnicodeDecodeError:
+            raise self._foreign(path, f"holds no text before byte {lines.offset}") from None
+
+
+class _Jsonl(TextFormat):
+    def line(self, row: Row) -> str:
+        return json.dumps(row, ensure_ascii=False) + "\n"
+
+    def read(self, file: BinaryIO, path: Path) -> Iterator[tuple[Row, int]]:
+        lines = _Lines(file)
+        for line in lines:
+            try:
+                row = json.loads(line)
+            except json.JSONDecodeError:
+                row = None
+            if not isinstance(row, dict) or list(row) != self.columns:
+                raise self._foreign(path, f"holds another line before byte {lines.offset}")
+            yield row, lines.offset
+        start = encode(json.dumps({self.columns[0]: ""}))[:-2]
+        if not lines.rest.startswith(start[: len(lines.rest)]):
+            raise self._foreign(path, "ends with something else")
+
+
+TEXT_FORMATS: Mapping[str, type[TextFormat]] = {".csv": _Csv, ".jsonl": _Jsonl}
+"""Every kind of text file that predictions can be written to."""
+SUFFIXES = (*TEXT_FORMATS, PARQUET)
 
 
 def _csv_line(values: Sequence[str]) -> str:
@@ -160,64 +180,18 @@ def _csv_line(values: Sequence[str]) -> str:
     return text.getvalue()
 
 
-def _write_csv_row(row: Row, columns: Sequence[str]) -> str:
-    return _csv_line([_shown(row[column]) for column in columns])
-
-
 def _shown(value: Any) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     return f"{value:.9f}" if isinstance(value, float) else value or ""
 
 
-def _read_csv(file: BinaryIO, path: Path, columns: Sequence[str]) -> Iterator[tuple[dict[str, Any], int]]:
-    lines = _Lines(file)
-    reader = csv.reader(lines, strict=True)
-    header = encode(_csv_line(columns))
-    start = file.read(len(header))
-    if start != header:
-        if header.startswith(start):
-            return  # killed within the header
-        raise _foreign(path, "does not begin with these columns", columns)
-    lines.offset = len(header)
-    try:
-        for fields in reader:
-            if len(fields) != len(columns):
-                raise _foreign(
-                    path, f"has {len(fields)} fields in a row that ends at byte {lines.offset}", columns
-                )
-            yield dict(zip(columns, fields, strict=True)), lines.offset
-    except csv.Error as error:
-        if lines.at_end:
-            return  # killed within a quoted field that holds a line break
-        raise _foreign(path, f"cannot be read behind byte {lines.offset} ({error})", columns) from None
-    except UnicodeDecodeError:
-        raise _foreign(path, f"holds no text before byte {lines.offset}", columns) from None
-
-
-def _read_jsonl(file: BinaryIO, path: Path, columns: Sequence[str]) -> Iterator[tuple[dict[str, Any], int]]:
-    lines = _Lines(file)
-    for line in lines:
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError:
-            row = None
-        if not isinstance(row, dict) or list(row) != list(columns):
-            raise _foreign(path, f"holds another line before byte {lines.offset}", columns)
-        yield row, lines.offset
-    start = encode(json.dumps({columns[0]: ""}))[:-2]
-    if not lines.rest.startswith(start[: len(lines.rest)]):
-        raise _foreign(path, "ends with something else", columns)
-
-
 class _Lines:
     """Whole lines of a file as text, and how far they were read; a last line without its end is left out."""
 
-    def __init__(self, file: BinaryIO) -> None:
-        self._file = file
-        self.offset = 0
-        self.rest = b""
-        self.at_end = False
+    def __init__(self, file: BinaryIO, offset: int = 0) -> None:
+        self._file, self.offset = file, offset
+        self.rest, self.at_end = b"", False
 
     def __iter__(self) -> Iterator[str]:
         for line in self._file:
@@ -229,44 +203,29 @@ class _Lines:
         self.at_end = True
 
 
-def _foreign(path: Path, found: str, columns: Sequence[str]) -> DataError:
-    return DataError(
-        f"{path} must be a table of this model's predictions to go on with, with the columns {', '.join(columns)}, "
-        f"but it {found}: give another name, or --overwrite"
-    )
+class Table:
+    """A table that rows are added to; this one, without a file, holds none."""
 
-
-TEXT_FORMATS: Mapping[str, TextFormat] = {
-    ".csv": TextFormat(_csv_line, _write_csv_row, _read_csv),
-    ".jsonl": TextFormat(
-        lambda _: "", lambda row, _: json.dumps(row, ensure_ascii=False) + "\n", _read_jsonl
-    ),
-}
-
-
-PARQUET = ".parquet"
-
-SUFFIXES = (*TEXT_FORMATS, PARQUET)
-
-PART_ROWS = 5_000
-
-"""Rows of one Parquet part: held in memory until it is written, and what a kill costs."""
-
-
-class Table(Protocol):
-    """A table that rows are added to."""
-
-    def held(self) -> Iterator[Mapping[str, Any]]:
+    def held(self) -> Iterator[Row]:
         """The rows that it held when opened, read one after another; to be exhausted before any is added."""
-        ...
+        return iter(())
 
     def append(self, rows: Sequence[Row]) -> None:
         """Adds rows."""
-        ...
 
     def finish(self) -> None:
         """Writes what is still in memory, safely on disk."""
-        ...
+
+
+class PrintedTable(Table):
+    """CSV on a text stream, such as standard output."""
+
+    def __init__(self, stream: IO[str], columns: Iterable[str]) -> None:
+        self._stream, self._form = stream, _Csv(columns)
+        stream.write(self._form.header)
+
+    def append(self, rows: Sequence[Row]) -> None:
+        self._stream.writelines(map(self._form.line, rows))
 
 
 def require_destination(out: str | Path) -> Path:
@@ -297,6 +256,8 @@ def require_destination(out: str | Path) -> Path:
 def open_table(out: str | Path, columns: Mapping[str, Kind]) -> Iterator[Table]:
     """Opens a table to go on with, or makes an empty one; nobody else can write to it meanwhile.
 
+    It is finished at the end of the block, unless that fails.
+
     Args:
         out: ``.csv`` or ``.jsonl`` file, or ``.parquet`` folder.
         columns: columns and their kinds, in order.
@@ -310,14 +271,18 @@ def open_table(out: str | Path, columns: Mapping[str, Kind]) -> Iterator[Table]:
         descriptor = os.open(out, os.O_RDONLY)
         try:
             _lock(descriptor, out)
-            yield _ParquetTable(out, columns)
+            table = _ParquetTable(out, columns)
+            yield table
+            table.finish()
         finally:
             os.close(descriptor)
         return
     out.parent.mkdir(parents=True, exist_ok=True)
     with open(out, "a+b") as file:
         _lock(file.fileno(), out)
-        yield _TextTable(out, file, TEXT_FORMATS[out.suffix.lower()], list(columns))
+        table = _TextTable(out, file, TEXT_FORMATS[out.suffix.lower()](columns))
+        yield table
+        table.finish()
 
 
 def _lock(descriptor: int, out: Path) -> None:
@@ -342,25 +307,24 @@ def as_utf8(row: Row) -> Row:
     return {**row, "path": as_written(row["path"]), "error": as_written(row["error"])}
 
 
-class _TextTable:
-    def __init__(self, path: Path, file: BinaryIO, form: TextFormat, columns: list[str]) -> None:
-        self._path, self._file, self._form, self._columns = path, file, form, columns
+class _TextTable(Table):
+    def __init__(self, path: Path, file: BinaryIO, form: TextFormat) -> None:
+        self._path, self._file, self._form = path, file, form
 
-    def held(self) -> Iterator[Mapping[str, Any]]:
-        header = encode(self._form.header(self._columns))
+    def held(self) -> Iterator[Row]:
         self._file.seek(0)
         whole = 0
-        for row, end in self._form.read(self._file, self._path, self._columns):
+        for row, end in self._form.read(self._file, self._path):
             whole = end
             yield row
         # A table without rows is begun anew: its header may be half-written too.
         self._file.truncate(whole)
         self._file.seek(0, os.SEEK_END)
         if not whole:
-            self._file.write(header)
+            self._file.write(encode(self._form.header))
 
     def append(self, rows: Sequence[Row]) -> None:
-        self._file.write(b"".join(encode(self._form.line(row, self._columns)) for row in rows))
+        self._file.write(encode("".join(map(self._form.line, rows))))
         self._file.flush()
 
     def finish(self) -> None:
@@ -368,16 +332,15 @@ class _TextTable:
         os.fsync(self._file.fileno())
 
 
-class _ParquetTable:
+class _ParquetTable(Table):
     def __init__(self, folder: Path, columns: Mapping[str, Kind]) -> None:
-        self._folder = folder
-        self._schema = make_schema(columns)
+        self._folder, self._schema = folder, make_schema(columns)
         self._waiting: list[Row] = []
         for path in folder.iterdir():
             if is_abandoned(path):
                 path.unlink()
 
-    def held(self) -> Iterator[Mapping[str, Any]]:
+    def held(self) -> Iterator[Row]:
         import pyarrow.parquet
 
         for part in self._parts():

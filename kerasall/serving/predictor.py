@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
+from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from kerasall.decoding import DEFAULT_LIMITS, Limits, to_native
+from kerasall.decoding import DEFAULT_LIMITS, Limits, read_image_bytes, to_native
 from kerasall.errors import ArtifactError, DecodingError, KerasallError, ModelError
 from kerasall.serving.card import read_card, require_fitting, verify_manifest
-
-if TYPE_CHECKING:
-    from kerasall.serving.conversion import Parity
-    from kerasall.serving.runtimes import RuntimeChoice
-
+from kerasall.serving.conversion import Parity
+from kerasall.serving.runtimes import Network, RuntimeChoice
 
 SIGNATURE = "serving_default"
+
+ImageFile = bytes | DecodingError
+"""Content of an image file, or why it could not be read."""
+ReadBytes = Callable[[str, Limits], bytes]
+"""Name of a file and limits -> its content; raises DecodingError."""
 
 
 @dataclass(frozen=True)
@@ -77,11 +81,8 @@ class Predictor:
         self._model = _load(self.folder)
         self._answer = self._model.signatures[SIGNATURE]
         require_fitting(self.folder, self.labels, self.output_shapes, self._pixels_shape(), card)
-        self._network = None
-        if runtime is not None and not runtime.is_plain:
-            from kerasall.serving.runtime_network import Network
-
-            self._network = Network(runtime, self.folder, self._model.signatures)
+        choice = runtime or RuntimeChoice()
+        self._network = None if choice.is_plain else Network(choice, self.folder, self._model.signatures)
 
     @property
     def parity(self) -> Parity | None:
@@ -125,11 +126,11 @@ class Predictor:
         _, inputs = self._model.signatures["serving_pixels"].structured_input_signature
         return tuple(inputs["pixels"].shape)
 
-    def predict(self, images: Sequence[bytes], names: Sequence[str] | None = None) -> Answers:
+    def predict(self, images: Sequence[ImageFile], names: Sequence[str] | None = None) -> Answers:
         """Predicts image files given as bytes (BMP, PNG, JPEG, TIFF).
 
         Args:
-            images: contents of N files.
+            images: contents of N files; an error stands for a file that could not be read.
             names: what to call them in error messages.
 
         Returns:
@@ -147,11 +148,51 @@ class Predictor:
                 every[rows] = values
         return Answers(probabilities, indices, tuple(errors), extras)
 
-    def _readable(self, images: Sequence[bytes], names: Sequence[str]) -> tuple[dict[int, bytes], list[str]]:
+    def answer_files(
+        self, names: Iterable[str | Path], batch_size: int = 32
+    ) -> Iterator[tuple[list[str], Answers]]:
+        """Answers files batch by batch; while the model answers one, the files of the next are read.
+
+        Args:
+            names: files on a local disk, walked without being held.
+            batch_size: files per call of the model.
+
+        Yields:
+            Names, and one answer each; of a file that cannot be read, why.
+        """
+        waiting = map(str, names)
+        with ThreadPoolExecutor(1, thread_name_prefix="reading") as reader:
+
+            def begin() -> tuple[list[str], Future[list[ImageFile]]]:
+                part = list(islice(waiting, batch_size))
+                return part, reader.submit(self.read_files, part)
+
+            part, reading = begin()
+            while part:
+                images = reading.result()
+                following = begin()
+                yield part, self.predict(images, part)
+                part, reading = following
+
+    def read_files(self, names: Sequence[str], read: ReadBytes | None = None) -> list[ImageFile]:
+        """Reads files for ``predict``; ``read`` reads one, by default from a local disk."""
+        images: list[ImageFile] = []
+        for name in names:
+            try:
+                images.append((read or read_image_bytes)(name, self.limits))
+            except DecodingError as error:
+                images.append(error)
+        return images
+
+    def _readable(
+        self, images: Sequence[ImageFile], names: Sequence[str]
+    ) -> tuple[dict[int, bytes], list[str]]:
         native: dict[int, bytes] = {}
         errors = [""] * len(images)
         for row, (data, name) in enumerate(zip(images, names, strict=True)):
             try:
+                if isinstance(data, DecodingError):
+                    raise data
                 native[row] = to_native(data, self.limits, name)
             except DecodingError as error:
                 errors[row] = str(error)
@@ -159,21 +200,18 @@ class Predictor:
 
     def _answers(self, images: dict[int, bytes], names: Sequence[str], errors: list[str]) -> Any:
         """Yields (rows, outputs by name); a batch that fails is tried again image by image."""
-        if not images:
-            return
+        rows = list(images)
         try:
-            yield list(images), self._run(list(images.values()))
-            return
+            if rows:
+                yield rows, self._run(list(images.values()))
         except Exception as error:
             _reraise_unless_image_fault(error)
-        for row, data in images.items():
-            try:
-                yield [row], self._run([data])
-            except Exception as error:
-                _reraise_unless_image_fault(error)
-                errors[row] = (
-                    f"{names[row]} must be a whole image, but decoding its pixels failed: it is broken"
-                )
+            if len(rows) == 1:
+                found = "decoding its pixels failed: it is broken"
+                errors[rows[0]] = f"{names[rows[0]]} must be a whole image, but {found}"
+                return
+            for row in rows:
+                yield from self._answers({row: images[row]}, names, errors)
 
     def _run(self, images: list[bytes]) -> dict[str, np.ndarray]:
         if self._network:

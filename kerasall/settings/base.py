@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 Positive = Annotated[int, Field(gt=0)]
-
-
 Share = Annotated[float, Field(ge=0, le=1)]
-
-
 Protocol = Literal["honest", "faithful"]
+
+
+def require_different(what: str, names: Sequence[str]) -> None:
+    """Raises a ValueError, which pydantic collects, where two have one name."""
+    if len(set(names)) != len(names):
+        raise ValueError(f"{what} must have different names, but are {list(names)}")
 
 
 class Strict(BaseModel):

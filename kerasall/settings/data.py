@@ -103,3 +103,13 @@ class SplitSettings(Strict):
     )
     file: str | None = Field(default=None, description="a frozen split to use again")
     on_leak: Literal["stop", "report"] = "stop"
+
+    @property
+    def has_test(self) -> bool:
+        """Whether some images are kept for the score alone."""
+        return bool(self.test_folds or (self.kind == "holdout" and self.test))
+
+    @property
+    def has_selection(self) -> bool:
+        """Whether there is a part on which a faithful copy chooses and is scored."""
+        return bool(self.selection or self.selection_folds)

@@ -1,15 +1,14 @@
-"""All settings of one experiment, and what must hold between them."""
+"""All settings of one experiment, those of scores, safeguards and the verdict, and what must hold between them."""
 
 from __future__ import annotations
 
-import hashlib
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from kerasall.settings.base import Protocol, Strict
+from kerasall.settings.base import Positive, Protocol, Share, Strict, require_different
 from kerasall.settings.data import CheckSettings, DataSettings, SplitSettings
-from kerasall.settings.judgement import BlessSettings, CalibrateSettings, EvaluateSettings, ServeSettings
+from kerasall.settings.seeds import name_seed
 from kerasall.settings.systems import (
     DeepFeatureSettings,
     EnsembleSettings,
@@ -18,6 +17,54 @@ from kerasall.settings.systems import (
     TuneSettings,
 )
 from kerasall.settings.training import ModelSettings, TrainSettings
+
+
+class EvaluateSettings(Strict):
+    """How scores and intervals are computed."""
+
+    metrics: tuple[str, ...] = ("accuracy",)
+    main_metric: str = "accuracy"
+    resamples: Annotated[int, Field(ge=100)] = 2000
+    gallery: Positive = 24
+
+
+class CalibrateSettings(Strict):
+    """What the exported model says besides its answer; all of it is fitted to validation predictions."""
+
+    biases: bool = Field(
+        default=False,
+        description="one bias per class beside the temperature; may move the most probable class",
+    )
+    sensitivities: tuple[Annotated[float, Field(gt=0, le=1)], ...] = Field(
+        default=(0.95, 0.99), description="to malignant cells; each gets a threshold"
+    )
+    coverage: Annotated[float, Field(gt=0, lt=1)] = Field(
+        default=0.95, description="share of images whose prediction set is to hold the true class"
+    )
+    false_referral: Annotated[float, Field(gt=0, lt=1)] | None = Field(
+        default=0.05,
+        description="share of validation images called unlike the training images; null: none is",
+    )
+    domain_images: Annotated[int, Field(ge=10)] = Field(
+        default=4000, description="most images whose features the distance is fitted to"
+    )
+
+
+class ServeSettings(Strict):
+    """How the exported model answers."""
+
+    views: Literal[1, 4, 8] = Field(
+        default=1,
+        description="views of each image (mirrored: 4; and turned by quarters: 8) whose probabilities are averaged; "
+        "every answer then takes about so many times as long",
+    )
+
+
+class BlessSettings(Strict):
+    """What a model must reach before it is pushed (the interval's lower bounds are compared)."""
+
+    balanced_accuracy_above_chance: Share = 0.05
+    malignant_sensitivity: Share = 0.5
 
 
 class Settings(Strict):
@@ -60,10 +107,7 @@ class Settings(Strict):
     @property
     def training_seed(self) -> int:
         """Seed of everything that is trained; the split and the intervals keep ``seed`` in all repetitions."""
-        if self.repeat == 0:
-            return self.seed
-        digest = hashlib.sha256(f"{self.seed} repeat {self.repeat}".encode()).digest()
-        return int.from_bytes(digest[:4], "big") >> 1
+        return name_seed(self.seed, f"repeat {self.repeat}") if self.repeat else self.seed
 
     @model_validator(mode="after")
     def _leaks_only_where_faithful(self) -> Settings:
@@ -71,14 +115,14 @@ class Settings(Strict):
         asked = {
             "split.on_leak: report": split.on_leak == "report",
             "split.unit: image": split.unit == "image",
-            "split.selection": bool(split.selection or split.selection_folds),
+            "split.selection": split.has_selection,
             "ensemble.weights_from: selection": self.ensemble.weights_from == "selection",
             "tune.response_on: selection": bool(self.tune and self.tune.response_on == "selection"),
         }
         found = [name for name, is_asked in asked.items() if is_asked]
         if found and self.protocol != "faithful":
             raise ValueError(f"{found[0]} is legal only under protocol: faithful")
-        if self.ensemble.weights_from == "selection" and not (split.selection or split.selection_folds):
+        if self.ensemble.weights_from == "selection" and not split.has_selection:
             raise ValueError(
                 "ensemble.weights_from: selection needs split.selection or split.selection_folds"
             )
@@ -86,9 +130,7 @@ class Settings(Strict):
 
     @model_validator(mode="after")
     def _nothing_is_chosen_on_scored_images(self) -> Settings:
-        if self.protocol != "honest" or self.split.test_folds:
-            return self
-        if self.split.kind == "holdout" and self.split.test:
+        if self.protocol != "honest" or self.split.has_test:
             return self
         for name in ("deep_features", "sweep"):
             part = getattr(self, name)
@@ -141,17 +183,13 @@ class Settings(Strict):
         if found := [name for name, value in others.items() if value]:
             raise ValueError(f"tune makes its own models: leave out {' and '.join(found)}")
         split, on = self.split, self.tune.response_on
-        if on == "selection" and (split.kind != "holdout" or not (split.selection or split.selection_folds)):
+        if on == "selection" and (split.kind != "holdout" or not split.has_selection):
             raise ValueError(
                 "tune.response_on: selection needs split.selection or split.selection_folds, and split.kind: holdout"
             )
         if on == "validation" and split.kind == "holdout" and not split.validation:
             raise ValueError("tune.response_on: validation needs split.validation above 0, or folds")
-        if (
-            self.protocol == "honest"
-            and not split.test_folds
-            and not (split.kind == "holdout" and split.test)
-        ):
+        if self.protocol == "honest" and not split.has_test:
             raise ValueError(
                 "tune chooses levels on validation or held-out images, so the score must come from others: set "
                 "split.test or split.test_folds"
@@ -161,8 +199,7 @@ class Settings(Strict):
     @model_validator(mode="after")
     def _members_fit_together(self) -> Settings:
         names = [member.name for member in self.members]
-        if len(set(names)) != len(names):
-            raise ValueError(f"members must have different names, but are {names}")
+        require_different("members", names)
         weights = self.ensemble.weights
         count = self.tune.confirmations if self.tune else len(names)
         if not isinstance(weights, str) and len(weights) != count:

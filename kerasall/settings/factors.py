@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from pydantic import ValidationError
 
-from kerasall.errors import SettingsError
+from kerasall.errors import SettingsError, near_names
 from kerasall.settings import Settings, TrialSettings
+from kerasall.settings.dotted_keys import Place, find_place, find_places, list_keys
 
 _OF_EVERY_STAGE = {
     "train.optimizer": "optimizer.name",
@@ -19,6 +19,9 @@ _OF_EVERY_STAGE = {
     "train.patience": "patience",
 }
 """Short keys of settings that every stage of the training has."""
+
+_FREE = ("augment", "schedule", "constants", "oversample")
+"""Mappings that take names that they do not state: arguments of augmentation, schedule, optimizer."""
 
 _NOT_A_LABEL = ("name", "op")
 """Last words of a key that say nothing without the word before."""
@@ -44,8 +47,8 @@ def apply_levels(base: TrialSettings, levels: Mapping[str, Any]) -> TrialSetting
     document = base.model_dump(mode="json")
     for key, value in levels.items():
         for full in _full_keys(document, key):
-            place, last = _find(document, full)
-            place[last] = value
+            place = _find(document, full)
+            place.holder[place.index] = value
     try:
         return TrialSettings.model_validate(document)
     except ValidationError as error:
@@ -61,17 +64,14 @@ def apply_levels(base: TrialSettings, levels: Mapping[str, Any]) -> TrialSetting
 def read_setting(settings: TrialSettings, key: str) -> Any:
     """The value of one setting, as JSON."""
     document = settings.model_dump(mode="json")
-    place, last = _find(document, _full_keys(document, key)[0])
-    return place[last]
+    return _find(document, _full_keys(document, key)[0]).value
 
 
 def _full_keys(document: Mapping[str, Any], key: str) -> list[str]:
     """The keys that a key stands for: itself, or one in every stage."""
     if key not in _OF_EVERY_STAGE:
         return [key]
-    return [
-        f"train.stages.{number}.{_OF_EVERY_STAGE[key]}" for number in range(len(document["train"]["stages"]))
-    ]
+    return [place.key for place in find_places(document, f"train.stages.*.{_OF_EVERY_STAGE[key]}")]
 
 
 def factor_levels(base: TrialSettings, factors: Mapping[str, Sequence[Any]]) -> dict[str, tuple[Any, ...]]:
@@ -86,7 +86,8 @@ def factor_levels(base: TrialSettings, factors: Mapping[str, Sequence[Any]]) -> 
         read = [read_setting(apply_levels(base, {key: level}), key) for level in levels]
         # What is written as a mapping comes back with all its defaults: too much to read in a table.
         found[key] = tuple(
-            level if _is_nested(level) else value for level, value in zip(levels, read, strict=True)
+            level if isinstance(level, dict | list | tuple) else value
+            for level, value in zip(levels, read, strict=True)
         )
     return found
 
@@ -131,54 +132,26 @@ def as_choices(levels: Sequence[Any]) -> list[Any]:
     return [json.dumps(level, ensure_ascii=False) for level in levels]
 
 
-def _is_nested(value: Any) -> bool:
-    return isinstance(value, dict | list | tuple)
-
-
 def _last_word(key: str) -> str:
     words = [word for word in key.split(".") if not word.isdigit()]
     return words[-2] if words[-1] in _NOT_A_LABEL and len(words) > 1 else words[-1]
 
 
-def _find(document: dict[str, Any], key: str) -> tuple[Any, Any]:
-    """The mapping or list that holds a setting, and the setting's place in it."""
-    *parents, last = key.split(".")
-    place: Any = document
-    for number, word in enumerate([*parents, last]):
-        if isinstance(place, list) and word.isdigit() and int(word) < len(place):
-            index: Any = int(word)
-        elif isinstance(place, dict) and (
-            word in place or _is_free(parents[:number], last=number == len(parents))
-        ):
-            index = word
-        else:
-            raise SettingsError(_unknown(key, document))
-        if number == len(parents):
-            return place, index
-        place = place[index]
-    raise AssertionError("a key has at least one word")
+def _find(document: dict[str, Any], key: str) -> Place:
+    """Where the setting stands.
 
-
-def _is_free(parents: Sequence[str], *, last: bool) -> bool:
-    """Whether a mapping takes names that it does not state: the arguments of augmentation, schedule, optimizer."""
-    return last and bool(parents) and parents[-1] in ("augment", "schedule", "constants", "oversample")
-
-
-def _unknown(key: str, document: Mapping[str, Any]) -> str:
-    known = [*_OF_EVERY_STAGE, *_flatten(document)]
-    near = difflib.get_close_matches(key, known, n=3, cutoff=0.5)
+    Raises:
+        SettingsError: there is none of that key; the message names the nearest.
+    """
+    if found := find_place(document, key):
+        return found
+    parent, _, last = key.rpartition(".")
+    found = find_place(document, parent)
+    if found and isinstance(found.value, dict) and found.index in _FREE:
+        return Place(key, found.value, last)
+    known = [*_OF_EVERY_STAGE, *list_keys(document)]
+    near = near_names(key, known, most=3, cutoff=0.5)
     hint = f"did you mean {' or '.join(near)}?" if near else f"such as {', '.join(known[:6])}"
-    return f"a factor must be the key of a setting that a trial reads, below {', '.join(document)}, but is {key!r}: {hint}"
-
-
-def _flatten(document: Any, prefix: str = "") -> list[str]:
-    if isinstance(document, dict):
-        items = list(document.items())
-    elif isinstance(document, list):
-        items = [(str(number), value) for number, value in enumerate(document)]
-    else:
-        return []
-    found = []
-    for name, value in items:
-        found += [f"{prefix}{name}", *_flatten(value, f"{prefix}{name}.")]
-    return found
+    raise SettingsError(
+        f"a factor must be the key of a setting that a trial reads, below {', '.join(document)}, but is {key!r}: {hint}"
+    )

@@ -1,24 +1,22 @@
 """Reading an experiment's YAML file into ``Settings``, overriding single values, writing them out.
 
 An unknown key is an error that names the near ones. ``extends:`` takes another file's values as
-the base. ``pipeline:`` and every other path are relative to the file that states them; those of
-overrides to the working directory.
-
-Paths in a config belong to the file that states them, wherever the command is called from.
+the base. ``pipeline:`` and every other path belong to the file that states them, wherever the command is
+called from; those of overrides start from the working directory.
 """
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from kerasall.errors import SettingsError
+from kerasall.errors import SettingsError, near_names
 from kerasall.settings import Settings
+from kerasall.settings.dotted_keys import Place, find_place, find_places
 from kerasall.settings.factors import factor_levels, trial_settings
 
 PATHS = (
@@ -32,12 +30,9 @@ PATHS = (
     "deep_features.extractors.*.weights",
     "sweep.backbones.*.weights",
 )
-
 """Dotted keys of the settings that hold a path, or a list of paths; ``*`` stands for every entry of a list."""
 
-
 NO_PATHS = ("imagenet", "random")
-
 """Values of ``weights`` that name no file."""
 
 
@@ -48,29 +43,13 @@ def anchor_paths(values: dict[str, Any], folder: Path) -> None:
         values: a config as plain values, right or wrong; whatever is no text is left for the check of kinds.
         folder: what relative paths start from.
     """
-    for key in PATHS:
-        for place, last in _find(values, key.split(".")):
-            stated = place[last]
-            if isinstance(stated, list):
-                place[last] = [_anchor(each, folder) for each in stated]
-            else:
-                place[last] = _anchor(stated, folder)
-
-
-def _find(place: Any, words: Sequence[str]) -> Iterator[tuple[Any, Any]]:
-    """Every mapping that holds the setting, and its key there."""
-    word, *rest = words
-    if word == "*":
-        for each in place if isinstance(place, list) else []:
-            yield from _find(each, rest)
-    elif isinstance(place, dict) and word in place:
-        if rest:
-            yield from _find(place[word], rest)
-        else:
-            yield place, word
+    for place in [place for key in PATHS for place in find_places(values, key)]:
+        place.holder[place.index] = _anchor(place.value, folder)
 
 
 def _anchor(stated: Any, folder: Path) -> Any:
+    if isinstance(stated, list):
+        return [_anchor(each, folder) for each in stated]
     if not isinstance(stated, str) or not stated or stated in NO_PATHS:
         return stated
     # Not resolved: a link to a data folder keeps its name, which readers may read classes from.
@@ -170,36 +149,31 @@ def _apply_override(values: dict[str, Any], override: str) -> None:
     except yaml.YAMLError as error:
         raise SettingsError(f"the value of override {override!r} must be YAML, but is not: {error}") from None
     *parents, last = key.split(".")
-    place: Any = values
-    for name in parents:
-        place = _descend(place, name, override)
-    if isinstance(place, list):
-        place[_index(place, last, override)] = value
+    holder: Any = values
+    for word in parents:
+        if isinstance(holder, dict) and not isinstance(holder.get(word), dict | list):
+            holder[word] = {}
+        holder = _entry(holder, word, override).value
+    if isinstance(holder, dict):
+        holder[last] = value
     else:
-        place[last] = value
+        holder[_entry(holder, last, override).index] = value
 
 
-def _descend(place: Any, name: str, override: str) -> Any:
-    if isinstance(place, list):
-        return place[_index(place, name, override)]
-    if not isinstance(place.get(name), dict | list):
-        place[name] = {}
-    return place[name]
-
-
-def _index(place: list[Any], name: str, override: str) -> int:
-    if not name.isdigit() or int(name) >= len(place):
-        raise SettingsError(
-            f"override {override!r} must name an entry 0 to {len(place) - 1} of a list that the config states"
-        )
-    return int(name)
+def _entry(holder: Any, word: str, override: str) -> Place:
+    if found := find_place(holder, word):
+        return found
+    count = len(holder) if isinstance(holder, list) else 0
+    raise SettingsError(
+        f"override {override!r} must name an entry 0 to {count - 1} of a list that the config states"
+    )
 
 
 def _explain(problem: dict[str, Any]) -> str:
     where = ".".join(str(part) for part in problem["loc"]) or "(top level)"
     if problem["type"] == "extra_forbidden":
         known = _known_keys(problem["loc"][:-1])
-        near = difflib.get_close_matches(str(problem["loc"][-1]), known, n=3, cutoff=0.6)
+        near = near_names(str(problem["loc"][-1]), known, most=3)
         return f"{where}: unknown setting; " + (
             f"did you mean {' or '.join(near)}?" if near else f"known here: {', '.join(known)}"
         )

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from kerasall.settings.base import Positive, Strict
+from kerasall.settings.base import Positive, Strict, require_different
+from kerasall.settings.seeds import name_seed
 from kerasall.settings.training import ModelSettings, OptimizerSettings, TrainSettings
 
 
@@ -29,8 +29,7 @@ class MemberSettings(Strict):
 
     def seed(self, common: int) -> int:
         """The member's own seed: a pure function of the experiment's and the member's name."""
-        digest = hashlib.sha256(f"{common} {self.name}".encode()).digest()
-        return int.from_bytes(digest[:4], "big") >> 1
+        return name_seed(common, self.name)
 
     def training(self, common: TrainSettings) -> TrainSettings:
         """The member's own stages, batches and loss, from what all members have in common."""
@@ -105,8 +104,7 @@ class DeepFeatureSettings(Strict):
     @model_validator(mode="after")
     def _names_fit_together(self) -> DeepFeatureSettings:
         names = [extractor.name for extractor in self.extractors]
-        if len(set(names)) != len(names):
-            raise ValueError(f"extractors must have different names, but are {names}")
+        require_different("extractors", names)
         for combination in self.combinations:
             if not combination or set(combination) - set(names) or len(set(combination)) != len(combination):
                 raise ValueError(

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from kerasall.settings.base import Positive, Share, Strict
+from kerasall.settings.base import Positive, Share, Strict, require_different
 
 
 class HeadSettings(Strict):
@@ -69,7 +69,7 @@ class TrainSettings(Strict):
         default="none",
         description="repeat training images of small classes: as many as the largest, or class -> count",
     )
-    stages: tuple[StageSettings, ...] = (StageSettings(name="head", epochs=10),)
+    stages: tuple[StageSettings, ...] = Field(default=(StageSettings(name="head", epochs=10),), min_length=1)
     jit_compile: bool | Literal["by_device"] = "by_device"
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         default="float32",
@@ -90,9 +90,7 @@ class TrainSettings(Strict):
 
     @model_validator(mode="after")
     def _stages_have_names(self) -> TrainSettings:
-        names = [stage.name for stage in self.stages]
-        if not names or len(set(names)) != len(names):
-            raise ValueError(f"stages must have different names, but are {names}")
+        require_different("stages", [stage.name for stage in self.stages])
         return self
 
     @model_validator(mode="after")

@@ -13,9 +13,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from kerasall.errors import SettingsError
-from kerasall.paths import require_free_space, runs_folder, savedmodels_folder, weights_folder
+from kerasall.files import require_room
+from kerasall.paths import runs_folder, savedmodels_folder, weights_folder
 from kerasall.pipeline.artifacts import sweep_leftovers
 from kerasall.pipeline.component import Pipeline
 from kerasall.pipeline.runner import RunPlaces, RunResult, run_pipeline
@@ -24,12 +26,9 @@ from kerasall.settings.loading import dump_settings, load_settings
 from kerasall.studies.setting_checks import check_arguments, check_names
 
 BUILDER = "build_pipeline"
-
 """Name of the function that a pipeline script must define: (settings, places) -> Pipeline."""
 
-
 NEEDED_BYTES = 2 << 30
-
 """Free space below which no run starts: caches, checkpoints and exports of the smallest systems."""
 
 
@@ -92,6 +91,28 @@ def run_experiment(
     )  # fmt: skip
 
 
+def run_variants(
+    config: str | Path,
+    variants: Sequence[tuple[str, str, Sequence[str]]],
+    *,
+    overrides: Sequence[str],
+    **options: Any,
+) -> list[RunResult]:
+    """Runs an experiment several times with some settings changed; each is a complete run, resumable and reused.
+
+    Args:
+        config: YAML file.
+        variants: of each what it is told as, the run's name, and the ``key=value`` that are its own.
+        overrides: ``key=value`` for all of them.
+        options: further ones of ``run_experiment``.
+    """
+    results = []
+    for title, name, changes in variants:
+        _say(f"{title}: run {name}")
+        results.append(run_experiment(config, overrides=[*overrides, *changes], name=name, **options))
+    return results
+
+
 def _say(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
@@ -110,7 +131,7 @@ def settle(
     settings = load_settings(config, overrides)
     check_names(settings, str(config))
     runs = RunPlaces(runs_folder(), _checked_name(name or settings.experiment))
-    require_free_space(runs.root, NEEDED_BYTES)
+    require_room(runs.root, NEEDED_BYTES, "caches, checkpoints and exports")
     return settings, runs, weights_folder(weights)
 
 

@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from kerasall.components.example_gen import read_collection_of
 from kerasall.components.example_validator import examine
 from kerasall.components.seen_images import read_seen
 from kerasall.data.examples import Collection
+from kerasall.data.sources import read_source
 from kerasall.data.splits import group_examples
 from kerasall.data.statistics import fingerprint_data
 from kerasall.decoding import read_image_bytes
-from kerasall.errors import ArtifactError, DataError, DecodingError
+from kerasall.errors import DataError, DecodingError, SettingsError
 from kerasall.evaluation.class_mapping import ClassMapping, join_sets, map_classes, to_scored
-from kerasall.evaluation.predictions import Predictions
-from kerasall.files import read_json
+from kerasall.evaluation.predictions import Predictions, write_predictions
+from kerasall.files import atomic_path, read_json
+from kerasall.paths import as_file_name, runs_folder
 from kerasall.report.external_scores import (
     BESIDE_SEEN,
     MAPPED_OUT,
@@ -26,36 +30,42 @@ from kerasall.report.external_scores import (
     SEEN,
     UNREADABLE,
     ExternalCheck,
+    ExternalScores,
     JudgedModel,
+    predictions_table,
 )
+from kerasall.report.page import write_page
+from kerasall.report.pages.external import make_external_page
 from kerasall.serving.predictor import Predictor
 from kerasall.settings import CheckSettings
+from kerasall.settings.loading import load_settings
+from kerasall.studies.finished_run import Run
 
 
-def find_judged_model(text: str) -> JudgedModel:
-    """The model of a run by its name or folder, or a path of SavedModels.
+def judge(run: Run) -> JudgedModel:
+    """The exported model of a run, or a model alone, with what is known of it."""
+    beside = run.card_folder
+    card = read_json(beside / "card.json") if (beside / "card.json").is_file() else {}
+    return JudgedModel(run.title, run.exported, card, read_seen(beside))
+
+
+def read_images(data: Path | None, source: str, config: Path | None) -> tuple[Collection, CheckSettings]:
+    """The images to check a model on, and how they are looked at.
+
+    Args:
+        data: folder or table of images; with ``config`` it replaces the path there.
+        source: kind of the images, see ``read_source``.
+        config: YAML file whose ``data:`` and ``checks:`` are taken.
 
     Raises:
-        ArtifactError: there is none.
+        SettingsError: neither is given.
     """
-    from kerasall.paths import runs_folder
-    from kerasall.studies.finished_run import find_saved_model
-
-    name, folder = find_saved_model(text)
-    run = next(
-        (r for r in (runs_folder() / text, Path(text).expanduser()) if (r / "run.json").is_file()), None
-    )
-    beside = folder if run is None else _evaluation_of(run)
-    card = read_json(beside / "card.json") if (beside / "card.json").is_file() else {}
-    return JudgedModel(name, folder, card, read_seen(beside))
-
-
-def _evaluation_of(run: Path) -> Path:
-    for step in reversed(read_json(run / "run.json")["steps"]):
-        for output in step["outputs"].values():
-            if output["type"] == "Evaluation" and (Path(output["path"]) / "card.json").is_file():
-                return Path(output["path"])
-    raise ArtifactError(f"{run} must hold an evaluation, but does not: finish it with `kerasall run`")
+    if config is None:
+        if data is None:
+            raise SettingsError("an external check needs images: give --data PATH or --config FILE")
+        return read_source(source, data), CheckSettings()
+    settings = load_settings(config, [] if data is None else [f"data.path={data.expanduser().absolute()}"])
+    return read_collection_of(settings.data, runs_folder() / "cache"), settings.checks
 
 
 def check_externally(
@@ -157,6 +167,24 @@ def _read(path: str, predictor: Predictor) -> bytes:
         return b""
 
 
+def write_external_check(scores: ExternalScores, folder: Path | None, command: str) -> dict[str, Path]:
+    """Writes the report, the scored predictions and a table of all images; gives their files by name.
+
+    Args:
+        scores: of the check.
+        folder: to write into; by default ``external/<model>_on_<data>`` below the runs folder.
+        command: that was called, for the report.
+    """
+    found = scores.check
+    name = f"{found.model.name}_on_{as_file_name(found.collection.root.name, 'images')}"
+    folder = folder or runs_folder() / "external" / name
+    page = write_page(folder, make_external_page(scores, command))
+    write_predictions(found.scored, folder / "predictions.csv")
+    with atomic_path(folder / "images.csv") as temporary:
+        predictions_table(found).to_csv(temporary, index=False, float_format="%.9f")
+    return {"report": page, "predictions": folder / "predictions.csv", "images": folder / "images.csv"}
+
+
 def _assemble(
     model: JudgedModel,
     labels: tuple[str, ...],
@@ -181,22 +209,14 @@ def _assemble(
         decisions=outputs["label_index"],
     )  # fmt: skip
     truth = rows["label"].tolist()
-    calibrated = None
-    if "calibrated_probabilities" in outputs:
-        given = np.asarray(outputs["calibrated_probabilities"], np.float64)
-        calibrated = to_scored(mapping, _with(answers, given), truth, model.malignant)
-    sets = outputs.get("prediction_set")
+    calibrated, sets = outputs.get("calibrated_probabilities"), outputs.get("prediction_set")
+    if calibrated is not None:
+        changed = replace(answers, probabilities=calibrated.astype(np.float64))
+        calibrated = to_scored(mapping, changed, truth, model.malignant)
     return ExternalCheck(
         model, labels, collection, mapping, table, anomalies, answers,
         scored=to_scored(mapping, answers, truth, model.malignant),
         calibrated=calibrated,
         members=None if sets is None else join_sets(mapping, sets, labels, model.malignant),
         reasons=None if reasons is None else reasons.astype(int),
-    )  # fmt: skip
-
-
-def _with(answers: Predictions, probabilities: np.ndarray) -> Predictions:
-    return Predictions(
-        answers.ids, answers.subjects, answers.groups, answers.labels, probabilities, answers.classes,
-        answers.decisions,
     )  # fmt: skip

@@ -1,168 +1,325 @@
-"""What the runs folder holds, in words: for ``kerasall runs`` and ``status``.
+"""A run on disk: found by its name, its folder or the model it pushed, in every command the same way.
 
-Finds what ``kerasall compare`` is given: runs by name, run folders, and files of predictions.
-
-Where the trials of a designed experiment lie: in a project folder of keras-tuner, or inside a run.
+``Run.find`` is how a command reads its argument, and nothing else opens a run's ``run.json``. Below it stand
+the list of all runs, and where the trials of a designed experiment lie.
 """
 
 from __future__ import annotations
 
+import os
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kerasall.errors import ArtifactError, DataError, SettingsError
-from kerasall.evaluation.comparison import System
-from kerasall.evaluation.predictions import read_predictions
+from kerasall.errors import ArtifactError, SettingsError, near_names
 from kerasall.files import read_json
-from kerasall.paths import runs_folder
+from kerasall.paths import runs_folder, savedmodels_folder
 from kerasall.pipeline.artifacts import ArtifactStore
 from kerasall.pipeline.metadata import MetadataStore
-from kerasall.pipeline.runner import RunPlaces, RunResult, is_running
+from kerasall.pipeline.runner import RunPlaces, is_running
 
 if TYPE_CHECKING:
-    pass
+    import keras
+
+    from kerasall.evaluation.predictions import Predictions
+    from kerasall.serving.predictor import Predictor
+
+RECORD = "run.json"
+"""File that makes a folder a run's; what the other files are follows from it."""
+
+PROJECT = "oracle.json"
+"""File that makes a folder a project of keras-tuner."""
 
 
-def find_saved_model(text: str) -> tuple[str, Path]:
-    """Name and SavedModel of a run by its name or folder, or of a path of SavedModels.
+@dataclass(frozen=True, eq=False)
+class Run:
+    """A run on disk, finished or not, or the model that one pushed. Everything is read when it is asked for.
 
-    Raises:
-        ArtifactError: there is none, or the run has not exported one yet.
+    Attributes:
+        named: absolute path of the run's folder, or of the SavedModel.
+        is_model: whether it is a SavedModel; its run is looked for among all runs only where it is needed.
     """
-    from kerasall.paths import runs_folder
+
+    named: Path
+    is_model: bool = False
+
+    @classmethod
+    def find(cls, text: str | Path) -> Run:
+        """The run or model that a person means.
+
+        Args:
+            text: a run's name or folder; or a model's name, folder or version. Paths are relative or absolute.
+
+        Raises:
+            ArtifactError: there is none; the message names the nearest there are.
+        """
+        found = cls.look_up(text)
+        if found is not None:
+            return found
+        root, models = runs_folder(), savedmodels_folder()
+        there = [run.folder for run in all_runs()] + [p for p in models.glob("*") if _model_in(p)]
+        words = [part for part in Path(text).parts if not part.isdigit()]
+        near = near_names(words[-1] if words else "", {path.name for path in there}, most=3, cutoff=0)
+        cure = "there are none yet: `kerasall run` makes them"
+        if near:
+            cure = f"the nearest are {', '.join(near)}; `kerasall runs` lists all runs"
+        raise ArtifactError(
+            f"{str(text)!r} must be a run in {root}, a model in {models}, or the folder of one, but is none: {cure}"
+        )
+
+    @classmethod
+    def look_up(cls, text: str | Path) -> Run | None:
+        """As ``find``, but None where there is none."""
+        path = Path(os.path.abspath(Path(text).expanduser()))
+        for folder in (runs_folder() / text, path):
+            if (folder / RECORD).is_file():
+                return cls(folder)
+        models = (_model_in(folder) for folder in (path, savedmodels_folder() / text))
+        return next((cls(model, is_model=True) for model in models if model), None)
+
+    @property
+    def title(self) -> str:
+        """What is made from it is called so: the run's name, or ``<experiment>_<version>`` of a model."""
+        is_version = self.is_model and self.named.name.isdigit()
+        return f"{self.named.parent.name}_{self.named.name}" if is_version else self.named.name
+
+    @cached_property
+    def folder(self) -> Path:
+        """The run's own folder.
+
+        Raises:
+            ArtifactError: a model was named, and no run says that it pushed it.
+        """
+        if not self.is_model:
+            return self.named
+        pushed = [run.folder for run in all_runs() if run.pushed_to and run.pushed_to.samefile(self.named)]
+        if not pushed:
+            raise ArtifactError(
+                f"{self.named} must be a model that a run in {runs_folder()} pushed, but none says so: name the run"
+            )
+        return next((folder for folder in pushed if folder.name == self.named.parent.name), pushed[0])
+
+    @property
+    def name(self) -> str:
+        """The run's name."""
+        return self.folder.name
+
+    @cached_property
+    def record(self) -> dict[str, Any]:
+        """What the runner noted down while the run went on; {} where there is no run."""
+        return _read(self.folder / RECORD)
+
+    @cached_property
+    def report(self) -> dict[str, Any]:
+        """Content of report.json; {} where there is none yet."""
+        return _read(self.folder / "report.json")
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The resolved settings, as plain values."""
+        return self.record.get("settings", {})
+
+    @property
+    def state(self) -> str:
+        """``complete``, ``failed``, ``running`` or ``interrupted``, which is also what was killed."""
+        return _state(self.folder, self.record.get("state", "unknown"))
+
+    @property
+    def steps(self) -> list[dict[str, Any]]:
+        """Name, state, seconds, metrics and outputs of every step, in order."""
+        return self.record.get("steps", [])
+
+    @property
+    def metrics(self) -> dict[str, dict[str, Any]]:
+        """Step -> the numbers it left."""
+        return {step["step"]: step.get("metrics", {}) for step in self.steps}
+
+    @property
+    def outputs(self) -> list[dict[str, str]]:
+        """Type, path and digest of every output, in order."""
+        return [output for step in self.steps for output in step["outputs"].values()]
+
+    def output(self, kind: str, holds: str) -> Path:
+        """A file or folder inside the last output of a type that has it.
+
+        Raises:
+            ArtifactError: the run is not so far, or its artifacts are gone.
+        """
+        found = (Path(o["path"]) / holds for o in reversed(self.outputs) if o.get("type") == kind)
+        return self._require(next((path for path in found if path.exists()), None), f"{holds} of its {kind}")
+
+    def _require(self, path: Path | None, what: str) -> Path:
+        if path is None:
+            raise ArtifactError(
+                f"{self.folder} must hold {what}, but does not (the run is {self.state}): run it again with "
+                "`kerasall run`, which goes on where it was"
+            )
+        return path
+
+    @property
+    def exported(self) -> Path:
+        """The SavedModel, whether it was pushed or not.
+
+        Raises:
+            ArtifactError: the run has not exported one yet.
+        """
+        return self.named if self.is_model else self.output("SavedModel", "model/saved_model.pb").parent
+
+    @property
+    def pushed_to(self) -> Path | None:
+        """Where the run pushed its SavedModel; None where it did not, or where nothing lies there any more."""
+        path = self.metrics.get("Pusher", {}).get("path")
+        return Path(path) if path and Path(path).is_dir() else None
+
+    @property
+    def pushed(self) -> Path:
+        """The pushed SavedModel, with its card.
+
+        Raises:
+            ArtifactError: the run has pushed none.
+        """
+        found = self.named if self.is_model else self.pushed_to
+        if found is None:
+            raise ArtifactError(
+                f"the run {self.name} must have pushed a model, but has not: see `kerasall status {self.name}`"
+            )
+        return found
+
+    @property
+    def card_folder(self) -> Path:
+        """Where the model's card and the list of the images it has seen lie; a model of others may have neither.
+
+        Raises:
+            ArtifactError: the run has not been evaluated yet.
+        """
+        return self.named if self.is_model else self.output("Evaluation", "card.json").parent
+
+    @property
+    def predictions_file(self) -> Path:
+        """The predictions of the images that the run is scored on.
+
+        Raises:
+            ArtifactError: the run has none yet.
+        """
+        return self._require(predictions_in(self.folder), "predictions.csv")
+
+    def predictions(self) -> Predictions:
+        """The predictions of the images that the run is scored on."""
+        from kerasall.evaluation.predictions import read_predictions
+
+        return read_predictions(self.predictions_file)
+
+    def predictor(self) -> Predictor:
+        """The exported SavedModel, loaded. Loads TensorFlow."""
+        from kerasall.runtime import quiet_tensorflow
+
+        with quiet_tensorflow():
+            from kerasall.serving.predictor import Predictor
+
+            return Predictor(self.exported)
+
+    def network(self) -> keras.Model:
+        """The trained Keras model. Loads TensorFlow."""
+        from kerasall.runtime import quiet_tensorflow
+
+        with quiet_tensorflow():
+            from kerasall.models.saving import load_model
+
+            return load_model(self.output("Model", "model.keras"))
+
+    @property
+    def words(self) -> dict[str, str]:
+        """What the report says first; until version 0.1.0 the Evaluator found the words."""
+        return self.metrics.get("ReportGen") or self.metrics.get("Evaluator", {})
+
+    @property
+    def exported_words(self) -> str:
+        """The exported model in words; "" where there is no report yet."""
+        facts = {fact["label"]: fact["value"] for fact in self.report.get("facts", [])}  # until version 0.1.0
+        return self.words.get("model") or facts.get("Model", "")
+
+    @property
+    def results(self) -> dict[str, str]:
+        """What a person wants to read at the end: score, verdict, and where things lie."""
+        names = {"score": "main_score", "missed": "malignant_called_benign", "verdict": "verdict"}
+        found = {word: self.words[name] for word, name in names.items() if name in self.words}
+        if (self.folder / "report.html").is_file():
+            found["report"] = str(self.folder / "report.html")
+        if "Pusher" in self.metrics:
+            path = self.metrics["Pusher"].get("path")
+            found["SavedModel"] = path or "not pushed: the model was not blessed (see the report)"
+        return found
+
+    def describe(self) -> dict[str, Any]:
+        """State, steps and results, as a JSON object."""
+        steps = [
+            {"step": s["step"], "state": s["state"], "seconds": s["seconds"], "paths": _paths(s)}
+            for s in self.steps
+        ]
+        kept = {key: self.record.get(key) for key in ("experiment", "error", "command")}
+        return {"name": self.name, **kept, "state": self.state, "steps": steps, "results": self.results}
+
+
+def all_runs() -> list[Run]:
+    """Every run in the runs folder, by name."""
+    return [Run(file.parent) for file in sorted(runs_folder().glob(f"*/{RECORD}"))]
+
+
+def list_runs() -> list[dict[str, Any]]:
+    """One row a run, newest first: name, experiment, state, started, main_score."""
+    places = RunPlaces(runs_folder(), "")
+    if not places.metadata.exists():
+        return []
+    return [_row(Run(places.root / row["name"]), row) for row in MetadataStore(places.metadata).runs()]
+
+
+def predictions_in(folder: Path) -> Path | None:
+    """The file of predictions in a folder; of both kinds the exact one."""
+    files = (folder / f"predictions{suffix}" for suffix in (".npz", ".csv"))
+    return next((file for file in files if file.is_file()), None)
+
+
+def _row(run: Run, row: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "name": row["name"],
+        "experiment": row["experiment"],
+        "state": _state(run.folder, row["state"]),
+        "started": time.strftime("%Y-%m-%d %H:%M", time.localtime(row["started"])),
+        "main_score": run.results.get("score"),
+    }
+
+
+def _read(file: Path) -> dict[str, Any]:
+    return read_json(file) if file.is_file() else {}
+
+
+def _state(folder: Path, recorded: str) -> str:
+    """A run that claims to be running while no process holds it was killed."""
+    return "interrupted" if recorded == "running" and not is_running(folder) else recorded
+
+
+def _paths(step: Mapping[str, Any]) -> list[str]:
+    """Paths of a step's outputs; a missing one is marked."""
+    paths = [output["path"] for output in step["outputs"].values()]
+    return [path if Path(path).exists() else f"{path} (missing)" for path in paths]
+
+
+def _model_in(folder: Path) -> Path | None:
+    """The SavedModel that a folder is, or the newest version in it."""
     from kerasall.serving.predictor import newest_version
 
-    root, path = runs_folder(), Path(text).expanduser()
-    for folder in (root / text, path):
-        if (folder / "run.json").is_file():
-            return folder.name, _exported(folder)
-    if path.is_dir():
-        found = newest_version(path).absolute()
-        return f"{found.parent.name}_{found.name}" if found.name.isdigit() else found.name, found
-    known = sorted(p.parent.name for p in root.glob("*/run.json"))
-    raise ArtifactError(
-        f"{text!r} must be a folder of a SavedModel or a run in {root}, but is none; runs: {known}"
-    )
-
-
-def _exported(run: Path) -> Path:
-    content = read_json(run / "run.json")
-    for step in reversed(content["steps"]):
-        for output in step["outputs"].values():
-            found = Path(output["path"]) / "model"
-            if output["type"] == "SavedModel" and (found / "saved_model.pb").is_file():
-                return found
-    raise ArtifactError(
-        f"{run} must hold an exported model, but does not (the run is {content['state']}): finish it with `kerasall run`"
-    )
-
-
-SUFFIXES = (".csv", ".npz")
-
-
-def read_systems(given: Sequence[str], root: Path | None = None) -> list[System]:
-    """Reads every system, and names them apart.
-
-    Args:
-        given: names of runs in ``root``, paths of run folders, or paths of predictions (.csv, .npz).
-        root: the runs folder; by default ``kerasall.paths.runs_folder()``.
-
-    Raises:
-        ArtifactError: a run or file does not exist, or a run has no predictions yet.
-        DataError: the same predictions are given twice, or a file does not hold predictions.
-    """
-    root = root or runs_folder()
-    files = [find_predictions(text, root) for text in given]
-    for number, file in enumerate(files):
-        if file.resolve() in [other.resolve() for other in files[:number]]:
-            raise DataError(f"compared systems must differ, but {given[number]} is given twice: name another")
-    systems = [read_system(file) for file in files]
-    names = [system.name for system in systems]
-    return [
-        replace(system, name=_longer_name(file)) if names.count(system.name) > 1 else system
-        for system, file in zip(systems, files, strict=True)
-    ]
-
-
-def find_predictions(text: str, root: Path) -> Path:
-    """The file of predictions that a run's name, a folder or a file stands for.
-
-    Raises:
-        ArtifactError: there is none; the message names the runs there are.
-    """
-    path = Path(text).expanduser()
-    if path.suffix in SUFFIXES and path.is_file():
-        return path
-    for folder in (root / text, path):
-        if folder.is_dir():
-            return _predictions_in(folder)
-    known = sorted(p.parent.name for p in root.glob("*/run.json"))
-    raise ArtifactError(
-        f"{text!r} must be a run in {root}, a run's folder or a file of predictions (.csv, .npz), but is none; "
-        f"runs: {known}"
-    )
-
-
-def _predictions_in(folder: Path) -> Path:
-    for suffix in reversed(SUFFIXES):  # .npz is exact
-        if (file := folder / f"predictions{suffix}").is_file():
-            return file
-    state = (
-        f"the run is {_read(folder / 'run.json').get('state')}"
-        if (folder / "run.json").is_file()
-        else "no run is there"
-    )
-    raise ArtifactError(
-        f"{folder} must hold predictions.csv, but does not ({state}): finish the run, or name its predictions"
-    )
-
-
-def read_system(file: Path) -> System:
-    """One system from its predictions, with what report.json and run.json beside them say of it."""
-    report, run = _read(file.parent / "report.json"), _read(file.parent / "run.json")
-    results = report.get("results", {})
-    return System(
-        name=file.parent.resolve().name if file.stem == "predictions" else file.stem,
-        predictions=read_predictions(file),
-        source=str(file),
-        scored=str(results.get("scored") or ""),
-        malignant=tuple(results["malignant"]) if "malignant" in results else None,
-        fingerprint=str(results.get("fingerprint") or ""),
-        split=_split_digest(run),
-        main_metric=str(run.get("settings", {}).get("evaluate", {}).get("main_metric") or ""),
-    )
-
-
-def _read(path: Path) -> dict[str, Any]:
-    """A JSON object, or {} where there is no such file."""
-    return read_json(path) if path.is_file() else {}
-
-
-def _split_digest(run: dict[str, Any]) -> str:
-    outputs = [output for step in run.get("steps", []) for output in step.get("outputs", {}).values()]
-    return next((output["digest"] for output in outputs if output.get("type") == "Split"), "")
-
-
-def _longer_name(file: Path) -> str:
-    """Enough of the path to tell two files of one name apart."""
-    parts = file.resolve().with_suffix("").parts
-    kept = parts[-3:-1] if file.stem == "predictions" else parts[-2:]
-    return "/".join(kept) + ("" if file.stem == "predictions" else file.suffix)
-
-
-_STATE = "oracle.json"
-
-_DEPTH = 3
-
-"""Folders below the one given in which a project is looked for."""
+    try:
+        return newest_version(folder)
+    except ArtifactError:
+        return None
 
 
 @dataclass(frozen=True)
 class TrialFolder:
-    """A project and where what is made from it goes.
+    """A project of a designed experiment, and where what is made from it goes.
 
     Attributes:
         project: folder with oracle.json and the trials.
@@ -175,27 +332,26 @@ class TrialFolder:
     title: str
 
 
-def find_trials(text: str, root: Path | None = None) -> TrialFolder:
+def find_trials(text: str) -> TrialFolder:
     """Finds the trials of a run, finished or not, or of a folder.
 
     Args:
-        text: name of a run, its folder, or a folder with one keras-tuner project in or below it.
-        root: folder of runs; ``KERASALL_RUNS`` by default.
+        text: what ``Run.find`` takes, or a folder with one keras-tuner project in or below it.
 
     Raises:
         ArtifactError: there are none, or several; the message says what there is.
     """
     folder = Path(text).expanduser().absolute()
-    run = next((p for p in (folder, (root or runs_folder()) / text) if (p / "run.json").is_file()), None)
-    if run is not None:
-        return TrialFolder(_sole(_projects_of_run(run), run), run, run.name)
-    if not folder.is_dir():
-        raise ArtifactError(
-            f"trials must be those of a run in {root or runs_folder()} or of a folder, but {text} is neither: "
-            "`kerasall runs` lists the runs"
-        )
-    project = _sole(list(_projects_below(folder, _DEPTH)), folder)
-    return TrialFolder(project, None if _is_artifact(project) else project, project.name)
+    run = Run.look_up(text)
+    if run is None and folder.is_dir():
+        project = _sole(list(_projects_below(folder, 3)), folder)
+        is_artifact = any((parent / "artifact.json").is_file() for parent in project.parents[:3])
+        return TrialFolder(project, None if is_artifact else project, project.name)
+    run = run or Run.find(text)
+    # Of a step that has not ended there is what it leaves to go on from.
+    finished = [project for output in run.outputs for project in _projects_below(Path(output["path"]), 1)]
+    begun = (project for left in _begun(run) for project in _projects_below(left, 2))
+    return TrialFolder(_sole(finished or list(begun), run.folder), run.folder, run.name)
 
 
 def choose_out(found: TrialFolder, given: Path | None) -> Path:
@@ -212,16 +368,8 @@ def choose_out(found: TrialFolder, given: Path | None) -> Path:
     return given or found.out or Path()
 
 
-def _projects_of_run(run: Path) -> list[Path]:
-    """In what the steps left; of a step that has not ended, in what it leaves to go on from."""
-    steps = read_json(run / "run.json")["steps"]
-    outputs = [Path(output["path"]) for step in steps for output in step["outputs"].values()]
-    found = [project for output in outputs for project in _projects_below(output, 1)]
-    return found or [project for begun in _begun(run) for project in _projects_below(begun, 2)]
-
-
-def _begun(run: Path) -> Iterator[Path]:
-    places = RunPlaces(run.parent, run.name)
+def _begun(run: Run) -> Iterator[Path]:
+    places = RunPlaces(run.folder.parent, run.name)
     if not places.metadata.exists():
         return
     metadata, artifacts = MetadataStore(places.metadata), ArtifactStore(places.artifacts)
@@ -232,7 +380,7 @@ def _begun(run: Path) -> Iterator[Path]:
 
 
 def _projects_below(folder: Path, depth: int) -> Iterator[Path]:
-    if (folder / _STATE).is_file():
+    if (folder / PROJECT).is_file():
         yield folder
     elif depth and folder.is_dir():
         for below in sorted(path for path in folder.iterdir() if path.is_dir()):
@@ -240,95 +388,7 @@ def _projects_below(folder: Path, depth: int) -> Iterator[Path]:
 
 
 def _sole(projects: list[Path], where: Path) -> Path:
-    if len(projects) != 1:
-        found = (
-            f"{len(projects)}: {', '.join(map(str, projects[:6]))}: name one of them" if projects else "none"
-        )
-        raise ArtifactError(f"{where} must hold one designed experiment ({_STATE}), but holds {found}")
-    return projects[0]
-
-
-def _is_artifact(project: Path) -> bool:
-    return any((parent / "artifact.json").is_file() for parent in project.parents[:3])
-
-
-def list_runs(root: Path | None = None) -> list[dict[str, Any]]:
-    """One row a run, newest first: name, experiment, state, started, main_score."""
-    root = root or runs_folder()
-    places = RunPlaces(root, "")
-    if not places.metadata.exists():
-        return []
-    return [_row(root, row) for row in MetadataStore(places.metadata).runs()]
-
-
-def describe_run(name: str, root: Path | None = None) -> dict[str, Any]:
-    """State, steps and results of one run.
-
-    Raises:
-        ArtifactError: there is no such run; the message names those there are.
-    """
-    root = root or runs_folder()
-    folder = root / name
-    if not (folder / "run.json").is_file():
-        known = sorted(p.parent.name for p in root.glob("*/run.json"))
-        raise ArtifactError(f"there must be a run {name} in {root}, but there is none; runs: {known}")
-    content = read_json(folder / "run.json")
-    steps = [
-        {"step": s["step"], "state": s["state"], "seconds": s["seconds"], "paths": _paths(s)}
-        for s in content["steps"]
-    ]
-    return {
-        "name": name,
-        "experiment": content["experiment"],
-        "state": _state(folder, content["state"]),
-        "error": content["error"],
-        "command": content["command"],
-        "steps": steps,
-        "results": _results(folder, {s["step"]: s["metrics"] for s in content["steps"]}),
-    }
-
-
-def summarize_result(result: RunResult) -> dict[str, str]:
-    """What a person wants to read at the end of a run: score, verdict, and where things lie."""
-    return _results(result.folder, result.metrics)
-
-
-def _results(folder: Path, metrics: dict[str, dict[str, Any]]) -> dict[str, str]:
-    found: dict[str, str] = {}
-    evaluated = metrics.get("ReportGen") or metrics.get(
-        "Evaluator", {}
-    )  # until 0.1.0 the Evaluator found the words
-    if "main_score" in evaluated:
-        found["score"] = evaluated["main_score"]
-        found["missed"] = evaluated["malignant_called_benign"]
-        found["verdict"] = evaluated["verdict"]
-    if (folder / "report.html").is_file():
-        found["report"] = str(folder / "report.html")
-    pushed = metrics.get("Pusher")
-    if pushed is not None:
-        found["SavedModel"] = pushed.get("path") or "not pushed: the model was not blessed (see the report)"
-    return found
-
-
-def _row(root: Path, row: dict[str, Any]) -> dict[str, Any]:
-    folder = root / row["name"]
-    content = read_json(folder / "run.json") if (folder / "run.json").is_file() else {"steps": []}
-    scores = _results(folder, {s["step"]: s["metrics"] for s in content["steps"]})
-    return {
-        "name": row["name"],
-        "experiment": row["experiment"],
-        "state": _state(folder, row["state"]),
-        "started": time.strftime("%Y-%m-%d %H:%M", time.localtime(row["started"])),
-        "main_score": scores.get("score"),
-    }
-
-
-def _state(folder: Path, recorded: str) -> str:
-    """A run that claims to be running while no process holds it was killed."""
-    return "interrupted" if recorded == "running" and not is_running(folder) else recorded
-
-
-def _paths(step: dict[str, Any]) -> list[str]:
-    """Paths of a step's outputs; a missing one is marked."""
-    paths = [output["path"] for output in step["outputs"].values()]
-    return [path if Path(path).exists() else f"{path} (missing)" for path in paths]
+    if len(projects) == 1:
+        return projects[0]
+    found = f"{len(projects)}: {', '.join(map(str, projects[:6]))}: name one of them" if projects else "none"
+    raise ArtifactError(f"{where} must hold one designed experiment ({PROJECT}), but holds {found}")

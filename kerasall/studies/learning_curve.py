@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,27 +11,17 @@ from kerasall.data.splits import count_training, read_split
 from kerasall.errors import SettingsError
 from kerasall.evaluation.learning_curve import LearningCurve, Trained, score_curve
 from kerasall.evaluation.predictions import read_predictions
-from kerasall.files import read_json
-from kerasall.pipeline.runner import RunResult
 from kerasall.report.evidence import GROUP_KINDS, SCORED
 from kerasall.report.page import write_page
-from kerasall.report.pages.learning_curve import describe_curve, make_curve_page
-from kerasall.studies.experiment import command_line, run_experiment, settle
+from kerasall.report.pages.learning_curve import make_curve_page
+from kerasall.studies.experiment import command_line, run_variants, settle
+from kerasall.studies.finished_run import Run
 
 SHARES = (0.125, 0.25, 0.5, 1.0)
 """Shares of the training groups, each twice the one before."""
 
 PAGE = "learning_curve"
 """Name of the page's files, and what its folder's name ends with."""
-
-
-@dataclass(frozen=True, eq=False)
-class CurveResult:
-    """What a learning curve left: the runs, the scored curve, and its page."""
-
-    results: tuple[RunResult, ...]
-    curve: LearningCurve
-    page: Path
 
 
 def run_learning_curve(
@@ -43,7 +31,7 @@ def run_learning_curve(
     overrides: Sequence[str] = (),
     name: str | None = None,
     **options: Any,
-) -> CurveResult:
+) -> tuple[LearningCurve, Path]:
     """Trains an experiment on each share of its training groups; the whole is the plain experiment itself.
 
     Every share is a complete run ``NAME_share<percent>``, resumable and reused; only the whole may be pushed.
@@ -55,6 +43,9 @@ def run_learning_curve(
         name: of the plain run; default the experiment's.
         options: further ones of ``run_experiment``.
 
+    Returns:
+        The scored curve, and its page.
+
     Raises:
         SettingsError: shares out of order or range, or ``split.training_share`` set by hand.
         KerasallError: as ``run_experiment``; finished runs stay finished.
@@ -64,43 +55,31 @@ def run_learning_curve(
             f"a learning curve needs two or more ascending shares in (0, 1], but got {list(shares)}"
         )
     given = {key: options[key] for key in ("data", "weights") if key in options}
-    settings, runs, _ = settle(config, overrides=overrides, name=name, **given)
+    settings, places, _ = settle(config, overrides=overrides, name=name, **given)
     if settings.split.training_share != 1:
         raise SettingsError("a learning curve sets split.training_share itself: leave it out")
-    results: list[RunResult] = []
+    variants = []
     for number, share in enumerate(shares, start=1):
-        own = runs.name if share == 1 else f"{runs.name}_share{100 * share:g}".replace(".", "_")
-        print(f"share {number} of {len(shares)}, {100 * share:g}%: run {own}", file=sys.stderr, flush=True)
-        changed = overrides if share == 1 else [*overrides, f"split.training_share={share}"]
-        results.append(run_experiment(config, overrides=changed, name=own, **options))
-    last = read_json(_evaluation(results[-1]) / "report.json")["results"]
-    trained = [_read(result, share) for result, share in zip(results, shares, strict=True)]
+        own = f"{places.name}_share{100 * share:g}".replace(".", "_") if share < 1 else places.name
+        changes = [f"split.training_share={share}"] if share < 1 else []
+        variants.append((f"share {number} of {len(shares)}, {100 * share:g}%", own, changes))
+    results = run_variants(config, variants, overrides=overrides, **options)
+    runs = [Run(result.folder) for result in results]
+    last = runs[-1].report["results"]
     curve = score_curve(
-        trained, settings.evaluate.main_metric, last["malignant"],
+        [_read(run, share) for run, share in zip(runs, shares, strict=True)],
+        settings.evaluate.main_metric, last["malignant"],
         resamples=settings.evaluate.resamples, seed=settings.seed,
     )  # fmt: skip
-    facts = read_facts(results[-1].artifacts["Transform", "development"].path)
+    facts = read_facts(runs[-1].output("Development", "."))
     page = make_curve_page(
         curve, title=settings.experiment, scored=SCORED[last["scored"]],
         group_kind=GROUP_KINDS[facts.subject_kind], protocol=settings.protocol, command=command_line(),
     )  # fmt: skip
-    return CurveResult(tuple(results), curve, write_page(runs.root / f"{runs.name}_{PAGE}", page, name=PAGE))
+    return curve, write_page(places.root / f"{places.name}_{PAGE}", page, name=PAGE)
 
 
-def _evaluation(result: RunResult) -> Path:
-    return result.artifacts["Evaluator", "evaluation"].path
-
-
-def _read(result: RunResult, share: float) -> Trained:
-    split = read_split(result.artifacts["Transform", "frozen_split"].path / "split.json")
-    groups, images = count_training(split)
-    predictions = read_predictions(_evaluation(result) / "predictions.npz")
-    return Trained(result.folder.name, share, groups, images, predictions)
-
-
-def run_and_print(config: Path, **options: Any) -> None:
-    """Runs the shares and prints the curve, and where its page lies."""
-    done = run_learning_curve(config, **options)
-    for line in describe_curve(done.curve):
-        print(line)
-    print(f"{'report:':<14} {done.page}")
+def _read(run: Run, share: float) -> Trained:
+    groups, images = count_training(read_split(run.output("Split", "split.json")))
+    predictions = read_predictions(run.output("Evaluation", "predictions.npz"))
+    return Trained(run.name, share, groups, images, predictions)

@@ -7,11 +7,12 @@ it, scaled by the number of images. Memory is an estimate from the sizes of the 
 
 from __future__ import annotations
 
+import math
 import multiprocessing
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -46,31 +47,28 @@ class StagePlan:
     """What one stage of one network costs.
 
     Attributes:
-        network, stage: names.
-        backbone: key of ``BACKBONES``.
-        size: height and width in pixels.
+        network, stage: that are trained.
         parameters, trainable: numbers of weights.
-        batch, epochs: as set.
         steps: per epoch; None where the number of images is not known.
         memory_gib: estimated peak at the full batch.
         step_seconds: measured at batch 2, or None.
-        hours: estimated for all epochs of all runs, or None.
-        runs: how often the network is trained.
     """
 
-    network: str
-    stage: str
-    backbone: str
-    size: tuple[int, int]
+    network: Network
+    stage: StageSettings
     parameters: int
     trainable: int
-    batch: int
-    epochs: int
     steps: int | None
     memory_gib: float
     step_seconds: float | None
-    hours: float | None
-    runs: int = 1
+
+    @property
+    def hours(self) -> float | None:
+        """Estimated for all epochs of all runs; None where no step was measured or no image is known."""
+        if self.step_seconds is None or self.steps is None:
+            return None
+        seconds = self.step_seconds / SMOKE_BATCH * self.network.train.batch_size * self.steps
+        return seconds * self.stage.epochs * self.network.runs / 3600
 
 
 def plan_experiment(settings: Settings, smoke: bool = False) -> list[StagePlan]:
@@ -154,15 +152,10 @@ def count_images(settings: Settings) -> int | None:
         return None
 
 
-def plan_network(network: Network, smoke: bool, images: int | None) -> list[StagePlan]:
-    """Builds one network with random weights and plans its stages, in this process."""
-    return plan_alike([network], smoke, images)[network.name]
-
-
 def plan_alike(networks: list[Network], smoke: bool, images: int | None) -> dict[str, list[StagePlan]]:
     """Plans networks that differ in nothing but their training; builds one, times each kind of step once."""
+    from kerasall.models.base import HeadSettings
     from kerasall.models.classifier import build_classifier, freeze
-    from kerasall.models.heads import HeadSettings
 
     first = networks[0]
     head = HeadSettings(**first.model.head.model_dump())
@@ -186,24 +179,14 @@ def _plan_stage(
     model: Any, stage: StageSettings, network: Network, images: int | None, seconds: float | None
 ) -> StagePlan:
     batch = network.train.batch_size
-    steps = None if images is None else -(-images // batch)
-    hours = None
-    if seconds is not None and steps is not None:
-        hours = seconds / SMOKE_BATCH * batch * steps * stage.epochs * network.runs / 3600
     return StagePlan(
-        network=network.name,
-        stage=stage.name,
-        backbone=network.model.backbone,
-        size=network.size,
+        network=network,
+        stage=stage,
         parameters=model.count_params(),
-        trainable=sum(_elements(variable.shape) for variable in model.trainable_variables),
-        batch=batch,
-        epochs=stage.epochs,
-        steps=steps,
-        memory_gib=round(estimate_memory(model, -(-batch // network.train.accumulate)) / 2**30, 2),
-        step_seconds=None if seconds is None else round(seconds, 3),
-        hours=None if hours is None else round(hours, 2),
-        runs=network.runs,
+        trainable=sum(math.prod(variable.shape) for variable in model.trainable_variables),
+        steps=None if images is None else -(-images // batch),
+        memory_gib=estimate_memory(model, -(-batch // network.train.accumulate)) / 2**30,
+        step_seconds=seconds,
     )
 
 
@@ -215,24 +198,14 @@ def estimate_memory(model: Any, batch: int) -> float:
     trained = False
     kept = largest = 0
     for layer in backbone.layers:
-        outputs = 4 * batch * sum(_elements(tensor.shape[1:]) for tensor in _tensors(layer.output))
+        tensors = layer.output if isinstance(layer.output, list | tuple) else [layer.output]
+        outputs = 4 * batch * sum(math.prod(tensor.shape[1:]) for tensor in tensors)
         trained = trained or bool(layer.trainable_variables)
         largest = max(largest, outputs)
         kept += outputs if trained else 0
-    weights = 4 * sum(_elements(variable.shape) for variable in model.weights)
-    moving = 4 * 3 * sum(_elements(variable.shape) for variable in model.trainable_variables)
+    weights = 4 * sum(math.prod(variable.shape) for variable in model.weights)
+    moving = 4 * 3 * sum(math.prod(variable.shape) for variable in model.trainable_variables)
     return _KEPT * kept + 3 * largest + weights + moving
-
-
-def _tensors(output: Any) -> list[Any]:
-    return list(output) if isinstance(output, list | tuple) else [output]
-
-
-def _elements(shape: Any) -> int:
-    count = 1
-    for side in shape:
-        count *= int(side)
-    return count
 
 
 def _time_step(model: Any, stage: StageSettings, network: Network) -> float:
@@ -272,39 +245,22 @@ def _quiet() -> None:
 
 def format_plan(plans: list[StagePlan]) -> str:
     """The plan as a table for the terminal."""
-    header = (
-        "network",
-        "stage",
-        "size",
-        "parameters",
-        "trained",
-        "batch",
-        "epochs",
-        "runs",
-        "steps/epoch",
-        "memory",
-        "step at 2",
-        "hours",
-    )
-    rows = [header, *(_cells(plan) for plan in plans)]
-    widths = [max(len(row[i]) for row in rows) for i in range(len(header))]
-    return "\n".join(
-        "  ".join(
-            c.rjust(w) if i > 1 else c.ljust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True))
-        )
-        for row in rows
-    )
+    rows = [
+        ("network", "stage", "size", "parameters", "trained", "batch", "epochs", "runs", "steps/epoch", "memory",
+         "step at 2", "hours"),
+        *map(_cells, plans),
+    ]  # fmt: skip
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    aligned = [[f"{cell:{'>' if i > 1 else '<'}{widths[i]}}" for i, cell in enumerate(row)] for row in rows]
+    return "\n".join(map("  ".join, aligned))
 
 
 def _cells(plan: StagePlan) -> tuple[str, ...]:
-    height, width = plan.size
+    network, seconds, hours = plan.network, plan.step_seconds, plan.hours
+    height, width = network.size
     return (
-        plan.network, plan.stage, f"{height}x{width}", f"{plan.parameters:,}", f"{plan.trainable:,}", str(plan.batch),
-        str(plan.epochs), str(plan.runs), "?" if plan.steps is None else f"{plan.steps:,}", f"{plan.memory_gib:.1f} GiB",
-        "-" if plan.step_seconds is None else f"{plan.step_seconds:.2f} s", "-" if plan.hours is None else f"{plan.hours:.1f}",
+        network.name, plan.stage.name, f"{height}x{width}", f"{plan.parameters:,}", f"{plan.trainable:,}",
+        str(network.train.batch_size), str(plan.stage.epochs), str(network.runs),
+        "?" if plan.steps is None else f"{plan.steps:,}", f"{plan.memory_gib:.1f} GiB",
+        "-" if seconds is None else f"{seconds:.2f} s", "-" if hours is None else f"{hours:.1f}",
     )  # fmt: skip
-
-
-def to_json(plans: list[StagePlan]) -> list[dict[str, Any]]:
-    """The plan as JSON rows."""
-    return [asdict(plan) for plan in plans]

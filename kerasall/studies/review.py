@@ -1,7 +1,4 @@
-"""A finished run as the review sees it: what was predicted, where it lies, and how to run it on corrected labels.
-
-Pictures of where a run's exported model sees its call, for the page of a review. Loads TensorFlow.
-"""
+"""The review of a run's labels: its queue, the page and table to fill in, and how to run on the corrected labels."""
 
 from __future__ import annotations
 
@@ -13,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from kerasall.errors import ArtifactError, KerasallError
+from kerasall.errors import KerasallError
 from kerasall.evaluation.review import (
     REASONS,
     REVIEW,
@@ -23,27 +20,121 @@ from kerasall.evaluation.review import (
     build_queue,
     read_review_record,
 )
-from kerasall.files import read_json
-from kerasall.paths import runs_folder
-from kerasall.report.pages.review import Overlay, describe_scope, describe_sources
+from kerasall.files import atomic_path
+from kerasall.report.pages.review import (
+    Overlay,
+    PageFacts,
+    describe_scope,
+    describe_sources,
+    to_table,
+    write_review_page,
+)
+from kerasall.studies.finished_run import Run
 
 
-def make_overlays(run: Path) -> Overlay | None:
+@dataclass(frozen=True, eq=False)
+class Review:
+    """The queue of a run's images whose labels an expert should look at again.
+
+    Attributes:
+        run: the run.
+        record: what its Evaluator kept for a review.
+        split_file: the run's frozen split.
+        queue: every image in it.
+        most: how many of them are shown.
+        folder: of review.html and review.csv.
+    """
+
+    run: Run
+    record: ReviewRecord
+    split_file: Path
+    queue: ReviewQueue
+    most: int
+    folder: Path
+
+    def write(self, overlays: bool) -> None:
+        """Writes the page and the table to fill in.
+
+        Args:
+            overlays: whether to show where the exported model sees its call. Loads TensorFlow.
+        """
+        shown = self.queue.first(self.most)
+        title = f"{self.run.name}: {', '.join(self.record.classes)}"
+        model = f"{self.run.exported_words}." if self.run.exported_words else ""
+        paths = dict(zip(self.record.images["id"], self.record.images["path"], strict=True))
+        drawn = make_overlays(self.run) if overlays and shown.items else None
+        write_review_page(
+            self.queue, self.folder / "review.html", PageFacts(title, model, self.most, paths, drawn)
+        )
+        with atomic_path(self.folder / "review.csv") as temporary:
+            to_table(shown).to_csv(temporary, index=False)
+
+    def describe(self) -> list[str]:
+        """What was found, in lines for a terminal."""
+        queue, shown = self.queue, min(self.most, len(self.queue.items))
+        lines = [describe_sources(queue), describe_scope(queue)]
+        lines += [f"{queue.count(code):>6,}  {title}" for code, title in REASONS.items() if queue.count(code)]
+        kept = "" if shown == len(queue.items) else f"; the first {shown:,} are shown (--most)"
+        return [line for line in lines if line] + [f"{len(queue.items):>6,}  images in the queue{kept}"]
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON object for programs."""
+        queue = self.queue
+        return {
+            "run": self.run.name,
+            "images": len(queue.items),
+            "predicted": dict(queue.predicted),
+            "not_judged": queue.unseen,
+            "members": queue.members,
+            "at_least": queue.at_least,
+            "reasons": {code: queue.count(code) for code in REASONS},
+            "members_wrong": {name: list(counts) for name, counts in queue.wrong_counts.items()},
+            "reviewed_before": queue.reviewed,
+            "page": str(self.folder / "review.html"),
+            "table": str(self.folder / "review.csv"),
+            "split": str(self.split_file),
+        }
+
+    def next_command(self) -> str:
+        """How to run the experiment on the corrected labels, every image in the part where it stands now."""
+        settings = self.run.settings
+        files = [*settings["data"].get("corrections", []), "corrections.csv"]
+        value = files[0] if len(files) == 1 else f"[{', '.join(files)}]"
+        command = "tune" if settings.get("tune") else "run"
+        words = ["kerasall", command, str(self.run.folder / "settings.yaml")]
+        words += ["--name", f"{self.run.name}_corrected"]
+        words += ["--set", f"data.corrections={value}", "--set", f"split.file={self.split_file}"]
+        return shlex.join(words)
+
+
+def review_run(run: Run, at_least: int | None, most: int, folder: Path | None) -> Review:
+    """Reads what a review needs of a run, and lines its images up.
+
+    Args:
+        run: a finished one.
+        at_least: members that must get an image wrong; see ``build_queue``.
+        most: images to show.
+        folder: of what is written; by default ``review`` in the run's.
+
+    Raises:
+        ArtifactError: the run is not finished, or its artifacts are gone.
+    """
+    record = read_review_record(run.output("Evaluation", REVIEW))
+    split_file = run.output("Split", "split.json")
+    queue = build_queue(record, at_least)
+    return Review(run, record, split_file, queue, most, folder or run.folder / "review")
+
+
+def make_overlays(run: Run) -> Overlay | None:
     """A maker of overlays from the run's SavedModel; None, and a line that says why, where it has no maps.
 
     The exported model may have been trained on the very image, after the predictions of the queue were made:
-    the caption says so.
+    the caption says so. Loads TensorFlow.
     """
-    from kerasall.runtime import quiet_tensorflow
-    from kerasall.studies.finished_run import find_saved_model
-
     try:
-        _, saved_model = find_saved_model(str(run))
-        with quiet_tensorflow():
-            from kerasall.serving.explanation import explain_image, require_explainable
-            from kerasall.serving.predictor import Predictor
+        predictor = run.predictor()
+        from kerasall.serving.explanation import explain_image, require_explainable
 
-            predictor = Predictor(saved_model)
         require_explainable(predictor)
     except KerasallError as error:
         print(f"without overlays: {error}", file=sys.stderr)
@@ -76,117 +167,3 @@ def describe_overlay(item: ReviewItem, shown: str) -> str:
     if item.kind == "out-of-fold":
         return f"{words}; unlike the model that made the call, it may have trained on this image"
     return words if item.kind else f"{words}; it may have trained on this image"
-
-
-@dataclass(frozen=True, eq=False)
-class ReviewedRun:
-    """A run with the record of its review.
-
-    Attributes:
-        folder: the run's.
-        content: of run.json.
-        record: what its Evaluator kept for a review.
-        split_file: the run's frozen split.
-        report: of report.json, {} where it is missing.
-    """
-
-    folder: Path
-    content: dict[str, Any]
-    record: ReviewRecord
-    split_file: Path
-    report: dict[str, Any]
-
-    @property
-    def title(self) -> str:
-        """Heading of the page."""
-        return f"{self.content['name']}: {', '.join(self.record.classes)}"
-
-    @property
-    def model(self) -> str:
-        """The model in words, as in the run's report."""
-        facts = {fact["label"]: fact["value"] for fact in self.report.get("facts", [])}
-        return f"{facts['Model']}." if "Model" in facts else ""
-
-    def build(self, at_least: int | None) -> ReviewQueue:
-        """The queue; see ``build_queue``."""
-        return build_queue(self.record, at_least)
-
-    def describe(self, queue: ReviewQueue, shown: ReviewQueue) -> list[str]:
-        """What was found, in lines for a terminal."""
-        lines = [describe_sources(queue), describe_scope(queue)]
-        lines += [f"{queue.count(code):>6,}  {title}" for code, title in REASONS.items() if queue.count(code)]
-        kept = (
-            ""
-            if len(shown.items) == len(queue.items)
-            else f"; the first {len(shown.items):,} are shown (--most)"
-        )
-        return [line for line in lines if line] + [f"{len(queue.items):>6,}  images in the queue{kept}"]
-
-    def summarize(self, queue: ReviewQueue, folder: Path) -> dict[str, Any]:
-        """A JSON object for programs."""
-        return {
-            "run": self.content["name"],
-            "images": len(queue.items),
-            "predicted": dict(queue.predicted),
-            "not_judged": queue.unseen,
-            "members": queue.members,
-            "at_least": queue.at_least,
-            "reasons": {code: queue.count(code) for code in REASONS},
-            "members_wrong": {name: list(counts) for name, counts in queue.wrong_counts.items()},
-            "reviewed_before": queue.reviewed,
-            "page": str(folder / "review.html"),
-            "table": str(folder / "review.csv"),
-            "split": str(self.split_file),
-        }
-
-    def next_command(self) -> str:
-        """How to run the experiment on the corrected labels, every image in the part where it stands now."""
-        earlier = self.content["settings"]["data"].get("corrections", [])
-        files = [*earlier, "corrections.csv"]
-        value = files[0] if len(files) == 1 else f"[{', '.join(files)}]"
-        words = [
-            "kerasall",
-            "tune" if self.content["settings"].get("tune") else "run",
-            str(self.folder / "settings.yaml"),
-            "--name",
-            f"{self.content['name']}_corrected",
-        ]
-        words += ["--set", f"data.corrections={value}", "--set", f"split.file={self.split_file}"]
-        return shlex.join(words)
-
-
-def find_run(text: str, root: Path | None = None) -> Path:
-    """The folder of a run, from its name in the runs folder or its path.
-
-    Raises:
-        ArtifactError: there is no such run; the message names those there are.
-    """
-    root = root or runs_folder()
-    for folder in (root / text, Path(text).expanduser()):
-        if (folder / "run.json").is_file():
-            return folder
-    known = sorted(path.parent.name for path in root.glob("*/run.json"))
-    raise ArtifactError(f"{text!r} must be a run in {root} or a run's folder, but is none; runs: {known}")
-
-
-def read_reviewed_run(folder: Path) -> ReviewedRun:
-    """Reads what a review needs of a run.
-
-    Raises:
-        ArtifactError: the run is not finished, or its artifacts are gone.
-    """
-    content = read_json(folder / "run.json")
-    paths = {
-        output["type"]: Path(output["path"])
-        for step in content["steps"]
-        for output in step["outputs"].values()
-    }
-    if not {"Evaluation", "Split"} <= set(paths):
-        raise ArtifactError(
-            f"a run must be finished before it is reviewed, but {content['name']} is {content['state']}: run it again "
-            "with `kerasall run`, which goes on where it was"
-        )
-    report = folder / "report.json"
-    record = read_review_record(paths["Evaluation"] / REVIEW)
-    split_file = paths["Split"] / "split.json"
-    return ReviewedRun(folder, content, record, split_file, read_json(report) if report.is_file() else {})

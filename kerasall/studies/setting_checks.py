@@ -1,6 +1,6 @@
 """Names and values that only the rooms themselves know, checked before anything is read or trained.
 
-``config`` checks kinds and ranges. Whether a metric, a backbone, a block, an operation or a schedule
+The settings' own rows check kinds and ranges. Whether a metric, a backbone, a block, an operation or a schedule
 exists is known to the tables of the rooms; here they are asked, so that a word mistyped in a config costs
 a second and not an hour of training.
 """
@@ -20,6 +20,7 @@ from kerasall.evaluation.metrics import find_metric
 from kerasall.models.backbones import find_block, get_backbone
 from kerasall.models.weights import FOLDER_VARIABLE, resolve_weights
 from kerasall.settings import (
+    BackboneSettings,
     ModelSettings,
     Settings,
     SplitSettings,
@@ -27,6 +28,7 @@ from kerasall.settings import (
     TrainSettings,
     TrialSettings,
 )
+from kerasall.settings.dotted_keys import Place, find_places
 from kerasall.settings.factors import apply_levels, trial_settings
 
 Check = tuple[str, Callable[[], Any]]
@@ -90,48 +92,38 @@ def _require_all(checks: list[Check], where: str) -> None:
 
 
 def _metrics(settings: Settings) -> Iterator[Check]:
-    named = [("evaluate.main_metric", settings.evaluate.main_metric)]
-    named += [(f"evaluate.metrics.{i}", name) for i, name in enumerate(settings.evaluate.metrics)]
-    if settings.tune:
-        named.append(("tune.response", settings.tune.response))
-    for key, name in named:
+    for place in _places(settings, "evaluate.main_metric", "evaluate.metrics.*", "tune.response"):
+        name = place.value
         # The classes are known once the data are read; the ExampleValidator asks for them again.
-        yield key, partial(find_metric, name, [name.partition(":")[2]] if ":" in name else [])
+        yield place.key, partial(find_metric, name, [name.partition(":")[2]] if ":" in name else [])
 
 
 def _networks(settings: Settings) -> Iterator[Check]:
-    for key, backbone, _, _ in _backbones(settings):
-        yield f"{key}backbone", partial(get_backbone, backbone)
+    for key, row in _backbones(settings):
+        yield f"{key}.backbone", partial(get_backbone, row.backbone)
 
 
-def _backbones(settings: Settings) -> Iterator[tuple[str, str, float, str]]:
-    """Key, name, alpha and weights of every backbone."""
-    rows: list[tuple[str, Any]] = []
-    if settings.deep_features:
-        rows = [
-            (f"deep_features.extractors.{i}.", r) for i, r in enumerate(settings.deep_features.extractors)
-        ]
-    elif settings.sweep:
-        rows = [(f"sweep.backbones.{i}.", row) for i, row in enumerate(settings.sweep.backbones)]
-    else:
-        rows = [(f"{each.key}model.", each.model) for each in _trained(settings)]
-    for key, row in rows:
-        yield key, row.backbone, row.alpha, row.weights
+def _places(settings: Settings, *keys: str) -> list[Place]:
+    return [place for key in keys for place in find_places(settings, key)]
+
+
+def _backbones(settings: Settings) -> list[tuple[str, BackboneSettings | ModelSettings]]:
+    """Key and row of every backbone."""
+    frozen = _places(settings, "deep_features.extractors.*", "sweep.backbones.*")
+    rows = [(place.key, place.value) for place in frozen]
+    return rows or [(f"{each.key}model", each.model) for each in _trained(settings)]
 
 
 def _trained(settings: Settings) -> Iterator[Trained]:
     if settings.deep_features or settings.sweep:
         return
+    for place in _places(settings, "members.*"):
+        yield Trained(f"{place.key}.", place.value.model, place.value.training(settings.train))
     if settings.members:
-        for i, member in enumerate(settings.members):
-            yield Trained(f"members.{i}.", member.model, member.training(settings.train))
         return
+    factors = settings.tune.factors if settings.tune else {}
+    exchanged = any(name.startswith("model.backbone") for name in factors)
     for key, trial in _trials(settings):
-        exchanged = (
-            any(name.startswith("model.backbone") for name in settings.tune.factors)
-            if settings.tune
-            else False
-        )
         yield Trained(key, trial.model, trial.train, not exchanged)
 
 
@@ -164,7 +156,7 @@ def _require_block(backbone: str, block: str) -> None:
 
 def _require_validation(split: SplitSettings, patience: int) -> None:
     folds = split.kind != "holdout"
-    decided = bool(split.validation or split.selection or split.selection_folds)
+    decided = bool(split.validation or split.has_selection)
     if split.file:
         drawn = read_split(split.file)
         folds = bool(drawn.folds)
@@ -183,35 +175,31 @@ def _require_validation(split: SplitSettings, patience: int) -> None:
 
 def _chains(settings: Settings) -> Iterator[Check]:
     from kerasall.preprocessing.augmentation import Augmentation
-    from kerasall.preprocessing.segmentation_fit import check_steps
+    from kerasall.preprocessing.operations import check_steps
 
     common = list(settings.preprocess)
-    rows: list[tuple[str, Any]] = [(f"members.{i}", member) for i, member in enumerate(settings.members)]
-    if settings.deep_features:
-        rows = [(f"deep_features.extractors.{i}", r) for i, r in enumerate(settings.deep_features.extractors)]
-    if not all(row.steps for _, row in rows) or not rows:
+    own = _places(settings, "members.*.steps", "deep_features.extractors.*.steps")
+    if not own or not all(place.value for place in own):
         yield "preprocess", partial(check_steps, common)
-    for key, row in rows:
-        yield f"{key}.steps", partial(check_steps, [*common, *row.steps])
+    for place in own:
+        yield place.key, partial(check_steps, [*common, *place.value])
     for key, trial in _trials(settings):
         if trial.augment is not None:
             yield f"{key}augment", partial(Augmentation.from_json, trial.augment)
 
 
 def _constants(settings: Settings) -> Iterator[Check]:
-    from kerasall.models.heads import HeadSettings
+    from kerasall.models.base import HeadSettings
 
     trained = list(_trained(settings))
     if settings.sweep:
         trained = [Trained("", settings.model, settings.train)]
-        for i, optimizer in enumerate(settings.sweep.optimizers):
-            stage = settings.train.stages[0].model_copy(update={"optimizer": optimizer})
-            yield f"sweep.optimizers.{i}", partial(_make_constants, stage, settings.train)
+        for place in _places(settings, "sweep.optimizers.*"):
+            stage = settings.train.stages[0].model_copy(update={"optimizer": place.value})
+            yield place.key, partial(_make_constants, stage, settings.train)
     for each in trained:
         for i, stage in enumerate(each.train.stages):
             yield f"{each.key}train.stages.{i}", partial(_make_constants, stage, each.train)
-
-    for each in trained:
         head = each.model.head
         yield f"{each.key}model.head", partial(HeadSettings, head.dense, head.dropout)
 
@@ -231,6 +219,7 @@ def _make_constants(stage: StageSettings, train: TrainSettings) -> None:
 
 def _weights(settings: Settings, folder: Path | None) -> Iterator[Check]:
     here = folder is not None or bool(os.environ.get(FOLDER_VARIABLE))
-    for key, backbone, alpha, weights in _backbones(settings):
-        if weights != "random" and (here or weights != "imagenet"):
-            yield f"{key}weights", partial(resolve_weights, get_backbone(backbone), alpha, weights, folder)
+    for key, row in _backbones(settings):
+        if row.weights != "random" and (here or row.weights != "imagenet"):
+            backbone = get_backbone(row.backbone)
+            yield f"{key}.weights", partial(resolve_weights, backbone, row.alpha, row.weights, folder)

@@ -119,31 +119,24 @@ def export_and_judge(
         safeguards=calibration.outputs["safeguards"],
         views=settings.serve.views,
     )
+    known = {
+        "development": data.development,
+        "test": data.split.outputs["test"],
+        "frozen_split": data.split.outputs["frozen_split"],
+        "statistics": data.statistics.outputs["statistics"],
+        "anomalies": data.anomalies.outputs["anomalies"],
+        "record": last["record"],
+        "settings": settings,
+    }
     # Scores with intervals on images no choice was made on; a verdict.
     evaluation = evaluator(
-        development=data.development,
-        test=data.split.outputs["test"],
-        frozen_split=data.split.outputs["frozen_split"],
-        statistics=data.statistics.outputs["statistics"],
-        anomalies=data.anomalies.outputs["anomalies"],
-        record=last["record"],
         safeguards=calibration.outputs["safeguards"],
         saved_model=export.outputs["saved_model"],
         parity=export.outputs["parity"],
-        settings=settings,
+        **known,
     )
     # The numbers in words and pictures; a better sentence runs this step alone.
-    report = report_gen(
-        development=data.development,
-        test=data.split.outputs["test"],
-        frozen_split=data.split.outputs["frozen_split"],
-        statistics=data.statistics.outputs["statistics"],
-        anomalies=data.anomalies.outputs["anomalies"],
-        record=last["record"],
-        evaluation=evaluation.outputs["evaluation"],
-        settings=settings,
-        command=places.command,
-    )
+    report = report_gen(evaluation=evaluation.outputs["evaluation"], command=places.command, **known)
     # Blessed models alone are pushed.
     push = pusher(
         saved_model=export.outputs["saved_model"],

@@ -10,7 +10,6 @@ Source: G. Taguchi, System of Experimental Design (1987), appendix; the names ar
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -19,7 +18,7 @@ from functools import cache
 
 import numpy as np
 
-from kerasall.errors import SettingsError
+from kerasall.errors import SettingsError, near_names
 
 
 @dataclass(frozen=True)
@@ -160,7 +159,7 @@ def resolve_name(name: str) -> str:
                 return candidates[0]
         raise SettingsError(f"{name} names several arrays: use one of {_listed(alike)}")
     if not alike:
-        alike = difflib.get_close_matches(name, list(ARRAYS), n=3, cutoff=0.5) or list(ARRAYS)
+        alike = near_names(name, ARRAYS, most=3, cutoff=0.5) or list(ARRAYS)
     raise SettingsError(f"an array must be one that is offered, but {name!r} is not: use {_listed(alike)}")
 
 

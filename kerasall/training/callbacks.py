@@ -23,7 +23,7 @@ class NonFiniteStop(keras.callbacks.Callback):
     """Ends the epoch once the running loss is NaN or infinite.
 
     Attributes:
-        step: the step (1 for the first) at which that was seen; None if it was not.
+        seen: whether it was.
     """
 
     # Keras may then call it from another thread, so that no step waits for the loss to come off the device.
@@ -31,12 +31,12 @@ class NonFiniteStop(keras.callbacks.Callback):
 
     def __init__(self) -> None:
         super().__init__()
-        self.step: int | None = None
+        self.seen = False
 
     def on_train_batch_end(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
         """Reads the running loss."""
-        if self.step is None and not math.isfinite((logs or {}).get("loss", 0.0)):
-            self.step = batch + 1
+        if not self.seen and not math.isfinite((logs or {}).get("loss", 0.0)):
+            self.seen = True
             self.model.stop_training = True  # pyright: ignore[reportOptionalMemberAccess]
 
 
@@ -106,12 +106,9 @@ class StageLog:
         parts = [f"{self.label}  epoch {row.epoch}/{self._epochs}"]
         parts += [f"{name} {value:.4f}" for name, value in numbers if value is not None]
         parts += [f"lr {row.learning_rate:.2e}", f"{row.seconds:.1f} s", self._time_left(history)]
-        best = history.monitor is not None and history.best_epoch == row.epoch
-        print(
-            "  ".join(part for part in [*parts, "best so far" if best else ""] if part),
-            file=sys.stderr,
-            flush=True,
-        )
+        if history.monitor is not None and history.best_epoch == row.epoch:
+            parts.append("best so far")
+        print("  ".join(filter(None, parts)), file=sys.stderr, flush=True)
 
     def _time_left(self, history: History) -> str:
         left = self._epochs - len(history.epochs)

@@ -51,19 +51,18 @@ class StateFolder:
         self._seconds, self._stored_at = seconds, time.monotonic()
         self._best: tuple[str, dict[str, np.ndarray]] | None = None  # of the best epoch, while in memory only
         self.fingerprint = _as_json(fingerprint)
-        self._progress: dict[str, Any] | None = None
+        self._progress: dict[str, Any] = {}  # as on disk; empty before the start is stored
         if (self.folder / "progress.json").exists():
-            progress = read_json(self.folder / "progress.json")
-            self._check(progress)
-            self._progress = progress
+            self._progress = read_json(self.folder / "progress.json")
+            self._require_own()
 
-    def _check(self, progress: dict[str, Any]) -> None:
-        if progress.get("schema") != SCHEMA:
+    def _require_own(self) -> None:
+        if self._progress.get("schema") != SCHEMA:
             raise ArtifactError(
-                f"{self.folder} must hold a training state of schema {SCHEMA}, but has {progress.get('schema')!r}: "
-                "delete the folder to train from the start"
+                f"{self.folder} must hold a training state of schema {SCHEMA}, but has "
+                f"{self._progress.get('schema')!r}: delete the folder to train from the start"
             )
-        differences = list_differences(progress["fingerprint"], self.fingerprint)
+        differences = list_differences(self._progress["fingerprint"], self.fingerprint)
         if differences:
             raise SettingsError(
                 f"{self.folder} must hold a training state of this configuration, but differs: "
@@ -73,14 +72,13 @@ class StateFolder:
     @property
     def history(self) -> History | None:
         """History up to the last epoch that counts; None before the first."""
-        if self._progress is None or self._progress["history"] is None:
-            return None
-        return History.from_json(self._progress["history"])
+        history = self._progress.get("history")
+        return None if history is None else History.from_json(history)
 
     @property
     def finished(self) -> bool:
         """Whether the stage has ended."""
-        return self._progress is not None and bool(self._progress["finished"])
+        return bool(self._progress.get("finished"))
 
     def begin_or_resume(self, model: keras.Model) -> None:
         """Stores the start, or puts model and optimizer where the last epoch that counts left them.
@@ -91,11 +89,11 @@ class StateFolder:
         Raises:
             ArtifactError: stored arrays are missing, damaged, or of another model.
         """
-        if self._progress is None:
+        if not self._progress:
             _write_arrays(self.folder / "start.npz", _snapshot(model, with_optimizer=True))
             self._commit(state="start.npz", best=None, history=None)
         else:
-            self._remove_leftovers(self._progress)
+            self._remove_leftovers()
             self._restore(model, self._progress["state"], with_optimizer=True)
 
     def store_epoch(self, model: keras.Model, history: History) -> None:
@@ -113,7 +111,7 @@ class StateFolder:
         if time.monotonic() - self._stored_at < self._seconds:
             return
         self._write_changed(model, name, arrays)
-        best = self._known("best")
+        best = self._progress["best"]
         if self._best is not None:
             best = self._best[0]
             if best != name:
@@ -138,7 +136,7 @@ class StateFolder:
     def finish(self, model: keras.Model, history: History) -> None:
         """Gives the model its best epoch's weights and marks the stage as ended."""
         if self._best is None:
-            self._restore(model, self._known("best"), with_optimizer=False)
+            self._restore(model, self._progress["best"], with_optimizer=False)
         else:
             for key, variable in _variables(model, with_optimizer=False).items():
                 variable.assign(self._best[1][key])
@@ -147,12 +145,8 @@ class StateFolder:
 
     def restore_final(self, model: keras.Model) -> None:
         """Gives the model the weights that the finished stage ended with."""
-        if self._progress is not None:
-            self._remove_leftovers(self._progress)
+        self._remove_leftovers()
         self._restore(model, "final.npz", with_optimizer=False)
-
-    def _known(self, key: str) -> Any:
-        return None if self._progress is None else self._progress[key]
 
     def _commit(
         self, *, state: str, best: str | None, history: History | None, finished: bool = False
@@ -167,11 +161,12 @@ class StateFolder:
         }
         write_json(self.folder / "progress.json", progress)
         self._progress = progress
-        self._remove_leftovers(progress)
+        self._remove_leftovers()
 
-    def _remove_leftovers(self, progress: Mapping[str, Any]) -> None:
-        needed = {"progress.json", progress["state"], progress["best"]}
-        needed |= set() if progress["finished"] else {"start.npz"}
+    def _remove_leftovers(self) -> None:
+        needed = {"progress.json", self._progress["state"], self._progress["best"]}
+        if not self.finished:
+            needed.add("start.npz")
         for path in self.folder.iterdir():
             if path.name not in needed and path.suffix in (".npz", ".json"):
                 path.unlink()

@@ -1,9 +1,8 @@
-"""One epoch over its own batches, by ``model.fit`` or step by step, then a validation pass.
+"""One epoch over its own batches, then a validation pass: by Keras' ``fit``, or directly, step by step.
 
-An epoch over arrays that are at hand, step by step, without ``model.fit``.
-
-``fit`` and ``evaluate`` build a dataset, an iterator and callbacks at every call, which takes many times what
-an epoch of a small head does. The steps are Keras' own, so the numbers are the same.
+``fit`` and ``evaluate`` build a dataset, an iterator and callbacks at every call, which takes many times what an
+epoch of a small head does. Over arrays that are at hand the model's own steps are called without them: the same
+numbers.
 """
 
 from __future__ import annotations
@@ -24,6 +23,10 @@ import numpy as np
 from kerasall.errors import SettingsError
 from kerasall.training.callbacks import NonFiniteError, NonFiniteStop, StageLog
 from kerasall.training.history import EpochRow
+
+Batches = Iterable[tuple]
+"""Batches (x, y) or (x, y, weights): y one-hot float32 [B, C], weights float32 [B]. A tf.data.Dataset, a
+keras.utils.PyDataset, or any iterable of tuples of arrays."""
 
 
 class DirectSteps:
@@ -62,26 +65,27 @@ class DirectSteps:
         if bar is not None:
             bar.set_params({"steps": steps})
             bar.on_train_begin()
-        self._model.reset_metrics()
-        logs: dict[str, Any] = {}
-        done = 0
-        for batch in islice(batches, steps):
-            logs = self._step("train", batch)(*batch)
-            if bar is not None:
-                bar.on_train_batch_end(done, logs)
-            done += 1
+        logs, done = self._pass("train", islice(batches, steps), bar)
         if done < steps:
             raise UserWarning(f"there are {done}")
         self._model.optimizer.finalize_variable_values(self._model.trainable_weights)
-        return {name: float(value) for name, value in logs.items()}
+        return logs
 
     def evaluate(self, batches: Iterable[tuple]) -> dict[str, float]:
         """Loss and metrics over all batches, as ``evaluate`` gives them."""
+        return self._pass("test", batches)[0]
+
+    def _pass(self, kind: str, batches: Iterable[tuple], bar: Any = None) -> tuple[dict[str, float], int]:
+        """Running loss and metrics after all batches, and their number."""
         self._model.reset_metrics()
         logs: dict[str, Any] = {}
+        done = 0
         for batch in batches:
-            logs = self._step("test", batch)(*batch)
-        return {name: float(value) for name, value in logs.items()}
+            logs = self._step(kind, batch)(*batch)
+            if bar is not None:
+                bar.on_train_batch_end(done, logs)
+            done += 1
+        return {name: float(value) for name, value in logs.items()}, done
 
     def _step(self, kind: str, batch: tuple) -> Callable[..., Any]:
         """Keras' step as a graph of a batch without its size: that of the last batch would trace it again."""
@@ -98,12 +102,6 @@ class DirectSteps:
                 input_signature=specs, autograph=False, jit_compile=model.jit_compile,
             )  # fmt: skip
         return self._steps[kind]
-
-
-Batches = Iterable[tuple]
-
-"""Batches (x, y) or (x, y, weights): y one-hot float32 [B, C], weights float32 [B]. A tf.data.Dataset, a
-keras.utils.PyDataset, or any iterable of tuples of arrays."""
 
 
 @dataclass(frozen=True)
@@ -156,42 +154,39 @@ class EpochRunner:
     def _train(self, epoch: int) -> dict[str, float]:
         batches = self.train_batches(epoch)
         steps = self.steps_per_epoch or count_batches(batches)
-        if self._direct.take(batches):
-            return self._train_directly(batches, steps, epoch)
+        bar = self.log.make_bar(epoch)
+        try:
+            if self._direct.take(batches):
+                return self._direct.train(_iterate(batches, self.class_weight), steps, bar)
+            return self._train_by_keras(batches, epoch, steps, bar)
+        except UserWarning as warning:
+            raise SettingsError(
+                f"epoch {epoch + 1} must have {steps} training batches, but its batches ended before: "
+                f"correct steps_per_epoch ({warning})"
+            ) from None
+        finally:
+            if bar:
+                bar.close()
+
+    def _train_by_keras(self, batches: Batches, epoch: int, steps: int, bar: Any) -> dict[str, float]:
         batches = _for_keras(batches, self.class_weight)
         # Keras takes no class weights beside a generator: ``_iterate`` has turned them into weights.
         weights = None if isinstance(batches, types.GeneratorType) else self.class_weight
-        guard, bar = NonFiniteStop(), self.log.make_bar(epoch)
-        try:
-            with warnings.catch_warnings():
-                warnings.filterwarnings("error", message="Your input ran out of data")
-                result = self.model.fit(
-                    batches,
-                    initial_epoch=epoch,
-                    epochs=epoch + 1,
-                    steps_per_epoch=steps,
-                    class_weight=dict(weights) if weights else None,
-                    callbacks=[guard, bar] if bar else [guard],
-                    shuffle=False,  # the order is the batches' business
-                    verbose=0,
-                )
-        except UserWarning as warning:
-            raise _too_few(epoch, steps, warning) from None
-        finally:
-            if bar:
-                bar.close()
+        guard = NonFiniteStop()
+        with warnings.catch_warnings():
+            warnings.filterwarnings("error", message="Your input ran out of data")
+            result = self.model.fit(
+                batches,
+                initial_epoch=epoch,
+                epochs=epoch + 1,
+                steps_per_epoch=steps,
+                class_weight=dict(weights) if weights else None,
+                callbacks=[guard, bar] if bar else [guard],
+                shuffle=False,  # the order is the batches' business
+                verbose=0,
+            )
         logs = {name: float(values[-1]) for name, values in result.history.items()}
-        return logs | ({"loss": math.nan} if guard.step is not None else {})
-
-    def _train_directly(self, batches: Batches, steps: int, epoch: int) -> dict[str, float]:
-        bar = self.log.make_bar(epoch)
-        try:
-            return self._direct.train(_iterate(batches, self.class_weight), steps, bar)
-        except UserWarning as warning:
-            raise _too_few(epoch, steps, warning) from None
-        finally:
-            if bar:
-                bar.close()
+        return logs | ({"loss": math.nan} if guard.seen else {})
 
     def _validate(self) -> dict[str, float]:
         if self.validation_batches is None:
@@ -199,11 +194,11 @@ class EpochRunner:
         batches = self.validation_batches()
         if self._direct.take(batches):
             found = self._direct.evaluate(batches)
-            return {f"val_{name}": value for name, value in found.items()}
-        with warnings.catch_warnings():
-            # Harmless here, unlike in training: a pass that ends a step too late changes no variable.
-            warnings.filterwarnings("ignore", message="Your input ran out of data")
-            found = self.model.evaluate(_for_keras(batches, None), verbose=0, return_dict=True)
+        else:
+            with warnings.catch_warnings():
+                # Harmless here, unlike in training: a pass that ends a step too late changes no variable.
+                warnings.filterwarnings("ignore", message="Your input ran out of data")
+                found = self.model.evaluate(_for_keras(batches, None), verbose=0, return_dict=True)
         return {f"val_{name}": float(value) for name, value in found.items()}
 
 
@@ -229,13 +224,6 @@ def count_batches(batches: Batches) -> int:
             f"training batches must tell how many they are, but {type(batches).__name__} does not ({error}): give "
             "steps_per_epoch, or apply tf.data.experimental.assert_cardinality"
         ) from None
-
-
-def _too_few(epoch: int, steps: int, warning: Warning) -> SettingsError:
-    return SettingsError(
-        f"epoch {epoch + 1} must have {steps} training batches, but its batches ended before: "
-        f"correct steps_per_epoch ({warning})"
-    )
 
 
 def _require_finite(logs: Mapping[str, float]) -> None:

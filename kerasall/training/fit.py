@@ -43,8 +43,9 @@ def fit(
 ) -> History:
     """Trains one stage, or goes on with it, or returns what it gave if it has ended.
 
-    A call that was killed at any moment loses at most the epoch it was in, and of shorter ones ``store_seconds``. The same call again ends with
-    the same history (but for seconds) and the same weights, bit for bit if ``deterministic``.
+    A call that was killed at any moment loses at most the epoch it was in, and of shorter ones ``store_seconds``.
+    The same call again ends with the same history (but for seconds) and the same weights, bit for bit if
+    ``deterministic``.
 
     Args:
         model: gives softmax probabilities [B, C]; what is frozen is frozen already. It is compiled here
@@ -72,31 +73,33 @@ def fit(
     """
     _require_consistent(model, validation_batches, settings, class_weight)
     monitor = settings.monitor if validation_batches is not None else None
-    decisive = {"validation": monitor is not None, "seed": seed, "deterministic": deterministic}
-    decisive |= {"steps_per_epoch": steps_per_epoch, "class_weight": _with_text_keys(class_weight)}
+    decisive = {
+        "validation": monitor is not None, "seed": seed, "deterministic": deterministic,
+        "steps_per_epoch": steps_per_epoch,
+        "class_weight": class_weight and {str(index): factor for index, factor in class_weight.items()},
+    }  # fmt: skip
     state = StateFolder(state_folder, _make_fingerprint(settings, decisive, fingerprint), store_seconds)
     if state.finished and state.history is not None:
         state.restore_final(model)
         return state.history
     if deterministic:
         make_deterministic(seed)
-    rows = state.history.epochs if state.history else ()
-    compile_stage(model, settings, steps_per_epoch or count_batches(train_batches(len(rows))))
+    history = _make_history(state.history.epochs if state.history else (), monitor, settings)
+    compile_stage(model, settings, steps_per_epoch or count_batches(train_batches(len(history.epochs))))
     state.begin_or_resume(model)
 
     log = StageLog(label or settings.name, settings.epochs, settings.patience)
     runner = EpochRunner(model, train_batches, validation_batches, class_weight, steps_per_epoch, log)
-    while len(rows) < settings.epochs and not _is_over(rows, monitor, settings):
+    while len(history.epochs) < settings.epochs and not history.stopped_early:
         try:
-            rows = (*rows, runner.run(len(rows)))
-            history = _make_history(rows, monitor, settings)
+            row = runner.run(len(history.epochs))
+            history = _make_history((*history.epochs, row), monitor, settings)
             if on_epoch is not None:
-                on_epoch(model, rows[-1])
+                on_epoch(model, row)
             state.store_epoch(model, history)
         except NonFiniteError as error:
             raise _not_finite(error, state, log.label, model) from None
         log.write(history)
-    history = _make_history(rows, monitor, settings)
     state.finish(model, history)
     return history
 
@@ -160,18 +163,10 @@ def _make_fingerprint(
     return {"stage": stage, **decisive, "backend": keras.config.backend(), "run": dict(of_run or {})}
 
 
-def _with_text_keys(class_weight: Mapping[int, float] | None) -> dict[str, float] | None:
-    return None if class_weight is None else {str(index): factor for index, factor in class_weight.items()}
-
-
-def _is_over(rows: tuple[EpochRow, ...], monitor: str | None, settings: StageSettings) -> bool:
-    return has_lost_patience(rows, monitor, settings.patience, settings.min_delta)
-
-
 def _make_history(rows: tuple[EpochRow, ...], monitor: str | None, settings: StageSettings) -> History:
     best = find_best_epoch(rows, monitor, settings.min_delta) if settings.restore_best else len(rows)
-    stopped = len(rows) < settings.epochs and _is_over(rows, monitor, settings)
-    return History(settings.name, monitor, rows, best, stopped)
+    is_over = has_lost_patience(rows, monitor, settings.patience, settings.min_delta)
+    return History(settings.name, monitor, rows, best, is_over and len(rows) < settings.epochs)
 
 
 def _not_finite(error: Exception, state: StateFolder, label: str, model: keras.Model) -> KerasallError:

@@ -76,7 +76,7 @@ def choose_precision(
     Raises:
         SettingsError: another word.
     """
-    find_row({name: name for name in WANTED}, wanted, "the precision")
+    find_row(dict.fromkeys(WANTED), wanted, "the precision")
     if wanted == "float32":
         return PRECISIONS["float32"]
     if deterministic:

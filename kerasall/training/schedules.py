@@ -42,9 +42,8 @@ class CyclicLearningRate(keras.optimizers.schedules.LearningRateSchedule):
         self.minimum = require_number(minimum, "minimum of the cyclic rate", exclusive=False)
         self.maximum = require_number(maximum, "maximum of the cyclic rate", minimum=self.minimum)
         self.step_size = int(require_number(step_size, "step size of the cyclic rate", 1, exclusive=False))
-        self.policy = find_row(
-            {p: p for p in ("triangular", "triangular2", "exp_range")}, policy, "the policy"
-        )
+        find_row(dict.fromkeys(("triangular", "triangular2", "exp_range")), policy, "the policy")
+        self.policy = policy
         self.gamma = require_number(gamma, "gamma of the cyclic rate", 0, maximum=1)
 
     def __call__(self, step: Any) -> Any:

@@ -12,11 +12,11 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from kerasall.cli.compare import compare, default_folder
+from kerasall.cli.compare import compare
 from kerasall.errors import ArtifactError, DataError
 from kerasall.evaluation.predictions import Predictions, read_predictions, write_predictions
 from kerasall.files import write_json
-from kerasall.studies.finished_run import read_systems
+from kerasall.studies.comparison import default_folder, read_systems
 
 app = typer.Typer()
 app.command()(compare)
@@ -119,7 +119,7 @@ def test_other_splits_are_warned_of(root):
 
 
 def test_what_is_no_run_names_those_there_are(root):
-    with pytest.raises(ArtifactError, match=r"'gud' must be a run .* runs: \['bad', 'good'\]"):
+    with pytest.raises(ArtifactError, match=r"'gud' must be a run .* the nearest are good, bad"):
         invoke("gud", "bad")
 
 

@@ -27,8 +27,10 @@ from kerasall.files import write_json
 from kerasall.models.safeguards import answer_with_safeguards
 from kerasall.preprocessing.operations import Chain
 from kerasall.report.external_scores import ExternalScores, count_parts, describe_scores, predictions_table
-from kerasall.serving.export import export_saved_model, write_manifest
-from kerasall.studies.external_check import check_externally, find_judged_model
+from kerasall.serving.card import write_manifest
+from kerasall.serving.export import export_saved_model
+from kerasall.studies.external_check import check_externally, judge
+from kerasall.studies.finished_run import Run
 
 LABELS = ("Benign", "Early", "Pro")
 MALIGNANT = ("Early", "Pro")
@@ -133,8 +135,7 @@ def invoke(*words):
 
 def score(model, data, stated):
     """The scores of the command, without a page."""
-    judged = find_judged_model(str(model))
-    return ExternalScores(check_externally(judged, read_source("auto", data), stated))
+    return ExternalScores(check_externally(judge(Run.find(model)), read_source("auto", data), stated))
 
 
 def test_scores_pages_and_tables(model, tmp_path):

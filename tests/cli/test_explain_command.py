@@ -20,13 +20,12 @@ from kerasall.components.exporter import find_explanations
 from kerasall.errors import ArtifactError, ModelError, SettingsError
 from kerasall.files import write_json
 from kerasall.models.ensembles import build_ensemble
-from kerasall.models.explanation import Explainer
-from kerasall.models.grad_cam import METHODS
+from kerasall.models.explanation import METHODS, Explainer
 from kerasall.preprocessing.operations import Chain
 from kerasall.report.figures_explanation import ExplainedImage, describe_explanation, overlay
 from kerasall.serving import explanation as served
 from kerasall.serving.export import export_saved_model
-from kerasall.studies.finished_run import find_saved_model
+from kerasall.studies.finished_run import Run
 
 LABELS = ("all", "hem", "other")
 SIZE = 40
@@ -192,9 +191,9 @@ def test_a_run_is_explained_by_its_name_into_the_runs_folder(saved_single, image
     assert (tmp_path / "runs" / "explanations" / "mine" / "overlays" / "a.png").is_file()
     write_json(tmp_path / "runs" / "begun" / "run.json", {"state": "failed", "steps": []})
     with pytest.raises(ArtifactError, match="the run is failed"):
-        find_saved_model("begun")
-    with pytest.raises(ArtifactError, match=r"'mien' must be .* runs: \['begun', 'mine'\]"):
-        find_saved_model("mien")
+        print(Run.find("begun").exported)
+    with pytest.raises(ArtifactError, match=r"'mien' must be .* the nearest are mine, begun"):
+        Run.find("mien")
 
 
 def test_models_without_maps_are_refused_with_words(images, tmp_path):

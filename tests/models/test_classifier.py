@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from kerasall.errors import ModelError, SettingsError
+from kerasall.models.base import HeadSettings
 from kerasall.models.classifier import build_classifier, find_parts, freeze, frozen_cut, rename, split_at
-from kerasall.models.heads import HeadSettings
 
 RATE = 0.05
 

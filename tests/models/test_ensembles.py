@@ -136,7 +136,7 @@ def test_members_of_other_sizes_see_what_their_own_chain_gives(mixed_sizes):
     alone = []
     for member, (height, width) in zip(mixed_sizes, sizes, strict=True):
         chain = Chain.from_json([{"op": "resize", "height": height, "width": width}])
-        alone.append(predict_probabilities(member, [chain.map_batch(tf.constant(photographs))]))
+        alone.append(predict_probabilities(member, [np.stack([chain(each) for each in photographs])]))
     model = build_ensemble(mixed_sizes, "average", image_size=(64, 64))
     assert model.input_shape == (None, 64, 64, 3)
     found = predict_outputs(model, [photographs])
@@ -257,7 +257,7 @@ def assert_same_all_the_way(model: keras.Model, folder: Path) -> None:
     """Built, saved, reloaded, exported, reloaded with TensorFlow alone."""
     photographs = np.random.default_rng(0).integers(0, 256, (4, 50, 40, 3), dtype=np.uint8)
     chain = Chain.from_json([{"op": "resize", "height": 32, "width": 32}])
-    pixels = chain.map_batch(tf.constant(photographs)).numpy()
+    pixels = np.stack([chain(each) for each in photographs])
     expected = predict_outputs(model, [pixels])
     answers_of_members = expected["member_probabilities"][:, :, 0]
     assert len(np.unique(answers_of_members[0])) == 9  # nine seeds, nine networks

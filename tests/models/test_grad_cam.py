@@ -15,14 +15,13 @@ from scipy.stats import spearmanr
 
 from kerasall.errors import ModelError, SettingsError
 from kerasall.models.backbones import BACKBONES
+from kerasall.models.base import HeadSettings
 from kerasall.models.classifier import build_classifier, find_parts, split_at
 from kerasall.models.deep_features import build_extractor, build_feature_model
 from kerasall.models.ensembles import build_ensemble
-from kerasall.models.explanation import Explainer, served_explanations
+from kerasall.models.explanation import METHODS, Explainer, grad_cam, grad_cam_plus_plus, served_explanations
 from kerasall.models.explanation_networks import find_networks, rule_weights
 from kerasall.models.feature_classifiers import fit_feature_classifier
-from kerasall.models.grad_cam import METHODS, grad_cam, grad_cam_plus_plus
-from kerasall.models.heads import HeadSettings
 from kerasall.models.saving import load_model, save_model
 
 SIDE = 32

@@ -10,9 +10,8 @@ import numpy as np
 import pytest
 
 from kerasall.errors import ModelError
-from kerasall.models.base import build_preprocess
+from kerasall.models.base import HeadSettings, build_preprocess
 from kerasall.models.classifier import build_classifier, find_parts
-from kerasall.models.heads import HeadSettings
 from kerasall.models.saving import load_model, save_model
 
 

@@ -15,9 +15,8 @@ from kerasall.evaluation.ensemble_scores import measure_gain
 from kerasall.evaluation.intervals import Scorer
 from kerasall.evaluation.predictions import Predictions
 from kerasall.evaluation.refer import Safeguards
-from kerasall.models.prediction import predict_probabilities, predict_views
+from kerasall.models.prediction import VIEWS, predict_probabilities, predict_views, require_views, show_view
 from kerasall.models.safeguards import answer_with_safeguards
-from kerasall.models.views import VIEWS, require_views, show_view
 from kerasall.preprocessing.operations import Chain
 from kerasall.report.page import render_section
 from kerasall.serving.export import export_saved_model

@@ -89,15 +89,6 @@ def test_chain_inside_a_dataset_equals_eager_to_the_last_bit(noise):
     np.testing.assert_array_equal(next(iter(mapped)), chain(noise))
 
 
-def test_chain_maps_a_batch_as_its_images(noise):
-    chain = Chain((Resize(16, 20),))
-    images = np.stack([noise, noise[::-1]])
-    batch = tf.function(chain.map_batch, input_signature=[tf.TensorSpec([None, None, None, 3], tf.uint8)])
-    assert batch.get_concrete_function().output_shapes == (None, 16, 20, 3)
-    np.testing.assert_array_equal(batch(images), np.stack([chain(image) for image in images]))
-    assert batch(images[:0]).shape == (0, 16, 20, 3)
-
-
 def test_output_size_is_known_or_the_cure_is_named():
     assert Chain((PadToSquare(), Resize(30, 40), PadToSquare())).output_size == (40, 40)
     with pytest.raises(SettingsError, match="resize"):

@@ -15,9 +15,9 @@ from kerasall.preprocessing.segmentation import (
     OtsuMask,
     close_mask,
     fill_holes,
+    fit_hsv_bounds,
     open_mask,
 )
-from kerasall.preprocessing.segmentation_fit import fit_hsv_bounds
 
 
 @pytest.fixture(scope="module")

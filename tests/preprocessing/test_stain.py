@@ -7,8 +7,7 @@ import tensorflow as tf
 
 from kerasall.errors import DataError, SettingsError
 from kerasall.preprocessing.geometry import CenterCrop
-from kerasall.preprocessing.operations import Chain
-from kerasall.preprocessing.segmentation_fit import fit_chain
+from kerasall.preprocessing.operations import Chain, fit_chain
 from kerasall.preprocessing.stain import (
     MacenkoNormalization,
     ReinhardNormalization,

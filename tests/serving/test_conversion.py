@@ -15,9 +15,9 @@ from typer.testing import CliRunner
 from kerasall.errors import ArtifactError, ModelError, SettingsError
 from kerasall.files import read_json, write_json
 from kerasall.preprocessing.operations import Chain
-from kerasall.serving.card import verify_manifest
+from kerasall.serving.card import verify_manifest, write_manifest
 from kerasall.serving.conversion import TARGETS, compare_answers, require_same_answers
-from kerasall.serving.export import export_saved_model, write_manifest
+from kerasall.serving.export import export_saved_model
 from kerasall.serving.predictor import Predictor, read_labels
 
 LABELS = ("all", "hem")

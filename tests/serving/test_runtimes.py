@@ -23,11 +23,11 @@ from kerasall.errors import ModelError, SettingsError
 from kerasall.evaluation.ensemble_rules import count_votes, decide
 from kerasall.files import read_json, sha256_of_file, sha256_of_folder, write_json
 from kerasall.preprocessing.operations import Chain
-from kerasall.serving import runtimes
-from kerasall.serving.export import export_saved_model, write_manifest
+from kerasall.serving import conversion, runtimes
+from kerasall.serving.card import write_manifest
+from kerasall.serving.export import export_saved_model
 from kerasall.serving.predictor import Answers, Predictor
-from kerasall.serving.runtime_network import spread
-from kerasall.serving.runtimes import RuntimeChoice
+from kerasall.serving.runtimes import RuntimeChoice, spread
 
 LABELS = ("all", "hem")
 
@@ -229,10 +229,10 @@ def test_what_cannot_be_chosen_is_said_with_its_cure(monkeypatch):
         RuntimeChoice("tensorrt")
     with pytest.raises(SettingsError, match="one of float32, auto, bfloat16, but is 'int8'"):
         RuntimeChoice("tensorflow", "int8")
-    monkeypatch.setattr(runtimes, "find_spec", lambda name: None)
+    monkeypatch.setattr(conversion, "find_spec", lambda name: None)
     with pytest.raises(SettingsError, match=r"needs the extra openvino.*pip install 'kerasall\[openvino\]'"):
         RuntimeChoice("openvino")
-    monkeypatch.setattr(runtimes, "find_spec", lambda name: name)
+    monkeypatch.setattr(conversion, "find_spec", lambda name: name)
     with pytest.raises(SettingsError, match="must compute in float32"):
         RuntimeChoice("onnxruntime", "bfloat16")
 

@@ -19,9 +19,11 @@ from kerasall.decoding import Limits
 from kerasall.errors import ArtifactError, DataError, ModelError
 from kerasall.files import read_json, write_json, write_text
 from kerasall.preprocessing.operations import Chain
-from kerasall.serving.batch import find_images, predict_files, require_destination
-from kerasall.serving.card import read_card, verify_manifest
-from kerasall.serving.export import export_saved_model, write_manifest
+from kerasall.serving.batch import predict_files
+from kerasall.serving.card import read_card, verify_manifest, write_manifest
+from kerasall.serving.export import export_saved_model
+from kerasall.serving.image_files import find_images
+from kerasall.serving.prediction_tables import require_destination
 from kerasall.serving.predictor import Predictor, newest_version
 
 LABELS = ("all", "hem")

@@ -16,7 +16,7 @@ from web_server import BOUNDARY, CARD, LABELS, LIMITS, NAME, export_plain_model,
 from kerasall.errors import ModelError
 from kerasall.evaluation.refer import REASONS
 from kerasall.files import write_json
-from kerasall.serving.export import write_manifest
+from kerasall.serving.card import write_manifest
 from kerasall.serving.predictor import Predictor
 from kerasall.serving.web.app import format_share
 

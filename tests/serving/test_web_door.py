@@ -409,7 +409,7 @@ def test_a_fault_inside_shows_no_trace(web, monkeypatch, capfd):
     def fail(*_):
         raise RuntimeError("secret inner state")
 
-    monkeypatch.setattr("kerasall.serving.web.rest_api.describe_answers", fail)
+    monkeypatch.setattr("kerasall.serving.web.rest_api.describe_answer", fail)
     reply = web.predict(("a.png", picture(1)))
     assert reply.status == 500
     assert "secret" not in reply.body.decode()

@@ -8,7 +8,7 @@ import pytest
 
 from kerasall.models.classifier import build_classifier, freeze
 from kerasall.settings.loading import load_settings
-from kerasall.studies.planning import count_images, estimate_memory, format_plan, list_networks, plan_network
+from kerasall.studies.planning import count_images, estimate_memory, format_plan, list_networks, plan_alike
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 
@@ -37,8 +37,8 @@ def test_rendered_cells_are_counted_without_rendering_them():
 @pytest.mark.slow
 def test_a_smoke_step_is_timed_and_the_plan_adds_up():
     (network,) = list_networks(load_settings(CONFIGS / "demo.yaml"))
-    plans = plan_network(network, smoke=True, images=1280)
-    assert [plan.stage for plan in plans] == ["learn", "settle"]
+    plans = plan_alike([network], smoke=True, images=1280)[network.name]
+    assert [plan.stage.name for plan in plans] == ["learn", "settle"]
     for plan in plans:
         assert plan.steps == 80
         assert plan.step_seconds is not None

@@ -438,7 +438,7 @@ def test_a_folder_is_found_by_itself_or_from_above(project, tmp_path, monkeypatc
     assert find_trials(str(project)).project == project
     found = find_trials(str(project.parent))
     assert (found.project, choose_out(found, None)) == (project, project)
-    with pytest.raises(ArtifactError, match="kerasall runs"):
+    with pytest.raises(ArtifactError, match="there are none yet: `kerasall run`"):
         find_trials("absent")
     for name in "ab":
         shutil.copytree(project, tmp_path / name)

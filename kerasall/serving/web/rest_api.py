@@ -12,22 +12,53 @@ from fastapi.responses import JSONResponse, PlainTextResponse
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 from kerasall.serving.web import tfserving_api
-from kerasall.serving.web.answers import INTENDED_USE, Answer, ModelFacts, describe_answer
-from kerasall.serving.web.limits import Refusal, WebLimits
-from kerasall.serving.web.schemas import (
-    CALL_REQUEST,
-    EXPLAIN_REQUEST,
-    FORM_REQUEST,
+from kerasall.serving.web.answers import (
+    INTENDED_USE,
+    ErrorBody,
     ExplainBody,
     ModelBody,
+    ModelFacts,
     PredictBody,
-    refusals,
+    describe_answer,
 )
+from kerasall.serving.web.limits import Refusal, WebLimits
 from kerasall.serving.web.service import Metrics, ModelService
 from kerasall.serving.web.uploads import read_body, read_form
 
 _GATE = (401, 421)
 _POSTED = (400, *_GATE, 403, 408, 413, 503, 504)
+
+
+def _body(kind: str, required: list[str], **properties: Any) -> dict[str, Any]:
+    schema = {"type": "object", "required": required, "properties": properties}
+    return {"requestBody": {"required": True, "content": {kind: {"schema": schema}}}}
+
+
+_BASE64 = {
+    "type": "object",
+    "required": ["b64"],
+    "properties": {"b64": {"type": "string", "minLength": 4, "description": "Base64 of an image file."}},
+}
+_FILE = {"type": "string", "format": "binary"}
+_FILES = {"type": "array", "minItems": 1, "items": _FILE}
+_FORM = _body("multipart/form-data", ["files"], files=_FILES)
+_EXPLAIN = _body("multipart/form-data", ["files", "label"], files=_FILE, label={"type": "string"})
+_CALL = _body(
+    "application/json", ["instances"], signature_name={"type": "string", "enum": ["serving_default"]},
+    instances={"type": "array", "minItems": 1, "items": _BASE64},
+)  # fmt: skip
+_REFUSALS = {
+    400: "Not an image that can be read, or not such a request.",
+    401: "A token must be shown.",
+    403: "Sent by a page that is not this server's.",
+    404: "There is no such model.",
+    408: "The body took too long.",
+    413: "Too many bytes, pixels or images.",
+    415: "Another kind of content.",
+    421: "Addressed to another host.",
+    503: "Loading, or busy; see Retry-After.",
+    504: "The answer took too long.",
+}
 
 Result = TypeVar("Result")
 
@@ -39,15 +70,6 @@ def make_rest_router(service: ModelService, limits: WebLimits, metrics: Metrics)
     _add_tfserving(router, service, limits)
     _add_health(router, service, metrics)
     return router
-
-
-def describe_answers(answers: list[Answer], facts: ModelFacts) -> dict[str, Any]:
-    """The body that ``POST /v1/predict`` answers."""
-    return {
-        "model": {"name": facts.name, "version": facts.version},
-        "intended_use": INTENDED_USE,
-        "results": [describe_answer(answer, facts) for answer in answers],
-    }
 
 
 async def while_connected(request: Request, work: Awaitable[Result]) -> Result:
@@ -68,10 +90,15 @@ async def _wait_for_leaving(request: Request) -> None:
         pass
 
 
+def _refusals(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """Descriptions of the given refusals, for a route."""
+    return {status: {"model": ErrorBody, "description": _REFUSALS[status]} for status in statuses}
+
+
 def _add_predict(router: APIRouter, service: ModelService, limits: WebLimits) -> None:
     @router.post(
         "/v1/predict", tags=["predict"], summary="Predict one or more image files",
-        responses={200: {"model": PredictBody}, **refusals(*_POSTED, 415)}, openapi_extra=FORM_REQUEST,
+        responses={200: {"model": PredictBody}, **_refusals(*_POSTED, 415)}, openapi_extra=_FORM,
     )  # fmt: skip
     async def predict(request: Request) -> Response:
         """Multipart form, images (BMP, PNG, JPEG, TIFF) in the field `files`.
@@ -83,12 +110,18 @@ def _add_predict(router: APIRouter, service: ModelService, limits: WebLimits) ->
         answers = await while_connected(request, service.predict(form.uploads))
         if len(answers) == 1 and answers[0].error:
             raise Refusal(400, answers[0].error)
-        return JSONResponse(describe_answers(answers, facts))
+        return JSONResponse(
+            {
+                "model": {"name": facts.name, "version": facts.version},
+                "intended_use": INTENDED_USE,
+                "results": [describe_answer(answer, facts) for answer in answers],
+            }
+        )
 
     @router.post(
         "/v1/explain", tags=["predict"], summary="Where in one image the evidence for a class lies",
-        responses={200: {"model": ExplainBody}, **refusals(*_POSTED, 404, 415)},
-        openapi_extra=EXPLAIN_REQUEST,
+        responses={200: {"model": ExplainBody}, **_refusals(*_POSTED, 404, 415)},
+        openapi_extra=_EXPLAIN,
     )  # fmt: skip
     async def explain(request: Request) -> Response:
         """Multipart form: one image in the field `files`, and `label`, the class to explain."""
@@ -108,10 +141,10 @@ def _add_predict(router: APIRouter, service: ModelService, limits: WebLimits) ->
 
     @router.get(
         "/v1/model", tags=["predict"], summary="Which model answers, and what it was trained on",
-        responses={200: {"model": ModelBody}, **refusals(*_GATE, 503)},
+        responses={200: {"model": ModelBody}, **_refusals(*_GATE, 503)},
     )  # fmt: skip
     async def model() -> Response:
-        return JSONResponse(service.facts.to_json())
+        return JSONResponse(service.facts.model_dump())
 
 
 def _add_tfserving(router: APIRouter, service: ModelService, limits: WebLimits) -> None:
@@ -134,12 +167,12 @@ def _add_tfserving(router: APIRouter, service: ModelService, limits: WebLimits) 
 def _add_model(
     router: APIRouter, service: ModelService, limits: WebLimits, path: str, find: Callable[..., Any]
 ) -> None:
-    seen, posted = refusals(*_GATE, 404, 503), refusals(*_POSTED, 404)
+    seen, posted = _refusals(*_GATE, 404, 503), _refusals(*_POSTED, 404)
     named = Depends(find)
     tags: list[str | Enum] = ["TensorFlow Serving"]
 
     # Before the plain path, whose {model} would take ":predict" for a part of the name.
-    @router.post(f"{path}:predict", tags=tags, responses=posted, openapi_extra=CALL_REQUEST)
+    @router.post(f"{path}:predict", tags=tags, responses=posted, openapi_extra=_CALL)
     async def predict(request: Request, facts: ModelFacts = named) -> Response:
         """`{"instances": [{"b64": "..."}]}`, as TensorFlow Serving takes it."""
         uploads, rows = tfserving_api.read_instances(await read_body(request), limits)
@@ -164,7 +197,7 @@ def _add_health(router: APIRouter, service: ModelService, metrics: Metrics) -> N
 
     @router.get(
         "/readyz", tags=["health"], summary="The model is loaded and warm",
-        response_class=PlainTextResponse, responses=refusals(503),
+        response_class=PlainTextResponse, responses=_refusals(503),
     )  # fmt: skip
     async def readyz() -> str:
         service.facts  # noqa: B018  refuses while the model loads, and once it was given up
@@ -172,7 +205,7 @@ def _add_health(router: APIRouter, service: ModelService, metrics: Metrics) -> N
 
     @router.get(
         "/metrics", tags=["health"], summary="Counts and times for Prometheus",
-        response_class=PlainTextResponse, responses=refusals(*_GATE),
+        response_class=PlainTextResponse, responses=_refusals(*_GATE),
     )  # fmt: skip
     async def show_metrics() -> Response:
         return Response(metrics.render(), media_type=CONTENT_TYPE_LATEST)

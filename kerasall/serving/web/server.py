@@ -9,17 +9,15 @@ import signal
 import socket
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from kerasall.errors import SettingsError
+from kerasall.serving.runtimes import RuntimeChoice
 from kerasall.serving.web.app import create_app
 from kerasall.serving.web.limits import WebLimits
-
-if TYPE_CHECKING:
-    from kerasall.serving.runtimes import RuntimeChoice
 
 _SHORTEST_TOKEN = 16
 LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})

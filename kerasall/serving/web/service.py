@@ -12,26 +12,27 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
+from prometheus_client.exposition import generate_latest
 
 from kerasall.decoding import read_header, to_native
 from kerasall.errors import DecodingError, ModelError
+from kerasall.serving.explanation import find_maps
 from kerasall.serving.predictor import Predictor
+from kerasall.serving.runtimes import RuntimeChoice
 from kerasall.serving.web.answers import Answer, ModelFacts, draw_explanation, read_facts
 from kerasall.serving.web.batching import Batcher
 from kerasall.serving.web.limits import Refusal, WebLimits, busy
 from kerasall.serving.web.uploads import Upload
 
-if TYPE_CHECKING:
-    from kerasall.serving.runtimes import RuntimeChoice
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
-from prometheus_client.exposition import generate_latest
-
+_LOGGER = logging.getLogger("uvicorn.error")
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
-
 _SIZES = (1, 2, 4, 8, 16, 32, 64)
+# A progressive JPEG has about ten scans. Each costs a pass over all pixels, however few bytes it has.
+_SCAN, _MOST_SCANS = b"\xff\xda", 100
 
 
 class Metrics:
@@ -64,15 +65,6 @@ class Metrics:
         return generate_latest(self.registry)
 
 
-_Image = tuple[str, bytes]
-
-_LOGGER = logging.getLogger("uvicorn.error")
-
-
-# A progressive JPEG has about ten scans. Each costs a pass over all pixels, however few bytes it has.
-_SCAN, _MOST_SCANS = b"\xff\xda", 100
-
-
 class ModelService:
     """Answers uploads with one model.
 
@@ -86,8 +78,7 @@ class ModelService:
     def __init__(
         self, folder: str | Path, limits: WebLimits, metrics: Metrics, runtime: RuntimeChoice | None = None
     ):
-        self._folder, self._limits, self._metrics = folder, limits, metrics
-        self._runtime = runtime
+        self._folder, self._limits, self._metrics, self._runtime = folder, limits, metrics, runtime
         # One thread for the model: TensorFlow spreads a batch over the cores itself, and a second batch
         # beside it would only make both slower. Others read headers and decode what TensorFlow cannot.
         self._model_thread = ThreadPoolExecutor(1, "model")
@@ -95,7 +86,7 @@ class ModelService:
         self._predictor: Predictor | None = None
         self._facts: ModelFacts | None = None
         self._fault = ""
-        self._batcher: Batcher[_Image, Answer] = Batcher(
+        self._batcher: Batcher[tuple[str, bytes], Answer] = Batcher(
             self._run, self._model_thread, capacity=limits.queue_images, batch_size=limits.batch_images,
             batch_weight=limits.batch_pixels, delay=limits.delay_seconds,
         )  # fmt: skip
@@ -167,11 +158,10 @@ class ModelService:
         Raises:
             Refusal: 400 an image that cannot be read; 503 and 504 as ``predict``.
         """
-        loop = asyncio.get_running_loop()
         with self._explainer.admit(1):
             async with self._in_time():
                 try:
-                    data, _ = await loop.run_in_executor(self._preparers, self._prepare, upload)
+                    data, _ = await self._prepare_beside(upload)
                 except DecodingError as error:
                     raise Refusal(400, str(error)) from None
                 return await self._explainer.answer((upload.name, data, index), 1)
@@ -187,12 +177,14 @@ class ModelService:
             ) from None
 
     async def _answer(self, upload: Upload) -> Answer:
-        loop = asyncio.get_running_loop()
         try:
-            data, pixels = await loop.run_in_executor(self._preparers, self._prepare, upload)
+            data, pixels = await self._prepare_beside(upload)
         except DecodingError as error:
             return Answer(upload.name, str(error))
         return await self._batcher.answer((upload.name, data), pixels)
+
+    async def _prepare_beside(self, upload: Upload) -> tuple[bytes, int]:
+        return await asyncio.get_running_loop().run_in_executor(self._preparers, self._prepare, upload)
 
     def _prepare(self, upload: Upload) -> tuple[bytes, int]:
         header = read_header(upload.data, self._limits.image, upload.name)
@@ -205,7 +197,7 @@ class ModelService:
         predictor.warm_up((1, self._limits.batch_images))
         return predictor, read_facts(predictor)
 
-    def _run(self, images: Sequence[_Image]) -> list[Answer]:
+    def _run(self, images: Sequence[tuple[str, bytes]]) -> list[Answer]:
         assert self._predictor is not None
         started = time.monotonic()
         names = [name for name, _ in images]
@@ -229,21 +221,17 @@ class ModelService:
         return Refusal(503, self._fault)
 
     def _explain(self, images: Sequence[tuple[str, bytes, int]]) -> list[Any]:
-        import tensorflow as tf
-
+        assert self._predictor is not None
         ((name, data, index),) = images
         try:
-            found = self.signatures["explain"](
-                image_bytes=tf.constant([data]), class_index=tf.constant([index], tf.int64)
-            )
-        except tf.errors.InvalidArgumentError:
+            found = find_maps(self._predictor, data, name, index)
+        except ModelError:
             return [
                 Refusal(400, f"{name} must be a whole image with evidence to show, but none can be found")
             ]
-        heatmap = found["heatmap"].numpy()[0]
-        if not np.isfinite(heatmap).all():
+        if not np.isfinite(found["heatmap"]).all():
             return [Refusal(400, f"{name} must have a map of numbers, but the model gave none")]
-        return [draw_explanation(found["pixels"].numpy()[0], heatmap)]
+        return [draw_explanation(found["pixels"], found["heatmap"])]
 
 
 def _check(answer: Answer) -> Answer:
@@ -251,9 +239,3 @@ def _check(answer: Answer) -> Answer:
     if answer.error or np.isfinite(answer.outputs["probabilities"]).all():
         return answer
     return Answer(answer.name, f"{answer.name} must have an answer, but the model gave no numbers for it")
-
-
-def as_numbers(values: Any) -> Any:
-    """A row of an output for JSON: numbers, lists, text."""
-    value = np.asarray(values).tolist()
-    return value.decode("utf-8", "replace") if isinstance(value, bytes) else value

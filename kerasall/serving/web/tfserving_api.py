@@ -12,10 +12,11 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from kerasall.serving.predictor import SIGNATURE
 from kerasall.serving.web.answers import Answer, ModelFacts
 from kerasall.serving.web.limits import Refusal, WebLimits
-from kerasall.serving.web.service import as_numbers
 from kerasall.serving.web.uploads import Upload
 
 _INPUT = "image_bytes"
@@ -93,13 +94,19 @@ def format_predictions(answers: Sequence[Answer], rows: bool) -> dict[str, Any]:
     if rows:
         return {"predictions": [_row(answer) for answer in answers]}
     names = list(answers[0].outputs)
-    return {"outputs": {name: [as_numbers(answer.outputs[name]) for answer in answers] for name in names}}
+    return {"outputs": {name: [_numbers(answer.outputs[name]) for answer in answers] for name in names}}
 
 
 def _row(answer: Answer) -> dict[str, Any]:
     if answer.error:
         return {"error": answer.error}
-    return {name: as_numbers(values) for name, values in answer.outputs.items()}
+    return {name: _numbers(values) for name, values in answer.outputs.items()}
+
+
+def _numbers(values: Any) -> Any:
+    """A row of an output for JSON: numbers, lists, text."""
+    value = np.asarray(values).tolist()
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else value
 
 
 def format_status(version: str) -> dict[str, Any]:

@@ -1,0 +1,69 @@
+"""The command ``kerasall run``. Heavy imports stand inside it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from kerasall.cli.console import print_outcome, print_plan
+from kerasall.cli.options import DataOption, ForceOption, NameOption, SetOption, SmokeOption, WeightsOption
+from kerasall.errors import SettingsError
+
+
+def run(
+    config: Annotated[Path, typer.Argument(help="YAML file of the experiment.")],
+    data: DataOption = None,
+    weights: WeightsOption = None,
+    set_: SetOption = None,
+    name: NameOption = None,
+    force: ForceOption = False,
+    plan: Annotated[bool, typer.Option("--plan", help="Only print what every network will cost.")] = False,
+    smoke: SmokeOption = False,
+    repeats: Annotated[
+        int, typer.Option(min=1, help="Train so many times on one split, with other seeds; show the spread.")
+    ] = 1,
+    learning_curve: Annotated[
+        bool,
+        typer.Option(
+            "--learning-curve", help="Train on 1/8, 1/4, 1/2 and all of the training groups; draw the scores."
+        ),
+    ] = False,
+) -> None:
+    """Run an experiment, or go on with it, or find that all of it is at hand."""
+    from kerasall.runtime import quiet_tensorflow
+    from kerasall.studies.experiment import run_experiment, settle
+
+    options: dict[str, Any] = {"data": data, "weights": weights, "overrides": set_ or [], "name": name}
+    # What a mistyped command would stumble over is found before TensorFlow takes its seconds.
+    settings, *_ = settle(config, **options)
+    if plan or smoke:
+        print_plan(settings, smoke)
+        return
+    if learning_curve and repeats > 1:
+        raise SettingsError("--learning-curve and --repeats must not stand together, but do: choose one")
+    options["force"] = force
+    with quiet_tensorflow():
+        if learning_curve:
+            _draw_learning_curve(config, options)
+        elif repeats > 1:
+            _repeat(config, repeats, options)
+        else:
+            print_outcome(run_experiment(config, **options))
+
+
+def _draw_learning_curve(config: Path, options: dict[str, Any]) -> None:
+    from kerasall.report.pages.learning_curve import describe_curve
+    from kerasall.studies.learning_curve import run_learning_curve
+
+    curve, page = run_learning_curve(config, **options)
+    print(*describe_curve(curve), f"{'report:':<14} {page}", sep="\n")
+
+
+def _repeat(config: Path, count: int, options: dict[str, Any]) -> None:
+    from kerasall.report.pages.repeats import describe_repeats
+    from kerasall.studies.repeats import run_repeats
+
+    done = run_repeats(config, count, **options)
+    print(*describe_repeats(done.scores), f"{'report:':<14} {done.page}", sep="\n")
