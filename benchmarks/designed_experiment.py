@@ -32,7 +32,7 @@ import numpy as np
 from interleaved import Row, Timing, measure, parse, report, row_of
 from rendered_cells import Cells, draw_cells, quiet
 
-from kerasall.components.trial_training import TrialTraining
+from kerasall.components.trial_training import SearchJob, TrialTraining
 from kerasall.models.base import build_backbone
 from kerasall.settings import TrialSettings, TuneSettings
 from kerasall.settings.factors import as_choices, factor_levels
@@ -202,8 +202,8 @@ class NineRows:
             }
         )
         self._tune = TuneSettings.model_validate({"factors": ROWS, "repeats": 1, "response": "log_loss"})
-        self._levels = factor_levels(self._base, self._tune.factors)
-        array = plan({key: as_choices(values) for key, values in self._levels.items()}, "L9(3^4)", 0)
+        levels = factor_levels(self._base, self._tune.factors)
+        array = plan({key: as_choices(values) for key, values in levels.items()}, "L9(3^4)", 0)
         self._rows = [tuple(int(level) for level in row) for row in array.levels]
         self._alone = itertools.cycle([range(n, n + 1) for n in range(NINE)] if partly else [range(NINE)])
         self.seconds: list[float] = []
@@ -224,9 +224,9 @@ class NineRows:
         self.seconds.append((time.perf_counter() - started) * NINE / len(numbers))
 
     def _train(self, number: int, folder: Path) -> float:
-        training = TrialTraining(
-            self.cells.data, self.cells.cache, self._base, self._tune, self._levels, 0.2, False, None, folder
-        )
+        job = SearchJob(folder, folder, self._base, self._tune, 0.2, 0, False, None, folder)
+        training = TrialTraining(job, self.cells.data)
+        training.pixels = self.cells.cache
         levels = dict(zip(ROWS, self._rows[number], strict=True))
         run = TrialRun(f"{number:04d}", {}, levels, number + 1, 1, 1, number, folder / f"trial_{number}")
         with quiet():

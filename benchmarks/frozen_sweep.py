@@ -31,12 +31,14 @@ import keras
 from interleaved import Row, Timing, measure, parse, report, row_of
 from rendered_cells import Cells, EpochByEpoch, EpochClock, draw_cells, make_fit, quiet
 
-from kerasall.components.sweep import Heads, HeadTraining, Places, build_heads
+from kerasall.components.classifier_training import ClassifierTraining
+from kerasall.components.sweep import Heads, build_heads
 from kerasall.data.input_pipeline import epoch_batches
 from kerasall.models.backbones import get_backbone
 from kerasall.models.base import build_backbone, build_preprocess
 from kerasall.models.classifier import freeze
 from kerasall.settings import BackboneSettings, HeadSettings, ModelSettings, OptimizerSettings, TrainSettings
+from kerasall.settings.seeds import derive_seed
 from kerasall.training.history import History
 from kerasall.training.optimizers import make_optimizer
 from kerasall.training.stages import StageSettings, compile_stage
@@ -107,9 +109,11 @@ class Sweep:
 
     def build_heads(self, folder: Path) -> Heads:
         """Features of all images, stored below ``folder``."""
-        places = Places(folder / "scratch", self.weights, folder / "cache")
-        cells = self.cells
-        return build_heads(self.backbone, HEAD, cells.data, cells.cache, TRAIN, 0, False, places)
+        cells, settings = self.cells, ModelSettings(head=HEAD)
+        training = ClassifierTraining(
+            cells.data, cells.cache, settings, TRAIN, None, 0, False, self.weights, folder / "cache"
+        )
+        return build_heads(training, self.backbone)
 
     def run_alternative(self) -> None:
         """Fits on the pixels; keeps what all four runs take, or would."""
@@ -156,10 +160,10 @@ class Sweep:
         """
         cells = self.cells
         settings = ModelSettings(backbone=self.backbone.backbone, weights=self.backbone.weights, head=HEAD)
-        ours = HeadTraining(
+        ours = ClassifierTraining(
             cells.data, cells.cache, settings, TRAIN, None, 0, False, self.weights, Path("unused")
         )
-        model, seed = ours.build(self.backbone.name), ours._seed_of("holdout/head")
+        model, seed = ours.build(self.backbone.name), derive_seed(0, "holdout/head")
         train, held_out = cells.data.rows_of("train"), cells.data.rows_of("validation")
         targets = cells.targets
         freeze(model)

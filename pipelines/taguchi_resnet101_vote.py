@@ -13,6 +13,7 @@ from dataclasses import replace
 
 from kerasall.cli.app import run_script
 from kerasall.components.ensembler import trial_ensembler
+from kerasall.components.report_gen import TRIALS_PAGE
 from kerasall.components.tuner import require_tune, tuner
 from kerasall.pipeline.component import Pipeline
 from kerasall.settings import Settings
@@ -20,7 +21,7 @@ from kerasall.settings.factors import trial_settings
 from kerasall.studies.experiment import Places
 from kerasall.studies.steps import export_and_judge, read_and_split
 
-PUBLISHED = ("trials.csv", "trials.html", "analysis.json")
+PUBLISHED = ("trials.csv", "analysis.json")
 """Files of the search that stand in the run's folder, too."""
 
 
@@ -51,7 +52,8 @@ def build_pipeline(settings: Settings, places: Places) -> Pipeline:
     # One graph from the file's bytes to the answer, scored once on images no choice was made on.
     pipeline = export_and_judge(data, (search, vote), settings, places)
     search_files = {name: (search.outputs["results"], name) for name in PUBLISHED}
-    return replace(pipeline, publish={**pipeline.publish, **search_files})
+    report, _ = pipeline.publish["report.html"]
+    return replace(pipeline, publish={**pipeline.publish, **search_files, TRIALS_PAGE: (report, TRIALS_PAGE)})
 
 
 if __name__ == "__main__":

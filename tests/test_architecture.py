@@ -144,3 +144,19 @@ def test_no_function_is_longer_than_a_screen():
         > 60
     ]
     assert long == []
+
+
+def test_only_the_step_that_words_results_knows_of_words():
+    """A reworded sentence must neither train again nor open the test part: a step's key covers what it imports."""
+    graph = {name_of(p): imports_of(p) for p in modules()}
+
+    def reached(name: str, seen: set[str]) -> set[str]:
+        for other in graph[name] - seen:
+            seen.add(other)
+            reached(other, seen)
+        return seen
+
+    steps = [name for name in graph if room_of(name) == "components" and not name.endswith("report_gen")]
+    assert [
+        name for name in steps if any(room_of(other) == "report" for other in reached(name, {name}))
+    ] == []

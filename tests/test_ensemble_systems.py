@@ -14,16 +14,10 @@ import yaml
 from kerasall.components.ensembler import choose_coefficients, ensembler, require_members
 from kerasall.components.trainer import ChainInTwo
 from kerasall.components.transform import draw_split, training_images
-from kerasall.data.development import (
-    ENSEMBLE,
-    Development,
-    Facts,
-    development_rows,
-    read_rows,
-    write_development,
-)
+from kerasall.data.development import Development, Facts, read_rows, write_development
 from kerasall.data.examples import Collection, read_examples
 from kerasall.data.splits import Split
+from kerasall.data.training_record import ENSEMBLE
 from kerasall.errors import SettingsError
 from kerasall.evaluation.ensemble_rules import combine_predictions, member_weights
 from kerasall.evaluation.predictions import Predictions, read_predictions, write_predictions
@@ -269,7 +263,7 @@ def test_no_image_of_the_selection_part_is_trained_on():
     table = table_of([*FOLDS, *["selection"] * 10])
     split = Split("folds", table[["id", "label", "subject", "group", "part"]], 0)
     data = Development(table, split, Facts(CLASSES, (), "subject", "test", (), ""), [])
-    assert set(table["part"].iloc[development_rows(data)]) == {"fold_0", "fold_1"}
+    assert set(table["part"].iloc[data.training_rows]) == {"fold_0", "fold_1"}
 
 
 # --- whole runs -----------------------------------------------------------------------------------

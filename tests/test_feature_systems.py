@@ -12,8 +12,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from page_tables import read_tables
 
-from kerasall.components.combinations import table_sections
+from kerasall.components.classifier_training import stage_settings
 from kerasall.components.feature_classifier import (
     ChangedPixels,
     Fitting,
@@ -21,7 +22,7 @@ from kerasall.components.feature_classifier import (
     platt_folds,
     require_same_answers,
 )
-from kerasall.components.sweep import HeadTraining, checkpoint, read_checkpoint, sweep_trainer
+from kerasall.components.sweep import checkpoint, read_checkpoint, sweep_trainer
 from kerasall.data.development import Development, Facts, read_development, write_development
 from kerasall.data.input_pipeline import epoch_batches
 from kerasall.data.splits import Split
@@ -33,6 +34,7 @@ from kerasall.models import base as models
 from kerasall.models.prediction import predict_outputs
 from kerasall.models.saving import load_model
 from kerasall.preprocessing.augmentation import Augmentation
+from kerasall.report.page import render_section
 from kerasall.settings import (
     DeepFeatureSettings,
     EvaluateSettings,
@@ -41,6 +43,7 @@ from kerasall.settings import (
     TrainSettings,
 )
 from kerasall.settings.loading import validate
+from kerasall.settings.seeds import derive_seed
 from kerasall.training.fit import fit
 
 ROOT = Path(__file__).parents[1]
@@ -137,10 +140,11 @@ def test_every_combination_is_scored_out_of_fold_and_the_named_one_is_kept(folde
     accuracy = np.mean(kept.decisions == kept.labels)
     assert training["combinations"][0]["main"]["value"] == pytest.approx(accuracy)
     assert accuracy > 0.8
-    (section,) = table_sections(training)
-    assert len(section.blocks[0].rows) == 4
-    assert section.blocks[0].rows[0][0].note == "exported"
-    assert "named in the config" in " ".join(section.blocks[0].notes)
+    (table,) = training["tables"]
+    rows = read_tables(render_section("combinations", tables=[table]).body)[table["caption"]]
+    assert len(rows) == 1 + 4
+    assert rows[1][0].note == "exported"
+    assert "named in the config" in " ".join(table["notes"])
 
 
 def test_the_model_of_all_folds_answers_like_a_classifier_fitted_to_all_rows(folded, table):
@@ -320,8 +324,7 @@ def test_every_cell_of_a_sweep_is_scored_and_the_exported_one_is_the_best(swept,
     np.testing.assert_allclose(model.predict(pixels_of(rows), verbose=0), kept.probabilities, atol=1e-5)
     assert [len(stages[0]["epochs"]) for stages in training["fits"].values()] == [4, 4]
     assert "too high" in training["tables"][0]["notes"][0]
-    (section,) = table_sections(training)
-    assert len(section.blocks[0].rows) == 4
+    assert len(training["tables"][0]["rows"]) == 4
 
 
 def test_a_checkpoint_is_bit_for_bit_what_a_shorter_run_ends_with(swept, tmp_path):
@@ -343,18 +346,16 @@ def test_training_on_stored_activations_equals_training_through_the_whole_networ
     training = json.loads((folders["record"] / "training.json").read_text())
     stored = training["runs"]["vgg16 adam"][0]
 
-    base = HeadTraining(
-        data, None, None, TrainSettings.model_validate(TRAIN), None, 5, True, None, folders["cache"]
-    )
+    train = TrainSettings.model_validate(TRAIN)
     head = models.HeadSettings(dense=HEAD.dense, dropout=HEAD.dropout)
-    seed = base._seed_of("vgg16")
+    seed = derive_seed(5, "vgg16")
     model = build_classifier("vgg16", 2, (32, 32), head, weights="random", seed=seed)
     freeze(model)
     frozen = [np.array(each) for each in find_parts(model).backbone.get_weights()]
     untrained = [np.array(each) for each in find_parts(model).head.get_weights()]
     pixels, targets = pixels_of(data.examples), np.eye(2)[data.labels]
-    seed = base._seed_of("holdout/head")
-    stage = base.train.stages[0].model_copy(
+    seed = derive_seed(5, "holdout/head")
+    stage = train.stages[0].model_copy(
         update={"epochs": 4, "optimizer": SweepSettings.model_validate(SWEEP).optimizers[0]}
     )
     rows, held_out = data.rows_of("train"), data.rows_of("selection")
@@ -364,7 +365,7 @@ def test_training_on_stored_activations_equals_training_through_the_whole_networ
             pixels, targets, batch_size=8, seed=seed, epoch=epoch, shuffle=True, indices=rows
         ),
         lambda: epoch_batches(pixels, targets, batch_size=32, indices=held_out),
-        replace(base._stage_settings(stage, None), restore_best=False),
+        replace(stage_settings(stage, train), restore_best=False),
         folders["scratch"] / "whole",
         deterministic=True,
         seed=seed,

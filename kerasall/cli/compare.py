@@ -34,7 +34,7 @@ def compare(
 ) -> None:
     """Compare systems on the images they share: scores, paired differences, tests, and a report."""
     from kerasall.evaluation.comparison import compare_systems
-    from kerasall.report.wording import comparison_document, describe_comparison
+    from kerasall.report.pages.comparison import comparison_document, describe_comparison
     from kerasall.studies.comparison import read_systems, write_comparison
 
     found = compare_systems(read_systems(runs), metric, malignant)

@@ -64,6 +64,7 @@ def check(
     """Look at a data set before anything trains; exit status 1 if it holds errors."""
     from kerasall.components.example_validator import examine, nothing_to_check
     from kerasall.data.sources import read_source
+    from kerasall.report.pages.data_card import write_data_card
     from kerasall.settings import CheckSettings
 
     try:
@@ -74,7 +75,7 @@ def check(
         examined = examine(read_source(source, path), CheckSettings())
         found = examined.found
         if report:
-            from kerasall.studies.data_card import write_data_card
+            from kerasall.report.pages.data_card import write_data_card
 
             given = None if source == "auto" else source
             write_data_card(examined, report, spell("check", path, source=given, report=report))

@@ -17,7 +17,7 @@ from kerasall.studies.finished_run import Run
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from kerasall.report.explanation_figures import ExplainedImage
+    from kerasall.report.figures_explanation import ExplainedImage
     from kerasall.serving.explanation import ServedExplanation
     from kerasall.serving.predictor import Predictor
 
@@ -89,7 +89,7 @@ def _explain_all(
 ) -> tuple[list[dict[str, Any]], list[ExplainedImage]]:
     """One row a file, in order, with its picture written; and the first images for the grid."""
     from kerasall.decoding import read_image_bytes
-    from kerasall.report.explanation_figures import draw_explanation
+    from kerasall.report.figures_explanation import draw_explanation
     from kerasall.serving.explanation import explain_image
 
     rows: list[dict[str, Any]] = []
@@ -116,7 +116,7 @@ def _explain_all(
 
 
 def _to_draw(path: Path, found: ServedExplanation, labels: tuple[str, ...]) -> ExplainedImage:
-    from kerasall.report.explanation_figures import ExplainedImage
+    from kerasall.report.figures_explanation import ExplainedImage
 
     called, explained = labels[found.label_index], labels[found.class_index]
     words = f"called {called} {100 * found.probabilities[found.label_index]:.1f}%"
@@ -168,7 +168,7 @@ def _row(path: Path, found: ServedExplanation, labels: tuple[str, ...]) -> dict[
 
 
 def _write_summary(folder: Path, document: dict[str, Any], shown: list[ExplainedImage]) -> None:
-    from kerasall.report.explanation_figures import draw_explanation_grid
+    from kerasall.report.figures_explanation import draw_explanation_grid
 
     if shown:
         figure, document["grid_alt"] = draw_explanation_grid(shown)
@@ -180,8 +180,8 @@ def _write_summary(folder: Path, document: dict[str, Any], shown: list[Explained
 
 
 def _save(figure: Figure, path: Path) -> None:
-    from kerasall.report.explanation_figures import DOTS_PER_INCH
-    from kerasall.report.figure_style import figure_to_png
+    from kerasall.report.figures_explanation import DOTS_PER_INCH
+    from kerasall.report.figures_style import figure_to_png
 
     with atomic_path(path) as temporary:
         temporary.write_bytes(figure_to_png(figure, DOTS_PER_INCH))

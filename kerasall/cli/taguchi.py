@@ -108,7 +108,7 @@ def analyze(
     else:
         print(describe_analysis(found))
     if figures:
-        from kerasall.report.taguchi_figures import draw_analysis
+        from kerasall.report.figures_taguchi import draw_analysis
 
         for name, (svg, _) in draw_analysis(found).items():
             write_text(figures / f"{name}.svg", svg.decode("utf-8"))

@@ -37,8 +37,8 @@ def trials(
     found = find_trials(place)
     folder = choose_out(found, out)
     with quiet_tensorflow():
+        from kerasall.report.pages.trials import write_trial_page
         from kerasall.report.taguchi_text import describe_trials
-        from kerasall.report.trials import write_trial_page
         from kerasall.taguchi.trial_events import list_trials, sort_trials, write_csv, write_events
 
         listing = list_trials(found.project)

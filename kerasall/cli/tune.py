@@ -91,7 +91,8 @@ def join_search(config: Path, artifacts: Path, options: dict[str, Any]) -> None:
         artifacts: folder of the runs' artifacts, on a disk that the chief shares.
         options: of ``settle``.
     """
-    from kerasall.components.trial_search import SearchJob, address_of_chief, find_job, run_worker
+    from kerasall.components.trial_search import address_of_chief, find_job, run_worker
+    from kerasall.components.trial_training import SearchJob
     from kerasall.settings.factors import trial_settings
     from kerasall.studies.experiment import settle
 

@@ -7,9 +7,9 @@ they are computed once per image and shared by epochs, folds and runs.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +26,10 @@ from kerasall.models.classifier import HEAD, build_classifier, freeze, frozen_cu
 from kerasall.models.feature_cache import Lower, cached_activations
 from kerasall.models.prediction import predict_probabilities, predict_views
 from kerasall.settings import ModelSettings, StageSettings, TrainSettings
+from kerasall.settings.seeds import derive_seed
 from kerasall.training import fit as training
 from kerasall.training.devices import spread_over
-from kerasall.training.history import History
+from kerasall.training.history import EpochRow, History
 from kerasall.training.precision import Precision, choose_precision, computing_in
 from kerasall.training.stages import find_device
 
@@ -90,11 +91,28 @@ class ClassifierTraining:
         with computing_in(self.precision), spread_over(self.train.devices):
             model = self.build(name)
             for stage in self.train.stages:
-                settings = self._stage_settings(stage, (epochs or {}).get(stage.name))
+                settings = stage_settings(stage, self.train, (epochs or {}).get(stage.name))
                 histories.append(
-                    self._fit_stage(model, stage, settings, name, rows, validation, state_folder)
-                )
+                    self.fit_part(
+                        *self._part_to_train(model, stage), settings, name, rows, validation,
+                        state_folder / stage.name,
+                    )
+                )  # fmt: skip
         return self._plain(model, name), histories
+
+    def fit_final(
+        self, histories: Iterable[Sequence[History]], state_folder: Path
+    ) -> tuple[keras.Model, list[History]]:
+        """Trains on all folds, every stage for the median of the folds' best epochs.
+
+        Args:
+            histories: of each fold, one per stage.
+            state_folder: as for ``fit``.
+        """
+        best = np.median([[stage.best_epoch for stage in stages] for stages in histories], axis=0)
+        names = [stage.name for stage in self.train.stages]
+        epochs = {name: max(1, round(float(median))) for name, median in zip(names, best, strict=True)}
+        return self.fit("final", self.data.training_rows, None, state_folder, epochs)
 
     @property
     def precision(self) -> Precision:
@@ -141,18 +159,13 @@ class ClassifierTraining:
 
     def build(self, name: str) -> keras.Model:
         """The untrained classifier; the same name and seed give the same weights."""
-        keras.utils.set_random_seed(self._seed_of(name))
-        settings = self.model
+        seed, settings = derive_seed(self.seed, name), self.model
+        keras.utils.set_random_seed(seed)
         return build_classifier(
-            settings.backbone,
-            len(self.data.facts.labels),
-            self.pixels.pixels.shape[1:3],
-            HeadSettings(dense=settings.head.dense, dropout=settings.head.dropout),
-            weights=settings.weights,
-            alpha=settings.alpha,
-            weights_folder=self.weights_folder,
-            seed=self._seed_of(name),
-        )
+            settings.backbone, len(self.data.facts.labels), self.pixels.pixels.shape[1:3],
+            HeadSettings(dense=settings.head.dense, dropout=settings.head.dropout), weights=settings.weights,
+            alpha=settings.alpha, weights_folder=self.weights_folder, seed=seed,
+        )  # fmt: skip
 
     def predict(self, model: keras.Model, rows: np.ndarray, views: int = 1) -> np.ndarray:
         """Probabilities float32 [len(rows), C] of the given rows, nothing augmented; the mean over ``views``."""
@@ -165,7 +178,7 @@ class ClassifierTraining:
         if self.precision.policy != "float32" or self.train.devices != 1 or not self._stores_below(cut):
             return self.predict(model, rows)
         prefix, suffix = split_at(model, cut)
-        stored = self._activations(prefix)
+        stored = self.activations(prefix)
         return predict_probabilities(
             suffix, prediction_batches(stored, batch_size=PREDICTION_BATCH, indices=rows)
         )
@@ -174,48 +187,61 @@ class ClassifierTraining:
         """Whether what lies below a cut is passed once, and its activations stored."""
         return self.train.cache_activations and self.augmentation is None and cut is not None
 
-    def _fit_stage(
-        self, model: keras.Model, stage: StageSettings, settings: training.StageSettings, name: str,
-        rows: np.ndarray, validation: np.ndarray | None, state_folder: Path,
-    ) -> History:  # fmt: skip
-        trained, inputs = self._part_to_train(model, stage)
-        seed = self._seed_of(f"{name}/{stage.name}")
-        augment = self.augmentation if inputs is self.pixels.pixels else None
-        weights = self._sample_weights(rows)
+    def fit_part(
+        self,
+        part: keras.Model,
+        inputs: np.ndarray,
+        settings: training.StageSettings,
+        name: str,
+        rows: np.ndarray,
+        validation: np.ndarray | None,
+        folder: Path,
+        label: str = "",
+        on_epoch: Callable[[keras.Model, EpochRow], None] | None = None,
+    ) -> History:
+        """Trains what stands above a frozen part, or the whole model, on the inputs it takes.
+
+        Args:
+            part: shares its variables with the model.
+            inputs: of all rows: pixels, or activations below ``part``.
+            settings: of the stage.
+            name: of the fit; it and the stage's give the seed.
+            rows: positions of the training rows, repeats among them.
+            validation: positions of the validation rows, or None.
+            folder: for the state.
+            label: of log lines, by default the fit and the stage.
+            on_epoch: called after every epoch.
+        """
+        seed = derive_seed(self.seed, f"{name}/{settings.name}")
         targets = np.asarray(keras.utils.to_categorical(self.data.labels, len(self.data.facts.labels)))
-        at_hand = self._are_at_hand(inputs)
-        if at_hand:
+        visited: dict[str, Any] = {
+            "batch_size": self.train.batch_size, "indices": rows, "sample_weights": self._sample_weights(rows),
+        }  # fmt: skip
+        watched: dict[str, Any] = {"batch_size": PREDICTION_BATCH, "indices": validation}
+        if self._are_at_hand(inputs):
             settings = replace(settings, accumulate=1)  # any batch of pooled ones fits
-
-        def train_batches() -> Callable[[int], Any]:
-            if at_hand:
-                return lambda epoch: FeatureBatches(
-                    inputs, targets, batch_size=self.train.batch_size, indices=rows, shuffle=(seed, epoch),
-                    sample_weights=weights,
-                )  # fmt: skip
-            return EpochSource(
-                inputs, targets, batch_size=self.train.batch_size, seed=seed, shuffle=True,
-                augment=augment, sample_weights=weights, indices=rows, parts=self.train.accumulate,
-            ).epoch  # fmt: skip
-
-        @cache
-        def validation_batches() -> Any:
-            if at_hand and validation is not None:
-                return FeatureBatches(inputs, targets, batch_size=PREDICTION_BATCH, indices=validation)
-            return epoch_batches(inputs, targets, batch_size=PREDICTION_BATCH, indices=validation)
-
+            train_batches: Callable[[int], Any] = lambda epoch: FeatureBatches(  # noqa: E731
+                inputs, targets, shuffle=(seed, epoch), **visited
+            )
+            validation_batches = partial(FeatureBatches, inputs, targets, **watched)
+        else:
+            augment = self.augmentation if inputs is self.pixels.pixels else None
+            train_batches = EpochSource(
+                inputs,
+                targets,
+                seed=seed,
+                shuffle=True,
+                augment=augment,
+                parts=self.train.accumulate,
+                **visited,
+            ).epoch
+            validation_batches = partial(epoch_batches, inputs, targets, **watched)
         return training.fit(
-            trained,
-            train_batches(),
-            None if validation is None else validation_batches,
-            settings,
-            state_folder / stage.name,
-            label=f"{name} {stage.name}",
-            deterministic=self.deterministic,
-            seed=seed,
+            part, train_batches, None if validation is None else cache(validation_batches), settings, folder,
+            label=label or f"{name} {settings.name}", on_epoch=on_epoch, deterministic=self.deterministic, seed=seed,
             store_seconds=STORE_SECONDS,
             fingerprint={"precision": self.precision.name, "devices": self.train.devices},
-        )
+        )  # fmt: skip
 
     def _are_at_hand(self, inputs: np.ndarray) -> bool:
         """Whether a dataset an epoch would cost more than it gives: for pooled features, which train in a blink,
@@ -233,23 +259,18 @@ class ClassifierTraining:
         if not self._stores_below(cut):
             return model, self.pixels.pixels
         prefix, suffix = split_at(model, cut)
-        return suffix, self._activations(
+        return suffix, self.activations(
             prefix, lambda: self._later_cut(model, stage) if cut == HEAD else None
         )
 
-    def _activations(
+    def activations(
         self, prefix: keras.Model, lower: Callable[[], Lower | None] = lambda: None
     ) -> np.ndarray:
         """What the frozen ``prefix`` gives for all images, computed once."""
         return cached_activations(
-            prefix,
-            self.pixels.pixels,
-            self.pixels.key,
-            self.cache_folder / "activations",
-            memory_bytes=int(self.train.memory_gib * 2**30),
-            lower=lower,
-            precision=self.precision.name,
-        )
+            prefix, self.pixels.pixels, self.pixels.key, self.cache_folder / "activations",
+            memory_bytes=int(self.train.memory_gib * 2**30), lower=lower, precision=self.precision.name,
+        )  # fmt: skip
 
     def _later_cut(self, model: keras.Model, stage: StageSettings) -> Lower | None:
         """Activations that a later stage will need anyway: the pooled features are a short way from there."""
@@ -263,28 +284,7 @@ class ClassifierTraining:
         if cut is None:
             return None
         prefix, _ = split_at(model, cut)
-        return pooled_above(model, cut), self._activations(prefix)
-
-    def _stage_settings(self, stage: StageSettings, epochs: int | None) -> training.StageSettings:
-        schedule = dict(stage.schedule)
-        constants = {"label_smoothing": self.train.label_smoothing} if self.train.label_smoothing else {}
-        return training.StageSettings(
-            name=stage.name,
-            epochs=epochs or stage.epochs,
-            patience=None if epochs else stage.patience,
-            monitor=stage.monitor,
-            restore_best=stage.keep == "best",
-            optimizer=stage.optimizer.name,
-            learning_rate=stage.optimizer.learning_rate,
-            optimizer_constants=stage.optimizer.constants,
-            schedule=schedule.pop("name", "constant"),
-            schedule_constants=schedule,
-            loss=self.train.loss,
-            loss_constants=constants,
-            jit_compile=None if self.train.jit_compile == "by_device" else self.train.jit_compile,
-            accumulate=self.train.accumulate,
-            steps_per_execution=self.train.steps_per_execution,
-        )
+        return pooled_above(model, cut), self.activations(prefix)
 
     def _sample_weights(self, rows: np.ndarray) -> np.ndarray | None:
         """Weights that make every class count the same, float32 [N], or None."""
@@ -295,6 +295,24 @@ class ClassifierTraining:
         balanced = {i: len(rows) / (np.count_nonzero(counts) * n) for i, n in enumerate(counts) if n}
         return weigh_by_class(labels, balanced)
 
-    def _seed_of(self, name: str) -> int:
-        """A seed of its own for every fit and stage, a pure function of the run's seed and the name."""
-        return int(np.random.SeedSequence([self.seed, *name.encode()]).generate_state(1)[0] >> 1)
+
+def stage_settings(
+    stage: StageSettings, train: TrainSettings, epochs: int | None = None
+) -> training.StageSettings:
+    """What one stage does, in the terms of ``kerasall.training``, which checks names and constants.
+
+    Args:
+        stage: one of ``train.stages``.
+        train: what all stages have in common.
+        epochs: their number, where it is fixed and nothing may stop them.
+    """
+    schedule = dict(stage.schedule)
+    return training.StageSettings(
+        name=stage.name, epochs=epochs or stage.epochs, patience=None if epochs else stage.patience,
+        monitor=stage.monitor, restore_best=stage.keep == "best", optimizer=stage.optimizer.name,
+        learning_rate=stage.optimizer.learning_rate, optimizer_constants=stage.optimizer.constants,
+        schedule=schedule.pop("name", "constant"), schedule_constants=schedule, loss=train.loss,
+        loss_constants={"label_smoothing": train.label_smoothing} if train.label_smoothing else {},
+        jit_compile=None if train.jit_compile == "by_device" else train.jit_compile,
+        accumulate=train.accumulate, steps_per_execution=train.steps_per_execution,
+    )  # fmt: skip

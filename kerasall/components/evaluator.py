@@ -19,13 +19,6 @@ from kerasall.components.calibrator import read_distances, read_safeguards
 from kerasall.components.exporter import MODEL
 from kerasall.components.seen_images import write_seen
 from kerasall.data.development import (
-    ANALYSIS,
-    ENSEMBLE,
-    MEMBERS,
-    MEMBERS_FILE,
-    ONE_VIEW,
-    PREDICTIONS,
-    SELECTION_PREDICTIONS,
     Development,
     Facts,
     class_indices,
@@ -36,6 +29,7 @@ from kerasall.data.development import (
 from kerasall.data.duplicates import read_duplicates
 from kerasall.data.label_corrections import read_corrections
 from kerasall.data.splits import Split
+from kerasall.data.training_record import MEMBERS, TrainingRecord
 from kerasall.decoding import Limits
 from kerasall.errors import DataError
 from kerasall.evaluation.curves import precision_recall_curves, roc_curves
@@ -49,7 +43,7 @@ from kerasall.evaluation.ensemble_scores import (
 from kerasall.evaluation.findings import Findings, FoldScore, judge, write_findings
 from kerasall.evaluation.intervals import Scorer
 from kerasall.evaluation.metrics import find_metric
-from kerasall.evaluation.predictions import Predictions, read_predictions, write_predictions
+from kerasall.evaluation.predictions import Predictions, write_predictions
 from kerasall.evaluation.review import REVIEW, ReviewRecord, ReviewSource, write_review_record
 from kerasall.evaluation.subject_calls import SubjectCalls, call_subjects
 from kerasall.evaluation.trust_scores import TrustScores, score_safeguards
@@ -198,10 +192,10 @@ def with_tuned_members(settings: Settings, record: Path) -> Settings:
         settings: as stated.
         record: folder of a TrainingRecord.
     """
-    path = record / MEMBERS_FILE
-    if not settings.tune or not path.is_file():
+    tuned = TrainingRecord(record).tuned_members
+    if not settings.tune or tuned is None:
         return settings
-    members = tuple(MemberSettings.model_validate(member) for member in read_json(path))
+    members = tuple(MemberSettings.model_validate(member) for member in tuned)
     return settings.model_copy(update={"members": members})
 
 
@@ -225,15 +219,13 @@ def scored_predictions(
     limits: Limits | None = None,
 ) -> Scored:
     """The test part through the exported model, where there is one; else what the Trainer recorded."""
-    path = record / ENSEMBLE
-    ensemble = read_json(path) if path.is_file() else None
-    names = ensemble["members"] if ensemble else []
+    recorded = TrainingRecord(record)
+    ensemble, names = recorded.ensemble, list(recorded.members)
     if len(examples):
         predictions, members, distances = predict_examples(examples, saved_model, facts, names, limits)
         return Scored("test", predictions, members, ensemble, distances)
-    file = SELECTION_PREDICTIONS if (record / SELECTION_PREDICTIONS).is_file() else PREDICTIONS
-    members = {name: read_predictions(record / MEMBERS / name / file) for name in names}
-    return Scored(kind, read_predictions(record / file), members, ensemble)
+    members = {name: each.scored for name, each in recorded.members.items()}
+    return Scored(kind, recorded.scored, members, ensemble)
 
 
 def predict_examples(
@@ -304,11 +296,12 @@ def score_views(
     scorer: Scorer, record: Path, parity: Mapping[str, Any], views: int, fitted_on: str
 ) -> ViewGain | None:
     """What averaging views gains on the recorded predictions, and costs; None where one view answers."""
-    if not (record / ONE_VIEW).is_file():
+    recorded = TrainingRecord(record)
+    if recorded.one_view is None:
         return None
     return measure_gain(
-        scorer.of(read_predictions(record / ONE_VIEW)), read_predictions(record / PREDICTIONS), views=views,
-        predicted_on=fitted_on, seconds=(parity["seconds_one_view"], parity["seconds_all_views"]),
+        scorer.of(recorded.one_view), recorded.predictions, views=views, predicted_on=fitted_on,
+        seconds=(parity["seconds_one_view"], parity["seconds_all_views"]),
     )  # fmt: skip
 
 
@@ -321,7 +314,7 @@ def score_subjects(
     if not facts.malignant:
         return "malignant"
     try:
-        return call_subjects(scorer, read_predictions(record / PREDICTIONS), fitted_on=fitted_on, folds=folds)
+        return call_subjects(scorer, TrainingRecord(record).predictions, fitted_on=fitted_on, folds=folds)
     except DataError as error:
         return f"{str(error)[0].upper()}{str(error)[1:]}."
 
@@ -338,8 +331,9 @@ def review_sources(scored: Scored, record: Path, split: Split) -> list[ReviewSou
     kind = "out-of-fold" if split.folds else "validation" if "validation" in split.parts else "selection"
     if kind == scored.kind:
         return [first]
-    members = {name: read_predictions(record / MEMBERS / name / PREDICTIONS) for name in scored.members}
-    return [first, ReviewSource(kind, read_predictions(record / PREDICTIONS), members)]
+    recorded = TrainingRecord(record)
+    members = {name: each.predictions for name, each in recorded.members.items()}
+    return [first, ReviewSource(kind, recorded.predictions, members)]
 
 
 def make_review_record(
@@ -368,9 +362,7 @@ def make_review_record(
 
 def make_results(findings: Findings, facts: Facts, record: Path) -> dict[str, Any]:
     """The numbers of report.json, for programs."""
-    path = record / ANALYSIS
-    tuning = read_json(path) if path.is_file() else None
-    return findings.to_json() | {"tuning": tuning, "fingerprint": facts.fingerprint}
+    return findings.to_json() | {"tuning": TrainingRecord(record).analysis, "fingerprint": facts.fingerprint}
 
 
 def make_card(
@@ -388,7 +380,7 @@ def make_card(
         "description": settings.description,
         "intended_use": "Research use only: not a diagnostic device.",
         "kerasall_version": __version__,
-        "model": _model_json(settings, read_json(record / "training.json")),
+        "model": _model_json(settings, TrainingRecord(record).training),
         "preprocess": data.preprocess,
         "limits": asdict(data.limits),
         "data": {"source": facts.source, "notes": list(facts.notes)},

@@ -12,6 +12,7 @@ import keras
 import numpy as np
 
 from kerasall.components.calibrator import read_distance, read_safeguards
+from kerasall.components.training_step import MODEL_FILE, PREPROCESS
 from kerasall.data.development import read_development, read_facts
 from kerasall.data.input_pipeline import prediction_batches
 from kerasall.data.pixel_cache import decode_pixels
@@ -44,8 +45,8 @@ def exporter(
     views: int = 1,
 ) -> dict[str, Any]:
     """Exports, loads the result again, and compares Keras, SavedModel and the table ``predict`` writes."""
-    model = load_model(trained / "model.keras")
-    chain = Chain.from_json(read_json(trained / "preprocess.json"))
+    model = load_model(trained / MODEL_FILE)
+    chain = Chain.from_json(read_json(trained / PREPROCESS))
     labels = read_facts(trained).labels
     answers = answer_with_safeguards(model, read_safeguards(safeguards), read_distance(safeguards), views)
     explain, no_maps = find_explanations(model)

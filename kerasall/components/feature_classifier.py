@@ -15,40 +15,27 @@ import tensorflow as tf
 from rich.console import Console
 from rich.progress import track
 
-from kerasall.components.combinations import CellScore, choose_cell, make_table, score_cell
-from kerasall.components.divisions import Division, describe_choice, divide, make_predictions, name_scored
-from kerasall.data.development import (
-    PREDICTIONS,
-    SELECTION,
-    SELECTION_PREDICTIONS,
-    Development,
-    development_rows,
-    read_development,
-    write_facts,
-)
+from kerasall.components.combinations import Comparison, compare_cells
+from kerasall.components.training_step import MEMORY_BYTES, decode_rows, hash_weights, write_model
+from kerasall.data.development import SELECTION, Development, Division, read_development
 from kerasall.data.input_pipeline import prediction_batches
-from kerasall.data.pixel_cache import PixelCache, decode_pixels
+from kerasall.data.pixel_cache import PixelCache
 from kerasall.data.stratification import deal_groups
+from kerasall.data.training_record import TrainingRecord
 from kerasall.errors import ModelError, SettingsError
-from kerasall.evaluation.metrics import find_metric
 from kerasall.evaluation.predictions import Predictions, concatenate, read_predictions, write_predictions
-from kerasall.files import read_json, sha256_of_file, sha256_of_json, write_json
-from kerasall.models.backbones import get_backbone
+from kerasall.files import read_json, sha256_of_json, write_json
 from kerasall.models.deep_features import build_extractor, build_feature_model, extract_features
 from kerasall.models.feature_classifiers import CLASSIFIERS, FeatureClassifier, fit_feature_classifier
 from kerasall.models.prediction import predict_outputs
-from kerasall.models.saving import save_model
-from kerasall.models.weights import resolve_weights
 from kerasall.pipeline.component import Input, Output, Scratch, Unkeyed, component
 from kerasall.preprocessing.augmentation import Augmentation
 from kerasall.preprocessing.operations import Chain
 from kerasall.settings import DeepFeatureSettings, EvaluateSettings, ExtractorSettings
+from kerasall.settings.seeds import derive_seed
 
 PLATT_FOLDS = 3
 """Parts of the fitted rows, groups whole, on whose held-out decisions probabilities are fitted."""
-
-MEMORY_BYTES = 2 << 30
-"""Pixels and features kept in memory; more goes to disk."""
 
 COMPARED = 32
 """Images on which the model and the fitted classifier must agree before anything is exported."""
@@ -75,9 +62,7 @@ def hash_extractor_weights(
             "this pipeline needs the setting deep_features, but it is null: state extractors, combinations and "
             "classifiers, as in configs/deep_features_svm.yaml"
         )
-    rows = deep_features.extractors
-    paths = [resolve_weights(get_backbone(r.backbone), r.alpha, r.weights, weights_folder) for r in rows]
-    return [None if path is None else sha256_of_file(path) for path in paths]
+    return hash_weights(deep_features.extractors, weights_folder)
 
 
 @component(fingerprint=hash_extractor_weights)
@@ -101,10 +86,7 @@ def feature_trainer(
     begun = time.monotonic()
     data = read_development(development)
     chain = Chain.from_json(data.preprocess)
-    pixels = decode_pixels(
-        data.examples["path"].tolist(), chain, cache_folder / "pixels",
-        memory_bytes=MEMORY_BYTES, keys=data.examples["sha256"].tolist(), limits=data.limits,
-    )  # fmt: skip
+    pixels = decode_rows(data, chain, cache_folder)
     backbones = Backbones(deep_features, pixels, augment, seed, weights_folder, cache_folder / "features")
     fitting = Fitting(data, deep_features, backbones.extract(), seed)
 
@@ -112,35 +94,34 @@ def feature_trainer(
         fitting.cells, "fitting classifiers", console=CONSOLE, transient=True, disable=not CONSOLE.is_terminal
     )
     predictions = {cell: fitting.predict_held_out(cell, scratch) for cell in cells}
-    scores = {cell: score_cell(each, data.facts, evaluate, seed) for cell, each in predictions.items()}
-    chosen = _choose(deep_features, scores, data, evaluate)
-    classifier = fitting.fit(chosen, development_rows(data))
-    shown = np.unique(np.linspace(0, len(data.examples) - 1, COMPARED).astype(int))
-    model = build_feature_model(
-        [backbones.build(name) for name in chosen[0]], classifier, chain.output_size,
-        [list(backbones.row(name).steps) or None for name in chosen[0]],
+    named = deep_features.chosen
+    compared = compare_cells(
+        predictions, data, evaluate, seed, named and (named.features, named.classifier),
+        lambda cell: CLASSIFIERS[cell[1]].exportable,
     )  # fmt: skip
-
+    chosen = compared.chosen
+    classifier = fitting.fit(chosen, data.training_rows)
+    shown = np.unique(np.linspace(0, len(data.examples) - 1, COMPARED).astype(int))
+    rows = {row.name: row for row in deep_features.extractors}
+    used = [rows[name] for name in chosen[0]]
+    model = build_feature_model(
+        [backbones.build(row) for row in used], classifier, chain.output_size, [list(row.steps) or None for row in used]
+    )  # fmt: skip
     require_same_answers(model, fitting.predict(classifier, chosen, shown), pixels.pixels[shown])
 
-    save_model(model, trained / "model.keras")
-    write_json(trained / "preprocess.json", data.preprocess)
-    write_facts(data.facts, trained)
-    write_predictions(predictions[chosen], record / PREDICTIONS)
+    write_model(model, data.preprocess, data.facts, trained)
+    selection = None
     if SELECTION in data.split.parts:
-        selected = fitting.predict(classifier, chosen, data.rows_of(SELECTION))
-        write_predictions(selected, record / SELECTION_PREDICTIONS)
-    described = _describe(chosen, scores, fitting, evaluate, fitting.read_notes(scratch))
-    described |= {"parameters": model.count_params(), "seconds": round(time.monotonic() - begun, 1)}
-    write_json(record / "training.json", described)
-    metrics = {
-        "combinations": len(scores),
-        "exported": described["model"],
+        selection = fitting.predict(classifier, chosen, data.rows_of(SELECTION))
+    described = _describe(compared, fitting, fitting.read_notes(scratch)) | {
         "parameters": model.count_params(),
+        "seconds": round(time.monotonic() - begun, 1),
     }
+    TrainingRecord(record).write(predictions[chosen], described, selection=selection)
+    parameters, exported = model.count_params(), described["model"]
     del model
-    keras.backend.clear_session()
-    return metrics
+    keras.utils.clear_session()
+    return {"combinations": len(predictions), "exported": exported, "parameters": parameters}
 
 
 def require_same_answers(model: keras.Model, fitted: Predictions, pixels: np.ndarray) -> None:
@@ -175,35 +156,28 @@ class Backbones:
     weights_folder: Path | None
     folder: Path
 
-    def row(self, name: str) -> ExtractorSettings:
-        """Settings of one extractor."""
-        return next(row for row in self.settings.extractors if row.name == name)
-
-    def build(self, name: str) -> keras.Model:
+    def build(self, row: ExtractorSettings) -> keras.Model:
         """The extractor; the same seed gives the same random weights."""
-        row = self.row(name)
-        steps = Chain.from_json(list(row.steps)).operations
-        height: Any = self.pixels.pixels.shape[1]
-        width: Any = self.pixels.pixels.shape[2]
-        for step in steps:
-            height, width = step.output_size(height, width)
+        size: Any = self.pixels.pixels.shape[1:3]
+        for step in Chain.from_json(list(row.steps)).operations:
+            size = step.output_size(*size)
+        seed = derive_seed(self.seed, row.name)
         return build_extractor(
-            row.backbone, (height, width), row.weights, row.alpha, self.weights_folder, row.name,
-            seed=int(np.random.SeedSequence([self.seed, *name.encode()]).generate_state(1)[0] >> 1),
-        )  # fmt: skip
+            row.backbone, size, row.weights, row.alpha, self.weights_folder, row.name, seed
+        )
 
     def extract(self) -> dict[str, np.ndarray]:
         """Name -> features float32 [1 + copies, N, D]: of the images, then of their changed copies."""
         found = {}
         for row in self.settings.extractors:
-            extractor = self.build(row.name)
+            extractor = self.build(row)
             steps = [list(row.steps) or None]
             found[row.name] = np.stack([
                 extract_features([extractor], pixels, key, self.folder, steps, MEMORY_BYTES)
                 for pixels, key in self._views()
             ])  # fmt: skip
             del extractor
-            keras.backend.clear_session()
+            keras.utils.clear_session()
         return found
 
     def _views(self) -> Iterator[tuple[Any, str]]:
@@ -212,7 +186,7 @@ class Backbones:
             return
         augmentation = Augmentation.from_json(self.augment)
         for copy in range(1, self.settings.augmented_copies + 1):
-            seed = int(np.random.SeedSequence([self.seed, copy]).generate_state(1)[0] >> 1)
+            seed = derive_seed(self.seed, copy)
             key = sha256_of_json([self.pixels.key, self.augment, seed])
             yield ChangedPixels(self.pixels.pixels, augmentation, seed), key
 
@@ -267,14 +241,8 @@ class Fitting:
 
     def fit(self, cell: Cell, rows: np.ndarray) -> FeatureClassifier:
         """Fits one combination to the given rows and their changed copies."""
-        names, kind = cell
-        copies = 1 + self.settings.augmented_copies
-        features = np.concatenate(
-            [
-                np.concatenate([self.features[name][copy][rows] for name in names], axis=1)
-                for copy in range(copies)
-            ]
-        )
+        copies, kind = 1 + self.settings.augmented_copies, cell[1]
+        features = np.concatenate([self._features(cell, copy, rows) for copy in range(copies)])
         labels = np.tile(self.data.labels[rows], copies)
         needs_folds = CLASSIFIERS[kind].answer == "decisions"
         folds = np.tile(platt_folds(self.data, rows, self.seed), copies) if needs_folds else None
@@ -282,18 +250,22 @@ class Fitting:
 
     def predict(self, classifier: FeatureClassifier, cell: Cell, rows: np.ndarray) -> Predictions:
         """Predictions for the given rows, unchanged."""
-        features = np.concatenate([self.features[name][0][rows] for name in cell[0]], axis=1)
-        return make_predictions(self.data, rows, *classifier.predict(features))
+        return self.data.predictions(rows, *classifier.predict(self._features(cell, 0, rows)))
 
     def predict_held_out(self, cell: Cell, scratch: Path) -> Predictions:
         """Predictions of every held-out row by a classifier that was fitted to the others."""
-        return concatenate([self._predict_division(cell, each, scratch) for each in divide(self.data)])
+        return concatenate(
+            [self._predict_division(cell, each, scratch) for each in self.data.divide(self.data.compared)]
+        )
 
     def read_notes(self, scratch: Path) -> list[str]:
         """What the fits in ``scratch`` have to say, and how often."""
         files = sorted(scratch.rglob("*.json"))
         counts = Counter(note for file in files for note in read_json(file))
         return [f"{note} ({count} of {len(files)} fits)." for note, count in counts.items()]
+
+    def _features(self, cell: Cell, copy: int, rows: np.ndarray) -> np.ndarray:
+        return np.concatenate([self.features[name][copy][rows] for name in cell[0]], axis=1)
 
     def _predict_division(self, cell: Cell, division: Division, scratch: Path) -> Predictions:
         path = scratch / division.name / f"{'+'.join(cell[0])}_{cell[1]}.npz"
@@ -311,56 +283,21 @@ def platt_folds(data: Development, rows: np.ndarray, seed: int) -> np.ndarray:
     table = data.examples.iloc[rows]
     names = table["group" if data.split.unit == "group" else "id"].astype(str)
     shares = {str(part): 1 / PLATT_FOLDS for part in range(PLATT_FOLDS)}
-    return (
-        names.map(deal_groups(names.tolist(), table["label"].tolist(), shares, seed))
-        .astype(np.int64)
-        .to_numpy()
-    )
+    dealt = deal_groups(names.tolist(), table["label"].tolist(), shares, seed)
+    return names.map(dealt).to_numpy(np.int64)
 
 
-def _choose(
-    settings: DeepFeatureSettings,
-    scores: dict[Cell, CellScore],
-    data: Development,
-    evaluate: EvaluateSettings,
-) -> Cell:
-    if settings.chosen:
-        return settings.chosen.features, settings.chosen.classifier
-    able = {cell: score for cell, score in scores.items() if CLASSIFIERS[cell[1]].exportable}
-    return choose_cell(able, data.facts, evaluate)
-
-
-def _describe(
-    chosen: Cell,
-    scores: dict[Cell, CellScore],
-    fitting: Fitting,
-    evaluate: EvaluateSettings,
-    notes: list[str],
-) -> dict[str, Any]:
+def _describe(compared: Comparison[Cell], fitting: Fitting, notes: list[str]) -> dict[str, Any]:
     """Content of training.json: what is exported, every score, and the table for the report."""
-    data, cells = fitting.data, list(scores)
-    metric = find_metric(evaluate.main_metric, data.facts.labels).title
-    rows = [
-        ((_join(cell[0]), f"{fitting.width(cell[0]):,}", CLASSIFIERS[cell[1]].title), scores[cell])
-        for cell in cells
-    ]
-    table = make_table(
-        f"Features and classifiers, scored on {name_scored(data)} images", ("Features of", "Numbers", "Classifier"),
-        rows, data.facts, evaluate, chosen=cells.index(chosen),
-        notes=[describe_choice(data, metric.lower(), named=fitting.settings.chosen is not None), *notes],
-    )  # fmt: skip
+    names, kind = compared.chosen
     return {
-        "model": f"{CLASSIFIERS[chosen[1]].title} on {fitting.width(chosen[0]):,} features of {_join(chosen[0])}",
+        "model": f"{CLASSIFIERS[kind].title} on {fitting.width(names):,} features of {' + '.join(names)}",
         "how": "fitted to stored features; the networks themselves stay as they are",
         "fits": {},
-        "chosen": {"features": list(chosen[0]), "classifier": chosen[1]},
-        "combinations": [
-            {"features": list(names), "classifier": kind, **scores[names, kind].to_json()}
-            for names, kind in cells
-        ],
-        "tables": [table],
-    }
-
-
-def _join(names: tuple[str, ...]) -> str:
-    return " + ".join(names)
+    } | compared.describe(
+        "Features and classifiers",
+        ("Features of", "Numbers", "Classifier"),
+        lambda cell: (" + ".join(cell[0]), f"{fitting.width(cell[0]):,}", CLASSIFIERS[cell[1]].title),
+        lambda cell: {"features": list(cell[0]), "classifier": cell[1]},
+        notes=notes,
+    )

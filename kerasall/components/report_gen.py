@@ -7,13 +7,21 @@ from typing import Annotated
 
 from kerasall.components.evaluator import with_tuned_members
 from kerasall.components.pusher import VERDICT
-from kerasall.files import write_json
+from kerasall.data.training_record import PROJECT
+from kerasall.files import write_json, write_text
 from kerasall.pipeline.component import Input, Output, Unkeyed, component
-from kerasall.report.evidence import read_evidence
+from kerasall.report.evidence import Evidence, read_evidence
 from kerasall.report.page import write_page
-from kerasall.report.pages.run import describe_exported, make_page
+from kerasall.report.pages.run import make_page
+from kerasall.report.pages.run_training import describe_exported
+from kerasall.report.pages.trials import write_trial_page
+from kerasall.report.taguchi_text import describe_analysis, describe_plan
 from kerasall.report.verdict import describe_criterion, describe_main_score, describe_missed, describe_verdict
 from kerasall.settings import Settings
+from kerasall.taguchi.trial_events import list_trials
+
+TRIALS_PAGE = "trials.html"
+"""File of a Report: the trials of the designed experiment behind the model."""
 
 
 @component
@@ -35,6 +43,8 @@ def report_gen(
         record=record, evaluation=evaluation, settings=with_tuned_members(settings, record), command=command,
     )  # fmt: skip
     write_page(report, make_page(evidence), numbers=False)
+    if evidence.tuning is not None:
+        _write_search(evidence, report)
     findings = evidence.findings
     criteria = [[describe_criterion(each), each.met] for each in findings.criteria]
     write_json(report / VERDICT, {"blessed": findings.blessed, "criteria": criteria})
@@ -44,3 +54,12 @@ def report_gen(
         "verdict": describe_verdict(findings.criteria),
         "model": describe_exported(evidence),
     }
+
+
+def _write_search(evidence: Evidence, report: Path) -> None:
+    """The trials of the designed experiment on a page that needs no server, and its analysis as text."""
+    members = len(evidence.settings.members)
+    trials = list_trials(evidence.record / PROJECT)
+    write_trial_page(report / TRIALS_PAGE, trials, f"Trials of {members} voting models")
+    words = (describe_plan(evidence.search.design.plan), describe_analysis(evidence.search.analyze()))
+    write_text(report / "analysis.txt", "\n\n".join(words) + "\n")

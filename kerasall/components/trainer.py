@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import gc
 import sys
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,23 +13,10 @@ import keras
 import numpy as np
 
 from kerasall.components.classifier_training import ClassifierTraining
-from kerasall.data.development import (
-    ONE_VIEW,
-    PREDICTIONS,
-    SELECTION,
-    SELECTION_PREDICTIONS,
-    Development,
-    development_rows,
-    read_development,
-    write_facts,
-)
-from kerasall.data.pixel_cache import decode_pixels
-from kerasall.data.stratification import inner_validation as draw_inner_validation
-from kerasall.evaluation.predictions import Predictions, concatenate, write_predictions
-from kerasall.files import sha256_of_file, write_json
-from kerasall.models.backbones import get_backbone
-from kerasall.models.saving import save_model
-from kerasall.models.weights import resolve_weights
+from kerasall.components.training_step import decode_rows, hash_weights, without_optimizer, write_model
+from kerasall.data.development import SELECTION, Division, read_development
+from kerasall.data.training_record import TrainingRecord
+from kerasall.evaluation.predictions import Predictions, concatenate
 from kerasall.pipeline.component import Input, Output, Scratch, Unkeyed, component
 from kerasall.preprocessing.augmentation import Augmentation
 from kerasall.preprocessing.operations import Chain
@@ -39,17 +25,11 @@ from kerasall.training.history import History
 from kerasall.training.precision import choose_precision
 
 
-def hash_weights(model: ModelSettings, weights_folder: Path | None) -> str | None:
-    """Content of the pretrained weights, so that another file is another result."""
-    path = resolve_weights(get_backbone(model.backbone), model.alpha, model.weights, weights_folder)
-    return None if path is None else sha256_of_file(path)
-
-
 def describe_outside(
     model: ModelSettings, train: TrainSettings, deterministic: bool, weights_folder: Path | None
 ) -> list[str | None]:
     """What decides the result beside the settings: the pretrained weights, and what this device computes in."""
-    return [hash_weights(model, weights_folder), choose_precision(train.precision, deterministic).name]
+    return [*hash_weights([model], weights_folder), choose_precision(train.precision, deterministic).name]
 
 
 @component(fingerprint=describe_outside)
@@ -72,9 +52,10 @@ def trainer(
     """Trains, and predicts what no weight was decided on.
 
     With a holdout split the validation part decides early stopping and gives the validation
-    predictions; a part ``selection`` is predicted too (and decides where there is no other). With folds each fold is held out once: its epochs are decided on an inner validation
-    part (or fixed, where that share is 0), its predictions join the out-of-fold record, and the final
-    model is trained on all rows for the median number of epochs.
+    predictions; a part ``selection`` is predicted too (and decides where there is no other). With folds
+    each fold is held out once: its epochs are decided on an inner validation part (or fixed, where that
+    share is 0), its predictions join the out-of-fold record, and the final model is trained on all rows
+    for the median number of epochs.
 
     A member of an ensemble may have ``steps`` of its own: they follow the common chain, on its whole
     pixel values, as in the ensemble's graph.
@@ -85,37 +66,32 @@ def trainer(
     begun = time.monotonic()
     data = read_development(development)
     chain = ChainInTwo(Chain.from_json(data.preprocess), Chain.from_json(steps or []))
-    pixels = decode_pixels(
-        data.examples["path"].tolist(), chain, cache_folder / "pixels",
-        memory_bytes=int(train.memory_gib * 2**30), keys=data.examples["sha256"].tolist(), limits=data.limits,
-    )  # fmt: skip
+    pixels = decode_rows(data, chain, cache_folder, int(train.memory_gib * 2**30))
     augmentation = None if augment is None else Augmentation.from_json(augment)
     training = ClassifierTraining(
         data, pixels, model, train, augmentation, seed, deterministic, weights_folder, cache_folder, views
     )
-    fits = _cross_validate if data.split.folds else _train_once
-    # Drawn with the split's own seed: members and repetitions decide their epochs on the same images.
-    network, (predictions, one_view), histories = fits(training, scratch, inner_validation, data.split.seed)
+    divisions = data.divide(data.recorded, inner_validation)
+    network, answers, histories = fit_divisions(training, divisions, scratch)
 
-    # Anew, without the optimizer: its state doubles the file, and its schedule need not be Keras' own.
-    plain = keras.Model(network.inputs[0], network.outputs[0], name=network.name)
-    save_model(plain, trained / "model.keras")
-    write_json(trained / "preprocess.json", [*data.preprocess, *(steps or [])])
-    write_facts(data.facts, trained)
-    write_predictions(predictions, record / PREDICTIONS)
-    if one_view is not None:
-        write_predictions(one_view, record / ONE_VIEW)
+    write_model(without_optimizer(network), [*data.preprocess, *(steps or [])], data.facts, trained)
+    predictions, *one_view = (concatenate(list(each)) for each in zip(*answers, strict=True))
+    selection = None
     if SELECTION in data.split.parts:
-        write_predictions(
-            _predict(training, network, data.rows_of(SELECTION))[0], record / SELECTION_PREDICTIONS
-        )
-    described = _describe(network, histories, time.monotonic() - begun)
-    described["precision"] = training.precision.name
-    described["classes"] = training.count_classes(development_rows(data))
-    write_json(record / "training.json", described)
+        selection = _answer(training, network, data.rows_of(SELECTION))[0]
+    described = {
+        "parameters": network.count_params(),
+        "seconds": round(time.monotonic() - begun, 1),
+        "fits": {name: [history.to_json() for history in stages] for name, stages in histories.items()},
+        "precision": training.precision.name,
+        "classes": training.count_classes(data.training_rows),
+    }
+    TrainingRecord(record).write(
+        predictions, described, selection=selection, one_view=next(iter(one_view), None)
+    )
     metrics = {"parameters": network.count_params(), "predicted": len(predictions)}
-    del network, plain, training, pixels
-    _release_memory()
+    del network, training, pixels
+    keras.utils.clear_session()
     return metrics
 
 
@@ -160,95 +136,33 @@ class ChainInTwo:
         return Chain((*self.common.operations, *self.own.operations)).output_size
 
 
-Answered = tuple[Predictions, Predictions | None]
+def fit_divisions(
+    training: ClassifierTraining, divisions: Sequence[Division], scratch: Path
+) -> tuple[keras.Model, list[list[Predictions]], dict[str, list[History]]]:
+    """Fits each division and, where these are folds, one model to all rows.
 
-"""Predictions as the exported model will answer; and of the image as it is, where these differ."""
-
-
-Histories = Mapping[str, list[History]]
-
-"""Name of a fit (holdout, a fold, final) -> one history per stage."""
-
-
-def _train_once(
-    training: ClassifierTraining, scratch: Path, _: float, __: int
-) -> tuple[keras.Model, Answered, Histories]:
-    data = training.data
-    held_out = data.rows_of("validation" if "validation" in data.split.parts else SELECTION)
-    model, histories = training.fit("holdout", data.rows_of("train"), held_out, scratch / "holdout")
-    return model, _predict(training, model, held_out), {"holdout": histories}
-
-
-def _cross_validate(
-    training: ClassifierTraining, scratch: Path, share: float, seed: int
-) -> tuple[keras.Model, Answered, Histories]:
-    histories: dict[str, list[History]] = {}
-    parts = []
-    for fold in training.data.split.folds:
-        rows, inner, held_out = fold_rows(training.data, fold, share, seed)
-        model, histories[fold] = training.fit(fold, rows, inner if len(inner) else None, scratch / fold)
-        parts.append(_predict(training, model, held_out))
-        found = parts[-1][0]
-        _say(
-            f"{fold}: accuracy {np.mean(found.decisions == found.labels):.4f} on {len(held_out)} held-out images"
-        )
-        del model
-        _release_memory()
-    epochs = {
-        stage.name: _median([histories[fold][index].best_epoch for fold in histories])
-        for index, stage in enumerate(training.train.stages)
-    }
-    everything = development_rows(training.data)
-    model, histories["final"] = training.fit("final", everything, None, scratch / "final", epochs)
-    plain = [one_view for _, one_view in parts if one_view is not None]
-    return model, (concatenate([each for each, _ in parts]), concatenate(plain) if plain else None), histories
-
-
-def fold_rows(
-    data: Development, fold: str, share: float, seed: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Rows to train on, to decide epochs on (none where ``share`` is 0), and to hold out.
-
-    No group stands in two of them.
+    Returns:
+        The model; for every division its held-out rows as the exported model will answer and, where that is a mean
+        over views, as they are; name of a fit (holdout, a fold, final) -> one history per stage.
     """
-    held_out = data.rows_of(fold)
-    inner = data.rows(draw_inner_validation(data.split, share, seed, held_out=fold) if share else [])
-    dropped = data.rows(list(data.split.dropped.get(fold, ())))
-    return np.setdiff1d(development_rows(data), np.concatenate([held_out, inner, dropped])), inner, held_out
+    found: Any = None
+    answers: list[list[Predictions]] = []
+    histories: dict[str, list[History]] = {}
+    for division in divisions:
+        name, held_out = division.name, division.held_out
+        found, histories[name] = training.fit(name, division.fitted, division.watched, scratch / name)
+        answers.append(_answer(training, found, held_out))
+        if training.data.split.folds:
+            right = np.mean(answers[-1][0].decisions == answers[-1][0].labels)
+            line = f"{name}: accuracy {right:.4f} on {len(held_out)} held-out images"
+            print(line, file=sys.stderr, flush=True)
+            found = None
+            keras.utils.clear_session()
+    if found is None:
+        found, histories["final"] = training.fit_final(list(histories.values()), scratch / "final")
+    return found, answers, histories
 
 
-def _predict(training: ClassifierTraining, model: keras.Model, rows: np.ndarray) -> Answered:
-    table = training.data.examples.iloc[rows]
-    plain = Predictions(
-        ids=table["id"].to_numpy(),
-        subjects=table["subject"].to_numpy(),
-        groups=table["group"].to_numpy(),
-        labels=training.data.labels[rows],
-        probabilities=training.predict(model, rows),
-        classes=training.data.facts.labels,
-    )
-    if training.views == 1:
-        return plain, None
-    probabilities = training.predict(model, rows, training.views)
-    return replace(plain, probabilities=probabilities, decisions=None), plain
-
-
-def _describe(model: keras.Model, histories: Histories, seconds: float) -> dict[str, Any]:
-    return {
-        "parameters": model.count_params(),
-        "seconds": round(seconds, 1),
-        "fits": {name: [history.to_json() for history in stages] for name, stages in histories.items()},
-    }
-
-
-def _median(values: list[int]) -> int:
-    return max(1, round(float(np.median(values))))
-
-
-def _release_memory() -> None:
-    keras.backend.clear_session()
-    gc.collect()
-
-
-def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
+def _answer(training: ClassifierTraining, model: keras.Model, rows: np.ndarray) -> list[Predictions]:
+    views = dict.fromkeys((training.views, 1))
+    return [training.data.predictions(rows, training.predict(model, rows, each)) for each in views]

@@ -1,4 +1,4 @@
-"""A designed experiment's search as any process sees it: alone, as chief, or as one of its workers.
+"""A designed experiment's search as any process sees it: alone, as chief with workers, or as one of these.
 
     python -m kerasall.components.trial_search JOB.json
 
@@ -7,93 +7,40 @@ runs a worker: KERASTUNER_TUNER_ID, KERASTUNER_ORACLE_IP and KERASTUNER_ORACLE_P
 
 from __future__ import annotations
 
+import contextlib
 import os
+import socket
+import subprocess
 import sys
 import threading
 import time
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
 import keras_tuner
 
-from kerasall.components.trial_training import TrialTraining
+from kerasall.components.trial_training import FOLDERS, SearchJob, TrialTraining
 from kerasall.data.development import Development, read_development
-from kerasall.data.pixel_cache import PixelCache, decode_pixels
+from kerasall.data.training_record import PROJECT
 from kerasall.errors import KerasallError
 from kerasall.evaluation.metrics import find_metric
 from kerasall.files import read_json, write_json
-from kerasall.preprocessing.operations import Chain
 from kerasall.settings import TrialSettings, TuneSettings
 from kerasall.settings.factors import as_choices, factor_levels, label_factors
-from kerasall.taguchi.oracle import TaguchiOracle
-from kerasall.taguchi.tuner import TaguchiTuner, TrialRun
+from kerasall.taguchi.oracle import TaguchiOracle, serve_oracle
+from kerasall.taguchi.tuner import TaguchiTuner
 
 JOB = "job.json"
 """File in a running search's scratch folder from which workers start."""
 
-PROJECT = "project"
-"""Folder of keras-tuner: the oracle's state and one folder a trial."""
-
+_MODULE = "kerasall.components.trial_search"
 _WAIT_SECONDS = 600.0
-
-
-@dataclass(frozen=True)
-class SearchJob:
-    """Everything a process of the search needs; the same on every host.
-
-    Attributes:
-        development: folder of the rows to develop on.
-        scratch: folder that holds the project; outlives a kill.
-        base: settings that no factor changes.
-        tune: the experiment.
-        inner_validation, seed, deterministic: as for ``TrialTraining``.
-        weights_folder: where pretrained weights lie, or None.
-        cache_folder: decoded pixels and activations.
-    """
-
-    development: Path
-    scratch: Path
-    base: TrialSettings
-    tune: TuneSettings
-    inner_validation: float
-    seed: int
-    deterministic: bool
-    weights_folder: Path | None
-    cache_folder: Path
-
-    @property
-    def project(self) -> Path:
-        """Folder of the oracle and its trials."""
-        return self.scratch / PROJECT
-
-    @property
-    def levels(self) -> dict[str, tuple[Any, ...]]:
-        """Key of a setting -> its levels as the settings read them."""
-        return factor_levels(self.base, self.tune.factors)
-
-    def to_json(self) -> dict[str, Any]:
-        """A JSON object; ``read_job`` reads it back."""
-        values = {field.name: getattr(self, field.name) for field in fields(self)}
-        values |= {name: values[name].model_dump(mode="json") for name in ("base", "tune")}
-        return {name: str(value) if isinstance(value, Path) else value for name, value in values.items()}
-
-
-def write_job(job: SearchJob, address: str) -> Path:
-    """Writes what workers start from, and where their chief is; returns the file."""
-    path = job.scratch / JOB
-    write_json(path, {"job": job.to_json(), "address": address})
-    return path
-
-
-def read_job(path: Path) -> SearchJob:
-    """Reads what ``write_job`` wrote."""
-    values = read_json(path)["job"]
-    folders = ("development", "scratch", "weights_folder", "cache_folder")
-    values |= {name: Path(values[name]) for name in folders if values[name] is not None}
-    values["base"] = TrialSettings.model_validate(values["base"])
-    values["tune"] = TuneSettings.model_validate(values["tune"])
-    return SearchJob(**values)
+_DEATHS = 3
+"""A worker that dies so often without any trial having ended in between is not started again."""
+_FAREWELL_SECONDS = 20.0
+_TAIL_LINES = 12
 
 
 def make_oracle(job: SearchJob, data: Development) -> TaguchiOracle:
@@ -134,51 +81,19 @@ def plan_oracle(
     )
 
 
-class Trials:
-    """Trains trials one after another; decodes the images when the first of them needs them."""
-
-    def __init__(self, job: SearchJob, data: Development) -> None:
-        self._job, self._data = job, data
-        self._training: TrialTraining | None = None
-
-    def __call__(self, run: TrialRun) -> dict[str, float]:
-        return self.training(run)
-
-    @property
-    def training(self) -> TrialTraining:
-        """What all trials have in common."""
-        if self._training is None:
-            job = self._job
-            pixels = decode(job, self._data, int(job.base.train.memory_gib * 2**30))
-            self._training = TrialTraining(
-                self._data, pixels, job.base, job.tune, job.levels, job.inner_validation,
-                job.deterministic, job.weights_folder, job.cache_folder,
-            )  # fmt: skip
-        return self._training
+def direction_of(response: str) -> str:
+    """Whether a metric is better ``higher`` or ``lower``, before the classes are known."""
+    # A score of one class, "recall:ALL", waits for the classes; all of these are better when higher.
+    return "higher" if ":" in response else find_metric(response, ()).direction
 
 
-def decode(job: SearchJob, data: Development, memory_bytes: int) -> PixelCache:
-    """Decoded images of all rows; with 0 bytes of memory they are stored on disk, for several processes."""
-    return decode_pixels(
-        data.examples["path"].tolist(), Chain.from_json(data.preprocess), job.cache_folder / "pixels",
-        memory_bytes=memory_bytes, keys=data.examples["sha256"].tolist(), limits=data.limits,
-    )  # fmt: skip
-
-
-def make_tuner(job: SearchJob, data: Development, trials: Trials) -> TaguchiTuner:
-    """The tuner of this process; the environment says whether it is alone, chief or worker."""
-    return TaguchiTuner(
-        make_oracle(job, data), run=trials, directory=str(job.scratch), project_name=PROJECT
-    )  # fmt: skip
-
-
-def search(job: SearchJob, data: Development, trials: Trials) -> TaguchiTuner:
-    """Runs every trial that is not finished, in this process or as a worker.
+def search(training: TrialTraining) -> TaguchiTuner:
+    """Runs every trial that is not finished, in this process; the environment says whether for a chief.
 
     Raises:
         KerasallError: too many trials failed in a row, or a worker finds no chief.
     """
-    tuner = make_tuner(job, data, trials)
+    tuner = _make_tuner(training)
     try:
         tuner.search()
     except keras_tuner.errors.FatalError as error:
@@ -186,19 +101,40 @@ def search(job: SearchJob, data: Development, trials: Trials) -> TaguchiTuner:
     return tuner
 
 
-def check_experiment(base: TrialSettings, tune: TuneSettings) -> None:
-    """Refuses an experiment that cannot be planned, before the classes are known.
+def search_with_workers(training: TrialTraining, count: int) -> TaguchiTuner:
+    """Hands out every trial that is not finished, as chief.
+
+    Args:
+        training: of the trials; its images are decoded here.
+        count: of workers on this machine; others may come from elsewhere.
 
     Raises:
-        SettingsError: as ``plan_oracle``, or the response is no metric; naming the nearest.
+        KerasallError: a worker dies again and again.
     """
-    plan_oracle(base, tune, direction_of(tune.response))
-
-
-def direction_of(response: str) -> str:
-    """Whether a metric is better ``higher`` or ``lower``, before the classes are known."""
-    # A score of one class, "recall:ALL", waits for the classes; all of these are better when higher.
-    return "higher" if ":" in response else find_metric(response, ()).direction
+    job = training.job
+    training.decode(0)  # once, on disk, for all of them
+    given = address_of_chief() if role_of_process() == "chief" else None
+    with chief_environment(given) as address:
+        tuner = _make_tuner(training)
+        oracle = tuner.taguchi_oracle
+        if not oracle.remaining_trials():
+            return tuner
+        oracle.save()
+        path = write_job(job, address)
+        # -I would hide the folder of a checkout from the workers; -u keeps their logs up to date.
+        command = [sys.executable, "-u", "-m", _MODULE, str(path), str(os.getpid())]
+        workers = LocalWorkers(
+            command, count, job.scratch / "logs", lambda: len(oracle.end_order), list_gpus() if count else ()
+        )
+        print(f"chief at {address}, {count} workers here; job: {path}", file=sys.stderr, flush=True)
+        try:
+            with contextlib.redirect_stdout(sys.stderr):
+                serve_oracle(oracle, watch=workers.watch)
+        except BaseException:
+            workers.end(seconds=0)
+            raise
+        workers.end()
+        return tuner
 
 
 def role_of_process() -> Literal["alone", "chief", "worker"]:
@@ -223,6 +159,13 @@ def role_of_process() -> Literal["alone", "chief", "worker"]:
 def address_of_chief() -> str:
     """Where the chief listens, as the environment says."""
     return f"{os.environ['KERASTUNER_ORACLE_IP']}:{os.environ['KERASTUNER_ORACLE_PORT']}"
+
+
+def write_job(job: SearchJob, address: str) -> Path:
+    """Writes what workers start from, and where their chief is; returns the file."""
+    path = job.scratch / JOB
+    write_json(path, {"job": job.to_json(), "address": address})
+    return path
 
 
 def find_job(artifacts: Path, like: SearchJob, address: str, wait_seconds: float = _WAIT_SECONDS) -> Path:
@@ -253,16 +196,116 @@ def find_job(artifacts: Path, like: SearchJob, address: str, wait_seconds: float
         time.sleep(1)
 
 
-def _without_folders(job: dict[str, Any]) -> dict[str, Any]:
-    folders = ("development", "scratch", "weights_folder", "cache_folder")
-    return {name: value for name, value in job.items() if name not in folders}
-
-
 def run_worker(path: Path) -> None:
-    """Runs trials for a chief until there are none left."""
-    job = read_job(path)
-    data = read_development(job.development)
-    search(job, data, Trials(job, data))
+    """Runs trials for a chief, as ``write_job`` wrote it down, until there are none left."""
+    job = SearchJob.from_json(read_json(path)["job"])
+    search(TrialTraining(job, read_development(job.development)))
+
+
+class LocalWorkers:
+    """Worker processes on this machine.
+
+    Args:
+        command: starts a worker.
+        count: how many.
+        folder: for their logs, ``worker1.log``, ...; what a worker says stands there.
+        finished: () -> number of trials that have ended.
+        gpus: ids of devices to deal out; without any each worker sees what this process sees.
+    """
+
+    def __init__(
+        self,
+        command: Sequence[str],
+        count: int,
+        folder: Path,
+        finished: Callable[[], int],
+        gpus: Sequence[str] = (),
+    ) -> None:
+        self._command, self._folder, self._finished, self._gpus = list(command), folder, finished, list(gpus)
+        self._deaths = dict.fromkeys((f"worker{number + 1}" for number in range(count)), 0)
+        self._seen = finished()
+        self.processes = {name: self._start(name) for name in self._deaths}
+
+    def watch(self) -> None:
+        """Starts again, under its own id, whatever worker has died.
+
+        Raises:
+            KerasallError: one dies again and again.
+        """
+        if (now := self._finished()) != self._seen:
+            self._seen, self._deaths = now, dict.fromkeys(self._deaths, 0)
+        for name, process in self.processes.items():
+            status = process.poll()
+            if not status:  # alive, or at its end
+                continue
+            self._deaths[name] += 1
+            if self._deaths[name] > _DEATHS:
+                words = self._log(name).read_text(encoding="utf-8", errors="replace").splitlines()
+                tail = "\n".join(words[-_TAIL_LINES:])
+                raise KerasallError(
+                    f"{name} must run trials, but died {self._deaths[name]} times without any trial having ended, the "
+                    f"last time with status {status}; {self._log(name)} ends with:\n{tail}"
+                )
+            line = f"{name} died (status {status}) and is started again; its log is {self._log(name)}"
+            print(line, file=sys.stderr, flush=True)
+            self.processes[name] = self._start(name)
+
+    def end(self, seconds: float = _FAREWELL_SECONDS) -> None:
+        """Waits for the workers to end by themselves, then ends them."""
+        for process in self.processes.values():
+            try:
+                process.wait(seconds)
+            except subprocess.TimeoutExpired:
+                process.terminate()
+        for process in self.processes.values():
+            try:
+                process.wait(5)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+    def _start(self, name: str) -> subprocess.Popen[bytes]:
+        environment = os.environ | {"KERASTUNER_TUNER_ID": name}
+        number = list(self._deaths).index(name)
+        if self._gpus:
+            environment["CUDA_VISIBLE_DEVICES"] = self._gpus[number % len(self._gpus)]
+            environment["TF_FORCE_GPU_ALLOW_GROWTH"] = "true"  # workers may share a device
+        self._folder.mkdir(parents=True, exist_ok=True)
+        with open(self._log(name), "ab") as log:
+            return subprocess.Popen(self._command, env=environment, stdout=log, stderr=log)
+
+    def _log(self, name: str) -> Path:
+        return self._folder / f"{name}.log"
+
+
+@contextmanager
+def chief_environment(address: str | None = None) -> Iterator[str]:
+    """Makes this process the chief of a search; yields its address.
+
+    Args:
+        address: ``host:port``; None listens on this machine alone, at a free port.
+    """
+    ip, _, port = (address or f"127.0.0.1:{_free_port()}").rpartition(":")
+    given = {"KERASTUNER_TUNER_ID": "chief", "KERASTUNER_ORACLE_IP": ip, "KERASTUNER_ORACLE_PORT": port}
+    former = {name: os.environ.get(name) for name in given}
+    os.environ.update(given)
+    try:
+        yield f"{ip}:{port}"
+    finally:
+        for name, value in former.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+def list_gpus() -> list[str]:
+    """Ids of the devices to deal out to workers: those of CUDA_VISIBLE_DEVICES, or all that TensorFlow sees."""
+    if visible := os.environ.get("CUDA_VISIBLE_DEVICES"):
+        return [part.strip() for part in visible.split(",") if part.strip() not in ("", "-1")]
+    import tensorflow as tf
+
+    return [str(number) for number, _ in enumerate(tf.config.list_physical_devices("GPU"))]
 
 
 def end_with(parent: int) -> None:
@@ -285,6 +328,22 @@ def main(arguments: list[str]) -> None:
     except KerasallError as error:
         print(f"kerasall: error: {error}", file=sys.stderr, flush=True)
         sys.exit(1)
+
+
+def _make_tuner(training: TrialTraining) -> TaguchiTuner:
+    """The tuner of this process; the environment says whether it is alone, chief or worker."""
+    oracle = make_oracle(training.job, training.data)
+    return TaguchiTuner(oracle, run=training, directory=str(training.job.scratch), project_name=PROJECT)
+
+
+def _without_folders(job: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in job.items() if name not in FOLDERS}
+
+
+def _free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
 
 
 if __name__ == "__main__":

@@ -11,44 +11,45 @@ A trial's folder holds, when it is done,
 
 from __future__ import annotations
 
-import gc
 import json
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
 from keras_tuner.errors import FailedTrialError
+from pydantic import TypeAdapter
 
 from kerasall.components.classifier_training import ClassifierTraining
-from kerasall.components.divisions import make_predictions
-from kerasall.components.trainer import fold_rows
-from kerasall.data.development import (
-    PREDICTIONS,
-    SELECTION,
-    SELECTION_PREDICTIONS,
-    Development,
-    development_rows,
-)
+from kerasall.components.training_step import MODEL_FILE, decode_rows, without_optimizer
+from kerasall.data.development import SELECTION, Development, Division
 from kerasall.data.pixel_cache import PixelCache
+from kerasall.data.training_record import PROJECT, TrainingRecord
 from kerasall.evaluation.metrics import find_metric, undefined_reason
-from kerasall.evaluation.predictions import Predictions, read_predictions, write_predictions
+from kerasall.evaluation.predictions import Predictions
 from kerasall.files import read_json, write_json, write_text
 from kerasall.models.saving import save_model
 from kerasall.preprocessing.augmentation import Augmentation
+from kerasall.preprocessing.operations import Chain
 from kerasall.settings import TrialSettings, TuneSettings
-from kerasall.settings.factors import apply_levels
+from kerasall.settings.factors import apply_levels, factor_levels
 from kerasall.taguchi.trials import CONFIRMATION
 from kerasall.taguchi.tuner import TrialRun
 from kerasall.training.history import History
 
+"""Folder of keras-tuner: the oracle's state and one folder a trial."""
+
+FOLDERS = ("development", "scratch", "weights_folder", "cache_folder")
+"""What differs from host to host in a ``SearchJob``."""
+
 RESULT = "result.json"
-TRAINING = "training.json"
-MODEL = "model.keras"
+FINAL = "final.json"
+"""File of a confirmation run with folds: histories of the model on all of them; written last."""
 
 SHOWN = (
     "accuracy", "balanced_accuracy", "f1_weighted", "cohen_kappa", "roc_auc", "log_loss", "malignant_sensitivity",
@@ -56,40 +57,77 @@ SHOWN = (
 """Metrics of every trial beside the response."""
 
 
-@dataclass(frozen=True, eq=False)
-class Rows:
-    """Positions of the rows that a trial fits, watches while it trains (none: fixed epochs), and is scored on."""
-
-    fitted: np.ndarray
-    watched: np.ndarray | None
-    scored: np.ndarray
-
-
-@dataclass(frozen=True, eq=False)
-class TrialTraining:
-    """What all trials have in common; called with a trial, it trains it.
+@dataclass(frozen=True)
+class SearchJob:
+    """Everything a process of the search needs; the same on every host.
 
     Attributes:
-        data: the rows to develop on.
-        pixels: their decoded images, shared by all trials.
+        development: folder of the rows to develop on.
+        scratch: folder that holds the project; outlives a kill.
         base: settings that no factor changes.
         tune: the experiment.
-        levels: key of a setting -> its levels, as ``kerasall.settings.factors.factor_levels`` gives them.
         inner_validation: share of a fold's training images on which its epochs are decided.
+        seed: of the experiment.
         deterministic: bit-equal weights on the same machine.
         weights_folder: where pretrained weights lie, or None.
-        cache_folder: of this machine.
+        cache_folder: decoded pixels and activations.
     """
 
-    data: Development
-    pixels: PixelCache
+    development: Path
+    scratch: Path
     base: TrialSettings
     tune: TuneSettings
-    levels: dict[str, tuple[Any, ...]]
     inner_validation: float
+    seed: int
     deterministic: bool
     weights_folder: Path | None
     cache_folder: Path
+
+    @property
+    def project(self) -> Path:
+        """Folder of the oracle and its trials."""
+        return self.scratch / PROJECT
+
+    @property
+    def levels(self) -> dict[str, tuple[Any, ...]]:
+        """Key of a setting -> its levels as the settings read them."""
+        return factor_levels(self.base, self.tune.factors)
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON object; ``from_json`` reads it back."""
+        return TypeAdapter(SearchJob).dump_python(self, mode="json")
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> SearchJob:
+        """Reads what ``to_json`` gave."""
+        return TypeAdapter(SearchJob).validate_python(values)
+
+
+def settings_at(
+    base: TrialSettings, levels: Mapping[str, Sequence[Any]], numbers: Iterable[int]
+) -> TrialSettings:
+    """Settings at a combination of level numbers, from 1; columns may repeat a factor's first levels.
+
+    Args:
+        base: settings that no factor changes.
+        levels: key of a setting -> its levels, as ``kerasall.settings.factors.factor_levels`` gives them.
+        numbers: of every factor's level.
+    """
+    pairs = zip(levels.items(), numbers, strict=True)
+    return apply_levels(base, {key: values[(level - 1) % len(values)] for (key, values), level in pairs})
+
+
+@dataclass(eq=False)
+class TrialTraining:
+    """What all trials of a search have in common; called with a trial, it trains it.
+
+    Attributes:
+        job: of the search.
+        data: the rows to develop on.
+    """
+
+    job: SearchJob
+    data: Development
 
     def __call__(self, run: TrialRun) -> dict[str, float]:
         """Trains a trial, or goes on with it; returns its metrics, the response among them."""
@@ -98,96 +136,89 @@ class TrialTraining:
         shutil.rmtree(run.folder / "fit", ignore_errors=True)
         return read_json(run.folder / RESULT)
 
-    def rows_of(self, fold: int) -> Rows:
-        """Rows of a trial; ``fold`` counts from 1 and matters only where there are folds."""
-        data = self.data
-        if folds := data.split.folds:
-            fitted, inner, held_out = fold_rows(data, folds[fold - 1], self.inner_validation, data.split.seed)
-            return Rows(fitted, inner if len(inner) else None, held_out)
-        watched = data.rows_of("validation" if "validation" in data.split.parts else SELECTION)
-        scored = data.rows_of(SELECTION) if self.tune.response_on == SELECTION else watched
-        return Rows(data.rows_of("train"), watched, scored)
+    @cached_property
+    def pixels(self) -> PixelCache:
+        """Decoded images of all rows, shared by all trials; made when the first of them needs them."""
+        return self.decode(int(self.job.base.train.memory_gib * 2**30))
 
-    def settings_at(self, levels: Sequence[int]) -> TrialSettings:
-        """Settings at a combination of level numbers, from 1; columns may repeat a factor's first levels."""
-        chosen = {
-            key: values[(level - 1) % len(values)]
-            for (key, values), level in zip(self.levels.items(), levels, strict=True)
-        }
-        return apply_levels(self.base, chosen)
+    @cached_property
+    def divisions(self) -> list[Division]:
+        """Rows of a trial by its fold; the one of a holdout split."""
+        return self.data.divide(self.data.recorded, self.job.inner_validation)
+
+    def decode(self, memory_bytes: int) -> PixelCache:
+        """Decoded images; with 0 bytes of memory they are stored on disk, for several processes."""
+        return decode_rows(
+            self.data, Chain.from_json(self.data.preprocess), self.job.cache_folder, memory_bytes
+        )
 
     def training(self, settings: TrialSettings, seed: int) -> ClassifierTraining:
         """The training of one classifier with given settings."""
         augmentation = None if settings.augment is None else Augmentation.from_json(settings.augment)
         return ClassifierTraining(
-            self.data, self.pixels, settings.model, settings.train, augmentation, seed, self.deterministic,
-            self.weights_folder, self.cache_folder,
+            self.data, self.pixels, settings.model, settings.train, augmentation, seed, self.job.deterministic,
+            self.job.weights_folder, self.job.cache_folder,
         )  # fmt: skip
 
-    def finish_folds(
-        self, levels: Sequence[int], seed: int, fold_fits: dict[str, Any], scratch: Path
-    ) -> dict[str, Any]:
-        """One model on all folds for the folds' median epochs; ``scratch`` gets it and what it predicts.
+    def finish_folds(self, run: TrialRun, fits: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+        """One model on all folds for the folds' median epochs, with what it predicts of the part ``selection``.
 
         Args:
-            levels: of the confirmation run.
-            seed: of its training.
-            fold_fits: fold -> histories of the run's trials, as JSON.
-            scratch: where the training keeps its state.
+            run: a trial of the confirmation run: its levels and seed.
+            fits: fold -> histories of the run's trials, as JSON.
+            folder: gets the model; what was finished there is not trained again.
 
         Returns:
             The histories as JSON.
         """
-        training = self.training(self.settings_at(levels), seed)
-        epochs = {
-            stage.name: max(
-                1, round(float(np.median([fits[i]["best_epoch"] for fits in fold_fits.values()])))
-            )
-            for i, stage in enumerate(training.train.stages)
-        }
-        model, histories = training.fit("final", development_rows(self.data), None, scratch / "fit", epochs)
-        save_plain_model(model, scratch / MODEL)
-        if SELECTION in self.data.split.parts:
-            rows = self.data.rows_of(SELECTION)
-            write_predictions(self._predict(training, model, rows), scratch / SELECTION_PREDICTIONS)
-        del model, training
-        release_memory()
-        return {"final": [history.to_json() for history in histories]}
+        if not (folder / FINAL).is_file():
+            training = self.training(self._settings_of(run), run.seed)
+            histories = [[History.from_json(each) for each in stages] for stages in fits.values()]
+            model, made = training.fit_final(histories, folder / "fit")
+            save_model(without_optimizer(model), folder / MODEL_FILE)
+            TrainingRecord(folder).write(None, selection=self._predict_selection(training, model))
+            write_json(folder / FINAL, {"final": [history.to_json() for history in made]})
+            shutil.rmtree(folder / "fit", ignore_errors=True)
+            del model, training
+            keras.utils.clear_session()
+        return read_json(folder / FINAL)
+
+    def _settings_of(self, run: TrialRun) -> TrialSettings:
+        return settings_at(self.job.base, self.job.levels, run.levels.values())
 
     def _train(self, run: TrialRun) -> None:
-        begun = time.monotonic()
-        settings = self.settings_at(list(run.levels.values()))
-        training, rows = self.training(settings, run.seed), self.rows_of(run.fold)
+        begun, folds = time.monotonic(), self.data.split.folds
+        settings, division = self._settings_of(run), self.divisions[run.fold - 1]
+        training = self.training(settings, run.seed)
         model, histories = training.fit(
-            f"trial {run.trial_id}", rows.fitted, rows.watched, run.folder / "fit"
+            f"trial {run.trial_id}", division.fitted, division.watched, run.folder / "fit"
         )
-        own = rows.scored if self.data.split.folds or rows.watched is None else rows.watched
-        predicted = {PREDICTIONS: self._predict(training, model, own)}
-        if SELECTION in self.data.split.parts and not self.data.split.folds:
-            predicted[SELECTION_PREDICTIONS] = self._predict(training, model, self.data.rows_of(SELECTION))
-        for name, predictions in predicted.items():
-            write_predictions(predictions, run.folder / name)
-        if run.row == CONFIRMATION and not self.data.split.folds:
-            save_plain_model(model, run.folder / MODEL)
+        predictions = self._predict(training, model, division.held_out)
+        selection = None if folds else self._predict_selection(training, model)
+        if run.row == CONFIRMATION and not folds:
+            save_model(without_optimizer(model), run.folder / MODEL_FILE)
         described = {
             "parameters": model.count_params(),
             "seconds": round(time.monotonic() - begun, 1),
-            "fits": {self._name_fit(run.fold): [history.to_json() for history in histories]},
-            "classes": training.count_classes(rows.fitted),
+            "fits": {division.name: [history.to_json() for history in histories]},
+            "classes": training.count_classes(division.fitted),
             "settings": settings.model_dump(mode="json"),
         }
-        write_json(run.folder / TRAINING, described)
+        TrainingRecord(run.folder).write(predictions, described, selection=selection)
         write_text(run.folder / "epochs.json", json.dumps(list_epochs(histories)))
-        scored = SELECTION_PREDICTIONS if self.tune.response_on == SELECTION else PREDICTIONS
-        write_json(run.folder / RESULT, self._score(read_predictions(run.folder / scored), histories))
+        scored = selection if self.job.tune.response_on == SELECTION else predictions
+        assert scored is not None
+        write_json(run.folder / RESULT, self._score(scored, histories))
         del model, training
-        release_memory()
-
-    def _name_fit(self, fold: int) -> str:
-        return self.data.split.folds[fold - 1] if self.data.split.folds else "holdout"
+        keras.utils.clear_session()
 
     def _predict(self, training: ClassifierTraining, model: keras.Model, rows: np.ndarray) -> Predictions:
-        return make_predictions(self.data, rows, training.predict_trained(model, rows))
+        return self.data.predictions(rows, training.predict_trained(model, rows))
+
+    def _predict_selection(self, training: ClassifierTraining, model: keras.Model) -> Predictions | None:
+        if SELECTION not in self.data.split.parts:
+            return None
+        return self._predict(training, model, self.data.rows_of(SELECTION))
 
     def _score(self, predictions: Predictions, histories: Sequence[History]) -> dict[str, float]:
         """The response first, then what else is defined.
@@ -196,7 +227,7 @@ class TrialTraining:
             FailedTrialError: the response is not defined; to train again would not help.
         """
         malignant, classes = self.data.facts.malignant, self.data.facts.labels
-        response = find_metric(self.tune.response, classes)
+        response = find_metric(self.job.tune.response, classes)
         if reason := undefined_reason(response, predictions, malignant):
             raise FailedTrialError(f"the response {response.name} must have a value, but has none: {reason}")
         names = [response.name, *(name for name in SHOWN if name != response.name)]
@@ -211,14 +242,3 @@ def list_epochs(histories: Sequence[History]) -> list[dict[str, float]]:
     names = ("loss", "accuracy", "val_loss", "val_accuracy")
     rows = [row for history in histories for row in history.epochs]
     return [{n: getattr(row, n) for n in names if getattr(row, n) is not None} for row in rows]
-
-
-def save_plain_model(model: keras.Model, path: Path) -> None:
-    """Saves a model without its optimizer, whose state doubles the file."""
-    save_model(keras.Model(model.inputs[0], model.outputs[0], name=model.name), path)
-
-
-def release_memory() -> None:
-    """Gives back what models and traced functions hold."""
-    keras.utils.clear_session(free_memory=True)
-    gc.collect()

@@ -1,52 +1,54 @@
-"""Tuner: a designed experiment over settings of the training, and the models that confirm its optimum."""
+"""Tuner: a designed experiment over settings of the training, and the models that confirm its optimum.
+
+The artifact Search holds every response (``trials.csv``), the analysis, and the project of the oracle. Words and
+pictures are ReportGen's: a reworded sentence must not run the trials again.
+"""
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import os
 import shutil
-import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
-from kerasall.components.trainer import hash_weights
-from kerasall.components.trial_record import write_search
+import numpy as np
+import pandas as pd
+
+from kerasall.components.classifier_training import stage_settings
+from kerasall.components.training_step import MODEL_FILE, hash_weights
 from kerasall.components.trial_search import (
-    SearchJob,
-    Trials,
-    address_of_chief,
-    check_experiment,
-    decode,
-    make_tuner,
+    direction_of,
+    plan_oracle,
     role_of_process,
     search,
-    write_job,
+    search_with_workers,
 )
-from kerasall.components.trial_training import MODEL, TRAINING
-from kerasall.components.trial_workers import LocalWorkers, chief_environment, list_gpus
-from kerasall.data.development import (
-    MEMBERS_FILE,
-    PREDICTIONS,
-    SELECTION_PREDICTIONS,
-    Development,
-    read_development,
-)
+from kerasall.components.trial_training import SearchJob, TrialTraining, settings_at
+from kerasall.data.development import SELECTION, Development, read_development
+from kerasall.data.training_record import ANALYSIS, MEMBERS_FILE, PROJECT, TrainingRecord
 from kerasall.errors import KerasallError, SettingsError
-from kerasall.evaluation.predictions import concatenate, read_predictions, write_predictions
-from kerasall.files import read_json, write_json
+from kerasall.evaluation.metrics import find_metric
+from kerasall.evaluation.predictions import concatenate
+from kerasall.files import atomic_path, write_json
 from kerasall.pipeline.component import Input, Output, Scratch, Unkeyed, component
 from kerasall.preprocessing.augmentation import Augmentation
 from kerasall.settings import MemberSettings, Settings, TrialSettings, TuneSettings
-from kerasall.settings.factors import apply_levels, as_choices, factor_levels, trial_settings
+from kerasall.settings.factors import apply_levels, as_choices, factor_levels, label_factors, trial_settings
+from kerasall.taguchi.analysis import Analysis, describe_ratio
 from kerasall.taguchi.design import plan
-from kerasall.taguchi.oracle import serve_oracle
 from kerasall.taguchi.signal_to_noise import parse_signal
-from kerasall.taguchi.stored_oracle import FINISHED
+from kerasall.taguchi.stored_oracle import FINISHED, StoredOracle
+from kerasall.taguchi.trial_events import list_trials, write_csv
+from kerasall.taguchi.trials import CONFIRMATION
 from kerasall.taguchi.tuner import TaguchiTuner, TrialRun
 from kerasall.training.precision import choose_precision
-from kerasall.training.stages import StageSettings
+
+TRIALS = "trials.csv"
+"""File of a Search: one line a trial."""
+
+_BULKY = shutil.ignore_patterns("*.keras", "*.h5", "fit", "tuner*.json", ".*")
 
 
 def require_tune(settings: Settings) -> TuneSettings:
@@ -61,7 +63,7 @@ def require_tune(settings: Settings) -> TuneSettings:
             "this pipeline needs the setting tune, but it is null: state factors with their levels, as in "
             "configs/taguchi_resnet101_vote.yaml"
         )
-    check_experiment(trial_settings(settings), tune)
+    plan_oracle(trial_settings(settings), tune, direction_of(tune.response))
     if parse_signal(tune.signal or "larger").signal.needs_repeats and tune.repeats < 2:
         raise SettingsError(
             f"tune.signal {tune.signal} needs tune.repeats of at least 2, but they are {tune.repeats}"
@@ -71,7 +73,10 @@ def require_tune(settings: Settings) -> TuneSettings:
             f"tune.pool must name factors, but {', '.join(unknown)} is none: {', '.join(tune.factors)}"
         )
     for row in settings_of_rows(settings):
-        _try_settings(row)
+        if row.augment is not None:
+            Augmentation.from_json(row.augment)
+        for stage in row.train.stages:
+            stage_settings(stage, row.train)
     return tune
 
 
@@ -85,46 +90,24 @@ def settings_of_rows(settings: Settings) -> list[TrialSettings]:
     base, tune = trial_settings(settings), settings.tune
     levels = factor_levels(base, tune.factors)
     made = plan({key: as_choices(values) for key, values in levels.items()}, tune.array, tune.error_df)
-    return [
-        apply_levels(
-            base, {k: v[(level - 1) % len(v)] for (k, v), level in zip(levels.items(), row, strict=True)}
-        )
-        for row in made.levels
-    ]
-
-
-def _try_settings(settings: TrialSettings) -> None:
-    """Names and constants that are only words in the settings are looked up."""
-    if settings.augment is not None:
-        Augmentation.from_json(settings.augment)
-    for stage in settings.train.stages:
-        schedule = dict(stage.schedule)
-        StageSettings(
-            optimizer=stage.optimizer.name, optimizer_constants=stage.optimizer.constants,
-            schedule=schedule.pop("name", "constant"), schedule_constants=schedule, loss=settings.train.loss,
-        )  # fmt: skip
-
-
-def hash_factor_weights(
-    base: TrialSettings, tune: TuneSettings, weights_folder: Path | None
-) -> list[str | None]:
-    """Content of the pretrained weights of every network among the levels."""
-    levels = {k: v for k, v in factor_levels(base, tune.factors).items() if k.startswith("model.")}
-    found: dict[str, str | None] = {}
-    for combination in itertools.product(*levels.values()):
-        model = apply_levels(base, dict(zip(levels, combination, strict=True))).model
-        key = f"{model.backbone} {model.alpha} {model.weights}"
-        if key not in found:
-            found[key] = hash_weights(model, weights_folder)
-    return list(found.values())
+    return [settings_at(base, levels, row) for row in made.levels]
 
 
 def describe_outside(
     base: TrialSettings, tune: TuneSettings, deterministic: bool, weights_folder: Path | None
 ) -> list[str | None]:
-    """What decides the result beside the settings: pretrained weights, and what this device computes in."""
-    precision = choose_precision(base.train.precision, deterministic)
-    return [*hash_factor_weights(base, tune, weights_folder), precision.name]
+    """What decides the result beside the settings: pretrained weights, and what this device computes in.
+
+    The weights are those of every network among the levels.
+    """
+    levels = {k: v for k, v in factor_levels(base, tune.factors).items() if k.startswith("model.")}
+    models = [
+        apply_levels(base, dict(zip(levels, combination, strict=True))).model
+        for combination in itertools.product(*levels.values())
+    ]
+    networks = {f"{model.backbone} {model.alpha} {model.weights}": model for model in models}
+    hashes = hash_weights(networks.values(), weights_folder)
+    return [*hashes, choose_precision(base.train.precision, deterministic).name]
 
 
 @component(fingerprint=describe_outside)
@@ -154,56 +137,19 @@ def tuner(
     job = SearchJob(
         development, scratch, base, tune, inner_validation, seed, deterministic, weights_folder, cache_folder
     )
-    data = read_development(development)
-    trials = Trials(job, data)
-    if workers or role_of_process() == "chief":
-        searched = _search_with_workers(job, data, trials, workers)
-    else:
-        searched = search(job, data, trials)
-    runs = confirmation_runs(searched)
-    members = collect_members(job, data, trials, runs, models, records)
-    write_search(searched, job, data, members, results)
-    found = searched.analyze()
+    training = TrialTraining(job, read_development(development))
+    alone = not workers and role_of_process() != "chief"
+    searched = search(training) if alone else search_with_workers(training, workers)
+    members = collect_members(training, confirmation_runs(searched), models, records)
+    write_search(searched, training, members, results)
+    found, design = searched.analyze(), searched.taguchi_oracle.design
     return {
         "trials": len(searched.taguchi_oracle.trials),
-        "array": searched.taguchi_oracle.design.plan.array,
-        "best_levels": searched.taguchi_oracle.design.settings_of(found.best_levels),
+        "array": design.plan.array,
+        "best_levels": design.settings_of(found.best_levels),
         "predicted": found.prediction.value,
         "confirmed": found.prediction.confirmed,
     }
-
-
-def _search_with_workers(job: SearchJob, data: Development, trials: Trials, count: int) -> TaguchiTuner:
-    decode(job, data, 0)  # once, on disk, for all of them
-    given = address_of_chief() if role_of_process() == "chief" else None
-    with chief_environment(given) as address:
-        tuner = make_tuner(job, data, trials)
-        oracle = tuner.taguchi_oracle
-        if not oracle.remaining_trials():
-            return tuner
-        oracle.save()
-        path = write_job(job, address)
-        # -I would hide the folder of a checkout from the workers; -u keeps their logs up to date.
-        command = [
-            sys.executable,
-            "-u",
-            "-m",
-            "kerasall.components.trial_search",
-            str(path),
-            str(os.getpid()),
-        ]
-        workers = LocalWorkers(
-            command, count, job.scratch / "logs", lambda: len(oracle.end_order), list_gpus() if count else ()
-        )
-        print(f"chief at {address}, {count} workers here; job: {path}", file=sys.stderr, flush=True)
-        try:
-            with contextlib.redirect_stdout(sys.stderr):
-                serve_oracle(oracle, watch=workers.watch)
-        except BaseException:
-            workers.end(seconds=0)
-            raise
-        workers.end()
-        return tuner
 
 
 def confirmation_runs(tuner: TaguchiTuner) -> list[list[TrialRun]]:
@@ -216,7 +162,7 @@ def confirmation_runs(tuner: TaguchiTuner) -> list[list[TrialRun]]:
     found: dict[int, list[TrialRun]] = {}
     for trial in oracle.trials.values():
         run = tuner.describe_run(trial)
-        if run.row == "confirmation" and trial.status == FINISHED[0]:
+        if run.row == CONFIRMATION and trial.status == FINISHED[0]:
             found.setdefault(run.repeat, []).append(run)
     folds = oracle.design.folds or 1
     whole = [
@@ -231,12 +177,7 @@ def confirmation_runs(tuner: TaguchiTuner) -> list[list[TrialRun]]:
 
 
 def collect_members(
-    job: SearchJob,
-    data: Development,
-    trials: Trials,
-    runs: Sequence[Sequence[TrialRun]],
-    models: Path,
-    records: Path,
+    training: TrialTraining, runs: Sequence[Sequence[TrialRun]], models: Path, records: Path
 ) -> list[MemberSettings]:
     """Models and records of the confirmation runs, one folder each, as the Ensembler takes them.
 
@@ -245,36 +186,25 @@ def collect_members(
     members = []
     for number, folds in enumerate(runs, start=1):
         name = f"model_{number}"
-        trained = [read_json(run.folder / TRAINING) for run in folds]
-        settings = TrialSettings.model_validate(trained[0]["settings"])
+        trials = [TrainingRecord(run.folder) for run in folds]
+        told = [each.training for each in trials]
+        settings = TrialSettings.model_validate(told[0]["settings"])
         members.append(MemberSettings(name=name, model=settings.model, train=settings.train))
-        record = {**trained[0], "seconds": round(sum(each["seconds"] for each in trained), 1)}
-        record["fits"] = {fold: history for each in trained for fold, history in each["fits"].items()}
+        fits = {fold: history for each in told for fold, history in each["fits"].items()}
         source = folds[0].folder
-        if data.split.folds:
-            source = job.scratch / name
-            record["fits"] |= _finish(trials, folds, record["fits"], source)
+        if training.data.split.folds:
+            source = training.job.scratch / name
+            fits |= training.finish_folds(folds[0], fits, source)
         (models / name).mkdir(parents=True)
-        (records / name).mkdir(parents=True)
-        _link(source / MODEL, models / name / MODEL)
-        parts = [read_predictions(run.folder / PREDICTIONS) for run in folds]
-        write_predictions(concatenate(parts), records / name / PREDICTIONS)
-        if (source / SELECTION_PREDICTIONS).is_file():
-            _link(source / SELECTION_PREDICTIONS, records / name / SELECTION_PREDICTIONS)
-        write_json(records / name / TRAINING, record)
+        _link(source / MODEL_FILE, models / name / MODEL_FILE)
+        seconds = round(sum(each["seconds"] for each in told), 1)
+        TrainingRecord(records / name).write(
+            concatenate([each.predictions for each in trials]),
+            {**told[0], "seconds": seconds, "fits": fits},
+            selection=TrainingRecord(source).selection,
+        )
     write_json(models / MEMBERS_FILE, [member.model_dump(mode="json") for member in members])
     return members
-
-
-def _finish(
-    trials: Trials, folds: Sequence[TrialRun], fits: Mapping[str, Any], scratch: Path
-) -> dict[str, Any]:
-    done = scratch / "final.json"
-    if not done.is_file():
-        levels = list(folds[0].levels.values())
-        write_json(done, trials.training.finish_folds(levels, folds[0].seed, dict(fits), scratch))
-        shutil.rmtree(scratch / "fit", ignore_errors=True)
-    return read_json(done)
 
 
 def _link(source: Path, destination: Path) -> None:
@@ -283,3 +213,76 @@ def _link(source: Path, destination: Path) -> None:
         os.link(source, destination)
     except OSError:
         shutil.copyfile(source, destination)
+
+
+def write_search(
+    tuner: TaguchiTuner, training: TrialTraining, members: Sequence[MemberSettings], folder: Path
+) -> None:
+    """Writes a Search artifact into an existing folder.
+
+    Args:
+        tuner: its search has ended.
+        training: of its trials.
+        members: what the confirmation runs became.
+        folder: gets ``trials.csv``, ``analysis.json`` and ``project/``.
+    """
+    oracle, analysis, table = tuner.taguchi_oracle, tuner.analyze(), tuner.results()
+    experiment = describe_experiment(oracle, analysis, training.job, training.data, table)
+    experiment["members"] = [member.name for member in members]
+    write_json(folder / ANALYSIS, analysis.to_json() | {"experiment": experiment})
+    with atomic_path(folder / PROJECT) as temporary:
+        shutil.copytree(training.job.project, temporary, ignore=_BULKY)
+    write_csv(list_trials(folder / PROJECT), folder / TRIALS)
+
+
+def describe_experiment(
+    oracle: StoredOracle, analysis: Analysis, job: SearchJob, data: Development, table: pd.DataFrame
+) -> dict[str, Any]:
+    """What a report says of a search beyond the numbers of its analysis, as JSON."""
+    design, labels = oracle.design, label_factors(list(job.levels))
+    metric = find_metric(design.objective, data.facts.labels)
+    said = describe_ratio(analysis)
+    return said | {
+        "array": design.plan.array,
+        "factors": [
+            {"name": labels[key], "setting": key, "levels": list(analysis.level_names[labels[key]])}
+            for key in job.levels
+        ],
+        "columns": design.plan.columns,
+        "spare_columns": list(design.plan.spare_columns),
+        "interactions": design.plan.to_json()["interactions"],
+        "repeats": design.repeats,
+        "folds": design.folds,
+        "response": {"metric": metric.name, "title": metric.title, "direction": metric.direction},
+        "scored_on": SELECTION if job.tune.response_on == SELECTION else data.recorded,
+        # Only a validation part both watches the training and is scored; folds have an inner part for that.
+        "epoch_chosen": job.tune.response_on == "validation"
+        and not data.split.folds
+        and any(stage.keep == "best" for stage in job.base.train.stages),
+        "rows": list_rows(design.plan.levels, list(design.plan.factors), analysis, table, design.repeats),
+        "confirmation": said["confirmation"] | {"responses": mean_responses(table, CONFIRMATION)},
+        "trials": len(table),
+        "seconds": float(table["seconds"].sum()),
+    }
+
+
+def list_rows(
+    levels: np.ndarray, factors: Sequence[str], analysis: Analysis, table: pd.DataFrame, repeats: int
+) -> list[dict[str, Any]]:
+    """Every row of the array: its levels, the responses of its repeats (null: not finished), its ratio."""
+    rows = []
+    for number, (row, ratio) in enumerate(zip(levels, analysis.signal_to_noise, strict=True), start=1):
+        names = {
+            name: analysis.level_names[name][level - 1] for name, level in zip(factors, row, strict=True)
+        }
+        found = mean_responses(table, number, repeats)
+        rows.append({"row": number, "levels": names, "responses": found, "ratio": float(ratio)})
+    return rows
+
+
+def mean_responses(table: pd.DataFrame, row: int | str, repeats: int | None = None) -> list[float | None]:
+    """Response of every repeat of a row, the mean over its folds; null where a fold is missing."""
+    own = table[table["row"] == row]
+    count = repeats or int(own["repeat"].max() or 0)
+    means = [own.loc[own["repeat"] == repeat + 1, "objective"].mean(skipna=False) for repeat in range(count)]
+    return [None if np.isnan(mean) else float(mean) for mean in means]

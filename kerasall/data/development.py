@@ -15,30 +15,18 @@ import pandas as pd
 
 from kerasall.data.examples import Collection, read_examples, write_examples
 from kerasall.data.splits import Split, read_split, write_split
+from kerasall.data.stratification import inner_validation as draw_inner_validation
 from kerasall.decoding import DEFAULT_LIMITS, Limits
-from kerasall.errors import ArtifactError
+from kerasall.errors import ArtifactError, SettingsError
+from kerasall.evaluation.predictions import Predictions
 from kerasall.files import UNKEYED, read_json, write_json
 
 SELECTION = "selection"
 """The part on which a faithful copy of a paper chooses and is scored, as its paper was."""
+
 ROWS = "examples.csv"
 PATHS = f"{UNKEYED}/paths.json"
 LIMITS = f"{UNKEYED}/limits.json"
-
-PREDICTIONS = "predictions.npz"
-"""File of a TrainingRecord: validation or out-of-fold predictions."""
-ONE_VIEW = "one_view.npz"
-"""File of a TrainingRecord: the same images as they are, where the recorded predictions are a mean over views."""
-SELECTION_PREDICTIONS = "selection.npz"
-"""File of a TrainingRecord: predictions of the part ``SELECTION``, where there is one."""
-ENSEMBLE = "ensemble.json"
-"""File of a TrainingRecord: rule, members' names, weights and where they come from."""
-MEMBERS = "members"
-"""Folder of a TrainingRecord: one folder of predictions per member."""
-MEMBERS_FILE = "members.json"
-"""File of a Models artifact, and of the record of its ensemble: the members' settings, in order."""
-ANALYSIS = "analysis.json"
-"""File of a Search: the document of ``kerasall taguchi analyze --json``, and under ``experiment`` what a report says."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +51,23 @@ class Facts:
 
 
 @dataclass(frozen=True, eq=False)
+class Division:
+    """Positions of the rows of one fit; no group stands among those to fit on and in any other.
+
+    Attributes:
+        name: of the fold that is held out, or ``holdout``.
+        fitted: rows to fit on.
+        watched: rows on which epochs are decided; None where their number is fixed.
+        held_out: rows to predict; in a holdout split they may be the watched ones.
+    """
+
+    name: str
+    fitted: np.ndarray
+    watched: np.ndarray | None
+    held_out: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
 class Development:
     """Rows to develop on, their split, the facts, the preprocessing as JSON, and what is too large to decode."""
 
@@ -77,6 +82,21 @@ class Development:
         """Class index of every row, int64 [N]."""
         return class_indices(self.examples, self.facts.labels)
 
+    @property
+    def training_rows(self) -> np.ndarray:
+        """Rows that the model which is kept is trained on: all folds, or the training part."""
+        return self.rows(self.split.development_ids())
+
+    @property
+    def recorded(self) -> str:
+        """What a training record's predictions are of: out-of-fold, validation, or selection where that is all."""
+        return self._name_held_out("validation", SELECTION)
+
+    @property
+    def compared(self) -> str:
+        """What combinations are compared on: out-of-fold images, selection in a faithful copy, else validation."""
+        return self._name_held_out(SELECTION, "validation")
+
     def rows(self, ids: list[str]) -> np.ndarray:
         """Positions of the given ids in ``examples``, sorted."""
         return np.flatnonzero(self.examples["id"].isin(set(ids)).to_numpy())
@@ -85,10 +105,55 @@ class Development:
         """Positions of the rows of one part of the split."""
         return self.rows(self.split.ids(part))
 
+    def divide(self, part: str, inner_validation: float = 0.0) -> list[Division]:
+        """One division per fold, or the one of a holdout split.
 
-def development_rows(data: Development) -> np.ndarray:
-    """Rows that the model which is kept is trained on: all folds, or the training part."""
-    return data.rows(data.split.development_ids())
+        Members and repetitions decide their epochs on the same images: these are drawn with the split's own seed.
+
+        Args:
+            part: what a holdout split's model is watched on and predicts: ``recorded`` or ``compared``.
+            inner_validation: share of a fold's training images on which its epochs are decided; 0 for none.
+
+        Raises:
+            SettingsError: a holdout split has no such part.
+        """
+        if not self.split.folds:
+            if part not in self.split.parts:
+                raise SettingsError(
+                    "models must be compared on images none was fitted to, but the split has neither folds nor the "
+                    f"parts validation or selection, only {list(self.split.parts)}: set split.validation or split.kind"
+                )
+            held_out = self.rows_of(part)
+            return [Division("holdout", self.rows_of("train"), held_out, held_out)]
+        return [self._hold_out(fold, inner_validation) for fold in self.split.folds]
+
+    def predictions(
+        self, rows: np.ndarray, probabilities: np.ndarray, decisions: np.ndarray | None = None
+    ) -> Predictions:
+        """The record of what was predicted for some rows.
+
+        Args:
+            rows: their positions [N].
+            probabilities: [N, C].
+            decisions: class indices [N] where the most probable class does not decide.
+        """
+        table = self.examples.iloc[rows]
+        ids, subjects, groups = (table[name].to_numpy() for name in ("id", "subject", "group"))
+        called = {} if decisions is None else {"decisions": decisions}
+        return Predictions(
+            ids, subjects, groups, self.labels[rows], probabilities, self.facts.labels, **called
+        )
+
+    def _hold_out(self, fold: str, inner_validation: float) -> Division:
+        split, others = self.split, self.rows(self.split.development_ids(fold))
+        if not inner_validation:
+            return Division(fold, others, None, self.rows_of(fold))
+        watched = self.rows(draw_inner_validation(split, inner_validation, split.seed, held_out=fold))
+        fitted = np.setdiff1d(others, watched)
+        return Division(fold, fitted, watched if len(watched) else None, self.rows_of(fold))
+
+    def _name_held_out(self, first: str, second: str) -> str:
+        return "out-of-fold" if self.split.folds else first if first in self.split.parts else second
 
 
 def class_indices(examples: pd.DataFrame, labels: tuple[str, ...]) -> np.ndarray:
@@ -99,10 +164,10 @@ def class_indices(examples: pd.DataFrame, labels: tuple[str, ...]) -> np.ndarray
 
 def facts_of(collection: Collection, fingerprint: str) -> Facts:
     """The facts of a collection."""
-    known = {
+    told = {
         field.name: getattr(collection, field.name) for field in fields(Facts) if field.name != "fingerprint"
     }
-    return Facts(**known, fingerprint=fingerprint)
+    return Facts(**told, fingerprint=fingerprint)
 
 
 def write_development(development: Development, folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""How far subjects and images lie from the rest in colour and focus, in robust standard deviations."""
+"""How far subjects and images lie from the rest in colour and focus, and how much of the classes that alone tells."""
 
 from __future__ import annotations
 
@@ -10,6 +10,9 @@ import pandas as pd
 
 from kerasall.data.examples import Collection
 from kerasall.data.statistics import ImageScan
+from kerasall.evaluation.cross_fitting import cross_fit, deal_parts
+from kerasall.evaluation.intervals import Interval, Scorer
+from kerasall.evaluation.predictions import Predictions
 
 MEASURES: dict[str, str] = {
     "brightness": "Brightness (0 to 255)",
@@ -30,6 +33,9 @@ FEWEST = 10
 
 _TO_DEVIATION = 1.4826
 """The median absolute deviation of a normal distribution times this is its standard deviation."""
+
+_TREES, _LEAST_LEAF, _RESAMPLES = 100, 5, 1000
+"""Of the random forest that knows colour and focus alone, and of its score's interval."""
 
 _LEAST_SPREAD = dict(zip(MEASURES, (1.0, 1.0, 1.0, 0.5, 0.005, 0.03), strict=True))
 """Differences that nobody can see are not odd, however alike the rest are."""
@@ -196,3 +202,44 @@ def find_odd_images(images: pd.DataFrame, most: int = 12) -> list[OddImage]:
         )
         for row in rows
     ]
+
+
+def score_colour_alone(images: pd.DataFrame, groups: np.ndarray, classes: tuple[str, ...]) -> Interval | None:
+    """Balanced accuracy of a random forest that knows only the six measures of an image, and no shape.
+
+    Every image is called by a forest that saw no image of its group.
+
+    Args:
+        images: from ``measure_images``.
+        groups: str [N], of their subjects and duplicates.
+        classes: names in class order.
+
+    Returns:
+        The score with its 95% interval over groups; None where there are too few images or groups, or one class.
+    """
+    labels = images["label"].map({name: index for index, name in enumerate(classes)}).to_numpy(np.int64)
+    if len(np.unique(labels)) < 2 or len(np.unique(groups)) < 10 or len(images) < 50:
+        return None
+    blank = np.full((len(images), len(classes)), 1 / len(classes))
+    record = Predictions(
+        images["id"].to_numpy(), images["subject"].to_numpy(), groups, labels, blank, classes
+    )
+    values = images[list(MEASURES)].to_numpy(float)
+
+    def answer(others: np.ndarray, inside: np.ndarray) -> np.ndarray:
+        return _grow_forest(values[others], labels[others]).predict(values[inside])
+
+    decisions = cross_fit(deal_parts(record), answer)
+    called = Predictions(
+        record.ids, record.subjects, groups, labels, np.eye(len(classes))[decisions], classes, decisions
+    )
+    found = Scorer(called, resamples=_RESAMPLES).interval("balanced_accuracy")
+    return None if found.value is None else found
+
+
+def _grow_forest(values: np.ndarray, labels: np.ndarray):
+    from sklearn.ensemble import RandomForestClassifier
+
+    return RandomForestClassifier(
+        _TREES, min_samples_leaf=_LEAST_LEAF, class_weight="balanced", random_state=0
+    ).fit(values, labels)

@@ -39,6 +39,14 @@ class ClassMapping:
         """Classes of the images that are not scored."""
         return tuple(name for name, target in self.targets.items() if target == LEFT_OUT)
 
+    def describe(self) -> list[str]:
+        """One line a class of the images."""
+        return [
+            f"{name} {'is left out' if target == LEFT_OUT else f'counts as {target}'}"
+            + (" (as stated)" if name in self.stated else "")
+            for name, target in self.targets.items()
+        ]
+
 
 def parse_mapping(pairs: Sequence[str]) -> dict[str, str]:
     """Reads ``theirs=ours`` pairs of a command line.

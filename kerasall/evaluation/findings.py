@@ -74,7 +74,7 @@ class Findings:
         roc, precision_recall: curves of the classes with bands.
         ensemble: the members beside the ensemble; None for one classifier.
         trust: what the exported model's safeguards are worth.
-        subject_calls: calls of whole subjects, or why there are none: a key of ``NOT_CALLED`` in the report, or a sentence.
+        subject_calls: calls of whole subjects, or why there are none: a word that the report knows (block, none, malignant), or a sentence.
         views: what averaging views gains; None where one view answers.
     """
 

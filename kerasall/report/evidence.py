@@ -5,17 +5,21 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from kerasall.data.development import ANALYSIS, Development, Facts, read_development, read_facts, read_rows
+from kerasall.data.development import Development, Facts, read_development, read_facts, read_rows
 from kerasall.data.splits import Split, read_split
+from kerasall.data.training_record import PROJECT, TrainingRecord
 from kerasall.evaluation.findings import Findings, read_findings
 from kerasall.evaluation.review import REVIEW, ReviewRecord, read_review_record
 from kerasall.files import read_json
 from kerasall.report.format import Score, score_of
 from kerasall.settings import Settings
+
+if TYPE_CHECKING:
+    from kerasall.taguchi.stored_oracle import StoredOracle
 
 GROUP_KINDS = {"subject": "groups of patients", "block": "blocks of images", "none": "groups of images"}
 """Kind of subject -> what intervals resample, in the plural."""
@@ -77,8 +81,14 @@ class Evidence:
     @cached_property
     def tuning(self) -> dict[str, Any] | None:
         """The analysis of the designed experiment behind the model, or None."""
-        path = self.record / ANALYSIS
-        return read_json(path) if path.is_file() else None
+        return TrainingRecord(self.record).analysis
+
+    @cached_property
+    def search(self) -> StoredOracle:
+        """The trials of that experiment. Loads keras-tuner."""
+        from kerasall.taguchi.stored_oracle import StoredOracle
+
+        return StoredOracle.from_project(self.record, PROJECT)
 
     @cached_property
     def examples(self) -> pd.DataFrame:
@@ -104,7 +114,7 @@ def read_evidence(
         record=record,
         statistics=read_json(statistics / "statistics.json"),
         anomalies=read_json(anomalies / "anomalies.json"),
-        training=read_json(record / "training.json"),
+        training=TrainingRecord(record).training,
         settings=settings,
         command=command,
         review=read_review_record(evaluation / REVIEW),

@@ -1,8 +1,8 @@
-"""What an external check found, its scores, and what must be said beside them, the gravest first."""
+"""What an external check found, its scores, and what must be said beside them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ import pandas as pd
 
 from kerasall.data.examples import Collection
 from kerasall.errors import DataError
-from kerasall.evaluation.class_mapping import BENIGN, LEFT_OUT, MALIGNANT, ClassMapping
+from kerasall.evaluation.class_mapping import ClassMapping
 from kerasall.evaluation.intervals import FEW_GROUPS, Interval, Scorer, groups_known
 from kerasall.evaluation.metrics import confusion_matrix
 from kerasall.evaluation.operating_points import ScoredPoint, collapse, score_point
@@ -21,21 +21,18 @@ from kerasall.evaluation.safeguards import UNLIKE, Safeguards
 from kerasall.evaluation.subject_calls import SubjectCalls, count_subjects, score_calls
 from kerasall.evaluation.trust_scores import ReferScores, score_referral
 from kerasall.report.format import Score, format_value, score_of
-
-
-def count_parts(parts: Iterable[str]) -> tuple[int, int]:
-    """Images that decided something (trained, stopped or chose), and images that were scored as a test alone."""
-    listed = list(parts)
-    tested = sum(part == "test" for part in listed)
-    return len(listed) - tested, tested
-
+from kerasall.report.page import render_sentences
 
 SCORED, MAPPED_OUT, SEEN, BESIDE_SEEN, UNREADABLE = (
     "scored", "class left out", "seen by the model", "of a group the model has seen", "not readable",
 )  # fmt: skip
-
-
 """What became of an image, in words."""
+
+RESAMPLES = 2000
+MALIGNANT_METRICS = ("malignant_sensitivity", "malignant_specificity")
+WANTED = ("balanced_accuracy", "accuracy", "f1_macro", "cohen_kappa", "mcc", "roc_auc", "log_loss")
+COMPARED = (*MALIGNANT_METRICS, "balanced_accuracy", "accuracy", "roc_auc")
+"""Metrics shown beside those of the model's own evaluation, where both have them."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,6 +55,11 @@ class JudgedModel:
     def results(self) -> Mapping[str, Any]:
         """The scores of its own evaluation."""
         return self.card.get("results") or {}
+
+    @property
+    def source(self) -> str | None:
+        """Kind of source of its training images; None where unknown."""
+        return (self.card.get("data") or {}).get("source")
 
     @property
     def malignant(self) -> tuple[str, ...]:
@@ -116,7 +118,7 @@ class ExternalCheck:
     @property
     def same_source(self) -> bool:
         """Whether the images come from a source of the same name as the training images."""
-        return (self.model.card.get("data") or {}).get("source") == self.collection.source
+        return self.model.source == self.collection.source
 
     def count(self, fate: str) -> int:
         """Images with this fate."""
@@ -126,131 +128,6 @@ class ExternalCheck:
     def theirs(self) -> np.ndarray:
         """Class of each scored image as its source names it, str [N]."""
         return self.table.loc[self.table["fate"] == SCORED, "label"].to_numpy(str)
-
-
-MUCH_REFERRED = 0.2
-
-
-"""Share of images called unlike the training images from which on the scores are said to mean little."""
-
-
-def list_cautions(check: ExternalCheck) -> list[str]:
-    """Sentences on what the scores cannot tell."""
-    return [
-        *_about_likeness(check), *_about_model(check), *_about_seen(check), *_about_classes(check),
-        *_about_groups(check), *_about_promises(check), *_about_data(check),
-    ]  # fmt: skip
-
-
-def _about_likeness(check: ExternalCheck) -> Iterator[str]:
-    if check.reasons is None or check.model.safeguards is None or check.model.safeguards.domain is None:
-        yield "The model cannot tell images unlike its training images: whether these are its business is unknown."
-        return
-    share = float((check.reasons == UNLIKE).mean())
-    if share >= MUCH_REFERRED:
-        yield (
-            f"The model itself calls {100 * share:.1f}% of these images unlike its training images: its answers to "
-            "them are guesses, and the scores below say what would happen if it were used all the same."
-        )
-
-
-def _about_promises(check: ExternalCheck) -> Iterator[str]:
-    if check.members is not None:
-        yield "The coverage stated for prediction sets, and calibration, were promised for the model's own kind of images only."
-
-
-def _about_model(check: ExternalCheck) -> Iterator[str]:
-    card = check.model.card
-    if check.model.blessed is False:
-        yield "The model did not pass the checks for export on its own data."
-    if (card.get("data") or {}).get("source") == "synthetic":
-        yield "The model was trained on rendered cells: it has never seen a photograph of blood."
-    if check.collection.source == "synthetic":
-        yield "The cells scored here are rendered, not photographed: the scores say nothing about leukaemia."
-    elif check.same_source:
-        yield (
-            f"Training images and these come from the same kind of source ({check.collection.source}): if also from "
-            "the same laboratory, this is no external check."
-        )
-
-
-def _about_seen(check: ExternalCheck) -> Iterator[str]:
-    seen, beside = check.count(SEEN), check.count(BESIDE_SEEN)
-    if check.model.seen is None:
-        yield (
-            "Which images the model was trained on was not written down when it was exported: copies of them may be "
-            "scored here. Export it again to know."
-        )
-        return
-    decided, tested = count_parts(check.model.seen.values())
-    known = f"{decided:,} training and validation and {tested:,} test images"
-    if seen or beside:
-        yield (
-            f"{seen:,} of {len(check.table):,} images are byte for byte among the model's own ({known}), and {beside:,} "
-            "more are of the same subjects or show the same cells: all of these are left out."
-        )
-    yield (
-        f"Files were compared with the model's own {known} byte for byte: copies that were compressed, resized or cropped "
-        "are not recognised, nor are other images of the same patients under other names."
-    )
-
-
-def _about_classes(check: ExternalCheck) -> Iterator[str]:
-    mapping, present = check.mapping, set(check.scored.labels.tolist())
-    if mapping.kinds:
-        yield (
-            f"The classes of the images ({', '.join(check.collection.labels)}) and of the model ({', '.join(check.labels)}) "
-            f"are joined to {BENIGN} and {MALIGNANT}. What one laboratory calls so need not be what another does: "
-            f"{'; '.join(describe_mapping(mapping))}."
-        )
-    missing = [name for index, name in enumerate(mapping.classes) if index not in present]
-    if missing:
-        yield f"No image of {', '.join(missing)} is scored: what needs one is not defined, and AUC says nothing."
-    if check.count(MAPPED_OUT):
-        yield f"{check.count(MAPPED_OUT):,} images of {', '.join(mapping.left_out)} are left out, as stated."
-    yield "Shares of classes here differ from those in a clinic: precision and accuracy hold for these shares only."
-
-
-def describe_mapping(mapping: ClassMapping) -> list[str]:
-    """What each class of the images counts as, a line each."""
-    return [
-        f"{name} {'is left out' if target == LEFT_OUT else f'counts as {target}'}"
-        + (" (as stated)" if name in mapping.stated else "")
-        for name, target in mapping.targets.items()
-    ]
-
-
-def _about_groups(check: ExternalCheck) -> Iterator[str]:
-    groups = len(np.unique(check.scored.group_names))
-    if not groups_known(check.scored):
-        yield "No patient is known of these images: they count as independent, and the intervals are too narrow."
-    elif groups < FEW_GROUPS:
-        yield f"Only {groups} groups of images (patients or stand-ins) are scored: the intervals are likely too narrow."
-    if len(check.scored) < 100:
-        yield f"Only {len(check.scored)} images are scored: no more than a first look."
-
-
-def _about_data(check: ExternalCheck) -> Iterator[str]:
-    if check.count(UNREADABLE):
-        yield f"{check.count(UNREADABLE):,} images could not be read and are not scored."
-    yield from check.collection.notes
-    for anomaly in [*check.anomalies["errors"], *check.anomalies["warnings"]]:
-        yield f"Of the images: {anomaly['message']}"
-
-
-RESAMPLES = 2000
-
-
-WANTED = ("balanced_accuracy", "accuracy", "f1_macro", "cohen_kappa", "mcc", "roc_auc", "log_loss")
-
-
-MALIGNANT_METRICS = ("malignant_sensitivity", "malignant_specificity")
-
-
-COMPARED = (*MALIGNANT_METRICS, "balanced_accuracy", "accuracy", "roc_auc")
-
-
-"""Metrics shown beside those of the model's own evaluation, where both have them."""
 
 
 class ExternalScores:
@@ -266,7 +143,7 @@ class ExternalScores:
         self.referral = self._referral()
         self.points = self._points()
         self.subjects = self._subjects()
-        self.cautions = list_cautions(check)
+        self.cautions = list_cautions(check, self.unlike)
 
     def _unlike(self) -> Interval | None:
         """Share of images that the model calls unlike its training images; None where it cannot tell."""
@@ -341,6 +218,32 @@ class ExternalScores:
         return {name: own[name] for name in names if name in own and name in self.intervals}
 
 
+def list_cautions(check: ExternalCheck, unlike: Interval | None) -> list[str]:
+    """Sentences on what the scores cannot tell, the gravest first.
+
+    Args:
+        check: what was found.
+        unlike: share of images that the model calls unlike its training images; None where it cannot tell.
+    """
+    present = set(check.scored.labels.tolist())
+    decided, tested = count_parts((check.model.seen or {}).values())
+    return render_sentences(
+        "external_cautions",
+        check=check, unlike=unlike and float((check.reasons == UNLIKE).mean()), decided=decided, tested=tested,
+        seen=check.count(SEEN), beside=check.count(BESIDE_SEEN), mapped_out=check.count(MAPPED_OUT),
+        unreadable=check.count(UNREADABLE),
+        missing=[name for index, name in enumerate(check.mapping.classes) if index not in present],
+        groups=len(np.unique(check.scored.group_names)), groups_known=groups_known(check.scored), few=FEW_GROUPS,
+    )  # fmt: skip
+
+
+def count_parts(parts: Iterable[str]) -> tuple[int, int]:
+    """Images that decided something (trained, stopped or chose), and images that were scored as a test alone."""
+    listed = list(parts)
+    tested = sum(part == "test" for part in listed)
+    return len(listed) - tested, tested
+
+
 def read_external_score(scores: ExternalScores, name: str) -> Score:
     """One metric with its interval, as the report shows it."""
     return score_of(name, scores.intervals[name], scores.check.mapping.classes)
@@ -349,7 +252,7 @@ def read_external_score(scores: ExternalScores, name: str) -> Score:
 def describe_scores(scores: ExternalScores) -> list[str]:
     """Lines for a terminal: scores with intervals, what was left out, every caution."""
     check = scores.check
-    lines = [f"{len(check.scored):,} of {len(check.table):,} images scored", *describe_mapping(check.mapping)]
+    lines = [f"{len(check.scored):,} of {len(check.table):,} images scored", *check.mapping.describe()]
     for name, found in scores.intervals.items():
         score = read_external_score(scores, name)
         lines.append(f"{name:<24} {score.text:<8} {score.interval or found.note}")

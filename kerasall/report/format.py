@@ -16,6 +16,8 @@ from kerasall.evaluation.paired_tests import Comparison
 _PERCENT = re.compile(
     r"accuracy|balanced_accuracy|malignant_(sensitivity|specificity)|(recall|precision|specificity)[:_].*"
 )
+COLUMN_GAP = "  "
+"""Between the columns of a terminal's table."""
 MEANINGS = {
     "accuracy": "share of images given the right class",
     "balanced_accuracy": "mean of the classes' sensitivities; large classes count no more than small ones",
@@ -116,6 +118,11 @@ class Score:
         return self.value is not None and all(0 <= v <= 1 for v in (self.value, *ends) if v is not None)
 
 
+def title_of(metric: str, classes: Sequence[str]) -> str:
+    """Words for a metric."""
+    return find_metric(metric, classes).title
+
+
 def score_of(name: str, found: Interval, classes: Sequence[str]) -> Score:
     """One metric with its interval, its title, its meaning and what guessing would reach.
 
@@ -125,17 +132,27 @@ def score_of(name: str, found: Interval, classes: Sequence[str]) -> Score:
         classes: names in class order.
     """
     chance = 1 / len(classes) if name == "balanced_accuracy" else None
-    title, percent = find_metric(name, classes).title, is_percent(name)
-    return Score(title, found.value, found.low, found.high, percent, MEANINGS.get(name, ""), chance)
+    meaning, percent = MEANINGS.get(name, ""), is_percent(name)
+    return Score(title_of(name, classes), found.value, found.low, found.high, percent, meaning, chance)
 
 
 def interval_words(metric: str, interval: Interval) -> tuple[str, str]:
     """Value, and ``low to high`` or ""."""
     percent = is_percent(metric)
-    if interval.low is None or interval.high is None:
-        return format_value(interval.value, percent), ""
-    ends = f"{format_value(interval.low, percent)} to {format_value(interval.high, percent)}"
-    return format_value(interval.value, percent), ends
+    return format_value(interval.value, percent), format_range(interval.low, interval.high, percent)
+
+
+def beside(words: tuple[str, str]) -> str:
+    """For example ``97.2% (95.1% to 98.4%)``."""
+    value, ends = words
+    return f"{value} ({ends})" if ends else value
+
+
+def format_length(metric: str, length: float | None) -> str:
+    """The length of a difference: in percentage points, or plain."""
+    if length is None:
+        return "–"
+    return f"{100 * length:.1f} points" if is_percent(metric) else f"{length:.3f}"
 
 
 def difference_words(metric: str, found: Comparison) -> tuple[str, str]:
@@ -158,3 +175,20 @@ def p_words(p_value: float | None) -> str:
     if p_value is None:
         return "–"
     return "< 0.001" if p_value < 0.001 else f"{p_value:.3f}"
+
+
+def align_rows(rows: Sequence[Sequence[str]], right: Sequence[bool]) -> list[str]:
+    """Rows of texts as lines of a terminal whose columns stand below one another.
+
+    Args:
+        rows: the heading first.
+        right: whether each column stands at its right end.
+    """
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        COLUMN_GAP.join(
+            text.rjust(width) if to_right else text.ljust(width)
+            for text, width, to_right in zip(row, widths, right, strict=True)
+        ).rstrip()
+        for row in rows
+    ]

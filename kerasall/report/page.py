@@ -7,22 +7,24 @@ A page asks nothing of the network and runs no script: it can be mailed, archive
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import io
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 from markupsafe import Markup
-from matplotlib.axes import Axes
+from PIL import Image
 
-from kerasall.errors import ArtifactError
+from kerasall.decoding import decode, read_image_bytes
+from kerasall.errors import ArtifactError, DecodingError
 from kerasall.evaluation.intervals import Interval, wilson_interval
 from kerasall.evaluation.paired_tests import Comparison
 from kerasall.files import atomic_path, write_json, write_text
-from kerasall.report.figure_style import data_uri, figure_to_svg, new_figure
+from kerasall.report.figures_style import data_uri, figure_to_svg, new_figure
 from kerasall.report.format import (
     Score,
     cell,
@@ -103,18 +105,43 @@ class Page:
     footer: str = FOOTER
 
 
-def draw_picture(name: str, draw: Callable[[Axes], str], height: float = 3.4, **options: Any) -> Picture:
+def draw_picture(
+    name: str, draw: Callable[..., str], *values: Any, height: float = 3.4, of: str = "", **options: Any
+) -> Picture:
     """A figure as a picture ``figures/<name>.svg``.
 
     Args:
         name: of the file.
-        draw: draws on the axes and returns alternative text.
+        draw: draws ``values`` with ``options`` on the axes it is given first, and returns alternative text.
         height: inches.
-        options: further ones of ``new_figure``.
+        of: what it is a picture of, where the alternative text does not say so.
     """
-    figure, axes = new_figure(height=height, **options)
-    alt = draw(axes[0, 0])
-    return Picture(f"figures/{name}.svg", alt, figure_to_svg(figure))
+    figure, axes = new_figure(height=height)
+    alt = draw(axes, *values, **options)
+    return Picture(f"figures/{name}.svg", f"{of}. {alt}" if of else alt, figure_to_svg(figure))
+
+
+def encode_picture(name: str, alt: str, pixels: np.ndarray, side: int = 192) -> Picture:
+    """Pixels as a JPEG picture ``figures/<name>.jpg``: some 8 kB, so that a page stays light.
+
+    Args:
+        name: of the file.
+        alt: text for those who do not see it.
+        pixels: uint8 [H, W, 3].
+        side: most pixels of its longer side.
+    """
+    picture, buffer = Image.fromarray(np.asarray(pixels, dtype=np.uint8)), io.BytesIO()
+    picture.thumbnail((side, side), Image.Resampling.LANCZOS)
+    picture.save(buffer, "JPEG", quality=88)
+    return Picture(f"figures/{name}.jpg", alt, buffer.getvalue())
+
+
+def read_picture(name: str, alt: str, path: str | Path, side: int = 192) -> Picture | None:
+    """The image of a file as a JPEG picture; None where it cannot be read."""
+    try:
+        return encode_picture(name, alt, decode(read_image_bytes(path), name=str(path)), side)
+    except (DecodingError, OSError):
+        return None
 
 
 def render_section(name: str, /, **values: Any) -> Section | None:
@@ -132,15 +159,16 @@ def render_section(name: str, /, **values: Any) -> Section | None:
     return Section(name.replace("_", "-"), str(module.title), intro, Markup(body), tuple(_pictures(values)))
 
 
-def render_page(page: Page, template: str = "page.html") -> str:
+def render_sentences(name: str, /, **values: Any) -> list[str]:
+    """The lines of ``templates/<name>.txt`` that hold text: plain, for a terminal as for a page."""
+    lines = _environment().get_template(f"{name}.txt").render(values).splitlines()
+    return [line.strip() for line in lines if line.strip()]
+
+
+def render_page(page: Page, template: str = "page.html", **values: Any) -> str:
     """The page as one string: style and pictures inside it, and what a template that extends ``page.html`` adds."""
     sections = [section for section in page.sections if section is not None]
-    return render_template(template, page=replace(page, sections=sections))
-
-
-def render_template(name: str, /, **values: Any) -> str:
-    """A template of its own, such as a page with a script."""
-    return _environment().get_template(name).render(values)
+    return _environment().get_template(template).render(values, page=replace(page, sections=sections))
 
 
 def write_page(folder: str | Path, page: Page, name: str = "report", *, numbers: bool = True) -> Path:
@@ -171,12 +199,11 @@ def write_numbers(path: Path, title: str, protocol: str, results: Mapping[str, A
     write_json(path, document)
 
 
-def score_cell(found: Score | Interval | Any, percent: bool = True) -> dict[str, Any] | str:
+def score_cell(found: Score | Interval | None, percent: bool = True) -> dict[str, Any] | str:
     """A value with its interval below it; a dash where there is none."""
     if found is None or found.value is None:
         return "–"
-    if isinstance(found, Score):
-        return cell(found.text, found.interval)
+    percent = found.percent if isinstance(found, Score) else percent
     return cell(format_value(found.value, percent), format_range(found.low, found.high, percent))
 
 
@@ -188,6 +215,11 @@ def scores_of(found: Mapping[str, Interval], names: Sequence[str]) -> list[dict[
 def difference(metric: str, found: Comparison) -> dict[str, Any]:
     """A paired difference with its interval below it."""
     return cell(*difference_words(metric, found))
+
+
+def right(names: Iterable[Any], before: str = "") -> list[str]:
+    """Headings of columns that stand at the right, each with the same words before it."""
+    return [f">{before}{name}" for name in names]
 
 
 def wilson(right: int, total: int) -> str:
@@ -206,27 +238,16 @@ def sentence(text: str) -> str:
     return f"{text[:1].upper()}{text[1:].rstrip('.')}." if text else ""
 
 
-_WORDS: dict[str, Callable[..., Any]] = {
-    "cell": cell,
-    "difference": difference,
-    "digits": format_number,
-    "duration": format_duration,
-    "interval_words": interval_words,
-    "is_percent": is_percent,
-    "merge": lambda first, second: {**first, **second},
-    "p_words": p_words,
-    "score": Score,
-    "scores_of": scores_of,
-    "small_share": small_share,
-    "wilson": wilson,
-    "zip": zip,
-    "score_cell": score_cell,
-    "sentence": sentence,
-    "value": format_value,
-    "range": format_range,
-    "thousands": format_count,
-}
-"""What templates may call beside Jinja's own, as functions and as filters."""
+_FUNCTIONS: dict[str, Callable[..., Any]] = {
+    "cell": cell, "difference": difference, "interval_words": interval_words, "is_percent": is_percent, "score": Score,
+    "score_cell": score_cell, "scores_of": scores_of, "sentence": sentence, "wilson": wilson,
+}  # fmt: skip
+_FILTERS: dict[str, Callable[..., Any]] = {
+    "digits": format_number, "duration": format_duration, "merge": lambda first, second: {**first, **second},
+    "p_words": p_words, "range": format_range, "right": right, "sentence": sentence, "small_share": small_share,
+    "thousands": format_count, "value": format_value, "zip": zip,
+}  # fmt: skip
+"""What templates may call and apply beside Jinja's own."""
 
 
 def _pictures(values: Any) -> Iterator[Picture]:
@@ -243,13 +264,11 @@ def _pictures(values: Any) -> Iterator[Picture]:
 def _environment() -> Environment:
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).with_name("templates")),
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
+        autoescape=select_autoescape(), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
         extensions=["jinja2.ext.do"],
     )  # fmt: skip
-    environment.globals |= {
-        name: word for name, word in _WORDS.items() if name not in ("value", "range", "thousands")
-    }
-    environment.filters |= _WORDS
+    environment.globals |= _FUNCTIONS
+    environment.filters |= _FILTERS
     return environment
 
 

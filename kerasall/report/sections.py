@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
+import pandas as pd
 
-from kerasall.evaluation.calibration import Believed, CalibrationScores
+from kerasall.decoding import Limits, decode, read_image_bytes
+from kerasall.evaluation.calibration import CalibrationScores
 from kerasall.evaluation.curves import BandedCurve
 from kerasall.evaluation.metrics import METRICS
 from kerasall.evaluation.operating_points import NetBenefit, ScoredPoint
@@ -19,7 +18,8 @@ from kerasall.evaluation.predictions import Predictions
 from kerasall.evaluation.safeguards import REASONS, Safeguards
 from kerasall.evaluation.subject_calls import FEW_SUBJECTS, SENSITIVITY, SPECIFICITY, SubjectCalls
 from kerasall.evaluation.trust_scores import ReferScores
-from kerasall.report.data_figures import (
+from kerasall.report.evidence import FITTED
+from kerasall.report.figures_data import (
     NAMED_SUBJECTS,
     GalleryImage,
     SubjectCount,
@@ -27,9 +27,7 @@ from kerasall.report.data_figures import (
     draw_subject_accuracy,
     draw_subject_shares,
 )
-from kerasall.report.evidence import FITTED
-from kerasall.report.page import Picture, Section, draw_picture, render_section
-from kerasall.report.score_figures import (
+from kerasall.report.figures_scores import (
     draw_confusion_matrix,
     draw_decision_curve,
     draw_precision_recall,
@@ -37,8 +35,8 @@ from kerasall.report.score_figures import (
     draw_roc_curves,
     draw_selective_accuracy,
 )
+from kerasall.report.page import Section, draw_picture, encode_picture, render_section
 
-_THUMBNAIL_SIDE = 192
 _TITLES = {name: METRICS[name].title for name in ("brier", "log_loss")}
 
 
@@ -63,40 +61,28 @@ def confusion_section(
     shares = dict(zip(classes, np.bincount(scored.labels, minlength=len(classes)) / len(scored), strict=True))
     prevalences = [float(shares[curve.label]) for curve in precision_recall if curve.label in shares]
     side = min(3.1 + 0.24 * max(len(classes) - 2, 0), 5.6)
+    curves = precision_recall and draw_picture(
+        "precision-recall", draw_precision_recall, precision_recall, prevalences, height=3.8
+    )
     return render_section(
         "confusion",
-        matrix=draw_picture(
-            "confusion", lambda axes: draw_confusion_matrix(axes, matrix, classes, malignant), side
-        ),
-        roc=draw_picture("roc", partial(draw_roc_curves, curves=roc), 3.8) if roc else None,
-        precision_recall=draw_picture(
-            "precision-recall", partial(draw_precision_recall, curves=precision_recall, prevalences=prevalences), 3.8
-        )
-        if precision_recall else None,
+        matrix=draw_picture("confusion", draw_confusion_matrix, matrix, classes, malignant, height=side),
+        roc=roc and draw_picture("roc", draw_roc_curves, roc, height=3.8), precision_recall=curves,
         malignant=bool(malignant), called=called,
     )  # fmt: skip
 
 
 def calibration_section(found: CalibrationScores | None) -> Section | None:
     """Reliability before and after temperature scaling, and what was fitted to what."""
-    pictures = {} if found is None else {
-        name: _draw_reliability(name, title, side)
-        for name, title, side in (
-            ("before", "The model's own probabilities", found.before), ("after", "Calibrated probabilities", found.after)
-        )
+    sides = {} if found is None else {
+        "before": ("The model's own probabilities", found.before), "after": ("Calibrated probabilities", found.after),
     }  # fmt: skip
+    pictures = {
+        name: draw_picture(f"reliability-{name}", draw_reliability, side.reliability, height=4.1, of=title)
+        for name, (title, side) in sides.items()
+    }
     fitted_on = FITTED[found.fitted_on] if found else ""
     return render_section("calibration", found=found, fitted_on=fitted_on, titles=_TITLES, **pictures)
-
-
-def _draw_reliability(name: str, title: str, side: Believed) -> Picture:
-    bins = side.reliability
-    picture = draw_picture(
-        f"reliability-{name}",
-        lambda axes: draw_reliability(axes, bins.confidences, bins.accuracies, bins.counts, bins.error),
-        height=4.1,
-    )
-    return replace(picture, alt=f"{title}. {picture.alt}")
 
 
 def threshold_section(
@@ -110,11 +96,7 @@ def threshold_section(
         malignant: names of the malignant classes.
         chosen_on: one sentence on which images chose the thresholds.
     """
-    curve = (
-        draw_picture("decision-curve", partial(draw_decision_curve, benefit=benefit), 3.6)
-        if benefit
-        else None
-    )
+    curve = benefit and draw_picture("decision-curve", draw_decision_curve, benefit, height=3.6)
     return render_section(
         "thresholds", points=points, benefit=benefit, curve=curve, malignant=malignant, chosen_on=chosen_on
     )
@@ -124,44 +106,74 @@ def refer_section(
     found: ReferScores | None, safeguards: Safeguards | None, malignant: bool
 ) -> Section | None:
     """Accuracy against the share referred, what the exported rule refers, and the prediction sets."""
-    picture = None
-    if found is not None:
-        c = found.curve
-        picture = draw_picture(
-            "selective-accuracy",
-            lambda axes: draw_selective_accuracy(axes, c.x, c.y, c.band_low, c.band_high),
-        )
+    curve = found and draw_picture("selective-accuracy", draw_selective_accuracy, found.curve)
     return render_section(
-        "refer", found=found, safeguards=safeguards, curve=picture, malignant=malignant, reasons=REASONS
+        "refer", found=found, safeguards=safeguards, curve=curve, malignant=malignant, reasons=REASONS
     )
 
 
-def gallery_section(images: Sequence[GalleryImage], malignant: Sequence[str], choice: str) -> Section | None:
+def choose_gallery(predictions: Predictions, count: int, seed: int) -> list[int]:
+    """Rows to show: up to half wrong calls, the surest first, the rest right calls drawn at random."""
+    sure = predictions.probabilities[np.arange(len(predictions)), predictions.decisions]
+    wrong = np.flatnonzero(predictions.decisions != predictions.labels)
+    right = np.flatnonzero(predictions.decisions == predictions.labels)
+    shown = wrong[np.argsort(-sure[wrong], kind="stable")][: count // 2]
+    drawn = np.random.default_rng(seed).permutation(right)[: count - len(shown)]
+    return [*shown.tolist(), *sorted(drawn.tolist())]
+
+
+def show_images(
+    predictions: Predictions, rows: Sequence[int], paths: Mapping[str, str], limits: Limits, voters: int = 0,
+    unnamed: Sequence[str] = (),
+) -> list[GalleryImage]:  # fmt: skip
+    """The images of some rows, decoded.
+
+    Args:
+        predictions: with the model's decisions.
+        rows: which of them.
+        paths: id -> file.
+        limits: on the size of images.
+        voters: how many members voted; 0 for one classifier.
+        unnamed: by row, what stands for a subject that has no name.
+    """
+    decisions, classes = np.asarray(predictions.decisions), predictions.classes
+    images = []
+    for row in rows:
+        path, called = Path(paths[predictions.ids[row]]), decisions[row]
+        images.append(
+            GalleryImage(
+                id=predictions.ids[row], pixels=decode(read_image_bytes(path, limits), limits, str(path)),
+                true=classes[predictions.labels[row]], called=classes[called],
+                probability=float(predictions.probabilities[row, called]),
+                subject=str(predictions.subjects[row] or (unnamed[row] if len(unnamed) else "")), voters=voters,
+            )
+        )  # fmt: skip
+    return images
+
+
+def gallery_section(images: Sequence[GalleryImage], malignant: Sequence[str]) -> Section | None:
     """Pictures of wrong and right calls, titles red or green.
 
     Args:
-        images: what to show; wrong ones are shown first, each kind in the order given.
+        images: of ``choose_gallery``; wrong ones are shown first, each kind in the order given.
         malignant: names of the malignant classes; a malignant cell called benign is marked.
-        choice: one sentence on how the pictures were chosen.
     """
-    pictures = {
-        image.id: Picture(
-            f"figures/gallery-{number:02d}.jpg",
-            f"Cell {image.id}: true class {image.true}, called {image.called}, {image.sure}",
-            encode_thumbnail(image.pixels, _THUMBNAIL_SIDE),
-        )
-        for number, image in enumerate(images, start=1)
-    }
-    return render_section("gallery", images=images, pictures=pictures, malignant=malignant, choice=choice)
+    pictures = {}
+    for number, image in enumerate(images, start=1):
+        alt = f"Cell {image.id}: true class {image.true}, called {image.called}, {image.sure}"
+        pictures[image.id] = encode_picture(f"gallery-{number:02d}", alt, image.pixels)
+    return render_section("gallery", images=images, pictures=pictures, malignant=malignant)
 
 
-def encode_thumbnail(pixels: np.ndarray, side: int, quality: int = 86) -> bytes:
-    """JPEG of uint8 [H, W, 3], its longer side at most ``side`` pixels: some 8 kB, so that a page stays light."""
-    picture = Image.fromarray(np.asarray(pixels, dtype=np.uint8))
-    picture.thumbnail((side, side), Image.Resampling.LANCZOS)
-    buffer = io.BytesIO()
-    picture.save(buffer, "JPEG", quality=quality)
-    return buffer.getvalue()
+def count_right(predictions: Predictions) -> list[SubjectCount]:
+    """Right calls and images of every subject and class."""
+    right = predictions.decisions == predictions.labels
+    table = pd.DataFrame({"subject": predictions.subjects, "label": predictions.labels, "right": right})
+    counts = table.groupby(["subject", "label"])["right"].agg(["sum", "size"])
+    return [
+        SubjectCount(str(subject), predictions.classes[label], int(right), int(total))
+        for (subject, label), (right, total) in zip(counts.index, counts.to_numpy(), strict=True)
+    ]
 
 
 def subject_section(
@@ -177,16 +189,14 @@ def subject_section(
     """
     ordered = sorted(subjects, key=lambda each: (each.accuracy, each.name))
     height = 1.4 + 0.2 * len(ordered) if len(ordered) <= NAMED_SUBJECTS else 3.9
-    picture = draw_picture(
-        "subjects", lambda axes: draw_subject_accuracy(axes, ordered, classes, kind), height
-    )
+    picture = draw_picture("subjects", draw_subject_accuracy, ordered, classes, kind, height=height)
     return render_section("subjects", subjects=ordered, picture=picture, kind=kind, note=note)
 
 
 def subject_calls_section(calls: SubjectCalls | str) -> Section | None:
     """Whole subjects called by their share of malignant cells, or why they are not."""
     if isinstance(calls, str):
-        return render_section("subject_calls", calls=calls, tiles=(), picture=None, fitted_on="", few=0)
+        return render_section("subject_calls", calls=calls)
     truth, called = calls.subjects.malignant, calls.called
     height = min(1.5 + 0.2 * len(truth), 4.6) if len(truth) <= NAMED_SUBJECTS else 3.9
     tiles = [
@@ -194,25 +204,24 @@ def subject_calls_section(calls: SubjectCalls | str) -> Section | None:
         ("Malignant subjects missed", (truth & ~called).sum(), truth.sum(), "Sensitivity", calls.scores[SENSITIVITY]),
         ("False alarms", (called & ~truth).sum(), (~truth).sum(), "Specificity", calls.scores[SPECIFICITY]),
     ]  # fmt: skip
-    picture = draw_picture("subject-calls", partial(draw_subject_shares, calls=calls), height)
+    picture = draw_picture("subject-calls", draw_subject_shares, calls, height=height)
     return render_section(
-        "subject_calls",
-        calls=calls,
-        tiles=tiles,
-        picture=picture,
-        fitted_on=FITTED[calls.fitted_on],
-        few=FEW_SUBJECTS,
-    )
+        "subject_calls", calls=calls, tiles=tiles, picture=picture, fitted_on=FITTED[calls.fitted_on], few=FEW_SUBJECTS
+    )  # fmt: skip
+
+
+def count_images(
+    labels: pd.Series, parts: pd.Series, classes: Sequence[str], order: Sequence[str]
+) -> np.ndarray:
+    """Images of each of the C classes in each of the P parts, int [C, P]; both are one entry an image."""
+    counts = pd.crosstab(labels, parts)
+    return counts.reindex(index=list(classes), columns=list(order), fill_value=0).to_numpy()
 
 
 def data_section(
-    classes: Sequence[str],
-    parts: Sequence[str],
-    images: np.ndarray,
-    subjects: np.ndarray | None,
-    kind: str,
-    **words: Any,
-) -> Section | None:
+    classes: Sequence[str], parts: Sequence[str], images: np.ndarray, subjects: np.ndarray | None, kind: str,
+    **found: Any,
+) -> Section | None:  # fmt: skip
     """Counts by class and part, sizes, anomalies, duplicates.
 
     Args:
@@ -220,11 +229,10 @@ def data_section(
         images: int [C, P], images of each class in each part.
         subjects: int [C, P], subjects (or blocks) likewise; None where unknown.
         kind: what a subject is called, in the singular.
-        words: facts (label -> value), errors and warnings (messages), duplicates (sentences).
+        found: fingerprint; sizes (size -> images); errors and warnings (with a message each); duplicates (sentences).
     """
-    picture = draw_picture(
-        "counts", lambda axes: draw_counts(axes, classes, parts, images), 1.3 + 0.34 * len(classes)
-    )
+    height = 1.3 + 0.34 * len(classes)
     return render_section(
-        "data", classes=list(classes), parts=list(parts), images=images, subjects=subjects, kind=kind, picture=picture, **words
+        "data", classes=list(classes), parts=list(parts), images=images, subjects=subjects, kind=kind,
+        picture=draw_picture("counts", draw_counts, classes, parts, images, height=height), **found,
     )  # fmt: skip

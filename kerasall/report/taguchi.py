@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from kerasall.report.format import cell, format_number
-from kerasall.taguchi.analysis import Analysis
+from kerasall.taguchi.analysis import Analysis, describe_ratio
 
 Row = tuple[str | dict[str, Any] | None, ...]
 _ANOVA = ("Source", ">Sum of squares", ">df", ">Mean square", ">F", ">p", ">Share %", ">Share less noise %")
@@ -58,26 +58,6 @@ def make_document(analysis: Analysis) -> dict[str, Any]:
     """What ``lay_out`` takes, for an analysis that no search has recorded."""
     pooled = [asdict(row) for row in analysis.anova.pooled]
     return analysis.to_json() | {"pooled": pooled, "experiment": describe_ratio(analysis)}
-
-
-def describe_ratio(analysis: Analysis) -> dict[str, Any]:
-    """What is said of an analysis beyond its numbers: the ratio, the levels' names, what confirms it."""
-    names, best = analysis.level_names, analysis.prediction
-    return {
-        "factors": [{"name": name, "levels": list(levels)} for name, levels in names.items()],
-        "signal": str(analysis.signal),
-        "formula": analysis.signal.signal.formula,
-        "unit": analysis.signal.signal.unit,
-        "confidence": analysis.confidence,
-        "significance": analysis.significance,
-        "best": {name: names[name][level - 1] for name, level in best.levels.items()},
-        "sizes": analysis.describe_sizes(),
-        "confirmation": {
-            "low": best.confirmation_low,
-            "high": best.confirmation_high,
-            "as_predicted": best.confirmed_as_predicted,
-        },
-    }
 
 
 def lay_out(found: Mapping[str, Any]) -> AnalysisLayout:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from kerasall.report.format import COLUMN_GAP, align_rows
 from kerasall.report.taguchi import Table, lay_out, make_document
 from kerasall.taguchi.analysis import Analysis
 from kerasall.taguchi.design import Plan
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     from kerasall.taguchi.trial_events import TrialListing
 
 _PAIRS_SHOWN = 12
-_GAP = "  "
 _SHORTEST = 6
 """Characters to which a factor's column may shrink before it is left out."""
 
@@ -84,23 +84,6 @@ def _table_lines(table: Table) -> list[str]:
     right = [title.startswith(">") for title in table.columns]
     lines = align_rows([[title.removeprefix(">") for title in table.columns], *rows], right)
     return ["", *([table.caption] if table.caption else []), *lines, *table.notes]
-
-
-def align_rows(rows: Sequence[Sequence[str]], right: Sequence[bool]) -> list[str]:
-    """Rows of texts as lines whose columns stand below one another.
-
-    Args:
-        rows: the heading first.
-        right: whether each column stands at its right end.
-    """
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return [
-        _GAP.join(
-            text.rjust(width) if to_right else text.ljust(width)
-            for text, width, to_right in zip(row, widths, right, strict=True)
-        ).rstrip()
-        for row in rows
-    ]
 
 
 @dataclass(frozen=True)
@@ -218,7 +201,7 @@ def fit_columns(columns: Sequence[TrialColumn], width: int | None) -> tuple[list
     kept, missing = list(columns), []
 
     def too_wide() -> bool:
-        return width is not None and 1 + sum(len(_GAP) + column.width for column in kept) > width
+        return width is not None and 1 + sum(len(COLUMN_GAP) + column.width for column in kept) > width
 
     def leave_out(column: TrialColumn) -> None:
         kept.remove(column)

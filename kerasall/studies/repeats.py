@@ -11,7 +11,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from kerasall.data.development import MEMBERS, read_facts
+from kerasall.data.development import read_facts
+from kerasall.data.training_record import MEMBERS
 from kerasall.errors import SettingsError
 from kerasall.evaluation.ensemble_scores import for_curves
 from kerasall.evaluation.intervals import Scorer

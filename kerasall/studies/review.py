@@ -139,7 +139,7 @@ def make_overlays(run: Run) -> Overlay | None:
     except KerasallError as error:
         print(f"without overlays: {error}", file=sys.stderr)
         return None
-    from kerasall.report.explanation_figures import overlay
+    from kerasall.report.figures_explanation import overlay
 
     def draw(item: ReviewItem) -> tuple[np.ndarray, str] | None:
         shown = item.decision or item.label

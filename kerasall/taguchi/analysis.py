@@ -350,3 +350,23 @@ def _about_levels(factor: FactorLevels, levels_as: str) -> str:
 def _orthogonal(factors: Sequence[FactorLevels]) -> bool:
     columns = np.column_stack([f.contrasts.columns for f in factors])
     return bool(np.allclose(columns.T @ columns, np.eye(columns.shape[1]), atol=1e-9))
+
+
+def describe_ratio(analysis: Analysis) -> dict[str, Any]:
+    """What is said of an analysis beyond its numbers: the ratio, the levels' names, what confirms it."""
+    names, best = analysis.level_names, analysis.prediction
+    return {
+        "factors": [{"name": name, "levels": list(levels)} for name, levels in names.items()],
+        "signal": str(analysis.signal),
+        "formula": analysis.signal.signal.formula,
+        "unit": analysis.signal.signal.unit,
+        "confidence": analysis.confidence,
+        "significance": analysis.significance,
+        "best": {name: names[name][level - 1] for name, level in best.levels.items()},
+        "sizes": analysis.describe_sizes(),
+        "confirmation": {
+            "low": best.confirmation_low,
+            "high": best.confirmation_high,
+            "as_predicted": best.confirmed_as_predicted,
+        },
+    }

@@ -17,6 +17,7 @@ import pandas as pd
 from keras_tuner.engine.trial import Trial, TrialStatus
 
 from kerasall.errors import DataError, SettingsError
+from kerasall.settings.seeds import derive_seed
 from kerasall.taguchi.analysis import Analysis, analyze
 from kerasall.taguchi.design import Plan, plan
 
@@ -93,8 +94,7 @@ class Design:
     def seed_of(self, place: Place) -> int:
         """Seed of a trial: 0 <= seed < 2^31, its own for every place."""
         row = 0 if isinstance(place.row, str) else place.row
-        words = np.random.SeedSequence([self.seed, row, place.repeat, place.fold]).generate_state(1)
-        return int(words[0]) >> 1
+        return derive_seed(self.seed, row, place.repeat, place.fold)
 
     def values_of(self, place: Place, levels: Mapping[str, int]) -> dict[str, Any]:
         """What the hyperparameters of a trial hold: its factors and the reserved values.

@@ -22,7 +22,7 @@ from kerasall.files import write_json
 from kerasall.models.ensembles import build_ensemble
 from kerasall.models.explanation import METHODS, Explainer
 from kerasall.preprocessing.operations import Chain
-from kerasall.report.explanation_figures import ExplainedImage, describe_explanation, overlay
+from kerasall.report.figures_explanation import ExplainedImage, describe_explanation, overlay
 from kerasall.serving import explanation as served
 from kerasall.serving.export import export_saved_model
 from kerasall.studies.finished_run import Run

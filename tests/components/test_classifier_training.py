@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from kerasall.components.classifier_training import ClassifierTraining
-from kerasall.components.sweep import HeadTraining
+from kerasall.components.sweep import pool_once
 from kerasall.data.development import Development, Facts
 from kerasall.data.pixel_cache import PixelCache
 from kerasall.data.splits import Split
@@ -36,9 +36,9 @@ def make_data(count: int) -> Development:
     return Development(examples, split, Facts(("all", "hem"), ("all",), "subject", "test", (), ""), [])
 
 
-def make_training(folder: Path, kind: type = ClassifierTraining, **train) -> ClassifierTraining:
+def make_training(folder: Path, **train) -> ClassifierTraining:
     pixels = np.random.default_rng(0).integers(0, 256, (22, SIDE, SIDE, 3), np.uint8)
-    return kind(
+    return ClassifierTraining(
         make_data(len(pixels)),
         PixelCache(pixels, "key", None, 0),
         ModelSettings(backbone="mobilenet", alpha=0.25, weights="random"),
@@ -98,10 +98,10 @@ def test_a_sweeps_features_are_keyed_by_precision_and_its_model_is_float32(tmp_p
         monkeypatch.setattr(
             "kerasall.components.classifier_training.choose_precision", lambda *_, n=name: PRECISIONS[n]
         )
-        heads = make_training(tmp_path, HeadTraining, stages=stages)
+        heads = make_training(tmp_path, stages=stages)
         model = heads.build("net")
         freeze(model)
-        found.append(heads.pass_once("net", model))
+        found.append(pool_once(heads, "net", model))
     assert len(list((tmp_path / "cache" / "activations").iterdir())) == 2
     assert found[0].dtype == found[1].dtype == np.float32
     np.testing.assert_allclose(found[0], found[1], atol=0.05 * np.abs(found[0]).max())

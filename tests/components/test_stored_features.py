@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from kerasall.components.domain_features import pooled_features
+from kerasall.components.calibrator import pooled_features
 from kerasall.models.classifier import build_classifier, freeze, frozen_cut, split_at
 from kerasall.models.ensembles import build_ensemble
 from kerasall.models.feature_cache import cached_activations

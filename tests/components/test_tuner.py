@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -12,13 +11,13 @@ import pandas as pd
 import pytest
 from page_tables import read_tables
 
-from kerasall.components.trial_record import TRIALS, write_search
-from kerasall.components.trial_search import PROJECT, SearchJob, make_oracle
-from kerasall.components.trial_training import RESULT, TrialTraining
-from kerasall.components.tuner import collect_members, confirmation_runs
-from kerasall.data.development import ANALYSIS, Development, Facts
+from kerasall.components.trial_search import make_oracle
+from kerasall.components.trial_training import PROJECT, RESULT, SearchJob, TrialTraining, settings_at
+from kerasall.components.tuner import TRIALS, collect_members, confirmation_runs, write_search
+from kerasall.data.development import Development, Facts
 from kerasall.data.pixel_cache import PixelCache
 from kerasall.data.splits import Split
+from kerasall.data.training_record import ANALYSIS
 from kerasall.evaluation.metrics import find_metric
 from kerasall.evaluation.predictions import Predictions, read_predictions, write_predictions
 from kerasall.files import read_json, write_json
@@ -69,13 +68,16 @@ def make_tune(**options) -> TuneSettings:
     return TuneSettings.model_validate({"factors": FACTORS, "repeats": 2, "confirmations": 3} | options)
 
 
-def make_training(folder: Path, data: Development, tune: TuneSettings) -> TrialTraining:
+def make_training(
+    folder: Path, data: Development, tune: TuneSettings, base: TrialSettings = BASE
+) -> TrialTraining:
     rng = np.random.default_rng(0)
     pixels = rng.integers(0, 120, (len(data.examples), SIDE, SIDE, 3), np.uint8)
     pixels[data.labels == 1] += 120
-    levels = factor_levels(BASE, tune.factors)
-    cache = PixelCache(pixels, "0" * 64, None, 0)
-    return TrialTraining(data, cache, BASE, tune, levels, 0.2, True, None, folder / "cache")
+    job = SearchJob(folder, folder, base, tune, 0.2, 0, True, None, folder / "cache")
+    training = TrialTraining(job, data)
+    training.pixels = PixelCache(pixels, "0" * 64, None, 0)
+    return training
 
 
 def make_run(folder: Path, row: int | str = 1, fold: int = 1, levels=(1, 1, 2, 3)) -> TrialRun:
@@ -121,7 +123,7 @@ def test_trials_from_the_same_weights_share_what_the_frozen_part_gives(tmp_path)
     rows = [(1, 1, 1, 1), (2, 3, 2, 3)]
 
     def train(folder: Path, cache: Path, row: int) -> dict[str, float]:
-        training = replace(make_training(cache, data, tune), base=base)
+        training = make_training(cache, data, tune, base)
         return training(make_run(folder, row + 1, levels=rows[row]))
 
     shared = [train(tmp_path / f"shared {row}", tmp_path, row) for row in range(2)]
@@ -130,7 +132,7 @@ def test_trials_from_the_same_weights_share_what_the_frozen_part_gives(tmp_path)
     alone = [train(tmp_path / f"alone {row}", tmp_path / f"alone {row}", row) for row in range(2)]
     assert shared == alone
     assert file.stat().st_mtime_ns == written
-    training = replace(make_training(tmp_path, data, tune), base=base)
+    training = make_training(tmp_path, data, tune, base)
     run = make_run(tmp_path / "confirmed", "confirmation", levels=rows[1])
     training(run)
     own = read_predictions(run.folder / "predictions.npz").probabilities
@@ -142,24 +144,24 @@ def test_trials_from_the_same_weights_share_what_the_frozen_part_gives(tmp_path)
 def test_rows_of_folds_and_parts():
     data = make_data([f"fold_{n % 3}" for n in range(30)], "folds")
     training = make_training(Path("nowhere"), data, make_tune())
-    for fold, name in enumerate(data.split.folds, start=1):
-        rows = training.rows_of(fold)
-        assert set(rows.scored) == set(data.rows_of(name))
-        assert not set(rows.fitted) & set(rows.scored)
+    assert [rows.name for rows in training.divisions] == list(data.split.folds)
+    for rows in training.divisions:
+        assert set(rows.held_out) == set(data.rows_of(rows.name))
+        assert not set(rows.fitted) & set(rows.held_out)
         assert rows.watched is not None
         assert not set(rows.watched) & set(rows.fitted)
-        assert not set(rows.watched) & set(rows.scored)
-    plain = make_training(Path("nowhere"), make_data(HOLDOUT), make_tune()).rows_of(1)
-    assert set(plain.scored) == set(range(16, 24))
-    chosen = make_training(Path("nowhere"), make_data(HOLDOUT), make_tune(response_on="selection")).rows_of(1)
-    assert set(chosen.scored) == set(range(24, 30))
-    assert set(chosen.fitted) == set(range(16))
+        assert not set(rows.watched) & set(rows.held_out)
+    for tune in (make_tune(), make_tune(response_on="selection")):
+        (plain,) = make_training(Path("nowhere"), make_data(HOLDOUT), tune).divisions
+        assert set(plain.held_out) == set(plain.watched) == set(range(16, 24))
+        assert set(plain.fitted) == set(range(16))
 
 
 def test_dummy_columns_repeat_the_first_levels():
     tune = make_tune(factors={"train.batch_size": [4, 8], "train.stages.0.epochs": [1, 2, 3]})
-    training = make_training(Path("nowhere"), make_data(HOLDOUT), tune)
-    assert [training.settings_at([level, 1]).train.batch_size for level in (1, 2, 3)] == [4, 8, 4]
+    levels = factor_levels(BASE, tune.factors)
+    found = [settings_at(BASE, levels, [level, 1]).train.batch_size for level in (1, 2, 3)]
+    assert found == [4, 8, 4]
 
 
 # --- a whole search whose trials answer at once ---------------------------------------------------
@@ -169,11 +171,8 @@ EFFECTS = {"optimizer": {"adam": 0.06, "sgdm": 0.0}, "batch_size": {4: 0.0, 8: 0
 """What the levels add to the response."""
 
 
-class SimulatedTrials:
+class SimulatedTrials(TrialTraining):
     """Leaves in a trial's folder what training would, with a response made of ``EFFECTS`` and a little noise."""
-
-    def __init__(self, data: Development) -> None:
-        self.data = data
 
     def __call__(self, run: TrialRun) -> dict[str, float]:
         noise = np.random.default_rng(run.seed).normal(0, 0.002)
@@ -203,7 +202,7 @@ class Search:
         self.job = SearchJob(
             folder / "dev", folder / "scratch", BASE, make_tune(**tune), 0.2, 0, True, None, folder
         )
-        trials = SimulatedTrials(data)
+        trials = SimulatedTrials(self.job, data)
         self.tuner = TaguchiTuner(
             make_oracle(self.job, data), run=trials, directory=str(self.job.scratch), project_name=PROJECT
         )
@@ -211,15 +210,8 @@ class Search:
         self.runs = confirmation_runs(self.tuner)
         for name in ("models", "records", "results"):
             (folder / name).mkdir()
-        self.members = collect_members(
-            self.job,
-            data,
-            trials,
-            self.runs,
-            folder / "models",
-            folder / "records",  # pyright: ignore[reportArgumentType]
-        )
-        write_search(self.tuner, self.job, data, self.members, folder / "results")
+        self.members = collect_members(trials, self.runs, folder / "models", folder / "records")
+        write_search(self.tuner, trials, self.members, folder / "results")
 
 
 @pytest.fixture(scope="module")
@@ -264,15 +256,16 @@ def test_the_analysis_names_the_best_levels_and_what_confirms_them(finished):
     for row in made["rows"]:
         own = table[table["row"] == row["row"]]["objective"]
         assert row["responses"] == pytest.approx(list(own))
-    assert {"main_effects", "half_normal"} <= {Path(f["file"]).stem for f in made["figures"]}
-    assert "L9(3^4): 9 runs" in (finished.folder / "results" / "analysis.txt").read_text()
+    assert made["interactions"][0]["factors"] == ["optimizer", "batch_size"]
+    assert {path.name for path in (finished.folder / "results").iterdir()} == {ANALYSIS, TRIALS, PROJECT}
 
 
 def make_section(folder: Path, **said):
     """The report's section of a recorded experiment."""
     tuning = read_json(folder / ANALYSIS)
     tuning["experiment"] |= said
-    section = make_tuning(SimpleNamespace(tuning=tuning, record=folder))  # pyright: ignore[reportArgumentType]
+    search = StoredOracle.from_project(folder, PROJECT)
+    section = make_tuning(SimpleNamespace(tuning=tuning, search=search))  # pyright: ignore[reportArgumentType]
     assert section is not None
     return section
 
@@ -324,7 +317,7 @@ def test_a_record_of_folds_is_out_of_fold_and_a_response_their_mean(tmp_path):
         tmp_path,
     )
     tuner = TaguchiTuner(
-        make_oracle(job, data), run=SimulatedTrials(data), directory=str(tmp_path), project_name=PROJECT
+        make_oracle(job, data), run=SimulatedTrials(job, data), directory=str(tmp_path), project_name=PROJECT
     )
     tuner.search()
     runs = confirmation_runs(tuner)

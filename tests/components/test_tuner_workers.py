@@ -11,20 +11,25 @@ from pathlib import Path
 
 import pytest
 
-from kerasall.components.trial_search import JOB, SearchJob, find_job, read_job, role_of_process, write_job
-from kerasall.components.trial_workers import LocalWorkers, chief_environment, list_gpus
+from kerasall.components.trial_search import (
+    JOB,
+    LocalWorkers,
+    chief_environment,
+    find_job,
+    list_gpus,
+    role_of_process,
+    write_job,
+)
+from kerasall.components.trial_training import SearchJob
 from kerasall.errors import KerasallError
+from kerasall.files import read_json
 from kerasall.settings import TrialSettings, TuneSettings
 
 SAY = "import os, sys; print(os.environ['KERASTUNER_TUNER_ID'], os.environ.get('CUDA_VISIBLE_DEVICES'), flush=True)"
 
 
-def start(
-    folder: Path, script: str, count: int = 2, finished=lambda: 0, **options
-) -> tuple[LocalWorkers, list[str]]:
-    lines: list[str] = []
-    command = [sys.executable, "-c", script]
-    return LocalWorkers(command, count, folder, finished, say=lines.append, **options), lines
+def start(folder: Path, script: str, count: int = 2, finished=lambda: 0, **options) -> LocalWorkers:
+    return LocalWorkers([sys.executable, "-c", script], count, folder, finished, **options)
 
 
 def wait_until(condition, seconds: float = 20) -> None:
@@ -34,8 +39,8 @@ def wait_until(condition, seconds: float = 20) -> None:
         time.sleep(0.02)
 
 
-def test_a_dead_worker_is_started_again_under_its_own_id(tmp_path):
-    workers, lines = start(tmp_path, f"{SAY}; import time; time.sleep(60)")
+def test_a_dead_worker_is_started_again_under_its_own_id(tmp_path, capsys):
+    workers = start(tmp_path, f"{SAY}; import time; time.sleep(60)")
     wait_until(lambda: (tmp_path / "worker2.log").read_text().startswith("worker2"))
     first, dead = workers.processes["worker1"], workers.processes["worker2"]
     dead.kill()
@@ -44,13 +49,13 @@ def test_a_dead_worker_is_started_again_under_its_own_id(tmp_path):
     wait_until(lambda: len((tmp_path / "worker2.log").read_text().splitlines()) == 2)
     assert workers.processes["worker1"] is first
     assert workers.processes["worker2"].pid != dead.pid
-    assert "worker2 died (status -9)" in lines[0]
+    assert "worker2 died (status -9)" in capsys.readouterr().err
     workers.end(seconds=0)
     assert all(process.poll() is not None for process in workers.processes.values())
 
 
-def test_a_worker_that_dies_again_and_again_is_given_up_with_its_last_words(tmp_path):
-    workers, lines = start(tmp_path, "import sys; sys.exit('no such device')", count=1)
+def test_a_worker_that_dies_again_and_again_is_given_up_with_its_last_words(tmp_path, capsys):
+    workers = start(tmp_path, "import sys; sys.exit('no such device')", count=1)
     for _ in range(3):
         workers.processes["worker1"].wait()
         workers.watch()
@@ -58,28 +63,28 @@ def test_a_worker_that_dies_again_and_again_is_given_up_with_its_last_words(tmp_
     with pytest.raises(KerasallError, match="no such device") as caught:
         workers.watch()
     assert "died 4 times" in str(caught.value)
-    assert len(lines) == 3
+    assert len(capsys.readouterr().err.splitlines()) == 3
 
 
-def test_deaths_are_forgiven_when_trials_end_in_between(tmp_path):
+def test_deaths_are_forgiven_when_trials_end_in_between(tmp_path, capsys):
     ended = iter(range(100))
-    workers, lines = start(tmp_path, "import sys; sys.exit(1)", count=1, finished=lambda: next(ended))
+    workers = start(tmp_path, "import sys; sys.exit(1)", count=1, finished=lambda: next(ended))
     for _ in range(8):
         workers.processes["worker1"].wait()
         workers.watch()
-    assert len(lines) == 8
+    assert len(capsys.readouterr().err.splitlines()) == 8
     workers.end()
 
 
-def test_a_worker_at_its_end_is_left_in_peace(tmp_path):
-    workers, lines = start(tmp_path, "pass")
+def test_a_worker_at_its_end_is_left_in_peace(tmp_path, capsys):
+    workers = start(tmp_path, "pass")
     workers.end()
     workers.watch()
-    assert lines == []
+    assert capsys.readouterr().err == ""
 
 
 def test_devices_are_dealt_out(tmp_path, monkeypatch):
-    workers, _ = start(tmp_path, SAY, count=3, gpus=["4", "7"])
+    workers = start(tmp_path, SAY, count=3, gpus=["4", "7"])
     workers.end()
     found = [(tmp_path / f"worker{n}.log").read_text().split() for n in (1, 2, 3)]
     assert found == [["worker1", "4"], ["worker2", "7"], ["worker3", "4"]]
@@ -113,7 +118,7 @@ def test_workers_of_other_hosts_find_the_search_of_their_settings(tmp_path):
     scratch = tmp_path / "Tuner" / "key.partial" / ".scratch"
     path = write_job(job_in(scratch), "10.0.0.1:8000")
     assert path == scratch / JOB
-    assert read_job(path) == job_in(scratch)
+    assert SearchJob.from_json(read_json(path)["job"]) == job_in(scratch)
     like = job_in(Path())
     assert find_job(tmp_path, like, "10.0.0.1:8000", wait_seconds=0) == path
     for other, address in ((job_in(Path(), seed=1), "10.0.0.1:8000"), (like, "10.0.0.2:8000")):

@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from kerasall.errors import DataError, SettingsError
 from kerasall.evaluation.class_mapping import join_sets, map_classes, parse_mapping, to_scored
 from kerasall.evaluation.predictions import Predictions
-from kerasall.report.external_scores import describe_mapping
 
 ARIA = ("Benign", "Early", "Pre", "Pro")
 BLASTS = ("Early", "Pre", "Pro")
@@ -42,7 +41,7 @@ def test_a_statement_comes_first():
     found = map_classes(("blast", "normal", "dirt"), (), ARIA, BLASTS, stated)
     assert not found.kinds
     assert found.left_out == ("dirt",)
-    assert describe_mapping(found)[-1] == "dirt is left out (as stated)"
+    assert found.describe()[-1] == "dirt is left out (as stated)"
     mixed = map_classes(("Pro", "normal"), (), ARIA, BLASTS, {"normal": "benign"})
     assert mixed.kinds
     assert mixed.targets == {"Pro": "malignant", "normal": "benign"}

@@ -17,15 +17,16 @@ from kerasall.evaluation.comparison import System, compare_systems, share_images
 from kerasall.evaluation.intervals import Scorer
 from kerasall.evaluation.paired_tests import paired_difference
 from kerasall.evaluation.predictions import Predictions
-from kerasall.report.comparison_figures import ForestRow, draw_forest
-from kerasall.report.figure_style import new_figure
+from kerasall.report.figures_comparison import ForestRow, draw_forest
+from kerasall.report.figures_style import new_figure
+from kerasall.report.format import p_words
 from kerasall.report.page import write_page
-from kerasall.report.pages.comparison import lettered, make_comparison_page
-from kerasall.report.wording import (
+from kerasall.report.pages.comparison import (
     comparison_document,
     describe_comparison,
     find_warnings,
-    p_words,
+    lettered,
+    make_comparison_page,
     verdict_words,
 )
 
@@ -395,7 +396,7 @@ def test_selected_scores_are_watermarked():
 
 def test_forest_draws_every_value_within_its_interval():
     rows = [ForestRow("one", 0.9, 0.8, 0.95, "90%", 0), ForestRow("two", None, None, None, "–", 1)]
-    _, ((axes,),) = new_figure()
+    _, axes = new_figure()
     alt = draw_forest(axes, rows, "accuracy", reference=0.5, bounds=(0, 1))
     assert alt == "accuracy with intervals. one 90%; two –."
     drawn = [list(map(float, line.get_xdata())) for line in axes.lines]

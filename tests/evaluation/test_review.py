@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from page_tables import read_tables
+from page_tables import read_tables, texts
 
 from kerasall.errors import ArtifactError, SettingsError
 from kerasall.evaluation.predictions import Predictions
@@ -155,10 +155,13 @@ def test_the_record_is_kept_and_read_again(tmp_path):
 
 def test_tables_count_every_image_once():
     queue = build_queue(three_members())
-    reasons, wrong = read_tables(review_section(queue, "run").body).values()
-    assert [cell.text for cell in reasons[-1]] == ["All, each counted once", "1", "1", "2"]
-    assert [row[0].text for row in wrong[1:]] == ["3 of 3", "2 of 3", "1 of 3", "0 of 3"]
-    assert [row[-1].text for row in wrong[1:]] == ["1", "1", "1", "1"]
+    section = review_section(queue, "run")
+    assert section is not None
+    tables = {caption: texts(rows) for caption, rows in read_tables(section.body).items()}
+    wrong = tables["How many members get an image wrong"]
+    assert tables["Images in the queue, by label and reason"][-1] == ["All, each counted once", "1", "1", "2"]
+    assert [row[0] for row in wrong[1:]] == ["3 of 3", "2 of 3", "1 of 3", "0 of 3"]
+    assert [row[-1] for row in wrong[1:]] == ["1", "1", "1", "1"]
     table = to_table(queue)
     assert table["corrected_label"].eq("").all()
     assert table["votes_all"].tolist() == [3, 1]

@@ -19,8 +19,8 @@ from kerasall.evaluation.subject_calls import (
     choose_share,
     count_subjects,
 )
-from kerasall.report.data_figures import draw_subject_shares
-from kerasall.report.figure_style import new_figure
+from kerasall.report.figures_data import draw_subject_shares
+from kerasall.report.figures_style import new_figure
 from kerasall.report.sections import subject_calls_section
 
 CLASSES = ("hem", "early", "pro")
@@ -193,5 +193,5 @@ def test_the_section_says_who_is_wrong():
     assert "50.0%" in section.intro
     assert "rests on 2 malignant and 2 other" in section.body
     _, axes = new_figure()
-    assert draw_subject_shares(axes[0, 0], calls).endswith("Called wrongly: missed 20.0%.")
+    assert draw_subject_shares(axes, calls).endswith("Called wrongly: missed 20.0%.")
     assert "No patient" in subject_calls_section("No patient is known.").body

@@ -15,11 +15,11 @@ from PIL import Image
 
 from kerasall.evaluation.curves import BandedCurve
 from kerasall.evaluation.predictions import Predictions
-from kerasall.report.data_figures import GalleryImage, SubjectCount, TrainingRun
+from kerasall.report.figures_data import GalleryImage, SubjectCount
+from kerasall.report.figures_scores import draw_fold_scores
 from kerasall.report.format import Score
 from kerasall.report.page import Page, Section, draw_picture, render_section, write_page
-from kerasall.report.pages.run import _training_section
-from kerasall.report.score_figures import draw_fold_scores
+from kerasall.report.pages.run_training import TrainingRun, training_section
 from kerasall.report.sections import confusion_section, data_section, gallery_section, subject_section
 
 CLASSES = ("Benign", "Early", "Pre", "Pro")
@@ -119,10 +119,14 @@ def make_summary(**changes: Any) -> Section:
         "missed": {
             "called_benign": 11, "total": 2752, "sensitivity": sensitivity, "specificity": Score("Specificity", 0.97),
         },
-        "verdict": {"blessed": True, "criteria": [("No validation error in the data", True), ("Honest protocol", True)]},
-        "trained": "MobileNet with a new head, trained in two stages.",
-        "data": "3,256 photographs of blood-smear cells in four classes.",
-        "split": "5-fold cross-validation over 40 blocks of images.",
+        "blessed": True,
+        "criteria": [("No validation error in the data", True), ("Honest protocol", True)],
+        "model": "MobileNet with a new head",
+        "training": {"parameters": 3_228_864, "how": None, "stages": [2], "each": False, "final": []},
+        "classes": {name: int(count) for name, count in zip(CLASSES, MATRIX.sum(axis=1), strict=True)},
+        "scored": "every image once",
+        "images": int(MATRIX.sum()),
+        "split": {"unit": "group", "folds": 5, "groups": 40, "subjects": "block"},
         "resampled": "40 blocks of images",
         "data_notes": ["These public files carry no patient id."],
         "protocol": "honest",
@@ -151,9 +155,7 @@ def make_scores() -> Section | None:
         ],
         folds=folds,
         main=main,
-        picture=draw_picture(
-            "folds", lambda axes: draw_fold_scores(axes, names, values, 0.9754, 0.9608, 0.9851)
-        ),
+        picture=draw_picture("folds", draw_fold_scores, names, values, main),
         method="Intervals resample whole blocks.",
         notes=["Images of all five held-out folds together."],
     )
@@ -177,15 +179,19 @@ def make_report(folder: Path | None = None) -> Page:
         sections=(
             make_summary(), make_scores(),
             confusion_section(MATRIX, make_predictions(MATRIX, CLASSES), MALIGNANT, make_curves(), ()),
-            gallery_section(make_gallery(folder=folder), MALIGNANT, "Shown are the most confident mistakes."),
+            gallery_section(make_gallery(folder=folder), MALIGNANT),
             subject_section(make_blocks(), CLASSES, "block", "A block is a run of consecutive file numbers."),
-            _training_section(stages, "The weights of the epoch with the lowest validation loss were kept."),
+            training_section(stages, "The weights of the epoch with the lowest validation loss were kept."),
             data_section(
                 CLASSES, [f"fold {k}" for k in range(1, 6)], images, np.full((4, 5), 2), "block",
-                facts={"Size": "224 × 224 pixels"}, errors=(), warnings=("40 files are exact copies of another file.",),
+                fingerprint="f" * 64, sizes={"224x224": 3256}, errors=(),
+                warnings=[{"message": "40 files are exact copies of another file."}],
                 duplicates=("No duplicate crosses classes.",),
             ),
-            render_section("weaknesses", weaknesses=["One hospital, one microscope and one stain."], departures=()),
+            render_section(
+                "weaknesses", synthetic=False, kind="block", stated=["One hospital, one microscope and one stain."], leaks=0,
+                near_duplicates=True, stained=False, departures=(),
+            ),
             render_section("provenance", command="kerasall run x.yaml", settings="seed: 7", environment={"Seed": "7"}),
         ),
     )  # fmt: skip
@@ -210,11 +216,11 @@ def make_faithful_report(folder: Path | None = None) -> Page:
             make_summary(
                 main=Score("Accuracy on the selection part", 0.8511, 0.7987, 0.8893, chance=0.653),
                 resampled="28 patients", protocol="faithful",
-                verdict={"blessed": False, "criteria": [("No validation error in the data", True), ("Honest protocol", False)]},
+                blessed=False, criteria=[("No validation error in the data", True), ("Honest protocol", False)],
             ),
             confusion_section(matrix, make_predictions(matrix, classes), ("all",), make_curves(classes, 0.1), ()),
             subject_section(subjects, classes, "subject"),
-            gallery_section(make_gallery(classes, folder), ("all",), ""),
+            gallery_section(make_gallery(classes, folder), ("all",)),
         ),
     )  # fmt: skip
 

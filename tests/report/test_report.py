@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from sample_report import (
+    CLASSES,
     MALIGNANT,
     make_blocks,
     make_faithful_report,
@@ -26,9 +27,10 @@ from kerasall.evaluation.predictions import Predictions
 from kerasall.report import page as report_module
 from kerasall.report.format import Score, format_value
 from kerasall.report.page import Picture, render_page, render_section, write_page
-from kerasall.report.pages.run import _training_section, choose_gallery
-from kerasall.report.sections import data_section, gallery_section, subject_section
+from kerasall.report.pages.run_training import training_section
+from kerasall.report.sections import choose_gallery, data_section, gallery_section, subject_section
 
+WEAKNESSES = {"synthetic": False, "kind": "none", "leaks": 0, "near_duplicates": True, "stained": False}
 VOID = {"meta", "link", "img", "br", "hr", "input"}
 
 
@@ -204,14 +206,14 @@ def test_numbers_stand_beside_the_page(written):
 def test_hostile_text_is_shown_not_run():
     evil = '<script>alert("1")</script><img src=x onerror=alert(1)>'
     sections = (
-        render_section("weaknesses", weaknesses=[evil], departures=[evil]),
+        render_section("weaknesses", **WEAKNESSES, stated=[evil], departures=[evil]),
         render_section("provenance", command=evil, settings=evil, environment={evil: evil}),
         data_section(
-            (evil,), (evil,), np.ones((1, 1), int), None, "subject", facts={evil: evil}, errors=[evil], warnings=[],
-            duplicates=[evil],
+            (evil,), (evil,), np.ones((1, 1), int), None, "subject", fingerprint=evil, sizes={evil: 1},
+            errors=[{"message": evil}], warnings=[], duplicates=[evil],
         ),
         subject_section(make_blocks()[:3], ("Benign",), "block", evil),
-        make_summary(trained=evil, verdict={"blessed": False, "criteria": [(evil, False)]}),
+        make_summary(model=evil, blessed=False, criteria=[(evil, False)]),
     )  # fmt: skip
     page = Page(render_page(report_module.Page(evil, sections, evil, facts={evil: evil})))
     assert not page.of("script")
@@ -230,13 +232,15 @@ def test_pictures_outside_the_folder_or_of_unknown_kind_are_refused(tmp_path, sr
 
 
 def test_words_are_escaped_once():
-    section = gallery_section(make_gallery(), MALIGNANT, "Chosen by the model's probability & <chance>.")
+    section = subject_section(
+        make_blocks(), CLASSES, "block", "Chosen by the model's probability & <chance>."
+    )
     text = Page(render_page(report_module.Page("t", [section]))).text
     assert "model's probability & <chance>." in text
 
 
 def test_a_section_without_content_is_left_out():
-    assert render_section("weaknesses", weaknesses=(), departures=()) is not None
+    assert render_section("weaknesses", **WEAKNESSES, stated=(), departures=()) is not None
     assert render_section("combinations", tables=()) is None
 
 
@@ -271,7 +275,7 @@ def test_summary_draws_no_range_for_scores_outside_zero_to_one():
 
 def test_a_refused_model_shows_the_reasons():
     criteria = [("parity", True), ("sensitivity 81% is below the floor of 95%", False)]
-    page = Page(make_summary(verdict={"blessed": False, "criteria": criteria}).body)
+    page = Page(make_summary(blessed=False, criteria=criteria).body)
     (alert,) = [a for a in page.of("div") if "alert-bad" in a.get("class", "")]
     assert alert["aria-label"] == "Did not pass the checks for export"
     assert [a["class"] for a in page.of("li") if a.get("class")] == ["met", "unmet"]
@@ -303,7 +307,7 @@ def _items(section) -> list[tuple[str, str]]:
 
 
 def test_gallery_puts_wrong_calls_first_and_marks_missed_malignant_ones():
-    section = gallery_section(make_gallery(), MALIGNANT, "")
+    section = gallery_section(make_gallery(), MALIGNANT)
     tones = [tone for tone, _ in _items(section)]
     assert tones == sorted(tones)  # bad, good
     missed = [text for _, text in _items(section) if "malignant called benign" in text]
@@ -314,7 +318,7 @@ def test_gallery_puts_wrong_calls_first_and_marks_missed_malignant_ones():
 
 def test_a_share_of_votes_is_not_told_as_a_probability():
     images = [replace(image, probability=2 / 3, voters=3) for image in make_gallery()]
-    section = gallery_section(images, (), "")
+    section = gallery_section(images, ())
     assert all("2 of 3 votes" in text for _, text in _items(section))
     assert all("2 of 3 votes" in picture.alt for picture in section.pictures)
     assert "probability" not in section.intro
@@ -322,8 +326,8 @@ def test_a_share_of_votes_is_not_told_as_a_probability():
 
 def test_gallery_without_wrong_calls_shows_only_right_ones():
     images = [image for image in make_gallery() if image.right]
-    assert "Wrong calls" not in gallery_section(images, (), "").body
-    assert gallery_section([], (), "") is None
+    assert "Wrong calls" not in gallery_section(images, ()).body
+    assert gallery_section([], ()) is None
 
 
 def test_a_gallery_shows_the_surest_mistakes_and_right_calls_of_any_kind():
@@ -349,9 +353,15 @@ def test_subjects_stand_worst_first_and_long_tables_scroll():
 
 def test_data_section_shows_totals_and_anomalies():
     images, subjects = np.array([[5, 2], [1, 9]]), np.array([[2, 1], [1, 3]])
-    words = {"facts": {}, "warnings": (), "duplicates": ()}
+    words = {"fingerprint": "", "sizes": {"8x8": 17}, "warnings": (), "duplicates": ()}
     section = data_section(
-        ("a", "b"), ("train", "test"), images, subjects, "subject", errors=("x.bmp is empty",), **words
+        ("a", "b"),
+        ("train", "test"),
+        images,
+        subjects,
+        "subject",
+        errors=[{"message": "x.bmp is empty"}],
+        **words,
     )
     last = section.body[section.body.index('<th scope="row">All</th>') :]
     assert re.findall(r'<td class="number">(.*?)</td>', last) == ["6 (3)", "11 (4)", "17 (7)"]
@@ -361,5 +371,5 @@ def test_data_section_shows_totals_and_anomalies():
 
 
 def test_training_without_histories_has_no_figures():
-    section = _training_section([("head", {"Epochs": "3"}, [])], "")
+    section = training_section([("head", {"Epochs": "3"}, [])], "")
     assert "<figure" not in section.body

@@ -29,9 +29,9 @@ from kerasall.files import write_json
 from kerasall.pipeline.artifacts import ArtifactStore
 from kerasall.pipeline.metadata import MetadataStore
 from kerasall.pipeline.runner import RunPlaces
-from kerasall.report.figure_style import new_figure
+from kerasall.report.figures_style import new_figure
+from kerasall.report.pages.trials import draw_learning_curves, draw_parallel_coordinates, render_trial_page
 from kerasall.report.taguchi_text import describe_trials, list_columns
-from kerasall.report.trials import draw_learning_curves, draw_parallel_coordinates, render_trial_page
 from kerasall.studies.finished_run import choose_out, find_trials
 from kerasall.taguchi.oracle import TaguchiOracle
 from kerasall.taguchi.trial_events import (
@@ -283,7 +283,7 @@ def drawn_trials(axes) -> dict:
 
 
 def test_lines_pass_through_their_levels_and_end_at_their_response(listing):
-    axes = new_figure()[1][0, 0]
+    axes = new_figure()[1]
     text = draw_parallel_coordinates(axes, listing)
     assert [label.get_text() for label in axes.get_xticklabels()] == [*FACTORS, "score"]
     assert [label.get_text() for label in axes.texts[:3]] == ["adam (1)", "sgdm", "adam (3)"]
@@ -304,7 +304,7 @@ def test_curves_hold_every_epoch(listing, page):
     titles = re.findall('<div class="half"><h3>([^<]*)', page)
     assert titles == ["val_loss", "loss (training)"]
     epochs = listing.table.set_index("trial")["epochs"]
-    axes = new_figure()[1][0, 0]
+    axes = new_figure()[1]
     text = draw_learning_curves(axes, listing, "val_loss")
     lines = drawn_trials(axes)
     assert {trial: len(points) for trial, points in lines.items()} == epochs.drop(TROUBLED).to_dict()

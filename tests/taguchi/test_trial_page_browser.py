@@ -12,7 +12,7 @@ from pathlib import Path
 import keras_tuner
 import pytest
 
-from kerasall.report.trials import write_trial_page
+from kerasall.report.pages.trials import write_trial_page
 from kerasall.taguchi.oracle import TaguchiOracle
 from kerasall.taguchi.trial_events import TrialListing, list_trials
 

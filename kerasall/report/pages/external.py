@@ -14,25 +14,27 @@ from kerasall.decoding import DEFAULT_LIMITS
 from kerasall.evaluation.calibration import score_calibration
 from kerasall.evaluation.class_mapping import MALIGNANT
 from kerasall.evaluation.curves import precision_recall_curves, roc_curves
-from kerasall.evaluation.intervals import Interval
 from kerasall.evaluation.metrics import confusion_matrix, per_class_table
 from kerasall.report.evidence import FITTED
 from kerasall.report.external_scores import (
+    MALIGNANT_METRICS,
     SCORED,
     ExternalCheck,
     ExternalScores,
-    describe_mapping,
     read_external_score,
 )
 from kerasall.report.format import Score, is_percent
 from kerasall.report.page import Page, Section, render_section
-from kerasall.report.pages.run import choose_gallery, count_right, show_images
 from kerasall.report.sections import (
     calibration_section,
+    choose_gallery,
     confusion_section,
+    count_images,
+    count_right,
     data_section,
     gallery_section,
     refer_section,
+    show_images,
     subject_calls_section,
     subject_section,
     threshold_section,
@@ -63,22 +65,15 @@ def make_external_page(scores: ExternalScores, command: str) -> Page:
 
 
 def _summary(scores: ExternalScores) -> Section | None:
-    check = scores.check
-    names = [n for n in ("malignant_sensitivity", "malignant_specificity") if n in scores.intervals]
+    check, found = scores.check, scores.unlike
+    names = [n for n in MALIGNANT_METRICS if n in scores.intervals]
     return render_section(
         "external_summary",
         tiles=[read_external_score(scores, name) for name in [*names, "balanced_accuracy"]],
-        unlike=_score_unlike(scores.unlike),
-        cautions=scores.cautions,
-        model=check.model,
-        labels=check.labels,
-        mapping=describe_mapping(check.mapping),
+        unlike=found and Score("Unlike its training images", found.value, found.low, found.high),
+        cautions=scores.cautions, model=check.model, labels=check.labels, mapping=check.mapping.describe(),
         fates=check.table["fate"].value_counts().to_dict(),
-    )
-
-
-def _score_unlike(found: Interval | None) -> Score | None:
-    return found and Score("Unlike its training images", found.value, found.low, found.high)
+    )  # fmt: skip
 
 
 def _all_scores(scores: ExternalScores) -> Section | None:
@@ -148,8 +143,7 @@ def _gallery(check: ExternalCheck) -> Section | None:
     paths = dict(zip(check.table["id"], check.table["path"], strict=True))
     rows = choose_gallery(check.scored, GALLERY, 0)
     images = show_images(check.scored, rows, paths, DEFAULT_LIMITS, unnamed=check.theirs.tolist())
-    choice = "Shown are the wrong calls the model was surest of, and right calls drawn at random."
-    return gallery_section(images, check.mapping.malignant, choice)
+    return gallery_section(images, check.mapping.malignant)
 
 
 def _subject_accuracy(check: ExternalCheck) -> Section | None:
@@ -161,15 +155,11 @@ def _subject_accuracy(check: ExternalCheck) -> Section | None:
 
 def _data(check: ExternalCheck) -> Section | None:
     fates = [str(fate) for fate in check.table["fate"].value_counts().index]
-    counts = pd.crosstab(check.table["label"], check.table["fate"])
-    images = counts.reindex(index=list(check.collection.labels), columns=fates, fill_value=0).to_numpy()
+    images = count_images(check.table["label"], check.table["fate"], check.collection.labels, fates)
     found = check.anomalies
-    sizes = ", ".join(f"{size} ({count:,})" for size, count in list(found["sizes"].items())[:4])
     return data_section(
         check.collection.labels, fates, images, None, "subject",
-        facts={"Fingerprint": found["fingerprint"][:16], "Sizes": sizes},
-        errors=[each["message"] for each in found["errors"]],
-        warnings=[each["message"] for each in found["warnings"]],
+        **{name: found[name] for name in ("fingerprint", "sizes", "errors", "warnings")},
         duplicates=[
             f"{found['exact_duplicate_groups']} groups of byte-identical files and {found['near_duplicate_groups']} groups "
             "of near duplicates among them count as one group each."

@@ -2,16 +2,10 @@
 
 from __future__ import annotations
 
-from functools import partial
-
-import matplotlib
-import numpy as np
-from matplotlib.axes import Axes
-
 from kerasall.evaluation.metrics import find_metric
 from kerasall.evaluation.repeats import LearningCurve
-from kerasall.report.figure_style import MUTED, STYLE, color_of, percent_axis, show_legend
-from kerasall.report.format import difference_words, interval_words, is_percent
+from kerasall.report.figures_comparison import draw_learning_curve
+from kerasall.report.format import difference_words, interval_words, title_of
 from kerasall.report.page import Page, draw_picture, render_section
 
 
@@ -28,27 +22,23 @@ def make_curve_page(
         protocol: honest or faithful.
         command: that made the page.
     """
-    draw = partial(draw_learning_curve, curve=curve, group_kind=group_kind)
+    main = title_of(curve.metric, curve.classes)
     return Page(
         title=f"{title}: learning curve",
         subtitle="The same settings on nested shares of the training groups.",
         protocol=protocol,
-        facts={"Points": str(len(curve.points)), "Main score": _title(curve)},
+        facts={"Points": str(len(curve.points)), "Main score": main},
         results=curve.to_json(),
         sections=(
             render_section(
                 "curve",
-                c=curve, main=_title(curve), scored=scored, kind=group_kind, last_step=describe_last_step(curve),
-                titles={name: find_metric(name, curve.classes).title for name in curve.points[0].scores},
-                picture=draw_picture("learning-curve", draw),
+                c=curve, main=main, scored=scored, kind=group_kind, last_step=describe_last_step(curve),
+                titles={name: title_of(name, curve.classes) for name in curve.points[0].scores},
+                picture=draw_picture("learning-curve", draw_learning_curve, curve, group_kind),
             ),
             render_section("provenance", command=command, settings="", environment={}),
         ),
     )  # fmt: skip
-
-
-def _title(curve: LearningCurve) -> str:
-    return find_metric(curve.metric, curve.classes).title
 
 
 def describe_curve(curve: LearningCurve) -> list[str]:
@@ -73,40 +63,3 @@ def describe_last_step(curve: LearningCurve) -> str:
     if min(better * gain.low, better * gain.high) > 0:
         return f"{step}: the curve still rises, and more subjects should help."
     return f"{step}: an interval that holds 0 shows no gain, and does not show that there is none."
-
-
-@matplotlib.rc_context(STYLE)
-def draw_learning_curve(axes: Axes, curve: LearningCurve, group_kind: str = "groups") -> str:
-    """Every metric with its interval against the number of training groups, on a logarithmic axis.
-
-    Args:
-        axes: where to draw.
-        curve: at least one point.
-        group_kind: what is counted, in the plural.
-
-    Returns:
-        Alternative text with every value of the main metric.
-    """
-    groups = np.array([point.trained.groups for point in curve.points])
-    for number, name in enumerate(curve.points[0].scores):
-        found = [point.scores[name] for point in curve.points]
-        values, lows, highs = (
-            np.array([getattr(each, end) for each in found], float) for end in ("value", "low", "high")
-        )
-        shift = groups * 1.02 ** (number - 0.5)  # bars of two metrics must not cover each other
-        axes.vlines(shift, lows, highs, color=color_of(number), linewidth=2, alpha=0.45)
-        label = find_metric(name, curve.classes).title
-        axes.plot(shift, values, "o-", color=color_of(number), markersize=5, label=label)
-    axes.set_xscale("log")
-    axes.set_xticks(groups, [f"{count:,.0f}" for count in groups])
-    axes.minorticks_off()
-    axes.tick_params(axis="x", colors=MUTED)
-    axes.set(xlabel=f"training {group_kind}")
-    if all(is_percent(name) for name in curve.points[0].scores):
-        percent_axis(axes.yaxis)
-    show_legend(axes, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)
-    shown = "; ".join(
-        f"{point.trained.groups:,.0f}: {' '.join(interval_words(curve.metric, point.scores[curve.metric]))}"
-        for point in curve.points
-    )
-    return f"{_title(curve)} against training {group_kind}. {shown}."

@@ -18,15 +18,29 @@ import numpy as np
 import pandas as pd
 from markupsafe import Markup
 
-from kerasall.decoding import decode, read_image_bytes
-from kerasall.errors import DecodingError
 from kerasall.evaluation.review import ReviewItem, ReviewQueue
 from kerasall.files import sha256_of_json, write_text
-from kerasall.report.figure_style import data_uri
 from kerasall.report.format import format_value
-from kerasall.report.page import Picture, Section, render_section, render_template
-from kerasall.report.sections import encode_thumbnail
+from kerasall.report.page import (
+    Page,
+    Picture,
+    Section,
+    encode_picture,
+    read_picture,
+    render_page,
+    render_section,
+)
 
+HEAD = 24
+"""Images of the queue that a report shows."""
+PAGE_SIDE = 288
+"""Longer side of a picture on the page, in pixels."""
+_MOST_NAMED, _MOST_TWINS = 400, 2
+_WEAK = 0.7
+"""Share of images decided as labelled below which a model's suspicions are mostly its own mistakes."""
+_TEMPLATES = Path(__file__).parents[1] / "templates"
+Overlay = Callable[[ReviewItem], "tuple[np.ndarray, str] | None"]
+"""Makes a picture, uint8 [h, w, 3], of where the model looked, and a caption; None for none."""
 SEEN = {
     "test": "in the test part, predicted by the exported model",
     "out-of-fold": "out-of-fold, each predicted by a model that did not train on it",
@@ -34,7 +48,6 @@ SEEN = {
     "selection": "in the part on which the paper's protocol also chose its settings",
 }
 """Kind of predictions -> what the page says of them."""
-
 REASONS = {
     "duplicate_labels": "Near duplicates with different labels",
     "members_wrong": "Called otherwise by the members",
@@ -42,13 +55,31 @@ REASONS = {
     "confident_mistake": "Confident mistakes",
 }
 """Code of a reason -> heading, in the order of urgency."""
-
 EXPLANATIONS = {
     "duplicate_labels": "at least one of the labels is wrong, whatever a model says",
     "members_wrong": "hard images, wrong labels, or both",
     "label_suspect": "another class reaches the probability that its own images get on average (confident learning)",
     "confident_mistake": "called another class with a probability of at least 90%",
 }
+
+
+@dataclass(frozen=True)
+class PageFacts:
+    """What the page says besides the queue.
+
+    Attributes:
+        title: of the page.
+        model: one sentence on the model.
+        most: images to show, the first of the queue; None for all.
+        paths: id -> path of every image, for near duplicates.
+        overlay: see ``Overlay``; None for no overlays.
+    """
+
+    title: str
+    model: str = ""
+    most: int | None = None
+    paths: Mapping[str, str] | None = None
+    overlay: Overlay | None = None
 
 
 def count_reasons(queue: ReviewQueue) -> list[dict[str, Any]]:
@@ -67,14 +98,11 @@ def count_reasons(queue: ReviewQueue) -> list[dict[str, Any]]:
 def describe_sources(queue: ReviewQueue) -> str:
     """Which predictions the queue was made of, and which images have none."""
     seen = [f"{count:,} images {SEEN[kind]}" for kind, count in queue.predicted.items()]
-    words = (
-        f"Judged by predictions that already existed: {'; '.join(seen)}."
-        if seen
-        else "No predictions were found."
-    )
+    words = "No predictions were found."
     if seen:
-        share = queue.agreed / sum(queue.predicted.values())
-        words += f" The model decides as labelled on {format_value(share)} of them."
+        share = format_value(queue.agreed / sum(queue.predicted.values()))
+        words = f"Judged by predictions that already existed: {'; '.join(seen)}. "
+        words += f"The model decides as labelled on {share} of them."
     if queue.unseen:
         words += (
             f" The other {queue.unseen:,} images were trained on and are not judged: a model agrees with labels it "
@@ -107,19 +135,18 @@ def review_section(queue: ReviewQueue, run: str) -> Section | None:
 
 
 def _gallery_item(item: ReviewItem) -> dict[str, Any] | None:
-    pixels = _read_pixels(item.path)
-    if pixels is None:
-        return None
     called = item.decision or "not predicted"
+    alt = f"Image {item.id}: labelled {item.label}, called {called}"
+    picture = read_picture(f"review-{item.rank:02d}", alt, item.path)
+    if picture is None:
+        return None
     lines = [f"{item.wrong} of {item.members} members wrong"] if item.members > 1 else []
     if item.probability is not None:
         lines.append(f"{called} {format_value(item.probability)}")
     if item.twins:
         lines.append("near duplicate labelled otherwise")
-    alt = f"Image {item.id}: labelled {item.label}, called {called}"
-    content = encode_thumbnail(pixels, _HEAD_SIDE, quality=88)
     return {
-        "picture": Picture(f"figures/review-{item.rank:02d}.jpg", alt, content),
+        "picture": picture,
         "title": f"{item.label} → {called}",
         "text": "\n".join([*lines, item.id]),
         "tone": "bad" if item.decision != item.label else "",
@@ -132,18 +159,12 @@ def to_table(queue: ReviewQueue) -> pd.DataFrame:
     Columns rank, id, path, label, decision, probability, members_wrong, members, votes_<class>, p_<class>,
     reasons (codes), why (sentences), predictions, part, subject, group, corrected_label, reviewer, comment.
     """
-    return pd.DataFrame(
-        [_make_row(item, queue.classes) for item in queue.items], columns=list_columns(queue.classes)
-    )
-
-
-def list_columns(classes: Sequence[str]) -> list[str]:
-    """Names of the table's columns."""
-    voted = [f"{what}_{name}" for what in ("votes", "p") for name in classes]
-    return [
+    voted = [f"{what}_{name}" for what in ("votes", "p") for name in queue.classes]
+    columns = [
         "rank", "id", "path", "label", "decision", "probability", "members_wrong", "members", *voted, "reasons", "why",
         "predictions", "part", "subject", "group", "corrected_label", "reviewer", "comment",
     ]  # fmt: skip
+    return pd.DataFrame([_make_row(item, queue.classes) for item in queue.items], columns=columns)
 
 
 def _make_row(item: ReviewItem, classes: Sequence[str]) -> dict[str, object]:
@@ -162,49 +183,6 @@ def _make_row(item: ReviewItem, classes: Sequence[str]) -> dict[str, object]:
     return row
 
 
-HEAD, _HEAD_SIDE = 24, 192
-"""Images of the queue that a report shows, and their longer side in pixels."""
-
-PAGE_SIDE = 288
-"""Longer side of a picture on the page, in pixels."""
-
-
-_MOST_NAMED = 400
-
-
-_MOST_TWINS = 2
-
-
-_WEAK = 0.7
-"""Share of images decided as labelled below which a model's suspicions are mostly its own mistakes."""
-
-
-_TEMPLATES = Path(__file__).parents[1] / "templates"
-
-
-Overlay = Callable[[ReviewItem], "tuple[np.ndarray, str] | None"]
-"""Makes a picture, uint8 [h, w, 3], of where the model looked, and a caption; None for none."""
-
-
-@dataclass(frozen=True)
-class PageFacts:
-    """What the page says besides the queue.
-
-    Attributes:
-        title: of the page.
-        model: one sentence on the model.
-        most: images to show, the first of the queue; None for all.
-        paths: id -> path of every image, for near duplicates.
-        overlay: see ``Overlay``; None for no overlays.
-    """
-
-    title: str
-    model: str = ""
-    most: int | None = None
-    paths: Mapping[str, str] | None = None
-    overlay: Overlay | None = None
-
-
 def write_review_page(
     queue: ReviewQueue, path: str | Path, facts: PageFacts, table_name: str = "review.csv"
 ) -> None:
@@ -220,54 +198,33 @@ def write_review_page(
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii")
     shown = list(queue.items)[: facts.most]
     rest = f", the most urgent of {len(queue.items):,}" if len(shown) < len(queue.items) else ""
-    page = {
-        "title": facts.title,
-        "subtitle": f"{len(shown):,} images to look at{rest}. {facts.model}",
-        "classes": list(queue.classes),
-        "table_name": table_name,
-        "digest": sha256_of_json([[item.id, item.label] for item in shown])[:16],
-        "alerts": _list_alerts(queue),
-        "counts_intro": " ".join(filter(None, (describe_sources(queue), describe_scope(queue)))),
-        "reasons": count_reasons(queue),
-        "lists": _list_names(queue),
-        "queue_intro": "Most urgent first."
-        if queue.items
-        else "The queue is empty: nothing speaks against any label.",
-        "items": [_describe_item(item, queue.classes, facts) for item in shown],
-    }
-    # The script is the package's own file, so it may stand in the page as it is.
-    values = {"page": page, "queue": queue, "script": Markup(script), "script_hash": digest}
-    write_text(path, render_template("review.html", **values))
-
-
-def _read_pixels(path: str | Path) -> np.ndarray | None:
-    try:
-        return decode(read_image_bytes(path), name=str(path))
-    except (DecodingError, OSError):
-        return None
-
-
-def _list_alerts(queue: ReviewQueue) -> list[dict[str, str]]:
-    alerts = []
-    if "test" in queue.predicted or "out-of-fold" in queue.predicted:
-        text = (
-            "These images are also the ones the model is scored on. Correcting only labels that the model disagrees "
-            "with moves the score towards the model: a corrected test set is another test set, and its score is not "
-            "to be compared with scores on the labels as they were."
-        )
-        alerts.append({"level": "warning", "title": "Scored images are among them", "text": text})
     total = sum(queue.predicted.values())
-    if total and queue.agreed / total < _WEAK:
-        text = (
-            f"The model decides as labelled on {queue.agreed:,} of {total:,} images only: what it suspects is mostly its "
-            "own mistakes. Train a better model before an expert spends time on this list."
-        )
-        alerts.append({"level": "bad", "title": "This model knows too little to doubt labels", "text": text})
-    text = "A model’s doubt is no proof. Most images that a model gets wrong are labelled rightly and merely hard."
-    return [*alerts, {"level": "note", "title": "Decide by the image", "text": text}]
+    page = Page(
+        title=facts.title,
+        subtitle=f"{len(shown):,} images to look at{rest}. {facts.model}",
+        sections=(
+            render_section(
+                "review_task", classes=queue.classes, table_name=table_name, agreed=queue.agreed, total=total,
+                scored="test" in queue.predicted or "out-of-fold" in queue.predicted,
+                weak=bool(total) and queue.agreed / total < _WEAK,
+            ),
+            render_section(
+                "review_counts", queue=queue, reasons=count_reasons(queue), names=_list_names(queue),
+                judged_by=" ".join(filter(None, (describe_sources(queue), describe_scope(queue)))),
+            ),
+            render_section(
+                "review_images", images=[(item, _make_pictures(item, facts)) for item in shown], classes=queue.classes,
+                digest=sha256_of_json([[item.id, item.label] for item in shown])[:16],
+            ),
+        ),
+        kicker="kerasall · review queue",
+        footer="Written by kerasall. For research use only: not a diagnostic device. This page asks nothing of the network.",
+    )  # fmt: skip
+    # The script is the package's own file, so it may stand in the page as it is.
+    write_text(path, render_page(page, "review.html", script=Markup(script), script_hash=digest))
 
 
-def _list_names(queue: ReviewQueue) -> list[dict[str, str]]:
+def _list_names(queue: ReviewQueue) -> dict[str, str]:
     """Names of the queued images by label and number of wrong members, or by reason for one classifier."""
     groups: dict[str, list[str]] = {}
     for item in queue.items:
@@ -276,61 +233,25 @@ def _list_names(queue: ReviewQueue) -> list[dict[str, str]]:
         else:
             key = f"{item.label}, {REASONS[item.reasons[0].code].lower()}"
         groups.setdefault(key, []).append(item.id)
-    return [
-        {
-            "label": f"{key} ({len(ids):,})",
-            "value": ", ".join(ids[:_MOST_NAMED]) + (" …" if len(ids) > _MOST_NAMED else ""),
-        }
-        for key, ids in groups.items()
-    ]
-
-
-def _describe_item(item: ReviewItem, classes: Sequence[str], facts: PageFacts) -> dict[str, Any]:
-    probabilities, votes = item.probabilities or {}, item.votes or {}
-    bars = [
-        {"name": name, "votes": votes.get(name), "text": format_value(share), "width": f"{100 * share:.1f}"}
-        for name, share in probabilities.items()
-    ]
-    choices = [
-        {"value": name, "text": name, "told": "label is right:" if name == item.label else "should be:"}
-        for name in classes
-    ]
     return {
-        "rank": item.rank, "id": item.id, "label": item.label,
-        "pictures": _make_pictures(item, facts), "facts": _list_facts(item),
-        "bars": bars, "voted": item.members > 1, "reasons": [reason.text for reason in item.reasons],
-        "choices": [*choices, {"value": "exclude", "text": "cannot tell", "told": ""}],
-    }  # fmt: skip
-
-
-def _list_facts(item: ReviewItem) -> list[dict[str, str]]:
-    facts = {"Label": item.label}
-    if item.decision:
-        facts["Called"] = f"{item.decision} ({format_value(item.probability)})"
-    facts["Predictions"] = item.kind or "none: a model trained on it"
-    facts |= {
-        "Subject": item.subject,
-        "Group": item.group if item.group != item.subject else "",
-        "Part": item.part if item.part != item.kind else "",
+        f"{key} ({len(ids):,})": ", ".join(ids[:_MOST_NAMED]) + (" …" if len(ids) > _MOST_NAMED else "")
+        for key, ids in groups.items()
     }
-    return [{"label": label, "value": value} for label, value in facts.items() if value]
 
 
-def _make_pictures(item: ReviewItem, facts: PageFacts) -> list[dict[str, Any]]:
-    pixels = _read_pixels(item.path)
-    if pixels is None:
+def _make_pictures(item: ReviewItem, facts: PageFacts) -> list[tuple[Picture, str]]:
+    """The image as it is, where the model looked, near duplicates, each with a caption; none where it cannot be read."""
+    name = f"Image {item.rank}"
+    own = read_picture("own", name, item.path, PAGE_SIDE)
+    if own is None:
         return []
-    pictures = [_picture(pixels, f"Image {item.rank}", "", neutral=True)]
+    pictures = [(own, "")]
     if facts.overlay is not None and (drawn := facts.overlay(item)) is not None:
-        overlay, words = drawn
-        pictures.append(_picture(overlay, f"Image {item.rank}: {words}", words))
+        pixels, words = drawn
+        pictures.append((encode_picture("overlay", f"{name}: {words}", pixels, PAGE_SIDE), words))
     for twin in item.twins[:_MOST_TWINS]:
-        copy = _read_pixels((facts.paths or {}).get(twin, ""))
+        path, alt = (facts.paths or {}).get(twin, ""), f"Near duplicate of image {item.rank}"
+        copy = read_picture("twin", alt, path, PAGE_SIDE)
         if copy is not None:
-            pictures.append(_picture(copy, f"Near duplicate of image {item.rank}", f"Near duplicate {twin}"))
+            pictures.append((copy, f"Near duplicate {twin}"))
     return pictures
-
-
-def _picture(pixels: np.ndarray, alt: str, caption: str, neutral: bool = False) -> dict[str, Any]:
-    content = encode_thumbnail(pixels, PAGE_SIDE, quality=88)
-    return {"src": data_uri(content, "image/jpeg"), "alt": alt, "caption": caption, "neutral": neutral}

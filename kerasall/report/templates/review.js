@@ -3,7 +3,7 @@
   const items = [...document.querySelectorAll(".item")];
   const reviewer = document.getElementById("reviewer");
   const progress = document.getElementById("progress");
-  const store = "kerasall-review-" + document.body.dataset.digest;
+  const store = "kerasall-review-" + document.getElementById("queue").dataset.digest;
   const comment = (item) => item.querySelector(".answer input[type=text]");
   const radios = (item) => [...item.querySelectorAll("input[type=radio]")];
   const answer = (item) => (radios(item).find((radio) => radio.checked) || { value: "" }).value;

@@ -17,7 +17,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
-from kerasall.report.figure_style import INK, MUTED, STYLE
+from kerasall.report.figures_style import INK, MUTED, STYLE
 
 DOTS_PER_INCH = 100
 """Of the figures made here: save them with it, and an image's pixels are the file's."""

@@ -18,8 +18,8 @@ from kerasall.components.example_validator import check_source, examine
 from kerasall.data.sources import read_source
 from kerasall.data.synthetic import SyntheticSettings, render_cells
 from kerasall.report.page import render_page
+from kerasall.report.pages.data_card import make_data_card
 from kerasall.settings import CheckSettings
-from kerasall.studies.data_card import make_data_card
 
 
 @pytest.fixture(scope="module")

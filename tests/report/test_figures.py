@@ -12,24 +12,10 @@ from matplotlib.figure import Figure
 from PIL import Image
 from sample_report import CLASSES, MALIGNANT, MATRIX, make_blocks, make_curves, make_runs
 
-from kerasall.report.data_figures import (
-    SubjectCount,
-    TrainingRun,
-    draw_counts,
-    draw_subject_accuracy,
-    draw_training_curves,
-)
-from kerasall.report.figure_style import (
-    PALETTE,
-    RIGHT,
-    WRONG,
-    figure_to_png,
-    figure_to_png_data_uri,
-    figure_to_svg,
-    figure_to_svg_data_uri,
-    new_figure,
-)
-from kerasall.report.score_figures import (
+from kerasall.evaluation.calibration import Reliability
+from kerasall.evaluation.curves import BandedCurve
+from kerasall.report.figures_data import SubjectCount, draw_counts, draw_subject_accuracy
+from kerasall.report.figures_scores import (
     draw_confusion_matrix,
     draw_fold_scores,
     draw_precision_recall,
@@ -37,11 +23,21 @@ from kerasall.report.score_figures import (
     draw_roc_curves,
     draw_selective_accuracy,
 )
+from kerasall.report.figures_style import (
+    PALETTE,
+    RIGHT,
+    WRONG,
+    figure_to_png,
+    figure_to_svg,
+    new_figure,
+)
+from kerasall.report.format import Score
+from kerasall.report.pages.run_training import TrainingRun, draw_training_curves
 
 
 def _panel() -> tuple[Figure, object]:
     figure, axes = new_figure()
-    return figure, axes[0, 0]
+    return figure, axes
 
 
 def _luminance(color: str) -> float:
@@ -109,9 +105,8 @@ def test_curves_are_named_with_area_and_interval(draw):
 
 def test_reliability_leaves_out_empty_bins_and_sizes_dots_by_count():
     _, axes = _panel()
-    alt = draw_reliability(
-        axes, np.array([0.2, 0.5, 0.9]), np.array([0.1, 0, 0.95]), np.array([10, 0, 100]), 0.043
-    )
+    bins = np.array([0.2, 0.5, 0.9]), np.array([0.1, 0, 0.95]), np.array([10, 0, 100])
+    alt = draw_reliability(axes, Reliability(*bins, error=0.043, error_low=0, error_high=1, noise_floor=0))
     dots = axes.collections[-1]
     assert len(dots.get_offsets()) == 2
     assert dots.get_sizes()[1] > dots.get_sizes()[0]
@@ -122,15 +117,14 @@ def test_reliability_leaves_out_empty_bins_and_sizes_dots_by_count():
 def test_selective_accuracy_reads_the_curve_at_round_shares():
     _, axes = _panel()
     referred = np.linspace(0, 0.15, 16)
-    alt = draw_selective_accuracy(
-        axes, referred, 0.9 + referred / 2, 0.88 + referred / 2, 0.92 + referred / 2
-    )
+    lines = (base + referred / 2 for base in (0.9, 0.88, 0.92))
+    alt = draw_selective_accuracy(axes, BandedCurve("kept", referred, *lines))
     assert alt.endswith("0% referred: 90.0%; 5% referred: 92.5%; 10% referred: 95.0%.")
 
 
 def test_fold_scores_show_every_fold_the_pooled_score_and_its_interval():
     _, axes = _panel()
-    alt = draw_fold_scores(axes, ["fold 1", "fold 2"], [0.91, 0.97], 0.94, 0.9, 0.96)
+    alt = draw_fold_scores(axes, ["fold 1", "fold 2"], [0.91, 0.97], Score("Accuracy", 0.94, 0.9, 0.96))
     assert _texts(axes) == ["91.0%", "97.0%"]
     assert [t.get_text() for t in axes.get_legend().get_texts()] == [
         "95% interval",
@@ -221,8 +215,3 @@ def test_png_is_the_same_for_the_same_figure_and_carries_no_date():
     with Image.open(io.BytesIO(first)) as picture:
         assert picture.format == "PNG"
         assert not {"Software", "Creation Time"} & set(picture.info)
-
-
-def test_data_uris_name_their_kind():
-    assert figure_to_svg_data_uri(_sample_figure()).startswith("data:image/svg+xml;base64,")
-    assert figure_to_png_data_uri(_sample_figure()).startswith("data:image/png;base64,")

@@ -6,8 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from kerasall.data.oddness import MEASURES
-from kerasall.studies.data_card import score_colour_alone
+from kerasall.data.oddness import MEASURES, score_colour_alone
 
 CLASSES = ("all", "hem")
 

@@ -2,7 +2,7 @@
 
 Every ``draw_`` function draws computed values on the Axes it is given and returns the alternative
 text of what it drew, so that the picture and its description cannot part. Figures of subjects,
-data and training are in ``data_figures``; style and export in ``figure_style``.
+data and training are in ``figures_data``; style and export in ``figures_style``.
 """
 
 from __future__ import annotations
@@ -16,18 +16,23 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.patches import Rectangle
 
+from kerasall.evaluation.calibration import Reliability
 from kerasall.evaluation.curves import BandedCurve
 from kerasall.evaluation.operating_points import NetBenefit
-from kerasall.report.figure_style import (
+from kerasall.report.figures_style import (
+    BAND,
+    GUIDE,
     INK,
-    MUTED,
+    SMALL,
     STYLE,
     WRONG,
     color_of,
     dash_of,
     percent_axis,
     show_legend,
+    square_of_shares,
 )
+from kerasall.report.format import Score
 
 _BLUES = LinearSegmentedColormap.from_list("share", ["#f4f7fa", "#d3e6f3", "#6aaed6", "#1f6ea8", "#0b3c63"])
 
@@ -58,9 +63,8 @@ def draw_confusion_matrix(
     _outline_missed(axes, classes, malignant)
     totals = matrix.sum(axis=1)
     axes.set_xticks(range(count), classes, rotation=0 if max(map(len, classes)) * count < 44 else 40)
-    axes.set_yticks(
-        range(count), [f"{name}\nn = {total:,}" for name, total in zip(classes, totals, strict=True)]
-    )
+    named = [f"{name}\nn = {total:,}" for name, total in zip(classes, totals, strict=True)]
+    axes.set_yticks(range(count), named)
     axes.set(xlabel="called by the model", ylabel="true class", ylim=(count - 0.5, -0.5))
     axes.grid(False)
     axes.tick_params(length=0, labelcolor=INK)
@@ -69,11 +73,8 @@ def draw_confusion_matrix(
 
 
 def _write_cell(axes: Axes, row: int, column: int, count: int, share: float, size: float) -> None:
-    options: dict[str, Any] = {
-        "textcoords": "offset points",
-        "ha": "center",
-        "color": _readable_on(_BLUES(share)),
-    }
+    color = _readable_on(_BLUES(share))
+    options: dict[str, Any] = {"textcoords": "offset points", "ha": "center", "color": color}
     place = (column, row)
     axes.annotate(f"{count:,}", place, (0, 1), va="bottom", fontsize=size, weight="bold", **options)
     axes.annotate(f"{100 * share:.1f}%", place, (0, -2), va="top", fontsize=0.82 * size, **options)
@@ -116,7 +117,7 @@ def draw_roc_curves(axes: Axes, curves: Sequence[BandedCurve], bands: bool = Tru
     Returns:
         Alternative text with the area of each curve.
     """
-    axes.plot([0, 1], [0, 1], color=MUTED, linestyle=(0, (2, 3)), linewidth=1)
+    axes.plot([0, 1], [0, 1], **GUIDE)
     _draw_curves(axes, curves, "AUC", bands)
     axes.set(xlabel="false positive rate (1 − specificity)", ylabel="true positive rate (sensitivity)")
     show_legend(axes, loc="lower right")
@@ -149,12 +150,9 @@ def _draw_curves(axes: Axes, curves: Sequence[BandedCurve], name: str, bands: bo
     for index, curve in enumerate(curves):
         color = color_of(index)
         if bands:
-            axes.fill_between(curve.x, curve.band_low, curve.band_high, color=color, alpha=0.14, linewidth=0)
+            axes.fill_between(curve.x, curve.band_low, curve.band_high, color=color, **BAND)
         axes.plot(curve.x, curve.y, color=color, linestyle=dash_of(index), label=_curve_words(curve, name))
-    axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.02))
-    axes.set_aspect("equal")
-    percent_axis(axes.xaxis)
-    percent_axis(axes.yaxis)
+    square_of_shares(axes, xlim=(-0.01, 1.01), ylim=(-0.01, 1.02))
 
 
 def _curve_words(curve: BandedCurve, name: str) -> str:
@@ -172,114 +170,72 @@ def _describe_curves(title: str, curves: Sequence[BandedCurve], name: str) -> st
 
 
 @matplotlib.rc_context(STYLE)
-def draw_reliability(
-    axes: Axes,
-    confidences: np.ndarray,
-    accuracies: np.ndarray,
-    counts: np.ndarray,
-    error: float | None = None,
-) -> str:
+def draw_reliability(axes: Axes, bins: Reliability) -> str:
     """Share right against mean confidence by bins; on the diagonal, 80% sure means 80% right.
 
     Args:
         axes: where to draw.
-        confidences: float [B], mean probability of the called class in each bin.
-        accuracies: float [B], share right in each bin.
-        counts: int [B], images in each bin; empty bins are left out. Dot area follows it.
-        error: expected calibration error in [0, 1], for the title.
+        bins: their confidences, accuracies and counts; empty ones are left out. A dot's area follows its images.
 
     Returns:
         Alternative text with each bin.
     """
-    counts = np.asarray(counts)
-    kept = counts > 0
-    x, y, n = np.asarray(confidences)[kept], np.asarray(accuracies)[kept], counts[kept]
-    axes.plot([0, 1], [0, 1], color=MUTED, linestyle=(0, (2, 3)), linewidth=1, label="perfectly calibrated")
+    kept = bins.counts > 0
+    x, y, n = bins.confidences[kept], bins.accuracies[kept], bins.counts[kept]
+    axes.plot([0, 1], [0, 1], label="perfectly calibrated", **GUIDE)
     axes.vlines(x, np.minimum(x, y), np.maximum(x, y), color=color_of(1), linewidth=1.4, alpha=0.7)
     axes.plot(x, y, color=color_of(0), linewidth=1.2)
-    axes.scatter(
-        x,
-        y,
-        s=14 + 130 * n / n.max(initial=1),
-        color=color_of(0),
-        alpha=0.85,
-        linewidth=0,
-        label="bin; area = images",
-    )
-    axes.set(
-        xlabel="mean probability of the called class", ylabel="share right", xlim=(0, 1.02), ylim=(0, 1.04)
-    )
-    axes.set_aspect("equal")
-    percent_axis(axes.xaxis)
-    percent_axis(axes.yaxis)
-    title = "" if error is None else f"Expected calibration error {100 * error:.1f}%"
+    areas = 14 + 130 * n / n.max(initial=1)
+    axes.scatter(x, y, s=areas, color=color_of(0), alpha=0.85, linewidth=0, label="bin; area = images")
+    axes.set(xlabel="mean probability of the called class", ylabel="share right")
+    square_of_shares(axes, xlim=(0, 1.02), ylim=(0, 1.04))
+    title = f"Expected calibration error {100 * bins.error:.1f}%"
     axes.set_title(title)
     show_legend(axes, loc="upper left")
-    bins = "; ".join(
+    words = (
         f"{100 * a:.0f}% sure, {100 * b:.0f}% right ({c:,} images)" for a, b, c in zip(x, y, n, strict=True)
     )
-    return f"Reliability diagram. {title + '. ' if title else ''}{bins}."
+    return f"Reliability diagram. {title}. {'; '.join(words)}."
 
 
 @matplotlib.rc_context(STYLE)
-def draw_selective_accuracy(
-    axes: Axes,
-    referred: np.ndarray,
-    accuracy: np.ndarray,
-    band_low: np.ndarray | None = None,
-    band_high: np.ndarray | None = None,
-) -> str:
+def draw_selective_accuracy(axes: Axes, curve: BandedCurve) -> str:
     """Accuracy on the images kept (y) against the share referred to an expert (x), least sure first.
-
-    Args:
-        axes: where to draw.
-        referred: float [K] in [0, 1), ascending.
-        accuracy: float [K] in [0, 1].
-        band_low: float [K], lower edge of the interval.
-        band_high: float [K], upper edge of the interval.
 
     Returns:
         Alternative text with the accuracy at 0, 5, 10 and 20% referred, where within the curve.
     """
-    referred, accuracy = np.asarray(referred, dtype=float), np.asarray(accuracy, dtype=float)
-    if band_low is not None and band_high is not None:
-        axes.fill_between(referred, band_low, band_high, color=color_of(0), alpha=0.14, linewidth=0)
+    referred, accuracy = np.asarray(curve.x, dtype=float), np.asarray(curve.y, dtype=float)
+    axes.fill_between(referred, curve.band_low, curve.band_high, color=color_of(0), **BAND)
     axes.plot(referred, accuracy, color=color_of(0))
     marks = [share for share in (0.0, 0.05, 0.1, 0.2) if referred.min() <= share <= referred.max()]
     values = np.interp(marks, referred, accuracy)
     axes.plot(marks, values, "o", color=color_of(0), markersize=5)
     for share, value in zip(marks, values, strict=True):
-        axes.annotate(f"{100 * value:.1f}%", (share, value), (4, -11), textcoords="offset points", fontsize=8)
+        axes.annotate(f"{100 * value:.1f}%", (share, value), (4, -11), **SMALL)
     axes.set(xlabel="share referred to an expert", ylabel="accuracy on the rest")
-    percent_axis(axes.xaxis)
-    percent_axis(axes.yaxis)
+    percent_axis(axes.xaxis, axes.yaxis)
     points = "; ".join(f"{100 * s:.0f}% referred: {100 * v:.1f}%" for s, v in zip(marks, values, strict=True))
     return f"Accuracy on the images kept against the share referred to an expert. {points}."
 
 
 @matplotlib.rc_context(STYLE)
-def draw_fold_scores(
-    axes: Axes,
-    names: Sequence[str],
-    values: Sequence[float],
-    pooled: float | None = None,
-    low: float | None = None,
-    high: float | None = None,
-) -> str:
+def draw_fold_scores(axes: Axes, names: Sequence[str], values: Sequence[float], pooled: Score) -> str:
     """One dot a fold, the pooled score as a line and its interval as a band; shares in [0, 1].
 
     Returns:
         Alternative text with every fold's score.
     """
-    if low is not None and high is not None:
-        axes.axhspan(low, high, color=color_of(0), alpha=0.12, linewidth=0, label="95% interval")
-    if pooled is not None:
-        axes.axhline(pooled, color=color_of(0), linewidth=1.2, label=f"all folds: {100 * pooled:.1f}%")
+    if pooled.low is not None and pooled.high is not None:
+        axes.axhspan(
+            pooled.low, pooled.high, color=color_of(0), alpha=0.12, linewidth=0, label="95% interval"
+        )
+    if pooled.value is not None:
+        label = f"all folds: {100 * pooled.value:.1f}%"
+        axes.axhline(pooled.value, color=color_of(0), linewidth=1.2, label=label)
     axes.plot(range(len(values)), values, "o", color=color_of(1), markersize=7, label="one fold")
     for index, value in enumerate(values):
-        axes.annotate(
-            f"{100 * value:.1f}%", (index, value), (0, 7), textcoords="offset points", fontsize=8, ha="center"
-        )
+        axes.annotate(f"{100 * value:.1f}%", (index, value), (0, 7), ha="center", **SMALL)
     axes.set_xticks(range(len(names)), names)
     axes.set(xlim=(-0.5, len(names) - 0.3))
     axes.margins(y=0.35)
@@ -301,16 +257,15 @@ def draw_decision_curve(axes: Axes, benefit: Sequence[NetBenefit]) -> str:
     Returns:
         Alternative text with every threshold.
     """
-    thresholds = [each.threshold for each in benefit]
-    values = np.array([each.model.value for each in benefit], float)
+    thresholds, called = [each.threshold for each in benefit], [each.all_called for each in benefit]
     # As numbers, so that an interval that is not defined is NaN, which leaves a gap.
-    lows, highs = (np.array([getattr(each.model, end) for each in benefit], float) for end in ("low", "high"))
-    axes.fill_between(thresholds, lows, highs, color=color_of(0), alpha=0.14, linewidth=0)
-    axes.plot(thresholds, values, "o-", color=color_of(0), markersize=4, label="the model")
-    axes.plot(
-        thresholds, [e.all_called for e in benefit], "--", color=color_of(1), label="calling every cell"
+    values, lows, highs = (
+        np.array([getattr(each.model, end) for each in benefit], float) for end in ("value", "low", "high")
     )
-    axes.axhline(0, color=MUTED, linestyle=(0, (2, 3)), linewidth=1, label="calling none")
+    axes.fill_between(thresholds, lows, highs, color=color_of(0), **BAND)
+    axes.plot(thresholds, values, "o-", color=color_of(0), markersize=4, label="the model")
+    axes.plot(thresholds, called, "--", color=color_of(1), label="calling every cell")
+    axes.axhline(0, label="calling none", **GUIDE)
     axes.set_xscale("log")
     axes.set_xticks(thresholds, [f"{100 * each:g}%" for each in thresholds])
     axes.minorticks_off()

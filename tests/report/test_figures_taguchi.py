@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from kerasall.report.figure_style import figure_to_svg, new_figure
-from kerasall.report.taguchi_figures import (
+from kerasall.report.figures_style import figure_to_svg, new_figure
+from kerasall.report.figures_taguchi import (
     draw_analysis,
     draw_half_normal,
     draw_interaction,
@@ -20,7 +20,7 @@ TABLE = {"A": [13.29, 10.81, 12.86], "B": [12.40, None, 11.76], "C": [1.0, 2.0]}
 
 def _axes():
     figure, axes = new_figure()
-    return figure, axes[0, 0]
+    return figure, axes
 
 
 def test_main_effects_draw_every_mean_and_mark_the_best():

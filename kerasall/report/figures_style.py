@@ -9,11 +9,12 @@ from __future__ import annotations
 import base64
 import io
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import matplotlib
-import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 
 PALETTE = ("#0072b2", "#c84e00", "#00805d", "#a84c86", "#7a6200", "#3d7ea6")
@@ -57,26 +58,23 @@ STYLE: dict[Any, Any] = {
     "svg.hashsalt": "kerasall",  # element names do not change from run to run
 }
 
+GUIDE: dict[str, Any] = {"color": MUTED, "linestyle": (0, (2, 3)), "linewidth": 1}
+"""A line that is compared with: guessing, zero, the mean."""
+MARK: dict[str, Any] = {"color": INK, "linestyle": (0, (3, 2)), "linewidth": 1}
+"""A line of the data: the value of all images, a threshold."""
+BAND: dict[str, Any] = {"alpha": 0.14, "linewidth": 0}
+"""An interval along a curve."""
+SMALL: dict[str, Any] = {"textcoords": "offset points", "fontsize": 8}
+"""A small text beside a point."""
+
 _SCREEN_FONTS = "system-ui, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, 'DejaVu Sans', sans-serif"
 
 
-def new_figure(
-    width: float = 4.2, height: float = 3.4, rows: int = 1, columns: int = 1
-) -> tuple[Figure, np.ndarray]:
-    """An empty figure in the report's style.
-
-    Args:
-        width: inches.
-        height: inches.
-        rows: panels from top to bottom.
-        columns: panels from left to right.
-
-    Returns:
-        The figure and its panels, an object array [rows, columns] of Axes.
-    """
+def new_figure(width: float = 4.2, height: float = 3.4) -> tuple[Figure, Axes]:
+    """An empty figure of so many inches in the report's style, and its panel."""
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(width, height), layout="constrained")
-        return figure, figure.subplots(rows, columns, squeeze=False)
+        return figure, figure.subplots()
 
 
 def color_of(index: int) -> str:
@@ -89,14 +87,34 @@ def dash_of(index: int) -> str:
     return DASHES[(index // len(PALETTE)) % len(DASHES)]
 
 
-def percent_axis(axis) -> None:
-    """Shows the shares on a matplotlib axis (``axes.xaxis`` or ``axes.yaxis``) as percentages."""
-    axis.set_major_formatter(lambda share, _: f"{100 * share:.4g}%")
+def percent_axis(*axes: Axis) -> None:
+    """Shows the shares on axes (``axes.xaxis``, ``axes.yaxis``) as percentages."""
+    for axis in axes:
+        axis.set_major_formatter(lambda share, _: f"{100 * share:.4g}%")
 
 
-def show_legend(axes: Axes, **options) -> None:
+def square_of_shares(axes: Axes, **options: Any) -> None:
+    """Both axes run over shares, in the same scale."""
+    axes.set(**options)
+    axes.set_aspect("equal")
+    percent_axis(axes.xaxis, axes.yaxis)
+
+
+def row_axis(axes: Axes, names: Sequence[str], label: str) -> None:
+    """One named row a bar, from top to bottom; ``label`` is of the axis along them."""
+    axes.set_yticks(range(len(names)), list(names))
+    axes.set(xlabel=label, ylim=(len(names) - 0.5, -0.5))
+    axes.grid(axis="y", visible=False)
+
+
+def show_legend(axes: Axes, **options: Any) -> None:
     """A legend on a plain white ground, so that lines below it do not disturb the text."""
     axes.legend(**({"frameon": True, "framealpha": 0.9, "edgecolor": "none", "handlelength": 1.6} | options))
+
+
+def legend_above(axes: Axes, columns: int, middle: float = 0.5, **options: Any) -> None:
+    """A legend above the panel."""
+    show_legend(axes, loc="lower center", bbox_to_anchor=(middle, 1.0), ncols=columns, **options)
 
 
 def figure_to_svg(figure: Figure) -> bytes:
@@ -121,13 +139,3 @@ def figure_to_png(figure: Figure, dots_per_inch: int = 144) -> bytes:
 def data_uri(content: bytes, kind: str) -> str:
     """``content`` as a data URI of the media type ``kind`` (for example ``image/svg+xml``)."""
     return f"data:{kind};base64,{base64.b64encode(content).decode('ascii')}"
-
-
-def figure_to_svg_data_uri(figure: Figure) -> str:
-    """The figure as an SVG data URI, to stand in an ``img`` element."""
-    return data_uri(figure_to_svg(figure), "image/svg+xml")
-
-
-def figure_to_png_data_uri(figure: Figure, dots_per_inch: int = 144) -> str:
-    """The figure as a PNG data URI, to stand in an ``img`` element."""
-    return data_uri(figure_to_png(figure, dots_per_inch), "image/png")

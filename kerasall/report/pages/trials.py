@@ -20,11 +20,11 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from kerasall.files import write_text
-from kerasall.report.figure_style import INK, MUTED, figure_to_svg, new_figure
+from kerasall.report.figures_style import INK, MUTED, figure_to_svg, new_figure
+from kerasall.report.figures_taguchi import PLAIN_STYLE, draw_analysis
 from kerasall.report.format import format_duration
 from kerasall.report.page import Page, Picture, Section, render_page, render_section
 from kerasall.report.taguchi import lay_out, make_document
-from kerasall.report.taguchi_figures import PLAIN_STYLE, draw_analysis
 from kerasall.report.taguchi_text import list_columns
 from kerasall.taguchi.trial_events import TrialListing
 from kerasall.taguchi.trials import read_place
@@ -90,7 +90,7 @@ def _parallel(listing: TrialListing) -> Markup | None:
     if listing.best is None:
         return None
     figure, axes = new_figure(1.6 * (len(listing.design.plan.factors) + 1), 3.6)
-    return inline_svg(figure, "parallel", draw_parallel_coordinates(axes[0, 0], listing))
+    return inline_svg(figure, "parallel", draw_parallel_coordinates(axes, listing))
 
 
 def _curves(listing: TrialListing) -> dict[str, Markup]:
@@ -101,7 +101,7 @@ def _curves(listing: TrialListing) -> dict[str, Markup]:
     curves = {}
     for place, name in enumerate(order[:_MOST_CURVES], start=1):
         figure, axes = new_figure(4.6, 3.0)
-        text = draw_learning_curves(axes[0, 0], listing, name)
+        text = draw_learning_curves(axes, listing, name)
         title = f"{name} (training)" if f"val_{name}" in kept else name
         curves[title] = inline_svg(figure, f"curve-{place}", text)
     return curves

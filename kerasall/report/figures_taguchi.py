@@ -14,7 +14,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from scipy.special import ndtri
 
-from kerasall.report.figure_style import (
+from kerasall.report.figures_style import (
+    GUIDE,
     INK,
     MUTED,
     STYLE,
@@ -59,7 +60,7 @@ def draw_main_effects(
     names = {factor: (level_names or {}).get(factor) for factor in response_table}
     start, ticks, labels, parts = 0, [], [], []
     if grand_mean is not None:
-        axes.axhline(grand_mean, color=MUTED, linestyle=(0, (2, 3)), linewidth=1)
+        axes.axhline(grand_mean, **GUIDE)
     for index, (factor, means) in enumerate(response_table.items()):
         x = start + np.arange(len(means))
         y = np.array([np.nan if mean is None else mean for mean in means], dtype=np.float64)
@@ -109,15 +110,9 @@ def draw_interaction(
     """
     means = np.asarray(means, dtype=np.float64)
     for index, name in enumerate(second_levels):
-        axes.plot(
-            range(len(first_levels)),
-            means[:, index],
-            color=color_of(index),
-            linestyle=dash_of(index),
-            marker=_MARKERS[index % len(_MARKERS)],
-            markersize=5,
-            label=name,
-        )
+        style: dict[str, Any] = {"color": color_of(index), "linestyle": dash_of(index), "label": name}
+        marker = _MARKERS[index % len(_MARKERS)]
+        axes.plot(range(len(first_levels)), means[:, index], marker=marker, markersize=5, **style)
     axes.set_xticks(range(len(first_levels)), list(first_levels))
     axes.set(xlabel=first, ylabel=ratio, xlim=(-0.2, len(first_levels) - 0.35))
     show_legend(axes, title=second, title_fontsize=8, loc="center right")
@@ -231,12 +226,12 @@ def draw_analysis(analysis: Analysis, interactions: int = _INTERACTIONS) -> dict
     levels = sum(len(means) for means in analysis.response_table.values())
     figure, axes = new_figure(width=max(4.2, 0.3 * levels))
     mean = float(analysis.signal_to_noise.mean())
-    text = draw_main_effects(axes[0, 0], analysis.response_table, analysis.level_names, ratio, mean)
+    text = draw_main_effects(axes, analysis.response_table, analysis.level_names, ratio, mean)
     figures = {"main_effects": (figure, text)}
     effects = analysis.half_normal_effects()
     if len(effects) >= _FEWEST_EFFECTS:
         figure, axes = new_figure()
-        text = draw_half_normal(axes[0, 0], effects, lenth_margin([effect for _, effect in effects]))
+        text = draw_half_normal(axes, effects, lenth_margin([effect for _, effect in effects]))
         figures["half_normal"] = (figure, text)
     found = analysis.interactions()
     drawn = [i for i in found if i.estimable][:interactions]
@@ -245,10 +240,10 @@ def draw_analysis(analysis: Analysis, interactions: int = _INTERACTIONS) -> dict
         figure, axes = new_figure()
         names = analysis.level_names
         means = analysis.interaction_means(first, second)
-        text = draw_interaction(axes[0, 0], means, first, second, names[first], names[second], ratio)
+        text = draw_interaction(axes, means, first, second, names[first], names[second], ratio)
         stem = re.sub(r"\W+", "_", f"interaction {first} {second}")
         if not interaction.estimable:
-            axes[0, 0].set_title("Aliased: slopes may be another effect's", fontsize=9)
+            axes.set_title("Aliased: slopes may be another effect's", fontsize=9)
             text, stem = f"{text} Aliased with {', '.join(interaction.aliased_with)}.", f"aliased_{stem}"
         figures[stem] = (figure, text)
     return {stem: (figure_to_svg(figure), text) for stem, (figure, text) in figures.items()}

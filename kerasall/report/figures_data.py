@@ -1,8 +1,6 @@
-"""Figures of subjects, data and training, and the gallery of predictions.
+"""Figures of images and subjects: counts, how a measure is spread, right calls; and the images of a gallery.
 
-As in ``figures``: every ``draw_`` function returns the alternative text of what it drew.
-
-Figures of how a measure is spread over classes and over subjects.
+As in ``figures_scores``: every ``draw_`` function returns the alternative text of what it drew.
 """
 
 from __future__ import annotations
@@ -13,11 +11,21 @@ from dataclasses import dataclass
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.ticker import MaxNLocator
 
 from kerasall.evaluation.intervals import wilson_interval
 from kerasall.evaluation.subject_calls import SubjectCalls
-from kerasall.report.figure_style import INK, MUTED, STYLE, WRONG, color_of, percent_axis, show_legend
+from kerasall.report.figures_style import (
+    INK,
+    MARK,
+    MUTED,
+    SMALL,
+    STYLE,
+    WRONG,
+    color_of,
+    legend_above,
+    percent_axis,
+    row_axis,
+)
 from kerasall.report.format import format_value
 
 NAMED_SUBJECTS = 24
@@ -39,27 +47,6 @@ class SubjectCount:
     def accuracy(self) -> float:
         """Share right in [0, 1]; an empty subject counts as 0."""
         return self.right / self.total if self.total else 0.0
-
-
-@dataclass(frozen=True)
-class TrainingRun:
-    """Curves of one fit over E epochs (one fold of one stage).
-
-    Attributes:
-        label: which run, for example ``fold 1``.
-        loss: E training losses.
-        validation_loss: E validation losses, or empty.
-        accuracy: E training accuracies in [0, 1], or empty.
-        validation_accuracy: E validation accuracies in [0, 1], or empty.
-        best_epoch: the epoch (from 1) whose weights were kept, or None.
-    """
-
-    label: str
-    loss: Sequence[float]
-    validation_loss: Sequence[float] = ()
-    accuracy: Sequence[float] = ()
-    validation_accuracy: Sequence[float] = ()
-    best_epoch: int | None = None
 
 
 @dataclass(frozen=True)
@@ -111,7 +98,7 @@ def draw_subject_accuracy(
         Alternative text with the range and the three worst subjects.
     """
     ordered = sorted(subjects, key=lambda s: (s.accuracy, s.name))
-    colors = {name: color_of(index) for index, name in enumerate(classes)}
+    colors = _colors_of(classes)
     pooled = sum(s.right for s in ordered) / max(sum(s.total for s in ordered), 1)
     draw = _draw_subject_bars if len(ordered) <= NAMED_SUBJECTS else _draw_subject_dots
     if ordered:
@@ -131,12 +118,10 @@ def _draw_subject_bars(
     for row, subject in enumerate(ordered):
         axes.barh(row, subject.accuracy, color=colors[subject.label], height=0.66)
         axes.text(1.01, row, f"{subject.right:,} / {subject.total:,}", va="center", fontsize=8, color=MUTED)
-    axes.axvline(pooled, color=INK, linestyle=(0, (3, 2)), linewidth=1)
-    axes.set_yticks(range(len(ordered)), [subject.name for subject in ordered])
-    axes.set(xlim=(0, 1.16), ylim=(len(ordered) - 0.5, -0.5), xlabel="share right (dashed: all images)")
-    axes.set_xticks([0, 0.25, 0.5, 0.75, 1])
+    axes.axvline(pooled, **MARK)
+    row_axis(axes, [subject.name for subject in ordered], "share right (dashed: all images)")
+    axes.set(xlim=(0, 1.16), xticks=[0, 0.25, 0.5, 0.75, 1])
     percent_axis(axes.xaxis)
-    axes.grid(axis="y", visible=False)
     _class_legend(axes, colors)
 
 
@@ -147,97 +132,25 @@ def _draw_subject_dots(
     for rank, subject in enumerate(ordered):
         area = 14 + 110 * subject.total / largest
         axes.scatter(rank, subject.accuracy, s=area, color=colors[subject.label], alpha=0.8, linewidth=0)
-    axes.axhline(pooled, color=INK, linestyle=(0, (3, 2)), linewidth=1)
+    axes.axhline(pooled, **MARK)
     spread = ordered[-1].accuracy - ordered[0].accuracy
     named = [0, *(r for r in (1, 2) if ordered[r].accuracy - ordered[r - 1].accuracy > 0.05 * spread)]
     for rank in named:  # names of near neighbours would overprint each other
-        subject = ordered[rank]
-        axes.annotate(
-            subject.name, (rank, subject.accuracy), (-3, -14), textcoords="offset points", fontsize=8
-        )
-    axes.set(xlabel="worst first (area = images; dashed: all images)", ylabel="share right")
-    axes.set_xticks([])
+        axes.annotate(ordered[rank].name, (rank, ordered[rank].accuracy), (-3, -14), **SMALL)
+    axes.set(xlabel="worst first (area = images; dashed: all images)", ylabel="share right", xticks=[])
     axes.margins(x=0.03, y=0.1)
     percent_axis(axes.yaxis)
     _class_legend(axes, colors)
 
 
+def _colors_of(classes: Sequence[str]) -> dict[str, str]:
+    return {name: color_of(index) for index, name in enumerate(classes)}
+
+
 def _class_legend(axes: Axes, colors: Mapping[str, str]) -> None:
     for name, color in colors.items():
         axes.scatter([], [], s=40, color=color, label=name)
-    show_legend(
-        axes, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=min(len(colors), 4), handlelength=1
-    )
-
-
-@matplotlib.rc_context(STYLE)
-def draw_training_curves(axes: Axes, runs: Sequence[TrainingRun], measure: str = "loss") -> str:
-    """``loss`` or ``accuracy`` over epochs; training dashed, validation solid, a ring on the kept epoch.
-
-    Args:
-        axes: where to draw.
-        runs: runs of one stage, for example one a fold.
-        measure: ``loss`` or ``accuracy``.
-
-    Returns:
-        Alternative text with the epochs and last values of every run.
-    """
-    for index, run in enumerate(runs):
-        color = color_of(index)
-        _draw_epochs(axes, getattr(run, measure), color, (0, (3, 2)))
-        _draw_epochs(axes, getattr(run, f"validation_{measure}"), color, "-", run.best_epoch)
-    axes.set(xlabel="epoch", ylabel=measure)
-    axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
-    if measure == "accuracy":
-        percent_axis(axes.yaxis)
-    _training_legend(axes, runs)
-    return f"Training curves, {measure}. " + " ".join(_describe_run(run, measure) for run in runs)
-
-
-def _draw_epochs(axes: Axes, values: Sequence[float], color: str, dash, best: int | None = None) -> None:
-    if not len(values):
-        return
-    epochs = np.arange(1, len(values) + 1)
-    axes.plot(
-        epochs,
-        values,
-        color=color,
-        linestyle=dash,
-        linewidth=1.5 if best else 1.1,
-        marker="." if len(values) == 1 else "",
-    )
-    if best is not None and best <= len(values):
-        axes.plot(
-            [best],
-            [values[best - 1]],
-            "o",
-            markersize=7,
-            markerfacecolor="white",
-            markeredgecolor=color,
-            markeredgewidth=1.6,
-        )
-
-
-def _training_legend(axes: Axes, runs: Sequence[TrainingRun]) -> None:
-    for index, run in enumerate(runs):
-        axes.plot([], [], color=color_of(index), label=run.label)
-    axes.plot([], [], color=MUTED, linestyle=(0, (3, 2)), linewidth=1.1, label="training")
-    if any(len(run.validation_loss) or len(run.validation_accuracy) for run in runs):
-        axes.plot([], [], color=MUTED, label="validation")
-    if any(run.best_epoch is not None for run in runs):
-        axes.plot(
-            [], [], "o", markerfacecolor="white", markeredgecolor=MUTED, markersize=6, label="kept epoch"
-        )
-    show_legend(axes, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=4)
-
-
-def _describe_run(run: TrainingRun, measure: str) -> str:
-    trained, validated = getattr(run, measure), getattr(run, f"validation_{measure}")
-    parts = [f"{run.label}: {len(trained)} epochs"]
-    parts += [f"last training {measure} {trained[-1]:.3f}"] if len(trained) else []
-    parts += [f"last validation {measure} {validated[-1]:.3f}"] if len(validated) else []
-    parts += [f"kept epoch {run.best_epoch}"] if run.best_epoch else []
-    return ", ".join(parts) + "."
+    legend_above(axes, min(len(colors), 4), handlelength=1)
 
 
 @matplotlib.rc_context(STYLE)
@@ -257,33 +170,19 @@ def draw_counts(
         Alternative text with every total.
     """
     counts = np.asarray(counts, dtype=np.int64).reshape(len(rows), len(columns))
-    start = np.zeros(len(rows), dtype=np.int64)
-    for index, column in enumerate(columns):
-        axes.barh(
-            range(len(rows)),
-            counts[:, index],
-            left=start,
-            color=color_of(index),
-            height=0.62,
-            edgecolor="white",
-            label=column,
-        )
-        start += counts[:, index]
+    start, places = np.zeros(len(rows), dtype=np.int64), range(len(rows))
+    for index, (column, number) in enumerate(zip(columns, counts.T, strict=True)):
+        style = {"color": color_of(index), "height": 0.62, "edgecolor": "white"}
+        axes.barh(places, number, left=start, label=column, **style)
+        start += number
     for row, total in enumerate(start):
-        axes.annotate(f"{total:,}", (total, row), (4, 0), textcoords="offset points", va="center", fontsize=8)
-    axes.set_yticks(range(len(rows)), rows)
-    axes.set(xlabel=what, ylim=(len(rows) - 0.5, -0.5))
+        axes.annotate(f"{total:,}", (total, row), (4, 0), va="center", **SMALL)
+    row_axis(axes, rows, what)
     axes.margins(x=0.14)
-    axes.grid(axis="y", visible=False)
     if len(columns) > 1:
-        show_legend(
-            axes, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=min(len(columns), 5), handlelength=1
-        )
-    return (
-        f"Number of {what}. "
-        + "; ".join(f"{name}: {total:,}" for name, total in zip(rows, start, strict=True))
-        + "."
-    )
+        legend_above(axes, min(len(columns), 5), handlelength=1)
+    totals = "; ".join(f"{name}: {total:,}" for name, total in zip(rows, start, strict=True))
+    return f"Number of {what}. {totals}."
 
 
 @matplotlib.rc_context(STYLE)
@@ -307,9 +206,7 @@ def draw_spread_by_class(axes: Axes, values: Mapping[str, np.ndarray], measure: 
         axes.hlines(row, left, right, color=color_of(row), linewidth=9, alpha=0.45)
         axes.plot([middle], [row], "o", color=color_of(row), markersize=6, markeredgecolor="white")
         words.append(f"{name} {middle:.4g} ({left:.4g} to {right:.4g})")
-    axes.set_yticks(range(len(values)), list(values))
-    axes.set(xlabel=measure, ylim=(len(values) - 0.5, -0.5))
-    axes.grid(axis="y", visible=False)
+    row_axis(axes, list(values), measure)
     return f"{measure} by class, median and middle half of the images: {'; '.join(words)}."
 
 
@@ -335,37 +232,30 @@ def draw_spread_by_subject(
     Returns:
         Alternative text with the range of the medians and the odd subjects.
     """
-    order = sorted(values, key=lambda name: (float(np.median(values[name])), name))
-    colors = {name: color_of(index) for index, name in enumerate(classes)}
+    medians = {name: float(np.median(found)) for name, found in values.items()}
+    order = sorted(values, key=lambda name: (medians[name], name))
+    colors, crowded = _colors_of(classes), len(order) > NAMED_SUBJECTS
     for rank, name in enumerate(order):
         low, middle, high = np.percentile(values[name], (10, 50, 90))
         axes.hlines(rank, low, high, color=colors[labels[name]], linewidth=1, alpha=0.5)
         axes.plot([middle], [rank], "o", color=colors[labels[name]], markersize=4.5, markeredgecolor="white")
         if name in odd:
             axes.plot([middle], [rank], "o", markersize=9, markerfacecolor="none", markeredgecolor=WRONG)
-            if len(order) > NAMED_SUBJECTS:
-                _name_odd(axes, name, middle, rank, len(order))
-    axes.set_yticks(*(([], []) if len(order) > NAMED_SUBJECTS else (range(len(order)), order)))
-    axes.set(xlabel=measure, ylim=(-1, len(order)))
-    axes.grid(axis="y", visible=False)
+        if name in odd and crowded:
+            rise, side = (6, "bottom") if rank < len(order) / 2 else (-6, "top")
+            axes.annotate(name, (middle, rank), (8, rise), color=INK, va=side, **SMALL)
+    row_axis(axes, order, measure)
+    axes.set_ylim(-1, len(order))
+    if crowded:
+        axes.set_yticks([])
     for name, color in colors.items():
         axes.plot([], [], "o", color=color, label=name)
-    show_legend(
-        axes, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=min(len(colors), 4), handlelength=1
+    legend_above(axes, min(len(colors), 4), handlelength=1)
+    ringed = [f"{name} {medians[name]:.4g}" for name in order if name in odd]
+    return (
+        f"{measure} of {len(order)} subjects: medians from {medians[order[0]]:.4g} to {medians[order[-1]]:.4g}. "
+        + (f"Unlike the rest: {'; '.join(ringed)}." if ringed else "None is unlike the rest.")
     )
-    medians = [float(np.median(values[name])) for name in order]
-    ringed = [f"{name} {np.median(values[name]):.4g}" for name in order if name in odd]
-    return f"{measure} of {len(order)} subjects: medians from {min(medians):.4g} to {max(medians):.4g}. " + (
-        f"Unlike the rest: {'; '.join(ringed)}." if ringed else "None is unlike the rest."
-    )
-
-
-def _name_odd(axes: Axes, name: str, x: float, rank: int, count: int) -> None:
-    below = rank < count / 2
-    axes.annotate(
-        name, (x, rank), (8, 6 if below else -6), textcoords="offset points", fontsize=8, color=INK,
-        va="bottom" if below else "top",
-    )  # fmt: skip
 
 
 @matplotlib.rc_context(STYLE)
@@ -383,17 +273,20 @@ def draw_subject_shares(axes: Axes, calls: SubjectCalls) -> str:
     order = np.lexsort((subjects.names, subjects.shares))
     ends = np.array(
         [wilson_interval(int(c), int(n)) for c, n in zip(subjects.called, subjects.images, strict=True)]
-    )
-    for kind in (False, True):
-        for good, marker in ((True, "o"), (False, "X")):
-            ranks = np.flatnonzero((subjects.malignant[order] == kind) & (right[order] == good))
+    )[order]
+    names, shares, malignant = subjects.names[order], subjects.shares[order], subjects.malignant[order]
+    for kind, color in _TRUTH_COLORS.items():
+        for good, marker, size in ((True, "o", 6), (False, "X", 8)):
+            ranks = np.flatnonzero((malignant == kind) & (right[order] == good))
             if len(ranks):
-                _draw_group(axes, ranks, subjects.shares[order], ends[order], _TRUTH_COLORS[kind], marker)
+                axes.hlines(ranks, *ends[ranks].T, color=color, linewidth=1.2, alpha=0.6)
+                style = {"markersize": size, "markeredgecolor": "white", "markeredgewidth": 0.6}
+                axes.plot(shares[ranks], ranks, marker, color=color, **style)
     low, high = calls.thresholds.min(), calls.thresholds.max()
     if high - low > 1e-9:
         axes.axvspan(low, high, color=MUTED, alpha=0.16, linewidth=0)
-    axes.axvline(calls.threshold, color=INK, linestyle=(0, (3, 2)), linewidth=1)
-    _dress(axes, [str(name) for name in subjects.names[order]])
+    axes.axvline(calls.threshold, **MARK)
+    _dress_shares(axes, names)
     wrong = [f"{subjects.names[i]} {100 * subjects.shares[i]:.1f}%" for i in order if not right[i]]
     return (
         f"Share of cells called malignant for {len(subjects)} subjects; called malignant from "
@@ -402,33 +295,16 @@ def draw_subject_shares(axes: Axes, calls: SubjectCalls) -> str:
     )
 
 
-def _draw_group(
-    axes: Axes, ranks: np.ndarray, shares: np.ndarray, ends: np.ndarray, color: str, marker: str
-) -> None:
-    axes.hlines(ranks, ends[ranks, 0], ends[ranks, 1], color=color, linewidth=1.2, alpha=0.6)
-    size = 6 if marker == "o" else 8
-    axes.plot(
-        shares[ranks],
-        ranks,
-        marker,
-        color=color,
-        markersize=size,
-        markeredgecolor="white",
-        markeredgewidth=0.6,
-    )
-
-
-def _dress(axes: Axes, names: Sequence[str]) -> None:
+def _dress_shares(axes: Axes, names: np.ndarray) -> None:
     if len(names) <= NAMED_SUBJECTS:
-        axes.set_yticks(range(len(names)), names)
+        axes.set_yticks(range(len(names)), [str(name) for name in names])
     else:
-        axes.set_yticks([])
-        axes.set_ylabel("subjects by share")
+        axes.set(yticks=[], ylabel="subjects by share")
     for kind, color in _TRUTH_COLORS.items():
         axes.plot([], [], "o", color=color, label=f"in truth {'malignant' if kind else 'benign'}")
-    axes.plot([], [], color=INK, linestyle=(0, (3, 2)), linewidth=1, label="called malignant from here")
+    axes.plot([], [], label="called malignant from here", **MARK)
     axes.set(xlim=(-0.03, 1.03), xlabel="share of cells called malignant")
     axes.margins(y=0.04)
     percent_axis(axes.xaxis)
     axes.grid(axis="y", visible=False)
-    show_legend(axes, loc="lower center", bbox_to_anchor=(0.45, 1.0), ncols=2, handlelength=1.2)
+    legend_above(axes, 2, 0.45, handlelength=1.2)
