@@ -14,19 +14,11 @@ from scipy.sparse.csgraph import connected_components
 from kerasall.errors import DataError
 from kerasall.evaluation import confusion_scores as of_matrix
 from kerasall.evaluation.intervals import Interval, Scorer
-from kerasall.evaluation.metrics import confusion_matrix, find_metric
+from kerasall.evaluation.metrics import MALIGNANT_SCORES, SCORES, confusion_matrix, find_metric
 from kerasall.evaluation.paired_tests import Comparison, cochran_q, holm, mcnemar, paired_difference
 from kerasall.evaluation.predictions import Predictions
 
 SCHEMA_VERSION = 1
-
-SCORES = (
-    "accuracy", "balanced_accuracy", "f1_weighted", "f1_macro", "cohen_kappa", "mcc", "roc_auc", "log_loss",
-)  # fmt: skip
-"""Scores of every comparison."""
-
-MALIGNANT_SCORES = ("malignant_sensitivity", "malignant_specificity")
-"""Further ones where the malignant classes are known; with more than two classes, the malignant ROC-AUC too."""
 
 _MOST_NAMED = 3
 

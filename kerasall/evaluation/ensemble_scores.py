@@ -8,16 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from kerasall.evaluation.ensemble_rules import combine_predictions, first_members
+from kerasall.evaluation.ensemble_rules import combine_predictions
 from kerasall.evaluation.intervals import Interval, Scorer
+from kerasall.evaluation.metrics import MALIGNANT_SCORES
 from kerasall.evaluation.paired_tests import Comparison, paired_difference
 from kerasall.evaluation.predictions import Predictions
 
 COMPARED = ("accuracy", "balanced_accuracy", "roc_auc", "log_loss")
 """What views are compared by."""
-
-OF_MALIGNANT = ("malignant_sensitivity", "malignant_specificity")
-"""Further ones where the malignant classes are known."""
 
 Intervals = Mapping[str, Interval]
 
@@ -127,12 +125,16 @@ def agreement(members: Sequence[Predictions]) -> np.ndarray:
 def _grow(
     scorer: Scorer, members: Sequence[Predictions], description: Mapping[str, Any], main: str
 ) -> dict[int, Interval]:
-    """The main metric of the first 3, 5, ... members, in the order of the config."""
-    rule = description["rule"]
+    """The main metric of the first 3, 5, 7, ... members, up to all that make odd numbers; from five members on.
+
+    They are taken in the order of the config: to add the best first by these very predictions would choose on
+    them. Stacking is left out, as its coefficients fit one number of members.
+    """
+    rule, weights, found = description["rule"], description["weights"], {}
     if len(members) < 5 or rule == "stacking":
-        return {}
-    found = {}
-    for size, decided in first_members(members, rule, description["weights"]).items():
+        return found
+    for size in range(3, len(members) + 1, 2):
+        decided = combine_predictions(members[:size], rule, weights and weights[:size])
         graded = for_curves(decided, members[:size], rule)
         found[size] = replace(scorer, predictions=decided, graded=graded).interval(main)
     return found
@@ -198,7 +200,7 @@ def measure_gain(
         mean: the same images, probabilities averaged over views.
         views, predicted_on, seconds: see ``ViewGain``.
     """
-    names, averaged = [*COMPARED, *(OF_MALIGNANT if one.malignant else ())], one.of(mean)
+    names, averaged = [*COMPARED, *(MALIGNANT_SCORES if one.malignant else ())], one.of(mean)
     return ViewGain(
         views,
         predicted_on,
