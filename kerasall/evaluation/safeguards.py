@@ -3,17 +3,18 @@ sets, and whether an expert should look.
 
 The formulas take ``ops``, numpy or ``keras.ops``, so that the exported graph and a report compute the same.
 
-Prediction sets hold the classes that cannot be ruled out, calibrated patient by patient. A class is in the set of an image where its probability is at least a threshold t. With s_i = 1 - p_i of
-the true class of validation image i, in one of K groups of N_k images, t = 1 - q and
+Prediction sets hold the classes that cannot be ruled out, calibrated patient by patient. A class is in the set of
+an image where its probability is at least a threshold t. With s_i = 1 - p_i of the true class of validation image
+i, in one of K groups of N_k images, t = 1 - q and
 
     q = least s with  sum_k 1 / (K + 1) * share of group k with s_i <= s  >=  coverage:
 
-each group counts alike, and a group not yet seen counts as one that no threshold satisfies. An image of
-a new group, exchangeable with the others, then has its true class in its set with at least that
-probability: hierarchical conformal prediction (Lee, Barber and Willett, arXiv:2306.06342) with the score
-of Sadinle, Lei and Wasserman (J. Am. Stat. Assoc. 114:223, 2019). Fewer than coverage / (1 - coverage)
-groups cannot give it; then the unseen group is left out (pooled distribution functions, Dunn, Wasserman
-and Ramdas, J. Am. Stat. Assoc. 118:2491, 2023), and the record says that nothing is guaranteed.
+each group counts alike, and a group not yet seen counts as one that no threshold satisfies. An image of a new
+group, exchangeable with the others, then has its true class in its set with at least that probability:
+hierarchical conformal prediction (Lee, Barber and Willett, arXiv:2306.06342) with the score of Sadinle, Lei and
+Wasserman (J. Am. Stat. Assoc. 114:223, 2019). Fewer than coverage / (1 - coverage) groups cannot give it; then the
+unseen group is left out (pooled distribution functions, Dunn, Wasserman and Ramdas, J. Am. Stat. Assoc. 118:2491,
+2023), and the record says that nothing is guaranteed.
 """
 
 from __future__ import annotations
