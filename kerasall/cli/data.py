@@ -8,8 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from kerasall.cli.console import note, print_found, spell
-from kerasall.cli.options import JsonOption, SourceOption
+from kerasall.cli.console import JsonOption, SourceOption, note, print_found, spell
 from kerasall.errors import KerasallError, SettingsError
 
 data_app = typer.Typer(

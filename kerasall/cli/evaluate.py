@@ -7,8 +7,16 @@ from typing import Annotated
 
 import typer
 
-from kerasall.cli.console import RESEARCH_ONLY, note, print_found, show_progress, spell
-from kerasall.cli.options import JsonOption, ModelArgument, SourceOption
+from kerasall.cli.console import (
+    RESEARCH_ONLY,
+    JsonOption,
+    ModelArgument,
+    SourceOption,
+    note,
+    print_found,
+    show_progress,
+    spell,
+)
 
 
 def evaluate(

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from kerasall.cli.console import RESEARCH_ONLY, note, show_progress
-from kerasall.cli.options import ModelArgument
+from kerasall.cli.console import RESEARCH_ONLY, ModelArgument, note, show_progress
 from kerasall.errors import DecodingError, ModelError, SettingsError, did_you_mean
 from kerasall.files import atomic_path, write_json
 from kerasall.studies.finished_run import Run

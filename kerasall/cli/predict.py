@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from kerasall.cli.console import RESEARCH_ONLY, note, show_progress
-from kerasall.cli.options import ModelArgument
+from kerasall.cli.console import RESEARCH_ONLY, ModelArgument, note, show_progress
 from kerasall.errors import DataError, SettingsError
 from kerasall.studies.finished_run import Run
 

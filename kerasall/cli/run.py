@@ -7,8 +7,16 @@ from typing import Annotated, Any
 
 import typer
 
-from kerasall.cli.console import print_outcome, print_plan
-from kerasall.cli.options import DataOption, ForceOption, NameOption, SetOption, SmokeOption, WeightsOption
+from kerasall.cli.console import (
+    DataOption,
+    ForceOption,
+    NameOption,
+    SetOption,
+    SmokeOption,
+    WeightsOption,
+    print_outcome,
+    print_plan,
+)
 from kerasall.errors import SettingsError
 
 
@@ -54,16 +62,16 @@ def run(
 
 
 def _draw_learning_curve(config: Path, options: dict[str, Any]) -> None:
-    from kerasall.report.pages.learning_curve import describe_curve
-    from kerasall.studies.learning_curve import run_learning_curve
+    from kerasall.report.pages.series import describe_curve
+    from kerasall.studies.series import run_learning_curve
 
     curve, page = run_learning_curve(config, **options)
     print(*describe_curve(curve), f"{'report:':<14} {page}", sep="\n")
 
 
 def _repeat(config: Path, count: int, options: dict[str, Any]) -> None:
-    from kerasall.report.pages.repeats import describe_repeats
-    from kerasall.studies.repeats import run_repeats
+    from kerasall.report.pages.series import describe_repeats
+    from kerasall.studies.series import run_repeats
 
     done = run_repeats(config, count, **options)
     print(*describe_repeats(done.scores), f"{'report:':<14} {done.page}", sep="\n")

@@ -43,7 +43,7 @@ def plan(
 ) -> None:
     """Print the runs of the smallest orthogonal array that fits the factors."""
     from kerasall.files import write_text
-    from kerasall.report.taguchi_text import describe_plan
+    from kerasall.report.taguchi import describe_plan
     from kerasall.taguchi.design import plan as make_plan
 
     pairs = itertools.chain.from_iterable(map(_read_factors, [*(factors or []), *(more or [])]))
@@ -83,7 +83,7 @@ def analyze(
 ) -> None:
     """Signal-to-noise ratios, response table, analysis of variance and predicted optimum."""
     from kerasall.files import write_text
-    from kerasall.report.taguchi_text import describe_analysis
+    from kerasall.report.taguchi import describe_analysis
     from kerasall.taguchi import analysis
     from kerasall.taguchi.result_file import read_results
 

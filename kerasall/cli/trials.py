@@ -38,7 +38,7 @@ def trials(
     folder = choose_out(found, out)
     with quiet_tensorflow():
         from kerasall.report.pages.trials import write_trial_page
-        from kerasall.report.taguchi_text import describe_trials
+        from kerasall.report.taguchi import describe_trials
         from kerasall.taguchi.trial_events import list_trials, sort_trials, write_csv, write_events
 
         listing = list_trials(found.project)

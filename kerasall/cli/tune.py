@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from kerasall.cli.options import DataOption, ForceOption, NameOption, SetOption, SmokeOption, WeightsOption
+from kerasall.cli.console import DataOption, ForceOption, NameOption, SetOption, SmokeOption, WeightsOption
 from kerasall.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ def print_runs(settings: Settings) -> None:
     with quiet_tensorflow():
         from kerasall.components.trial_search import direction_of, plan_oracle
         from kerasall.components.tuner import require_tune
-        from kerasall.report.taguchi_text import describe_plan
+        from kerasall.report.taguchi import describe_plan
         from kerasall.settings.factors import trial_settings
 
         tune = require_tune(settings)

@@ -17,7 +17,7 @@ import pandas as pd
 from kerasall import __version__
 from kerasall.components.calibrator import read_distances, read_safeguards
 from kerasall.components.exporter import MODEL
-from kerasall.components.seen_images import write_seen
+from kerasall.components.statistics_gen import SCAN
 from kerasall.data.development import (
     Development,
     Facts,
@@ -29,6 +29,7 @@ from kerasall.data.development import (
 from kerasall.data.duplicates import read_duplicates
 from kerasall.data.label_corrections import read_corrections
 from kerasall.data.splits import Split
+from kerasall.data.statistics import read_scan, write_seen
 from kerasall.data.training_record import MEMBERS, TrainingRecord
 from kerasall.decoding import Limits
 from kerasall.errors import DataError
@@ -129,7 +130,7 @@ def evaluator(
     for name, each in scored.members.items():
         write_predictions(each, evaluation / MEMBERS / f"{name}.npz")
     write_review_record(review, evaluation / REVIEW)
-    write_seen(examples, statistics, evaluation)
+    write_seen(examples, read_scan(statistics / SCAN), evaluation)
     results = make_results(findings, facts, record)
     title = f"{settings.experiment}: {', '.join(facts.labels)}"
     document = {

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from kerasall.components.exporter import MODEL
-from kerasall.components.seen_images import SEEN
+from kerasall.data.statistics import SEEN
 from kerasall.errors import ArtifactError
 from kerasall.files import (
     atomic_path,

@@ -15,7 +15,7 @@ from kerasall.report.page import write_page
 from kerasall.report.pages.run import make_page
 from kerasall.report.pages.run_training import describe_exported
 from kerasall.report.pages.trials import write_trial_page
-from kerasall.report.taguchi_text import describe_analysis, describe_plan
+from kerasall.report.taguchi import describe_analysis, describe_plan
 from kerasall.report.verdict import describe_criterion, describe_main_score, describe_missed, describe_verdict
 from kerasall.settings import Settings
 from kerasall.taguchi.trial_events import list_trials

@@ -13,7 +13,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 from kerasall.errors import SettingsError
 from kerasall.files import require_room
@@ -89,28 +88,6 @@ def run_experiment(
         pipeline, runs, experiment=settings.experiment, settings=settings.model_dump(mode="json"),
         command=places.command, say=say, texts={"settings.yaml": dump_settings(settings)},
     )  # fmt: skip
-
-
-def run_variants(
-    config: str | Path,
-    variants: Sequence[tuple[str, str, Sequence[str]]],
-    *,
-    overrides: Sequence[str],
-    **options: Any,
-) -> list[RunResult]:
-    """Runs an experiment several times with some settings changed; each is a complete run, resumable and reused.
-
-    Args:
-        config: YAML file.
-        variants: of each what it is told as, the run's name, and the ``key=value`` that are its own.
-        overrides: ``key=value`` for all of them.
-        options: further ones of ``run_experiment``.
-    """
-    results = []
-    for title, name, changes in variants:
-        _say(f"{title}: run {name}")
-        results.append(run_experiment(config, overrides=[*overrides, *changes], name=name, **options))
-    return results
 
 
 def _say(line: str) -> None:

@@ -12,11 +12,10 @@ import pandas as pd
 
 from kerasall.components.example_gen import read_collection_of
 from kerasall.components.example_validator import examine
-from kerasall.components.seen_images import read_seen
 from kerasall.data.examples import Collection
 from kerasall.data.sources import read_source
 from kerasall.data.splits import group_examples
-from kerasall.data.statistics import fingerprint_data
+from kerasall.data.statistics import fingerprint_data, read_seen
 from kerasall.decoding import read_image_bytes
 from kerasall.errors import DataError, DecodingError, SettingsError
 from kerasall.evaluation.class_mapping import ClassMapping, join_sets, map_classes, to_scored

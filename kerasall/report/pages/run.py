@@ -35,8 +35,7 @@ from kerasall.report.sections import (
     subject_section,
     threshold_section,
 )
-from kerasall.report.taguchi import lay_out
-from kerasall.report.taguchi_text import describe_interactions
+from kerasall.report.taguchi import describe_interactions, lay_out
 from kerasall.report.verdict import describe_criterion
 from kerasall.settings.loading import dump_settings
 

@@ -24,8 +24,7 @@ from kerasall.report.figures_style import INK, MUTED, figure_to_svg, new_figure
 from kerasall.report.figures_taguchi import PLAIN_STYLE, draw_analysis
 from kerasall.report.format import format_duration
 from kerasall.report.page import Page, Picture, Section, render_page, render_section
-from kerasall.report.taguchi import lay_out, make_document
-from kerasall.report.taguchi_text import list_columns
+from kerasall.report.taguchi import lay_out, list_columns, make_document
 from kerasall.taguchi.trial_events import TrialListing
 from kerasall.taguchi.trials import read_place
 
