@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import os
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from kerasall.cli.console import DataOption, ForceOption, NameOption, SetOption, SmokeOption, WeightsOption
+from kerasall.cli.console import (
+    DataOption,
+    ForceOption,
+    NameOption,
+    SetOption,
+    SmokeOption,
+    WeightsOption,
+    note,
+    print_outcome,
+    print_plan,
+)
 from kerasall.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -37,7 +46,6 @@ def tune(
     With keras-tuner's KERASTUNER_TUNER_ID, KERASTUNER_ORACLE_IP and KERASTUNER_ORACLE_PORT in the environment,
     this is the chief or a worker of a search on several hosts.
     """
-    from kerasall.cli.console import print_outcome, print_plan
     from kerasall.runtime import quiet_tensorflow
     from kerasall.studies.experiment import run_experiment, settle
 
@@ -91,10 +99,11 @@ def join_search(config: Path, artifacts: Path, options: dict[str, Any]) -> None:
         artifacts: folder of the runs' artifacts, on a disk that the chief shares.
         options: of ``settle``.
     """
-    from kerasall.components.trial_search import address_of_chief, find_job, run_worker
+    from kerasall.components.trial_search import find_job, run_worker
     from kerasall.components.trial_training import SearchJob
     from kerasall.settings.factors import trial_settings
     from kerasall.studies.experiment import settle
+    from kerasall.taguchi.oracle import chief_address
 
     settings, _, weights = settle(config, **options)
     assert settings.tune is not None
@@ -102,9 +111,5 @@ def join_search(config: Path, artifacts: Path, options: dict[str, Any]) -> None:
         Path(), Path(), trial_settings(settings), settings.tune, settings.split.inner_validation,
         settings.training_seed, settings.deterministic, weights, Path(),
     )  # fmt: skip
-    print(
-        f"{os.environ['KERASTUNER_TUNER_ID']} looks for its chief at {address_of_chief()}",
-        file=sys.stderr,
-        flush=True,
-    )
-    run_worker(find_job(artifacts, like, address_of_chief()))
+    note(f"{os.environ['KERASTUNER_TUNER_ID']} looks for its chief at {chief_address()}")
+    run_worker(find_job(artifacts, like, chief_address()))

@@ -42,8 +42,6 @@ from kerasall.taguchi.trials import CONFIRMATION
 from kerasall.taguchi.tuner import TrialRun
 from kerasall.training.history import History
 
-"""Folder of keras-tuner: the oracle's state and one folder a trial."""
-
 FOLDERS = ("development", "scratch", "weights_folder", "cache_folder")
 """What differs from host to host in a ``SearchJob``."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -16,8 +17,7 @@ from kerasall.data.examples import Collection
 from kerasall.data.sources import read_source
 from kerasall.data.splits import group_examples
 from kerasall.data.statistics import fingerprint_data, read_seen
-from kerasall.decoding import read_image_bytes
-from kerasall.errors import DataError, DecodingError, SettingsError
+from kerasall.errors import DataError, SettingsError
 from kerasall.evaluation.class_mapping import ClassMapping, join_sets, map_classes, to_scored
 from kerasall.evaluation.predictions import Predictions, write_predictions
 from kerasall.files import atomic_path, read_json
@@ -139,11 +139,9 @@ def _predict(
 ) -> dict[str, np.ndarray]:
     """Outputs by name of the scored images; one that cannot be read after all changes its fate."""
     rows = np.flatnonzero((table["fate"] == SCORED).to_numpy())
-    parts: list[dict[str, np.ndarray]] = []
-    for start in range(0, len(rows), batch_size):
-        chosen = rows[start : start + batch_size]
-        paths = table["path"].iloc[chosen].tolist()
-        answers = predictor.predict([_read(path, predictor) for path in paths], paths)
+    waiting, parts = iter(rows), []
+    for paths, answers in predictor.answer_files(table["path"].iloc[rows], batch_size):
+        chosen = list(itertools.islice(waiting, len(paths)))
         good = np.array([not error for error in answers.errors])
         for row, error in zip(chosen, answers.errors, strict=True):
             if error:
@@ -151,19 +149,11 @@ def _predict(
         outputs = {
             "probabilities": answers.probabilities,
             "label_index": answers.label_indices,
-            **answers.extras,
-        }
+        } | answers.extras
         if good.any():
             parts.append({name: values[good] for name, values in outputs.items()})
-        advance(len(chosen), len(rows))
+        advance(len(paths), len(rows))
     return {name: np.concatenate([part[name] for part in parts]) for name in (parts[0] if parts else ())}
-
-
-def _read(path: str, predictor: Predictor) -> bytes:
-    try:
-        return read_image_bytes(path, predictor.limits)
-    except DecodingError:
-        return b""
 
 
 def write_external_check(scores: ExternalScores, folder: Path | None, command: str) -> dict[str, Path]:
