@@ -11,6 +11,7 @@ import typer
 from kerasall.cli.console import RESEARCH_ONLY, ModelArgument, note
 from kerasall.errors import ArtifactError, DataError, DecodingError, SettingsError
 from kerasall.files import atomic_path, read_json, sha256_of_file, write_json, write_text
+from kerasall.paths import runs_folder
 from kerasall.studies.finished_run import Run
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ def export(
     name, folder = run.title, run.pushed
     source = _Source.read(folder)
     paths = [str(path) for path in find_images(images)]
-    destination = out or _default_folder(name, f"{to}_int8" if int8 else to)
+    destination = out or runs_folder() / "exports" / name / (f"{to}_int8" if int8 else to)
     if destination.exists():
         raise ArtifactError(
             f"{destination} must not exist yet, but does: give --out another folder, or remove it"
@@ -91,12 +92,6 @@ class _Source:
         write_text(folder / "labels.txt", "".join(f"{label}\n" for label in self.labels))
         write_json(folder / "card.json", self.card | {"conversion": found})
         write_manifest(folder)
-
-
-def _default_folder(name: str, form: str) -> Path:
-    from kerasall.paths import runs_folder
-
-    return runs_folder() / "exports" / name / form
 
 
 def _spread(paths: list[str], most: int) -> list[str]:

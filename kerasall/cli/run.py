@@ -7,28 +7,19 @@ from typing import Annotated, Any
 
 import typer
 
-from kerasall.cli.console import (
-    DataOption,
-    ForceOption,
-    NameOption,
-    SetOption,
-    SmokeOption,
-    WeightsOption,
-    print_outcome,
-    print_plan,
-)
+from kerasall.cli import console
 from kerasall.errors import SettingsError
 
 
 def run(
     config: Annotated[Path, typer.Argument(help="YAML file of the experiment.")],
-    data: DataOption = None,
-    weights: WeightsOption = None,
-    set_: SetOption = None,
-    name: NameOption = None,
-    force: ForceOption = False,
+    data: console.DataOption = None,
+    weights: console.WeightsOption = None,
+    set_: console.SetOption = None,
+    name: console.NameOption = None,
+    force: console.ForceOption = False,
     plan: Annotated[bool, typer.Option("--plan", help="Only print what every network will cost.")] = False,
-    smoke: SmokeOption = False,
+    smoke: console.SmokeOption = False,
     repeats: Annotated[
         int, typer.Option(min=1, help="Train so many times on one split, with other seeds; show the spread.")
     ] = 1,
@@ -47,7 +38,7 @@ def run(
     # What a mistyped command would stumble over is found before TensorFlow takes its seconds.
     settings, *_ = settle(config, **options)
     if plan or smoke:
-        print_plan(settings, smoke)
+        console.print_plan(settings, smoke)
         return
     if learning_curve and repeats > 1:
         raise SettingsError("--learning-curve and --repeats must not stand together, but do: choose one")
@@ -58,7 +49,7 @@ def run(
         elif repeats > 1:
             _repeat(config, repeats, options)
         else:
-            print_outcome(run_experiment(config, **options))
+            console.print_outcome(run_experiment(config, **options))
 
 
 def _draw_learning_curve(config: Path, options: dict[str, Any]) -> None:

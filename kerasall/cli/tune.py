@@ -8,17 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from kerasall.cli.console import (
-    DataOption,
-    ForceOption,
-    NameOption,
-    SetOption,
-    SmokeOption,
-    WeightsOption,
-    note,
-    print_outcome,
-    print_plan,
-)
+from kerasall.cli import console
 from kerasall.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -27,11 +17,11 @@ if TYPE_CHECKING:
 
 def tune(
     config: Annotated[Path, typer.Argument(help="YAML file of an experiment that states tune.")],
-    data: DataOption = None,
-    weights: WeightsOption = None,
-    set_: SetOption = None,
-    name: NameOption = None,
-    force: ForceOption = False,
+    data: console.DataOption = None,
+    weights: console.WeightsOption = None,
+    set_: console.SetOption = None,
+    name: console.NameOption = None,
+    force: console.ForceOption = False,
     workers: Annotated[
         int,
         typer.Option(min=0, help="Processes on this machine that share the trials; 0: one after another."),
@@ -39,7 +29,7 @@ def tune(
     plan: Annotated[
         bool, typer.Option("--plan", help="Only print the runs, and what every network will cost.")
     ] = False,
-    smoke: SmokeOption = False,
+    smoke: console.SmokeOption = False,
 ) -> None:
     """Run a designed experiment over settings, and the ensemble of the runs that confirm its optimum.
 
@@ -57,7 +47,7 @@ def tune(
         )
     if plan or smoke:
         print_runs(settings)
-        print_plan(settings, smoke)
+        console.print_plan(settings, smoke)
         return
     with quiet_tensorflow():
         from kerasall.components.trial_search import role_of_process
@@ -66,7 +56,7 @@ def tune(
             join_search(config, runs.artifacts, options)
             return
         result = run_experiment(config, force=force, workers=workers, **options)
-    print_outcome(result)
+    console.print_outcome(result)
     print(f"{'trials:':<14} {result.folder / 'trials.html'}")
 
 
@@ -111,5 +101,5 @@ def join_search(config: Path, artifacts: Path, options: dict[str, Any]) -> None:
         Path(), Path(), trial_settings(settings), settings.tune, settings.split.inner_validation,
         settings.training_seed, settings.deterministic, weights, Path(),
     )  # fmt: skip
-    note(f"{os.environ['KERASTUNER_TUNER_ID']} looks for its chief at {chief_address()}")
+    console.note(f"{os.environ['KERASTUNER_TUNER_ID']} looks for its chief at {chief_address()}")
     run_worker(find_job(artifacts, like, chief_address()))

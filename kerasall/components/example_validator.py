@@ -8,7 +8,6 @@ from typing import Annotated, Any
 
 from kerasall.components.statistics_gen import SCAN, scan_collection
 from kerasall.data.examples import Collection, read_collection
-from kerasall.data.sources import read_source
 from kerasall.data.statistics import Schema, read_scan
 from kerasall.data.validation import Examined, ValidationSettings
 from kerasall.evaluation.metrics import find_metric
@@ -52,11 +51,6 @@ def validation_settings(checks: CheckSettings, folds: int = 0) -> ValidationSett
 def examine(collection: Collection, checks: CheckSettings) -> Examined:
     """Scans a collection once, and keeps what was seen."""
     return Examined(collection, *scan_collection(collection, checks), settings=validation_settings(checks))
-
-
-def check_source(source: str, path: str | Path, checks: CheckSettings | None = None) -> dict[str, Any]:
-    """The JSON object of ``kerasall check`` for a folder or table of images."""
-    return examine(read_source(source, path), checks or CheckSettings()).found
 
 
 def nothing_to_check(message: str) -> dict[str, Any]:

@@ -146,10 +146,8 @@ def _predict(
         for row, error in zip(chosen, answers.errors, strict=True):
             if error:
                 table.loc[row, ["fate", "error"]] = [UNREADABLE, error]
-        outputs = {
-            "probabilities": answers.probabilities,
-            "label_index": answers.label_indices,
-        } | answers.extras
+        decided = {"probabilities": answers.probabilities, "label_index": answers.label_indices}
+        outputs = decided | dict(answers.extras)
         if good.any():
             parts.append({name: values[good] for name, values in outputs.items()})
         advance(len(paths), len(rows))

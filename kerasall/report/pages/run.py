@@ -84,13 +84,8 @@ def make_summary(e: Evidence) -> Section | None:
             "called_benign": found.malignant_called_benign, "total": found.malignant_images,
             "sensitivity": e.score("malignant_sensitivity"), "specificity": e.score("malignant_specificity"),
         }  # fmt: skip
-    groups = e.split.table["group"].nunique()
-    split = {
-        "unit": e.split.unit,
-        "folds": len(e.split.folds),
-        "groups": groups,
-        "subjects": e.facts.subject_kind,
-    }
+    groups, kind = e.split.table["group"].nunique(), e.facts.subject_kind
+    split = {"unit": e.split.unit, "folds": len(e.split.folds), "groups": groups, "subjects": kind}
     return render_section(
         "summary",
         main=e.score(found.main), missed=missed, resampled=f"{found.intervals[found.main].groups} {e.group_kind}",
@@ -144,13 +139,8 @@ def make_tuning(e: Evidence) -> Section | None:
         for name, (svg, text) in draw_analysis(e.search.analyze()).items()
     ]
     interactions = describe_interactions(e.search.design.plan.interactions())
-    return render_section(
-        "tuning",
-        made=e.tuning["experiment"],
-        laid=lay_out(e.tuning),
-        pictures=pictures,
-        interactions=interactions,
-    )
+    made, laid = e.tuning["experiment"], lay_out(e.tuning)
+    return render_section("tuning", made=made, laid=laid, pictures=pictures, interactions=interactions)
 
 
 def make_trust(e: Evidence) -> list[Section | None]:
