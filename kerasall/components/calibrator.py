@@ -159,12 +159,9 @@ class DomainFound:
 
 
 def measure_domain(
-    trained: Path,
-    data: Development,
-    predictions: Predictions,
-    calibrate: CalibrateSettings,
+    trained: Path, data: Development, predictions: Predictions, calibrate: CalibrateSettings,
     cache_folder: Path,
-) -> DomainFound | str:
+) -> DomainFound | str:  # fmt: skip
     """The distance of the exported model and the limit for it, or why they are not offered.
 
     Args:
@@ -275,13 +272,9 @@ _FITS = (fit_feature_distance, partial(fit_feature_distance, smallest_variance=S
 
 
 def _measure(
-    fit: Callable[[np.ndarray, np.ndarray], FeatureDistance],
-    features: np.ndarray,
-    rows: np.ndarray,
-    fitted: np.ndarray,
-    data: Development,
-    chosen: Predictions,
-) -> tuple[FeatureDistance, np.ndarray]:
+    fit: Callable[[np.ndarray, np.ndarray], FeatureDistance], features: np.ndarray, rows: np.ndarray,
+    fitted: np.ndarray, data: Development, chosen: Predictions,
+) -> tuple[FeatureDistance, np.ndarray]:  # fmt: skip
     """What is fitted to the rows ``fitted``; and the distances of the predicted images.
 
     With folds these are from means and covariance of the images of the other folds.

@@ -53,14 +53,10 @@ class Comparison(Generic[Cell]):
     named: bool
 
     def describe(
-        self,
-        what: str,
-        columns: Sequence[str],
-        show: Callable[[Cell], tuple[str | int, ...]],
-        name: Callable[[Cell], dict[str, Any]],
-        beside: Mapping[Cell, dict[str, Any]] | None = None,
+        self, what: str, columns: Sequence[str], show: Callable[[Cell], tuple[str | int, ...]],
+        name: Callable[[Cell], dict[str, Any]], beside: Mapping[Cell, dict[str, Any]] | None = None,
         notes: Sequence[str] = (),
-    ) -> dict[str, Any]:
+    ) -> dict[str, Any]:  # fmt: skip
         """What training.json says of them: the chosen one, every score, and the table for the report.
 
         Args:
@@ -104,13 +100,9 @@ class Comparison(Generic[Cell]):
 
 
 def compare_cells(
-    predictions: Mapping[Cell, Predictions],
-    data: Development,
-    evaluate: EvaluateSettings,
-    seed: int,
-    named: Cell | None,
-    exportable: Callable[[Cell], bool] = lambda _: True,
-) -> Comparison[Cell]:
+    predictions: Mapping[Cell, Predictions], data: Development, evaluate: EvaluateSettings, seed: int,
+    named: Cell | None, exportable: Callable[[Cell], bool] = lambda _: True,
+) -> Comparison[Cell]:  # fmt: skip
     """Scores every combination's predictions of the same held-out images, and chooses what is exported.
 
     Args:

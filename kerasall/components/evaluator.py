@@ -141,16 +141,9 @@ def evaluator(
 
 
 def find_all(
-    scored: Scored,
-    data: Development,
-    facts: Facts,
-    settings: Settings,
-    recorded: TrainingRecord,
-    safeguards: Path,
-    *,
-    errors: int,
-    parity: Mapping[str, Any],
-) -> Findings:
+    scored: Scored, data: Development, facts: Facts, settings: Settings, recorded: TrainingRecord,
+    safeguards: Path, *, errors: int, parity: Mapping[str, Any],
+) -> Findings:  # fmt: skip
     """Everything that is computed of the scored images."""
     wanted, folds = settings.evaluate, {fold: data.split.ids(fold) for fold in data.split.folds}
     scorer = Scorer(
@@ -209,13 +202,9 @@ def kind_of(split: Split) -> str:
 
 
 def scored_predictions(
-    examples: pd.DataFrame,
-    recorded: TrainingRecord,
-    saved_model: Path,
-    kind: str,
-    facts: Facts,
+    examples: pd.DataFrame, recorded: TrainingRecord, saved_model: Path, kind: str, facts: Facts,
     limits: Limits,
-) -> Scored:
+) -> Scored:  # fmt: skip
     """The test part through the exported model, where there is one; else what the Trainer recorded."""
     if not len(examples):
         members = {name: each.scored for name, each in recorded.members.items()}
@@ -311,12 +300,9 @@ def review_sources(scored: Scored, recorded: TrainingRecord, split: Split) -> li
 
 
 def make_review_record(
-    images: pd.DataFrame,
-    classes: tuple[str, ...],
-    sources: list[ReviewSource],
-    statistics: Path,
+    images: pd.DataFrame, classes: tuple[str, ...], sources: list[ReviewSource], statistics: Path,
     frozen_split: Path,
-) -> ReviewRecord:
+) -> ReviewRecord:  # fmt: skip
     """What a review needs, from the artifacts of a run.
 
     Args:
@@ -335,13 +321,9 @@ def make_review_record(
 
 
 def make_card(
-    findings: Findings,
-    data: Development,
-    facts: Facts,
-    settings: Settings,
-    training: Mapping[str, Any],
+    findings: Findings, data: Development, facts: Facts, settings: Settings, training: Mapping[str, Any],
     results: dict[str, Any],
-) -> dict[str, Any]:
+) -> dict[str, Any]:  # fmt: skip
     """What stands beside the pushed model, for people and programs."""
     return {
         "schema_version": 1,

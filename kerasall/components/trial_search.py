@@ -209,13 +209,9 @@ class LocalWorkers:
     """
 
     def __init__(
-        self,
-        command: Sequence[str],
-        count: int,
-        folder: Path,
-        finished: Callable[[], int],
+        self, command: Sequence[str], count: int, folder: Path, finished: Callable[[], int],
         gpus: Sequence[str] = (),
-    ) -> None:
+    ) -> None:  # fmt: skip
         self._command, self._folder, self._finished, self._gpus = list(command), folder, finished, list(gpus)
         self._deaths = dict.fromkeys((f"worker{number + 1}" for number in range(count)), 0)
         self._seen = finished()

@@ -86,14 +86,9 @@ def draw_main_effects(
 
 @matplotlib.rc_context(PLAIN_STYLE)
 def draw_interaction(
-    axes: Axes,
-    means: np.ndarray,
-    first: str,
-    second: str,
-    first_levels: Sequence[str],
-    second_levels: Sequence[str],
-    ratio: str = "mean S/N ratio (dB)",
-) -> str:
+    axes: Axes, means: np.ndarray, first: str, second: str, first_levels: Sequence[str],
+    second_levels: Sequence[str], ratio: str = "mean S/N ratio (dB)",
+) -> str:  # fmt: skip
     """Mean ratio at each pair of levels; parallel lines mean that the two factors do not interact.
 
     Args:

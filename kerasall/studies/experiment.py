@@ -53,16 +53,10 @@ class Places:
 
 
 def run_experiment(
-    config: str | Path,
-    *,
-    data: str | Path | None = None,
-    weights: str | Path | None = None,
-    overrides: Sequence[str] = (),
-    name: str | None = None,
-    force: bool = False,
-    workers: int = 0,
+    config: str | Path, *, data: str | Path | None = None, weights: str | Path | None = None,
+    overrides: Sequence[str] = (), name: str | None = None, force: bool = False, workers: int = 0,
     say: Callable[[str], None] | None = None,
-) -> RunResult:
+) -> RunResult:  # fmt: skip
     """Runs an experiment, or goes on with it, or finds that all of it is at hand.
 
     Args:
@@ -95,13 +89,9 @@ def _say(line: str) -> None:
 
 
 def settle(
-    config: str | Path,
-    *,
-    data: str | Path | None = None,
-    weights: str | Path | None = None,
-    overrides: Sequence[str] = (),
-    name: str | None = None,
-) -> tuple[Settings, RunPlaces, Path | None]:
+    config: str | Path, *, data: str | Path | None = None, weights: str | Path | None = None,
+    overrides: Sequence[str] = (), name: str | None = None,
+) -> tuple[Settings, RunPlaces, Path | None]:  # fmt: skip
     """Settings, places of the run and the weights folder; arguments and errors as ``run_experiment``."""
     if data is not None:
         overrides = (*overrides, f"data.path={Path(data).expanduser().absolute()}")

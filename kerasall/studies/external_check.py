@@ -68,14 +68,10 @@ def read_images(data: Path | None, source: str, config: Path | None) -> tuple[Co
 
 
 def check_externally(
-    model: JudgedModel,
-    collection: Collection,
-    stated: Mapping[str, str] | None = None,
-    checks: CheckSettings | None = None,
-    *,
-    batch_size: int = 32,
+    model: JudgedModel, collection: Collection, stated: Mapping[str, str] | None = None,
+    checks: CheckSettings | None = None, *, batch_size: int = 32,
     advance: Callable[[int, int], None] = lambda done, total: None,
-) -> ExternalCheck:
+) -> ExternalCheck:  # fmt: skip
     """Applies a model to images it has not seen.
 
     Images whose files it has seen, and all images of their groups (subjects and duplicates), are left out.
@@ -173,14 +169,9 @@ def write_external_check(scores: ExternalScores, folder: Path | None, command: s
 
 
 def _assemble(
-    model: JudgedModel,
-    labels: tuple[str, ...],
-    collection: Collection,
-    mapping: ClassMapping,
-    table: pd.DataFrame,
-    anomalies: Mapping[str, Any],
-    outputs: Mapping[str, np.ndarray],
-) -> ExternalCheck:
+    model: JudgedModel, labels: tuple[str, ...], collection: Collection, mapping: ClassMapping,
+    table: pd.DataFrame, anomalies: Mapping[str, Any], outputs: Mapping[str, np.ndarray],
+) -> ExternalCheck:  # fmt: skip
     rows = table[table["fate"] == SCORED]
     _require_scored(table, collection)
     reasons, safeguards = outputs.get("refer_reason"), model.safeguards

@@ -98,13 +98,9 @@ def run_repeats(
 
 
 def run_learning_curve(
-    config: str | Path,
-    shares: Sequence[float] = SHARES,
-    *,
-    overrides: Sequence[str] = (),
-    name: str | None = None,
-    **options: Any,
-) -> tuple[LearningCurve, Path]:
+    config: str | Path, shares: Sequence[float] = SHARES, *, overrides: Sequence[str] = (),
+    name: str | None = None, **options: Any,
+) -> tuple[LearningCurve, Path]:  # fmt: skip
     """Trains an experiment on each share of its training groups; the whole is the plain experiment itself.
 
     Every share is a complete run ``NAME_share<percent>``, resumable and reused; only the whole may be pushed.

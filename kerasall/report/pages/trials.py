@@ -225,14 +225,9 @@ def inline_svg(figure: Figure, name: str, text: str) -> Markup:
 
 
 def _draw_trial(
-    axes: Axes,
-    listing: TrialListing,
-    trial: str,
-    x: Sequence[float],
-    y: Sequence[float],
-    share: float,
+    axes: Axes, listing: TrialListing, trial: str, x: Sequence[float], y: Sequence[float], share: float,
     value: str,
-) -> None:
+) -> None:  # fmt: skip
     """One line, the better the darker and the further in front; its label is what a reader sees on pointing at it."""
     best, known = trial == listing.best, math.isfinite(share)
     place = read_place(listing.trials[trial].hyperparameters.values)
