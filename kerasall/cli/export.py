@@ -58,8 +58,10 @@ def export(
         raise ArtifactError(
             f"{destination} must not exist yet, but does: give --out another folder, or remove it"
         )
+    step = max(len(paths) / MOST_COMPARED, 1)
+    chosen = [paths[int(i * step)] for i in range(min(len(paths), MOST_COMPARED))]
     with quiet_tensorflow():
-        found = _convert(source, target, _spread(paths, MOST_COMPARED), labelled, int8, destination)
+        found = _convert(source, target, chosen, labelled, int8, destination)
     _print(destination / target.file, found)
 
 
@@ -92,11 +94,6 @@ class _Source:
         write_text(folder / "labels.txt", "".join(f"{label}\n" for label in self.labels))
         write_json(folder / "card.json", self.card | {"conversion": found})
         write_manifest(folder)
-
-
-def _spread(paths: list[str], most: int) -> list[str]:
-    step = max(len(paths) / most, 1)
-    return [paths[int(i * step)] for i in range(min(len(paths), most))]
 
 
 def _convert(

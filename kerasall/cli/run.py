@@ -45,24 +45,16 @@ def run(
     options["force"] = force
     with quiet_tensorflow():
         if learning_curve:
-            _draw_learning_curve(config, options)
+            from kerasall.report.pages.series import describe_curve
+            from kerasall.studies.series import run_learning_curve
+
+            curve, page = run_learning_curve(config, **options)
+            print(*describe_curve(curve), f"{'report:':<14} {page}", sep="\n")
         elif repeats > 1:
-            _repeat(config, repeats, options)
+            from kerasall.report.pages.series import describe_repeats
+            from kerasall.studies.series import run_repeats
+
+            done = run_repeats(config, repeats, **options)
+            print(*describe_repeats(done.scores), f"{'report:':<14} {done.page}", sep="\n")
         else:
             console.print_outcome(run_experiment(config, **options))
-
-
-def _draw_learning_curve(config: Path, options: dict[str, Any]) -> None:
-    from kerasall.report.pages.series import describe_curve
-    from kerasall.studies.series import run_learning_curve
-
-    curve, page = run_learning_curve(config, **options)
-    print(*describe_curve(curve), f"{'report:':<14} {page}", sep="\n")
-
-
-def _repeat(config: Path, count: int, options: dict[str, Any]) -> None:
-    from kerasall.report.pages.series import describe_repeats
-    from kerasall.studies.series import run_repeats
-
-    done = run_repeats(config, count, **options)
-    print(*describe_repeats(done.scores), f"{'report:':<14} {done.page}", sep="\n")

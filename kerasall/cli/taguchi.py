@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 import re
 from collections.abc import Iterable
@@ -43,7 +42,12 @@ def plan(
     from kerasall.report.taguchi import describe_plan
     from kerasall.taguchi.design import plan as make_plan
 
-    pairs = itertools.chain.from_iterable(map(_read_factors, [*(factors or []), *(more or [])]))
+    pairs: list[tuple[str, list[Any]]] = []
+    for text in [*(factors or []), *(more or [])]:  # written out, in one word or several, or in a YAML file
+        if Path(text).suffix in (".yaml", ".yml", ".json"):
+            pairs += _read_factor_file(Path(text))
+        else:
+            pairs += map(_read_factor, re.split(r"[;\s]+(?=[^\s=;,]+=)", text.strip()))
     given = _collect(pairs, "a factor must be given once, but {name} is given twice: rename one")
     made = make_plan(given, array=array, error_df=error_df)
     print_found(as_json, made.to_json(), lambda: describe_plan(made))
@@ -128,13 +132,6 @@ def _collect(pairs: Iterable[tuple[str, list[Any]]], message: str) -> dict[str, 
             raise SettingsError(message.format(name=name))
         found[name] = values
     return found
-
-
-def _read_factors(text: str) -> list[tuple[str, list[Any]]]:
-    """Factors written out, in one word or several, or in a YAML file."""
-    if Path(text).suffix in (".yaml", ".yml", ".json"):
-        return _read_factor_file(Path(text))
-    return [_read_factor(part) for part in re.split(r"[;\s]+(?=[^\s=;,]+=)", text.strip())]
 
 
 def _read_factor_file(path: Path) -> list[tuple[str, list[Any]]]:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from difflib import get_close_matches
 
 import numpy as np
 
-from kerasall.errors import DataError, SettingsError
+from kerasall.errors import DataError, SettingsError, did_you_mean
 from kerasall.evaluation.metrics import malignant_mask
 from kerasall.evaluation.predictions import Predictions
 
@@ -117,10 +116,9 @@ def _require_known(stated: Mapping[str, str], theirs: Sequence[str], ours: Seque
     for name, target in stated.items():
         for value, known, whose in ((name, list(theirs), "images"), (target, allowed, "model")):
             if value not in known:
-                near = get_close_matches(value, known, n=1)
-                hint = f": did you mean {near[0]!r}?" if near else ""
+                hint = did_you_mean(value, known)
                 raise SettingsError(
-                    f"--map must name a class of the {whose}, {known}, but names {value!r}{hint}"
+                    f"--map must name a class of the {whose}, {known}, but names {value!r}{hint and f': {hint}'}"
                 )
 
 

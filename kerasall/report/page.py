@@ -190,15 +190,10 @@ def write_page(folder: str | Path, page: Page, name: str = "report", *, numbers:
         with atomic_path(folder / picture.src) as temporary:
             temporary.write_bytes(picture.content)
     if numbers:
-        write_numbers(folder / f"{name}.json", page.title, page.protocol, page.results)
+        document = {"title": page.title, "protocol": page.protocol, "results": page.results}
+        write_json(folder / f"{name}.json", {"schema_version": NUMBERS_VERSION} | document)
     write_text(folder / f"{name}.html", render_page(page))
     return folder / f"{name}.html"
-
-
-def write_numbers(path: Path, title: str, protocol: str, results: Mapping[str, Any]) -> None:
-    """The numbers of a page for programs."""
-    document = {"schema_version": NUMBERS_VERSION, "title": title, "protocol": protocol, "results": results}
-    write_json(path, document)
 
 
 def score_cell(found: Score | Interval | None, percent: bool = True) -> dict[str, Any] | str:

@@ -255,10 +255,11 @@ class Run:
 
     def describe(self) -> dict[str, Any]:
         """State, steps and results, as a JSON object."""
-        steps = [
-            {"step": s["step"], "state": s["state"], "seconds": s["seconds"], "paths": _paths(s)}
-            for s in self.steps
-        ]
+        steps = []
+        for step in self.steps:
+            paths = [output["path"] for output in step["outputs"].values()]
+            shown = [path if Path(path).exists() else f"{path} (missing)" for path in paths]
+            steps.append({key: step[key] for key in ("step", "state", "seconds")} | {"paths": shown})
         kept = {key: self.record.get(key) for key in ("experiment", "error", "command")}
         return {"name": self.name, **kept, "state": self.state, "steps": steps, "results": self.results}
 
@@ -299,12 +300,6 @@ def _read(file: Path) -> dict[str, Any]:
 def _state(folder: Path, recorded: str) -> str:
     """A run that claims to be running while no process holds it was killed."""
     return "interrupted" if recorded == "running" and not is_running(folder) else recorded
-
-
-def _paths(step: Mapping[str, Any]) -> list[str]:
-    """Paths of a step's outputs; a missing one is marked."""
-    paths = [output["path"] for output in step["outputs"].values()]
-    return [path if Path(path).exists() else f"{path} (missing)" for path in paths]
 
 
 def _model_in(folder: Path) -> Path | None:

@@ -55,7 +55,10 @@ def make_comparison_page(comparison: SystemComparison, command: str = "") -> Pag
         },
         results=comparison.to_json(),
         sections=(
-            _summary(shown, names), _systems(shown), _differences(shown), _images(shown), _roc(shown),
+            _summary(shown, names), _systems(shown), _differences(shown), render_section(
+                "images", pairs=shown.pairs, caution=IMAGE_TESTS,
+                cochran=cochran_words(shown.cochran) if shown.cochran else "",
+            ), _roc(shown),
             render_section(
                 "method", systems=comparison.systems, command=command,
                 intervals=comparison.systems[0].intervals[comparison.metric].method,
@@ -174,11 +177,6 @@ def _matrix_cell(
     tone = "" if better is None else ("good" if better == row else "bad")
     words = {"": "", "good": ", better", "bad": ", worse"}[tone]  # colour is never the only cue
     return cell(text, f"p {p_words(pair.adjusted)}{words}", tone)
-
-
-def _images(comparison: SystemComparison) -> Section | None:
-    cochran = cochran_words(comparison.cochran) if comparison.cochran else ""
-    return render_section("images", pairs=comparison.pairs, caution=IMAGE_TESTS, cochran=cochran)
 
 
 def _roc(comparison: SystemComparison) -> Section | None:

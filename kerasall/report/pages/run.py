@@ -237,7 +237,10 @@ def make_subjects(e: Evidence) -> Section | None:
 def make_data(e: Evidence) -> Section | None:
     """Images and subjects of each class and part, anomalies, duplicates."""
     known, labels = e.facts.subject_kind != "none", e.facts.labels
-    parts = sorted(e.examples["part"].unique(), key=_part_order)
+    order = {part: place for place, part in enumerate(_PARTS)}
+    parts = sorted(
+        e.examples["part"].unique(), key=lambda part: (order.get(part, len(order)), len(part), part)
+    )
     different = e.examples.drop_duplicates(["label", "part", "subject"])
     images, subjects = (
         sections.count_images(rows["label"], rows["part"], labels, parts) for rows in (e.examples, different)
@@ -247,10 +250,6 @@ def make_data(e: Evidence) -> Section | None:
         fingerprint=e.facts.fingerprint, sizes=e.statistics["sizes"], errors=e.anomalies["errors"],
         warnings=e.anomalies["warnings"], duplicates=_duplicate_words(e),
     )  # fmt: skip
-
-
-def _part_order(part: str) -> tuple[int, int, str]:
-    return (_PARTS.index(part) if part in _PARTS else len(_PARTS), len(part), part)
 
 
 def _duplicate_words(e: Evidence) -> list[str]:
