@@ -118,13 +118,9 @@ def _to_draw(path: Path, found: ServedExplanation, labels: tuple[str, ...]) -> E
         )
     )
     return ExplainedImage(
-        path.name,
-        f"{words} · {TITLES[found.method]}",
-        found.pixels,
-        found.heatmap,
-        members if len(members) > 1 else (),
-        bool(found.has_evidence.any()),
-    )
+        path.name, f"{words} · {TITLES[found.method]}", found.pixels, found.heatmap,
+        members if len(members) > 1 else (), bool(found.has_evidence.any()),
+    )  # fmt: skip
 
 
 def _row(path: Path, found: ServedExplanation, labels: tuple[str, ...]) -> dict[str, Any]:

@@ -215,14 +215,11 @@ def scored_predictions(
         parts.append(answers)
     outputs = {name: np.concatenate([part.extras[name] for part in parts]) for name in parts[0].extras}
     predictions = Predictions(
-        ids=examples["id"].to_numpy(),
-        subjects=examples["subject"].to_numpy(),
-        groups=examples["group"].to_numpy(),
+        ids=examples["id"].to_numpy(), subjects=examples["subject"].to_numpy(), groups=examples["group"].to_numpy(),
         labels=class_indices(examples, facts.labels),
         probabilities=np.concatenate([part.probabilities for part in parts]),
-        decisions=np.concatenate([part.label_indices for part in parts]),
-        classes=facts.labels,
-    )
+        decisions=np.concatenate([part.label_indices for part in parts]), classes=facts.labels,
+    )  # fmt: skip
     # Each member decides by its own most probable class, as it votes.
     members = {
         name: replace(predictions, probabilities=own, decisions=own.argmax(axis=1))

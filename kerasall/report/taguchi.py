@@ -85,16 +85,9 @@ def lay_out(found: Mapping[str, Any]) -> AnalysisLayout:
         "so expect a confirmation to fall short of it."
     )
     taken = (f"Taken for error: {', '.join(error['pooled'])}.",) if error["pooled"] else ()
-    return AnalysisLayout(
-        ratio=ratio,
-        tables=(
-            _response_table(found, names),
-            Table("Analysis of variance of the ratios", _ANOVA, _anova_rows(found), taken),
-        ),
-        optimum=_optimum(found, names),
-        doubt=doubt if doubtful else "",
-        warnings=tuple(found["warnings"]),
-    )
+    anova = Table("Analysis of variance of the ratios", _ANOVA, _anova_rows(found), taken)
+    tables, warnings = (_response_table(found, names), anova), tuple(found["warnings"])
+    return AnalysisLayout(ratio, tables, _optimum(found, names), doubt if doubtful else "", warnings)
 
 
 def _response_table(found: Mapping[str, Any], names: Mapping[str, Sequence[str]]) -> Table:

@@ -210,9 +210,8 @@ def inline_svg(figure: Figure, name: str, text: str) -> Markup:
     def group(found: re.Match[str]) -> str:
         line = drawn[found[1]]
         best = " best" if line.get_color() == _BEST else ""
-        return (
-            f'<g class="trial{best}" data-trial="{found[1]}"><title>{escape(str(line.get_label()))}</title>'
-        )
+        label = escape(str(line.get_label()))
+        return f'<g class="trial{best}" data-trial="{found[1]}"><title>{label}</title>'
 
     svg = figure_to_svg(figure).decode("utf-8")
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg[svg.index("<svg") :], flags=re.DOTALL)
