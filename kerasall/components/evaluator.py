@@ -35,12 +35,7 @@ from kerasall.decoding import Limits
 from kerasall.errors import DataError
 from kerasall.evaluation.blessing import judge
 from kerasall.evaluation.curves import precision_recall_curves, roc_curves
-from kerasall.evaluation.ensemble_scores import (
-    ViewGain,
-    for_curves,
-    measure_gain,
-    score_ensemble,
-)
+from kerasall.evaluation.ensemble_scores import ViewGain, for_curves, measure_gain, score_ensemble
 from kerasall.evaluation.findings import Findings, FoldScore, write_findings
 from kerasall.evaluation.intervals import Scorer
 from kerasall.evaluation.metrics import find_metric

@@ -137,10 +137,7 @@ def _optimum(found: Mapping[str, Any], names: Mapping[str, Sequence[str]]) -> di
         level = f"{100 * made['confidence']:g}%"
         interval = f"{level} interval of the mean {best['low']:.3f} to {best['high']:.3f}"
     levels = (f"{name} = {_level_words(names[name], level)}" for name, level in best["levels"].items())
-    facts = {
-        "Best levels": ", ".join(levels),
-        "Predicted there": f"{best['value']:.3f}{unit} ({interval})",
-    }
+    facts = {"Best levels": ", ".join(levels), "Predicted there": f"{best['value']:.3f}{unit} ({interval})"}
     if best["confirmed"] is not None:
         runs = f" from {len(own['responses'])} runs" if own.get("responses") else ""
         facts["Confirmed there"] = f"{best['confirmed']:.3f}{unit}{runs}{_verdict(own)}"

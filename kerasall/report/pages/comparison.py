@@ -251,7 +251,7 @@ def describe_comparison(comparison: SystemComparison) -> str:
     systems, resampled = comparison.systems, resampled_words(comparison)
     lines = [
         f"{len(systems)} systems on {comparison.images:,} shared images, intervals over {resampled}; "
-        f"classes {', '.join(comparison.classes)}{malignant}",
+        f"classes {', '.join(comparison.classes)}{malignant}"
     ]
     for start in range(0, len(systems), _COLUMNS):
         lines += ["", *_score_lines(comparison, systems[start : start + _COLUMNS])]
