@@ -36,7 +36,6 @@ SmokeOption = Annotated[
 SourceOption = Annotated[str, typer.Option(help="auto, cnmc, aria, folder, csv or records.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print only JSON on standard output.")]
 
-
 RESEARCH_ONLY = "Research use only: not a diagnostic device."
 LOG_SECONDS = 60
 """How often a line tells of the progress where there is no terminal for a bar."""

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 Row = tuple[str | dict[str, Any] | None, ...]
 _ANOVA = ("Source", ">Sum of squares", ">df", ">Mean square", ">F", ">p", ">Share %", ">Share less noise %")
+_PAIRS_SHOWN = 12
+_SHORTEST = 6
+"""Characters to which a factor's column may shrink before it is left out."""
 
 
 @dataclass(frozen=True)
@@ -149,11 +152,6 @@ def _verdict(own: Mapping[str, Any]) -> str:
         return ""
     side = "inside" if own["as_predicted"] else "outside"
     return f", {side} the {own['low']:.3f} to {own['high']:.3f} expected of a new row"
-
-
-_PAIRS_SHOWN = 12
-_SHORTEST = 6
-"""Characters to which a factor's column may shrink before it is left out."""
 
 
 def describe_plan(plan: Plan) -> str:
