@@ -37,20 +37,19 @@ def example_validator(
     duplicates = read_json(statistics / "duplicates.json")
     found = Examined(
         collection, read_scan(statistics / SCAN), duplicates["exact"], duplicates["near"], duplicates["near_error"],
-        Schema.from_json(read_json(schema / "schema.json")), validation_settings(checks, folds),
+        Schema.from_json(read_json(schema / "schema.json")), ValidationSettings(checks.two_label_subjects, folds),
     ).found  # fmt: skip
     write_json(anomalies / "anomalies.json", found)
     return {"errors": len(found["errors"]), "warnings": len(found["warnings"])}
 
 
-def validation_settings(checks: CheckSettings, folds: int = 0) -> ValidationSettings:
-    """What counts as an anomaly; ``folds`` each need every class."""
-    return ValidationSettings(two_label_subjects=checks.two_label_subjects, folds=folds)
-
-
 def examine(collection: Collection, checks: CheckSettings) -> Examined:
     """Scans a collection once, and keeps what was seen."""
-    return Examined(collection, *scan_collection(collection, checks), settings=validation_settings(checks))
+    return Examined(
+        collection,
+        *scan_collection(collection, checks),
+        settings=ValidationSettings(checks.two_label_subjects),
+    )
 
 
 def nothing_to_check(message: str) -> dict[str, Any]:

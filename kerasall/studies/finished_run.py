@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -274,23 +274,25 @@ def list_runs() -> list[dict[str, Any]]:
     places = RunPlaces(runs_folder(), "")
     if not places.metadata.exists():
         return []
-    return [_row(Run(places.root / row["name"]), row) for row in MetadataStore(places.metadata).runs()]
+    rows = []
+    for row in MetadataStore(places.metadata).runs():
+        run, started = Run(places.root / row["name"]), time.localtime(row["started"])
+        found = {
+            "name": row["name"],
+            "experiment": row["experiment"],
+            "state": _state(run.folder, row["state"]),
+        }
+        rows.append(
+            found
+            | {"started": time.strftime("%Y-%m-%d %H:%M", started), "main_score": run.results.get("score")}
+        )
+    return rows
 
 
 def predictions_in(folder: Path) -> Path | None:
     """The file of predictions in a folder; of both kinds the exact one."""
     files = (folder / f"predictions{suffix}" for suffix in (".npz", ".csv"))
     return next((file for file in files if file.is_file()), None)
-
-
-def _row(run: Run, row: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        "name": row["name"],
-        "experiment": row["experiment"],
-        "state": _state(run.folder, row["state"]),
-        "started": time.strftime("%Y-%m-%d %H:%M", time.localtime(row["started"])),
-        "main_score": run.results.get("score"),
-    }
 
 
 def _read(file: Path) -> dict[str, Any]:
