@@ -11,7 +11,7 @@ from test_experiment import FOLDS, TINY
 from typer.testing import CliRunner
 
 from kerasall.cli.app import app
-from kerasall.components.seen_images import read_seen
+from kerasall.data.statistics import read_seen
 from kerasall.files import read_json
 from kerasall.serving.predictor import Predictor
 

@@ -7,8 +7,7 @@ from typing import Annotated
 
 import typer
 
-from kerasall.cli.console import note, print_found, spell
-from kerasall.cli.options import JsonOption
+from kerasall.cli.console import JsonOption, note, print_found, spell
 
 
 def compare(

@@ -1,4 +1,4 @@
-"""What several commands print: notes, JSON, the lines of a run, the command line itself."""
+"""What several commands take and print: arguments and options, notes, JSON, the lines of a run, the command line itself."""
 
 from __future__ import annotations
 
@@ -9,11 +9,32 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
 
 if TYPE_CHECKING:
     from kerasall.pipeline.runner import RunResult
     from kerasall.settings import Settings
+
+ModelArgument = Annotated[
+    str,
+    typer.Argument(metavar="SAVEDMODEL_OR_RUN", help="A pushed SavedModel or a run, by its name or folder."),
+]
+DataOption = Annotated[Path | None, typer.Option(help="Folder or table of images; overrides data.path.")]
+WeightsOption = Annotated[Path | None, typer.Option(help="Folder of ImageNet weights (KERASALL_WEIGHTS).")]
+SetOption = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a setting.")
+]
+NameOption = Annotated[str | None, typer.Option(help="Name of the run; default the config's stem.")]
+ForceOption = Annotated[
+    bool, typer.Option("--force", help="Push a model that was not blessed; its card says so.")
+]
+SmokeOption = Annotated[
+    bool, typer.Option("--smoke", help="As --plan, with one step of every stage at batch 2.")
+]
+SourceOption = Annotated[str, typer.Option(help="auto, cnmc, aria, folder, csv or records.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print only JSON on standard output.")]
 
 RESEARCH_ONLY = "Research use only: not a diagnostic device."
 LOG_SECONDS = 60

@@ -8,15 +8,10 @@ from typing import Annotated, Any
 
 import typer
 
-from kerasall.cli.console import note, print_found, spell
-from kerasall.cli.options import JsonOption, SourceOption
+from kerasall.cli.console import JsonOption, SourceOption, note, print_found, spell
 from kerasall.errors import KerasallError, SettingsError
 
-data_app = typer.Typer(
-    name="data",
-    help="Turn data sets into other forms.",
-    no_args_is_help=True,
-)
+data_app = typer.Typer(name="data", help="Turn data sets into other forms.", no_args_is_help=True)
 
 
 @data_app.callback()
@@ -64,7 +59,6 @@ def check(
     """Look at a data set before anything trains; exit status 1 if it holds errors."""
     from kerasall.components.example_validator import examine, nothing_to_check
     from kerasall.data.sources import read_source
-    from kerasall.report.pages.data_card import write_data_card
     from kerasall.settings import CheckSettings
 
     try:

@@ -7,14 +7,13 @@ from typing import Annotated
 
 import typer
 
-from kerasall.cli.console import RESEARCH_ONLY, note, print_found, show_progress, spell
-from kerasall.cli.options import JsonOption, ModelArgument, SourceOption
+from kerasall.cli import console
 
 
 def evaluate(
-    model: ModelArgument,
+    model: console.ModelArgument,
     data: Annotated[Path | None, typer.Option(help="Folder or table of other images.")] = None,
-    source: SourceOption = "auto",
+    source: console.SourceOption = "auto",
     config: Annotated[
         Path | None, typer.Option(help="YAML file whose data: section names the images, instead of --data.")
     ] = None,
@@ -30,7 +29,7 @@ def evaluate(
     out: Annotated[
         Path | None, typer.Option(help="Folder of the results; default runs/external/<model>_on_<data>.")
     ] = None,
-    as_json: JsonOption = False,
+    as_json: console.JsonOption = False,
 ) -> None:
     """Score a trained model on other images than its own: an external check, with every warning it deserves."""
     from kerasall.evaluation.class_mapping import parse_mapping
@@ -42,13 +41,13 @@ def evaluate(
     stated = parse_mapping(map_ or [])
     collection, checks = read_images(data, source, config)
     judged = judge(Run.find(model))
-    with quiet_tensorflow(), show_progress() as advance:
+    with quiet_tensorflow(), console.show_progress() as advance:
         scores = ExternalScores(check_externally(judged, collection, stated, checks, advance=advance))
-    command = spell(
+    command = console.spell(
         "evaluate", model, data=data, source=None if source == "auto" else source, config=config, map=map_, out=out
     )  # fmt: skip
     files = write_external_check(scores, out, command)
-    print_found(as_json, scores.to_json(), lambda: describe_scores(scores))
+    console.print_found(as_json, scores.to_json(), lambda: describe_scores(scores))
     for label, path in files.items():
-        note(f"{label + ':':<13}{path}")
-    note(RESEARCH_ONLY)
+        console.note(f"{label + ':':<13}{path}")
+    console.note(console.RESEARCH_ONLY)

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from kerasall.cli.console import RESEARCH_ONLY, note, show_progress
-from kerasall.cli.options import ModelArgument
+from kerasall.cli.console import RESEARCH_ONLY, ModelArgument, note, show_progress
 from kerasall.errors import DecodingError, ModelError, SettingsError, did_you_mean
 from kerasall.files import atomic_path, write_json
+from kerasall.paths import runs_folder
 from kerasall.studies.finished_run import Run
 
 if TYPE_CHECKING:
@@ -45,7 +45,9 @@ def explain(
     from kerasall.runtime import quiet_tensorflow
     from kerasall.serving.image_files import find_images
 
-    _require_method(method)
+    if method not in TITLES:
+        cure = did_you_mean(method, TITLES, "choose one of these")
+        raise SettingsError(f"the method must be one of {', '.join(TITLES)}, but is {method!r}: {cure}")
     paths = find_images(images)
     run = Run.find(model)
     with quiet_tensorflow():
@@ -55,7 +57,7 @@ def explain(
         predictor = Predictor(run.exported)
     require_explainable(predictor)
     chosen = None if class_name is None else find_class(predictor.labels, class_name)
-    folder = out or default_folder(run.title)
+    folder = out or runs_folder() / "explanations" / run.title
     note(describe_verdict(predictor.folder))
     rows, shown = _explain_all(predictor, paths, chosen, method, folder)
     failed = sum(bool(row["error"]) for row in rows)
@@ -69,19 +71,6 @@ def explain(
     note(f"A map shows what moved the model, not what a cell is. {RESEARCH_ONLY}")
     if failed:
         raise typer.Exit(1)
-
-
-def default_folder(name: str) -> Path:
-    """``explanations/<name>`` below the runs folder."""
-    from kerasall.paths import runs_folder
-
-    return runs_folder() / "explanations" / name
-
-
-def _require_method(method: str) -> None:
-    if method not in TITLES:
-        cure = did_you_mean(method, TITLES, "choose one of these")
-        raise SettingsError(f"the method must be one of {', '.join(TITLES)}, but is {method!r}: {cure}")
 
 
 def _explain_all(
@@ -129,13 +118,9 @@ def _to_draw(path: Path, found: ServedExplanation, labels: tuple[str, ...]) -> E
         )
     )
     return ExplainedImage(
-        path.name,
-        f"{words} · {TITLES[found.method]}",
-        found.pixels,
-        found.heatmap,
-        members if len(members) > 1 else (),
-        bool(found.has_evidence.any()),
-    )
+        path.name, f"{words} · {TITLES[found.method]}", found.pixels, found.heatmap,
+        members if len(members) > 1 else (), bool(found.has_evidence.any()),
+    )  # fmt: skip
 
 
 def _row(path: Path, found: ServedExplanation, labels: tuple[str, ...]) -> dict[str, Any]:

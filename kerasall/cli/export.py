@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from kerasall.cli.console import RESEARCH_ONLY, note
-from kerasall.cli.options import ModelArgument
+from kerasall.cli.console import RESEARCH_ONLY, ModelArgument, note
 from kerasall.errors import ArtifactError, DataError, DecodingError, SettingsError
 from kerasall.files import atomic_path, read_json, sha256_of_file, write_json, write_text
+from kerasall.paths import runs_folder
 from kerasall.studies.finished_run import Run
 
 if TYPE_CHECKING:
@@ -53,13 +53,15 @@ def export(
     name, folder = run.title, run.pushed
     source = _Source.read(folder)
     paths = [str(path) for path in find_images(images)]
-    destination = out or _default_folder(name, f"{to}_int8" if int8 else to)
+    destination = out or runs_folder() / "exports" / name / (f"{to}_int8" if int8 else to)
     if destination.exists():
         raise ArtifactError(
             f"{destination} must not exist yet, but does: give --out another folder, or remove it"
         )
+    step = max(len(paths) / MOST_COMPARED, 1)
+    chosen = [paths[int(i * step)] for i in range(min(len(paths), MOST_COMPARED))]
     with quiet_tensorflow():
-        found = _convert(source, target, _spread(paths, MOST_COMPARED), labelled, int8, destination)
+        found = _convert(source, target, chosen, labelled, int8, destination)
     _print(destination / target.file, found)
 
 
@@ -92,17 +94,6 @@ class _Source:
         write_text(folder / "labels.txt", "".join(f"{label}\n" for label in self.labels))
         write_json(folder / "card.json", self.card | {"conversion": found})
         write_manifest(folder)
-
-
-def _default_folder(name: str, form: str) -> Path:
-    from kerasall.paths import runs_folder
-
-    return runs_folder() / "exports" / name / form
-
-
-def _spread(paths: list[str], most: int) -> list[str]:
-    step = max(len(paths) / most, 1)
-    return [paths[int(i * step)] for i in range(min(len(paths), most))]
 
 
 def _convert(

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from kerasall.cli.console import RESEARCH_ONLY, note, show_progress
-from kerasall.cli.options import ModelArgument
+from kerasall.cli.console import RESEARCH_ONLY, ModelArgument, note, show_progress
 from kerasall.errors import DataError, SettingsError
+from kerasall.paths import runs_folder
 from kerasall.studies.finished_run import Run
 
 if TYPE_CHECKING:
@@ -115,7 +115,6 @@ def choose_runtime(name: str, precision: str) -> RuntimeChoice:
     Raises:
         SettingsError: there is no such runtime or precision, or its extra is missing.
     """
-    from kerasall.paths import runs_folder
     from kerasall.serving.runtimes import RuntimeChoice
 
     return RuntimeChoice(name, precision, runs_folder() / "runtimes")
@@ -148,9 +147,8 @@ class _Task:
         from kerasall.serving.batch import Tally, predict_files, resume_predictions
         from kerasall.serving.predictor import Predictor
 
-        total = sum(
-            1 for _ in self.names
-        )  # what matches nothing is found before TensorFlow takes its seconds
+        # What matches nothing is found before TensorFlow takes its seconds.
+        total = sum(1 for _ in self.names)
         self._prepare_output()
         with quiet_tensorflow():
             predictor = Predictor(Run.find(self.model).pushed, runtime=runtime)

@@ -7,20 +7,19 @@ from typing import Annotated, Any
 
 import typer
 
-from kerasall.cli.console import print_outcome, print_plan
-from kerasall.cli.options import DataOption, ForceOption, NameOption, SetOption, SmokeOption, WeightsOption
+from kerasall.cli import console
 from kerasall.errors import SettingsError
 
 
 def run(
     config: Annotated[Path, typer.Argument(help="YAML file of the experiment.")],
-    data: DataOption = None,
-    weights: WeightsOption = None,
-    set_: SetOption = None,
-    name: NameOption = None,
-    force: ForceOption = False,
+    data: console.DataOption = None,
+    weights: console.WeightsOption = None,
+    set_: console.SetOption = None,
+    name: console.NameOption = None,
+    force: console.ForceOption = False,
     plan: Annotated[bool, typer.Option("--plan", help="Only print what every network will cost.")] = False,
-    smoke: SmokeOption = False,
+    smoke: console.SmokeOption = False,
     repeats: Annotated[
         int, typer.Option(min=1, help="Train so many times on one split, with other seeds; show the spread.")
     ] = 1,
@@ -39,31 +38,23 @@ def run(
     # What a mistyped command would stumble over is found before TensorFlow takes its seconds.
     settings, *_ = settle(config, **options)
     if plan or smoke:
-        print_plan(settings, smoke)
+        console.print_plan(settings, smoke)
         return
     if learning_curve and repeats > 1:
         raise SettingsError("--learning-curve and --repeats must not stand together, but do: choose one")
     options["force"] = force
     with quiet_tensorflow():
         if learning_curve:
-            _draw_learning_curve(config, options)
+            from kerasall.report.pages.series import describe_curve
+            from kerasall.studies.series import run_learning_curve
+
+            curve, page = run_learning_curve(config, **options)
+            print(*describe_curve(curve), f"{'report:':<14} {page}", sep="\n")
         elif repeats > 1:
-            _repeat(config, repeats, options)
+            from kerasall.report.pages.series import describe_repeats
+            from kerasall.studies.series import run_repeats
+
+            done = run_repeats(config, repeats, **options)
+            print(*describe_repeats(done.scores), f"{'report:':<14} {done.page}", sep="\n")
         else:
-            print_outcome(run_experiment(config, **options))
-
-
-def _draw_learning_curve(config: Path, options: dict[str, Any]) -> None:
-    from kerasall.report.pages.learning_curve import describe_curve
-    from kerasall.studies.learning_curve import run_learning_curve
-
-    curve, page = run_learning_curve(config, **options)
-    print(*describe_curve(curve), f"{'report:':<14} {page}", sep="\n")
-
-
-def _repeat(config: Path, count: int, options: dict[str, Any]) -> None:
-    from kerasall.report.pages.repeats import describe_repeats
-    from kerasall.studies.repeats import run_repeats
-
-    done = run_repeats(config, count, **options)
-    print(*describe_repeats(done.scores), f"{'report:':<14} {done.page}", sep="\n")
+            console.print_outcome(run_experiment(config, **options))

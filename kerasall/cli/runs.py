@@ -7,8 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from kerasall.cli.console import print_found
-from kerasall.cli.options import JsonOption
+from kerasall.cli.console import JsonOption, print_found
 
 
 def runs(as_json: JsonOption = False) -> None:

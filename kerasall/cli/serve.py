@@ -7,8 +7,7 @@ from typing import Annotated
 
 import typer
 
-from kerasall.cli.console import RESEARCH_ONLY, note
-from kerasall.cli.options import ModelArgument
+from kerasall.cli.console import RESEARCH_ONLY, ModelArgument, note
 from kerasall.cli.predict import PrecisionOption, RuntimeOption, choose_runtime, note_model
 from kerasall.errors import SettingsError
 from kerasall.studies.finished_run import Run

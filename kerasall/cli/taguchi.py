@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import itertools
-import json
 import math
 import re
-import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from kerasall.cli.console import JsonOption, note, print_found
 from kerasall.errors import DataError, SettingsError
 
 taguchi_app = typer.Typer(
@@ -20,8 +18,6 @@ taguchi_app = typer.Typer(
     help="Plan experiments on orthogonal arrays, and analyse anybody's results.",
     no_args_is_help=True,
 )
-
-_JSON = typer.Option("--json", help="Print only JSON on standard output.")
 
 
 @taguchi_app.command()
@@ -39,21 +35,26 @@ def plan(
     error_df: Annotated[int, typer.Option(min=0, help="Degrees of freedom to leave for the error.")] = 0,
     repeats: Annotated[int, typer.Option(min=0, help="Empty response columns in the file of --out.")] = 3,
     out: Annotated[Path | None, typer.Option(help="CSV file to fill in for taguchi analyze.")] = None,
-    as_json: Annotated[bool, _JSON] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Print the runs of the smallest orthogonal array that fits the factors."""
     from kerasall.files import write_text
-    from kerasall.report.taguchi_text import describe_plan
+    from kerasall.report.taguchi import describe_plan
     from kerasall.taguchi.design import plan as make_plan
 
-    pairs = itertools.chain.from_iterable(map(_read_factors, [*(factors or []), *(more or [])]))
+    pairs: list[tuple[str, list[Any]]] = []
+    for text in [*(factors or []), *(more or [])]:  # written out, in one word or several, or in a YAML file
+        if Path(text).suffix in (".yaml", ".yml", ".json"):
+            pairs += _read_factor_file(Path(text))
+        else:
+            pairs += map(_read_factor, re.split(r"[;\s]+(?=[^\s=;,]+=)", text.strip()))
     given = _collect(pairs, "a factor must be given once, but {name} is given twice: rename one")
     made = make_plan(given, array=array, error_df=error_df)
-    print(json.dumps(made.to_json(), indent=2, ensure_ascii=False) if as_json else describe_plan(made))
+    print_found(as_json, made.to_json(), lambda: describe_plan(made))
     if out:
         write_text(out, made.to_csv(repeats))
         levels = " ".join(f'--levels "{n}={",".join(map(str, v))}"' for n, v in made.factors.items())
-        print(f"Fill in {out}, then: kerasall taguchi analyze {out} {levels}", file=sys.stderr)
+        note(f"Fill in {out}, then: kerasall taguchi analyze {out} {levels}")
 
 
 @taguchi_app.command()
@@ -79,11 +80,11 @@ def analyze(
     ] = "",
     confidence: Annotated[float, typer.Option(help="Of the intervals.")] = 0.95,
     figures: Annotated[Path | None, typer.Option(help="Folder for the figures, as SVG.")] = None,
-    as_json: Annotated[bool, _JSON] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Signal-to-noise ratios, response table, analysis of variance and predicted optimum."""
     from kerasall.files import write_text
-    from kerasall.report.taguchi_text import describe_analysis
+    from kerasall.report.taguchi import describe_analysis
     from kerasall.taguchi import analysis
     from kerasall.taguchi.result_file import read_results
 
@@ -103,16 +104,13 @@ def analyze(
         found = analysis.analyze(results.levels, results.responses, signal=signal, **options)
     except DataError as error:
         raise DataError(f"{file} (row 1 is the first below the names): {error}") from None
-    if as_json:
-        print(json.dumps(found.to_json(), indent=2, ensure_ascii=False, allow_nan=False))
-    else:
-        print(describe_analysis(found))
+    print_found(as_json, found.to_json(), lambda: describe_analysis(found))
     if figures:
         from kerasall.report.figures_taguchi import draw_analysis
 
         for name, (svg, _) in draw_analysis(found).items():
             write_text(figures / f"{name}.svg", svg.decode("utf-8"))
-            print(f"figure: {figures / name}.svg", file=sys.stderr)
+            note(f"figure: {figures / name}.svg")
 
 
 def _split(text: str) -> list[str]:
@@ -134,13 +132,6 @@ def _collect(pairs: Iterable[tuple[str, list[Any]]], message: str) -> dict[str, 
             raise SettingsError(message.format(name=name))
         found[name] = values
     return found
-
-
-def _read_factors(text: str) -> list[tuple[str, list[Any]]]:
-    """Factors written out, in one word or several, or in a YAML file."""
-    if Path(text).suffix in (".yaml", ".yml", ".json"):
-        return _read_factor_file(Path(text))
-    return [_read_factor(part) for part in re.split(r"[;\s]+(?=[^\s=;,]+=)", text.strip())]
 
 
 def _read_factor_file(path: Path) -> list[tuple[str, list[Any]]]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from kerasall.cli.console import JsonOption, note, print_found
 
 
 def trials(
@@ -28,7 +29,7 @@ def trials(
     tensorboard: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Also write the trials for tensorboard --logdir DIR.")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print only JSON on standard output.")] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Show every trial of a designed experiment: as a table here, in trials.csv, and on a page, trials.html."""
     from kerasall.runtime import quiet_tensorflow
@@ -38,18 +39,15 @@ def trials(
     folder = choose_out(found, out)
     with quiet_tensorflow():
         from kerasall.report.pages.trials import write_trial_page
-        from kerasall.report.taguchi_text import describe_trials
+        from kerasall.report.taguchi import describe_trials
         from kerasall.taguchi.trial_events import list_trials, sort_trials, write_csv, write_events
 
         listing = list_trials(found.project)
     table = sort_trials(listing.table, sort, listing.design.direction)
-    if as_json:
-        print(json.dumps(listing.to_json(table), indent=2, ensure_ascii=False, allow_nan=False))
-    else:
-        width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
-        print(describe_trials(listing, table, width))
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    print_found(as_json, listing.to_json(table), lambda: describe_trials(listing, table, width))
     write_csv(listing, folder / "trials.csv")
     write_trial_page(folder / "trials.html", listing, found.title)
-    print(f"table: {folder / 'trials.csv'}\npage: {folder / 'trials.html'}", file=sys.stderr)
+    note(f"table: {folder / 'trials.csv'}\npage: {folder / 'trials.html'}")
     if tensorboard is not None:
-        print(f"TensorBoard: tensorboard --logdir {write_events(listing, tensorboard)}", file=sys.stderr)
+        note(f"TensorBoard: tensorboard --logdir {write_events(listing, tensorboard)}")

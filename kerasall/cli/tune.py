@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from kerasall.cli.options import DataOption, ForceOption, NameOption, SetOption, SmokeOption, WeightsOption
+from kerasall.cli import console
 from kerasall.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -18,11 +17,11 @@ if TYPE_CHECKING:
 
 def tune(
     config: Annotated[Path, typer.Argument(help="YAML file of an experiment that states tune.")],
-    data: DataOption = None,
-    weights: WeightsOption = None,
-    set_: SetOption = None,
-    name: NameOption = None,
-    force: ForceOption = False,
+    data: console.DataOption = None,
+    weights: console.WeightsOption = None,
+    set_: console.SetOption = None,
+    name: console.NameOption = None,
+    force: console.ForceOption = False,
     workers: Annotated[
         int,
         typer.Option(min=0, help="Processes on this machine that share the trials; 0: one after another."),
@@ -30,14 +29,13 @@ def tune(
     plan: Annotated[
         bool, typer.Option("--plan", help="Only print the runs, and what every network will cost.")
     ] = False,
-    smoke: SmokeOption = False,
+    smoke: console.SmokeOption = False,
 ) -> None:
     """Run a designed experiment over settings, and the ensemble of the runs that confirm its optimum.
 
     With keras-tuner's KERASTUNER_TUNER_ID, KERASTUNER_ORACLE_IP and KERASTUNER_ORACLE_PORT in the environment,
     this is the chief or a worker of a search on several hosts.
     """
-    from kerasall.cli.console import print_outcome, print_plan
     from kerasall.runtime import quiet_tensorflow
     from kerasall.studies.experiment import run_experiment, settle
 
@@ -49,7 +47,7 @@ def tune(
         )
     if plan or smoke:
         print_runs(settings)
-        print_plan(settings, smoke)
+        console.print_plan(settings, smoke)
         return
     with quiet_tensorflow():
         from kerasall.components.trial_search import role_of_process
@@ -58,7 +56,7 @@ def tune(
             join_search(config, runs.artifacts, options)
             return
         result = run_experiment(config, force=force, workers=workers, **options)
-    print_outcome(result)
+    console.print_outcome(result)
     print(f"{'trials:':<14} {result.folder / 'trials.html'}")
 
 
@@ -69,7 +67,7 @@ def print_runs(settings: Settings) -> None:
     with quiet_tensorflow():
         from kerasall.components.trial_search import direction_of, plan_oracle
         from kerasall.components.tuner import require_tune
-        from kerasall.report.taguchi_text import describe_plan
+        from kerasall.report.taguchi import describe_plan
         from kerasall.settings.factors import trial_settings
 
         tune = require_tune(settings)
@@ -91,10 +89,11 @@ def join_search(config: Path, artifacts: Path, options: dict[str, Any]) -> None:
         artifacts: folder of the runs' artifacts, on a disk that the chief shares.
         options: of ``settle``.
     """
-    from kerasall.components.trial_search import address_of_chief, find_job, run_worker
+    from kerasall.components.trial_search import find_job, run_worker
     from kerasall.components.trial_training import SearchJob
     from kerasall.settings.factors import trial_settings
     from kerasall.studies.experiment import settle
+    from kerasall.taguchi.oracle import chief_address
 
     settings, _, weights = settle(config, **options)
     assert settings.tune is not None
@@ -102,9 +101,5 @@ def join_search(config: Path, artifacts: Path, options: dict[str, Any]) -> None:
         Path(), Path(), trial_settings(settings), settings.tune, settings.split.inner_validation,
         settings.training_seed, settings.deterministic, weights, Path(),
     )  # fmt: skip
-    print(
-        f"{os.environ['KERASTUNER_TUNER_ID']} looks for its chief at {address_of_chief()}",
-        file=sys.stderr,
-        flush=True,
-    )
-    run_worker(find_job(artifacts, like, address_of_chief()))
+    console.note(f"{os.environ['KERASTUNER_TUNER_ID']} looks for its chief at {chief_address()}")
+    run_worker(find_job(artifacts, like, chief_address()))

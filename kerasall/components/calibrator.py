@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -83,19 +84,14 @@ def calibrator(
     predictions, source = read_deciding(TrainingRecord(record))
     calibration = fit_calibration(predictions, biases=calibrate.biases)
     calibrated = calibration.apply_to(predictions)
-    distance, found, why_not = measure_domain(trained, data, predictions, calibrate, cache_folder)
-    fitted = Safeguards(
-        calibration,
-        source,
-        data.recorded,
-        choose_points(calibrated, data.facts.malignant, calibrate.sensitivities),
-        fit_prediction_sets(calibrated, calibrate.coverage),
-        found.limit if found else None,
-        why_not,
-    )
+    found = measure_domain(trained, data, predictions, calibrate, cache_folder)
+    limit, why_not = (None, found) if isinstance(found, str) else (found.limit, "")
+    points = choose_points(calibrated, data.facts.malignant, calibrate.sensitivities)
+    sets = fit_prediction_sets(calibrated, calibrate.coverage)
+    fitted = Safeguards(calibration, source, data.recorded, points, sets, limit, why_not)
     write_json(safeguards / SAFEGUARDS, fitted.to_json())
-    if distance and found:
-        distance.write(safeguards / DISTANCE)
+    if not isinstance(found, str):
+        found.distance.write(safeguards / DISTANCE)
         np.savez(safeguards / DISTANCES, ids=found.ids, distances=found.distances)
     keras.utils.clear_session()
     return {
@@ -152,27 +148,26 @@ def read_distances(folder: Path, predictions: Predictions) -> np.ndarray | None:
 
 @dataclass(frozen=True, eq=False)
 class DomainFound:
-    """The limit and the distances that set it.
+    """The distance to the training images, its limit, and the distances that set it.
 
     Attributes:
+        distance: what the exported model measures.
         limit: what the exported model compares with.
         ids: images that set it.
         distances: theirs, float [M], each measured without the image's own fold or part.
     """
 
+    distance: DomainDistance
     limit: DomainLimit
     ids: np.ndarray
     distances: np.ndarray
 
 
 def measure_domain(
-    trained: Path,
-    data: Development,
-    predictions: Predictions,
-    calibrate: CalibrateSettings,
+    trained: Path, data: Development, predictions: Predictions, calibrate: CalibrateSettings,
     cache_folder: Path,
-) -> tuple[DomainDistance | None, DomainFound | None, str]:
-    """The distance of the exported model, the limit for it, and why they are not offered, or "".
+) -> DomainFound | str:  # fmt: skip
+    """The distance of the exported model and the limit for it, or why they are not offered.
 
     Args:
         trained: folder of the model.
@@ -182,7 +177,7 @@ def measure_domain(
         cache_folder: where pixels are kept.
     """
     if calibrate.false_referral is None:
-        return None, None, "calibrate.false_referral is null"
+        return "calibrate.false_referral is null"
     model = load_model(trained / MODEL_FILE)
     held_out = data.rows(list(predictions.ids))
     fitted = choose_rows(data.training_rows, calibrate.domain_images)
@@ -195,7 +190,7 @@ def measure_domain(
         pairs = zip(_FITS, kinds, strict=True)
         measured = [_measure(fit, each, rows, fitted, data, chosen) for fit, each in pairs]
     except (DataError, ModelError) as error:
-        return None, None, str(error)
+        return str(error)
     share, names = 1 - calibrate.false_referral, chosen.group_names
     # Each in units of its own limit, so that neither drowns the other; then one limit for the larger of both.
     scales = [
@@ -204,12 +199,9 @@ def measure_domain(
     distances = np.max([each / scale for (_, each), scale in zip(measured, scales, strict=True)], axis=0)
     limit = group_quantile(distances, names, share, unseen_group=False)
     groups, words = len(np.unique(names)), describe_measure(model, data)
+    distance = DomainDistance(measured[0][0], measured[1][0], (scales[0], scales[1]))
     found = DomainLimit(float(limit), calibrate.false_referral, len(chosen), groups, words)
-    return (
-        DomainDistance(measured[0][0], measured[1][0], (scales[0], scales[1])),
-        DomainFound(found, chosen.ids, distances),
-        "",
-    )
+    return DomainFound(distance, found, chosen.ids, distances)
 
 
 def choose_rows(rows: np.ndarray, most: int) -> np.ndarray:
@@ -280,22 +272,14 @@ def pooled_features(
     return np.concatenate(parts, axis=1)
 
 
-def _fit_statistics(statistics: np.ndarray, labels: np.ndarray) -> FeatureDistance:
-    return fit_feature_distance(statistics, labels, smallest_variance=SMALLEST_VARIANCE)
-
-
-_FITS = (fit_feature_distance, _fit_statistics)
+_FITS = (fit_feature_distance, partial(fit_feature_distance, smallest_variance=SMALLEST_VARIANCE))
 """What fits the distance of the network's features, and of the pictures' statistics."""
 
 
 def _measure(
-    fit: Callable[[np.ndarray, np.ndarray], FeatureDistance],
-    features: np.ndarray,
-    rows: np.ndarray,
-    fitted: np.ndarray,
-    data: Development,
-    chosen: Predictions,
-) -> tuple[FeatureDistance, np.ndarray]:
+    fit: Callable[[np.ndarray, np.ndarray], FeatureDistance], features: np.ndarray, rows: np.ndarray,
+    fitted: np.ndarray, data: Development, chosen: Predictions,
+) -> tuple[FeatureDistance, np.ndarray]:  # fmt: skip
     """What is fitted to the rows ``fitted``; and the distances of the predicted images.
 
     With folds these are from means and covariance of the images of the other folds.

@@ -66,13 +66,9 @@ class ClassifierTraining:
     views: int = 1
 
     def fit(
-        self,
-        name: str,
-        rows: np.ndarray,
-        validation: np.ndarray | None,
-        state_folder: Path,
+        self, name: str, rows: np.ndarray, validation: np.ndarray | None, state_folder: Path,
         epochs: dict[str, int] | None = None,
-    ) -> tuple[keras.Model, list[History]]:
+    ) -> tuple[keras.Model, list[History]]:  # fmt: skip
         """Trains on ``rows``; early stopping and the best epoch are decided on ``validation``.
 
         Args:
@@ -188,17 +184,10 @@ class ClassifierTraining:
         return self.train.cache_activations and self.augmentation is None and cut is not None
 
     def fit_part(
-        self,
-        part: keras.Model,
-        inputs: np.ndarray,
-        settings: training.StageSettings,
-        name: str,
-        rows: np.ndarray,
-        validation: np.ndarray | None,
-        folder: Path,
-        label: str = "",
+        self, part: keras.Model, inputs: np.ndarray, settings: training.StageSettings, name: str,
+        rows: np.ndarray, validation: np.ndarray | None, folder: Path, label: str = "",
         on_epoch: Callable[[keras.Model, EpochRow], None] | None = None,
-    ) -> History:
+    ) -> History:  # fmt: skip
         """Trains what stands above a frozen part, or the whole model, on the inputs it takes.
 
         Args:

@@ -53,14 +53,10 @@ class Comparison(Generic[Cell]):
     named: bool
 
     def describe(
-        self,
-        what: str,
-        columns: Sequence[str],
-        show: Callable[[Cell], tuple[str | int, ...]],
-        name: Callable[[Cell], dict[str, Any]],
-        beside: Mapping[Cell, dict[str, Any]] | None = None,
+        self, what: str, columns: Sequence[str], show: Callable[[Cell], tuple[str | int, ...]],
+        name: Callable[[Cell], dict[str, Any]], beside: Mapping[Cell, dict[str, Any]] | None = None,
         notes: Sequence[str] = (),
-    ) -> dict[str, Any]:
+    ) -> dict[str, Any]:  # fmt: skip
         """What training.json says of them: the chosen one, every score, and the table for the report.
 
         Args:
@@ -71,20 +67,22 @@ class Comparison(Generic[Cell]):
             beside: what else is known of a combination, by name.
             notes: sentences below the table.
         """
-        cells = list(self.scores)
-        table = make_table(
-            f"{what}, scored on {self.data.compared} images", columns,
-            [(show(cell), self.scores[cell]) for cell in cells], self.data.facts, self.evaluate,
-            chosen=cells.index(self.chosen), notes=[self._describe_choice(), *notes],
-        )  # fmt: skip
-        known = beside or {}
-        return {
-            "chosen": name(self.chosen),
-            "combinations": [
-                name(cell) | known.get(cell, {}) | self.scores[cell].to_json() for cell in cells
-            ],
-            "tables": [table],
+        metrics = [self.evaluate.main_metric, *_beside(self.evaluate)]
+        titles = [find_metric(metric, self.data.facts.labels).title for metric in metrics]
+        combinations, rows = [], []
+        for cell, score in self.scores.items():
+            first, *others = map(str, show(cell))
+            marked = _cell(first, "exported", "good") if cell == self.chosen else first
+            rows.append([marked, *others, _show_interval(score.main), *map(_show, score.others.values())])
+            combinations.append(name(cell) | (beside or {}).get(cell, {}) | score.to_json())
+        table = {
+            "caption": f"{what}, scored on {self.data.compared} images",
+            "columns": [*columns, *(f">{title}" for title in titles)],
+            "rows": rows,
+            "notes": [self._describe_choice(), *notes],
+            "tall": len(rows) > 12,
         }
+        return {"chosen": name(self.chosen), "combinations": combinations, "tables": [table]}
 
     def _describe_choice(self) -> str:
         metric = find_metric(self.evaluate.main_metric, self.data.facts.labels).title.lower()
@@ -102,13 +100,9 @@ class Comparison(Generic[Cell]):
 
 
 def compare_cells(
-    predictions: Mapping[Cell, Predictions],
-    data: Development,
-    evaluate: EvaluateSettings,
-    seed: int,
-    named: Cell | None,
-    exportable: Callable[[Cell], bool] = lambda _: True,
-) -> Comparison[Cell]:
+    predictions: Mapping[Cell, Predictions], data: Development, evaluate: EvaluateSettings, seed: int,
+    named: Cell | None, exportable: Callable[[Cell], bool] = lambda _: True,
+) -> Comparison[Cell]:  # fmt: skip
     """Scores every combination's predictions of the same held-out images, and chooses what is exported.
 
     Args:
@@ -119,65 +113,26 @@ def compare_cells(
         named: what the config names; None takes the best by the main metric.
         exportable: whether a combination may be chosen.
     """
-    scores = {cell: score_cell(each, data.facts, evaluate, seed) for cell, each in predictions.items()}
-    able = {cell: score for cell, score in scores.items() if exportable(cell)}
-    chosen = choose_cell(able, data.facts, evaluate) if named is None else named
+    metric = find_metric(evaluate.main_metric, data.facts.labels)
+    scores = {cell: _score_cell(each, data.facts, evaluate, seed) for cell, each in predictions.items()}
+
+    def goodness(cell: Cell) -> float:
+        value = scores[cell].main.value
+        return -np.inf if value is None else value if metric.direction == "higher" else -value
+
+    chosen = (
+        max(filter(exportable, scores), key=goodness) if named is None else named
+    )  # of equal ones the first
     return Comparison(data, evaluate, scores, chosen, named is not None)
 
 
-def score_cell(predictions: Predictions, facts: Facts, evaluate: EvaluateSettings, seed: int) -> CellScore:
+def _score_cell(predictions: Predictions, facts: Facts, evaluate: EvaluateSettings, seed: int) -> CellScore:
     """Scores one combination by the experiment's main metric, and by those of ``BESIDE``."""
     main = Scorer(predictions, facts.malignant, evaluate.resamples, seed).interval(evaluate.main_metric)
     values = {
         name: find_metric(name, facts.labels)(predictions, facts.malignant) for name in _beside(evaluate)
     }
     return CellScore(main, {name: None if np.isnan(value) else value for name, value in values.items()})
-
-
-def choose_cell(scores: Mapping[Any, CellScore], facts: Facts, evaluate: EvaluateSettings) -> Any:
-    """Key of the best score by the main metric; of equal ones the first."""
-    sign = 1 if find_metric(evaluate.main_metric, facts.labels).direction == "higher" else -1
-    values = {
-        key: -np.inf if score.main.value is None else sign * score.main.value for key, score in scores.items()
-    }
-    return max(values, key=lambda key: values[key])
-
-
-def make_table(
-    caption: str,
-    names: Sequence[str],
-    rows: Sequence[tuple[Sequence[str | int], CellScore]],
-    facts: Facts,
-    evaluate: EvaluateSettings,
-    *,
-    chosen: int,
-    notes: Sequence[str] = (),
-) -> dict[str, Any]:
-    """A table of scored combinations as a report's template shows it: caption, columns, rows, notes, tall.
-
-    Args:
-        caption: what the rows are, and on which images they are scored.
-        names: headings of what makes up a combination.
-        rows: what makes up each combination, and its scores.
-        facts, evaluate: as for ``score_cell``.
-        chosen: number of the row that is exported.
-        notes: sentences below.
-    """
-    metrics = [find_metric(name, facts.labels).title for name in (evaluate.main_metric, *_beside(evaluate))]
-    cells = []
-    for number, (key, score) in enumerate(rows):
-        first: Any = str(key[0])
-        if number == chosen:
-            first = _cell(first, "exported", "good")
-        others = [_show(value) for value in score.others.values()]
-        cells.append([first, *map(str, key[1:]), _show_interval(score.main), *others])
-    return {
-        "caption": caption,
-        "columns": [*names, *(f">{title}" for title in metrics)],
-        "rows": cells,
-        "notes": list(notes),
-        "tall": len(cells) > 12,
-    }
 
 
 def _beside(evaluate: EvaluateSettings) -> list[str]:

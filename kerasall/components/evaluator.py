@@ -17,7 +17,7 @@ import pandas as pd
 from kerasall import __version__
 from kerasall.components.calibrator import read_distances, read_safeguards
 from kerasall.components.exporter import MODEL
-from kerasall.components.seen_images import write_seen
+from kerasall.components.statistics_gen import SCAN
 from kerasall.data.development import (
     Development,
     Facts,
@@ -29,12 +29,12 @@ from kerasall.data.development import (
 from kerasall.data.duplicates import read_duplicates
 from kerasall.data.label_corrections import read_corrections
 from kerasall.data.splits import Split
+from kerasall.data.statistics import read_scan, write_seen
 from kerasall.data.training_record import MEMBERS, TrainingRecord
 from kerasall.decoding import Limits
 from kerasall.errors import DataError
 from kerasall.evaluation.curves import precision_recall_curves, roc_curves
 from kerasall.evaluation.ensemble_scores import (
-    EnsembleScores,
     ViewGain,
     for_curves,
     measure_gain,
@@ -107,16 +107,16 @@ def evaluator(
     Without a test part the out-of-fold predictions are scored. Under ``protocol: faithful`` the part
     ``selection`` is scored, is called so, and is never blessed.
     """
-    settings = with_tuned_members(settings, record)
+    settings, recorded = with_tuned_members(settings, record), TrainingRecord(record)
     data, facts, rows = read_development(development), read_facts(test), read_rows(test)
-    scored = scored_predictions(rows, record, saved_model / MODEL, kind_of(data.split), facts, data.limits)
+    scored = scored_predictions(rows, recorded, saved_model / MODEL, kind_of(data.split), facts, data.limits)
     measured = read_json(parity / "parity.json")
     findings = find_all(
-        scored, data, facts, settings, record, safeguards,
+        scored, data, facts, settings, recorded, safeguards,
         errors=len(read_json(anomalies / "anomalies.json")["errors"]), parity=measured,
     )  # fmt: skip
     examples = pd.concat([data.examples, rows], ignore_index=True)
-    sources = review_sources(scored, record, data.split)
+    sources = review_sources(scored, recorded, data.split)
     review = make_review_record(examples, facts.labels, sources, statistics, frozen_split)
     write_findings(findings, evaluation)
     write_predictions(scored.predictions, evaluation / "predictions.csv")
@@ -124,33 +124,21 @@ def evaluator(
     for name, each in scored.members.items():
         write_predictions(each, evaluation / MEMBERS / f"{name}.npz")
     write_review_record(review, evaluation / REVIEW)
-    write_seen(examples, statistics, evaluation)
-    results = make_results(findings, facts, record)
+    write_seen(examples, read_scan(statistics / SCAN), evaluation)
+    results = findings.to_json() | {"tuning": recorded.analysis, "fingerprint": facts.fingerprint}
     title = f"{settings.experiment}: {', '.join(facts.labels)}"
-    document = {
-        "schema_version": NUMBERS_VERSION,
-        "title": title,
-        "protocol": settings.protocol,
-        "results": results,
-    }
-    write_json(evaluation / "report.json", document)
-    write_json(evaluation / CARD, make_card(findings, data, facts, settings, record, results))
+    document = {"title": title, "protocol": settings.protocol, "results": results}
+    write_json(evaluation / "report.json", {"schema_version": NUMBERS_VERSION} | document)
+    write_json(evaluation / CARD, make_card(findings, data, facts, settings, recorded.training, results))
     verdict = {"blessed": findings.blessed, "criteria": results["criteria"]}
     write_json(blessing / "blessing.json", verdict)
     return {"blessed": findings.blessed, **{name: found.value for name, found in findings.intervals.items()}}
 
 
 def find_all(
-    scored: Scored,
-    data: Development,
-    facts: Facts,
-    settings: Settings,
-    record: Path,
-    safeguards: Path,
-    *,
-    errors: int,
-    parity: Mapping[str, Any],
-) -> Findings:
+    scored: Scored, data: Development, facts: Facts, settings: Settings, recorded: TrainingRecord,
+    safeguards: Path, *, errors: int, parity: Mapping[str, Any],
+) -> Findings:  # fmt: skip
     """Everything that is computed of the scored images."""
     wanted, folds = settings.evaluate, {fold: data.split.ids(fold) for fold in data.split.folds}
     scorer = Scorer(
@@ -174,10 +162,12 @@ def find_all(
         folds=score_folds(scored, data, facts, wanted.main_metric),
         roc=tuple(roc_curves(drawn)),
         precision_recall=tuple(precision_recall_curves(drawn)),
-        ensemble=score_members(scorer, scored, wanted.main_metric),
+        ensemble=None if scored.ensemble is None else score_ensemble(
+            scorer, scored.members, scored.ensemble, list(dict.fromkeys([wanted.main_metric, *COMPARED]))
+        ),
         trust=trust,
-        subject_calls=score_subjects(scorer, record, facts, folds, fitted_on),
-        views=score_views(scorer, record, parity, settings.serve.views, fitted_on),
+        subject_calls=score_subjects(scorer, recorded, facts, folds, fitted_on),
+        views=score_views(scorer, recorded, parity, settings.serve.views, fitted_on),
     )  # fmt: skip
 
 
@@ -207,60 +197,31 @@ def kind_of(split: Split) -> str:
 
 
 def scored_predictions(
-    examples: pd.DataFrame,
-    record: Path,
-    saved_model: Path,
-    kind: str,
-    facts: Facts,
-    limits: Limits | None = None,
-) -> Scored:
+    examples: pd.DataFrame, recorded: TrainingRecord, saved_model: Path, kind: str, facts: Facts,
+    limits: Limits,
+) -> Scored:  # fmt: skip
     """The test part through the exported model, where there is one; else what the Trainer recorded."""
-    recorded = TrainingRecord(record)
-    ensemble, names = recorded.ensemble, list(recorded.members)
-    if len(examples):
-        predictions, members, distances = predict_examples(examples, saved_model, facts, names, limits)
-        return Scored("test", predictions, members, ensemble, distances)
-    members = {name: each.scored for name, each in recorded.members.items()}
-    return Scored(kind, recorded.scored, members, ensemble)
-
-
-def predict_examples(
-    examples: pd.DataFrame, saved_model: Path, facts: Facts, members: Sequence[str] = (),
-    limits: Limits | None = None, batch_size: int = 32,
-) -> tuple[Predictions, dict[str, Predictions], np.ndarray | None]:  # fmt: skip
-    """Predictions of the exported model and of its members, and distances, for a table of examples' files."""
-    predictor = Predictor(saved_model, limits)
+    if not len(examples):
+        members = {name: each.scored for name, each in recorded.members.items()}
+        return Scored(kind, recorded.scored, members, recorded.ensemble)
     parts = []
-    for _, answers in predictor.answer_files(examples["path"], batch_size):
+    for _, answers in Predictor(saved_model, limits).answer_files(examples["path"]):
         answers.require_all()
         parts.append(answers)
-    record = Predictions(
-        ids=examples["id"].to_numpy(),
-        subjects=examples["subject"].to_numpy(),
-        groups=examples["group"].to_numpy(),
+    outputs = {name: np.concatenate([part.extras[name] for part in parts]) for name in parts[0].extras}
+    predictions = Predictions(
+        ids=examples["id"].to_numpy(), subjects=examples["subject"].to_numpy(), groups=examples["group"].to_numpy(),
         labels=class_indices(examples, facts.labels),
         probabilities=np.concatenate([part.probabilities for part in parts]),
-        decisions=np.concatenate([part.label_indices for part in parts]),
-        classes=facts.labels,
-    )
-    told = all("domain_distance" in part.extras for part in parts)
-    distances = np.concatenate([part.extras["domain_distance"] for part in parts]) if told else None
-    if not members:
-        return record, {}, distances
-    own = np.concatenate([part.extras["member_probabilities"] for part in parts])
+        decisions=np.concatenate([part.label_indices for part in parts]), classes=facts.labels,
+    )  # fmt: skip
     # Each member decides by its own most probable class, as it votes.
-    each = {
-        name: replace(record, probabilities=own[:, k], decisions=own[:, k].argmax(axis=1))
-        for k, name in enumerate(members)
+    members = {
+        name: replace(predictions, probabilities=own, decisions=own.argmax(axis=1))
+        for k, name in enumerate(recorded.members)
+        for own in [outputs["member_probabilities"][:, k]]
     }
-    return record, each, distances
-
-
-def score_members(scorer: Scorer, scored: Scored, main: str) -> EnsembleScores | None:
-    """The members beside the ensemble, or None for one classifier."""
-    if scored.ensemble is None:
-        return None
-    return score_ensemble(scorer, scored.members, scored.ensemble, list(dict.fromkeys([main, *COMPARED])))
+    return Scored("test", predictions, members, recorded.ensemble, outputs.get("domain_distance"))
 
 
 def score_trust(
@@ -289,10 +250,9 @@ def score_folds(scored: Scored, data: Development, facts: Facts, main: str) -> t
 
 
 def score_views(
-    scorer: Scorer, record: Path, parity: Mapping[str, Any], views: int, fitted_on: str
+    scorer: Scorer, recorded: TrainingRecord, parity: Mapping[str, Any], views: int, fitted_on: str
 ) -> ViewGain | None:
     """What averaging views gains on the recorded predictions, and costs; None where one view answers."""
-    recorded = TrainingRecord(record)
     if recorded.one_view is None:
         return None
     return measure_gain(
@@ -302,7 +262,7 @@ def score_views(
 
 
 def score_subjects(
-    scorer: Scorer, record: Path, facts: Facts, folds: Mapping[str, Sequence[str]], fitted_on: str
+    scorer: Scorer, recorded: TrainingRecord, facts: Facts, folds: Mapping[str, Sequence[str]], fitted_on: str
 ) -> SubjectCalls | str:
     """Subjects called by a threshold that the recorded predictions of other subjects chose; or why not."""
     if facts.subject_kind != "subject":
@@ -310,35 +270,31 @@ def score_subjects(
     if not facts.malignant:
         return "malignant"
     try:
-        return call_subjects(scorer, TrainingRecord(record).predictions, fitted_on=fitted_on, folds=folds)
+        return call_subjects(scorer, recorded.predictions, fitted_on=fitted_on, folds=folds)
     except DataError as error:
         return f"{str(error)[0].upper()}{str(error)[1:]}."
 
 
-def review_sources(scored: Scored, record: Path, split: Split) -> list[ReviewSource]:
+def review_sources(scored: Scored, recorded: TrainingRecord, split: Split) -> list[ReviewSource]:
     """Predictions by models that had not seen the images: the scored ones, then the Trainer's record.
 
     Args:
         scored: what the Evaluator scores.
-        record: folder of the TrainingRecord.
+        recorded: the Trainer's record.
         split: without the test part.
     """
     first = ReviewSource(scored.kind, scored.predictions, scored.members)
     kind = "out-of-fold" if split.folds else "validation" if "validation" in split.parts else "selection"
     if kind == scored.kind:
         return [first]
-    recorded = TrainingRecord(record)
     members = {name: each.predictions for name, each in recorded.members.items()}
     return [first, ReviewSource(kind, recorded.predictions, members)]
 
 
 def make_review_record(
-    images: pd.DataFrame,
-    classes: tuple[str, ...],
-    sources: list[ReviewSource],
-    statistics: Path,
+    images: pd.DataFrame, classes: tuple[str, ...], sources: list[ReviewSource], statistics: Path,
     frozen_split: Path,
-) -> ReviewRecord:
+) -> ReviewRecord:  # fmt: skip
     """What a review needs, from the artifacts of a run.
 
     Args:
@@ -356,19 +312,10 @@ def make_review_record(
     return ReviewRecord(classes, sources, images, contradictions, sorted(set(decided) & set(label)))
 
 
-def make_results(findings: Findings, facts: Facts, record: Path) -> dict[str, Any]:
-    """The numbers of report.json, for programs."""
-    return findings.to_json() | {"tuning": TrainingRecord(record).analysis, "fingerprint": facts.fingerprint}
-
-
 def make_card(
-    findings: Findings,
-    data: Development,
-    facts: Facts,
-    settings: Settings,
-    record: Path,
+    findings: Findings, data: Development, facts: Facts, settings: Settings, training: Mapping[str, Any],
     results: dict[str, Any],
-) -> dict[str, Any]:
+) -> dict[str, Any]:  # fmt: skip
     """What stands beside the pushed model, for people and programs."""
     return {
         "schema_version": 1,
@@ -376,7 +323,7 @@ def make_card(
         "description": settings.description,
         "intended_use": "Research use only: not a diagnostic device.",
         "kerasall_version": __version__,
-        "model": _model_json(settings, TrainingRecord(record).training),
+        "model": _model_json(settings, training),
         "preprocess": data.preprocess,
         "limits": asdict(data.limits),
         "data": {"source": facts.source, "notes": list(facts.notes)},

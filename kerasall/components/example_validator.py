@@ -8,7 +8,6 @@ from typing import Annotated, Any
 
 from kerasall.components.statistics_gen import SCAN, scan_collection
 from kerasall.data.examples import Collection, read_collection
-from kerasall.data.sources import read_source
 from kerasall.data.statistics import Schema, read_scan
 from kerasall.data.validation import Examined, ValidationSettings
 from kerasall.evaluation.metrics import find_metric
@@ -38,25 +37,19 @@ def example_validator(
     duplicates = read_json(statistics / "duplicates.json")
     found = Examined(
         collection, read_scan(statistics / SCAN), duplicates["exact"], duplicates["near"], duplicates["near_error"],
-        Schema.from_json(read_json(schema / "schema.json")), validation_settings(checks, folds),
+        Schema.from_json(read_json(schema / "schema.json")), ValidationSettings(checks.two_label_subjects, folds),
     ).found  # fmt: skip
     write_json(anomalies / "anomalies.json", found)
     return {"errors": len(found["errors"]), "warnings": len(found["warnings"])}
 
 
-def validation_settings(checks: CheckSettings, folds: int = 0) -> ValidationSettings:
-    """What counts as an anomaly; ``folds`` each need every class."""
-    return ValidationSettings(two_label_subjects=checks.two_label_subjects, folds=folds)
-
-
 def examine(collection: Collection, checks: CheckSettings) -> Examined:
     """Scans a collection once, and keeps what was seen."""
-    return Examined(collection, *scan_collection(collection, checks), settings=validation_settings(checks))
-
-
-def check_source(source: str, path: str | Path, checks: CheckSettings | None = None) -> dict[str, Any]:
-    """The JSON object of ``kerasall check`` for a folder or table of images."""
-    return examine(read_source(source, path), checks or CheckSettings()).found
+    return Examined(
+        collection,
+        *scan_collection(collection, checks),
+        settings=ValidationSettings(checks.two_label_subjects),
+    )
 
 
 def nothing_to_check(message: str) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from kerasall.components.exporter import MODEL
-from kerasall.components.seen_images import SEEN
+from kerasall.data.statistics import SEEN
 from kerasall.errors import ArtifactError
 from kerasall.files import (
     atomic_path,
@@ -67,26 +67,22 @@ def pusher(
 
 
 def _push(model: Path, evaluation: Path, report: Path, verdict: dict[str, Any], parent: Path) -> Path:
+    origin = sha256_of_json([sha256_of_file(model / MANIFEST), sha256_of_folder(evaluation), verdict])
+    verdicts = {"blessing": read_json(report / VERDICT), "forced": not verdict["blessed"]}
     parent.mkdir(parents=True, exist_ok=True)
     with open(parent.with_name(f".{parent.name}.lock"), "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # two runs of one experiment must not take the same number
-        return _push_alone(model, evaluation, report, verdict, parent)
-
-
-def _push_alone(model: Path, evaluation: Path, report: Path, verdict: dict[str, Any], parent: Path) -> Path:
-    origin = sha256_of_json([sha256_of_file(model / MANIFEST), sha256_of_folder(evaluation), verdict])
-    versions = sorted((p for p in parent.glob("*") if p.name.isdigit()), key=lambda p: int(p.name))
-    for folder in versions:
-        # A push that was killed before its step was noted down is found again, not repeated.
-        if _is_whole(folder) and read_json(folder / CARD).get("origin") == origin:
-            return folder
-    folder = parent / str(int(versions[-1].name) + 1 if versions else 1)
-    verdicts = {"blessing": read_json(report / VERDICT), "forced": not verdict["blessed"]}
-    card = read_json(evaluation / CARD) | verdicts | {"version": folder.name, "origin": origin}
-    with atomic_path(folder) as temporary:
-        shutil.copytree(model, temporary)
-        shutil.copyfile(report / "report.html", temporary / "report.html")
-        shutil.copyfile(evaluation / SEEN, temporary / SEEN)
-        write_json(temporary / CARD, card)
-        write_manifest(temporary)
+        versions = sorted((p for p in parent.glob("*") if p.name.isdigit()), key=lambda p: int(p.name))
+        for folder in versions:
+            # A push that was killed before its step was noted down is found again, not repeated.
+            if _is_whole(folder) and read_json(folder / CARD).get("origin") == origin:
+                return folder
+        folder = parent / str(int(versions[-1].name) + 1 if versions else 1)
+        card = read_json(evaluation / CARD) | verdicts | {"version": folder.name, "origin": origin}
+        with atomic_path(folder) as temporary:
+            shutil.copytree(model, temporary)
+            shutil.copyfile(report / "report.html", temporary / "report.html")
+            shutil.copyfile(evaluation / SEEN, temporary / SEEN)
+            write_json(temporary / CARD, card)
+            write_manifest(temporary)
     return folder

@@ -7,15 +7,18 @@ from typing import Annotated
 
 from kerasall.components.evaluator import with_tuned_members
 from kerasall.components.pusher import VERDICT
-from kerasall.data.training_record import PROJECT
-from kerasall.files import write_json, write_text
+from kerasall.data.development import read_development, read_facts, read_rows
+from kerasall.data.training_record import PROJECT, TrainingRecord
+from kerasall.evaluation.findings import read_findings
+from kerasall.evaluation.review import REVIEW, read_review_record
+from kerasall.files import read_json, write_json, write_text
 from kerasall.pipeline.component import Input, Output, Unkeyed, component
-from kerasall.report.evidence import Evidence, read_evidence
+from kerasall.report.evidence import Evidence
 from kerasall.report.page import write_page
 from kerasall.report.pages.run import make_page
 from kerasall.report.pages.run_training import describe_exported
 from kerasall.report.pages.trials import write_trial_page
-from kerasall.report.taguchi_text import describe_analysis, describe_plan
+from kerasall.report.taguchi import describe_analysis, describe_plan
 from kerasall.report.verdict import describe_criterion, describe_main_score, describe_missed, describe_verdict
 from kerasall.settings import Settings
 from kerasall.taguchi.trial_events import list_trials
@@ -38,9 +41,12 @@ def report_gen(
     command: Annotated[str, Unkeyed()],
 ) -> dict[str, str]:
     """Writes report.html with its pictures, and the verdict in words; ends with the lines a person reads first."""
-    evidence = read_evidence(
-        development=development, test=test, frozen_split=frozen_split, statistics=statistics, anomalies=anomalies,
-        record=record, evaluation=evaluation, settings=with_tuned_members(settings, record), command=command,
+    evidence = Evidence(
+        findings=read_findings(evaluation), facts=read_facts(test), development=read_development(development),
+        test=read_rows(test), split_folder=frozen_split, record=record,
+        statistics=read_json(statistics / "statistics.json"), anomalies=read_json(anomalies / "anomalies.json"),
+        training=TrainingRecord(record).training, settings=with_tuned_members(settings, record), command=command,
+        review=read_review_record(evaluation / REVIEW),
     )  # fmt: skip
     write_page(report, make_page(evidence), numbers=False)
     if evidence.tuning is not None:

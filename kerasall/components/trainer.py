@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -95,45 +94,25 @@ def trainer(
     return metrics
 
 
-@dataclass(frozen=True)
-class ChainInTwo:
+class ChainInTwo(Chain):
     """Two chains one after the other, pixels rounded in between: the common one and a member's own."""
 
-    common: Chain
-    own: Chain
+    parts: tuple[Chain, Chain]
 
-    def __call__(self, image: Any) -> Any:
-        """Maps one image, uint8 [H, W, 3] RGB, to uint8 [h, w, 3]."""
-        image = self.common(image)
-        return self.own(image) if self.own.operations else image
+    def __init__(self, common: Chain, own: Chain) -> None:
+        super().__init__((*common.operations, *own.operations))
+        object.__setattr__(self, "parts", (common, own))
 
     def unrounded(self, image: Any) -> Any:
-        """The same before it is rounded at the end: float32 [h, w, 3]."""
-        return self.own.unrounded(self.common(image)) if self.own.operations else self.common.unrounded(image)
-
-    def keeps(self, height: int, width: int) -> bool:
-        """Whether every image of this size comes out as it went in."""
-        return self.common.keeps(height, width) and self.own.keeps(height, width)
-
-    @property
-    def only_sizes(self) -> bool:
-        """Whether nothing but the size changes."""
-        return self.common.only_sizes and self.own.only_sizes
-
-    @property
-    def bilinear_size(self) -> tuple[int, int] | None:
-        """Height and width, where all that both do is one bilinear resize without antialiasing; else None."""
-        return Chain((*self.common.operations, *self.own.operations)).bilinear_size
+        """One image, uint8 [H, W, 3] RGB, before it is rounded at the end: float32 [h, w, 3]."""
+        common, own = self.parts
+        return own.unrounded(common(image)) if own.operations else common.unrounded(image)
 
     def to_json(self) -> list[dict[str, Any]]:
         """The operations of both, the rounding between them as one of its own: it changes the pixels."""
-        between = [{"op": "round"}] if self.own.operations else []
-        return [*self.common.to_json(), *between, *self.own.to_json()]
-
-    @property
-    def output_size(self) -> tuple[int, int]:
-        """Height and width of every result, in pixels."""
-        return Chain((*self.common.operations, *self.own.operations)).output_size
+        common, own = self.parts
+        between = [{"op": "round"}] if own.operations else []
+        return [*common.to_json(), *between, *own.to_json()]
 
 
 def fit_divisions(

@@ -29,7 +29,7 @@ from kerasall.evaluation.metrics import find_metric
 from kerasall.files import read_json, write_json
 from kerasall.settings import TrialSettings, TuneSettings
 from kerasall.settings.factors import as_choices, factor_levels, label_factors
-from kerasall.taguchi.oracle import TaguchiOracle, serve_oracle
+from kerasall.taguchi.oracle import TaguchiOracle, chief_address, serve_oracle
 from kerasall.taguchi.tuner import TaguchiTuner
 
 JOB = "job.json"
@@ -113,7 +113,7 @@ def search_with_workers(training: TrialTraining, count: int) -> TaguchiTuner:
     """
     job = training.job
     training.decode(0)  # once, on disk, for all of them
-    given = address_of_chief() if role_of_process() == "chief" else None
+    given = chief_address() if role_of_process() == "chief" else None
     with chief_environment(given) as address:
         tuner = _make_tuner(training)
         oracle = tuner.taguchi_oracle
@@ -154,11 +154,6 @@ def role_of_process() -> Literal["alone", "chief", "worker"]:
             f"{', '.join(given)}"
         )
     return "chief" if "chief" in os.environ["KERASTUNER_TUNER_ID"] else "worker"  # keras-tuner's own rule
-
-
-def address_of_chief() -> str:
-    """Where the chief listens, as the environment says."""
-    return f"{os.environ['KERASTUNER_ORACLE_IP']}:{os.environ['KERASTUNER_ORACLE_PORT']}"
 
 
 def write_job(job: SearchJob, address: str) -> Path:
@@ -214,13 +209,9 @@ class LocalWorkers:
     """
 
     def __init__(
-        self,
-        command: Sequence[str],
-        count: int,
-        folder: Path,
-        finished: Callable[[], int],
+        self, command: Sequence[str], count: int, folder: Path, finished: Callable[[], int],
         gpus: Sequence[str] = (),
-    ) -> None:
+    ) -> None:  # fmt: skip
         self._command, self._folder, self._finished, self._gpus = list(command), folder, finished, list(gpus)
         self._deaths = dict.fromkeys((f"worker{number + 1}" for number in range(count)), 0)
         self._seen = finished()

@@ -42,8 +42,6 @@ from kerasall.taguchi.trials import CONFIRMATION
 from kerasall.taguchi.tuner import TrialRun
 from kerasall.training.history import History
 
-"""Folder of keras-tuner: the oracle's state and one folder a trial."""
-
 FOLDERS = ("development", "scratch", "weights_folder", "cache_folder")
 """What differs from host to host in a ``SearchJob``."""
 
@@ -205,7 +203,10 @@ class TrialTraining:
             "settings": settings.model_dump(mode="json"),
         }
         TrainingRecord(run.folder).write(predictions, described, selection=selection)
-        write_text(run.folder / "epochs.json", json.dumps(list_epochs(histories)))
+        names = ("loss", "accuracy", "val_loss", "val_accuracy")
+        rows = [row for history in histories for row in history.epochs]
+        known = [{n: getattr(row, n) for n in names if getattr(row, n) is not None} for row in rows]
+        write_text(run.folder / "epochs.json", json.dumps(known))
         scored = selection if self.job.tune.response_on == SELECTION else predictions
         assert scored is not None
         write_json(run.folder / RESULT, self._score(scored, histories))
@@ -235,10 +236,3 @@ class TrialTraining:
         last = histories[-1].best
         scores |= {"training_loss": last.loss, "training_accuracy": last.accuracy}
         return {name: value for name, value in scores.items() if np.isfinite(value)}
-
-
-def list_epochs(histories: Sequence[History]) -> list[dict[str, float]]:
-    """Metrics of every epoch of all stages, in order."""
-    names = ("loss", "accuracy", "val_loss", "val_accuracy")
-    rows = [row for history in histories for row in history.epochs]
-    return [{n: getattr(row, n) for n in names if getattr(row, n) is not None} for row in rows]

@@ -10,7 +10,6 @@ A frozen split may be older than corrections of its labels: then every image kee
 
 from __future__ import annotations
 
-import difflib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -22,7 +21,7 @@ from kerasall.data.csv_table import read_lines
 from kerasall.data.examples import Collection
 from kerasall.data.image_folder import list_some
 from kerasall.data.splits import Split, read_split
-from kerasall.errors import DataError
+from kerasall.errors import DataError, near_names
 from kerasall.files import read_json, sha256_of_file, write_json
 
 EXCLUDE = "exclude"
@@ -174,7 +173,7 @@ def _require_known(path: Path, rows: list[dict[str, str]], collection: Collectio
     ids = [row["id"] for row in rows]
     known = set(collection.examples["id"])
     if unknown := [name for name in ids if name not in known]:
-        near = difflib.get_close_matches(unknown[0], known, n=1)
+        near = near_names(unknown[0], known)
         hint = f" (did you mean {near[0]}?)" if near else ""
         raise DataError(
             f"{path} must name images of the data, but {len(unknown)} ids are not among them: {list_some(unknown)}{hint}; "

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from kerasall.data.examples import Collection
 from kerasall.data.image_folder import read_image_folder
 from kerasall.data.records import looks_like_records, read_records
 from kerasall.data.synthetic import is_synthetic, read_synthetic
-from kerasall.errors import DataError, SettingsError
+from kerasall.errors import DataError, SettingsError, did_you_mean
 
 
 @dataclass(frozen=True)
@@ -90,9 +89,10 @@ def read_source(name: str, path: str | Path, **options: Any) -> Collection:
         DataError: what the reader finds wrong.
     """
     if name not in (AUTO, *SOURCES):
-        near = difflib.get_close_matches(name, [AUTO, *SOURCES], n=1)
-        hint = f": did you mean {near[0]!r}?" if near else ""
-        raise SettingsError(f"source must be one of {[AUTO, *SOURCES]}, but is {name!r}{hint}")
+        hint = did_you_mean(name, [AUTO, *SOURCES])
+        raise SettingsError(
+            f"source must be one of {[AUTO, *SOURCES]}, but is {name!r}{hint and f': {hint}'}"
+        )
     allowed = list(SOURCES.values()) if name == AUTO else [SOURCES[name]]
     taken = sorted({option for source in allowed for option in _list_options(source)})
     if unknown := sorted(set(options) - set(taken)):

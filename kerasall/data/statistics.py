@@ -1,4 +1,7 @@
-"""One pass over all image files: readable or not, sizes, colours, hashes, thumbnails; their summary and their schema."""
+"""One pass over all image files: readable or not, sizes, colours, hashes, thumbnails; their summary and their schema.
+
+By the SHA-256 of its images it is also known what a model has seen, so that nobody scores it on them again.
+"""
 
 from __future__ import annotations
 
@@ -23,6 +26,8 @@ from kerasall.files import atomic_path, sha256_of_json
 from kerasall.runtime import show_progress
 
 THUMBNAIL_SIDE = 32
+SEEN = "seen_images.csv"
+"""Name of the file beside a model's card: columns sha256 and part, sorted."""
 _TEXT_COLUMNS = ("id", "error", "format", "mode", "sha256")
 _COUNT_COLUMNS = ("width", "height", "bytes", "box_side")
 _COLOURS = ("mean_r", "mean_g", "mean_b")
@@ -225,6 +230,41 @@ def fingerprint_data(collection: Collection, scan: ImageScan) -> str:
     hashes = dict(zip(scan.table["id"], scan.table["sha256"], strict=True))
     columns = (collection.examples[name].astype(str) for name in ("id", "label", "subject"))
     return sha256_of_json(sorted([*row, hashes.get(row[0], "")] for row in zip(*columns, strict=True)))
+
+
+def write_seen(examples: pd.DataFrame, scan: ImageScan, folder: Path) -> None:
+    """Writes the hash of every image that trained, stopped, calibrated or scored a model, with its part.
+
+    Args:
+        examples: table with the columns id and part.
+        scan: of the images.
+        folder: where the file shall lie.
+    """
+    table = scan.table.set_index("id")["sha256"]
+    rows = pd.DataFrame(
+        {"sha256": table.reindex(examples["id"]).to_numpy(), "part": examples["part"].to_numpy()}
+    )
+    rows = rows[rows["sha256"].fillna("") != ""].drop_duplicates().sort_values(["sha256", "part"])
+    with atomic_path(folder / SEEN) as temporary:
+        rows.to_csv(temporary, index=False)
+
+
+def read_seen(folder: Path) -> dict[str, str] | None:
+    """SHA-256 -> part of every image a model has seen; None where that was not written down.
+
+    Raises:
+        ArtifactError: the file is not such a table.
+    """
+    path = folder / SEEN
+    if not path.is_file():
+        return None
+    try:
+        rows = pd.read_csv(path, dtype=str, keep_default_na=False)
+        return dict(zip(rows["sha256"], rows["part"], strict=True))
+    except (OSError, KeyError, ValueError) as error:
+        raise ArtifactError(
+            f"{path} must have the columns sha256 and part, but reading it failed: {error}"
+        ) from None
 
 
 def _counts(values: pd.Series, names: Iterable[str] | None = None) -> dict[str, int]:

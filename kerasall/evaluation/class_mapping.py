@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from kerasall.errors import DataError, SettingsError, near_names
+from kerasall.errors import DataError, SettingsError, did_you_mean
 from kerasall.evaluation.metrics import malignant_mask
 from kerasall.evaluation.predictions import Predictions
 
@@ -124,10 +124,9 @@ class _Sides:
         for name, target in stated.items():
             for value, known, whose in ((name, list(self.theirs), "images"), (target, allowed, "model")):
                 if value not in known:
-                    near = near_names(value, known)
-                    hint = f": did you mean {near[0]!r}?" if near else ""
+                    hint = did_you_mean(value, known)
                     raise SettingsError(
-                        f"--map must name a class of the {whose}, {known}, but names {value!r}{hint}"
+                        f"--map must name a class of the {whose}, {known}, but names {value!r}{hint and f': {hint}'}"
                     )
 
     def kind_of(self, name: str, target: str | None) -> str:

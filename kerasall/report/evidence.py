@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from kerasall.data.development import Development, Facts, read_development, read_facts, read_rows
+from kerasall.data.development import Development, Facts
 from kerasall.data.splits import Split, read_split
 from kerasall.data.training_record import PROJECT, TrainingRecord
-from kerasall.evaluation.findings import Findings, read_findings
-from kerasall.evaluation.review import REVIEW, ReviewRecord, read_review_record
-from kerasall.files import read_json
+from kerasall.evaluation.findings import Findings
+from kerasall.evaluation.review import ReviewRecord
 from kerasall.report.format import Score, score_of
 from kerasall.settings import Settings
 
@@ -98,24 +97,3 @@ class Evidence:
     def score(self, name: str) -> Score:
         """One metric with its interval."""
         return score_of(name, self.findings.intervals[name], self.facts.labels)
-
-
-def read_evidence(
-    *, development: Path, test: Path, frozen_split: Path, statistics: Path, anomalies: Path, record: Path,
-    evaluation: Path, settings: Settings, command: str,
-) -> Evidence:  # fmt: skip
-    """Reads the evidence from the folders of a run's artifacts."""
-    return Evidence(
-        findings=read_findings(evaluation),
-        facts=read_facts(test),
-        development=read_development(development),
-        test=read_rows(test),
-        split_folder=frozen_split,
-        record=record,
-        statistics=read_json(statistics / "statistics.json"),
-        anomalies=read_json(anomalies / "anomalies.json"),
-        training=TrainingRecord(record).training,
-        settings=settings,
-        command=command,
-        review=read_review_record(evaluation / REVIEW),
-    )

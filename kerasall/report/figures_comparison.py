@@ -48,13 +48,9 @@ class ForestRow:
 
 @matplotlib.rc_context(STYLE)
 def draw_forest(
-    axes: Axes,
-    rows: Sequence[ForestRow],
-    title: str,
-    reference: float | None = None,
-    percent: bool = True,
+    axes: Axes, rows: Sequence[ForestRow], title: str, reference: float | None = None, percent: bool = True,
     bounds: tuple[float, float] | None = None,
-) -> str:
+) -> str:  # fmt: skip
     """A dot with its interval a row, its value in words above the line.
 
     Args:

@@ -212,13 +212,9 @@ def draw_spread_by_class(axes: Axes, values: Mapping[str, np.ndarray], measure: 
 
 @matplotlib.rc_context(STYLE)
 def draw_spread_by_subject(
-    axes: Axes,
-    values: Mapping[str, np.ndarray],
-    labels: Mapping[str, str],
-    classes: Sequence[str],
-    measure: str,
-    odd: Collection[str] = (),
-) -> str:
+    axes: Axes, values: Mapping[str, np.ndarray], labels: Mapping[str, str], classes: Sequence[str],
+    measure: str, odd: Collection[str] = (),
+) -> str:  # fmt: skip
     """Every subject's median and middle four fifths, in the order of the medians, coloured by class.
 
     Args:

@@ -6,7 +6,6 @@ them to its width. Line plots become SVG with real text; pictures become PNG.
 
 from __future__ import annotations
 
-import base64
 import io
 import re
 from collections.abc import Sequence
@@ -134,8 +133,3 @@ def figure_to_png(figure: Figure, dots_per_inch: int = 144) -> bytes:
     with matplotlib.rc_context(STYLE):
         figure.savefig(buffer, format="png", dpi=dots_per_inch, metadata={"Software": None})
     return buffer.getvalue()
-
-
-def data_uri(content: bytes, kind: str) -> str:
-    """``content`` as a data URI of the media type ``kind`` (for example ``image/svg+xml``)."""
-    return f"data:{kind};base64,{base64.b64encode(content).decode('ascii')}"

@@ -86,14 +86,9 @@ def draw_main_effects(
 
 @matplotlib.rc_context(PLAIN_STYLE)
 def draw_interaction(
-    axes: Axes,
-    means: np.ndarray,
-    first: str,
-    second: str,
-    first_levels: Sequence[str],
-    second_levels: Sequence[str],
-    ratio: str = "mean S/N ratio (dB)",
-) -> str:
+    axes: Axes, means: np.ndarray, first: str, second: str, first_levels: Sequence[str],
+    second_levels: Sequence[str], ratio: str = "mean S/N ratio (dB)",
+) -> str:  # fmt: skip
     """Mean ratio at each pair of levels; parallel lines mean that the two factors do not interact.
 
     Args:
@@ -167,7 +162,9 @@ def draw_half_normal(
     axes.set(xlabel="half-normal quantile", ylabel="size of effect", xlim=(0, right), ylim=(0, top))
     show_legend(axes, loc="lower left", bbox_to_anchor=(0, 1), ncols=3, borderaxespad=0)
     text = ", ".join(f"{ordered[i][0]} ({sizes[i]:.2f})" for i in reversed(shown))
-    return f"Half-normal plot of {len(sizes)} effects; largest: {text}{_beyond(sizes[named], margin)}."
+    count = 0 if margin is None else int((sizes[named] > margin).sum())
+    beyond = "" if margin is None else f"; {count} lie beyond the margin of {margin:.2f}"
+    return f"Half-normal plot of {len(sizes)} effects; largest: {text}{beyond}."
 
 
 def _place_label(x: float, y: float, text: str) -> tuple[float, float, str]:
@@ -193,12 +190,6 @@ def _heights_of_labels(places: Sequence[tuple[float, float, str]]) -> list[float
                 height = other - _LABEL_HEIGHT
         found.append(height)
     return found
-
-
-def _beyond(sizes: np.ndarray, margin: float | None) -> str:
-    if margin is None:
-        return ""
-    return f"; {int((sizes > margin).sum())} lie beyond the margin of {margin:.2f}"
 
 
 def half_normal_quantiles(count: int) -> np.ndarray:

@@ -7,6 +7,7 @@ A page asks nothing of the network and runs no script: it can be mailed, archive
 
 from __future__ import annotations
 
+import base64
 import io
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -24,7 +25,7 @@ from kerasall.errors import ArtifactError, DecodingError
 from kerasall.evaluation.intervals import Interval, wilson_interval
 from kerasall.evaluation.paired_tests import Comparison
 from kerasall.files import atomic_path, write_json, write_text
-from kerasall.report.figures_style import data_uri, figure_to_svg, new_figure
+from kerasall.report.figures_style import figure_to_svg, new_figure
 from kerasall.report.format import (
     Score,
     cell,
@@ -68,7 +69,8 @@ class Picture:
     @property
     def uri(self) -> str:
         """The picture as a data URI, to stand inside the page."""
-        return data_uri(self.content, _kind(self.src))
+        content = base64.b64encode(self.content).decode("ascii")
+        return f"data:{_kind(self.src)};base64,{content}"
 
 
 @dataclass(frozen=True)
@@ -188,15 +190,10 @@ def write_page(folder: str | Path, page: Page, name: str = "report", *, numbers:
         with atomic_path(folder / picture.src) as temporary:
             temporary.write_bytes(picture.content)
     if numbers:
-        write_numbers(folder / f"{name}.json", page.title, page.protocol, page.results)
+        document = {"title": page.title, "protocol": page.protocol, "results": page.results}
+        write_json(folder / f"{name}.json", {"schema_version": NUMBERS_VERSION} | document)
     write_text(folder / f"{name}.html", render_page(page))
     return folder / f"{name}.html"
-
-
-def write_numbers(path: Path, title: str, protocol: str, results: Mapping[str, Any]) -> None:
-    """The numbers of a page for programs."""
-    document = {"schema_version": NUMBERS_VERSION, "title": title, "protocol": protocol, "results": results}
-    write_json(path, document)
 
 
 def score_cell(found: Score | Interval | None, percent: bool = True) -> dict[str, Any] | str:
@@ -247,7 +244,7 @@ _FILTERS: dict[str, Callable[..., Any]] = {
     "p_words": p_words, "range": format_range, "right": right, "sentence": sentence, "small_share": small_share,
     "thousands": format_count, "value": format_value, "zip": zip,
 }  # fmt: skip
-"""What templates may call and apply beside Jinja's own."""
+"""What templates may call and apply beside Jinja's own; ``m`` are the macros of ``macros.html``."""
 
 
 def _pictures(values: Any) -> Iterator[Picture]:
@@ -269,6 +266,7 @@ def _environment() -> Environment:
     )  # fmt: skip
     environment.globals |= _FUNCTIONS
     environment.filters |= _FILTERS
+    environment.globals["m"] = environment.get_template("macros.html").module
     return environment
 
 

@@ -41,13 +41,9 @@ _TITLES = {name: METRICS[name].title for name in ("brier", "log_loss")}
 
 
 def confusion_section(
-    matrix: np.ndarray,
-    scored: Predictions,
-    malignant: Sequence[str],
-    roc: Sequence[BandedCurve],
-    precision_recall: Sequence[BandedCurve],
-    called: Mapping[str, Any] | None = None,
-) -> Section | None:
+    matrix: np.ndarray, scored: Predictions, malignant: Sequence[str], roc: Sequence[BandedCurve],
+    precision_recall: Sequence[BandedCurve], called: Mapping[str, Any] | None = None,
+) -> Section | None:  # fmt: skip
     """Confusion matrix, ROC and precision-recall curves.
 
     Args:

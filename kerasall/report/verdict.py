@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from kerasall.evaluation.findings import Criterion, Findings
-from kerasall.evaluation.intervals import Interval
 
 _WORDS = {
     "data_without_errors": "No validation error in the data",
@@ -49,16 +48,10 @@ def describe_verdict(criteria: Sequence[Criterion]) -> str:
 def describe_main_score(findings: Findings) -> str:
     """The main score with its interval, what was scored and how many images."""
     main = findings.intervals[findings.main]
-    return (
-        f"{findings.main} {main.value:.4f}{_interval_words(main)}, {findings.scored}, "
-        f"{len(findings.predictions):,} images"
-    )
-
-
-def _interval_words(found: Interval) -> str:
-    if found.low is None:
-        return ""
-    return f" (95% interval {found.low:.4f} to {found.high:.4f}, by resampling {found.groups} groups)"
+    ends = ""
+    if main.low is not None:
+        ends = f" (95% interval {main.low:.4f} to {main.high:.4f}, by resampling {main.groups} groups)"
+    return f"{findings.main} {main.value:.4f}{ends}, {findings.scored}, {len(findings.predictions):,} images"
 
 
 def describe_missed(findings: Findings) -> str:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from difflib import get_close_matches
 
 import numpy as np
 
 from kerasall.decoding import to_native
-from kerasall.errors import ModelError, SettingsError
+from kerasall.errors import ModelError, SettingsError, did_you_mean
 from kerasall.serving.predictor import Predictor
 
 SIGNATURE = "explain"
@@ -71,9 +70,10 @@ def find_class(labels: tuple[str, ...], name: str) -> int:
         SettingsError: there is none; the message names the nearest.
     """
     if name not in labels:
-        near = get_close_matches(name, labels, n=1, cutoff=0.5)
-        hint = f": did you mean {near[0]!r}?" if near else ""
-        raise SettingsError(f"the class to explain must be one of {', '.join(labels)}, but is {name!r}{hint}")
+        hint, known = did_you_mean(name, labels, cutoff=0.5), ", ".join(labels)
+        raise SettingsError(
+            f"the class to explain must be one of {known}, but is {name!r}{hint and f': {hint}'}"
+        )
     return labels.index(name)
 
 

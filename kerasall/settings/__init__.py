@@ -7,17 +7,15 @@ from kerasall.settings.systems import (
     DeepFeatureSettings,
     EnsembleSettings,
     ExtractorSettings,
-    MemberSettings,
-    SweepSettings,
-    TrialSettings,
-    TuneSettings,
-)
-from kerasall.settings.training import (
     HeadSettings,
+    MemberSettings,
     ModelSettings,
     OptimizerSettings,
     StageSettings,
+    SweepSettings,
     TrainSettings,
+    TrialSettings,
+    TuneSettings,
 )
 
 __all__ = [

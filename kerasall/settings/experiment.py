@@ -13,10 +13,11 @@ from kerasall.settings.systems import (
     DeepFeatureSettings,
     EnsembleSettings,
     MemberSettings,
+    ModelSettings,
     SweepSettings,
+    TrainSettings,
     TuneSettings,
 )
-from kerasall.settings.training import ModelSettings, TrainSettings
 
 
 class EvaluateSettings(Strict):

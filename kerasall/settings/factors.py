@@ -1,16 +1,18 @@
-"""Factors of a designed experiment: settings named by their dotted keys, and what each of their levels makes of them."""
+"""Settings by their dotted keys, such as ``train.stages.0.epochs``: in plain values and in the rows themselves.
+
+The factors of a designed experiment are such keys, and each of their levels makes other settings of them.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from kerasall.errors import SettingsError, near_names
 from kerasall.settings import Settings, TrialSettings
-from kerasall.settings.dotted_keys import Place, find_place, find_places, list_keys
 
 _OF_EVERY_STAGE = {
     "train.optimizer": "optimizer.name",
@@ -25,6 +27,57 @@ _FREE = ("augment", "schedule", "constants", "oversample")
 
 _NOT_A_LABEL = ("name", "op")
 """Last words of a key that say nothing without the word before."""
+
+
+class Place(NamedTuple):
+    """Where a dotted key points.
+
+    Attributes:
+        key: the whole key, with the number of the entry for every ``*``.
+        holder: mapping, list or row that holds the value.
+        index: name or number of the value there.
+    """
+
+    key: str
+    holder: Any
+    index: Any
+
+    @property
+    def value(self) -> Any:
+        """What stands there."""
+        if isinstance(self.holder, BaseModel):
+            return getattr(self.holder, self.index)
+        return self.holder[self.index]
+
+
+def find_places(document: Any, key: str) -> Iterator[Place]:
+    """Every place that a dotted key names, in order; none where the document does not hold it.
+
+    Args:
+        document: settings as plain values or as rows.
+        key: names of settings and numbers of entries; ``*`` stands for every entry of a list.
+    """
+    word, _, rest = key.partition(".")
+    for index in _indices(document, word):
+        place = Place(str(index), document, index)
+        if rest:
+            for below in find_places(place.value, rest):
+                yield below._replace(key=f"{index}.{below.key}")
+        else:
+            yield place
+
+
+def find_place(document: Any, key: str) -> Place | None:
+    """The one place that a dotted key without ``*`` names, or None."""
+    return next((place for place in find_places(document, key) if place.key == key), None)
+
+
+def list_keys(document: Any, prefix: str = "") -> Iterator[str]:
+    """The dotted keys of all that plain values hold, in order."""
+    items = document.items() if isinstance(document, dict) else ()
+    for name, value in enumerate(document) if isinstance(document, list) else items:
+        yield f"{prefix}{name}"
+        yield from list_keys(value, f"{prefix}{name}.")
 
 
 def trial_settings(settings: Settings) -> TrialSettings:
@@ -155,3 +208,10 @@ def _find(document: dict[str, Any], key: str) -> Place:
     raise SettingsError(
         f"a factor must be the key of a setting that a trial reads, below {', '.join(document)}, but is {key!r}: {hint}"
     )
+
+
+def _indices(holder: Any, word: str) -> list[Any]:
+    if isinstance(holder, list | tuple):
+        return [number for number in range(len(holder)) if word in ("*", str(number))]
+    names = type(holder).model_fields if isinstance(holder, BaseModel) else holder
+    return [word] if isinstance(names, dict) and word in names else []

@@ -16,8 +16,7 @@ from pydantic import BaseModel, ValidationError
 
 from kerasall.errors import SettingsError, near_names
 from kerasall.settings import Settings
-from kerasall.settings.dotted_keys import Place, find_place, find_places
-from kerasall.settings.factors import factor_levels, trial_settings
+from kerasall.settings.factors import Place, factor_levels, find_place, find_places, trial_settings
 
 PATHS = (
     "data.path",

@@ -76,14 +76,11 @@ def _read_system(file: Path) -> System:
     split = next((output["digest"] for output in run.outputs if output.get("type") == "Split"), "")
     return System(
         name=file.parent.resolve().name if file.stem == "predictions" else file.stem,
-        predictions=read_predictions(file),
-        source=str(file),
-        scored=str(results.get("scored") or ""),
+        predictions=read_predictions(file), source=str(file), scored=str(results.get("scored") or ""),
         malignant=tuple(results["malignant"]) if "malignant" in results else None,
-        fingerprint=str(results.get("fingerprint") or ""),
-        split=split,
+        fingerprint=str(results.get("fingerprint") or ""), split=split,
         main_metric=str(run.settings.get("evaluate", {}).get("main_metric") or ""),
-    )
+    )  # fmt: skip
 
 
 def _longer_name(file: Path) -> str:

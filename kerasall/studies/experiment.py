@@ -13,7 +13,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 from kerasall.errors import SettingsError
 from kerasall.files import require_room
@@ -54,16 +53,10 @@ class Places:
 
 
 def run_experiment(
-    config: str | Path,
-    *,
-    data: str | Path | None = None,
-    weights: str | Path | None = None,
-    overrides: Sequence[str] = (),
-    name: str | None = None,
-    force: bool = False,
-    workers: int = 0,
+    config: str | Path, *, data: str | Path | None = None, weights: str | Path | None = None,
+    overrides: Sequence[str] = (), name: str | None = None, force: bool = False, workers: int = 0,
     say: Callable[[str], None] | None = None,
-) -> RunResult:
+) -> RunResult:  # fmt: skip
     """Runs an experiment, or goes on with it, or finds that all of it is at hand.
 
     Args:
@@ -91,40 +84,14 @@ def run_experiment(
     )  # fmt: skip
 
 
-def run_variants(
-    config: str | Path,
-    variants: Sequence[tuple[str, str, Sequence[str]]],
-    *,
-    overrides: Sequence[str],
-    **options: Any,
-) -> list[RunResult]:
-    """Runs an experiment several times with some settings changed; each is a complete run, resumable and reused.
-
-    Args:
-        config: YAML file.
-        variants: of each what it is told as, the run's name, and the ``key=value`` that are its own.
-        overrides: ``key=value`` for all of them.
-        options: further ones of ``run_experiment``.
-    """
-    results = []
-    for title, name, changes in variants:
-        _say(f"{title}: run {name}")
-        results.append(run_experiment(config, overrides=[*overrides, *changes], name=name, **options))
-    return results
-
-
 def _say(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
 def settle(
-    config: str | Path,
-    *,
-    data: str | Path | None = None,
-    weights: str | Path | None = None,
-    overrides: Sequence[str] = (),
-    name: str | None = None,
-) -> tuple[Settings, RunPlaces, Path | None]:
+    config: str | Path, *, data: str | Path | None = None, weights: str | Path | None = None,
+    overrides: Sequence[str] = (), name: str | None = None,
+) -> tuple[Settings, RunPlaces, Path | None]:  # fmt: skip
     """Settings, places of the run and the weights folder; arguments and errors as ``run_experiment``."""
     if data is not None:
         overrides = (*overrides, f"data.path={Path(data).expanduser().absolute()}")

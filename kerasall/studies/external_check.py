@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -12,13 +13,11 @@ import pandas as pd
 
 from kerasall.components.example_gen import read_collection_of
 from kerasall.components.example_validator import examine
-from kerasall.components.seen_images import read_seen
 from kerasall.data.examples import Collection
 from kerasall.data.sources import read_source
 from kerasall.data.splits import group_examples
-from kerasall.data.statistics import fingerprint_data
-from kerasall.decoding import read_image_bytes
-from kerasall.errors import DataError, DecodingError, SettingsError
+from kerasall.data.statistics import fingerprint_data, read_seen
+from kerasall.errors import DataError, SettingsError
 from kerasall.evaluation.class_mapping import ClassMapping, join_sets, map_classes, to_scored
 from kerasall.evaluation.predictions import Predictions, write_predictions
 from kerasall.files import atomic_path, read_json
@@ -69,14 +68,10 @@ def read_images(data: Path | None, source: str, config: Path | None) -> tuple[Co
 
 
 def check_externally(
-    model: JudgedModel,
-    collection: Collection,
-    stated: Mapping[str, str] | None = None,
-    checks: CheckSettings | None = None,
-    *,
-    batch_size: int = 32,
+    model: JudgedModel, collection: Collection, stated: Mapping[str, str] | None = None,
+    checks: CheckSettings | None = None, *, batch_size: int = 32,
     advance: Callable[[int, int], None] = lambda done, total: None,
-) -> ExternalCheck:
+) -> ExternalCheck:  # fmt: skip
     """Applies a model to images it has not seen.
 
     Images whose files it has seen, and all images of their groups (subjects and duplicates), are left out.
@@ -140,31 +135,19 @@ def _predict(
 ) -> dict[str, np.ndarray]:
     """Outputs by name of the scored images; one that cannot be read after all changes its fate."""
     rows = np.flatnonzero((table["fate"] == SCORED).to_numpy())
-    parts: list[dict[str, np.ndarray]] = []
-    for start in range(0, len(rows), batch_size):
-        chosen = rows[start : start + batch_size]
-        paths = table["path"].iloc[chosen].tolist()
-        answers = predictor.predict([_read(path, predictor) for path in paths], paths)
+    waiting, parts = iter(rows), []
+    for paths, answers in predictor.answer_files(table["path"].iloc[rows], batch_size):
+        chosen = list(itertools.islice(waiting, len(paths)))
         good = np.array([not error for error in answers.errors])
         for row, error in zip(chosen, answers.errors, strict=True):
             if error:
                 table.loc[row, ["fate", "error"]] = [UNREADABLE, error]
-        outputs = {
-            "probabilities": answers.probabilities,
-            "label_index": answers.label_indices,
-            **answers.extras,
-        }
+        decided = {"probabilities": answers.probabilities, "label_index": answers.label_indices}
+        outputs = decided | dict(answers.extras)
         if good.any():
             parts.append({name: values[good] for name, values in outputs.items()})
-        advance(len(chosen), len(rows))
+        advance(len(paths), len(rows))
     return {name: np.concatenate([part[name] for part in parts]) for name in (parts[0] if parts else ())}
-
-
-def _read(path: str, predictor: Predictor) -> bytes:
-    try:
-        return read_image_bytes(path, predictor.limits)
-    except DecodingError:
-        return b""
 
 
 def write_external_check(scores: ExternalScores, folder: Path | None, command: str) -> dict[str, Path]:
@@ -186,14 +169,9 @@ def write_external_check(scores: ExternalScores, folder: Path | None, command: s
 
 
 def _assemble(
-    model: JudgedModel,
-    labels: tuple[str, ...],
-    collection: Collection,
-    mapping: ClassMapping,
-    table: pd.DataFrame,
-    anomalies: Mapping[str, Any],
-    outputs: Mapping[str, np.ndarray],
-) -> ExternalCheck:
+    model: JudgedModel, labels: tuple[str, ...], collection: Collection, mapping: ClassMapping,
+    table: pd.DataFrame, anomalies: Mapping[str, Any], outputs: Mapping[str, np.ndarray],
+) -> ExternalCheck:  # fmt: skip
     rows = table[table["fate"] == SCORED]
     _require_scored(table, collection)
     reasons, safeguards = outputs.get("refer_reason"), model.safeguards

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -255,10 +255,11 @@ class Run:
 
     def describe(self) -> dict[str, Any]:
         """State, steps and results, as a JSON object."""
-        steps = [
-            {"step": s["step"], "state": s["state"], "seconds": s["seconds"], "paths": _paths(s)}
-            for s in self.steps
-        ]
+        steps = []
+        for step in self.steps:
+            paths = [output["path"] for output in step["outputs"].values()]
+            shown = [path if Path(path).exists() else f"{path} (missing)" for path in paths]
+            steps.append({key: step[key] for key in ("step", "state", "seconds")} | {"paths": shown})
         kept = {key: self.record.get(key) for key in ("experiment", "error", "command")}
         return {"name": self.name, **kept, "state": self.state, "steps": steps, "results": self.results}
 
@@ -273,23 +274,25 @@ def list_runs() -> list[dict[str, Any]]:
     places = RunPlaces(runs_folder(), "")
     if not places.metadata.exists():
         return []
-    return [_row(Run(places.root / row["name"]), row) for row in MetadataStore(places.metadata).runs()]
+    rows = []
+    for row in MetadataStore(places.metadata).runs():
+        run, started = Run(places.root / row["name"]), time.localtime(row["started"])
+        found = {
+            "name": row["name"],
+            "experiment": row["experiment"],
+            "state": _state(run.folder, row["state"]),
+        }
+        rows.append(
+            found
+            | {"started": time.strftime("%Y-%m-%d %H:%M", started), "main_score": run.results.get("score")}
+        )
+    return rows
 
 
 def predictions_in(folder: Path) -> Path | None:
     """The file of predictions in a folder; of both kinds the exact one."""
     files = (folder / f"predictions{suffix}" for suffix in (".npz", ".csv"))
     return next((file for file in files if file.is_file()), None)
-
-
-def _row(run: Run, row: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        "name": row["name"],
-        "experiment": row["experiment"],
-        "state": _state(run.folder, row["state"]),
-        "started": time.strftime("%Y-%m-%d %H:%M", time.localtime(row["started"])),
-        "main_score": run.results.get("score"),
-    }
 
 
 def _read(file: Path) -> dict[str, Any]:
@@ -299,12 +302,6 @@ def _read(file: Path) -> dict[str, Any]:
 def _state(folder: Path, recorded: str) -> str:
     """A run that claims to be running while no process holds it was killed."""
     return "interrupted" if recorded == "running" and not is_running(folder) else recorded
-
-
-def _paths(step: Mapping[str, Any]) -> list[str]:
-    """Paths of a step's outputs; a missing one is marked."""
-    paths = [output["path"] for output in step["outputs"].values()]
-    return [path if Path(path).exists() else f"{path} (missing)" for path in paths]
 
 
 def _model_in(folder: Path) -> Path | None:

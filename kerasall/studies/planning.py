@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from kerasall.errors import KerasallError, SettingsError
+from kerasall.report.format import align_rows
 from kerasall.settings import ModelSettings, Settings, StageSettings, TrainSettings
 
 SMOKE_BATCH = 2
@@ -89,7 +90,8 @@ def plan_experiment(settings: Settings, smoke: bool = False) -> list[StagePlan]:
     plans: dict[str, list[StagePlan]] = {}
     for same in alike.values():
         print(f"building {', '.join(network.name for network in same)} ...", file=sys.stderr, flush=True)
-        plans |= _in_a_process(same, smoke, images)
+        with multiprocessing.get_context("spawn").Pool(1, initializer=_quiet) as pool:
+            plans |= pool.apply(plan_alike, (same, smoke, images))
     return [plan for network in networks for plan in plans[network.name]]
 
 
@@ -171,23 +173,16 @@ def plan_alike(networks: list[Network], smoke: bool, images: int | None) -> dict
             freeze(model, block, train_batch_norm=stage.train_batch_norm)
             if smoke and kind not in timed:
                 timed[kind] = _time_step(model, stage, network)
-            plans[network.name].append(_plan_stage(model, stage, network, images, timed.get(kind)))
+            batch = network.train.batch_size
+            plan = StagePlan(
+                network, stage, model.count_params(),
+                trainable=sum(math.prod(variable.shape) for variable in model.trainable_variables),
+                steps=None if images is None else -(-images // batch),
+                memory_gib=estimate_memory(model, -(-batch // network.train.accumulate)) / 2**30,
+                step_seconds=timed.get(kind),
+            )  # fmt: skip
+            plans[network.name].append(plan)
     return plans
-
-
-def _plan_stage(
-    model: Any, stage: StageSettings, network: Network, images: int | None, seconds: float | None
-) -> StagePlan:
-    batch = network.train.batch_size
-    return StagePlan(
-        network=network,
-        stage=stage,
-        parameters=model.count_params(),
-        trainable=sum(math.prod(variable.shape) for variable in model.trainable_variables),
-        steps=None if images is None else -(-images // batch),
-        memory_gib=estimate_memory(model, -(-batch // network.train.accumulate)) / 2**30,
-        step_seconds=seconds,
-    )
 
 
 def estimate_memory(model: Any, batch: int) -> float:
@@ -230,12 +225,6 @@ def _time_step(model: Any, stage: StageSettings, network: Network) -> float:
     return time.perf_counter() - begun
 
 
-def _in_a_process(networks: list[Network], smoke: bool, images: int | None) -> dict[str, list[StagePlan]]:
-    context = multiprocessing.get_context("spawn")
-    with context.Pool(1, initializer=_quiet) as pool:
-        return pool.apply(plan_alike, (networks, smoke, images))
-
-
 def _quiet() -> None:
     from kerasall.runtime import quiet_tensorflow
 
@@ -250,9 +239,7 @@ def format_plan(plans: list[StagePlan]) -> str:
          "step at 2", "hours"),
         *map(_cells, plans),
     ]  # fmt: skip
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    aligned = [[f"{cell:{'>' if i > 1 else '<'}{widths[i]}}" for i, cell in enumerate(row)] for row in rows]
-    return "\n".join(map("  ".join, aligned))
+    return "\n".join(align_rows(rows, [False] * 2 + [True] * 10))
 
 
 def _cells(plan: StagePlan) -> tuple[str, ...]:

@@ -28,8 +28,7 @@ from kerasall.settings import (
     TrainSettings,
     TrialSettings,
 )
-from kerasall.settings.dotted_keys import Place, find_places
-from kerasall.settings.factors import apply_levels, trial_settings
+from kerasall.settings.factors import Place, apply_levels, find_places, trial_settings
 
 Check = tuple[str, Callable[[], Any]]
 """Dotted key of a setting, and what raises a KerasallError where the setting cannot be used."""

@@ -15,8 +15,8 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from kerasall.cli.app import app
-from kerasall.components.seen_images import SEEN, read_seen, write_seen
 from kerasall.data.sources import read_source
+from kerasall.data.statistics import SEEN, read_seen, write_seen
 from kerasall.errors import DataError, SettingsError
 from kerasall.evaluation.calibration import fit_calibration
 from kerasall.evaluation.operating_points import operating_point
@@ -222,13 +222,12 @@ def test_one_kind_only_leaves_undefined_what_needs_two(model, tmp_path):
 
 def test_what_was_seen_is_written_with_its_part(tmp_path):
     from kerasall.data.examples import make_examples
-    from kerasall.data.statistics import scan_images, write_scan
+    from kerasall.data.statistics import scan_images
 
     paths = [paint(tmp_path / f"{k}.png", 40 * k, seed=k) for k in range(3)]
     rows = [{"id": path.name, "path": str(path), "label": "a"} for path in paths]
     examples = make_examples(rows)
-    write_scan(scan_images(examples), tmp_path / "scan.csv")
-    write_seen(examples.assign(part=["train", "test", "train"]), tmp_path, tmp_path)
+    write_seen(examples.assign(part=["train", "test", "train"]), scan_images(examples), tmp_path)
     seen = read_seen(tmp_path)
     assert seen == {
         hashlib.sha256(path.read_bytes()).hexdigest(): part

@@ -10,7 +10,7 @@ from kerasall.evaluation.intervals import Scorer
 from kerasall.evaluation.predictions import Predictions
 from kerasall.evaluation.repeats import Trained, score_curve
 from kerasall.report.page import render_page
-from kerasall.report.pages.learning_curve import describe_curve, make_curve_page
+from kerasall.report.pages.series import Background, describe_curve, make_curve_page
 
 
 def record(right: float, seed: int) -> Predictions:
@@ -68,8 +68,8 @@ def test_other_images_at_a_point_are_refused():
 def test_the_page():
     found = curve(0.6, 0.9)
     report = make_curve_page(
-        found, title="demo", scored="the test part", group_kind="groups of patients", protocol="honest", command="kerasall run"
-    )  # fmt: skip
+        found, Background("demo", "", "honest", "the test part", "groups of patients", {}, "kerasall run")
+    )
     page = render_page(report)
     for words in ("Score against training groups of patients", "still rises", "50%", "run1"):
         assert words in page

@@ -14,7 +14,7 @@ from page_tables import read_tables, texts
 from typer.testing import CliRunner
 
 from kerasall.cli.app import app
-from kerasall.components.example_validator import check_source, examine
+from kerasall.components.example_validator import examine
 from kerasall.data.sources import read_source
 from kerasall.data.synthetic import SyntheticSettings, render_cells
 from kerasall.report.page import render_page
@@ -66,7 +66,7 @@ def test_the_document_counts_as_check_does(table):
     path, dark = table
     examined = examine(read_source("csv", path), CheckSettings())
     report = make_data_card(examined, "kerasall check")
-    assert report.results == check_source("csv", path)
+    assert report.results == examine(read_source("csv", path), CheckSettings()).found
     sections = {section.id: section for section in report.sections}
     odd = texts(read_tables(sections["by-subject"].body)["Every subject unlike the rest"])[1:]
     assert {row[0] for row in odd} == {dark}

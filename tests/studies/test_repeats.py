@@ -19,10 +19,10 @@ from kerasall.evaluation.intervals import Scorer
 from kerasall.evaluation.predictions import Predictions, read_predictions
 from kerasall.evaluation.repeats import score_repeats, spread_of
 from kerasall.report.page import write_page
-from kerasall.report.pages.repeats import Background, describe_repeats, describe_spread, make_repeats_page
+from kerasall.report.pages.series import Background, describe_repeats, describe_spread, make_repeats_page
 from kerasall.settings.loading import load_settings, validate
 from kerasall.studies.experiment import Places, load_pipeline
-from kerasall.studies.repeats import run_repeats
+from kerasall.studies.series import run_repeats
 
 ROOT = Path(__file__).parents[2]
 METRICS = ("f1_weighted", "accuracy", "roc_auc", "log_loss", "malignant_sensitivity")

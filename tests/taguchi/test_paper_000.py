@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from textbook_data import OPTIMIZERS, RESNET_ACCURACY, RESNET_CONFIRMATION, RESNET_ETA, resnet_table
 
-from kerasall.report.taguchi_text import describe_analysis
+from kerasall.report.taguchi import describe_analysis
 from kerasall.taguchi.analysis import analyze
 
 TABLE_6 = {

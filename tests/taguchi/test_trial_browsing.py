@@ -31,7 +31,7 @@ from kerasall.pipeline.metadata import MetadataStore
 from kerasall.pipeline.runner import RunPlaces
 from kerasall.report.figures_style import new_figure
 from kerasall.report.pages.trials import draw_learning_curves, draw_parallel_coordinates, render_trial_page
-from kerasall.report.taguchi_text import describe_trials, list_columns
+from kerasall.report.taguchi import describe_trials, list_columns
 from kerasall.studies.finished_run import choose_out, find_trials
 from kerasall.taguchi.oracle import TaguchiOracle
 from kerasall.taguchi.trial_events import (

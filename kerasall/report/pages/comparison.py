@@ -63,7 +63,10 @@ def make_comparison_page(comparison: SystemComparison, command: str = "") -> Pag
         },
         results=comparison_document(comparison),
         sections=(
-            _summary(comparison, shown), _systems(shown), _differences(shown), _images(shown), _roc(shown),
+            _summary(comparison, shown), _systems(shown), _differences(shown), render_section(
+                "images", pairs=shown.pairs, caution=IMAGE_TESTS,
+                cochran=cochran_words(shown.cochran) if shown.cochran else "",
+            ), _roc(shown),
             render_section(
                 "method", systems=comparison.systems, command=command,
                 intervals=comparison.systems[0].intervals[comparison.metric].method,
@@ -186,11 +189,6 @@ def _matrix_cell(
     return cell(text, f"p {p_words(pair.adjusted)}{words}", tone)
 
 
-def _images(comparison: SystemComparison) -> Section | None:
-    cochran = cochran_words(comparison.cochran) if comparison.cochran else ""
-    return render_section("images", pairs=comparison.pairs, caution=IMAGE_TESTS, cochran=cochran)
-
-
 def _roc(comparison: SystemComparison) -> Section | None:
     """ROC curves where the classes are two kinds: malignant or not, or simply two."""
     positive = list(comparison.malignant) or ([comparison.classes[1]] if len(comparison.classes) == 2 else [])
@@ -263,7 +261,7 @@ def describe_comparison(comparison: SystemComparison) -> str:
     systems, resampled = comparison.systems, resampled_words(comparison)
     lines = [
         f"{len(systems)} systems on {comparison.images:,} shared images, intervals over {resampled}; "
-        f"classes {', '.join(comparison.classes)}{malignant}",
+        f"classes {', '.join(comparison.classes)}{malignant}"
     ]
     for start in range(0, len(systems), _COLUMNS):
         lines += ["", *_score_lines(comparison, systems[start : start + _COLUMNS])]

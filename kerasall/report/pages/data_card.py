@@ -195,14 +195,8 @@ def _duplicates(examined: Examined) -> Section | None:
             labels = rows["label"].nunique()
             subjects = rows.loc[rows["subject"] != "", "subject"].nunique()
             gravity = 2 * (labels > 1) + (subjects > 1)
-            groups.append(
-                (
-                    -gravity,
-                    ids[0],
-                    rows,
-                    {"what": what, "images": len(ids), "labels": labels, "subjects": subjects},
-                )
-            )
+            facts = {"what": what, "images": len(ids), "labels": labels, "subjects": subjects}
+            groups.append((-gravity, ids[0], rows, facts))
     groups.sort(key=lambda group: group[:2])
     shown = [
         facts | {"items": _copies(number, rows, {-1: "warning", 0: ""}.get(grave, "bad"))}

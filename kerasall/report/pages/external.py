@@ -15,6 +15,7 @@ from kerasall.evaluation.calibration import score_calibration
 from kerasall.evaluation.class_mapping import MALIGNANT
 from kerasall.evaluation.curves import precision_recall_curves, roc_curves
 from kerasall.evaluation.metrics import MALIGNANT_SCORES, confusion_matrix, per_class_table
+from kerasall.report import sections
 from kerasall.report.evidence import FITTED
 from kerasall.report.external_scores import (
     SCORED,
@@ -24,20 +25,6 @@ from kerasall.report.external_scores import (
 )
 from kerasall.report.format import Score, is_percent
 from kerasall.report.page import Page, Section, render_section
-from kerasall.report.sections import (
-    calibration_section,
-    choose_gallery,
-    confusion_section,
-    count_images,
-    count_right,
-    data_section,
-    gallery_section,
-    refer_section,
-    show_images,
-    subject_calls_section,
-    subject_section,
-    threshold_section,
-)
 
 RESAMPLED_CURVES = 1000
 GALLERY = 24
@@ -57,7 +44,7 @@ def make_external_page(scores: ExternalScores, command: str) -> Page:
         results=scores.to_json(),
         sections=(
             _summary(scores), _all_scores(scores), _against_own(scores), _confusion(scores), *_trust(scores),
-            subject_calls_section(scores.subjects) if scores.subjects else None, _gallery(check), _subject_accuracy(check),
+            sections.subject_calls_section(scores.subjects) if scores.subjects else None, _gallery(check), _subject_accuracy(check),
             _data(check), _provenance(scores, command),
         ),
     )  # fmt: skip
@@ -99,7 +86,7 @@ def _against_own(scores: ExternalScores) -> Section | None:
 
 def _confusion(scores: ExternalScores) -> Section | None:
     check, scorer = scores.check, replace(scores.scorer, resamples=RESAMPLED_CURVES)
-    return confusion_section(
+    return sections.confusion_section(
         confusion_matrix(check.scored), check.scored, scores.malignant,
         roc_curves(scorer), precision_recall_curves(scorer),
         _called_table(check),
@@ -132,31 +119,33 @@ def _trust(scores: ExternalScores) -> Sequence[Section | None]:
     fitted = FITTED[safeguards.fitted_on]
     chosen = f"Thresholds were chosen on {fitted} of the model's own data, and are applied here as they are."
     return (
-        calibration_section(believed),
-        threshold_section(scores.points, (), names, chosen),
-        refer_section(scores.referral, safeguards, bool(scores.malignant)),
+        sections.calibration_section(believed),
+        sections.threshold_section(scores.points, (), names, chosen),
+        sections.refer_section(scores.referral, safeguards, bool(scores.malignant)),
     )
 
 
 def _gallery(check: ExternalCheck) -> Section | None:
     paths = dict(zip(check.table["id"], check.table["path"], strict=True))
-    rows = choose_gallery(check.scored, GALLERY, 0)
-    images = show_images(check.scored, rows, paths, DEFAULT_LIMITS, unnamed=check.theirs.tolist())
-    return gallery_section(images, check.mapping.malignant)
+    rows = sections.choose_gallery(check.scored, GALLERY, 0)
+    images = sections.show_images(check.scored, rows, paths, DEFAULT_LIMITS, unnamed=check.theirs.tolist())
+    return sections.gallery_section(images, check.mapping.malignant)
 
 
 def _subject_accuracy(check: ExternalCheck) -> Section | None:
     kind, named = check.collection.subject_kind, check.scored.subjects != ""
     if kind == "none" or not named.any():
         return None
-    return subject_section(count_right(check.scored.take(named)), check.scored.classes, kind)
+    return sections.subject_section(
+        sections.count_right(check.scored.take(named)), check.scored.classes, kind
+    )
 
 
 def _data(check: ExternalCheck) -> Section | None:
     fates = [str(fate) for fate in check.table["fate"].value_counts().index]
-    images = count_images(check.table["label"], check.table["fate"], check.collection.labels, fates)
+    images = sections.count_images(check.table["label"], check.table["fate"], check.collection.labels, fates)
     found = check.anomalies
-    return data_section(
+    return sections.data_section(
         check.collection.labels, fates, images, None, "subject",
         **{name: found[name] for name in ("fingerprint", "sizes", "errors", "warnings")},
         duplicates=[

@@ -89,10 +89,8 @@ def count_reasons(queue: ReviewQueue) -> list[dict[str, Any]]:
         labels = [item.label for item in queue.items if any(reason.code == code for reason in item.reasons)]
         if labels or code in ("duplicate_labels", "label_suspect"):
             rows.append({"heading": heading, "meaning": EXPLANATIONS[code], "labels": labels})
-    return [
-        *rows,
-        {"heading": "All, each counted once", "meaning": "", "labels": [item.label for item in queue.items]},
-    ]
+    labels = [item.label for item in queue.items]
+    return [*rows, {"heading": "All, each counted once", "meaning": "", "labels": labels}]
 
 
 def describe_sources(queue: ReviewQueue) -> str:

@@ -14,6 +14,7 @@ from kerasall.data.label_corrections import CorrectionFile, read_corrections
 from kerasall.evaluation.metrics import find_metric, per_class_table
 from kerasall.evaluation.review import build_queue
 from kerasall.files import read_json
+from kerasall.report import sections
 from kerasall.report.evidence import FITTED, SCORED, Evidence
 from kerasall.report.figures_scores import draw_fold_scores
 from kerasall.report.figures_taguchi import draw_analysis
@@ -21,22 +22,7 @@ from kerasall.report.format import format_value, is_percent, title_of
 from kerasall.report.page import Page, Picture, Section, draw_picture, render_section
 from kerasall.report.pages.review import review_section
 from kerasall.report.pages.run_training import describe_exported, make_training, training_facts
-from kerasall.report.sections import (
-    calibration_section,
-    choose_gallery,
-    confusion_section,
-    count_images,
-    count_right,
-    data_section,
-    gallery_section,
-    refer_section,
-    show_images,
-    subject_calls_section,
-    subject_section,
-    threshold_section,
-)
-from kerasall.report.taguchi import lay_out
-from kerasall.report.taguchi_text import describe_interactions
+from kerasall.report.taguchi import describe_interactions, lay_out
 from kerasall.report.verdict import describe_criterion
 from kerasall.settings.loading import dump_settings
 
@@ -59,11 +45,11 @@ def make_page(e: Evidence) -> Page:
         sections=(
             make_summary(e), make_scores(e), make_ensemble(e), make_tuning(e),
             render_section("combinations", tables=e.training.get("tables", ())),
-            confusion_section(
+            sections.confusion_section(
                 e.findings.confusion, e.findings.curves, e.facts.malignant, e.findings.roc, e.findings.precision_recall
             ),
             *make_trust(e), make_views(e), make_gallery(e), review_section(build_queue(e.review), settings.experiment),
-            make_corrections(e), make_subjects(e), subject_calls_section(e.findings.subject_calls), make_training(e),
+            make_corrections(e), make_subjects(e), sections.subject_calls_section(e.findings.subject_calls), make_training(e),
             make_data(e), make_weaknesses(e),
             render_section(
                 "provenance", command=e.command, environment=describe_environment(e),
@@ -85,13 +71,8 @@ def make_summary(e: Evidence) -> Section | None:
             "called_benign": found.malignant_called_benign, "total": found.malignant_images,
             "sensitivity": e.score("malignant_sensitivity"), "specificity": e.score("malignant_specificity"),
         }  # fmt: skip
-    groups = e.split.table["group"].nunique()
-    split = {
-        "unit": e.split.unit,
-        "folds": len(e.split.folds),
-        "groups": groups,
-        "subjects": e.facts.subject_kind,
-    }
+    groups, kind = e.split.table["group"].nunique(), e.facts.subject_kind
+    split = {"unit": e.split.unit, "folds": len(e.split.folds), "groups": groups, "subjects": kind}
     return render_section(
         "summary",
         main=e.score(found.main), missed=missed, resampled=f"{found.intervals[found.main].groups} {e.group_kind}",
@@ -145,13 +126,8 @@ def make_tuning(e: Evidence) -> Section | None:
         for name, (svg, text) in draw_analysis(e.search.analyze()).items()
     ]
     interactions = describe_interactions(e.search.design.plan.interactions())
-    return render_section(
-        "tuning",
-        made=e.tuning["experiment"],
-        laid=lay_out(e.tuning),
-        pictures=pictures,
-        interactions=interactions,
-    )
+    made, laid = e.tuning["experiment"], lay_out(e.tuning)
+    return render_section("tuning", made=made, laid=laid, pictures=pictures, interactions=interactions)
 
 
 def make_trust(e: Evidence) -> list[Section | None]:
@@ -166,9 +142,9 @@ def make_trust(e: Evidence) -> list[Section | None]:
     )
     chosen_on = f"Thresholds were chosen on {FITTED[trust.safeguards.fitted_on]}{judged}"
     return [
-        calibration_section(trust.calibration),
-        threshold_section(trust.points, trust.benefit, malignant, chosen_on),
-        refer_section(trust.referral, trust.safeguards, bool(malignant)),
+        sections.calibration_section(trust.calibration),
+        sections.threshold_section(trust.points, trust.benefit, malignant, chosen_on),
+        sections.refer_section(trust.referral, trust.safeguards, bool(malignant)),
     ]
 
 
@@ -188,11 +164,11 @@ def make_gallery(e: Evidence) -> Section | None:
     """Images with their true and called class."""
     predictions, ensemble = e.findings.predictions, e.findings.ensemble
     vote = ensemble is not None and ensemble.description["rule"] == "majority_vote"
-    rows = choose_gallery(predictions, e.settings.evaluate.gallery, e.settings.seed)
+    rows = sections.choose_gallery(predictions, e.settings.evaluate.gallery, e.settings.seed)
     paths = dict(zip(e.examples["id"], e.examples["path"], strict=True))
     voters = len(ensemble.members) if ensemble and vote else 0
-    images = show_images(predictions, rows, paths, e.development.limits, voters)
-    return gallery_section(images, e.facts.malignant)
+    images = sections.show_images(predictions, rows, paths, e.development.limits, voters)
+    return sections.gallery_section(images, e.facts.malignant)
 
 
 def make_corrections(e: Evidence) -> Section | None:
@@ -252,7 +228,7 @@ def make_subjects(e: Evidence) -> Section | None:
     if kind == "none":
         return None
     note = "; ".join(e.facts.notes) if kind == "block" else ""
-    return subject_section(count_right(e.findings.predictions), e.facts.labels, kind, note)
+    return sections.subject_section(sections.count_right(e.findings.predictions), e.facts.labels, kind, note)
 
 
 # --- the data, and what they cannot tell ---
@@ -261,20 +237,19 @@ def make_subjects(e: Evidence) -> Section | None:
 def make_data(e: Evidence) -> Section | None:
     """Images and subjects of each class and part, anomalies, duplicates."""
     known, labels = e.facts.subject_kind != "none", e.facts.labels
-    parts = sorted(e.examples["part"].unique(), key=_part_order)
+    order = {part: place for place, part in enumerate(_PARTS)}
+    parts = sorted(
+        e.examples["part"].unique(), key=lambda part: (order.get(part, len(order)), len(part), part)
+    )
     different = e.examples.drop_duplicates(["label", "part", "subject"])
     images, subjects = (
-        count_images(rows["label"], rows["part"], labels, parts) for rows in (e.examples, different)
+        sections.count_images(rows["label"], rows["part"], labels, parts) for rows in (e.examples, different)
     )
-    return data_section(
+    return sections.data_section(
         labels, parts, images, subjects if known else None, e.facts.subject_kind if known else "subject",
         fingerprint=e.facts.fingerprint, sizes=e.statistics["sizes"], errors=e.anomalies["errors"],
         warnings=e.anomalies["warnings"], duplicates=_duplicate_words(e),
     )  # fmt: skip
-
-
-def _part_order(part: str) -> tuple[int, int, str]:
-    return (_PARTS.index(part) if part in _PARTS else len(_PARTS), len(part), part)
 
 
 def _duplicate_words(e: Evidence) -> list[str]:

@@ -24,8 +24,7 @@ from kerasall.report.figures_style import INK, MUTED, figure_to_svg, new_figure
 from kerasall.report.figures_taguchi import PLAIN_STYLE, draw_analysis
 from kerasall.report.format import format_duration
 from kerasall.report.page import Page, Picture, Section, render_page, render_section
-from kerasall.report.taguchi import lay_out, make_document
-from kerasall.report.taguchi_text import list_columns
+from kerasall.report.taguchi import lay_out, list_columns, make_document
 from kerasall.taguchi.trial_events import TrialListing
 from kerasall.taguchi.trials import read_place
 
@@ -211,9 +210,8 @@ def inline_svg(figure: Figure, name: str, text: str) -> Markup:
     def group(found: re.Match[str]) -> str:
         line = drawn[found[1]]
         best = " best" if line.get_color() == _BEST else ""
-        return (
-            f'<g class="trial{best}" data-trial="{found[1]}"><title>{escape(str(line.get_label()))}</title>'
-        )
+        label = escape(str(line.get_label()))
+        return f'<g class="trial{best}" data-trial="{found[1]}"><title>{label}</title>'
 
     svg = figure_to_svg(figure).decode("utf-8")
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg[svg.index("<svg") :], flags=re.DOTALL)
@@ -226,14 +224,9 @@ def inline_svg(figure: Figure, name: str, text: str) -> Markup:
 
 
 def _draw_trial(
-    axes: Axes,
-    listing: TrialListing,
-    trial: str,
-    x: Sequence[float],
-    y: Sequence[float],
-    share: float,
+    axes: Axes, listing: TrialListing, trial: str, x: Sequence[float], y: Sequence[float], share: float,
     value: str,
-) -> None:
+) -> None:  # fmt: skip
     """One line, the better the darker and the further in front; its label is what a reader sees on pointing at it."""
     best, known = trial == listing.best, math.isfinite(share)
     place = read_place(listing.trials[trial].hyperparameters.values)

@@ -1,12 +1,21 @@
-"""The page of repetitions: means with their spread over seeds, and what that spread does not say."""
+"""The pages of one experiment run several times: the spread over seeds, the score against the number of training groups."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from kerasall.evaluation.repeats import DDOF, RepeatedScores
-from kerasall.report.figures_comparison import draw_repeats
-from kerasall.report.format import Score, format_length, format_value, is_percent, title_of
+from kerasall.evaluation.metrics import find_metric
+from kerasall.evaluation.repeats import DDOF, LearningCurve, RepeatedScores
+from kerasall.report.figures_comparison import draw_learning_curve, draw_repeats
+from kerasall.report.format import (
+    Score,
+    difference_words,
+    format_length,
+    format_value,
+    interval_words,
+    is_percent,
+    title_of,
+)
 from kerasall.report.page import Page, draw_picture, render_section
 
 _MOST_TILES = 3
@@ -128,3 +137,50 @@ def groups_words(scores: RepeatedScores, background: Background) -> str:
     if not scores.known_groups:
         return f"{scores.groups:,} single images, as no group is known"
     return f"{scores.groups:,} {background.group_kind}"
+
+
+def make_curve_page(curve: LearningCurve, background: Background) -> Page:
+    """The page of a learning curve; of the experiment's description, runs and weaknesses it says nothing."""
+    classes = curve.classes
+    main = title_of(curve.metric, classes)
+    return Page(
+        title=f"{background.title}: learning curve",
+        subtitle="The same settings on nested shares of the training groups.",
+        protocol=background.protocol,
+        facts={"Points": str(len(curve.points)), "Main score": main},
+        results=curve.to_json(),
+        sections=(
+            render_section(
+                "curve",
+                c=curve, main=main, scored=background.scored, kind=background.group_kind, last_step=describe_last_step(curve),
+                titles={name: title_of(name, classes) for name in curve.points[0].scores},
+                picture=draw_picture("learning-curve", draw_learning_curve, curve, background.group_kind),
+            ),
+            render_section("provenance", command=background.command, settings="", environment={}),
+        ),
+    )  # fmt: skip
+
+
+def describe_curve(curve: LearningCurve) -> list[str]:
+    """Lines for a terminal."""
+    lines = [f"{'groups':>8} {'images':>8}  {curve.metric}"]
+    for point in curve.points:
+        found = point.scores[curve.metric]
+        value, ends = interval_words(curve.metric, found)
+        words = ends or found.note or "no interval"
+        lines.append(f"{point.trained.groups:8,.1f} {point.trained.images:8,.0f}  {value} ({words})")
+    return [*lines, describe_last_step(curve)]
+
+
+def describe_last_step(curve: LearningCurve) -> str:
+    """What the last step says, in one sentence."""
+    gain = curve.points[-1].gain
+    if gain is None or gain.difference is None or gain.low is None or gain.high is None:
+        return "Whether more training groups would help cannot be told from these."
+    value, ends = difference_words(curve.metric, gain)
+    step = f"The last step brought {value} ({ends})"
+    classes = curve.classes
+    better = 1 if find_metric(curve.metric, classes).direction == "higher" else -1
+    if min(better * gain.low, better * gain.high) > 0:
+        return f"{step}: the curve still rises, and more subjects should help."
+    return f"{step}: an interval that holds 0 shows no gain, and does not show that there is none."
