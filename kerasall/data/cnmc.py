@@ -177,8 +177,7 @@ def _add_preliminary(images: _Sorted, root: Path, table: Path | None) -> list[st
 def _read_label_table(path: Path) -> dict[str, tuple[str, str]]:
     """New name without suffix -> (subject, label)."""
     columns, lines = read_lines(path, "C-NMC's label table")
-    missing = [name for name in _TABLE_COLUMNS if name not in columns]
-    if missing:
+    if missing := [name for name in _TABLE_COLUMNS if name not in columns]:
         raise DataError(f"{path} must have the columns {', '.join(_TABLE_COLUMNS)}, but lacks {missing}")
     labelled: dict[str, tuple[str, str]] = {}
     for number, line in lines.items():

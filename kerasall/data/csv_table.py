@@ -80,27 +80,23 @@ def read_csv(path: str | Path) -> Collection:
 
 
 def _require_columns(columns: list[str], file: Path) -> None:
-    missing = [name for name in _REQUIRED if name not in columns]
-    if missing:
+    if missing := [name for name in _REQUIRED if name not in columns]:
         raise DataError(
             f"{file} must have the columns path and label, separated by commas, but {missing} are missing: "
             f"its columns are {columns}"
         )
-    repeated = sorted({name for name in columns if columns.count(name) > 1})
-    if repeated:
+    if repeated := sorted({name for name in columns if columns.count(name) > 1}):
         raise DataError(f"{file} must have every column once, but has {repeated} more than once")
 
 
 def _require_filled(columns: list[str], lines: dict[int, list[str]], file: Path) -> None:
-    uneven = [str(number) for number, line in lines.items() if len(line) != len(columns)]
-    if uneven:
+    if uneven := [str(number) for number, line in lines.items() if len(line) != len(columns)]:
         raise DataError(
             f"{file} must have {len(columns)} fields in every line, but has another number in line "
             f"{list_some(uneven)}: put fields that hold a comma into quotation marks"
         )
     for name in _REQUIRED:
-        empty = [str(number) for number, line in lines.items() if not line[columns.index(name)]]
-        if empty:
+        if empty := [str(number) for number, line in lines.items() if not line[columns.index(name)]]:
             raise DataError(f"{file} must give a {name} in every row, but not in line {list_some(empty)}")
 
 
@@ -115,8 +111,7 @@ def _make_row(row: dict[str, str], folder: Path) -> dict[str, str]:
 
 
 def _require_files(paths: list[str], file: Path) -> None:
-    missing = [path for path in paths if not os.path.isfile(path)]
-    if missing:
+    if missing := [path for path in paths if not os.path.isfile(path)]:
         raise DataError(
             f"every image listed in {file} must exist, but {len(missing)} of {len(paths)} do not: "
             f"{list_some(missing)}; paths are relative to the folder of the CSV"

@@ -137,8 +137,7 @@ def group_collection(
             would join too much.
     """
     scan = scan_images(collection.examples, limits, workers)
-    errors = scan.table["error"][scan.table["error"] != ""].tolist()
-    if errors:
+    if errors := scan.table["error"][scan.table["error"] != ""].tolist():
         raise DataError(
             f"every image of {collection.root} must be readable, but {len(errors)} of {len(scan.table)} are not "
             f"({list_some(errors, 3)}): replace or remove them; kerasall check lists all"

@@ -79,8 +79,7 @@ def read_examples(path: str | Path) -> pd.DataFrame:
         examples = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8")
     except (OSError, UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
         raise DataError(f"{path} must be a table of examples, but reading it failed: {error}") from None
-    missing = [name for name in COLUMNS if name not in examples.columns]
-    if missing:
+    if missing := [name for name in COLUMNS if name not in examples.columns]:
         raise DataError(f"{path} must have the columns {list(COLUMNS)}, but {missing} are missing")
     return examples
 

@@ -11,8 +11,15 @@ import numpy as np
 from PIL import Image
 from PIL.ImageFile import ImageFile
 
-from kerasall.decoding.headers import READABLE_16_BIT_MODES, UPRIGHT, ImageHeader, first_line, open_image
-from kerasall.decoding.limits import DEFAULT_LIMITS, Limits
+from kerasall.decoding.headers import (
+    DEFAULT_LIMITS,
+    READABLE_16_BIT_MODES,
+    UPRIGHT,
+    ImageHeader,
+    Limits,
+    first_line,
+    open_image,
+)
 from kerasall.errors import DecodingError
 
 Allocate = Callable[[tuple[int, int, int]], np.ndarray]

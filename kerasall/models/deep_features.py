@@ -20,9 +20,9 @@ from kerasall.errors import ModelError, SettingsError
 from kerasall.evaluation.ensemble_rules import find_highest
 from kerasall.models.backbones import get_backbone
 from kerasall.models.base import POOLED, build_backbone, build_preprocess, name_operations
-from kerasall.models.feature_cache import cached_activations, require_key
 from kerasall.models.feature_classifiers import CLASSIFIERS, FeatureClassifier
 from kerasall.models.pixel_steps import Step, largest_size, one_each, see
+from kerasall.models.prediction import cached_activations, require_key
 
 _LAYERS = ("standardised", "decisions", "hidden", "platt", "likelihood", "probabilities")
 _RESERVED = ("image", "features", *_LAYERS)
@@ -215,8 +215,7 @@ def _check_extractors(extractors: Sequence[keras.Model]) -> None:
     if not extractors:
         raise SettingsError("deep features need at least one backbone, but none was given")
     names = [extractor.name for extractor in extractors]
-    repeated = [name for name, count in Counter(names).items() if count > 1 or name in _RESERVED]
-    if repeated:
+    if repeated := [name for name, count in Counter(names).items() if count > 1 or name in _RESERVED]:
         raise SettingsError(
             f"extractors must have names of their own, but {', '.join(repeated)} is taken: give a name"
         )

@@ -134,8 +134,7 @@ def _name_members(members: Sequence[keras.Model], names: Sequence[str] | None) -
     if names is None:
         names = own if len(set(own)) == len(own) else [f"member_{k}" for k in range(1, len(own) + 1)]
     names = one_each("names as members", names, members)
-    repeated = [each for each, count in Counter(names).items() if count > 1]
-    if repeated:
+    if repeated := [each for each, count in Counter(names).items() if count > 1]:
         raise SettingsError(f"names of members must differ, but {', '.join(repeated)} repeats")
     if taken := sorted({*names} & {*_RESERVED}):
         raise SettingsError(f"no member may be called {', '.join(taken)}, a part of the ensemble: rename it")

@@ -102,8 +102,7 @@ class JobOutput:
         folder, _, name = self._prefix.rpartition("/")
         for pattern in (f"{folder}/beam-temp-{name}-*", f"{self._parts}/beam-temp-*"):
             _delete_folders(pattern)
-        foreign = [path for path in self._shards(r"\d{5}") if path not in known]
-        if foreign:
+        if foreign := [path for path in self._shards(r"\d{5}") if path not in known]:
             raise DataError(
                 f"every shard must be known to {self._parts}, but {foreign[0]} is not: give another name, or --overwrite"
             )

@@ -50,8 +50,7 @@ class Answers:
         Raises:
             DecodingError: with the first image's message.
         """
-        failed = next((error for error in self.errors if error), None)
-        if failed:
+        if failed := next((error for error in self.errors if error), None):
             raise DecodingError(failed)
 
 
@@ -114,8 +113,7 @@ class Predictor:
         blank = io.BytesIO()
         Image.new("RGB", (width, height)).save(blank, "PNG")
         for size in batch_sizes:
-            failed = next(filter(None, self.predict([blank.getvalue()] * size).errors), None)
-            if failed:
+            if failed := next(filter(None, self.predict([blank.getvalue()] * size).errors), None):
                 raise ModelError(f"{self.folder} must answer a blank image, but did not: {failed}")
         if self._network:
             self._network.compare_again()

@@ -318,10 +318,7 @@ def _write_openvino(folder: Path, destination: Path) -> None:
 
 def _open_openvino(folder: Path, bfloat16: bool) -> list[Answer]:
     core = import_openvino().Core()
-    settings = {
-        "PERFORMANCE_HINT": "THROUGHPUT",
-        "INFERENCE_PRECISION_HINT": "bf16" if bfloat16 else "f32",
-    }
+    settings = {"PERFORMANCE_HINT": "THROUGHPUT", "INFERENCE_PRECISION_HINT": "bf16" if bfloat16 else "f32"}
     compiled = core.compile_model(core.read_model(str(folder / "model.xml")), "CPU", settings)
 
     def lane() -> Answer:

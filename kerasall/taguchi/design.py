@@ -100,11 +100,7 @@ class Plan:
                 for index, (row, values) in enumerate(zip(self.levels, self.settings(), strict=True))
             ],
             "interactions": [
-                {
-                    "factors": list(i.factors),
-                    "estimable": i.estimable,
-                    "aliased_with": list(i.aliased_with),
-                }
+                {"factors": list(i.factors), "estimable": i.estimable, "aliased_with": list(i.aliased_with)}
                 for i in self.interactions()
             ],
             "warnings": self.warnings(),

@@ -32,14 +32,7 @@ from kerasall.errors import ArtifactError, KerasallError, SettingsError
 from kerasall.files import atomic_path, read_json
 from kerasall.taguchi.analysis import Analysis
 from kerasall.taguchi.oracle import TaguchiOracle
-from kerasall.taguchi.trials import (
-    RESULT_COLUMNS,
-    Design,
-    metrics_of,
-    order_of_row,
-    read_levels,
-    read_place,
-)
+from kerasall.taguchi.trials import RESULT_COLUMNS, Design, metrics_of, order_of_row, read_levels, read_place
 
 TENSORBOARD = "tensorboard"
 """Folder of a project into which a ``TaguchiTuner`` writes its trials as they end."""

@@ -281,8 +281,7 @@ def analyze_trials(design: Design, trials: Sequence[Trial], signal: str, **optio
     objectives = {place: float(t.score) for place, t in done.items() if t.score is not None}
     rows = range(1, len(design.plan.levels) + 1)
     responses = mean_over_folds(objectives, rows, design.repeats, design.folds)
-    empty = [row for row, found in zip(rows, responses, strict=True) if np.isnan(found).all()]
-    if empty:
+    if empty := [row for row, found in zip(rows, responses, strict=True) if np.isnan(found).all()]:
         raise DataError(
             f"every row must have a finished repeat, but row {', '.join(map(str, empty[:5]))}"
             f"{' and more' if len(empty) > 5 else ''} has none ({len(done)} of {design.runs} trials are completed): "

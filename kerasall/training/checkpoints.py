@@ -25,8 +25,7 @@ import numpy as np
 
 from kerasall.errors import ArtifactError, SettingsError
 from kerasall.files import atomic_path, read_json, write_json
-from kerasall.training.callbacks import NonFiniteError
-from kerasall.training.history import History
+from kerasall.training.history import History, NonFiniteError
 
 SCHEMA = 1
 
@@ -62,8 +61,7 @@ class StateFolder:
                 f"{self.folder} must hold a training state of schema {SCHEMA}, but has "
                 f"{self._progress.get('schema')!r}: delete the folder to train from the start"
             )
-        differences = list_differences(self._progress["fingerprint"], self.fingerprint)
-        if differences:
+        if differences := list_differences(self._progress["fingerprint"], self.fingerprint):
             raise SettingsError(
                 f"{self.folder} must hold a training state of this configuration, but differs: "
                 f"{'; '.join(differences)}. Give another folder, or delete this one to train from the start"

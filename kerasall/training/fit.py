@@ -16,10 +16,16 @@ from typing import Any
 import keras
 
 from kerasall.errors import KerasallError, SettingsError
-from kerasall.training.callbacks import NonFiniteError, StageLog
 from kerasall.training.checkpoints import StateFolder
 from kerasall.training.epochs import Batches, EpochRunner, count_batches, read_rate
-from kerasall.training.history import EpochRow, History, find_best_epoch, has_lost_patience
+from kerasall.training.history import (
+    EpochRow,
+    History,
+    NonFiniteError,
+    StageLog,
+    find_best_epoch,
+    has_lost_patience,
+)
 from kerasall.training.stages import StageSettings, choose_jit, compile_stage, find_device
 
 __all__ = ["EpochRow", "History", "StageSettings", "choose_jit", "compile_stage", "fit", "make_deterministic"]

@@ -1,6 +1,6 @@
 """The settings of one training stage, and a model compiled for it.
 
-Precision is the caller's choice (``kerasall.training.precision``), made before the model is built: weights stay
+Precision is the caller's choice (``kerasall.training.devices``), made before the model is built: weights stay
 float32, the head's softmax must have dtype float32, and under ``mixed_float16`` Keras wraps the optimizer in a
 loss scaler, whose state is stored and resumed like the rest.
 """
