@@ -15,9 +15,8 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
-from kerasall.data.csv_table import read_lines
 from kerasall.data.examples import Collection, make_examples
-from kerasall.data.image_folder import FoundFiles, find_files, list_some, require_folder, walk_files
+from kerasall.data.own_images import FoundFiles, find_files, list_some, read_lines, require_folder, walk_files
 from kerasall.errors import DataError
 
 LABELS = ("all", "hem")

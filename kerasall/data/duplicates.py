@@ -18,7 +18,6 @@ import pandas as pd
 from scipy.cluster.hierarchy import DisjointSet
 
 from kerasall.data.examples import COLUMNS, Collection
-from kerasall.data.image_folder import list_some
 from kerasall.data.likeness import (
     Grain,
     band_pass,
@@ -30,6 +29,7 @@ from kerasall.data.likeness import (
     squash,
     to_unit_length,
 )
+from kerasall.data.own_images import list_some
 from kerasall.data.splits import group_examples
 from kerasall.data.statistics import ImageScan, fingerprint_data, scan_images
 from kerasall.data.texture_pairs import block_count, correlated_pairs
@@ -219,11 +219,10 @@ def find_excess(
         else:
             continue
         return (
-            f"a near-duplicate group may join at most {settings.max_subjects} subjects and "
-            f"{settings.max_share:.0%} of the images, but one joins {found}, among them "
-            f"{', '.join(sorted(distinct)[:3])}: look at them; if they are not copies, raise the threshold "
-            f"near_duplicates.confirm (now {settings.confirm}), if they are, near_duplicates.max_subjects or "
-            "max_share"
+            f"a near-duplicate group may join at most {settings.max_subjects} subjects and {settings.max_share:.0%} "
+            f"of the images, but one joins {found}, among them {', '.join(sorted(distinct)[:3])}: look at them; if "
+            f"they are not copies, raise the threshold near_duplicates.confirm (now {settings.confirm}), if they are, "
+            "near_duplicates.max_subjects or max_share"
         )
     return ""
 

@@ -56,8 +56,7 @@ class Collection:
         _require_valid(self.examples, self.labels, where=f"the {self.source} reader on {self.root}")
         if unknown := sorted(set(self.malignant) - set(self.labels)):
             raise DataError(
-                f"malignant classes must be among {list(self.labels)}, but {unknown} are not: "
-                "correct data.malignant"
+                f"malignant classes must be among {list(self.labels)}, but {unknown} are not: correct data.malignant"
             )
 
 

@@ -18,9 +18,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from kerasall.data.csv_table import read_lines
 from kerasall.data.examples import Collection
-from kerasall.data.image_folder import list_some
+from kerasall.data.own_images import list_some, read_lines
 from kerasall.data.splits import Split, read_split
 from kerasall.errors import DataError
 from kerasall.files import read_json, sha256_of_file, write_json

@@ -255,8 +255,7 @@ def _require_readable(image: ImageFile, data: bytes, name: str) -> None:
         problem = _find_bmp_problem(image, data)
     if problem:
         raise DecodingError(
-            f"{name} must have 8- or 16-bit grey or colour samples, but has {problem}: "
-            "save it as an 8-bit RGB PNG"
+            f"{name} must have 8- or 16-bit grey or colour samples, but has {problem}: save it as an 8-bit RGB PNG"
         )
 
 

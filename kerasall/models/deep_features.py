@@ -20,8 +20,8 @@ from kerasall.errors import ModelError, SettingsError
 from kerasall.evaluation.ensemble_rules import find_highest
 from kerasall.models.backbones import get_backbone
 from kerasall.models.base import POOLED, build_backbone, build_preprocess, name_operations
+from kerasall.models.ensembles import Step, largest_size, one_each, see
 from kerasall.models.feature_classifiers import CLASSIFIERS, FeatureClassifier
-from kerasall.models.pixel_steps import Step, largest_size, one_each, see
 from kerasall.models.prediction import cached_activations, require_key
 
 _LAYERS = ("standardised", "decisions", "hidden", "platt", "likelihood", "probabilities")
@@ -141,19 +141,16 @@ def build_feature_model(
     features = parts[0]
     if len(parts) > 1:
         features = keras.layers.Concatenate(dtype="float32", name="features")(parts)
-    answers = _SVM_OR_MLP[classifier.row.name](classifier, _standardise(classifier, features))
+    scaler: Any = classifier.pipeline[0]
+    # Subtracting first keeps the digits of features whose deviation is small beside their mean.
+    standardise = keras.layers.Normalization(
+        mean=scaler.mean_, variance=scaler.scale_**2, dtype="float32", name="standardised"
+    )
+    answers = _SVM_OR_MLP[classifier.row.name](classifier, standardise(features))
     model = keras.Model(image, answers, name=name)
     name_operations(model, {*_RESERVED, *(extractor.name for extractor in extractors)})
     model.trainable = False
     return model
-
-
-def _standardise(classifier: FeatureClassifier, features: _Tensor) -> _Tensor:
-    scaler: Any = classifier.pipeline[0]
-    # Subtracting first keeps the digits of features whose deviation is small beside their mean.
-    return keras.layers.Normalization(
-        mean=scaler.mean_, variance=scaler.scale_**2, dtype="float32", name="standardised"
-    )(features)
 
 
 def _dense(inputs: _Tensor, kernel: np.ndarray, bias: np.ndarray, name: str, activation: str) -> _Tensor:

@@ -203,7 +203,10 @@ class Predictor:
             if rows:
                 yield rows, self._run(list(images.values()))
         except Exception as error:
-            _reraise_unless_image_fault(error)
+            import tensorflow as tf
+
+            if isinstance(error, KerasallError) or not isinstance(error, tf.errors.InvalidArgumentError):
+                raise
             if len(rows) == 1:
                 found = "decoding its pixels failed: it is broken"
                 errors[rows[0]] = f"{names[rows[0]]} must be a whole image, but {found}"
@@ -292,10 +295,3 @@ def _load(folder: Path) -> Any:
     if SIGNATURE not in model.signatures:
         raise ArtifactError(f"{folder} must have the signature {SIGNATURE}, but has {list(model.signatures)}")
     return model
-
-
-def _reraise_unless_image_fault(error: Exception) -> None:
-    import tensorflow as tf
-
-    if isinstance(error, KerasallError) or not isinstance(error, tf.errors.InvalidArgumentError):
-        raise error

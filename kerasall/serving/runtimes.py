@@ -340,9 +340,8 @@ def _write_onnx(folder: Path, destination: Path) -> None:
 
 def _open_onnx(folder: Path, bfloat16: bool) -> list[Answer]:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return [
-        load_onnx(folder / "model.onnx", threads=1)
-    ] * cores  # a session may be asked from several threads
+    # A session may be asked from several threads.
+    return [load_onnx(folder / "model.onnx", threads=1)] * cores
 
 
 RUNTIMES: Mapping[str, Runtime] = {
