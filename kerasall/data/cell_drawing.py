@@ -348,18 +348,15 @@ def draw_image(kind_name: str, seed: int, shows: tuple[int, int, int], side: int
     kind = KINDS[kind_name]
     morphology = list(kind.morphologies.values())[index]
     subject = random_stream(seed, "subject", index, member).uniform(size=len(fields(Morphology)))
-    slide = _slide(kind, random_stream(seed, "slide", index, member))
+    drawn = random_stream(seed, "slide", index, member)
+    # Stain, cell size and camera of the subject, drawn alike for every class.
+    slide = Stain(**{name: drawn.uniform(*limits) for name, limits in kind.stain.items()})
     rng = random_stream(seed, "image", index, member, number)
     cells = [
         draw_cell(rng, _traits(morphology, subject, rng), _jittered(slide, rng), side)
         for _ in range(rng.integers(kind.cells[0], kind.cells[1] + 1))
     ]
     return kind.scene(rng, cells, slide, side)
-
-
-def _slide(kind: Kind, rng: np.random.Generator) -> Stain:
-    """Stain, cell size and camera of one subject, drawn alike for every class."""
-    return Stain(**{name: rng.uniform(*limits) for name, limits in kind.stain.items()})
 
 
 def _jittered(slide: Stain, rng: np.random.Generator) -> Stain:

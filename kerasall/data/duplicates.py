@@ -287,7 +287,11 @@ def _confirm(
 
     @lru_cache(maxsize=2048)  # 192 MiB
     def view(index: int) -> _View:
-        return _read_view(paths[index])
+        # Decoded again; the scan has already held the file against the limits.
+        pixels = decode(read_image_bytes(paths[index], _NO_LIMITS), _NO_LIMITS, paths[index])
+        found, (height, width) = find_foreground(pixels), pixels.shape[:2]
+        share = (found.right - found.left) / width, (found.bottom - found.top) / height
+        return _View(crop_to_foreground(pixels, found, CONFIRMING_SIDE), *share)
 
     groups = DisjointSet(range(len(paths)))
 
@@ -330,12 +334,3 @@ class _View:
         width, height = (other.width, other.height) if orientation % 2 == 0 else (other.height, other.width)
         differences = abs(np.log(self.width / width)), abs(np.log(self.height / height))
         return max(differences) < _SIZE_TOLERANCE
-
-
-def _read_view(path: str) -> _View:
-    """Decodes again; the scan has already held the file against the limits."""
-    pixels = decode(read_image_bytes(path, _NO_LIMITS), _NO_LIMITS, path)
-    found = find_foreground(pixels)
-    height, width = pixels.shape[:2]
-    share = (found.right - found.left) / width, (found.bottom - found.top) / height
-    return _View(crop_to_foreground(pixels, found, CONFIRMING_SIDE), *share)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import pandas as pd
 
@@ -94,15 +94,10 @@ def write_collection(collection: Collection, folder: str | Path) -> None:
 def read_collection(folder: str | Path) -> Collection:
     """Reads what ``write_collection`` wrote."""
     folder = Path(folder)
-    facts = read_json(folder / "collection.json")
-    sequences = {n: tuple(facts[n]) for n in ("labels", "malignant", "notes", "read_warnings")}
-    return Collection(
-        source=facts["source"],
-        root=Path(facts["root"]),
-        examples=read_examples(folder / "examples.csv"),
-        subject_kind=facts["subject_kind"],
-        **sequences,
-    )
+    stored = read_json(folder / "collection.json")
+    facts: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in stored.items()}
+    examples = read_examples(folder / "examples.csv")
+    return Collection(**facts | {"root": Path(facts["root"]), "examples": examples})
 
 
 def _require_valid(examples: pd.DataFrame, labels: Sequence[str], where: str) -> None:

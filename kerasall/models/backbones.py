@@ -156,6 +156,10 @@ def _file(path: str, name: str = "", **known: Any) -> WeightsFile:
     return WeightsFile(name or path.rsplit("/", 1)[-1], f"{_STORE}/{path}", **known)
 
 
+def _full_width(path: str, name: str = "", **known: Any) -> dict[float, WeightsFile]:
+    return {1.0: _file(path, name, **known)}
+
+
 _ROWS = (
     Backbone(
         name="mobilenet",
@@ -202,7 +206,7 @@ _ROWS = (
         preprocess="caffe",
         last_convolution="conv5_block3_out",
         blocks=resnet_blocks(3, 4, 6, 3),
-        weights={1.0: _file(f"resnet/resnet50_{_ORDERING}_notop.h5", md5="4d473c1dd8becc155b73f8504c6f6626")},
+        weights=_full_width(f"resnet/resnet50_{_ORDERING}_notop.h5", md5="4d473c1dd8becc155b73f8504c6f6626"),
     ),
     Backbone(
         name="resnet101",
@@ -210,9 +214,7 @@ _ROWS = (
         preprocess="caffe",
         last_convolution="conv5_block3_out",
         blocks=resnet_blocks(3, 4, 23, 3),
-        weights={
-            1.0: _file(f"resnet/resnet101_{_ORDERING}_notop.h5", md5="88cf7a10940856eca736dc7b7e228a21")
-        },
+        weights=_full_width(f"resnet/resnet101_{_ORDERING}_notop.h5", md5="88cf7a10940856eca736dc7b7e228a21"),
     ),
     Backbone(
         name="vgg16",
@@ -220,13 +222,11 @@ _ROWS = (
         preprocess="caffe",
         last_convolution="block5_conv3",
         blocks=vgg_blocks(),
-        weights={
-            1.0: _file(
-                f"vgg16/vgg16_{_ORDERING}_notop.h5",
-                md5="6d6bbae143d832006294945121d1f1fc",
-                sha256=("c3355916e2b5ed6b3efa87293a923fca28d3a5f9ed8c0717556756fbfd1269f2",),
-            )
-        },
+        weights=_full_width(
+            f"vgg16/vgg16_{_ORDERING}_notop.h5",
+            md5="6d6bbae143d832006294945121d1f1fc",
+            sha256=("c3355916e2b5ed6b3efa87293a923fca28d3a5f9ed8c0717556756fbfd1269f2",),
+        ),
     ),
     Backbone(
         name="vgg19",
@@ -234,7 +234,7 @@ _ROWS = (
         preprocess="caffe",
         last_convolution="block5_conv4",
         blocks=vgg_blocks(),
-        weights={1.0: _file(f"vgg19/vgg19_{_ORDERING}_notop.h5", md5="253f8cb515780f3b799900260a226db6")},
+        weights=_full_width(f"vgg19/vgg19_{_ORDERING}_notop.h5", md5="253f8cb515780f3b799900260a226db6"),
     ),
     Backbone(
         name="densenet121",
@@ -242,9 +242,9 @@ _ROWS = (
         preprocess="torch",
         last_convolution="relu",
         blocks=densenet_blocks(6, 12, 24, 16),
-        weights={
-            1.0: _file(f"densenet/densenet121_{_ORDERING}_notop.h5", md5="30ee3e1110167f948a6b9946edeeb738")
-        },
+        weights=_full_width(
+            f"densenet/densenet121_{_ORDERING}_notop.h5", md5="30ee3e1110167f948a6b9946edeeb738"
+        ),
     ),
     Backbone(
         name="xception",
@@ -252,9 +252,9 @@ _ROWS = (
         preprocess="tf",
         last_convolution="block14_sepconv2_act",
         blocks=xception_blocks(),
-        weights={
-            1.0: _file(f"xception/xception_{_ORDERING}_notop.h5", md5="b0042744bf5b25fce3cb969f33bebb97")
-        },
+        weights=_full_width(
+            f"xception/xception_{_ORDERING}_notop.h5", md5="b0042744bf5b25fce3cb969f33bebb97"
+        ),
         native_size=299,
         min_size=71,
     ),
@@ -264,12 +264,10 @@ _ROWS = (
         preprocess="tf",
         last_convolution="conv_7b_ac",
         blocks=inception_resnet_v2_blocks(),
-        weights={
-            1.0: _file(
-                f"inception_resnet_v2/inception_resnet_v2_{_ORDERING}_notop.h5",
-                md5="d19885ff4a710c122648d3b5c3b684e4",
-            )
-        },
+        weights=_full_width(
+            f"inception_resnet_v2/inception_resnet_v2_{_ORDERING}_notop.h5",
+            md5="d19885ff4a710c122648d3b5c3b684e4",
+        ),
         native_size=299,
         min_size=75,
     ),
@@ -279,14 +277,12 @@ _ROWS = (
         preprocess="tf",
         last_convolution="activation_259",
         blocks=nasnet_large_blocks(),
-        weights={
-            1.0: _file(
-                "nasnet/NASNet-large-no-top.h5",
-                name="nasnet_large_no_top.h5",
-                md5="d81d89dc07e6e56530c4e77faddd61b5",
-                aliases=("NASNet-large-no-top.h5",),
-            )
-        },
+        weights=_full_width(
+            "nasnet/NASNet-large-no-top.h5",
+            name="nasnet_large_no_top.h5",
+            md5="d81d89dc07e6e56530c4e77faddd61b5",
+            aliases=("NASNet-large-no-top.h5",),
+        ),
         native_size=331,
     ),
 )

@@ -94,9 +94,8 @@ def extract_features(
     size = tuple(pixels.shape[1:3])
     image: _Tensor = keras.Input((*size, 3), dtype="float32", name="image")
     parts = []
-    for extractor, own in zip(
-        extractors, one_each("lists of steps as extractors", steps, extractors), strict=True
-    ):
+    own_steps = one_each("lists of steps as extractors", steps, extractors)
+    for extractor, own in zip(extractors, own_steps, strict=True):
         view = keras.Model(image, see(extractor, image, own))
         # The cache knows weights and kinds of layers, but neither their settings nor how pixels were fitted.
         facts = json.dumps([pixels_key, size, own, extractor.to_json()], default=str)

@@ -157,13 +157,8 @@ class StepProgress(keras.callbacks.Callback):
 
     def __init__(self, title: str, console: Console) -> None:
         super().__init__()
-        columns = (
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[loss]}"),
-            TimeRemainingColumn(),
-        )
+        title_column, loss_column = TextColumn("{task.description}"), TextColumn("{task.fields[loss]}")
+        columns = (title_column, BarColumn(), MofNCompleteColumn(), loss_column, TimeRemainingColumn())
         self._progress = Progress(*columns, console=console, transient=True)
         self._title = title
         self._task: Any = None
