@@ -294,20 +294,17 @@ def _find_foreign_trait(image: ImageFile, data: bytes) -> str:
 
 def _find_foreign_bmp_trait(image: BmpImageFile, data: bytes) -> str:
     header_size, bits, compression, masks = _read_bmp_layout(data)
-    if header_size < 40:
-        return "BMP with an OS/2 header"
-    if compression == 3 and masks != (0xFF0000, 0xFF00, 0xFF):
-        return "BMP with another channel order"
-    if compression not in (0, 3):
-        return "run-length coded BMP"
-    if bits == 8 and image.mode != "L":
-        return "BMP with a palette"
-    if bits not in (8, 24, 32):
-        return f"{bits}-bit BMP"
     row_bytes = (image.width * bits + 31) // 32 * 4
     (start,) = struct.unpack_from("<I", data, 10)
-    exact = len(data) == start + row_bytes * image.height
-    return "" if exact else "BMP whose length is not that of its pixels"
+    traits = {
+        "BMP with an OS/2 header": header_size < 40,
+        "BMP with another channel order": compression == 3 and masks != (0xFF0000, 0xFF00, 0xFF),
+        "run-length coded BMP": compression not in (0, 3),
+        "BMP with a palette": bits == 8 and image.mode != "L",
+        f"{bits}-bit BMP": bits not in (8, 24, 32),
+        "BMP whose length is not that of its pixels": len(data) != start + row_bytes * image.height,
+    }
+    return next((trait for trait, found in traits.items() if found), "")
 
 
 def _read_bmp_layout(data: bytes) -> tuple[int, int, int, tuple[int, ...]]:

@@ -49,15 +49,11 @@ class Metrics:
         kept: dict[str, Any] = {"registry": self.registry}
         self.requests = Counter("kerasall_requests", "Requests answered.", ["route", "status"], **kept)
         self.images = Counter("kerasall_images", "Images, by outcome.", ["outcome"], **kept)
-        self.answer_seconds = Histogram(
-            "kerasall_answer_seconds", "From a whole request to its answer.", buckets=_SECONDS, **kept
-        )
-        self.model_seconds = Histogram(
-            "kerasall_model_seconds", "One call of the model.", buckets=_SECONDS, **kept
-        )
-        self.batch_images = Histogram(
-            "kerasall_batch_images", "Images in one call of the model.", buckets=_SIZES, **kept
-        )
+        timed, counted = kept | {"buckets": _SECONDS}, kept | {"buckets": _SIZES}
+        whole = "From a whole request to its answer."
+        self.answer_seconds = Histogram("kerasall_answer_seconds", whole, **timed)
+        self.model_seconds = Histogram("kerasall_model_seconds", "One call of the model.", **timed)
+        self.batch_images = Histogram("kerasall_batch_images", "Images in one call of the model.", **counted)
         self.waiting = Gauge("kerasall_waiting_images", "Images accepted and not yet answered.", **kept)
         self.ready = Gauge("kerasall_ready", "1 once the model is loaded and warm.", **kept)
 
