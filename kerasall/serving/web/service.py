@@ -49,7 +49,8 @@ class Metrics:
         kept: dict[str, Any] = {"registry": self.registry}
         self.requests = Counter("kerasall_requests", "Requests answered.", ["route", "status"], **kept)
         self.images = Counter("kerasall_images", "Images, by outcome.", ["outcome"], **kept)
-        timed, counted = kept | {"buckets": _SECONDS}, kept | {"buckets": _SIZES}
+        timed: dict[str, Any] = {**kept, "buckets": _SECONDS}
+        counted: dict[str, Any] = {**kept, "buckets": _SIZES}
         whole = "From a whole request to its answer."
         self.answer_seconds = Histogram("kerasall_answer_seconds", whole, **timed)
         self.model_seconds = Histogram("kerasall_model_seconds", "One call of the model.", **timed)
