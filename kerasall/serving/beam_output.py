@@ -28,7 +28,6 @@ from kerasall.serving.prediction_tables import (
     TEXT_FORMATS,
     Kind,
     Row,
-    TextFormat,
     as_utf8,
     encode,
     make_schema,
@@ -179,11 +178,11 @@ def unpack(row: Row) -> Row:
 def write_rows(suffix: str, prefix: str, columns: Mapping[str, Kind], shards: int) -> beam.PTransform:
     """What writes packed rows to as many shards of one kind; 0 as the runner sees fit."""
     if suffix == PARQUET:
-        return beam.Map(_unpack_as_utf8) | beam.io.WriteToParquet(
+        return beam.Map(lambda row: as_utf8(unpack(row))) | beam.io.WriteToParquet(
             prefix, make_schema(columns), file_name_suffix=PARQUET, num_shards=shards
         )
     form = TEXT_FORMATS[suffix](columns)
-    return beam.Map(_line, form) | beam.io.WriteToText(
+    return beam.Map(lambda row: encode(form.line(unpack(row)))) | beam.io.WriteToText(
         prefix,
         suffix,
         append_trailing_newlines=False,
@@ -192,14 +191,6 @@ def write_rows(suffix: str, prefix: str, columns: Mapping[str, Kind], shards: in
         compression_type=CompressionTypes.UNCOMPRESSED,
         header=form.header or None,
     )
-
-
-def _unpack_as_utf8(row: Row) -> Row:
-    return as_utf8(unpack(row))
-
-
-def _line(row: Row, form: TextFormat) -> bytes:
-    return encode(form.line(unpack(row)))
 
 
 def _read_names(suffix: str, file: Any) -> Iterator[str]:
