@@ -199,7 +199,10 @@ def measure_pictures(ops: Any, pixels: _Tensor) -> _Tensor:
     opponents = [(red + green + blue) / 3, (red - green) / 2, (red + green) / 4 - blue / 2]
     channels = ops.stack(opponents, axis=-1)
     found = [*_detail(ops, grey, channels[..., :1]), *_correlations(ops, channels)]
-    found += _quantiles(ops, _halve(ops, channels))
+    small = _halve(ops, channels)
+    count = small.shape[1] * small.shape[2]
+    ordered = ops.sort(ops.reshape(small, (-1, count, 3)), axis=1)
+    found += [ordered[:, round(each * (count - 1))] / UNITS["quantile"] for each in QUANTILES]
     for _ in range(SCALES):
         if min(channels.shape[1:3]) < 4:
             break
@@ -211,12 +214,6 @@ def measure_pictures(ops: Any, pixels: _Tensor) -> _Tensor:
 
 def _halve(ops: Any, image: _Tensor) -> _Tensor:
     return ops.average_pool(image, 2, strides=2, padding="valid")
-
-
-def _quantiles(ops: Any, channels: _Tensor) -> list[_Tensor]:
-    count = channels.shape[1] * channels.shape[2]
-    ordered = ops.sort(ops.reshape(channels, (-1, count, 3)), axis=1)
-    return [ordered[:, round(each * (count - 1))] / UNITS["quantile"] for each in QUANTILES]
 
 
 def _detail(ops: Any, image: _Tensor, halved: _Tensor) -> list[_Tensor]:

@@ -283,7 +283,14 @@ def cached_activations(
         raise ModelError(f"a cached part must give activations of one shape, but gives {prefix.output_shape}")
     if not path.exists():
         model, inputs = lower() or (prefix, pixels)
-        _write(model, inputs, path, shape)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        require_room(path.parent, math.prod(shape) * 4, f"the activations of {len(inputs):,} images")
+        with atomic_path(path) as temporary:
+            out = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.float32, shape=shape)
+            fold = len(inputs) >= WORTH_FOLDING
+            predict_activations(model, _batches(inputs, model.name), out=out, fold=fold)
+            out.flush()
+            del out
     fits = int(np.prod(shape)) * 4 <= memory_bytes
     return np.load(path, mmap_mode=None if fits else "r", allow_pickle=False)
 
@@ -322,16 +329,6 @@ def _describe_operations(model: keras.Model) -> Iterator[list]:
         else:
             config = operation.get_config()
             yield [type(operation).__name__, {k: v for k, v in config.items() if k != "name"}]
-
-
-def _write(model: keras.Model, inputs: np.ndarray, path: Path, shape: tuple[int, ...]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    require_room(path.parent, math.prod(shape) * 4, f"the activations of {len(inputs):,} images")
-    with atomic_path(path) as temporary:
-        out = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.float32, shape=shape)
-        predict_activations(model, _batches(inputs, model.name), out=out, fold=len(inputs) >= WORTH_FOLDING)
-        out.flush()
-        del out
 
 
 def _batches(inputs: np.ndarray, name: str) -> Iterator[np.ndarray]:

@@ -177,20 +177,16 @@ class CLAHE(KeepsSize):
     def __call__(self, image: tf.Tensor) -> tf.Tensor:
         levels = to_grey_levels(luma(image))
         height, width = tf.unstack(tf.shape(levels))
-        tile = self._tile_size(height, width)
+        # OpenCV fills up both sides as soon as one cannot be cut evenly, by a whole row of pixels a tile
+        # where that side could.
+        uneven = tf.reduce_any(tf.shape(levels) % self.tiles != 0)
+        tile = tf.where(uneven, tf.shape(levels) // self.tiles + 1, tf.shape(levels) // self.tiles)
         rows = _mirrored(tile[0] * self.tiles, height)
         columns = _mirrored(tile[1] * self.tiles, width)
         padded = tf.gather(tf.gather(levels, rows), columns, axis=1)
         blocks = tf.reshape(padded, [self.tiles, tile[0], self.tiles, tile[1]])
         blocks = tf.reshape(tf.transpose(blocks, [0, 2, 1, 3]), [self.tiles**2, tile[0] * tile[1]])
         return change_luma(image, self._look_up(levels, self._tables(blocks), tile))
-
-    def _tile_size(self, height: tf.Tensor, width: tf.Tensor) -> tf.Tensor:
-        size = tf.stack([height, width])
-        # OpenCV fills up both sides as soon as one cannot be cut evenly, by a whole row of pixels a tile
-        # where that side could.
-        uneven = tf.reduce_any(size % self.tiles != 0)
-        return tf.where(uneven, size // self.tiles + 1, size // self.tiles)
 
     def _tables(self, blocks: tf.Tensor) -> tf.Tensor:
         """Grey level tables, float32 [tiles ** 2, 256], of the tiles' pixels [tiles ** 2, area]."""

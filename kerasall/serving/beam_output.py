@@ -100,7 +100,10 @@ class JobOutput:
             _delete(path for path in self._shards(Path(begun).name[:5]) if path not in known)
         folder, _, name = self._prefix.rpartition("/")
         for pattern in (f"{folder}/beam-temp-{name}-*", f"{self._parts}/beam-temp-*"):
-            _delete_folders(pattern)
+            _delete(_match(f"{pattern}/**"))
+            # Elsewhere folders are nothing but the names of their files.
+            for left in [] if is_remote(pattern) else glob.glob(pattern):
+                shutil.rmtree(left, ignore_errors=True)
         if foreign := [path for path in self._shards(r"\d{5}") if path not in known]:
             raise DataError(
                 f"every shard must be known to {self._parts}, but {foreign[0]} is not: give another name, or --overwrite"
@@ -219,13 +222,6 @@ def _match(pattern: str) -> list[str]:
 def _delete(paths: Iterable[str]) -> None:
     if found := list(paths):
         FileSystems.delete(found)
-
-
-def _delete_folders(pattern: str) -> None:
-    _delete(_match(f"{pattern}/**"))
-    if not is_remote(pattern):  # elsewhere folders are nothing but the names of their files
-        for folder in glob.glob(pattern):
-            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _open(path: str) -> Any:
