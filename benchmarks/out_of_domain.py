@@ -21,7 +21,7 @@ import cv2
 import numpy as np
 
 from kerasall.decoding import decode
-from kerasall.evaluation.refer import KEPT, UNLIKE
+from kerasall.evaluation.safeguards import KEPT, UNLIKE
 from kerasall.serving.image_files import find_images
 from kerasall.serving.predictor import Predictor
 

@@ -344,12 +344,12 @@ def test_the_report_shows_members_beside_the_ensemble_and_states_the_tie_rule(ru
     results = document["results"]
     assert results["scored"] == "test"
     assert set(results["ensemble"]["scores"]) == {"small", "smaller"}
-    (section,) = [s for s in document["sections"] if s["id"] == "ensemble"]
-    assert "can tie" in json.dumps(section)
+    page = (vote.folder / "report.html").read_text(encoding="utf-8")
+    assert "can tie" in page[page.index('<section id="ensemble"') :]
     predictions = read_predictions(vote.artifacts["Evaluator", "evaluation"].path / "predictions.npz")
     right = (predictions.decisions == predictions.labels).sum()
     assert sum(v["ensemble_right"] for v in results["ensemble"]["members_right"]) == right
-    assert "smaller, stage 1: all" in (vote.folder / "report.html").read_text(encoding="utf-8")
+    assert "smaller, stage 1: all" in page
 
 
 def test_oversampling_touches_training_images_alone(vote):
@@ -396,8 +396,7 @@ def test_a_faithful_run_scores_the_selection_part_and_is_never_blessed(runs, vot
     assert "never divided" not in page
     split = read_examples(result.artifacts["Transform", "development"].path / "examples.csv")
     assert document["results"]["images"] == (split["part"] == "selection").sum()
-    (section,) = [s for s in document["sections"] if s["id"] == "ensemble"]
-    assert "Weights chosen on the scored images" in json.dumps(section)
+    assert "Weights chosen on the scored images" in page
 
 
 @pytest.mark.slow

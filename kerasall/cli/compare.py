@@ -34,10 +34,10 @@ def compare(
 ) -> None:
     """Compare systems on the images they share: scores, paired differences, tests, and a report."""
     from kerasall.evaluation.comparison import compare_systems
-    from kerasall.report.pages.comparison import describe_comparison
+    from kerasall.report.pages.comparison import comparison_document, describe_comparison
     from kerasall.studies.comparison import read_systems, write_comparison
 
     found = compare_systems(read_systems(runs), metric, malignant)
-    print_found(as_json, found.to_json(), lambda: describe_comparison(found))
+    print_found(as_json, comparison_document(found), lambda: describe_comparison(found))
     command = spell("compare", *runs, out=out, metric=metric, malignant=malignant)
     note(f"report: {write_comparison(found, out, command)}")

@@ -23,13 +23,18 @@ from kerasall.data.pixel_cache import pixels_key
 from kerasall.data.training_record import TrainingRecord
 from kerasall.errors import DataError, ModelError
 from kerasall.evaluation.calibration import fit_calibration
-from kerasall.evaluation.conformal import fit_prediction_sets, group_quantile
 from kerasall.evaluation.cross_fitting import cross_fit, number_folds
 from kerasall.evaluation.ensemble_scores import for_curves
 from kerasall.evaluation.operating_points import operating_point
 from kerasall.evaluation.predictions import Predictions
-from kerasall.evaluation.refer import DomainLimit, Safeguards, Source, WantedPoint
-from kerasall.evaluation.resampling import group_names
+from kerasall.evaluation.safeguards import (
+    DomainLimit,
+    Safeguards,
+    Source,
+    WantedPoint,
+    fit_prediction_sets,
+    group_quantile,
+)
 from kerasall.files import read_json, write_json
 from kerasall.models.classifier import Parts, find_parts, pooled_above, split_at
 from kerasall.models.out_of_domain import (
@@ -190,7 +195,7 @@ def measure_domain(
         measured = [_measure(fit, each, rows, fitted, data, chosen) for fit, each in pairs]
     except (DataError, ModelError) as error:
         return None, None, str(error)
-    share, names = 1 - calibrate.false_referral, group_names(chosen)
+    share, names = 1 - calibrate.false_referral, chosen.group_names
     # Each in units of its own limit, so that neither drowns the other; then one limit for the larger of both.
     scales = [
         max(group_quantile(each, names, share, unseen_group=False), SMALLEST_SCALE) for _, each in measured

@@ -32,7 +32,6 @@ from kerasall.data.splits import Split
 from kerasall.data.training_record import MEMBERS, TrainingRecord
 from kerasall.decoding import Limits
 from kerasall.errors import DataError
-from kerasall.evaluation.blessing import judge
 from kerasall.evaluation.curves import precision_recall_curves, roc_curves
 from kerasall.evaluation.ensemble_scores import (
     EnsembleScores,
@@ -41,9 +40,9 @@ from kerasall.evaluation.ensemble_scores import (
     measure_gain,
     score_ensemble,
 )
-from kerasall.evaluation.findings import Findings, FoldScore, write_findings
+from kerasall.evaluation.findings import Findings, FoldScore, judge, write_findings
 from kerasall.evaluation.intervals import Scorer
-from kerasall.evaluation.metrics import find_metric
+from kerasall.evaluation.metrics import MALIGNANT_SCORES, SCORES, find_metric
 from kerasall.evaluation.predictions import Predictions, write_predictions
 from kerasall.evaluation.review import REVIEW, ReviewRecord, ReviewSource, write_review_record
 from kerasall.evaluation.subject_calls import SubjectCalls, call_subjects
@@ -54,12 +53,8 @@ from kerasall.serving.card import CARD
 from kerasall.serving.predictor import Predictor
 from kerasall.settings import MemberSettings, Settings
 
-NEEDED = (
-    "accuracy", "balanced_accuracy", "f1_weighted", "f1_macro", "cohen_kappa", "mcc", "roc_auc", "log_loss",
-)  # fmt: skip
 COMPARED = ("balanced_accuracy", "f1_weighted", "cohen_kappa", "roc_auc")
 """What members are compared by, besides the main metric."""
-MALIGNANT = ("malignant_sensitivity", "malignant_specificity")
 CURVE_RESAMPLES = 1000
 """Most draws for the bands of curves."""
 NUMBERS_VERSION = 2
@@ -162,9 +157,9 @@ def find_all(
         scored.predictions, facts.malignant, wanted.resamples, settings.seed, graded=scored.curves
     )
     drawn = replace(scorer.of(scored.curves), resamples=min(wanted.resamples, CURVE_RESAMPLES))
-    malignant = MALIGNANT if facts.malignant else ()
+    malignant = MALIGNANT_SCORES if facts.malignant else ()
     intervals = scorer.intervals(
-        list(dict.fromkeys([wanted.main_metric, *NEEDED, *malignant, *wanted.metrics]))
+        list(dict.fromkeys([wanted.main_metric, *SCORES, *malignant, *wanted.metrics]))
     )
     trust = score_trust(scorer.of(scored.curves), scored, safeguards, folds)
     fitted_on = trust.safeguards.fitted_on

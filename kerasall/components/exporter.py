@@ -23,7 +23,7 @@ from kerasall.data.input_pipeline import prediction_batches
 from kerasall.data.pixel_cache import decode_pixels
 from kerasall.decoding import DEFAULT_LIMITS, Limits, read_image_bytes
 from kerasall.errors import ModelError
-from kerasall.evaluation.refer import KEPT, Safeguards, calibrate, refer_reasons
+from kerasall.evaluation.safeguards import KEPT, Safeguards, calibrate, refer_reasons
 from kerasall.files import read_json, write_json
 from kerasall.models.explanation import Explainer, served_explanations
 from kerasall.models.out_of_domain import FEATURES, DomainDistance, measure_pictures, with_features

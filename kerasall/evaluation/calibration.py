@@ -1,4 +1,8 @@
-"""Temperature scaling: probabilities that mean what they say, fitted on validation predictions only."""
+"""Temperature scaling, fitted on validation predictions only, and whether it made probabilities mean what they say.
+
+Does a probability of 0.8 mean right in 80% of cases? Bins and the expected calibration error answer that on images
+that did not fit the calibration, before and after it.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +11,14 @@ from typing import Any
 
 import numpy as np
 
-from kerasall.errors import ArtifactError, DataError
-from kerasall.evaluation.predictions import JsonFields, Predictions
-from kerasall.evaluation.resampling import group_names
+from kerasall.errors import DataError, SettingsError
+from kerasall.evaluation.intervals import Interval, Scorer
+from kerasall.evaluation.predictions import Predictions
+from kerasall.evaluation.resampling import draw_weights
+from kerasall.evaluation.safeguards import PROBABILITY_FLOOR, Calibration, softmax
 
-PROBABILITY_FLOOR = 1e-12
-"""Probabilities are raised to this before their logarithm is taken; a served graph must do the same."""
+PROPER = ("brier", "log_loss")
+"""Scores that only honest probabilities make best."""
 
 _LIMITS = (0.02, 50.0)
 """Range of 1 / temperature."""
@@ -21,75 +27,6 @@ _LARGEST_BIAS = 20.0
 
 _PARTS = 10
 """Parts of the groups that are left out in turn."""
-
-
-@dataclass(frozen=True)
-class Calibration(JsonFields):
-    """q_c = softmax_c(ln p_c / T + b_c) (Guo et al., ICML 2017; the biases b as in vector scaling).
-
-    Attributes:
-        temperature: T; above 1 the model was too sure.
-        biases: b, one per class, summing to 0; all 0 with temperature alone.
-        classes: class names in order.
-        images: number of validation images it was fitted on.
-        loss_before: log loss on them before.
-        loss_after: log loss on them after.
-        at_limit: the fit stopped at a limit; or every validation image is right, so that nothing bounds how
-            sure the model may be, and its probabilities are left as they are.
-        refused: a temperature below 1 that fits best, but was not used, or None: fitted without some groups,
-            such temperatures raise the log loss on those groups, because a few images decide them.
-    """
-
-    temperature: float
-    biases: tuple[float, ...]
-    classes: tuple[str, ...]
-    images: int
-    loss_before: float
-    loss_after: float
-    at_limit: bool = False
-    refused: float | None = None
-
-    def apply(self, probabilities: np.ndarray) -> np.ndarray:
-        """Calibrated probabilities float64 [..., C] of probabilities [..., C]."""
-        return _softmax(_logarithms(probabilities) / self.temperature + np.asarray(self.biases))
-
-    def apply_to(self, predictions: Predictions) -> Predictions:
-        """The same images with calibrated probabilities.
-
-        Decisions that were the most probable class become the most probable class again (biases may
-        change it); other decisions, as those of a vote, stay.
-
-        Raises:
-            DataError: the predictions are over other classes.
-        """
-        if predictions.classes != self.classes:
-            raise DataError(
-                f"a calibration for the classes {self.classes} cannot be applied to {predictions.classes}"
-            )
-        probabilities = self.apply(predictions.probabilities)
-        most_probable = predictions.probabilities.argmax(axis=1)
-        follows = np.array_equal(predictions.decisions, most_probable)
-        return replace(
-            predictions, probabilities=probabilities, decisions=None if follows else predictions.decisions
-        )
-
-    @staticmethod
-    def from_json(value: dict[str, Any]) -> Calibration:
-        """Reads what ``to_json`` gave.
-
-        Raises:
-            ArtifactError: fields are missing, unknown, or do not fit together.
-        """
-        try:
-            tuples = {name: tuple(value[name]) for name in ("biases", "classes")}
-            calibration = Calibration(**{**value, **tuples})
-        except (KeyError, TypeError) as error:
-            raise ArtifactError(
-                f"a stored calibration must have the fields of Calibration: {error}"
-            ) from None
-        if len(calibration.biases) != len(calibration.classes) or not calibration.temperature > 0:
-            raise ArtifactError("a stored calibration must have a temperature above 0 and one bias per class")
-        return calibration
 
 
 def fit_calibration(validation: Predictions, *, biases: bool = False) -> Calibration:
@@ -111,7 +48,7 @@ def fit_calibration(validation: Predictions, *, biases: bool = False) -> Calibra
             "calibration needs validation images, with biases of every class, but the counts are "
             f"{dict(zip(validation.classes, counts.tolist(), strict=True))}"
         )
-    logarithms, labels = _logarithms(validation.probabilities), validation.labels
+    logarithms, labels = np.log(np.maximum(validation.probabilities, PROBABILITY_FLOOR)), validation.labels
     free = len(validation.classes) if biases else 0
     before = _loss_and_slope(np.ones(1), logarithms, labels)[0]
     nothing = (0.0,) * len(validation.classes)
@@ -119,7 +56,7 @@ def fit_calibration(validation: Predictions, *, biases: bool = False) -> Calibra
     if (validation.probabilities.argmax(axis=1) == labels).all():
         return replace(unmoved, at_limit=True)
     fitted = _minimize(logarithms, labels, np.r_[1.0, np.zeros(free)])
-    if fitted[0] > 1 and not _helps_others(logarithms, labels, group_names(validation), fitted):
+    if fitted[0] > 1 and not _helps_others(logarithms, labels, validation.group_names, fitted):
         return replace(unmoved, refused=float(1 / fitted[0]))
     offsets = fitted[1:] - fitted[1:].mean() if free else np.zeros(len(validation.classes))
     edges = [abs(fitted[0] - limit) < 1e-6 for limit in _LIMITS]
@@ -168,7 +105,7 @@ def _loss_and_slope(
     logits = parameters[0] * logarithms
     if len(parameters) > 1:
         logits = logits + parameters[1:]
-    probabilities, rows = _softmax(logits), np.arange(len(labels))
+    probabilities, rows = softmax(np, logits), np.arange(len(labels))
     loss = -np.log(np.maximum(probabilities[rows, labels], 1e-300)).mean()
     residuals = probabilities.copy()
     residuals[rows, labels] -= 1
@@ -176,10 +113,147 @@ def _loss_and_slope(
     return float(loss), slope[: len(parameters)]
 
 
-def _logarithms(probabilities: np.ndarray) -> np.ndarray:
-    return np.log(np.maximum(np.asarray(probabilities, dtype=np.float64), PROBABILITY_FLOOR))
+# --- how sure and how often right --------------------------------------------------------------------
 
 
-def _softmax(logits: np.ndarray) -> np.ndarray:
-    powers = np.exp(logits - logits.max(axis=-1, keepdims=True))
-    return powers / powers.sum(axis=-1, keepdims=True)
+@dataclass(frozen=True)
+class Reliability:
+    """Confidence against accuracy in bins of equal width.
+
+    Attributes:
+        confidences: float [B], mean probability of the decided class; NaN in an empty bin.
+        accuracies: float [B], share decided rightly; NaN in an empty bin.
+        counts: int [B], images.
+        error: expected calibration error, sum_b n_b / N |accuracy_b - confidence_b|.
+        error_low: lower end of its interval over groups, corrected for the error's upward bias.
+        error_high: upper end.
+        noise_floor: the error expected of perfectly calibrated probabilities on as many independent images.
+    """
+
+    confidences: np.ndarray
+    accuracies: np.ndarray
+    counts: np.ndarray
+    error: float
+    error_low: float
+    error_high: float
+    noise_floor: float
+
+
+def reliability(scorer: Scorer, bins: int = 15) -> Reliability:
+    """Calibration of the decided class's probability (Guo et al., ICML 2017, with 15 bins as there).
+
+    Raises:
+        DataError: no images.
+        SettingsError: no bins.
+    """
+    predictions = scorer.predictions
+    if len(predictions) == 0 or bins < 1:
+        kind = DataError if len(predictions) == 0 else SettingsError
+        raise kind(
+            f"calibration needs images and bins, but there are {len(predictions)} images and {bins} bins"
+        )
+    sure, right = predictions.confidences, predictions.right
+    place = np.clip(np.ceil(sure * bins).astype(int) - 1, 0, bins - 1)
+    counts = np.bincount(place, minlength=bins)
+    gaps = np.bincount(place, weights=right - sure, minlength=bins)
+    error = float(np.abs(gaps).sum() / len(sure))
+    low, high = _error_interval(scorer, place, right - sure, error, bins)
+    rng = np.random.default_rng(scorer.seed)
+    noise = [
+        np.bincount(place, weights=(rng.random(len(sure)) < sure) - sure, minlength=bins) for _ in range(200)
+    ]
+    with np.errstate(invalid="ignore"):
+        mean_sure, share_right = (
+            np.bincount(place, weights=values, minlength=bins) / counts for values in (sure, right)
+        )
+    noise_floor = float(np.abs(noise).sum() / len(sure) / 200)
+    return Reliability(mean_sure, share_right, counts, error, low, high, noise_floor)
+
+
+def _error_interval(scorer: Scorer, place, gaps, error: float, bins: int) -> tuple[float, float]:
+    units = scorer.units
+    draws = draw_weights(units, scorer.resamples, scorer.seed, unseen=0)
+    sums = np.zeros((len(units.sizes), bins))
+    np.add.at(sums, (units.rows, place), gaps)
+    errors = np.abs(draws.units @ sums).sum(axis=1) / (draws.units @ units.sizes)
+    # Noise adds to absolute gaps, in each draw as much again as in the images themselves.
+    bias, (low, high) = errors.mean() - error, scorer.quantile_ends(errors, errors)
+    return float(np.clip(low - 2 * bias, 0, error)), float(np.clip(high - 2 * bias, error, 1))
+
+
+@dataclass(frozen=True, eq=False)
+class Believed:
+    """Calibration of one set of probabilities.
+
+    Attributes:
+        reliability: bins and expected calibration error of the decided class's probability.
+        scores: name of ``PROPER`` -> interval.
+    """
+
+    reliability: Reliability
+    scores: dict[str, Interval]
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON object for programs."""
+        found = self.reliability
+        error = {"value": found.error, "low": found.error_low, "high": found.error_high}
+        return {
+            "expected_calibration_error": error
+            | {"bins": len(found.counts), "noise_floor": found.noise_floor},
+            **{name: interval.to_json() for name, interval in self.scores.items()},
+        }
+
+
+@dataclass(frozen=True, eq=False)
+class CalibrationScores:
+    """The model's own probabilities and the calibrated ones on the scored images.
+
+    Attributes:
+        calibration: what the exported model applies.
+        fitted_on: what it was fitted to: validation, out-of-fold or selection predictions.
+        cross_fitted: the scored images are those it was fitted to, so that each one's calibrated
+            probabilities come from a fit to the other folds.
+        before: of the model's own probabilities.
+        after: of the calibrated ones.
+    """
+
+    calibration: Calibration
+    fitted_on: str
+    cross_fitted: bool
+    before: Believed
+    after: Believed
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON object for programs."""
+        return {
+            "temperature": self.calibration.temperature,
+            "biases": list(self.calibration.biases),
+            "fitted_on": self.fitted_on,
+            "fitted_images": self.calibration.images,
+            "at_limit": self.calibration.at_limit,
+            "refused": self.calibration.refused,
+            "cross_fitted": self.cross_fitted,
+            "before": self.before.to_json(),
+            "after": self.after.to_json(),
+        }
+
+
+def believe(scorer: Scorer, bins: int = 15) -> Believed:
+    """Measures how often the decided class is right against its probability, in ``bins`` of equal width."""
+    return Believed(reliability(scorer, bins), scorer.intervals(PROPER))
+
+
+def score_calibration(
+    scorer: Scorer, calibrated: Predictions, calibration: Calibration, fitted_on: str, *, cross_fitted: bool
+) -> CalibrationScores:
+    """Compares calibrated probabilities with the model's own, of the same images.
+
+    Args:
+        scorer: of the model's own probabilities.
+        calibrated: the same images and decisions, calibrated by images that are not themselves.
+        calibration: what the exported model applies.
+        fitted_on: what that was fitted to.
+        cross_fitted: see ``CalibrationScores``.
+    """
+    before, after = believe(scorer), believe(scorer.of(calibrated))
+    return CalibrationScores(calibration, fitted_on, cross_fitted, before, after)

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from difflib import get_close_matches
 
 import numpy as np
 
-from kerasall.errors import DataError, SettingsError
+from kerasall.errors import DataError, SettingsError, near_names
 from kerasall.evaluation.metrics import malignant_mask
 from kerasall.evaluation.predictions import Predictions
 
@@ -91,77 +90,72 @@ def map_classes(
             each other, or nothing is left.
     """
     stated = dict(stated or {})
-    _require_known(stated, theirs, ours)
+    sides = _Sides(theirs, their_malignant, ours, our_malignant)
+    sides.require_known(stated)
     targets = {name: stated.get(name) or (name if name in ours else None) for name in theirs}
     scored = [target for target in targets.values() if target != LEFT_OUT]
     if not scored:
         raise SettingsError("at least one class of the images must be scored, but all are left out")
     if all(target in ours for target in scored):
         own = {name: str(target) for name, target in targets.items()}
-        _require_no_contradiction(own, stated, their_malignant, ours, our_malignant)
+        sides.require_agreement(own, stated)
         return ClassMapping(own, tuple(ours), tuple(our_malignant), tuple(stated), kinds=False)
     if not our_malignant:
         raise SettingsError(
             f"the classes {list(theirs)} are not all the model's ({list(ours)}), and its card names no malignant "
             "classes to join them by: train it with data.malignant, or state every class with --map"
         )
-    kinds = {
-        name: _kind_of(name, target, their_malignant, ours, our_malignant) for name, target in targets.items()
-    }
-    _require_no_contradiction(targets, stated, their_malignant, ours, our_malignant)
+    kinds = {name: sides.kind_of(name, target) for name, target in targets.items()}
+    sides.require_agreement(targets, stated)
     return ClassMapping(kinds, KINDS, (MALIGNANT,), tuple(stated), kinds=True)
 
 
-def _require_known(stated: Mapping[str, str], theirs: Sequence[str], ours: Sequence[str]) -> None:
-    allowed = [*ours, *KINDS, LEFT_OUT]
-    for name, target in stated.items():
-        for value, known, whose in ((name, list(theirs), "images"), (target, allowed, "model")):
-            if value not in known:
-                near = get_close_matches(value, known, n=1)
-                hint = f": did you mean {near[0]!r}?" if near else ""
-                raise SettingsError(
-                    f"--map must name a class of the {whose}, {known}, but names {value!r}{hint}"
-                )
+@dataclass(frozen=True)
+class _Sides:
+    """The classes of the images and of the model, and those of each that mean leukaemia; empty where unknown."""
 
+    theirs: Sequence[str]
+    their_malignant: Sequence[str]
+    ours: Sequence[str]
+    our_malignant: Sequence[str]
 
-def _kind_of(
-    name: str,
-    target: str | None,
-    their_malignant: Sequence[str],
-    ours: Sequence[str],
-    our_malignant: Sequence[str],
-) -> str:
-    if target == LEFT_OUT or (target in KINDS and target not in ours):
-        return str(target)
-    if target in ours:
-        return MALIGNANT if target in our_malignant else BENIGN
-    if not their_malignant:
-        raise SettingsError(
-            f"every class of the images must count as something, but {name!r} is none of the model's {list(ours)}, and "
-            f"which classes are malignant is not known of these images: state it, for example --map {name}=malignant, "
-            f"--map {name}=benign or --map {name}=exclude"
-        )
-    return MALIGNANT if name in their_malignant else BENIGN
+    def require_known(self, stated: Mapping[str, str]) -> None:
+        allowed = [*self.ours, *KINDS, LEFT_OUT]
+        for name, target in stated.items():
+            for value, known, whose in ((name, list(self.theirs), "images"), (target, allowed, "model")):
+                if value not in known:
+                    near = near_names(value, known)
+                    hint = f": did you mean {near[0]!r}?" if near else ""
+                    raise SettingsError(
+                        f"--map must name a class of the {whose}, {known}, but names {value!r}{hint}"
+                    )
 
-
-def _require_no_contradiction(
-    targets: Mapping[str, str | None],
-    stated: Mapping[str, str],
-    their_malignant: Sequence[str],
-    ours: Sequence[str],
-    our_malignant: Sequence[str],
-) -> None:
-    """A class of one name that one side calls malignant and the other benign must be stated."""
-    if not their_malignant or not our_malignant:
-        return
-    for name, target in targets.items():
-        if name in stated or target not in ours:
-            continue
-        if (name in their_malignant) != (target in our_malignant):
+    def kind_of(self, name: str, target: str | None) -> str:
+        if target == LEFT_OUT or (target in KINDS and target not in self.ours):
+            return str(target)
+        if target in self.ours:
+            return MALIGNANT if target in self.our_malignant else BENIGN
+        if not self.their_malignant:
             raise SettingsError(
-                f"both sides must agree on what {name!r} means, but only {'the images' if name in their_malignant else 'the model'} "
-                f"call it malignant: state it with --map {name}=..."
+                f"every class of the images must count as something, but {name!r} is none of the model's "
+                f"{list(self.ours)}, and which classes are malignant is not known of these images: state it, for "
+                f"example --map {name}=malignant, --map {name}=benign or --map {name}=exclude"
             )
+        return MALIGNANT if name in self.their_malignant else BENIGN
+
+    def require_agreement(self, targets: Mapping[str, str | None], stated: Mapping[str, str]) -> None:
+        """A class of one name that one side calls malignant and the other benign must be stated."""
+        if not self.their_malignant or not self.our_malignant:
+            return
+        for name, target in targets.items():
+            if name in stated or target not in self.ours:
+                continue
+            theirs, ours = name in self.their_malignant, target in self.our_malignant
+            if theirs != ours:
+                raise SettingsError(
+                    f"both sides must agree on what {name!r} means, but only {'the images' if theirs else 'the model'} "
+                    f"call it malignant: state it with --map {name}=..."
+                )
 
 
 def to_scored(

@@ -1,10 +1,8 @@
-"""Systems side by side on the images that all of them predicted: scores, paired differences, tests, and what makes
-a comparison less than fair, or less than sure.
-"""
+"""Systems side by side on the images that all of them predicted: scores, paired differences and tests."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Any
@@ -14,26 +12,13 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from kerasall.errors import DataError
-from kerasall.evaluation.intervals import FEW_GROUPS, Interval, Scorer
-from kerasall.evaluation.metrics import confusion_matrix, find_metric
+from kerasall.evaluation import confusion_scores as of_matrix
+from kerasall.evaluation.intervals import Interval, Scorer
+from kerasall.evaluation.metrics import MALIGNANT_SCORES, SCORES, confusion_matrix, find_metric
 from kerasall.evaluation.paired_tests import Comparison, cochran_q, holm, mcnemar, paired_difference
 from kerasall.evaluation.predictions import Predictions
-from kerasall.evaluation.resampling import group_names
 
 SCHEMA_VERSION = 1
-
-SCORES = (
-    "accuracy", "balanced_accuracy", "f1_weighted", "f1_macro", "cohen_kappa", "mcc", "roc_auc", "log_loss",
-)  # fmt: skip
-"""Scores of every comparison."""
-
-MALIGNANT_SCORES = ("malignant_sensitivity", "malignant_specificity")
-"""Further ones where the malignant classes are known; with more than two classes, the malignant ROC-AUC too."""
-
-IMAGE_TESTS = (
-    "McNemar's and Cochran's tests treat images as independent, and images of one patient are not: where the "
-    "patients are few, trust the interval that resamples groups."
-)
 
 _MOST_NAMED = 3
 
@@ -63,33 +48,25 @@ class System:
     main_metric: str = ""
 
 
-@dataclass(frozen=True, eq=False)
-class SystemScores:
-    """One system on the shared images.
+@dataclass(frozen=True, eq=False, kw_only=True)
+class SystemScores(System):
+    """One system on the shared images; its predictions are of these alone.
 
     Attributes:
-        name: of the system.
-        source: where its predictions came from.
-        scored: ``test``, ``out-of-fold``, ``selection`` or "".
         not_shared: its images that were left out.
         intervals: metric -> value with interval over groups.
         matrix: int64 [C, C], rows = true class.
         right: images it decided rightly.
         missed: malignant images it called benign; None where no class is known to be malignant.
         malignant_images: of how many; None likewise.
-        predictions: of the shared images.
     """
 
-    name: str
-    source: str
-    scored: str
     not_shared: int
     intervals: dict[str, Interval]
     matrix: np.ndarray
     right: int
     missed: int | None
     malignant_images: int | None
-    predictions: Predictions
 
     def to_json(self) -> dict[str, Any]:
         """A JSON object for programs."""
@@ -113,21 +90,21 @@ class Pair:
         first: name of one.
         second: name of the other.
         differences: metric -> first less second, over groups.
-        adjusted: p-value of the main metric's difference, Holm-adjusted over all pairs; None where undefined.
         mcnemar: exact test over images.
-        mcnemar_adjusted: its p-value, Holm-adjusted over all pairs.
         images: images that both, only the first, only the second and neither decided rightly.
         groups: groups with a higher share right by the first, by the second, and with equal shares.
+        adjusted: p-value of the main metric's difference, Holm-adjusted over all pairs; None where undefined.
+        mcnemar_adjusted: that of the test, likewise.
     """
 
     first: str
     second: str
     differences: dict[str, Comparison]
-    adjusted: float | None
     mcnemar: Comparison
-    mcnemar_adjusted: float
     images: tuple[int, int, int, int]
     groups: tuple[int, int, int]
+    adjusted: float | None = None
+    mcnemar_adjusted: float | None = None
 
     def to_json(self) -> dict[str, Any]:
         """A JSON object for programs."""
@@ -156,10 +133,10 @@ class SystemComparison:
         images: shared by all systems.
         groups: of them.
         known_groups: False where no patient or group is known.
+        joined: whether the systems grouped the images differently, so that their groups were joined.
         systems: in the order given.
         pairs: every two systems, in the order given.
         cochran: Cochran's Q over three systems or more, else None.
-        warnings: what makes the comparison less than fair, or less than sure.
     """
 
     metric: str
@@ -169,10 +146,10 @@ class SystemComparison:
     images: int
     groups: int
     known_groups: bool
+    joined: bool
     systems: tuple[SystemScores, ...]
     pairs: tuple[Pair, ...]
     cochran: Comparison | None
-    warnings: tuple[str, ...]
 
     def better(self, pair: Pair) -> str | None:
         """Name of the system that the adjusted test of the main metric finds better; None where it cannot tell."""
@@ -183,7 +160,7 @@ class SystemComparison:
         return pair.first if (difference > 0) == higher else pair.second
 
     def to_json(self) -> dict[str, Any]:
-        """The document of ``kerasall compare --json``: only JSON values, no NaN."""
+        """The numbers of ``kerasall compare --json``: only JSON values, no NaN."""
         return {
             "schema_version": SCHEMA_VERSION,
             "main_metric": self.metric,
@@ -196,8 +173,6 @@ class SystemComparison:
             "systems": [system.to_json() for system in self.systems],
             "pairs": [pair.to_json() | {"better": self.better(pair)} for pair in self.pairs],
             "cochran_q": self.cochran.to_json() if self.cochran else None,
-            "warnings": list(self.warnings),
-            "note": IMAGE_TESTS,
         }
 
 
@@ -224,28 +199,25 @@ def compare_systems(
         DataError: the systems cannot be compared; the message says why.
         SettingsError: an unknown metric or class.
     """
-    shared = share_images(systems)
-    classes = shared.records[0].classes
+    records, joined = share_images(systems)
+    classes = records[0].classes
     diseased = _malignant_classes(systems, malignant)
     main = metric or _main_metric(systems)
     find_metric(main, classes)
     names = _metric_names(main, len(classes), diseased)
-    scorers = [Scorer(record, diseased, resamples, seed, confidence) for record in shared.records]
+    scorers = [Scorer(record, diseased, resamples, seed, confidence) for record in records]
     return SystemComparison(
         metric=main,
         confidence=confidence,
         classes=classes,
         malignant=diseased,
-        images=len(shared.records[0]),
+        images=len(records[0]),
         groups=scorers[0].units.groups,
         known_groups=scorers[0].groups_known,
-        systems=tuple(
-            _score_system(system, scorer, left_out, names)
-            for system, scorer, left_out in zip(systems, scorers, shared.not_shared, strict=True)
-        ),
+        joined=joined,
+        systems=tuple(_score_system(*each, names) for each in zip(systems, scorers, strict=True)),
         pairs=_compare_pairs(systems, scorers, names),
-        cochran=cochran_q(shared.records) if len(systems) > 2 else None,
-        warnings=tuple(find_warnings(systems, shared, scorers[0])),
+        cochran=cochran_q(records) if len(systems) > 2 else None,
     )
 
 
@@ -273,57 +245,46 @@ def _malignant_classes(systems: Sequence[System], given: Sequence[str] | None) -
     return next(iter(said.values()), ())
 
 
-def _score_system(system: System, scorer: Scorer, not_shared: int, metrics: Sequence[str]) -> SystemScores:
+def _score_system(system: System, scorer: Scorer, metrics: Sequence[str]) -> SystemScores:
     matrix = confusion_matrix(scorer.predictions)
     mask, known = scorer.resampler.malignant, bool(scorer.malignant)
     return SystemScores(
-        name=system.name,
-        source=system.source,
-        scored=system.scored,
-        not_shared=not_shared,
+        **{**vars(system), "predictions": scorer.predictions},
+        not_shared=len(system.predictions) - len(scorer.predictions),
         intervals=scorer.intervals(metrics),
         matrix=matrix,
         right=int(np.trace(matrix)),
-        missed=int(matrix[mask][:, ~mask].sum()) if known else None,
-        malignant_images=int(matrix[mask].sum()) if known else None,
-        predictions=scorer.predictions,
+        missed=int(of_matrix.malignant_called_benign(matrix, mask)) if known else None,
+        malignant_images=int(of_matrix.malignant_images(matrix, mask)) if known else None,
     )
 
 
 def _compare_pairs(
     systems: Sequence[System], scorers: Sequence[Scorer], metrics: tuple[str, ...]
 ) -> tuple[Pair, ...]:
-    indices, records = list(combinations(range(len(systems)), 2)), [scorer.predictions for scorer in scorers]
-    differences = [
-        {name: paired_difference(scorers[a], records[b], name) for name in metrics} for a, b in indices
-    ]
-    tests = [mcnemar(records[a], records[b]) for a, b in indices]
-    adjusted = _adjust([found[metrics[0]].p_value for found in differences])
-    adjusted_tests = holm([test.p_value for test in tests if test.p_value is not None])  # always defined
+    pairs = []
+    for (one, scorer), (two, other) in combinations(zip(systems, scorers, strict=True), 2):
+        first, second = scorer.predictions, other.predictions
+        differences = {name: paired_difference(scorer, second, name) for name in metrics}
+        counts = _count_right(first, second), _count_better_groups(first, second)
+        pairs.append(Pair(one.name, two.name, differences, mcnemar(first, second), *counts))
+    adjusted = holm([pair.differences[metrics[0]].p_value for pair in pairs])
+    tests = holm([pair.mcnemar.p_value for pair in pairs])
     return tuple(
-        Pair(
-            systems[a].name, systems[b].name, differences[k], adjusted[k], tests[k], adjusted_tests[k],
-            _count_right(records[a], records[b]), _count_better_groups(records[a], records[b]),
-        )
-        for k, (a, b) in enumerate(indices)
-    )  # fmt: skip
-
-
-def _adjust(p_values: Sequence[float | None]) -> list[float | None]:
-    """Holm's adjustment over the p-values that are defined."""
-    adjusted = iter(holm([p for p in p_values if p is not None]))
-    return [None if p is None else next(adjusted) for p in p_values]
+        replace(pair, adjusted=main, mcnemar_adjusted=test)
+        for pair, main, test in zip(pairs, adjusted, tests, strict=True)
+    )
 
 
 def _count_right(first: Predictions, second: Predictions) -> tuple[int, int, int, int]:
-    one, two = (record.decisions == record.labels for record in (first, second))
+    one, two = first.right, second.right
     both, neither = int((one & two).sum()), int((~one & ~two).sum())
     return both, int((one & ~two).sum()), int((~one & two).sum()), neither
 
 
 def _count_better_groups(first: Predictions, second: Predictions) -> tuple[int, int, int]:
-    _, group = np.unique(group_names(first), return_inverse=True)
-    gain = (first.decisions == first.labels).astype(int) - (second.decisions == second.labels)
+    _, group = np.unique(first.group_names, return_inverse=True)
+    gain = first.right.astype(int) - second.right
     sums = np.bincount(group, weights=gain)
     return int((sums > 0).sum()), int((sums < 0).sum()), int((sums == 0).sum())
 
@@ -331,26 +292,15 @@ def _count_better_groups(first: Predictions, second: Predictions) -> tuple[int, 
 # --- the images that all systems predicted -----------------------------------------------------------
 
 
-@dataclass(frozen=True, eq=False)
-class SharedImages:
-    """The predictions of every system for the shared images.
-
-    Attributes:
-        records: one a system, all with the same ids, labels, groups, subjects and class order.
-        not_shared: images of each system that another one did not predict, and that are left out.
-        joined: whether the systems grouped the images differently, so that their groups were joined.
-    """
-
-    records: tuple[Predictions, ...]
-    not_shared: tuple[int, ...]
-    joined: bool
-
-
-def share_images(systems: Sequence[System]) -> SharedImages:
+def share_images(systems: Sequence[System]) -> tuple[list[Predictions], bool]:
     """Takes the images that all systems predicted, in the first one's order of images and classes.
 
     Two images are of one group where any system's groups, linked through one another, say so: what one
     run knows of patients and duplicates holds for all.
+
+    Returns:
+        A record for each system, all with the same ids, labels, groups, subjects and class order; and whether
+        the systems grouped the images differently, so that their groups were joined.
 
     Raises:
         DataError: fewer than two systems, equal names, different classes, no shared image, or a shared
@@ -358,22 +308,17 @@ def share_images(systems: Sequence[System]) -> SharedImages:
     """
     _check_systems(systems)
     first = systems[0].predictions
-    shared = set.intersection(*(set(system.predictions.ids.tolist()) for system in systems))
-    if not shared:
+    shared = np.logical_and.reduce([np.isin(first.ids, system.predictions.ids) for system in systems])
+    if not shared.any():
         examples = "; ".join(f"{s.name}: {list(s.predictions.ids[:2])}" for s in systems)
         raise DataError(
             f"compared systems must have predicted the same images, but no id is shared ({examples}): compare "
             "runs on the same data and the same test part"
         )
-    ids = [name for name in first.ids.tolist() if name in shared]
-    records = [_reordered(system.predictions, ids, first.classes) for system in systems]
+    records = [_reordered(system.predictions, first.ids[shared], first.classes) for system in systems]
     _check_labels(systems, records)
     subjects, groups, joined = _joined_groups(records)
-    return SharedImages(
-        records=tuple(replace(record, subjects=subjects, groups=groups) for record in records),
-        not_shared=tuple(len(system.predictions) - len(ids) for system in systems),
-        joined=joined,
-    )
+    return [replace(record, subjects=subjects, groups=groups) for record in records], joined
 
 
 def _check_systems(systems: Sequence[System]) -> None:
@@ -391,10 +336,9 @@ def _check_systems(systems: Sequence[System]) -> None:
             )
 
 
-def _reordered(predictions: Predictions, ids: list[str], classes: tuple[str, ...]) -> Predictions:
+def _reordered(predictions: Predictions, ids: np.ndarray, classes: tuple[str, ...]) -> Predictions:
     """The given images in the given order, classes in the given order."""
-    row_of = {name: row for row, name in enumerate(predictions.ids.tolist())}
-    taken = predictions.take(np.asarray([row_of[name] for name in ids], dtype=np.int64))
+    taken = predictions.in_order(ids)
     if taken.classes == classes:
         return taken
     new_of_old = np.asarray([classes.index(name) for name in taken.classes])
@@ -427,7 +371,7 @@ def _joined_groups(records: Sequence[Predictions]) -> tuple[np.ndarray, np.ndarr
     subjects = records[0].subjects
     for record in records[1:]:
         subjects = np.where(subjects == "", record.subjects, subjects)
-    codes = [np.unique(group_names(record), return_inverse=True)[1] for record in records]
+    codes = [np.unique(record.group_names, return_inverse=True)[1] for record in records]
     if all(np.array_equal(_first_rows(code), _first_rows(codes[0])) for code in codes[1:]):
         return subjects, records[0].groups, False
     # A graph of images and of every system's groups; its connected parts are the joined groups.
@@ -439,7 +383,7 @@ def _joined_groups(records: Sequence[Predictions]) -> tuple[np.ndarray, np.ndarr
     _, part = connected_components(
         coo_array((np.ones(ends.shape[1]), ends), shape=(offset, offset)), directed=False
     )
-    names = group_names(records[0])
+    names = records[0].group_names
     return subjects, names[_first_rows(part[:count])], True
 
 
@@ -447,59 +391,3 @@ def _first_rows(codes: np.ndarray) -> np.ndarray:
     """First row with the same code, int [N]: equal for two codings of the same groups."""
     _, first, inverse = np.unique(codes, return_index=True, return_inverse=True)
     return first[inverse]
-
-
-# --- what makes a comparison less than fair, or less than sure ---------------------------------------
-
-
-def find_warnings(systems: Sequence[System], shared: SharedImages, scorer: Scorer) -> Iterator[str]:
-    """The cautions, a sentence each.
-
-    Args:
-        systems: as they were given.
-        shared: what ``share_images`` made of them.
-        scorer: of the first one's shared images.
-    """
-    yield from _part_warnings(systems)
-    for what, so, known in (
-        ("The data sets differ", "images, labels or subjects are not the same, or the same names stand for other "
-         "pictures", {system.name: system.fingerprint[:12] for system in systems if system.fingerprint}),
-        ("The splits differ", "each system learned from other images, so a difference is not the method's alone",
-         {system.name: system.split[:12] for system in systems if system.split}),
-    ):  # fmt: skip
-        if len(set(known.values())) > 1:
-            yield f"{what} ({', '.join(f'{name} {value}' for name, value in known.items())}): {so}."
-    if any(shared.not_shared):
-        counted = zip(systems, shared.not_shared, strict=True)
-        counts = [f"{left:,} of {len(s.predictions):,} of {s.name}" for s, left in counted if left]
-        yield f"Images that not all systems predicted are left out: {', '.join(counts)}."
-    if shared.joined:
-        yield "The systems group the images differently; groups that share an image were joined."
-    for (one, first), (two, second) in combinations(zip(systems, shared.records, strict=True), 2):
-        if np.array_equal(first.probabilities, second.probabilities):
-            yield f"{one.name} and {two.name} give every shared image the same probabilities: are they one system?"
-    groups = scorer.units.groups
-    if not scorer.groups_known:
-        yield (
-            "Neither patients nor groups are known: images count as independent, so that intervals are too narrow "
-            "and p-values too small."
-        )
-    elif groups < FEW_GROUPS:
-        yield f"The images are of {groups} groups only, fewer than {FEW_GROUPS}: intervals and p-values are rough."
-
-
-def _part_warnings(systems: Sequence[System]) -> Iterator[str]:
-    kinds = {system.name: system.scored for system in systems if system.scored}
-    if len(set(kinds.values())) > 1:
-        told = ", ".join(f"{name} {kind}" for name, kind in kinds.items())
-        yield (
-            f"The systems were scored on different parts ({told}): a model tested once and models tested while "
-            "held out of folds saw different amounts of training images."
-        )
-    for name in (name for name, kind in kinds.items() if kind == "selection"):
-        yield f"{name} chose its settings on the images it is scored on: its score is likely too high."
-    if unknown := [system.name for system in systems if not system.scored]:
-        yield (
-            f"No report stands beside the predictions of {', '.join(unknown)}: whether those images were held out "
-            "is not known."
-        )

@@ -57,19 +57,13 @@ def specificity(matrices: np.ndarray) -> np.ndarray:
     return ratio(others - false_alarms, others)
 
 
-PER_CLASS: dict[str, OfClasses] = {
-    "precision": precision,
-    "recall": recall,
-    "specificity": specificity,
-    "f1": f1,
+PER_CLASS: dict[str, tuple[OfClasses, OfClasses | None]] = {
+    "precision": (precision, lambda matrices: matrices.sum(axis=-2)),
+    "recall": (recall, lambda matrices: matrices.sum(axis=-1)),
+    "specificity": (specificity, _other_images),
+    "f1": (f1, None),
 }
-"""Scores of single classes: name -> function of matrices [..., C, C] giving values [..., C]."""
-
-PER_CLASS_TRIALS: dict[str, OfClasses] = {
-    "precision": lambda matrices: matrices.sum(axis=-2),
-    "recall": lambda matrices: matrices.sum(axis=-1),
-    "specificity": _other_images,
-}
+"""Scores of single classes: name -> values, and for a plain proportion the images in its denominator."""
 
 
 def macro(of_classes: OfClasses, matrices: np.ndarray, _: np.ndarray) -> np.ndarray:

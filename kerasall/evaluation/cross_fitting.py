@@ -8,7 +8,6 @@ import numpy as np
 
 from kerasall.errors import DataError
 from kerasall.evaluation.predictions import Predictions
-from kerasall.evaluation.resampling import group_names
 
 PARTS = 5
 """Parts that groups are dealt into where a record has no folds of its own."""
@@ -37,7 +36,7 @@ def deal_parts(predictions: Predictions, parts: int = PARTS, seed: int = 0) -> n
     Returns:
         Number of each image's part. There are fewer parts than asked for where there are fewer groups.
     """
-    names, rows = np.unique(group_names(predictions), return_inverse=True)
+    names, rows = np.unique(predictions.group_names, return_inverse=True)
     kinds = len(predictions.classes)
     counts = np.bincount(rows * kinds + predictions.labels, minlength=len(names) * kinds)
     classes = counts.reshape(len(names), kinds).argmax(axis=1)

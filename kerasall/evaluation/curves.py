@@ -9,11 +9,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from kerasall.errors import DataError, SettingsError
-from kerasall.evaluation.intervals import Scorer, as_scorer
+from kerasall.evaluation.intervals import Scorer
 from kerasall.evaluation.metrics import area_under_roc, find_metric
 from kerasall.evaluation.operating_points import NEGATIVE, POSITIVE, collapse, positive_scores
 from kerasall.evaluation.predictions import Predictions
-from kerasall.evaluation.reliability import confidences
 from kerasall.evaluation.resampling import Resampler, Units
 
 GRID = np.linspace(0, 1, 201) ** 2
@@ -68,26 +67,22 @@ def roc_curve(scorer: Scorer, positive: Sequence[str]) -> BandedCurve:
     return _of_roc(_Rates(scorer, positive)).curve(scorer, " + ".join(positive), GRID)
 
 
-def roc_curves(
-    scored: Scorer | Predictions, malignant: Sequence[str] = (), **options: Any
-) -> list[BandedCurve]:
+def roc_curves(scorer: Scorer) -> list[BandedCurve]:
     """One ROC curve a class and, of more than two classes, their mean at each false-positive rate.
 
     Two classes have one curve, of the malignant one (else of the second): the other's is its mirror image.
     A class without images, or without others, has none. All curves are drawn from the same draws of
     groups, so that the mean's band knows how the classes vary together.
     """
-    return _curves(as_scorer(scored, malignant, **options), GRID, _of_roc)
+    return _curves(scorer, GRID, _of_roc)
 
 
-def precision_recall_curves(
-    scored: Scorer | Predictions, malignant: Sequence[str] = (), **options: Any
-) -> list[BandedCurve]:
+def precision_recall_curves(scorer: Scorer) -> list[BandedCurve]:
     """One precision-recall curve a class, and their mean at each recall; as ``roc_curves``.
 
     Average precision is sum_k (R_k - R_{k-1}) P_k over falling thresholds, as in scikit-learn.
     """
-    return _curves(as_scorer(scored, malignant, **options), RECALLS, _of_precision)
+    return _curves(scorer, RECALLS, _of_precision)
 
 
 def _curves(scorer: Scorer, grid: np.ndarray, estimate: Callable[[_Rates], _Estimate]) -> list[BandedCurve]:
@@ -123,16 +118,20 @@ def selective_accuracy(scorer: Scorer, referred: Sequence[float] | np.ndarray = 
         raise SettingsError(
             f"shares to refer must lie in [0, 1), but range from {shares.min()} to {shares.max()}"
         )
-    ranks = np.argsort(np.lexsort((predictions.ids, confidences(predictions))))
-    right = predictions.decisions == predictions.labels
-    values, ends = [], []
-    for share in shares:
-        kept = ranks >= min(int(share * len(ranks)), len(ranks) - 1)
+    right, values, ends = predictions.right, [], []
+    for kept in keep_surest(predictions, shares):
         values.append(right[kept].mean())
         ends.append(_kept_accuracies(scorer, right, kept))
     lows, highs = (np.stack(side, axis=1) for side in zip(*ends, strict=True))
     y = np.array(values)
     return BandedCurve("kept images", shares, y, *_ends_around(y, scorer, lows, highs))
+
+
+def keep_surest(predictions: Predictions, shares: Sequence[float] | np.ndarray) -> np.ndarray:
+    """Which of N images are left when each of K shares of the least sure is referred, at least one: bool [K, N]."""
+    ranks = np.argsort(np.lexsort((predictions.ids, predictions.confidences)))
+    referred = (np.asarray(shares) * len(ranks)).astype(int)
+    return ranks >= np.minimum(referred, len(ranks) - 1)[:, None]
 
 
 def _kept_accuracies(scorer: Scorer, right: np.ndarray, kept: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -297,28 +297,6 @@ def require_same_images(members: Sequence[Predictions]) -> None:
                 )
 
 
-def first_members(
-    members: Sequence[Predictions], rule: str, weights: Sequence[float] | np.ndarray | None = None
-) -> dict[int, Predictions]:
-    """Ensembles of the first 3, 5, 7, ... members in the given order, up to all that make odd numbers.
-
-    The order must not come from the images scored here: to add members best first by these very
-    predictions would choose on the test part.
-
-    Args:
-        members: records of the same images.
-        rule: key in ``RULES``, other than stacking, whose coefficients fit one number of members.
-        weights: one per member, for the weighted average; the first k serve the first k members.
-
-    Returns:
-        number of members -> the ensemble's predictions.
-    """
-    return {
-        size: combine_predictions(members[:size], rule, None if weights is None else weights[:size])
-        for size in range(3, len(members) + 1, 2)
-    }
-
-
 def member_weights(members: Sequence[Predictions], metric: str) -> np.ndarray:
     """Scores of the members as weights for the weighted average.
 

@@ -8,16 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from kerasall.evaluation.ensemble_rules import combine_predictions, first_members
-from kerasall.evaluation.intervals import Interval, Scorer, as_scorer
+from kerasall.evaluation.ensemble_rules import combine_predictions
+from kerasall.evaluation.intervals import Interval, Scorer
+from kerasall.evaluation.metrics import MALIGNANT_SCORES
 from kerasall.evaluation.paired_tests import Comparison, paired_difference
 from kerasall.evaluation.predictions import Predictions
 
 COMPARED = ("accuracy", "balanced_accuracy", "roc_auc", "log_loss")
 """What views are compared by."""
-
-OF_MALIGNANT = ("malignant_sensitivity", "malignant_specificity")
-"""Further ones where the malignant classes are known."""
 
 Intervals = Mapping[str, Interval]
 
@@ -73,23 +71,20 @@ class EnsembleScores:
 
 
 def score_ensemble(
-    scored: Scorer | Predictions,
+    scorer: Scorer,
     members: Mapping[str, Predictions],
     description: Mapping[str, Any],
     metrics: Sequence[str],
-    malignant: Sequence[str] = (),
-    **options: Any,
 ) -> EnsembleScores:
     """Scores members and ensemble on the same images, from the same draws of groups.
 
     Args:
-        scored: the ensemble's predictions, with its own decisions.
+        scorer: of the ensemble's predictions, with its own decisions.
         members: name -> predictions of the same images, in the ensemble's order.
         description: how the ensemble was made, with ``rule`` and ``weights``.
         metrics: names of metrics, the main one first.
-        malignant: names of the malignant classes, where ``scored`` is no scorer; and so the options.
     """
-    scorer, main, records = as_scorer(scored, malignant, **options), metrics[0], list(members.values())
+    main, records = metrics[0], list(members.values())
     scorer = replace(scorer, graded=for_curves(scorer.predictions, records, description["rule"]))
     return EnsembleScores(
         description,
@@ -114,24 +109,11 @@ def for_curves(ensemble: Predictions, members: Sequence[Predictions], rule: str)
     return replace(ensemble, probabilities=combine_predictions(members, "average").probabilities)
 
 
-def intervals_of(
-    decided: Predictions,
-    curves: Predictions,
-    metrics: Sequence[str],
-    malignant: Sequence[str] = (),
-    **options: Any,
-) -> dict[str, Interval]:
-    """Intervals of metrics that read decisions from ``decided``, and of the others from ``curves``."""
-    return Scorer(decided, malignant, graded=curves, **options).intervals(metrics)
-
-
 def count_right(ensemble: Predictions, members: Sequence[Predictions]) -> list[Votes]:
     """How many members are right on how many images, from none to all; a review queue in numbers."""
-    labels = ensemble.labels
-    right = np.sum([each.decisions == labels for each in members], axis=0)
-    kept = ensemble.decisions == labels
+    right = np.sum([each.right for each in members], axis=0)
     sizes = range(len(members) + 1)
-    return [Votes(k, int((right == k).sum()), int((kept & (right == k)).sum())) for k in sizes]
+    return [Votes(k, int((right == k).sum()), int((ensemble.right & (right == k)).sum())) for k in sizes]
 
 
 def agreement(members: Sequence[Predictions]) -> np.ndarray:
@@ -143,12 +125,16 @@ def agreement(members: Sequence[Predictions]) -> np.ndarray:
 def _grow(
     scorer: Scorer, members: Sequence[Predictions], description: Mapping[str, Any], main: str
 ) -> dict[int, Interval]:
-    """The main metric of the first 3, 5, ... members, in the order of the config."""
-    rule = description["rule"]
+    """The main metric of the first 3, 5, 7, ... members, up to all that make odd numbers; from five members on.
+
+    They are taken in the order of the config: to add the best first by these very predictions would choose on
+    them. Stacking is left out, as its coefficients fit one number of members.
+    """
+    rule, weights, found = description["rule"], description["weights"], {}
     if len(members) < 5 or rule == "stacking":
-        return {}
-    found = {}
-    for size, decided in first_members(members, rule, description["weights"]).items():
+        return found
+    for size in range(3, len(members) + 1, 2):
+        decided = combine_predictions(members[:size], rule, weights and weights[:size])
         graded = for_curves(decided, members[:size], rule)
         found[size] = replace(scorer, predictions=decided, graded=graded).interval(main)
     return found
@@ -200,25 +186,21 @@ class ViewGain:
 
 
 def measure_gain(
-    scored: Scorer | Predictions,
+    one: Scorer,
     mean: Predictions,
-    malignant: Sequence[str] = (),
     *,
     views: int,
     predicted_on: str,
     seconds: tuple[float, float],
-    **options: Any,
 ) -> ViewGain:
     """Compares the answers to single images with the mean over their views.
 
     Args:
-        scored: N images as they are.
+        one: of N images as they are.
         mean: the same images, probabilities averaged over views.
-        malignant: names of the malignant classes, where ``scored`` is no scorer; and so the options.
         views, predicted_on, seconds: see ``ViewGain``.
     """
-    one = as_scorer(scored, malignant, **options)
-    names, averaged = [*COMPARED, *(OF_MALIGNANT if one.malignant else ())], one.of(mean)
+    names, averaged = [*COMPARED, *(MALIGNANT_SCORES if one.malignant else ())], one.of(mean)
     return ViewGain(
         views,
         predicted_on,

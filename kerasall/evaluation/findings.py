@@ -1,31 +1,18 @@
-"""The numbers of one evaluation, as the Evaluator leaves them and a report reads them."""
+"""The numbers of one evaluation, as the Evaluator leaves them and a report reads them; and what a model must reach
+before it is pushed, criterion by criterion.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 import numpy as np
 
-from kerasall.evaluation import (
-    blessing,
-    calibration,
-    conformal,
-    curves,
-    ensemble_scores,
-    intervals,
-    operating_points,
-    paired_tests,
-    predictions,
-    refer,
-    reliability,
-    subject_calls,
-    trust_scores,
-)
-from kerasall.evaluation.blessing import Criterion
+from kerasall.evaluation import confusion_scores as of_matrix
 from kerasall.evaluation.curves import BandedCurve
 from kerasall.evaluation.ensemble_scores import EnsembleScores, ViewGain
 from kerasall.evaluation.intervals import Interval
@@ -34,6 +21,12 @@ from kerasall.evaluation.predictions import Predictions
 from kerasall.evaluation.subject_calls import SubjectCalls
 from kerasall.evaluation.trust_scores import TrustScores
 from kerasall.files import atomic_path, read_json, write_json
+
+FINDINGS = "findings"
+"""Stem of the two files of an Evaluation that hold the findings."""
+
+HONEST = ("test", "out-of-fold")
+"""Kinds of scored images that decided nothing."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +37,25 @@ class FoldScore:
     images: int
     groups: int
     score: float
+
+
+@dataclass(frozen=True)
+class Criterion:
+    """One criterion.
+
+    Attributes:
+        name: of the criterion; ``report/verdict.py`` has its words.
+        met: whether it is met.
+        values: the numbers it was judged by.
+    """
+
+    name: str
+    met: bool
+    values: Mapping[str, float | int | None] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON object for programs."""
+        return {"criterion": self.name, "met": self.met, **self.values}
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,18 +105,16 @@ class Findings:
     @property
     def malignant_images(self) -> int | None:
         """How many of the images are malignant; None where no class is named so."""
-        return int(self._of_malignant().sum()) if self.malignant else None
+        return self._count(of_matrix.malignant_images)
 
     @property
     def malignant_called_benign(self) -> int | None:
         """How many of these are decided as a benign class."""
-        if not self.malignant:
-            return None
-        benign = ~malignant_mask(self.predictions.classes, self.malignant)
-        return int(self._of_malignant()[:, benign].sum())
+        return self._count(of_matrix.malignant_called_benign)
 
-    def _of_malignant(self) -> np.ndarray:
-        return self.confusion[malignant_mask(self.predictions.classes, self.malignant)]
+    def _count(self, formula: of_matrix.Formula) -> int | None:
+        mask = malignant_mask(self.predictions.classes, self.malignant)
+        return int(formula(self.confusion, mask)) if self.malignant else None
 
     def to_json(self) -> dict[str, Any]:
         """The numbers of report.json, for programs."""
@@ -128,19 +138,66 @@ class Findings:
         }
 
 
-FINDINGS = "findings"
-"""Stem of the two files of an Evaluation that hold the findings."""
-
-_ROOMS = (
-    blessing, calibration, conformal, curves, ensemble_scores, intervals, operating_points, paired_tests, predictions,
-    refer, reliability, subject_calls, trust_scores,
-)  # fmt: skip
+# --- the blessing ------------------------------------------------------------------------------------
 
 
-def _classes() -> dict[str, type]:
-    """The dataclasses that findings may hold, by name."""
-    found = [each for room in _ROOMS for each in vars(room).values() if isinstance(each, type)]
-    return {each.__name__: each for each in [*found, Findings, FoldScore] if is_dataclass(each)}
+def judge(
+    intervals: Mapping[str, Interval],
+    *,
+    classes: int,
+    above_chance: float,
+    sensitivity_floor: float,
+    protocol: str,
+    scored: str,
+    errors: int,
+    parity: Mapping[str, Any],
+    near_searched: bool,
+) -> tuple[Criterion, ...]:
+    """Every criterion of the blessing and whether it is met.
+
+    Args:
+        intervals: metric -> interval; ``malignant_sensitivity`` where the malignant classes are named.
+        classes: number of classes.
+        above_chance: how far the lower end of balanced accuracy must lie above chance.
+        sensitivity_floor: what the lower end of malignant sensitivity must exceed.
+        protocol: honest or faithful.
+        scored: what the images are: test, out-of-fold, validation or selection.
+        errors: validation errors in the data.
+        parity: of the exported with the trained model: passed, tolerance, largest_difference, images.
+        near_searched: whether near duplicates were looked for.
+    """
+    balanced, floor = intervals["balanced_accuracy"].low, 1 / classes + above_chance
+    sensitivity = intervals.get("malignant_sensitivity")
+    return (
+        Criterion("data_without_errors", errors == 0, {"errors": errors}),
+        Criterion("near_duplicates_kept_together", near_searched),
+        Criterion(
+            "export_parity",
+            parity["passed"],
+            {name: parity[name] for name in ("tolerance", "largest_difference", "images")},
+        ),
+        Criterion(
+            "balanced_accuracy",
+            _above(balanced, floor),
+            {"low": balanced, "above_chance": above_chance, "floor": floor},
+        ),
+        Criterion("malignant_classes_named", False)
+        if sensitivity is None
+        else Criterion(
+            "malignant_sensitivity",
+            _above(sensitivity.low, sensitivity_floor),
+            {"low": sensitivity.low, "floor": sensitivity_floor},
+        ),
+        Criterion("honest_protocol", protocol == "honest" and scored in HONEST),
+    )
+
+
+def _above(value: float | None, floor: float) -> bool:
+    """NaN and None, the marks of a score that is not defined, are not above anything."""
+    return value is not None and value > floor
+
+
+# --- on disk ------------------------------------------------------------------------------------------
 
 
 def write_findings(findings: Findings, folder: Path) -> None:
@@ -154,7 +211,18 @@ def write_findings(findings: Findings, folder: Path) -> None:
 def read_findings(folder: Path) -> Findings:
     """Reads what ``write_findings`` wrote, every number as it was."""
     with np.load(folder / f"{FINDINGS}.npz", allow_pickle=False) as arrays:
-        return _unpack(read_json(folder / f"{FINDINGS}.json"), dict(arrays), _classes())
+        classes = {each.__name__: each for each in _held_by(Findings)}
+        return _unpack(read_json(folder / f"{FINDINGS}.json"), dict(arrays), classes)
+
+
+def _held_by(hint: Any) -> Iterator[type]:
+    """The dataclasses that a value of an annotated type may be or hold."""
+    if is_dataclass(hint) and isinstance(hint, type):
+        yield hint
+        for inner in get_type_hints(hint).values():
+            yield from _held_by(inner)
+    for inner in get_args(hint):
+        yield from _held_by(inner)
 
 
 def _pack(value: Any, arrays: dict[str, np.ndarray]) -> Any:

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from math import ceil, floor, sqrt
-from typing import Any
 
 import numpy as np
 from scipy.special import ndtri
@@ -20,7 +19,7 @@ from kerasall.evaluation.metrics import (
     undefined_reason,
 )
 from kerasall.evaluation.predictions import JsonFields, Predictions
-from kerasall.evaluation.resampling import Draws, Resampler, Units, draw_weights, find_units, group_names
+from kerasall.evaluation.resampling import Draws, Resampler, Units, draw_weights, find_units
 
 GROUPS = "group bootstrap within classes, with half an unseen group each"
 IMAGES = "bootstrap of single images (groups unknown)"
@@ -231,14 +230,9 @@ class Scorer:
         return "; ".join(notes)
 
 
-def as_scorer(scored: Scorer | Predictions, malignant: Sequence[str] = (), **options: Any) -> Scorer:
-    """A scorer as it is, or one of predictions and its settings."""
-    return scored if isinstance(scored, Scorer) else Scorer(scored, malignant, **options)
-
-
 def groups_known(predictions: Predictions) -> bool:
     """False where no subject is named and every image is a group of its own."""
-    names = group_names(predictions)
+    names = predictions.group_names
     return bool((predictions.subjects != "").any()) or len(np.unique(names)) < len(names)
 
 

@@ -17,7 +17,7 @@ import pandas as pd
 
 from kerasall.errors import SettingsError, near_names
 from kerasall.evaluation import confusion_scores as of_matrix
-from kerasall.evaluation.confusion_scores import CONDITIONS, PER_CLASS, PER_CLASS_TRIALS, Formula, OfClasses
+from kerasall.evaluation.confusion_scores import CONDITIONS, PER_CLASS, Formula, OfClasses
 from kerasall.evaluation.predictions import Predictions
 
 
@@ -95,8 +95,7 @@ def confusion_matrix(predictions: Predictions) -> np.ndarray:
 
 def _log_losses(predictions: Predictions) -> np.ndarray:
     smallest = np.finfo(np.float64).eps  # the clip of scikit-learn's log_loss
-    chosen = predictions.probabilities[np.arange(len(predictions)), predictions.labels]
-    return -np.log(np.clip(chosen, smallest, 1 - smallest))
+    return -np.log(np.clip(predictions.of_truth, smallest, 1 - smallest))
 
 
 def _brier_losses(predictions: Predictions) -> np.ndarray:
@@ -218,6 +217,14 @@ _ROWS = (
 METRICS: dict[str, Metric] = {row.name: row for row in _ROWS}
 """Every score by name. A new metric is one row here and a worked number in the tests."""
 
+SCORES = (
+    "accuracy", "balanced_accuracy", "f1_weighted", "f1_macro", "cohen_kappa", "mcc", "roc_auc", "log_loss",
+)  # fmt: skip
+"""Scores of every evaluation and comparison."""
+
+MALIGNANT_SCORES = ("malignant_sensitivity", "malignant_specificity")
+"""Further ones where the malignant classes are known."""
+
 
 def _of_one_class(of_classes: OfClasses, index: int, matrices: np.ndarray, _: np.ndarray) -> np.ndarray:
     return of_classes(matrices)[..., index]
@@ -233,10 +240,10 @@ def find_metric(name: str, classes: Sequence[str]) -> Metric:
         return METRICS[name]
     kind, _, of_class = name.partition(":")
     if kind in PER_CLASS and of_class in classes:
-        index, trials = list(classes).index(of_class), PER_CLASS_TRIALS.get(kind)
+        index, (values, trials) = list(classes).index(of_class), PER_CLASS[kind]
         return Metric(
             name, f"{kind.capitalize()} of {of_class}", f"{kind} of class {of_class}",
-            formula=partial(_of_one_class, PER_CLASS[kind], index),
+            formula=partial(_of_one_class, values, index),
             trials=partial(_of_one_class, trials, index) if trials else None,
         )  # fmt: skip
     known = [*METRICS, *(f"{kind}:{label}" for kind in PER_CLASS for label in classes)]
@@ -255,7 +262,7 @@ def per_class_table(predictions: Predictions) -> pd.DataFrame:
     """
     matrix = confusion_matrix(predictions).astype(float)
     images, decided = matrix.sum(axis=1).astype(int), matrix.sum(axis=0).astype(int)
-    columns = {name: of_classes(matrix) for name, of_classes in PER_CLASS.items()}
+    columns = {name: of_classes(matrix) for name, (of_classes, _) in PER_CLASS.items()}
     table = pd.DataFrame({"class": predictions.classes, "images": images, "decided": decided, **columns})
     table["roc_auc"] = [
         area_under_roc(predictions.probabilities[:, c], predictions.labels == c)

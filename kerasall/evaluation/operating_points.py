@@ -12,8 +12,9 @@ from kerasall.errors import DataError, SettingsError
 from kerasall.evaluation.calibration import fit_calibration
 from kerasall.evaluation.cross_fitting import cross_fit
 from kerasall.evaluation.intervals import Interval, Scorer
-from kerasall.evaluation.metrics import malignant_mask
+from kerasall.evaluation.metrics import confusion_matrix, malignant_mask
 from kerasall.evaluation.predictions import JsonFields, Predictions
+from kerasall.evaluation.safeguards import OperatingPoint
 
 NEGATIVE, POSITIVE = "negative", "positive"
 
@@ -41,21 +42,6 @@ def positive_scores(predictions: Predictions, positive: Sequence[str]) -> tuple[
             f"{len(truth)} are of them"
         )
     return predictions.probabilities[:, mask].sum(axis=1), truth
-
-
-@dataclass(frozen=True)
-class OperatingPoint:
-    """A threshold and what it does on the images it was chosen on.
-
-    Attributes:
-        threshold: an image whose summed positive probability is at least this is called positive.
-        sensitivity: share of positive images called so.
-        specificity: share of other images not called so.
-    """
-
-    threshold: float
-    sensitivity: float
-    specificity: float
 
 
 def operating_point(validation: Predictions, positive: Sequence[str], sensitivity: float) -> OperatingPoint:
@@ -136,17 +122,17 @@ def score_point(scorer: Scorer, wanted: float, threshold: float) -> ScoredPoint:
         threshold: of the exported model, to be told.
     """
     called, found = scorer.predictions, scorer.intervals([SENSITIVITY, SPECIFICITY, PRECISION])
-    positive, decided = called.labels == 1, called.decisions == 1
+    (others, false_alarms), (missed, hits) = confusion_matrix(called).tolist()
     return ScoredPoint(
         wanted,
         threshold,
         sensitivity=found[SENSITIVITY],
         specificity=found[SPECIFICITY],
         precision=found[PRECISION],
-        missed=int((positive & ~decided).sum()),
-        false_alarms=int((decided & ~positive).sum()),
-        positives=int(positive.sum()),
-        others=int((~positive).sum()),
+        missed=missed,
+        false_alarms=false_alarms,
+        positives=missed + hits,
+        others=others + false_alarms,
     )
 
 

@@ -50,16 +50,12 @@ def aligned(records: Sequence[Predictions]) -> list[Predictions]:
     first, others = records[0], []
     if len(first) == 0:
         raise DataError("a comparison needs at least one image, but there is none")
-    order = np.argsort(first.ids)
     for other in records[1:]:
-        theirs = np.argsort(other.ids)
-        if not np.array_equal(first.ids[order], other.ids[theirs]):
+        if not np.array_equal(np.sort(first.ids), np.sort(other.ids)):
             raise DataError("compared models must have predicted the same images, but their ids differ")
-        rows = np.empty(len(order), np.int64)
-        rows[order] = theirs
-        if other.classes != first.classes or (other.labels[rows] != first.labels).any():
+        others.append(other.in_order(first.ids))
+        if other.classes != first.classes or (others[-1].labels != first.labels).any():
             raise DataError("compared models must share classes and labels, but these differ")
-        others.append(other.take(rows))
     return [first, *others]
 
 
@@ -158,7 +154,7 @@ def mcnemar(first: Predictions, second: Predictions) -> Comparison:
     min(b, c), the difference is that of the accuracies.
     """
     one, two = aligned([first, second])
-    right = [record.decisions == record.labels for record in (one, two)]
+    right = [one.right, two.right]
     only_first, only_second = int((right[0] & ~right[1]).sum()), int((~right[0] & right[1]).sum())
     fewer, discordant = min(only_first, only_second), only_first + only_second
     p_value = min(1.0, 2 * float(bdtr(fewer, discordant, 0.5))) if discordant else 1.0
@@ -178,7 +174,7 @@ def cochran_q(records: Sequence[Predictions]) -> Comparison:
     """
     if len(records) < 2:
         raise DataError(f"Cochran's Q compares at least two models, but {len(records)} is given")
-    right = np.stack([record.decisions == record.labels for record in aligned(records)]).astype(float)
+    right = np.stack([record.right for record in aligned(records)]).astype(float)
     models, total = len(right), right.sum()
     spread = models * total - (right.sum(axis=0) ** 2).sum()
     if spread == 0:
@@ -187,19 +183,18 @@ def cochran_q(records: Sequence[Predictions]) -> Comparison:
     return Comparison("Cochran's Q", float(chdtrc(models - 1, statistic)), statistic, note=INDEPENDENT)
 
 
-def holm(p_values: Sequence[float]) -> list[float]:
+def holm(p_values: Sequence[float | None]) -> list[float | None]:
     """Holm's adjusted p-values, which keep the chance of any false claim at the level (Scand. J. Stat. 6:65, 1979).
 
-    The i-th smallest of m becomes max over j <= i of min(1, (m - j + 1) p_j).
+    The i-th smallest of m becomes max over j <= i of min(1, (m - j + 1) p_j). None stays, and does not count.
 
     >>> [round(p, 3) for p in holm([0.01, 0.04, 0.03])]
     [0.03, 0.06, 0.06]
     """
-    values = np.asarray(p_values, dtype=float)
-    if values.size and not ((values >= 0) & (values <= 1)).all():
+    values = np.array([p for p in p_values if p is not None], dtype=float)
+    if not ((values >= 0) & (values <= 1)).all():
         raise DataError(f"p-values must lie in [0, 1], but are {list(p_values)}")
     order = np.argsort(values)
-    stepped = np.maximum.accumulate(values[order] * np.arange(len(values), 0, -1)) if len(values) else values
-    adjusted = np.empty(len(values))
-    adjusted[order] = np.minimum(stepped, 1)
-    return adjusted.tolist()
+    stepped = np.maximum.accumulate(values[order] * np.arange(len(values), 0, -1))
+    adjusted = iter(np.minimum(stepped, 1)[np.argsort(order)].tolist())
+    return [None if p is None else next(adjusted) for p in p_values]

@@ -96,9 +96,34 @@ class Predictions:
     def __len__(self) -> int:
         return len(self.ids)
 
+    @property
+    def group_names(self) -> np.ndarray:
+        """Name of each image's group, an image without one being a group of its own: str [N]."""
+        return np.where(self.groups == "", np.char.add("\0", self.ids), self.groups)
+
+    @property
+    def right(self) -> np.ndarray:
+        """Which images are decided as they are labelled: bool [N]."""
+        return self.decisions == self.labels
+
+    @property
+    def confidences(self) -> np.ndarray:
+        """Probability of the decided class: float [N]."""
+        return self.probabilities[np.arange(len(self)), self.decisions]
+
+    @property
+    def of_truth(self) -> np.ndarray:
+        """Probability of the true class: float [N]."""
+        return self.probabilities[np.arange(len(self)), self.labels]
+
     def take(self, rows: np.ndarray) -> Predictions:
         """The predictions of the given rows (indices or a boolean mask)."""
         return replace(self, **{name: getattr(self, name)[rows] for name in PER_IMAGE})
+
+    def in_order(self, ids: np.ndarray) -> Predictions:
+        """The predictions of the given images, all of which must be known, in the given order."""
+        order = np.argsort(self.ids)
+        return self.take(order[np.searchsorted(self.ids, ids, sorter=order)])
 
 
 def concatenate(parts: list[Predictions]) -> Predictions:

@@ -1,7 +1,9 @@
-"""Repetitions of one training on one split: mean and spread over seeds, beside the interval over groups.
+"""One training run several times: over other seeds, and over growing shares of its training groups.
 
-The two answer different questions. The spread says how much a score moves when nothing but the seeds of
-training changes; the interval says how far it may move with other patients.
+Of repetitions on one split the mean and the spread over seeds stand beside the interval over groups. The two
+answer different questions: the spread says how much a score moves when nothing but the seeds of training changes,
+the interval how far it may move with other patients. A learning curve is the score against the number of training
+groups, on the same images throughout.
 """
 
 from __future__ import annotations
@@ -14,23 +16,16 @@ import numpy as np
 
 from kerasall.errors import DataError
 from kerasall.evaluation.ensemble_rules import require_same_images
-from kerasall.evaluation.intervals import Scorer
+from kerasall.evaluation.intervals import Interval, Scorer
 from kerasall.evaluation.metrics import Metric, find_metric
-from kerasall.evaluation.predictions import JsonFields, Predictions
+from kerasall.evaluation.paired_tests import Comparison, paired_difference
+from kerasall.evaluation.predictions import JsonFields
 
 DDOF = 1
 """Subtracted from the number of repetitions before the squares are divided by it."""
 
-
-@dataclass(frozen=True, eq=False)
-class Judged:
-    """One model in one repetition: its decisions, and the probabilities that curves are drawn from.
-
-    The two differ only for votes; see ``kerasall.evaluation.ensemble_scores.for_curves``.
-    """
-
-    decided: Predictions
-    curves: Predictions
+BESIDE = ("balanced_accuracy", "malignant_sensitivity")
+"""Scores of a learning curve besides the main one."""
 
 
 @dataclass(frozen=True)
@@ -103,46 +98,28 @@ class RepeatedScores:
         }
 
 
-def score_repeats(
-    repetitions: Mapping[str, Mapping[str, Judged]],
-    metrics: Sequence[str],
-    malignant: Sequence[str] = (),
-    *,
-    confidence: float = 0.95,
-    resamples: int = 2000,
-    seed: int = 0,
-) -> RepeatedScores:
+def score_repeats(repetitions: Mapping[str, Mapping[str, Scorer]], metrics: Sequence[str]) -> RepeatedScores:
     """Scores all models of all repetitions.
 
     Args:
-        repetitions: name -> model -> its predictions; at least two, of the same models and images.
+        repetitions: name -> model -> its scorer; at least two, of the same models and images, and with the same
+            settings. The first one's groups are resampled.
         metrics: names, the main one first.
-        malignant: names of the malignant classes.
-        confidence, resamples, seed: of the intervals over groups.
 
     Raises:
         DataError: fewer than two repetitions, other models, or other images in one of them.
         SettingsError: an unknown metric or class.
     """
     models = _same_models(repetitions)
-    first = next(iter(repetitions.values()))[models[0]].decided
-    require_same_images([each[model].decided for each in repetitions.values() for model in models])
-    scorer = Scorer(first, malignant, resamples, seed, confidence)
-    groups: dict[str, Any] = {"subjects": first.subjects, "groups": first.groups}
-    spreads = {}
+    first = next(iter(repetitions.values()))[models[0]]
+    require_same_images([each[model].predictions for each in repetitions.values() for model in models])
+    classes, spreads = first.predictions.classes, {}
     for model in models:
-        scorers = [
-            replace(
-                scorer,
-                predictions=replace(each[model].decided, **groups),
-                graded=replace(each[model].curves, **groups),
-            )
-            for each in repetitions.values()
-        ]
-        spreads[model] = {name: _spread(scorers, find_metric(name, first.classes)) for name in metrics}
+        scorers = [_regrouped(each[model], first) for each in repetitions.values()]
+        spreads[model] = {name: _spread(scorers, find_metric(name, classes)) for name in metrics}
     return RepeatedScores(
-        tuple(repetitions), metrics[0], spreads, first.classes, len(first), scorer.units.groups,
-        scorer.groups_known, confidence,
+        tuple(repetitions), metrics[0], spreads, classes, len(first.predictions), first.units.groups,
+        first.groups_known, first.confidence,
     )  # fmt: skip
 
 
@@ -160,7 +137,7 @@ def spread_of(values: Sequence[float | None]) -> Spread:
     return Spread(tuple(values), float(np.mean(numbers)), variance, variance**0.5, min(numbers), max(numbers))
 
 
-def _same_models(repetitions: Mapping[str, Mapping[str, Judged]]) -> list[str]:
+def _same_models(repetitions: Mapping[str, Mapping[str, Scorer]]) -> list[str]:
     if len(repetitions) < 2:
         raise DataError(
             f"a spread needs at least 2 repetitions, but there is {len(repetitions)}: repeat more"
@@ -169,6 +146,13 @@ def _same_models(repetitions: Mapping[str, Mapping[str, Judged]]) -> list[str]:
     if other := next((each for each in names if each != names[0]), None):
         raise DataError(f"every repetition must have the same models, but one has {other}, not {names[0]}")
     return names[0]
+
+
+def _regrouped(scorer: Scorer, first: Scorer) -> Scorer:
+    """The same with the groups of the first one."""
+    known: dict[str, Any] = {name: getattr(first.predictions, name) for name in ("subjects", "groups")}
+    graded = scorer.graded and replace(scorer.graded, **known)
+    return replace(scorer, predictions=replace(scorer.predictions, **known), graded=graded)
 
 
 def _spread(scorers: Sequence[Scorer], metric: Metric) -> Spread:
@@ -184,3 +168,88 @@ def _spread(scorers: Sequence[Scorer], metric: Metric) -> Spread:
         low=max(metric.lowest, min(float(low), found.mean)),
         high=min(metric.highest, max(float(high), found.mean)),
     )
+
+
+# --- learning curves ---------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class Trained:
+    """What was trained on one share of the training groups.
+
+    Attributes:
+        run: its name.
+        share: of the training groups, in (0, 1].
+        groups, images: that one fit was trained on; with folds the mean over them.
+        scorer: of the scored images.
+    """
+
+    run: str
+    share: float
+    groups: float
+    images: float
+    scorer: Scorer
+
+
+@dataclass(frozen=True)
+class Point:
+    """One point of the curve: metric -> interval, and the paired difference to the point before, or None."""
+
+    trained: Trained
+    scores: dict[str, Interval]
+    gain: Comparison | None
+
+
+@dataclass(frozen=True)
+class LearningCurve:
+    """Points by ascending share, all scored on the same images.
+
+    Attributes:
+        metric: the main one.
+        points: at least two.
+    """
+
+    metric: str
+    points: tuple[Point, ...]
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names in class order."""
+        return self.points[0].trained.scorer.predictions.classes
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON object for programs."""
+        return {
+            "main_metric": self.metric,
+            "points": [
+                {
+                    "run": point.trained.run,
+                    "share": point.trained.share,
+                    "training_groups": point.trained.groups,
+                    "training_images": point.trained.images,
+                    "metrics": {name: found.to_json() for name, found in point.scores.items()},
+                    "gain": point.gain and point.gain.to_json(),
+                }
+                for point in self.points
+            ],
+        }
+
+
+def score_curve(trained: Sequence[Trained], metric: str) -> LearningCurve:
+    """Scores nested trainings.
+
+    Args:
+        trained: by ascending share, of the same scored images.
+        metric: the main one.
+
+    Raises:
+        DataError: the predictions are not of the same images.
+    """
+    malignant = trained[0].scorer.malignant
+    names = list(dict.fromkeys([metric, *(n for n in BESIDE if malignant or "malignant" not in n)]))
+    points: list[Point] = []
+    for each in trained:
+        before = points[-1].trained.scorer.predictions if points else None
+        gain = None if before is None else paired_difference(each.scorer, before, metric)
+        points.append(Point(each, each.scorer.intervals(names), gain))
+    return LearningCurve(metric, tuple(points))

@@ -66,14 +66,9 @@ class Units:
         return np.bincount(self.rows, weights=values, minlength=len(self.sizes))
 
 
-def group_names(predictions: Predictions) -> np.ndarray:
-    """Name of each image's group, an image without one being a group of its own: str [N]."""
-    return np.where(predictions.groups == "", np.char.add("\0", predictions.ids), predictions.groups)
-
-
 def find_units(predictions: Predictions) -> Units:
     """Groups of ``predictions`` in order of their names, so that the order of images does not matter."""
-    _, rows = np.unique(group_names(predictions), return_inverse=True)
+    _, rows = np.unique(predictions.group_names, return_inverse=True)
     labels = predictions.labels
     groups, kinds = int(rows.max()) + 1, len(predictions.classes)
     labelled = np.bincount(rows * kinds + labels, minlength=groups * kinds).reshape(groups, kinds)

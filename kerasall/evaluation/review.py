@@ -36,22 +36,6 @@ REVIEW = "review"
 
 IMAGE_COLUMNS = ("id", "path", "label", "subject", "group", "part")
 
-SEEN = {
-    "test": "in the test part, predicted by the exported model",
-    "out-of-fold": "out-of-fold, each predicted by a model that did not train on it",
-    "validation": "in the validation part, by which the end of training or its settings were chosen",
-    "selection": "in the part on which the paper's protocol also chose its settings",
-}
-"""Kind of predictions -> what a page says of them."""
-
-REASONS = {
-    "duplicate_labels": "Near duplicates with different labels",
-    "members_wrong": "Called otherwise by the members",
-    "label_suspect": "Suspected label errors",
-    "confident_mistake": "Confident mistakes",
-}
-"""Code of a reason -> heading, in the order of urgency."""
-
 SURE = 0.9
 """Probability from which on a single classifier's mistake counts as confident."""
 
@@ -61,7 +45,7 @@ class ReviewSource:
     """Predictions of images that their models did not train on.
 
     Attributes:
-        kind: a key of ``SEEN``.
+        kind: test, out-of-fold, validation or selection.
         predictions: with the decisions of the model.
         members: of an ensemble, name -> predictions of the same images in the same order; else empty.
     """
@@ -92,7 +76,7 @@ class ReviewRecord:
 
 @dataclass(frozen=True)
 class Reason:
-    """Why an image is in the queue: a key of ``REASONS`` and a sentence with its figures."""
+    """Why an image is in the queue: a code of those above, and a sentence with its figures."""
 
     code: str
     text: str
@@ -105,7 +89,7 @@ class ReviewItem:
     Attributes:
         rank: 1 for the first.
         id, path, label, subject, group, part: of the image.
-        kind: which predictions these are (a key of ``SEEN``), "" where there are none.
+        kind: of the source that these predictions are of, "" where there are none.
         decision: class the model decided on, "" without predictions.
         probabilities: class -> probability, of an ensemble the members' mean; empty without predictions.
         votes: class -> number of members that decide on it; of one classifier its one decision.
@@ -233,7 +217,7 @@ def _examine(source: ReviewSource, known: Mapping[str, dict], least: int | None)
     decided, voters = source.predictions, list(source.members.values()) or [source.predictions]
     # Vote shares take few values and order images badly, so labels are judged by the members' mean.
     graded = combine_predictions(voters, "average") if source.members else decided
-    suspects = find_suspects(graded)
+    is_suspect, means = find_suspects(graded)
     votes = np.sum([np.eye(len(decided.classes), dtype=int)[each.decisions] for each in voters], axis=0)
     items = []
     for row, name in enumerate(decided.ids.tolist()):
@@ -243,7 +227,7 @@ def _examine(source: ReviewSource, known: Mapping[str, dict], least: int | None)
             votes=dict(zip(decided.classes, votes[row].tolist(), strict=True)),
             wrong=int(len(voters) - votes[row, decided.labels[row]]),
         )  # fmt: skip
-        expected = float(suspects.expected[row]) if suspects.is_suspect[row] else None
+        expected = float(means[row]) if is_suspect[row] else None
         items.append(replace(item, reasons=tuple(_find_reasons(item, least, expected))))
     return items
 
@@ -290,22 +274,7 @@ def _urgency(item: ReviewItem, contradiction: Mapping[str, int]) -> tuple:
 # --- labels that models which never saw them contradict: confident learning, by cleanlab -------------
 
 
-@dataclass(frozen=True, eq=False)
-class Suspects:
-    """What confident learning says of N labels.
-
-    Attributes:
-        quality: float [N] in [0, 1], the probability of the image's own label ("self-confidence").
-        expected: float [N], the mean of that probability over all images with the same label.
-        is_suspect: bool [N], whether another class reaches the probability that its own images get on average.
-    """
-
-    quality: np.ndarray
-    expected: np.ndarray
-    is_suspect: np.ndarray
-
-
-def find_suspects(predictions: Predictions) -> Suspects:
+def find_suspects(predictions: Predictions) -> tuple[np.ndarray, np.ndarray]:
     """Finds suspected label errors.
 
     An image counts as suspected where its most probable class, of those that reach their own images' mean
@@ -314,10 +283,13 @@ def find_suspects(predictions: Predictions) -> Suspects:
     fixed threshold this allows for a model that is surer of one class than of another.
 
     Args:
-        predictions: of images that the models did not train on: in-sample probabilities agree with wrong labels.
+        predictions: of N images that the models did not train on: in-sample probabilities agree with wrong labels.
+
+    Returns:
+        Which labels are suspected, bool [N]; and the probability that images with the same label get for it on
+        average, float [N].
     """
-    labels, probabilities = predictions.labels, predictions.probabilities
-    quality = probabilities[np.arange(len(labels)), labels]
+    labels, probabilities, quality = predictions.labels, predictions.probabilities, predictions.of_truth
     expected = np.zeros(len(labels))
     for index in np.unique(labels):
         expected[labels == index] = quality[labels == index].mean()
@@ -325,7 +297,7 @@ def find_suspects(predictions: Predictions) -> Suspects:
     present = np.unique(labels)
     if len(present) > 1:
         is_suspect[_find_issues(np.searchsorted(present, labels), probabilities[:, present])] = True
-    return Suspects(quality, expected, is_suspect)
+    return is_suspect, expected
 
 
 def _find_issues(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:

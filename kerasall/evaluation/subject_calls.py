@@ -14,11 +14,10 @@ import numpy as np
 
 from kerasall.errors import DataError
 from kerasall.evaluation.cross_fitting import cross_fit, deal_parts, number_folds
-from kerasall.evaluation.intervals import Interval, Scorer, as_scorer, wilson_interval
+from kerasall.evaluation.intervals import Interval, Scorer, wilson_interval
 from kerasall.evaluation.metrics import malignant_mask
 from kerasall.evaluation.operating_points import NEGATIVE, POSITIVE, SENSITIVITY, SPECIFICITY
 from kerasall.evaluation.predictions import Predictions
-from kerasall.evaluation.resampling import group_names
 
 FEW_SUBJECTS = 10
 """Fewer fitting subjects of a kind than this: the threshold is said to rest on few."""
@@ -73,7 +72,7 @@ def count_subjects(predictions: Predictions, malignant: Sequence[str]) -> Subjec
         raise DataError("subjects can be called only where images name them, but none does")
     predictions = predictions.take(known)
     names, first, rows = np.unique(predictions.subjects, return_index=True, return_inverse=True)
-    groups = group_names(predictions)
+    groups = predictions.group_names
     if (groups != groups[first][rows]).any():
         torn = names[rows][groups != groups[first][rows]][0]
         raise DataError(f"a subject's images must be in one group, but those of {torn} are in several")
@@ -173,13 +172,11 @@ class SubjectCalls:
 
 
 def call_subjects(
-    scored: Scorer | Predictions,
+    scorer: Scorer,
     fitting: Predictions,
-    malignant: Sequence[str] = (),
     *,
     fitted_on: str,
     folds: Mapping[str, Sequence[str]] | None = None,
-    **options: Any,
 ) -> SubjectCalls:
     """Calls the subjects of scored images by a threshold from those of fitting images.
 
@@ -187,9 +184,8 @@ def call_subjects(
     folds choose (or of the other of five parts, where there are no folds).
 
     Args:
-        scored: N images.
+        scorer: of N scored images.
         fitting: predictions of images that the model was not trained on, such as validation images.
-        malignant: names of the malignant classes, where ``scored`` is no scorer; and so the options.
         fitted_on: what ``fitting`` is: validation, out-of-fold or selection.
         folds: fold -> ids of its images, if the images are out-of-fold.
 
@@ -197,7 +193,6 @@ def call_subjects(
         DataError: no subject is known, one stands among the scored and the fitting images or in two folds,
             or the fitting subjects are of one kind.
     """
-    scorer = as_scorer(scored, malignant, **options)
     subjects, others = (count_subjects(each, scorer.malignant) for each in (scorer.predictions, fitting))
     threshold, crossed = choose_share(others), set(scorer.predictions.ids) == set(fitting.ids)
     if crossed:

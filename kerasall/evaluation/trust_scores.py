@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 
 from kerasall.errors import DataError
-from kerasall.evaluation.calibration import fit_calibration
-from kerasall.evaluation.conformal import fit_prediction_sets, group_quantile
+from kerasall.evaluation.calibration import CalibrationScores, fit_calibration, score_calibration
 from kerasall.evaluation.cross_fitting import cross_fit, deal_parts, number_folds
-from kerasall.evaluation.intervals import Scorer, as_scorer
+from kerasall.evaluation.curves import BandedCurve, keep_surest, selective_accuracy
+from kerasall.evaluation.intervals import Interval, Scorer
+from kerasall.evaluation.metrics import malignant_mask
 from kerasall.evaluation.operating_points import (
     NetBenefit,
     ScoredPoint,
@@ -21,10 +22,93 @@ from kerasall.evaluation.operating_points import (
     decision_curve,
     score_point,
 )
-from kerasall.evaluation.predictions import Predictions
-from kerasall.evaluation.refer import ReferScores, Safeguards, refer_reasons, score_referral
-from kerasall.evaluation.reliability import CalibrationScores, score_calibration
-from kerasall.evaluation.resampling import group_names
+from kerasall.evaluation.predictions import JsonFields, Predictions
+from kerasall.evaluation.safeguards import (
+    KEPT,
+    NONE,
+    REASONS,
+    SEVERAL,
+    UNLIKE,
+    PredictionSets,
+    Safeguards,
+    fit_prediction_sets,
+    group_quantile,
+    refer_reasons,
+)
+
+SHARES = (0.0, 0.05, 0.1, 0.2)
+"""Shares referred at which the accuracy on the rest is told."""
+
+
+@dataclass(frozen=True)
+class Kept(JsonFields):
+    """The images that are left when the least sure share of all is referred."""
+
+    referred: float
+    images: int
+    wrong: int
+    missed_malignant: int
+    accuracy: Interval
+
+
+@dataclass(frozen=True, eq=False)
+class SetScores:
+    """Prediction sets on the scored images.
+
+    Attributes:
+        sets: as the exported model has them.
+        covered: share of images whose set holds the true class.
+        by_class: class -> the same.
+        sizes: share of images with no, one, ... all C classes in their set.
+    """
+
+    sets: PredictionSets
+    covered: Interval
+    by_class: dict[str, Interval]
+    sizes: tuple[float, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON object for programs."""
+        return {
+            **self.sets.to_json(),
+            "measured_coverage": self.covered.to_json(),
+            "measured_coverage_by_class": {name: each.to_json() for name, each in self.by_class.items()},
+            "share_by_size": list(self.sizes),
+        }
+
+
+@dataclass(frozen=True, eq=False)
+class ReferScores:
+    """The refer band on the scored images.
+
+    Attributes:
+        sets: prediction sets.
+        curve: accuracy on the rest against the share referred, least sure first.
+        kept: the same at ``SHARES``.
+        referred: share of images that the exported model's rule refers.
+        reasons: code of ``REASONS`` -> share of images.
+        accuracy: on the images that the rule keeps; None where it keeps none.
+        caught: share of the wrong answers that are referred; None where there is none.
+    """
+
+    sets: SetScores
+    curve: BandedCurve
+    kept: tuple[Kept, ...]
+    referred: Interval
+    reasons: dict[int, Interval]
+    accuracy: Interval | None
+    caught: float | None
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON object for programs."""
+        return {
+            "prediction_sets": self.sets.to_json(),
+            "accuracy_by_share_referred": [each.to_json() for each in self.kept],
+            "referred": self.referred.to_json(),
+            "reasons": {REASONS[code]: each.to_json() for code, each in self.reasons.items()},
+            "accuracy_of_kept": self.accuracy and self.accuracy.to_json(),
+            "share_of_wrong_answers_referred": self.caught,
+        }
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,14 +144,12 @@ class TrustScores:
 
 
 def score_safeguards(
-    scored: Scorer | Predictions,
+    scorer: Scorer,
     safeguards: Safeguards,
     distances: np.ndarray | None,
     folds: Mapping[str, Sequence[str]],
-    malignant: Sequence[str] = (),
     *,
     kind: str,
-    **options: Any,
 ) -> TrustScores:
     """Scores the safeguards on images that did not fit them.
 
@@ -75,14 +157,12 @@ def score_safeguards(
     fit (or, without folds, five parts of whole groups).
 
     Args:
-        scored: N scored images with the probabilities that are calibrated and the model's decisions.
+        scorer: of N scored images with the probabilities that are calibrated and the model's decisions.
         safeguards: of the exported model.
         distances: of the images to the training images [N], NaN where they were not measured; or None.
         folds: fold -> ids of its images; empty where there are none.
-        malignant: names of the malignant classes, where ``scored`` is no scorer; and so the options.
         kind: what the scored images are: test, out-of-fold, validation or selection.
     """
-    scorer = as_scorer(scored, malignant, **options)
     raw, parts = scorer.predictions, None
     if kind == safeguards.fitted_on:
         parts = number_folds(raw, folds) if folds else deal_parts(raw)
@@ -123,7 +203,7 @@ def _answers(
         limit = np.inf
         if domain is not None and distances is not None:
             measured = others & ~np.isnan(distances)
-            names, share = group_names(raw)[measured], 1 - domain.false_referral
+            names, share = raw.group_names[measured], 1 - domain.false_referral
             limit = group_quantile(distances[measured], names, share, unseen_group=False)
         return np.column_stack([probabilities, sets.contains(probabilities), np.full(inside.sum(), limit)])
 
@@ -155,3 +235,53 @@ def _score_benefit(calibrated: Scorer) -> tuple[NetBenefit, ...]:
         return tuple(decision_curve(calibrated))
     except DataError:  # scored images of one kind only
         return ()
+
+
+# --- prediction sets and referral --------------------------------------------------------------------
+
+
+def score_referral(
+    scorer: Scorer, members: np.ndarray, reasons: np.ndarray, sets: PredictionSets
+) -> ReferScores:
+    """Scores prediction sets and referral.
+
+    Args:
+        scorer: of N images with calibrated probabilities and the model's decisions.
+        members: which classes are in each image's set, bool [N, C].
+        reasons: code of each image's reason to be referred, int [N].
+        sets: of the exported model.
+    """
+    calibrated, kept = scorer.predictions, reasons == KEPT
+    right = calibrated.right
+    shown = [code for code in (SEVERAL, NONE, UNLIKE) if code != UNLIKE or (reasons == UNLIKE).any()]
+    return ReferScores(
+        score_sets(scorer, members, sets),
+        selective_accuracy(replace(scorer, resamples=min(scorer.resamples, 1000))),
+        tuple(_keep(scorer, *each) for each in zip(SHARES, keep_surest(calibrated, SHARES), strict=True)),
+        scorer.share(~kept),
+        {code: scorer.share(reasons == code) for code in shown},
+        scorer.of(calibrated.take(kept)).interval("accuracy") if kept.any() else None,
+        None if right.all() else float((~kept & ~right).sum() / (~right).sum()),
+    )
+
+
+def score_sets(scorer: Scorer, members: np.ndarray, sets: PredictionSets) -> SetScores:
+    """Measures how often the set holds the true class; arguments as ``score_referral``."""
+    calibrated = scorer.predictions
+    covered = members[np.arange(len(calibrated)), calibrated.labels]
+    by_class = {}
+    for index, name in enumerate(calibrated.classes):
+        of_class = calibrated.labels == index
+        if of_class.any():
+            by_class[name] = scorer.of(calibrated.take(of_class)).share(covered[of_class])
+    sizes = np.bincount(members.sum(axis=1), minlength=len(calibrated.classes) + 1) / len(calibrated)
+    return SetScores(sets, scorer.share(covered), by_class, tuple(sizes.tolist()))
+
+
+def _keep(scorer: Scorer, referred: float, kept: np.ndarray) -> Kept:
+    rest = scorer.of(scorer.predictions.take(kept))
+    labels, decisions = rest.predictions.labels, rest.predictions.decisions
+    mask = malignant_mask(rest.predictions.classes, scorer.malignant)
+    missed = int((mask[labels] & ~mask[decisions]).sum())
+    wrong = int((~rest.predictions.right).sum())
+    return Kept(referred, len(labels), wrong, missed, rest.interval("accuracy"))

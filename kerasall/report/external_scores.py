@@ -14,12 +14,12 @@ from kerasall.data.examples import Collection
 from kerasall.errors import DataError
 from kerasall.evaluation.class_mapping import ClassMapping
 from kerasall.evaluation.intervals import FEW_GROUPS, Interval, Scorer, groups_known
-from kerasall.evaluation.metrics import confusion_matrix
+from kerasall.evaluation.metrics import MALIGNANT_SCORES, confusion_matrix
 from kerasall.evaluation.operating_points import ScoredPoint, collapse, score_point
 from kerasall.evaluation.predictions import Predictions
-from kerasall.evaluation.refer import UNLIKE, ReferScores, Safeguards, score_referral
-from kerasall.evaluation.resampling import group_names
+from kerasall.evaluation.safeguards import UNLIKE, Safeguards
 from kerasall.evaluation.subject_calls import SubjectCalls, count_subjects, score_calls
+from kerasall.evaluation.trust_scores import ReferScores, score_referral
 from kerasall.report.format import Score, format_value, score_of
 from kerasall.report.page import render_sentences
 
@@ -29,9 +29,8 @@ SCORED, MAPPED_OUT, SEEN, BESIDE_SEEN, UNREADABLE = (
 """What became of an image, in words."""
 
 RESAMPLES = 2000
-MALIGNANT_METRICS = ("malignant_sensitivity", "malignant_specificity")
 WANTED = ("balanced_accuracy", "accuracy", "f1_macro", "cohen_kappa", "mcc", "roc_auc", "log_loss")
-COMPARED = (*MALIGNANT_METRICS, "balanced_accuracy", "accuracy", "roc_auc")
+COMPARED = (*MALIGNANT_SCORES, "balanced_accuracy", "accuracy", "roc_auc")
 """Metrics shown beside those of the model's own evaluation, where both have them."""
 
 
@@ -137,7 +136,7 @@ class ExternalScores:
         """Scores the answers of ``check``; ``seed`` is of the intervals."""
         self.check, self.malignant = check, check.mapping.malignant
         self.scorer = Scorer(check.scored, self.malignant, RESAMPLES, seed)
-        names = [*(MALIGNANT_METRICS if self.malignant else ()), *WANTED]
+        names = [*(MALIGNANT_SCORES if self.malignant else ()), *WANTED]
         self.intervals = self.scorer.intervals(names)
         self.unlike = self._unlike()
         self.referral = self._referral()
@@ -214,7 +213,7 @@ class ExternalScores:
         """Metrics of the model's own evaluation that mean the same here."""
         own = self.check.model.results.get("metrics") or {}
         same = not self.check.mapping.kinds
-        names = COMPARED if same else MALIGNANT_METRICS
+        names = COMPARED if same else MALIGNANT_SCORES
         return {name: own[name] for name in names if name in own and name in self.intervals}
 
 
@@ -233,7 +232,7 @@ def list_cautions(check: ExternalCheck, unlike: Interval | None) -> list[str]:
         seen=check.count(SEEN), beside=check.count(BESIDE_SEEN), mapped_out=check.count(MAPPED_OUT),
         unreadable=check.count(UNREADABLE),
         missing=[name for index, name in enumerate(check.mapping.classes) if index not in present],
-        groups=len(np.unique(group_names(check.scored))), groups_known=groups_known(check.scored), few=FEW_GROUPS,
+        groups=len(np.unique(check.scored.group_names)), groups_known=groups_known(check.scored), few=FEW_GROUPS,
     )  # fmt: skip
 
 

@@ -10,9 +10,8 @@ import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 
-from kerasall.evaluation.learning_curve import LearningCurve
 from kerasall.evaluation.metrics import find_metric
-from kerasall.evaluation.repeats import Spread
+from kerasall.evaluation.repeats import LearningCurve, Spread
 from kerasall.report.figures_style import (
     INK,
     MARK,
@@ -168,7 +167,6 @@ def draw_learning_curve(axes: Axes, curve: LearningCurve, group_kind: str = "gro
         Alternative text with every value of the main metric.
     """
     groups = np.array([point.trained.groups for point in curve.points])
-    classes = curve.points[0].trained.predictions.classes
     for number, name in enumerate(curve.points[0].scores):
         found = [point.scores[name] for point in curve.points]
         values, lows, highs = (
@@ -176,7 +174,7 @@ def draw_learning_curve(axes: Axes, curve: LearningCurve, group_kind: str = "gro
         )
         shift = groups * 1.02 ** (number - 0.5)  # bars of two metrics must not cover each other
         axes.vlines(shift, lows, highs, color=color_of(number), linewidth=2, alpha=0.45)
-        label = find_metric(name, classes).title
+        label = find_metric(name, curve.classes).title
         axes.plot(shift, values, "o-", color=color_of(number), markersize=5, label=label)
     axes.set_xscale("log")
     axes.set_xticks(groups, [f"{count:,.0f}" for count in groups])
@@ -190,4 +188,4 @@ def draw_learning_curve(axes: Axes, curve: LearningCurve, group_kind: str = "gro
         f"{point.trained.groups:,.0f}: {' '.join(interval_words(curve.metric, point.scores[curve.metric]))}"
         for point in curve.points
     )
-    return f"{find_metric(curve.metric, classes).title} against training {group_kind}. {shown}."
+    return f"{find_metric(curve.metric, curve.classes).title} against training {group_kind}. {shown}."

@@ -16,9 +16,9 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.patches import Rectangle
 
+from kerasall.evaluation.calibration import Reliability
 from kerasall.evaluation.curves import BandedCurve
 from kerasall.evaluation.operating_points import NetBenefit
-from kerasall.evaluation.reliability import Reliability
 from kerasall.report.figures_style import (
     BAND,
     GUIDE,

@@ -10,13 +10,14 @@ import numpy as np
 import pandas as pd
 
 from kerasall.decoding import Limits, decode, read_image_bytes
+from kerasall.evaluation.calibration import CalibrationScores
 from kerasall.evaluation.curves import BandedCurve
 from kerasall.evaluation.metrics import METRICS
 from kerasall.evaluation.operating_points import NetBenefit, ScoredPoint
 from kerasall.evaluation.predictions import Predictions
-from kerasall.evaluation.refer import REASONS, ReferScores, Safeguards
-from kerasall.evaluation.reliability import CalibrationScores
+from kerasall.evaluation.safeguards import REASONS, Safeguards
 from kerasall.evaluation.subject_calls import FEW_SUBJECTS, SENSITIVITY, SPECIFICITY, SubjectCalls
+from kerasall.evaluation.trust_scores import ReferScores
 from kerasall.report.evidence import FITTED
 from kerasall.report.figures_data import (
     NAMED_SUBJECTS,

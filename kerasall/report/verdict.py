@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from kerasall.evaluation.blessing import Criterion
-from kerasall.evaluation.findings import Findings
+from kerasall.evaluation.findings import Criterion, Findings
 from kerasall.evaluation.intervals import Interval
 
 _WORDS = {

@@ -20,7 +20,7 @@ from typing import IO, Any, BinaryIO
 import numpy as np
 
 from kerasall.errors import DataError
-from kerasall.evaluation.refer import REASONS
+from kerasall.evaluation.safeguards import REASONS
 from kerasall.files import atomic_path, is_abandoned
 from kerasall.serving.image_files import as_written
 from kerasall.serving.predictor import Answers, Predictor

@@ -9,11 +9,13 @@ from typing import Any
 from kerasall.data.development import read_facts
 from kerasall.data.splits import count_training, read_split
 from kerasall.errors import SettingsError
-from kerasall.evaluation.learning_curve import LearningCurve, Trained, score_curve
+from kerasall.evaluation.intervals import Scorer
 from kerasall.evaluation.predictions import read_predictions
+from kerasall.evaluation.repeats import LearningCurve, Trained, score_curve
 from kerasall.report.evidence import GROUP_KINDS, SCORED
 from kerasall.report.page import write_page
 from kerasall.report.pages.learning_curve import make_curve_page
+from kerasall.settings import Settings
 from kerasall.studies.experiment import command_line, run_variants, settle
 from kerasall.studies.finished_run import Run
 
@@ -66,11 +68,8 @@ def run_learning_curve(
     results = run_variants(config, variants, overrides=overrides, **options)
     runs = [Run(result.folder) for result in results]
     last = runs[-1].report["results"]
-    curve = score_curve(
-        [_read(run, share) for run, share in zip(runs, shares, strict=True)],
-        settings.evaluate.main_metric, last["malignant"],
-        resamples=settings.evaluate.resamples, seed=settings.seed,
-    )  # fmt: skip
+    trained = [_read(run, share, settings) for run, share in zip(runs, shares, strict=True)]
+    curve = score_curve(trained, settings.evaluate.main_metric)
     facts = read_facts(runs[-1].output("Development", "."))
     page = make_curve_page(
         curve, title=settings.experiment, scored=SCORED[last["scored"]],
@@ -79,7 +78,9 @@ def run_learning_curve(
     return curve, write_page(places.root / f"{places.name}_{PAGE}", page, name=PAGE)
 
 
-def _read(run: Run, share: float) -> Trained:
+def _read(run: Run, share: float, settings: Settings) -> Trained:
     groups, images = count_training(read_split(run.output("Split", "split.json")))
     predictions = read_predictions(run.output("Evaluation", "predictions.npz"))
-    return Trained(run.name, share, groups, images, predictions)
+    malignant = run.report["results"]["malignant"]
+    scorer = Scorer(predictions, malignant, settings.evaluate.resamples, settings.seed)
+    return Trained(run.name, share, groups, images, scorer)

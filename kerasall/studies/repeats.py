@@ -7,7 +7,7 @@ run ``NAME_repeat<r>``, with ``repeat: r`` in its settings. All are complete run
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,9 @@ from kerasall.data.development import read_facts
 from kerasall.data.training_record import MEMBERS
 from kerasall.errors import SettingsError
 from kerasall.evaluation.ensemble_scores import for_curves
+from kerasall.evaluation.intervals import Scorer
 from kerasall.evaluation.predictions import read_predictions
-from kerasall.evaluation.repeats import Judged, RepeatedScores, score_repeats
+from kerasall.evaluation.repeats import RepeatedScores, score_repeats
 from kerasall.pipeline.runner import RunResult
 from kerasall.report.evidence import GROUP_KINDS, SCORED
 from kerasall.report.page import write_page
@@ -80,25 +81,23 @@ def run_repeats(
     ]  # fmt: skip
     results = run_variants(config, variants, overrides=overrides, **options)
     runs = {f"repeat {number}": Run(result.folder) for number, result in enumerate(results)}
-    first = runs["repeat 0"].report["results"]
-    scores = score_repeats(
-        {title: _read_judged(run) for title, run in runs.items()}, list(first["metrics"]), first["malignant"],
-        resamples=settings.evaluate.resamples, seed=settings.seed,
-    )  # fmt: skip
+    scorers = {title: _read_scorers(run, settings) for title, run in runs.items()}
+    scores = score_repeats(scorers, list(runs["repeat 0"].report["results"]["metrics"]))
     page = make_repeats_page(scores, _background(runs, settings))
     return Repeats(tuple(results), scores, write_page(folder, page, name=PAGE))
 
 
-def _read_judged(run: Run) -> dict[str, Judged]:
+def _read_scorers(run: Run, settings: Settings) -> dict[str, Scorer]:
     """Members (where there are any) and system of one run, by name, the system last."""
-    file = run.output("Evaluation", "predictions.npz")
-    system, ensemble = read_predictions(file), run.report["results"].get("ensemble")
+    file, results = run.output("Evaluation", "predictions.npz"), run.report["results"]
+    system, ensemble = read_predictions(file), results.get("ensemble")
+    scorer = Scorer(system, results["malignant"], settings.evaluate.resamples, settings.seed)
     if not ensemble:
-        return {"model": Judged(system, system)}
+        return {"model": scorer}
     members = {name: read_predictions(file.parent / MEMBERS / f"{name}.npz") for name in ensemble["members"]}
-    curves = for_curves(system, list(members.values()), ensemble["rule"])
-    return {name: Judged(record, record) for name, record in members.items()} | {
-        SYSTEM: Judged(system, curves)
+    graded = for_curves(system, list(members.values()), ensemble["rule"])
+    return {name: scorer.of(each) for name, each in members.items()} | {
+        SYSTEM: replace(scorer, graded=graded)
     }
 
 

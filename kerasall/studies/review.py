@@ -12,7 +12,6 @@ import numpy as np
 
 from kerasall.errors import KerasallError
 from kerasall.evaluation.review import (
-    REASONS,
     REVIEW,
     ReviewItem,
     ReviewQueue,
@@ -22,6 +21,7 @@ from kerasall.evaluation.review import (
 )
 from kerasall.files import atomic_path
 from kerasall.report.pages.review import (
+    REASONS,
     Overlay,
     PageFacts,
     describe_scope,

@@ -20,10 +20,9 @@ from kerasall.components.seen_images import SEEN, read_seen, write_seen
 from kerasall.data.sources import read_source
 from kerasall.errors import DataError, SettingsError
 from kerasall.evaluation.calibration import fit_calibration
-from kerasall.evaluation.conformal import fit_prediction_sets
 from kerasall.evaluation.operating_points import operating_point
 from kerasall.evaluation.predictions import Predictions, read_predictions
-from kerasall.evaluation.refer import Safeguards, WantedPoint
+from kerasall.evaluation.safeguards import Safeguards, WantedPoint, fit_prediction_sets
 from kerasall.files import write_json
 from kerasall.preprocessing.operations import Chain
 from kerasall.report.external_scores import ExternalScores, count_parts, describe_scores, predictions_table

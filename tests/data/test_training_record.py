@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from kerasall.data.training_record import ANALYSIS, FIGURES, MEMBERS_FILE, TrainingRecord
+from kerasall.data.training_record import ANALYSIS, MEMBERS_FILE, PROJECT, TrainingRecord
 from kerasall.errors import ArtifactError
 from kerasall.evaluation.predictions import Predictions
 from kerasall.files import write_json
@@ -42,14 +42,14 @@ def test_an_ensemble_names_its_members_and_keeps_the_experiment_behind_them(tmp_
     assert firsts(*(each.predictions for each in record.members.values())) == [0.2, 0.1]
     assert firsts(*(each.scored for each in record.members.values())) == [0.1, 0.05]
 
-    (tmp_path / "search" / FIGURES).mkdir(parents=True)
-    (tmp_path / "search" / FIGURES / "one.svg").write_text("<svg/>")
+    (tmp_path / "search" / PROJECT).mkdir(parents=True)
+    (tmp_path / "search" / PROJECT / "oracle.json").write_text("{}")
     write_json(tmp_path / "search" / ANALYSIS, {"best_levels": {}})
     write_json(tmp_path / MEMBERS_FILE, [{"name": "model_1"}])
     record.keep_experiment(tmp_path / MEMBERS_FILE, tmp_path / "search")
     assert record.tuned_members == [{"name": "model_1"}]
     assert record.analysis == {"best_levels": {}}
-    assert (record.folder / FIGURES / "one.svg").is_file()
+    assert (record.folder / PROJECT / "oracle.json").is_file()
 
 
 def test_predictions_come_back_bit_for_bit(tmp_path):

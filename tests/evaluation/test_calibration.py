@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from kerasall.errors import ArtifactError, DataError
-from kerasall.evaluation.calibration import Calibration, fit_calibration
+from kerasall.evaluation.calibration import fit_calibration, reliability
 from kerasall.evaluation.intervals import Scorer
 from kerasall.evaluation.metrics import METRICS
 from kerasall.evaluation.predictions import Predictions
-from kerasall.evaluation.reliability import reliability
+from kerasall.evaluation.safeguards import Calibration
 
 
 def distorted(

@@ -9,13 +9,12 @@ import pytest
 from test_calibration import distorted
 
 from kerasall.errors import DataError
-from kerasall.evaluation.calibration import fit_calibration
+from kerasall.evaluation.calibration import believe, fit_calibration, reliability, score_calibration
 from kerasall.evaluation.cross_fitting import cross_fit, deal_parts, number_folds
 from kerasall.evaluation.intervals import Scorer
 from kerasall.evaluation.metrics import METRICS
 from kerasall.evaluation.operating_points import collapse, cross_collapse, operating_point, score_point
 from kerasall.evaluation.predictions import Predictions
-from kerasall.evaluation.reliability import believe, reliability, score_calibration
 
 
 def grouped(temperature: float, groups: int = 40, count: int = 2000, seed: int = 0) -> Predictions:

@@ -7,12 +7,12 @@ import pytest
 from sklearn import metrics as sk
 
 from kerasall.errors import DataError, SettingsError
+from kerasall.evaluation.calibration import reliability
 from kerasall.evaluation.curves import GRID, precision_recall_curves, roc_curve, selective_accuracy
 from kerasall.evaluation.intervals import Scorer
 from kerasall.evaluation.metrics import METRICS, find_metric
 from kerasall.evaluation.operating_points import collapse, operating_point
 from kerasall.evaluation.predictions import Predictions
-from kerasall.evaluation.reliability import reliability
 
 
 def precision_recall(scorer: Scorer, positive: list[str]):

@@ -9,7 +9,6 @@ from kerasall.evaluation.ensemble_rules import (
     Stacking,
     combine,
     combine_predictions,
-    first_members,
     tie_note,
 )
 from kerasall.evaluation.predictions import Predictions
@@ -207,15 +206,3 @@ def test_a_record_of_votes_keeps_its_own_decisions():
 def test_records_of_other_images_are_refused(other, words):
     with pytest.raises(DataError, match=words):
         combine_predictions([record([[0.6, 0.4]]), other], "average")
-
-
-def test_first_members_are_the_first_and_odd():
-    """Nine voters whose mean changes its mind at the fourth: as in Chen et al. 2021, the first k vote."""
-    members = [record([[0.9, 0.1]])] * 3 + [record([[0.4, 0.6]])] * 6
-    found = first_members(members, "majority_vote")
-    assert list(found) == [3, 5, 7, 9]
-    np.testing.assert_allclose([found[k].probabilities[0, 0] for k in found], [1, 3 / 5, 3 / 7, 3 / 9])
-    assert [found[k].decisions[0] for k in found] == [0, 0, 1, 1]
-    assert list(first_members(members[:8], "average")) == [3, 5, 7]
-    weighted = first_members(members[:4], "weighted_average", [1, 1, 2, 9])
-    np.testing.assert_allclose(weighted[3].probabilities, [[0.9, 0.1]])

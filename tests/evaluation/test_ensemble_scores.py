@@ -93,6 +93,17 @@ def test_growth_is_shown_from_five_members_in_the_given_order():
     assert {size: interval.value for size, interval in found.first.items()} == {3: 0.5, 5: 1.0}
 
 
+def test_growing_ensembles_are_of_the_first_and_odd_members():
+    """Nine voters whose vote changes its mind at the fourth: as in Chen et al. 2021, the first k vote."""
+    nine = {f"m{k}": calling([0, 0, 1, 1] if k < 3 else [1, 1, 0, 0]) for k in range(9)}
+    values = {size: found.value for size, found in scored(members=nine).first.items()}
+    assert values == {3: 1.0, 5: 1.0, 7: 0.0, 9: 0.0}
+    eight = dict(list(nine.items())[:8])
+    assert list(scored("average", eight).first) == [3, 5, 7]
+    weighted = scored("weighted_average", dict(list(nine.items())[:5]), [1, 1, 2, 9, 9]).first
+    assert {size: found.value for size, found in weighted.items()} == {3: 1.0, 5: 0.0}
+
+
 @pytest.mark.parametrize(
     ("rule", "weights"), [("majority_vote", None), ("weighted_average", [0.5, 0.3, 0.2])]
 )

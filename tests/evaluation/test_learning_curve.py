@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from kerasall.errors import DataError
-from kerasall.evaluation.learning_curve import Trained, score_curve
+from kerasall.evaluation.intervals import Scorer
 from kerasall.evaluation.predictions import Predictions
+from kerasall.evaluation.repeats import Trained, score_curve
 from kerasall.report.page import render_page
 from kerasall.report.pages.learning_curve import describe_curve, make_curve_page
 
@@ -29,12 +30,16 @@ def record(right: float, seed: int) -> Predictions:
     )
 
 
+def scored(predictions: Predictions) -> Scorer:
+    return Scorer(predictions, ["all"], resamples=200)
+
+
 def curve(*rights: float):
     trained = [
-        Trained(f"run{k}", 0.5 ** (len(rights) - 1 - k), 8 * 2**k, 80 * 2**k, record(right, k))
+        Trained(f"run{k}", 0.5 ** (len(rights) - 1 - k), 8 * 2**k, 80 * 2**k, scored(record(right, k)))
         for k, right in enumerate(rights)
     ]
-    return score_curve(trained, "accuracy", ["all"], resamples=200)
+    return score_curve(trained, "accuracy")
 
 
 def test_a_curve_that_rises_says_so():
@@ -56,7 +61,7 @@ def test_other_images_at_a_point_are_refused():
     first, second = record(0.7, 0), record(0.8, 1).take(np.arange(200))
     with pytest.raises(DataError, match="same images"):
         score_curve(
-            [Trained("a", 0.5, 8, 80, first), Trained("b", 1, 16, 160, second)], "accuracy", resamples=200
+            [Trained("a", 0.5, 8, 80, scored(first)), Trained("b", 1, 16, 160, scored(second))], "accuracy"
         )
 
 

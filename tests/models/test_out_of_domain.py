@@ -13,9 +13,16 @@ import tensorflow as tf
 
 from kerasall.components.exporter import answer_with_safeguards
 from kerasall.errors import ArtifactError, DataError, ModelError
-from kerasall.evaluation.calibration import Calibration
-from kerasall.evaluation.conformal import PredictionSets
-from kerasall.evaluation.refer import KEPT, REASONS, UNLIKE, DomainLimit, Safeguards, refer_reasons
+from kerasall.evaluation.safeguards import (
+    KEPT,
+    REASONS,
+    UNLIKE,
+    Calibration,
+    DomainLimit,
+    PredictionSets,
+    Safeguards,
+    refer_reasons,
+)
 from kerasall.models.classifier import build_classifier, split_at
 from kerasall.models.deep_features import build_extractor, build_feature_model
 from kerasall.models.ensembles import build_ensemble

@@ -11,11 +11,10 @@ from kerasall.components.exporter import answer_with_safeguards
 from kerasall.data.input_pipeline import prediction_batches
 from kerasall.errors import ModelError, SettingsError
 from kerasall.evaluation.calibration import fit_calibration
-from kerasall.evaluation.conformal import fit_prediction_sets
 from kerasall.evaluation.ensemble_scores import measure_gain
 from kerasall.evaluation.intervals import Scorer
 from kerasall.evaluation.predictions import Predictions
-from kerasall.evaluation.refer import Safeguards
+from kerasall.evaluation.safeguards import Safeguards, fit_prediction_sets
 from kerasall.models.prediction import VIEWS, predict_probabilities, predict_views, require_views, show_view
 from kerasall.preprocessing.operations import Chain
 from kerasall.report.page import render_section

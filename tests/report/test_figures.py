@@ -12,8 +12,8 @@ from matplotlib.figure import Figure
 from PIL import Image
 from sample_report import CLASSES, MALIGNANT, MATRIX, make_blocks, make_curves, make_runs
 
+from kerasall.evaluation.calibration import Reliability
 from kerasall.evaluation.curves import BandedCurve
-from kerasall.evaluation.reliability import Reliability
 from kerasall.report.figures_data import SubjectCount, draw_counts, draw_subject_accuracy
 from kerasall.report.figures_scores import (
     draw_confusion_matrix,

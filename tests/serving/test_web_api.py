@@ -14,7 +14,7 @@ import requests
 from web_server import BOUNDARY, CARD, LABELS, LIMITS, NAME, export_plain_model, form, picture, serving
 
 from kerasall.errors import ModelError
-from kerasall.evaluation.refer import REASONS
+from kerasall.evaluation.safeguards import REASONS
 from kerasall.files import write_json
 from kerasall.serving.card import write_manifest
 from kerasall.serving.predictor import Predictor

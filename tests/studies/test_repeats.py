@@ -17,7 +17,7 @@ from kerasall.evaluation.ensemble_rules import combine_predictions
 from kerasall.evaluation.ensemble_scores import for_curves
 from kerasall.evaluation.intervals import Scorer
 from kerasall.evaluation.predictions import Predictions, read_predictions
-from kerasall.evaluation.repeats import Judged, score_repeats, spread_of
+from kerasall.evaluation.repeats import score_repeats, spread_of
 from kerasall.report.page import write_page
 from kerasall.report.pages.repeats import Background, describe_repeats, describe_spread, make_repeats_page
 from kerasall.settings.loading import load_settings, validate
@@ -40,14 +40,14 @@ def record(seed: int, skill: float = 0.8, images: int = 120, groups: int = 24) -
     return Predictions(ids, group, group, labels, probabilities, ("all", "hem"))
 
 
-def judged(predictions: Predictions) -> Judged:
-    return Judged(predictions, predictions)
+def scored(predictions: Predictions, resamples: int = 400) -> Scorer:
+    return Scorer(predictions, ("all",), resamples)
 
 
-def several(count: int, models: tuple[str, ...] = ("one", "ensemble")) -> dict[str, dict[str, Judged]]:
+def several(count: int, models: tuple[str, ...] = ("one", "ensemble")) -> dict[str, dict[str, Scorer]]:
     return {
         f"repeat {number}": {
-            model: judged(record(10 * number + k, 0.7 + 0.1 * k)) for k, model in enumerate(models)
+            model: scored(record(10 * number + k, 0.7 + 0.1 * k)) for k, model in enumerate(models)
         }
         for number in range(count)
     }
@@ -70,7 +70,7 @@ def test_a_score_that_is_not_defined_everywhere_has_no_mean():
     assert found.values == (0.8, None, 0.9)
     one_class = replace(record(0), probabilities=np.tile([0.9, 0.1], (120, 1)), decisions=None)
     scores = score_repeats(
-        {"a": {"m": judged(record(0))}, "b": {"m": judged(one_class)}}, ["mcc", "accuracy"]
+        {"a": {"m": scored(record(0))}, "b": {"m": scored(one_class)}}, ["mcc", "accuracy"]
     )
     assert scores.spreads["m"]["mcc"].mean is None
     assert scores.spreads["m"]["accuracy"].mean is not None
@@ -80,8 +80,8 @@ def test_a_score_that_is_not_defined_everywhere_has_no_mean():
 def test_equal_repetitions_have_the_interval_of_one():
     """The interval of the mean is over groups: without a spread over seeds it is that of a single run."""
     one = record(3)
-    scores = score_repeats({name: {"m": judged(one)} for name in "abc"}, METRICS, ("all",), resamples=400)
-    alone = Scorer(one, ("all",), resamples=400).intervals(METRICS)
+    scores = score_repeats({name: {"m": scored(one)} for name in "abc"}, METRICS)
+    alone = scored(one).intervals(METRICS)
     for metric, spread in scores.spreads["m"].items():
         assert (spread.mean, spread.low, spread.high) == pytest.approx(
             (alone[metric].value, alone[metric].low, alone[metric].high)
@@ -91,7 +91,7 @@ def test_equal_repetitions_have_the_interval_of_one():
 
 
 def test_the_interval_of_a_mean_contains_it_and_is_narrower_than_the_worst_runs_reach():
-    scores = score_repeats(several(5), METRICS, ("all",), resamples=400)
+    scores = score_repeats(several(5), METRICS)
     for spreads in scores.spreads.values():
         for metric, spread in spreads.items():
             assert spread.mean == pytest.approx(np.mean(spread.values)), metric
@@ -104,7 +104,9 @@ def test_curves_of_a_vote_come_from_mean_probabilities():
     members = [record(seed) for seed in range(3)]
     vote = combine_predictions(members, "majority_vote")
     curves = for_curves(vote, members, "majority_vote")
-    found = score_repeats({name: {"v": Judged(vote, curves)} for name in "ab"}, ["roc_auc", "accuracy"])
+    found = score_repeats(
+        {name: {"v": Scorer(vote, graded=curves)} for name in "ab"}, ["roc_auc", "accuracy"]
+    )
     means = combine_predictions(members, "average")
     expected = Scorer(means).interval("roc_auc").value
     assert found.spreads["v"]["roc_auc"].mean == pytest.approx(expected)
@@ -115,8 +117,8 @@ def test_curves_of_a_vote_come_from_mean_probabilities():
     ("repetitions", "words"),
     [
         (several(1), "at least 2 repetitions"),
-        (several(1) | {"b": {"other": judged(record(0))}}, "the same models"),
-        (several(1, ("m",)) | {"b": {"m": judged(record(0, images=96))}}, "other ids"),
+        (several(1) | {"b": {"other": scored(record(0))}}, "the same models"),
+        (several(1, ("m",)) | {"b": {"m": scored(record(0, images=96))}}, "other ids"),
     ],
 )
 def test_what_is_no_repetition_is_refused(repetitions, words):
@@ -125,7 +127,7 @@ def test_what_is_no_repetition_is_refused(repetitions, words):
 
 
 def test_the_page_tells_seeds_from_patients_and_headlines_no_best_run(tmp_path):
-    scores = score_repeats(several(5, ("a", "b", "c", "ensemble")), METRICS, ("all",), resamples=200)
+    scores = score_repeats(several(5, ("a", "b", "c", "ensemble")), METRICS)
     page = write_page(tmp_path, make_repeats_page(scores, BACKGROUND), name="repeats")
     assert page.name == "repeats.html"
     text = page.read_text(encoding="utf-8")
@@ -142,7 +144,7 @@ def test_the_page_tells_seeds_from_patients_and_headlines_no_best_run(tmp_path):
 
 
 def test_a_spread_of_zero_is_said():
-    same = {name: {"m": judged(record(1))} for name in "ab"}
+    same = {name: {"m": scored(record(1))} for name in "ab"}
     assert any(
         "no seed changes" in line for line in describe_spread(score_repeats(same, ["accuracy"]), BACKGROUND)
     )

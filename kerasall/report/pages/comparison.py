@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from itertools import combinations
 from typing import Any
 
-from kerasall.evaluation.comparison import IMAGE_TESTS, Pair, SystemComparison, SystemScores
+import numpy as np
+
+from kerasall.evaluation.comparison import Pair, SystemComparison, SystemScores
 from kerasall.evaluation.curves import roc_curve
-from kerasall.evaluation.intervals import Scorer
+from kerasall.evaluation.intervals import FEW_GROUPS, Scorer
 from kerasall.evaluation.metrics import find_metric, malignant_mask
 from kerasall.evaluation.paired_tests import Comparison
 from kerasall.report.figures_comparison import ForestRow, draw_forest
@@ -25,6 +28,11 @@ from kerasall.report.format import (
     title_of,
 )
 from kerasall.report.page import Page, Section, draw_picture, render_section
+
+IMAGE_TESTS = (
+    "McNemar's and Cochran's tests treat images as independent, and images of one patient are not: where the "
+    "patients are few, trust the interval that resamples groups."
+)
 
 _MOST_BANDS = 3
 """More curves than this are drawn without bands, which would cover one another."""
@@ -53,9 +61,9 @@ def make_comparison_page(comparison: SystemComparison, command: str = "") -> Pag
             "Groups": f"{comparison.groups:,}" if comparison.known_groups else "not known",
             "Main score": title_of(comparison.metric, comparison.classes),
         },
-        results=comparison.to_json(),
+        results=comparison_document(comparison),
         sections=(
-            _summary(shown, names), _systems(shown), _differences(shown), _images(shown), _roc(shown),
+            _summary(comparison, shown), _systems(shown), _differences(shown), _images(shown), _roc(shown),
             render_section(
                 "method", systems=comparison.systems, command=command,
                 intervals=comparison.systems[0].intervals[comparison.metric].method,
@@ -87,7 +95,8 @@ def _titles(comparison: SystemComparison) -> dict[str, str]:
     return {name: title_of(name, comparison.classes) for name in comparison.systems[0].intervals}
 
 
-def _summary(comparison: SystemComparison, names: list[str]) -> Section | None:
+def _summary(named: SystemComparison, comparison: SystemComparison) -> Section | None:
+    """Tiles and verdicts with the names that are shown; the key to these and the warnings, with the full ones."""
     metric, title = comparison.metric, title_of(comparison.metric, comparison.classes)
     tiles = []
     for system in comparison.systems:
@@ -95,11 +104,12 @@ def _summary(comparison: SystemComparison, names: list[str]) -> Section | None:
         score = Score(system.name, found.value, found.low, found.high, is_percent(metric))
         missed = "" if system.missed is None else missed_words(system)
         tiles.append({"score": score, "drawn": metric != "log_loss", "missed": missed})
-    letters = {s.name: name for s, name in zip(comparison.systems, names, strict=True) if s.name != name}
+    both = zip(comparison.systems, named.systems, strict=True)
+    letters = {shown.name: full.name for shown, full in both if shown.name != full.name}
     return render_section(
         "comparison_summary",
         letters=letters, tiles=tiles, title_=title, confidence=f"{100 * comparison.confidence:g}%",
-        verdicts=[verdict_words(comparison, pair) for pair in comparison.pairs], warnings=list(comparison.warnings),
+        verdicts=[verdict_words(comparison, pair) for pair in comparison.pairs], warnings=list(find_warnings(named)),
     )  # fmt: skip
 
 
@@ -265,9 +275,62 @@ def describe_comparison(comparison: SystemComparison) -> str:
     if comparison.cochran:
         lines.append(f"  Cochran's Q over all systems: {cochran_words(comparison.cochran)}")
     lines.append(f"  {IMAGE_TESTS}")
-    if comparison.warnings:
-        lines += ["", *(f"warning: {text}" for text in comparison.warnings)]
+    if warnings := [f"warning: {text}" for text in find_warnings(comparison)]:
+        lines += ["", *warnings]
     return "\n".join(lines)
+
+
+def comparison_document(comparison: SystemComparison) -> dict[str, Any]:
+    """The document of ``kerasall compare --json``: the numbers, every warning, and a note on the tests."""
+    return comparison.to_json() | {"warnings": list(find_warnings(comparison)), "note": IMAGE_TESTS}
+
+
+def find_warnings(comparison: SystemComparison) -> Iterator[str]:
+    """What makes a comparison less than fair, or less than sure, a sentence each."""
+    systems = comparison.systems
+    yield from _part_warnings(systems)
+    for what, so, known in (
+        ("The data sets differ", "images, labels or subjects are not the same, or the same names stand for other "
+         "pictures", {system.name: system.fingerprint[:12] for system in systems if system.fingerprint}),
+        ("The splits differ", "each system learned from other images, so a difference is not the method's alone",
+         {system.name: system.split[:12] for system in systems if system.split}),
+    ):  # fmt: skip
+        if len(set(known.values())) > 1:
+            yield f"{what} ({', '.join(f'{name} {value}' for name, value in known.items())}): {so}."
+    left = [(s.not_shared, s.not_shared + comparison.images, s.name) for s in systems if s.not_shared]
+    if left:
+        counts = ", ".join(f"{out:,} of {images:,} of {name}" for out, images, name in left)
+        yield f"Images that not all systems predicted are left out: {counts}."
+    if comparison.joined:
+        yield "The systems group the images differently; groups that share an image were joined."
+    for one, two in combinations(systems, 2):
+        if np.array_equal(one.predictions.probabilities, two.predictions.probabilities):
+            yield f"{one.name} and {two.name} give every shared image the same probabilities: are they one system?"
+    groups = comparison.groups
+    if not comparison.known_groups:
+        yield (
+            "Neither patients nor groups are known: images count as independent, so that intervals are too narrow "
+            "and p-values too small."
+        )
+    elif groups < FEW_GROUPS:
+        yield f"The images are of {groups} groups only, fewer than {FEW_GROUPS}: intervals and p-values are rough."
+
+
+def _part_warnings(systems: Sequence[SystemScores]) -> Iterator[str]:
+    kinds = {system.name: system.scored for system in systems if system.scored}
+    if len(set(kinds.values())) > 1:
+        told = ", ".join(f"{name} {kind}" for name, kind in kinds.items())
+        yield (
+            f"The systems were scored on different parts ({told}): a model tested once and models tested while "
+            "held out of folds saw different amounts of training images."
+        )
+    for name in (name for name, kind in kinds.items() if kind == "selection"):
+        yield f"{name} chose its settings on the images it is scored on: its score is likely too high."
+    if unknown := [system.name for system in systems if not system.scored]:
+        yield (
+            f"No report stands beside the predictions of {', '.join(unknown)}: whether those images were held out "
+            "is not known."
+        )
 
 
 def groups_words(pair: Pair) -> str:

@@ -11,13 +11,12 @@ import pandas as pd
 
 from kerasall import __version__
 from kerasall.decoding import DEFAULT_LIMITS
+from kerasall.evaluation.calibration import score_calibration
 from kerasall.evaluation.class_mapping import MALIGNANT
 from kerasall.evaluation.curves import precision_recall_curves, roc_curves
-from kerasall.evaluation.metrics import confusion_matrix, per_class_table
-from kerasall.evaluation.reliability import score_calibration
+from kerasall.evaluation.metrics import MALIGNANT_SCORES, confusion_matrix, per_class_table
 from kerasall.report.evidence import FITTED
 from kerasall.report.external_scores import (
-    MALIGNANT_METRICS,
     SCORED,
     ExternalCheck,
     ExternalScores,
@@ -66,7 +65,7 @@ def make_external_page(scores: ExternalScores, command: str) -> Page:
 
 def _summary(scores: ExternalScores) -> Section | None:
     check, found = scores.check, scores.unlike
-    names = [n for n in MALIGNANT_METRICS if n in scores.intervals]
+    names = [n for n in MALIGNANT_SCORES if n in scores.intervals]
     return render_section(
         "external_summary",
         tiles=[read_external_score(scores, name) for name in [*names, "balanced_accuracy"]],

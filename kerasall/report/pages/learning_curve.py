@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from kerasall.evaluation.learning_curve import LearningCurve
 from kerasall.evaluation.metrics import find_metric
+from kerasall.evaluation.repeats import LearningCurve
 from kerasall.report.figures_comparison import draw_learning_curve
 from kerasall.report.format import difference_words, interval_words, title_of
 from kerasall.report.page import Page, draw_picture, render_section
@@ -22,8 +22,7 @@ def make_curve_page(
         protocol: honest or faithful.
         command: that made the page.
     """
-    classes = curve.points[0].trained.predictions.classes
-    main = title_of(curve.metric, classes)
+    main = title_of(curve.metric, curve.classes)
     return Page(
         title=f"{title}: learning curve",
         subtitle="The same settings on nested shares of the training groups.",
@@ -34,7 +33,7 @@ def make_curve_page(
             render_section(
                 "curve",
                 c=curve, main=main, scored=scored, kind=group_kind, last_step=describe_last_step(curve),
-                titles={name: title_of(name, classes) for name in curve.points[0].scores},
+                titles={name: title_of(name, curve.classes) for name in curve.points[0].scores},
                 picture=draw_picture("learning-curve", draw_learning_curve, curve, group_kind),
             ),
             render_section("provenance", command=command, settings="", environment={}),
@@ -60,8 +59,7 @@ def describe_last_step(curve: LearningCurve) -> str:
         return "Whether more training groups would help cannot be told from these."
     value, ends = difference_words(curve.metric, gain)
     step = f"The last step brought {value} ({ends})"
-    classes = curve.points[0].trained.predictions.classes
-    better = 1 if find_metric(curve.metric, classes).direction == "higher" else -1
+    better = 1 if find_metric(curve.metric, curve.classes).direction == "higher" else -1
     if min(better * gain.low, better * gain.high) > 0:
         return f"{step}: the curve still rises, and more subjects should help."
     return f"{step}: an interval that holds 0 shows no gain, and does not show that there is none."

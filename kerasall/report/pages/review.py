@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 from markupsafe import Markup
 
-from kerasall.evaluation.review import REASONS, SEEN, ReviewItem, ReviewQueue
+from kerasall.evaluation.review import ReviewItem, ReviewQueue
 from kerasall.files import sha256_of_json, write_text
 from kerasall.report.format import format_value
 from kerasall.report.page import (
@@ -41,6 +41,20 @@ _WEAK = 0.7
 _TEMPLATES = Path(__file__).parents[1] / "templates"
 Overlay = Callable[[ReviewItem], "tuple[np.ndarray, str] | None"]
 """Makes a picture, uint8 [h, w, 3], of where the model looked, and a caption; None for none."""
+SEEN = {
+    "test": "in the test part, predicted by the exported model",
+    "out-of-fold": "out-of-fold, each predicted by a model that did not train on it",
+    "validation": "in the validation part, by which the end of training or its settings were chosen",
+    "selection": "in the part on which the paper's protocol also chose its settings",
+}
+"""Kind of predictions -> what the page says of them."""
+REASONS = {
+    "duplicate_labels": "Near duplicates with different labels",
+    "members_wrong": "Called otherwise by the members",
+    "label_suspect": "Suspected label errors",
+    "confident_mistake": "Confident mistakes",
+}
+"""Code of a reason -> heading, in the order of urgency."""
 EXPLANATIONS = {
     "duplicate_labels": "at least one of the labels is wrong, whatever a model says",
     "members_wrong": "hard images, wrong labels, or both",

@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image
 from pydantic import BaseModel, Field
 
-from kerasall.evaluation.refer import REASONS
+from kerasall.evaluation.safeguards import REASONS
 from kerasall.serving.card import Shapes, read_card
 from kerasall.serving.predictor import Predictor
 

@@ -6,64 +6,23 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from test_conformal import simulate
+from test_safeguards import fit, simulate
 
-from kerasall.errors import ArtifactError, SettingsError
-from kerasall.evaluation.calibration import fit_calibration
-from kerasall.evaluation.conformal import fit_prediction_sets
+from kerasall.errors import SettingsError
 from kerasall.evaluation.cross_fitting import deal_parts
 from kerasall.evaluation.curves import MACRO, precision_recall_curves, roc_curves
 from kerasall.evaluation.intervals import Scorer
 from kerasall.evaluation.metrics import METRICS
-from kerasall.evaluation.operating_points import decision_curve, operating_point
+from kerasall.evaluation.operating_points import decision_curve
 from kerasall.evaluation.predictions import Predictions
-from kerasall.evaluation.refer import (
-    KEPT,
+from kerasall.evaluation.safeguards import (
     NONE,
-    SEVERAL,
     UNLIKE,
-    DomainLimit,
-    Safeguards,
-    WantedPoint,
-    calibrate,
+    fit_prediction_sets,
     refer_reasons,
-    score_referral,
 )
-from kerasall.evaluation.trust_scores import score_safeguards
+from kerasall.evaluation.trust_scores import score_referral, score_safeguards
 from kerasall.report.sections import calibration_section, refer_section, threshold_section
-
-
-def fit(predictions: Predictions, limit: float | None = 2.0, fitted_on: str = "validation") -> Safeguards:
-    calibration = fit_calibration(predictions)
-    calibrated = calibration.apply_to(predictions)
-    return Safeguards(
-        calibration, "probabilities", fitted_on,
-        tuple(WantedPoint(each, operating_point(calibrated, ["a", "b"], each)) for each in (0.9, 0.99)),
-        fit_prediction_sets(calibrated, 0.9),
-        None if limit is None else DomainLimit(limit, 0.05, 500, 30, "validation images"),
-        "" if limit else "switched off",
-    )  # fmt: skip
-
-
-def test_reasons_and_which_goes_before_which():
-    sizes, distances = np.array([1, 0, 2, 3, 1, 0, 1]), np.array([1.0, 1, 1, 1, 9, 9, np.nan])
-    assert refer_reasons(np, sizes).tolist() == [KEPT, NONE, SEVERAL, SEVERAL, KEPT, NONE, KEPT]
-    assert refer_reasons(np, sizes, distances, 2.0).tolist() == [KEPT, NONE, SEVERAL, SEVERAL] + 3 * [UNLIKE]
-
-
-def test_the_formula_of_the_graph_is_the_calibration():
-    predictions = simulate(30, 0)
-    for biases in (False, True):
-        calibration = fit_calibration(predictions, biases=biases)
-        given = calibrate(np, predictions.probabilities, calibration)
-        assert given == pytest.approx(calibration.apply(predictions.probabilities), abs=1e-6)
-
-
-def test_safeguards_keep_their_json():
-    for safeguards in (fit(simulate(30, 0)), fit(simulate(30, 0), limit=None)):
-        assert Safeguards.from_json(safeguards.to_json()) == safeguards
-    with pytest.raises(ArtifactError, match="fields"):
-        Safeguards.from_json({"calibration": {}})
 
 
 def test_worked_numbers_of_referral():

@@ -1,4 +1,4 @@
-"""Prediction sets: worked numbers, and the stated coverage in simulated patients."""
+"""Prediction sets: worked numbers, and the stated coverage in simulated patients; reasons to refer, and what is stored."""
 
 from __future__ import annotations
 
@@ -6,8 +6,23 @@ import numpy as np
 import pytest
 
 from kerasall.errors import ArtifactError, DataError, SettingsError
-from kerasall.evaluation.conformal import SURE_ENOUGH, PredictionSets, fit_prediction_sets, group_quantile
+from kerasall.evaluation.calibration import fit_calibration
+from kerasall.evaluation.operating_points import operating_point
 from kerasall.evaluation.predictions import Predictions
+from kerasall.evaluation.safeguards import (
+    KEPT,
+    NONE,
+    SEVERAL,
+    SURE_ENOUGH,
+    UNLIKE,
+    DomainLimit,
+    Safeguards,
+    WantedPoint,
+    calibrate,
+    fit_prediction_sets,
+    group_quantile,
+    refer_reasons,
+)
 
 
 def simulate(groups: int, seed: int, images: int | None = None, largest: int = 60) -> Predictions:
@@ -24,6 +39,18 @@ def simulate(groups: int, seed: int, images: int | None = None, largest: int = 6
     return Predictions(
         np.arange(len(group)).astype(str), names, names, labels, probabilities, ("a", "b", "c")
     )
+
+
+def fit(predictions: Predictions, limit: float | None = 2.0, fitted_on: str = "validation") -> Safeguards:
+    calibration = fit_calibration(predictions)
+    calibrated = calibration.apply_to(predictions)
+    return Safeguards(
+        calibration, "probabilities", fitted_on,
+        tuple(WantedPoint(each, operating_point(calibrated, ["a", "b"], each)) for each in (0.9, 0.99)),
+        fit_prediction_sets(calibrated, 0.9),
+        None if limit is None else DomainLimit(limit, 0.05, 500, 30, "validation images"),
+        "" if limit else "switched off",
+    )  # fmt: skip
 
 
 def test_groups_count_alike_and_the_unseen_one_lies_above():
@@ -89,12 +116,31 @@ def test_no_threshold_is_higher_than_float32_can_tell():
     assert fit_prediction_sets(perfect).threshold == pytest.approx(SURE_ENOUGH, abs=1e-5)
 
 
-def test_json_keeps_them_and_mistakes_are_refused():
-    sets = fit_prediction_sets(simulate(30, seed=0))
-    assert PredictionSets.from_json(sets.to_json()) == sets
-    with pytest.raises(ArtifactError, match="fields"):
-        PredictionSets.from_json({"coverage": 0.9})
+def test_mistakes_are_refused():
     with pytest.raises(SettingsError, match="coverage"):
         fit_prediction_sets(simulate(30, seed=0), 1.0)
     with pytest.raises(DataError, match="none"):
         fit_prediction_sets(simulate(30, seed=0).take(np.zeros(0, int)))
+
+
+def test_reasons_and_which_goes_before_which():
+    sizes, distances = np.array([1, 0, 2, 3, 1, 0, 1]), np.array([1.0, 1, 1, 1, 9, 9, np.nan])
+    assert refer_reasons(np, sizes).tolist() == [KEPT, NONE, SEVERAL, SEVERAL, KEPT, NONE, KEPT]
+    assert refer_reasons(np, sizes, distances, 2.0).tolist() == [KEPT, NONE, SEVERAL, SEVERAL] + 3 * [UNLIKE]
+
+
+def test_the_formula_of_the_graph_is_the_calibration():
+    predictions = simulate(30, 0)
+    for biases in (False, True):
+        calibration = fit_calibration(predictions, biases=biases)
+        given = calibrate(np, predictions.probabilities, calibration)
+        assert given == pytest.approx(calibration.apply(predictions.probabilities), abs=1e-6)
+
+
+def test_safeguards_keep_their_json():
+    for safeguards in (fit(simulate(30, 0)), fit(simulate(30, 0), limit=None)):
+        assert Safeguards.from_json(safeguards.to_json()) == safeguards
+    with pytest.raises(ArtifactError, match="fields"):
+        Safeguards.from_json({"calibration": {}})
+    with pytest.raises(ArtifactError, match="fields"):
+        Safeguards.from_json(safeguards.to_json() | {"prediction_sets": {"coverage": 0.9}})
