@@ -4,7 +4,7 @@
                                   [--images FOLDER --model FILE.keras]
 
 Ours is ``train.precision: bfloat16``: TensorFlow's graph optimizer rewrites convolutions and matrix products inside
-``kerasall.training.precision.computing_in``. The goals (3 times float32's forward pass and 2 times its training step
+``kerasall.training.devices.computing_in``. The goals (3 times float32's forward pass and 2 times its training step
 for VGG16) need a CPU with amx_bf16; without it ``precision: auto`` stays float32, which the note says, and the ratios
 show what an explicit bfloat16 would cost.
 
@@ -35,7 +35,7 @@ from kerasall.models.backbones import BACKBONES
 from kerasall.models.classifier import build_classifier, freeze
 from kerasall.models.saving import load_model
 from kerasall.runtime import has_amx
-from kerasall.training.precision import PRECISIONS, choose_precision, computing_in
+from kerasall.training.devices import PRECISIONS, choose_precision, computing_in
 from kerasall.training.stages import StageSettings, compile_stage
 
 OPTION, POLICY, FLOAT32 = (PRECISIONS[name] for name in ("onednn_bfloat16", "mixed_bfloat16", "float32"))

@@ -32,9 +32,9 @@ from keras import ops
 from network_work import count_work
 
 from kerasall.models.classifier import build_classifier, freeze
-from kerasall.training.callbacks import StageLog
+from kerasall.training.devices import choose_precision, computing_in
 from kerasall.training.epochs import EpochRunner
-from kerasall.training.precision import choose_precision, computing_in
+from kerasall.training.history import StageLog
 from kerasall.training.stages import StageSettings, compile_stage
 
 NAMES = ("mobilenet", "resnet50", "xception", "vgg16")

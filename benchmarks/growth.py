@@ -56,8 +56,7 @@ from kerasall.evaluation.intervals import Scorer
 from kerasall.evaluation.predictions import Predictions
 from kerasall.models.classifier import build_classifier, freeze, split_at
 from kerasall.models.ensembles import build_ensemble
-from kerasall.models.feature_cache import cached_activations
-from kerasall.models.prediction import predict_probabilities
+from kerasall.models.prediction import cached_activations, predict_probabilities
 from kerasall.preprocessing.operations import Chain
 from kerasall.taguchi.oracle import TaguchiOracle
 from kerasall.taguchi.tuner import TaguchiTuner

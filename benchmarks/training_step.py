@@ -31,9 +31,9 @@ from kerasall.data.input_pipeline import EpochSource
 from kerasall.models.backbones import BACKBONES
 from kerasall.models.classifier import build_classifier, freeze
 from kerasall.studies.planning import estimate_memory
-from kerasall.training.callbacks import StageLog
+from kerasall.training.devices import PRECISIONS, Precision, choose_precision, computing_in
 from kerasall.training.epochs import EpochRunner
-from kerasall.training.precision import PRECISIONS, Precision, choose_precision, computing_in
+from kerasall.training.history import StageLog
 from kerasall.training.stages import StageSettings, choose_jit, compile_stage
 
 SETTINGS = StageSettings(epochs=1000, learning_rate=1e-4)

@@ -38,7 +38,6 @@ from kerasall.evaluation.safeguards import (
 )
 from kerasall.files import read_json, write_json
 from kerasall.models.classifier import Parts, find_parts, pooled_above, split_at
-from kerasall.models.feature_cache import activations_key
 from kerasall.models.out_of_domain import (
     FEATURES,
     SMALLEST_VARIANCE,
@@ -49,7 +48,7 @@ from kerasall.models.out_of_domain import (
     list_feature_networks,
     with_features,
 )
-from kerasall.models.prediction import predict_activations
+from kerasall.models.prediction import activations_key, predict_activations
 from kerasall.models.saving import load_model
 from kerasall.pipeline.component import Input, Output, Unkeyed, component
 from kerasall.preprocessing.operations import Chain

@@ -23,14 +23,12 @@ from kerasall.data.pixel_cache import PixelCache
 from kerasall.errors import SettingsError
 from kerasall.models.base import HeadSettings
 from kerasall.models.classifier import HEAD, build_classifier, freeze, frozen_cut, pooled_above, split_at
-from kerasall.models.feature_cache import Lower, cached_activations
-from kerasall.models.prediction import predict_probabilities, predict_views
+from kerasall.models.prediction import Lower, cached_activations, predict_probabilities, predict_views
 from kerasall.settings import ModelSettings, StageSettings, TrainSettings
 from kerasall.settings.seeds import derive_seed
 from kerasall.training import fit as training
-from kerasall.training.devices import spread_over
+from kerasall.training.devices import Precision, choose_precision, computing_in, spread_over
 from kerasall.training.history import EpochRow, History
-from kerasall.training.precision import Precision, choose_precision, computing_in
 from kerasall.training.stages import find_device
 
 PREDICTION_BATCH = 32

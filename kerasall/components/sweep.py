@@ -38,8 +38,8 @@ from kerasall.settings import (
     SweepSettings,
     TrainSettings,
 )
+from kerasall.training.devices import choose_precision, computing_in
 from kerasall.training.history import EpochRow, History
-from kerasall.training.precision import choose_precision, computing_in
 
 Cell = tuple[str, str, int]
 """Names of backbone and optimizer, number of epochs."""

@@ -20,8 +20,8 @@ from kerasall.pipeline.component import Input, Output, Scratch, Unkeyed, compone
 from kerasall.preprocessing.augmentation import Augmentation
 from kerasall.preprocessing.operations import Chain
 from kerasall.settings import ModelSettings, TrainSettings
+from kerasall.training.devices import choose_precision
 from kerasall.training.history import History
-from kerasall.training.precision import choose_precision
 
 
 def describe_outside(

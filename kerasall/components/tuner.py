@@ -43,7 +43,7 @@ from kerasall.taguchi.stored_oracle import FINISHED, StoredOracle
 from kerasall.taguchi.trial_events import list_trials, write_csv
 from kerasall.taguchi.trials import CONFIRMATION
 from kerasall.taguchi.tuner import TaguchiTuner, TrialRun
-from kerasall.training.precision import choose_precision
+from kerasall.training.devices import choose_precision
 
 TRIALS = "trials.csv"
 """File of a Search: one line a trial."""

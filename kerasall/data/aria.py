@@ -12,7 +12,7 @@ import re
 from pathlib import Path, PurePosixPath
 
 from kerasall.data.examples import Collection, make_examples
-from kerasall.data.image_folder import find_files, list_folders, list_some, require_folder
+from kerasall.data.own_images import find_files, list_folders, list_some, require_folder
 from kerasall.errors import DataError
 
 NOTE = (

@@ -296,33 +296,19 @@ _SMEAR_STAIN: dict[str, Range] = {
     "diameter": (0.20, 0.23), "blur": (0.006, 0.012), "noise": (1.0, 3.0),
 }  # fmt: skip
 
+_CUT_OUTS = {
+    "all": Morphology((0.78, 0.92), (0.025, 0.06), (0.1, 0.4), (0.0, 0.06), (0.8, 2.4)),
+    "hem": Morphology((0.50, 0.68), (0.010, 0.025), (0.0, 0.05), (0.2, 0.36), (0.0, 0.1)),
+}
+_SMEARS = {
+    "Benign": Morphology((0.45, 0.60), (0.010, 0.02), (0.0, 0.05), (0.22, 0.36), (0.0, 0.1)),
+    "Early": Morphology((0.68, 0.78), (0.015, 0.03), (0.0, 0.10), (0.12, 0.20), (0.0, 0.2)),
+    "Pre": Morphology((0.72, 0.85), (0.040, 0.07), (0.3, 0.50), (0.04, 0.10), (0.3, 1.0)),
+    "Pro": Morphology((0.84, 0.94), (0.020, 0.04), (0.0, 0.15), (0.00, 0.04), (2.0, 3.0)),
+}
 KINDS: dict[str, Kind] = {
-    "cnmc": Kind(
-        morphologies={
-            "all": Morphology((0.78, 0.92), (0.025, 0.06), (0.1, 0.4), (0.0, 0.06), (0.8, 2.4)),
-            "hem": Morphology((0.50, 0.68), (0.010, 0.025), (0.0, 0.05), (0.2, 0.36), (0.0, 0.1)),
-        },
-        malignant=("all",),
-        size=450,
-        suffix=".bmp",
-        stain=_CUT_OUT_STAIN,
-        cells=(1, 1),
-        scene=draw_cut_out,
-    ),
-    "aria": Kind(
-        morphologies={
-            "Benign": Morphology((0.45, 0.60), (0.010, 0.02), (0.0, 0.05), (0.22, 0.36), (0.0, 0.1)),
-            "Early": Morphology((0.68, 0.78), (0.015, 0.03), (0.0, 0.10), (0.12, 0.20), (0.0, 0.2)),
-            "Pre": Morphology((0.72, 0.85), (0.040, 0.07), (0.3, 0.50), (0.04, 0.10), (0.3, 1.0)),
-            "Pro": Morphology((0.84, 0.94), (0.020, 0.04), (0.0, 0.15), (0.00, 0.04), (2.0, 3.0)),
-        },
-        malignant=("Early", "Pre", "Pro"),
-        size=224,
-        suffix=".png",
-        stain=_SMEAR_STAIN,
-        cells=(3, 6),
-        scene=draw_field,
-    ),
+    "cnmc": Kind(_CUT_OUTS, ("all",), 450, ".bmp", _CUT_OUT_STAIN, cells=(1, 1), scene=draw_cut_out),
+    "aria": Kind(_SMEARS, ("Early", "Pre", "Pro"), 224, ".png", _SMEAR_STAIN, cells=(3, 6), scene=draw_field),
 }
 """The sorts of rendered data sets; a further one is a further row."""
 
@@ -348,18 +334,15 @@ def draw_image(kind_name: str, seed: int, shows: tuple[int, int, int], side: int
     kind = KINDS[kind_name]
     morphology = list(kind.morphologies.values())[index]
     subject = random_stream(seed, "subject", index, member).uniform(size=len(fields(Morphology)))
-    slide = _slide(kind, random_stream(seed, "slide", index, member))
+    drawn = random_stream(seed, "slide", index, member)
+    # Stain, cell size and camera of the subject, drawn alike for every class.
+    slide = Stain(**{name: drawn.uniform(*limits) for name, limits in kind.stain.items()})
     rng = random_stream(seed, "image", index, member, number)
     cells = [
         draw_cell(rng, _traits(morphology, subject, rng), _jittered(slide, rng), side)
         for _ in range(rng.integers(kind.cells[0], kind.cells[1] + 1))
     ]
     return kind.scene(rng, cells, slide, side)
-
-
-def _slide(kind: Kind, rng: np.random.Generator) -> Stain:
-    """Stain, cell size and camera of one subject, drawn alike for every class."""
-    return Stain(**{name: rng.uniform(*limits) for name, limits in kind.stain.items()})
 
 
 def _jittered(slide: Stain, rng: np.random.Generator) -> Stain:

@@ -15,9 +15,8 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
-from kerasall.data.csv_table import read_lines
 from kerasall.data.examples import Collection, make_examples
-from kerasall.data.image_folder import FoundFiles, find_files, list_some, require_folder, walk_files
+from kerasall.data.own_images import FoundFiles, find_files, list_some, read_lines, require_folder, walk_files
 from kerasall.errors import DataError
 
 LABELS = ("all", "hem")
@@ -177,8 +176,7 @@ def _add_preliminary(images: _Sorted, root: Path, table: Path | None) -> list[st
 def _read_label_table(path: Path) -> dict[str, tuple[str, str]]:
     """New name without suffix -> (subject, label)."""
     columns, lines = read_lines(path, "C-NMC's label table")
-    missing = [name for name in _TABLE_COLUMNS if name not in columns]
-    if missing:
+    if missing := [name for name in _TABLE_COLUMNS if name not in columns]:
         raise DataError(f"{path} must have the columns {', '.join(_TABLE_COLUMNS)}, but lacks {missing}")
     labelled: dict[str, tuple[str, str]] = {}
     for number, line in lines.items():

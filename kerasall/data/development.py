@@ -181,13 +181,9 @@ def write_development(development: Development, folder: Path) -> None:
 
 def read_development(folder: Path) -> Development:
     """Reads what ``write_development`` wrote."""
-    return Development(
-        read_rows(folder),
-        read_split(folder / "split.json"),
-        read_facts(folder),
-        read_json(folder / "preprocess.json"),
-        Limits(**read_json(folder / LIMITS)),
-    )
+    split, chain = read_split(folder / "split.json"), read_json(folder / "preprocess.json")
+    limits = Limits(**read_json(folder / LIMITS))
+    return Development(read_rows(folder), split, read_facts(folder), chain, limits)
 
 
 def write_rows(examples: pd.DataFrame, folder: Path) -> None:

@@ -18,7 +18,6 @@ import pandas as pd
 from scipy.cluster.hierarchy import DisjointSet
 
 from kerasall.data.examples import COLUMNS, Collection
-from kerasall.data.image_folder import list_some
 from kerasall.data.likeness import (
     Grain,
     band_pass,
@@ -30,6 +29,7 @@ from kerasall.data.likeness import (
     squash,
     to_unit_length,
 )
+from kerasall.data.own_images import list_some
 from kerasall.data.splits import group_examples
 from kerasall.data.statistics import ImageScan, fingerprint_data, scan_images
 from kerasall.data.texture_pairs import block_count, correlated_pairs
@@ -137,8 +137,7 @@ def group_collection(
             would join too much.
     """
     scan = scan_images(collection.examples, limits, workers)
-    errors = scan.table["error"][scan.table["error"] != ""].tolist()
-    if errors:
+    if errors := scan.table["error"][scan.table["error"] != ""].tolist():
         raise DataError(
             f"every image of {collection.root} must be readable, but {len(errors)} of {len(scan.table)} are not "
             f"({list_some(errors, 3)}): replace or remove them; kerasall check lists all"
@@ -220,11 +219,10 @@ def find_excess(
         else:
             continue
         return (
-            f"a near-duplicate group may join at most {settings.max_subjects} subjects and "
-            f"{settings.max_share:.0%} of the images, but one joins {found}, among them "
-            f"{', '.join(sorted(distinct)[:3])}: look at them; if they are not copies, raise the threshold "
-            f"near_duplicates.confirm (now {settings.confirm}), if they are, near_duplicates.max_subjects or "
-            "max_share"
+            f"a near-duplicate group may join at most {settings.max_subjects} subjects and {settings.max_share:.0%} "
+            f"of the images, but one joins {found}, among them {', '.join(sorted(distinct)[:3])}: look at them; if "
+            f"they are not copies, raise the threshold near_duplicates.confirm (now {settings.confirm}), if they are, "
+            "near_duplicates.max_subjects or max_share"
         )
     return ""
 
@@ -289,7 +287,11 @@ def _confirm(
 
     @lru_cache(maxsize=2048)  # 192 MiB
     def view(index: int) -> _View:
-        return _read_view(paths[index])
+        # Decoded again; the scan has already held the file against the limits.
+        pixels = decode(read_image_bytes(paths[index], _NO_LIMITS), _NO_LIMITS, paths[index])
+        found, (height, width) = find_foreground(pixels), pixels.shape[:2]
+        share = (found.right - found.left) / width, (found.bottom - found.top) / height
+        return _View(crop_to_foreground(pixels, found, CONFIRMING_SIDE), *share)
 
     groups = DisjointSet(range(len(paths)))
 
@@ -332,12 +334,3 @@ class _View:
         width, height = (other.width, other.height) if orientation % 2 == 0 else (other.height, other.width)
         differences = abs(np.log(self.width / width)), abs(np.log(self.height / height))
         return max(differences) < _SIZE_TOLERANCE
-
-
-def _read_view(path: str) -> _View:
-    """Decodes again; the scan has already held the file against the limits."""
-    pixels = decode(read_image_bytes(path, _NO_LIMITS), _NO_LIMITS, path)
-    found = find_foreground(pixels)
-    height, width = pixels.shape[:2]
-    share = (found.right - found.left) / width, (found.bottom - found.top) / height
-    return _View(crop_to_foreground(pixels, found, CONFIRMING_SIDE), *share)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import pandas as pd
 
@@ -56,8 +56,7 @@ class Collection:
         _require_valid(self.examples, self.labels, where=f"the {self.source} reader on {self.root}")
         if unknown := sorted(set(self.malignant) - set(self.labels)):
             raise DataError(
-                f"malignant classes must be among {list(self.labels)}, but {unknown} are not: "
-                "correct data.malignant"
+                f"malignant classes must be among {list(self.labels)}, but {unknown} are not: correct data.malignant"
             )
 
 
@@ -79,8 +78,7 @@ def read_examples(path: str | Path) -> pd.DataFrame:
         examples = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8")
     except (OSError, UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
         raise DataError(f"{path} must be a table of examples, but reading it failed: {error}") from None
-    missing = [name for name in COLUMNS if name not in examples.columns]
-    if missing:
+    if missing := [name for name in COLUMNS if name not in examples.columns]:
         raise DataError(f"{path} must have the columns {list(COLUMNS)}, but {missing} are missing")
     return examples
 
@@ -96,15 +94,10 @@ def write_collection(collection: Collection, folder: str | Path) -> None:
 def read_collection(folder: str | Path) -> Collection:
     """Reads what ``write_collection`` wrote."""
     folder = Path(folder)
-    facts = read_json(folder / "collection.json")
-    sequences = {n: tuple(facts[n]) for n in ("labels", "malignant", "notes", "read_warnings")}
-    return Collection(
-        source=facts["source"],
-        root=Path(facts["root"]),
-        examples=read_examples(folder / "examples.csv"),
-        subject_kind=facts["subject_kind"],
-        **sequences,
-    )
+    stored = read_json(folder / "collection.json")
+    facts: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in stored.items()}
+    examples = read_examples(folder / "examples.csv")
+    return Collection(**facts | {"root": Path(facts["root"]), "examples": examples})
 
 
 def _require_valid(examples: pd.DataFrame, labels: Sequence[str], where: str) -> None:

@@ -313,6 +313,10 @@ def _make_graph(
     """What gives an epoch's dataset: a function of order int64 [M], factors float32 [M] or [0] and key int32 []."""
     weighted = cut is not None and cut.factors is not None
     threads, ahead = (2, 2) if augment is None else (tf.data.AUTOTUNE, tf.data.AUTOTUNE)
+    # Without rewrites of the graph, and where nothing random is computed without threads that tune it.
+    options = tf.data.Options()
+    options.experimental_optimization.apply_default_optimizations = False
+    options.autotune.enabled = augment is not None
     change = None if augment is None else tf.function(augment)  # which may branch on tensors, as in any map
 
     def make(order: tf.Tensor, factors: tf.Tensor, key: tf.Tensor) -> tf.data.Dataset:
@@ -331,18 +335,10 @@ def _make_graph(
         batches = positions.map(
             take if cut is None else take_span, num_parallel_calls=threads, deterministic=True
         )
-        return batches.prefetch(ahead).with_options(_options(tuned=augment is not None))
+        return batches.prefetch(ahead).with_options(options)
 
     specs = [tf.TensorSpec([None], tf.int64), tf.TensorSpec([None], tf.float32), tf.TensorSpec([], tf.int32)]
     return tf.function(make, input_signature=specs, autograph=False)
-
-
-def _options(tuned: bool) -> tf.data.Options:
-    """Without rewrites of the graph, and where nothing random is computed without threads that tune it."""
-    options = tf.data.Options()
-    options.experimental_optimization.apply_default_optimizations = False
-    options.autotune.enabled = tuned
-    return options
 
 
 def _changed(at: tf.Tensor, batch: Sequence[tf.Tensor], change: Augment, key: tf.Tensor) -> tuple:

@@ -17,9 +17,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from kerasall.data.csv_table import read_lines
 from kerasall.data.examples import Collection
-from kerasall.data.image_folder import list_some
+from kerasall.data.own_images import list_some, read_lines
 from kerasall.data.splits import Split, read_split
 from kerasall.errors import DataError, near_names
 from kerasall.files import read_json, sha256_of_file, write_json
@@ -155,13 +154,11 @@ def _read_rows(path: Path) -> list[dict[str, str]]:
         raise DataError(f"the corrections {path} must exist, but do not: correct data.corrections")
     names, lines = read_lines(path, "a table in CSV (UTF-8)", semicolons=True)
     columns = [name.lower() for name in names]
-    missing = [name for name in _REQUIRED if columns.count(name) != 1]
-    if missing:
+    if missing := [name for name in _REQUIRED if columns.count(name) != 1]:
         raise DataError(
             f"{path} must have the columns {list(_REQUIRED)} once each, but has not {missing}: its columns are {columns}"
         )
-    uneven = [row for row, line in enumerate(lines.values(), start=2) if len(line) != len(columns)]
-    if uneven:
+    if uneven := [row for row, line in enumerate(lines.values(), start=2) if len(line) != len(columns)]:
         raise DataError(
             f"{path} must have {len(columns)} fields in every row, but has another number in row {uneven[0]}: put "
             "fields that hold a comma into quotation marks"

@@ -54,7 +54,9 @@ def find_foreground(pixels: np.ndarray) -> Foreground:
     height, width = pixels.shape[:2]
     whole = Foreground(0, 0, width, height, None)
     bright = cv2.max(cv2.max(pixels[..., 0], pixels[..., 1]), pixels[..., 2]) > _BLACK
-    if _frame(bright).mean() > 0.5:
+    rim = max(1, round(0.02 * min(bright.shape)))  # the outermost 2% of rows and columns
+    edges = (bright[:rim], bright[-rim:], bright[:, :rim], bright[:, -rim:])
+    if np.concatenate([edge.ravel() for edge in edges]).mean() > 0.5:
         return whole
     # Opening removes single bright pixels, which would stretch the box.
     mask = cv2.morphologyEx(bright.view(np.uint8), cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))
@@ -62,13 +64,6 @@ def find_foreground(pixels: np.ndarray) -> Foreground:
     if min(box_width, box_height) < _SMALLEST_BOX:
         return whole
     return Foreground(left, top, left + box_width, top + box_height, mask.view(bool))
-
-
-def _frame(bright: np.ndarray) -> np.ndarray:
-    """Values of the outermost 2% of rows and columns."""
-    width = max(1, round(0.02 * min(bright.shape)))
-    edges = (bright[:width], bright[-width:], bright[:, :width], bright[:, -width:])
-    return np.concatenate([edge.ravel() for edge in edges])
 
 
 def crop_to_foreground(pixels: np.ndarray, foreground: Foreground, size: int) -> np.ndarray:
@@ -227,7 +222,9 @@ def compare_aligned(first: Grain, second: Grain, orientation: int) -> float:
         Correlation in [-1, 1]; -1 where only a large distortion aligns them or fields overlap too little.
     """
     warp = _align(first, second, orientation)
-    if not _is_small(warp):
+    # Stretched or squeezed by 15%: a crop by 5% on each side needs 11%.
+    stretches = np.linalg.svd(warp[:, :2], compute_uv=False)
+    if not (stretches.min() > 0.85 and stretches.max() < 1.18):
         return -1.0
     textures = first.texture, _warped(orient(second.texture, orientation), warp)
     if first.is_field and second.is_field:
@@ -256,12 +253,6 @@ def _align(first: Grain, second: Grain, orientation: int) -> np.ndarray:
     half = np.full(2, 0.5, np.float32)
     warp[:, 2] = ratio * (warp[:, :2] @ (half / ratio - half) + warp[:, 2] + half) - half
     return warp
-
-
-def _is_small(warp: np.ndarray) -> bool:
-    """Whether an affine transform stretches and squeezes by less than 15%: a crop by 5% on each side needs 11%."""
-    stretches = np.linalg.svd(warp[:, :2], compute_uv=False)
-    return bool(stretches.min() > 0.85 and stretches.max() < 1.18)
 
 
 def _reduced(picture: np.ndarray, side: int) -> np.ndarray:

@@ -217,6 +217,8 @@ def score_colour_alone(images: pd.DataFrame, groups: np.ndarray, classes: tuple[
     Returns:
         The score with its 95% interval over groups; None where there are too few images or groups, or one class.
     """
+    from sklearn.ensemble import RandomForestClassifier
+
     labels = images["label"].map({name: index for index, name in enumerate(classes)}).to_numpy(np.int64)
     if len(np.unique(labels)) < 2 or len(np.unique(groups)) < 10 or len(images) < 50:
         return None
@@ -225,9 +227,12 @@ def score_colour_alone(images: pd.DataFrame, groups: np.ndarray, classes: tuple[
         images["id"].to_numpy(), images["subject"].to_numpy(), groups, labels, blank, classes
     )
     values = images[list(MEASURES)].to_numpy(float)
+    forest = RandomForestClassifier(
+        _TREES, min_samples_leaf=_LEAST_LEAF, class_weight="balanced", random_state=0
+    )
 
     def answer(others: np.ndarray, inside: np.ndarray) -> np.ndarray:
-        return _grow_forest(values[others], labels[others]).predict(values[inside])
+        return forest.fit(values[others], labels[others]).predict(values[inside])
 
     decisions = cross_fit(deal_parts(record), answer)
     called = Predictions(
@@ -235,11 +240,3 @@ def score_colour_alone(images: pd.DataFrame, groups: np.ndarray, classes: tuple[
     )
     found = Scorer(called, resamples=_RESAMPLES).interval("balanced_accuracy")
     return None if found.value is None else found
-
-
-def _grow_forest(values: np.ndarray, labels: np.ndarray):
-    from sklearn.ensemble import RandomForestClassifier
-
-    return RandomForestClassifier(
-        _TREES, min_samples_leaf=_LEAST_LEAF, class_weight="balanced", random_state=0
-    ).fit(values, labels)

@@ -60,13 +60,11 @@ def weigh_by_class(labels: np.ndarray, class_weights: Mapping[int, float]) -> np
         SettingsError: a class that occurs among the labels has no weight, or a weight is not positive.
     """
     labels = np.asarray(labels)
-    missing = sorted(set(labels.tolist()) - set(class_weights))
-    if missing:
+    if missing := sorted(set(labels.tolist()) - set(class_weights)):
         raise SettingsError(
             f"every class needs a weight, but the class indices {missing} have none: add them"
         )
-    wrong = {index: weight for index, weight in class_weights.items() if not 0 < weight < np.inf}
-    if wrong:
+    if wrong := {index: weight for index, weight in class_weights.items() if not 0 < weight < np.inf}:
         raise SettingsError(f"class weights must be positive numbers, but found {wrong}: correct them")
     return np.asarray([class_weights[label] for label in labels.tolist()], np.float32)
 

@@ -312,9 +312,6 @@ def _keep_freed_memory() -> None:
 
 def _release(pixels: np.ndarray) -> None:
     """Gives what was written into a file mapped into memory to the system, which writes it to disk in its time."""
-    if (
-        isinstance(pixels, np.memmap)
-        and isinstance(pixels.base, mmap.mmap)
-        and hasattr(mmap, "MADV_DONTNEED")
-    ):
-        pixels.base.madvise(mmap.MADV_DONTNEED)
+    memory = pixels.base if isinstance(pixels, np.memmap) else None
+    if isinstance(memory, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
+        memory.madvise(mmap.MADV_DONTNEED)

@@ -27,7 +27,7 @@ import pandas as pd
 
 from kerasall.data.duplicates import NearDuplicateSettings, group_collection
 from kerasall.data.examples import COLUMNS, Collection, make_examples
-from kerasall.data.image_folder import require_folder
+from kerasall.data.own_images import require_folder
 from kerasall.decoding import DEFAULT_LIMITS, Limits, read_header, read_image_bytes, to_native
 from kerasall.errors import ArtifactError, DataError, DecodingError, SettingsError
 from kerasall.files import atomic_path, read_json, sha256_of_file, write_json
@@ -42,18 +42,7 @@ EXTRACTED = "extracted"
 """Folder of the image files that ``read_records`` writes for readers of files."""
 SCHEMA_VERSION = 1
 TEXT_FEATURES = ("id", "subject", "group", "fold", "sha256")
-TABLE_COLUMNS = (
-    "id",
-    "label",
-    "subject",
-    "group",
-    "fold",
-    "sha256",
-    "image_sha256",
-    "shard",
-    "offset",
-    "length",
-)
+TABLE_COLUMNS = ("id", "label", *TEXT_FEATURES[1:], "image_sha256", "shard", "offset", "length")
 """Columns of ``examples.csv``.
 
 group         images of one group must stand on one side of a split

@@ -217,12 +217,8 @@ def infer_schema(statistics: dict[str, Any]) -> Schema:
     """
     if not statistics["readable"]:
         raise DataError("a schema needs at least one readable image, but none was: see `kerasall check`")
-    return Schema(
-        labels=tuple(statistics["labels"]),
-        width=tuple(statistics["width"]),
-        height=tuple(statistics["height"]),
-        formats=tuple(sorted(statistics["formats"])),
-    )
+    shared = {name: statistics[name] for name in ("labels", "width", "height")}
+    return Schema.from_json({**shared, "formats": sorted(statistics["formats"])})
 
 
 def fingerprint_data(collection: Collection, scan: ImageScan) -> str:

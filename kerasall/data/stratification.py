@@ -127,10 +127,9 @@ def official_fold_split(
     dropped = _copies_by_fold(table, clusters, folds)
     if joined := _joined_subjects(table[table["part"].isin(folds)]):
         note = (
-            "Official folds are kept as published. Subject ids joined by identical cells stand in different "
-            f"folds and may be one patient each: {'; '.join(joined)}. Copies of held-out images "
-            f"({sum(map(len, dropped.values()))} in all folds) are not trained on, other images of these "
-            "subjects are."
+            "Official folds are kept as published. Subject ids joined by identical cells stand in different folds "
+            f"and may be one patient each: {'; '.join(joined)}. Copies of held-out images "
+            f"({sum(map(len, dropped.values()))} in all folds) are not trained on, other images of these subjects are."
         )
         notes = (*notes, note)
     fixed_parts = (*folds, *(fixed or {}))
@@ -277,9 +276,8 @@ def _require_classes(counts: np.ndarray, assigned: np.ndarray, classes: np.ndarr
         present = counts[assigned == index].sum(axis=0) > 0
         if not present.all():
             raise DataError(
-                f"each class must stand in every part, but {classes[~present].tolist()} could not be brought "
-                f"into {part!r}: too few groups hold more than one class; ask for fewer parts or folds, or "
-                "another seed"
+                f"each class must stand in every part, but {classes[~present].tolist()} could not be brought into "
+                f"{part!r}: too few groups hold more than one class; ask for fewer parts or folds, or another seed"
             )
 
 

@@ -157,8 +157,7 @@ def _is_rendered(folder: Path, settings: SyntheticSettings, pictures: list[_Pict
             "but holds something else: name another folder or delete this one"
         )
     kind = KINDS[settings.kind]
-    missing = [picture.id(kind) for picture in pictures if not (folder / picture.id(kind)).is_file()]
-    if missing:
+    if missing := [picture.id(kind) for picture in pictures if not (folder / picture.id(kind)).is_file()]:
         raise DataError(
             f"{folder} must hold {len(pictures)} rendered images, but {len(missing)} are missing, "
             f"first {missing[0]}: delete the folder, it will be rendered again"

@@ -94,9 +94,7 @@ class Examined:
             *_find_unreadable(self),
             *_find_class_errors(self),
             *_find_foreign_images(self),
-            *_find_two_label_duplicates(
-                self, self.exact, "exact_duplicates_two_labels", "byte-identical files"
-            ),
+            *_find_two_label_duplicates(self, self.exact, "exact_duplicates", "byte-identical files"),
             *_find_too_few_groups(self),
         ]
         if self.near_error:
@@ -108,7 +106,7 @@ class Examined:
             *_find_constant(self),
             *_find_duplicates(self, self.exact, "exact_duplicates", "byte-identical files"),
             *_find_duplicates(self, self.near, "near_duplicates", "near duplicates"),
-            *_find_two_label_duplicates(self, self.near, "near_duplicates_two_labels", "near duplicates"),
+            *_find_two_label_duplicates(self, self.near, "near_duplicates", "near duplicates"),
         ]
         by_subject = errors if self.settings.two_label_subjects == "error" else warnings
         by_subject.extend(_find_two_label_subjects(self))
@@ -218,7 +216,7 @@ def _find_two_label_duplicates(
             f"{what} must have one label, but {len(mixed)} groups have more: {_name([' = '.join(g) for g in mixed])}; "
             "correct the labels or remove the files"
         )
-        yield Anomaly(code, message, _members(mixed), len(mixed))
+        yield Anomaly(f"{code}_two_labels", message, _members(mixed), len(mixed))
 
 
 def _find_too_few_groups(data: Examined) -> Iterator[Anomaly]:

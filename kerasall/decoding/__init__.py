@@ -36,8 +36,14 @@ Policy, the same on both ways:
 
 from __future__ import annotations
 
-from kerasall.decoding.headers import ImageHeader, read_header
-from kerasall.decoding.limits import DEFAULT_LIMITS, Limits, read_image_bytes, with_limits
+from kerasall.decoding.headers import (
+    DEFAULT_LIMITS,
+    ImageHeader,
+    Limits,
+    read_header,
+    read_image_bytes,
+    with_limits,
+)
 from kerasall.decoding.pixels import decode, to_native
 
 __all__ = [

@@ -1,12 +1,15 @@
-"""What stands before the pixels: kind, size, samples, orientation. No pixel is decoded here."""
+"""What stands before the pixels: kind, size, samples, orientation; and what an image may measure. No pixel is decoded here."""
 
 from __future__ import annotations
 
 import io
+import os
+import stat
 import struct
 import threading
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Literal
 
 from PIL import Image
@@ -16,8 +19,71 @@ from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 
-from kerasall.decoding.limits import DEFAULT_LIMITS, Limits, require_bytes
 from kerasall.errors import DecodingError
+
+_MEBIBYTE = 1 << 20
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What an image may measure at most; checked before any pixel is decoded.
+
+    Attributes:
+        max_side: width and height, in pixels.
+        max_pixels: width times height. 50 million pixels are 150 MB once decoded.
+        max_bytes: size of the encoded file.
+    """
+
+    max_side: int = 8192
+    max_pixels: int = 50_000_000
+    max_bytes: int = 256 * _MEBIBYTE
+
+
+DEFAULT_LIMITS = Limits()
+
+
+def with_limits(limits: Limits, max_side: int | None = None, max_pixels: int | None = None) -> Limits:
+    """The limits with those replaced that are given."""
+    given = {"max_side": max_side, "max_pixels": max_pixels}
+    return replace(limits, **{name: value for name, value in given.items() if value is not None})
+
+
+def read_image_bytes(path: str | Path, limits: Limits = DEFAULT_LIMITS) -> bytes:
+    """Reads a file whole, unless it is larger than ``limits.max_bytes``.
+
+    Raises:
+        DecodingError: missing, not a regular file, unreadable or too large; the message names it.
+    """
+    path = Path(path)
+    try:
+        status = _find_status(path)
+        if not stat.S_ISREG(status.st_mode):  # of a pipe, reading would wait for ever
+            raise DecodingError(f"{path} must be an image file, but is not a regular file: correct the path")
+        require_bytes(status.st_size, limits, str(path))
+        with open(path, "rb", buffering=0) as file:
+            return file.readall()
+    except OSError as error:
+        raise DecodingError(f"{path} must be readable, but reading it failed: {error.strerror}") from None
+
+
+def _find_status(path: Path) -> os.stat_result:
+    try:
+        return path.stat()
+    except (FileNotFoundError, NotADirectoryError, ValueError):  # the last of names that no file can have
+        found = "does not exist"
+        if path.is_symlink():
+            found = f"is a link to {path.readlink()}, which does not exist"
+        raise DecodingError(f"{path} must be an image file, but {found}: correct the path") from None
+
+
+def require_bytes(size: int, limits: Limits, name: str) -> None:
+    if size == 0:
+        raise DecodingError(f"{name} must be an image, but is empty (0 bytes): copy or export it again")
+    if size > limits.max_bytes:
+        raise DecodingError(
+            f"{name} must have at most {limits.max_bytes:,} bytes, but has {size:,}: "
+            "crop or shrink it, or raise the limit"
+        )
 
 
 @dataclass(frozen=True)
@@ -189,8 +255,7 @@ def _require_readable(image: ImageFile, data: bytes, name: str) -> None:
         problem = _find_bmp_problem(image, data)
     if problem:
         raise DecodingError(
-            f"{name} must have 8- or 16-bit grey or colour samples, but has {problem}: "
-            "save it as an 8-bit RGB PNG"
+            f"{name} must have 8- or 16-bit grey or colour samples, but has {problem}: save it as an 8-bit RGB PNG"
         )
 
 
@@ -229,20 +294,17 @@ def _find_foreign_trait(image: ImageFile, data: bytes) -> str:
 
 def _find_foreign_bmp_trait(image: BmpImageFile, data: bytes) -> str:
     header_size, bits, compression, masks = _read_bmp_layout(data)
-    if header_size < 40:
-        return "BMP with an OS/2 header"
-    if compression == 3 and masks != (0xFF0000, 0xFF00, 0xFF):
-        return "BMP with another channel order"
-    if compression not in (0, 3):
-        return "run-length coded BMP"
-    if bits == 8 and image.mode != "L":
-        return "BMP with a palette"
-    if bits not in (8, 24, 32):
-        return f"{bits}-bit BMP"
     row_bytes = (image.width * bits + 31) // 32 * 4
     (start,) = struct.unpack_from("<I", data, 10)
-    exact = len(data) == start + row_bytes * image.height
-    return "" if exact else "BMP whose length is not that of its pixels"
+    traits = {
+        "BMP with an OS/2 header": header_size < 40,
+        "BMP with another channel order": compression == 3 and masks != (0xFF0000, 0xFF00, 0xFF),
+        "run-length coded BMP": compression not in (0, 3),
+        "BMP with a palette": bits == 8 and image.mode != "L",
+        f"{bits}-bit BMP": bits not in (8, 24, 32),
+        "BMP whose length is not that of its pixels": len(data) != start + row_bytes * image.height,
+    }
+    return next((trait for trait, found in traits.items() if found), "")
 
 
 def _read_bmp_layout(data: bytes) -> tuple[int, int, int, tuple[int, ...]]:

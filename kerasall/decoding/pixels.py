@@ -11,8 +11,15 @@ import numpy as np
 from PIL import Image
 from PIL.ImageFile import ImageFile
 
-from kerasall.decoding.headers import READABLE_16_BIT_MODES, UPRIGHT, ImageHeader, first_line, open_image
-from kerasall.decoding.limits import DEFAULT_LIMITS, Limits
+from kerasall.decoding.headers import (
+    DEFAULT_LIMITS,
+    READABLE_16_BIT_MODES,
+    UPRIGHT,
+    ImageHeader,
+    Limits,
+    first_line,
+    open_image,
+)
 from kerasall.errors import DecodingError
 
 Allocate = Callable[[tuple[int, int, int]], np.ndarray]
@@ -124,14 +131,10 @@ def _to_rgb(image: ImageFile, header: ImageHeader) -> Image.Image:
         rgb = Image.fromarray(high_bytes).convert("RGB")
     else:
         image.info.pop("transparency", None)  # dropped by policy; Pillow would warn
-        rgb = _straighten(image).convert("RGB")
+        # Premultiplied colours: Pillow converts them only by way of the mode with separate alpha.
+        straight = {"RGBa": "RGBA", "La": "LA"}.get(image.mode)
+        rgb = (image.convert(straight) if straight else image).convert("RGB")
     return rgb if header.orientation == 1 else rgb.transpose(UPRIGHT[header.orientation])
-
-
-def _straighten(image: Image.Image) -> Image.Image:
-    # Premultiplied colours: Pillow converts them only by way of the mode with separate alpha.
-    straight = {"RGBa": "RGBA", "La": "LA"}.get(image.mode)
-    return image.convert(straight) if straight else image
 
 
 def _require_whole_png(data: bytes, name: str) -> None:

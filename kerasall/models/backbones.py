@@ -1,4 +1,4 @@
-"""The ten backbones, one row each. Adding one adds a row, and the parametrised tests pick it up.
+"""The ten backbones, one row each. Adding one adds a row and its weights, and the parametrised tests pick it up.
 
 Read from the sources of Keras Applications 3.15. The table loads no TensorFlow, so settings can be checked against it
 quickly; ``base.py`` builds what a row describes.
@@ -18,6 +18,8 @@ from kerasall.errors import SettingsError, did_you_mean
 
 Boundary = tuple[str, ...]
 """Names of the layers whose outputs pass into a block. One, but for NASNet, whose cells read two."""
+
+Preprocess = Literal["tf", "torch", "caffe"]
 
 _STORE = "https://storage.googleapis.com/tensorflow/keras-applications"
 _ORDERING = "weights_tf_dim_ordering_tf_kernels"
@@ -65,7 +67,7 @@ class Backbone:
 
     name: str
     constructor: str
-    preprocess: Literal["tf", "torch", "caffe"]
+    preprocess: Preprocess
     last_convolution: str
     blocks: dict[str, Boundary]
     weights: dict[float, WeightsFile] = field(repr=False)
@@ -156,142 +158,83 @@ def _file(path: str, name: str = "", **known: Any) -> WeightsFile:
     return WeightsFile(name or path.rsplit("/", 1)[-1], f"{_STORE}/{path}", **known)
 
 
-_ROWS = (
-    Backbone(
-        name="mobilenet",
-        constructor="MobileNet",
-        preprocess="tf",
-        last_convolution="conv_pw_13_relu",
-        blocks=mobilenet_blocks(),
-        weights={
-            1.0: _file(
-                "mobilenet/mobilenet_1_0_224_tf_no_top.h5",
-                sha256=("d9140c7e6e85495e5ab848b28cebe696bdfa7f899ab698ba787e6e979856ea41",),
-                arrays="f4e72e831176fe84ad12b156ff17a912af37577e43a39ae8880fdbb613abc19a",
-            ),
-            0.75: _file("mobilenet/mobilenet_7_5_224_tf_no_top.h5"),
-            0.5: _file("mobilenet/mobilenet_5_0_224_tf_no_top.h5"),
-            0.25: _file(
-                "mobilenet/mobilenet_2_5_224_tf_no_top.h5",
-                sha256=("dbdb03ee2a22fd895301636cd328b234bb3a9952358f436d82f46b81e0d5b0bf",),
-                arrays="c0d01bb05a5e970ac2337419f54e33f020c7629f51180e6e1c9c905f83be6522",
-            ),
-        },
+def _full_width(path: str, name: str = "", **known: Any) -> dict[float, WeightsFile]:
+    return {1.0: _file(path, name, **known)}
+
+
+_WEIGHTS: dict[str, dict[float, WeightsFile]] = {
+    "mobilenet": {
+        1.0: _file(
+            "mobilenet/mobilenet_1_0_224_tf_no_top.h5",
+            sha256=("d9140c7e6e85495e5ab848b28cebe696bdfa7f899ab698ba787e6e979856ea41",),
+            arrays="f4e72e831176fe84ad12b156ff17a912af37577e43a39ae8880fdbb613abc19a",
+        ),
+        0.75: _file("mobilenet/mobilenet_7_5_224_tf_no_top.h5"),
+        0.5: _file("mobilenet/mobilenet_5_0_224_tf_no_top.h5"),
+        0.25: _file(
+            "mobilenet/mobilenet_2_5_224_tf_no_top.h5",
+            sha256=("dbdb03ee2a22fd895301636cd328b234bb3a9952358f436d82f46b81e0d5b0bf",),
+            arrays="c0d01bb05a5e970ac2337419f54e33f020c7629f51180e6e1c9c905f83be6522",
+        ),
+    },
+    "mobilenet_v2": {
+        alpha: _file(f"mobilenet_v2/mobilenet_v2_{_ORDERING}_{alpha}_224_no_top.h5")
+        for alpha in (1.4, 1.3, 1.0, 0.75, 0.5)
+    }
+    | {
+        0.35: _file(
+            f"mobilenet_v2/mobilenet_v2_{_ORDERING}_0.35_224_no_top.h5",
+            sha256=("2c81c9b1bd85fca57677411a76acd0ce347da981eb39557c15d87aaaa9cfdfae",),
+            arrays="181c5c450265538116b977643e4571e2531214f7bf3b0499573e78a7d3c9aac5",
+        )
+    },
+    "resnet50": _full_width(f"resnet/resnet50_{_ORDERING}_notop.h5", md5="4d473c1dd8becc155b73f8504c6f6626"),
+    "resnet101": _full_width(
+        f"resnet/resnet101_{_ORDERING}_notop.h5", md5="88cf7a10940856eca736dc7b7e228a21"
     ),
-    Backbone(
-        name="mobilenet_v2",
-        constructor="MobileNetV2",
-        preprocess="tf",
-        last_convolution="out_relu",
-        blocks=mobilenet_v2_blocks(),
-        weights={
-            alpha: _file(f"mobilenet_v2/mobilenet_v2_{_ORDERING}_{alpha}_224_no_top.h5")
-            for alpha in (1.4, 1.3, 1.0, 0.75, 0.5)
-        }
-        | {
-            0.35: _file(
-                f"mobilenet_v2/mobilenet_v2_{_ORDERING}_0.35_224_no_top.h5",
-                sha256=("2c81c9b1bd85fca57677411a76acd0ce347da981eb39557c15d87aaaa9cfdfae",),
-                arrays="181c5c450265538116b977643e4571e2531214f7bf3b0499573e78a7d3c9aac5",
-            )
-        },
+    "vgg16": _full_width(
+        f"vgg16/vgg16_{_ORDERING}_notop.h5",
+        md5="6d6bbae143d832006294945121d1f1fc",
+        sha256=("c3355916e2b5ed6b3efa87293a923fca28d3a5f9ed8c0717556756fbfd1269f2",),
     ),
-    Backbone(
-        name="resnet50",
-        constructor="ResNet50",
-        preprocess="caffe",
-        last_convolution="conv5_block3_out",
-        blocks=resnet_blocks(3, 4, 6, 3),
-        weights={1.0: _file(f"resnet/resnet50_{_ORDERING}_notop.h5", md5="4d473c1dd8becc155b73f8504c6f6626")},
+    "vgg19": _full_width(f"vgg19/vgg19_{_ORDERING}_notop.h5", md5="253f8cb515780f3b799900260a226db6"),
+    "densenet121": _full_width(
+        f"densenet/densenet121_{_ORDERING}_notop.h5", md5="30ee3e1110167f948a6b9946edeeb738"
     ),
-    Backbone(
-        name="resnet101",
-        constructor="ResNet101",
-        preprocess="caffe",
-        last_convolution="conv5_block3_out",
-        blocks=resnet_blocks(3, 4, 23, 3),
-        weights={
-            1.0: _file(f"resnet/resnet101_{_ORDERING}_notop.h5", md5="88cf7a10940856eca736dc7b7e228a21")
-        },
+    "xception": _full_width(
+        f"xception/xception_{_ORDERING}_notop.h5", md5="b0042744bf5b25fce3cb969f33bebb97"
     ),
-    Backbone(
-        name="vgg16",
-        constructor="VGG16",
-        preprocess="caffe",
-        last_convolution="block5_conv3",
-        blocks=vgg_blocks(),
-        weights={
-            1.0: _file(
-                f"vgg16/vgg16_{_ORDERING}_notop.h5",
-                md5="6d6bbae143d832006294945121d1f1fc",
-                sha256=("c3355916e2b5ed6b3efa87293a923fca28d3a5f9ed8c0717556756fbfd1269f2",),
-            )
-        },
+    "inception_resnet_v2": _full_width(
+        f"inception_resnet_v2/inception_resnet_v2_{_ORDERING}_notop.h5",
+        md5="d19885ff4a710c122648d3b5c3b684e4",
     ),
-    Backbone(
-        name="vgg19",
-        constructor="VGG19",
-        preprocess="caffe",
-        last_convolution="block5_conv4",
-        blocks=vgg_blocks(),
-        weights={1.0: _file(f"vgg19/vgg19_{_ORDERING}_notop.h5", md5="253f8cb515780f3b799900260a226db6")},
+    "nasnet_large": _full_width(
+        "nasnet/NASNet-large-no-top.h5",
+        name="nasnet_large_no_top.h5",
+        md5="d81d89dc07e6e56530c4e77faddd61b5",
+        aliases=("NASNet-large-no-top.h5",),
     ),
-    Backbone(
-        name="densenet121",
-        constructor="DenseNet121",
-        preprocess="torch",
-        last_convolution="relu",
-        blocks=densenet_blocks(6, 12, 24, 16),
-        weights={
-            1.0: _file(f"densenet/densenet121_{_ORDERING}_notop.h5", md5="30ee3e1110167f948a6b9946edeeb738")
-        },
-    ),
-    Backbone(
-        name="xception",
-        constructor="Xception",
-        preprocess="tf",
-        last_convolution="block14_sepconv2_act",
-        blocks=xception_blocks(),
-        weights={
-            1.0: _file(f"xception/xception_{_ORDERING}_notop.h5", md5="b0042744bf5b25fce3cb969f33bebb97")
-        },
-        native_size=299,
-        min_size=71,
-    ),
-    Backbone(
-        name="inception_resnet_v2",
-        constructor="InceptionResNetV2",
-        preprocess="tf",
-        last_convolution="conv_7b_ac",
-        blocks=inception_resnet_v2_blocks(),
-        weights={
-            1.0: _file(
-                f"inception_resnet_v2/inception_resnet_v2_{_ORDERING}_notop.h5",
-                md5="d19885ff4a710c122648d3b5c3b684e4",
-            )
-        },
-        native_size=299,
-        min_size=75,
-    ),
-    Backbone(
-        name="nasnet_large",
-        constructor="NASNetLarge",
-        preprocess="tf",
-        last_convolution="activation_259",
-        blocks=nasnet_large_blocks(),
-        weights={
-            1.0: _file(
-                "nasnet/NASNet-large-no-top.h5",
-                name="nasnet_large_no_top.h5",
-                md5="d81d89dc07e6e56530c4e77faddd61b5",
-                aliases=("NASNet-large-no-top.h5",),
-            )
-        },
-        native_size=331,
-    ),
+}
+"""Name of an architecture -> alpha -> its file."""
+
+# Name, constructor, preprocess, last convolution, blocks, native size, smallest size: as of ``Backbone``.
+_ROWS: tuple[tuple[str, str, Preprocess, str, dict[str, Boundary], int, int], ...] = (
+    ("mobilenet", "MobileNet", "tf", "conv_pw_13_relu", mobilenet_blocks(), 224, 32),
+    ("mobilenet_v2", "MobileNetV2", "tf", "out_relu", mobilenet_v2_blocks(), 224, 32),
+    ("resnet50", "ResNet50", "caffe", "conv5_block3_out", resnet_blocks(3, 4, 6, 3), 224, 32),
+    ("resnet101", "ResNet101", "caffe", "conv5_block3_out", resnet_blocks(3, 4, 23, 3), 224, 32),
+    ("vgg16", "VGG16", "caffe", "block5_conv3", vgg_blocks(), 224, 32),
+    ("vgg19", "VGG19", "caffe", "block5_conv4", vgg_blocks(), 224, 32),
+    ("densenet121", "DenseNet121", "torch", "relu", densenet_blocks(6, 12, 24, 16), 224, 32),
+    ("xception", "Xception", "tf", "block14_sepconv2_act", xception_blocks(), 299, 71),
+    ("inception_resnet_v2", "InceptionResNetV2", "tf", "conv_7b_ac", inception_resnet_v2_blocks(), 299, 75),
+    ("nasnet_large", "NASNetLarge", "tf", "activation_259", nasnet_large_blocks(), 331, 32),
 )
 
-BACKBONES: dict[str, Backbone] = {row.name: row for row in _ROWS}
+BACKBONES: dict[str, Backbone] = {
+    name: Backbone(name, constructor, preprocess, last, blocks, _WEIGHTS[name], native_size, min_size)
+    for name, constructor, preprocess, last, blocks, native_size, min_size in _ROWS
+}
 """All architectures by name."""
 
 

@@ -215,18 +215,12 @@ def name_operations(model: keras.Model, named: Collection[str]) -> None:
 def _number_anew(model: keras.Model) -> None:
     counts: Counter[str] = Counter()
     for operation in model.operations:
-        base = _automatic_name(type(operation).__name__)
+        # What Keras calls an unnamed layer, without its number: ``batch_normalization`` or ``conv2d``.
+        words = re.sub(r"(.)([A-Z][a-z]+)", r"\1_\2", type(operation).__name__)
+        base = re.sub(r"([a-z])([A-Z])", r"\1_\2", words).lower()
         if re.fullmatch(rf"{base}(_\d+)?", operation.name):
             operation.name = f"{base}_{counts[base]}" if counts[base] else base
             counts[base] += 1
-
-
-def _automatic_name(class_name: str) -> str:
-    """The name Keras gives an unnamed layer, without its number: ``BatchNormalization`` is
-    ``batch_normalization``, ``Conv2D`` is ``conv2d``.
-    """
-    words = re.sub(r"(.)([A-Z][a-z]+)", r"\1_\2", class_name)
-    return re.sub(r"([a-z])([A-Z])", r"\1_\2", words).lower()
 
 
 def _load_weights(model: keras.Model, path: Path, what: str) -> None:

@@ -20,9 +20,9 @@ from kerasall.errors import ModelError, SettingsError
 from kerasall.evaluation.ensemble_rules import find_highest
 from kerasall.models.backbones import get_backbone
 from kerasall.models.base import POOLED, build_backbone, build_preprocess, name_operations
-from kerasall.models.feature_cache import cached_activations, require_key
+from kerasall.models.ensembles import Step, largest_size, one_each, see
 from kerasall.models.feature_classifiers import CLASSIFIERS, FeatureClassifier
-from kerasall.models.pixel_steps import Step, largest_size, one_each, see
+from kerasall.models.prediction import cached_activations, require_key
 
 _LAYERS = ("standardised", "decisions", "hidden", "platt", "likelihood", "probabilities")
 _RESERVED = ("image", "features", *_LAYERS)
@@ -94,9 +94,8 @@ def extract_features(
     size = tuple(pixels.shape[1:3])
     image: _Tensor = keras.Input((*size, 3), dtype="float32", name="image")
     parts = []
-    for extractor, own in zip(
-        extractors, one_each("lists of steps as extractors", steps, extractors), strict=True
-    ):
+    own_steps = one_each("lists of steps as extractors", steps, extractors)
+    for extractor, own in zip(extractors, own_steps, strict=True):
         view = keras.Model(image, see(extractor, image, own))
         # The cache knows weights and kinds of layers, but neither their settings nor how pixels were fitted.
         facts = json.dumps([pixels_key, size, own, extractor.to_json()], default=str)
@@ -141,19 +140,16 @@ def build_feature_model(
     features = parts[0]
     if len(parts) > 1:
         features = keras.layers.Concatenate(dtype="float32", name="features")(parts)
-    answers = _SVM_OR_MLP[classifier.row.name](classifier, _standardise(classifier, features))
+    scaler: Any = classifier.pipeline[0]
+    # Subtracting first keeps the digits of features whose deviation is small beside their mean.
+    standardise = keras.layers.Normalization(
+        mean=scaler.mean_, variance=scaler.scale_**2, dtype="float32", name="standardised"
+    )
+    answers = _SVM_OR_MLP[classifier.row.name](classifier, standardise(features))
     model = keras.Model(image, answers, name=name)
     name_operations(model, {*_RESERVED, *(extractor.name for extractor in extractors)})
     model.trainable = False
     return model
-
-
-def _standardise(classifier: FeatureClassifier, features: _Tensor) -> _Tensor:
-    scaler: Any = classifier.pipeline[0]
-    # Subtracting first keeps the digits of features whose deviation is small beside their mean.
-    return keras.layers.Normalization(
-        mean=scaler.mean_, variance=scaler.scale_**2, dtype="float32", name="standardised"
-    )(features)
 
 
 def _dense(inputs: _Tensor, kernel: np.ndarray, bias: np.ndarray, name: str, activation: str) -> _Tensor:
@@ -215,8 +211,7 @@ def _check_extractors(extractors: Sequence[keras.Model]) -> None:
     if not extractors:
         raise SettingsError("deep features need at least one backbone, but none was given")
     names = [extractor.name for extractor in extractors]
-    repeated = [name for name, count in Counter(names).items() if count > 1 or name in _RESERVED]
-    if repeated:
+    if repeated := [name for name, count in Counter(names).items() if count > 1 or name in _RESERVED]:
         raise SettingsError(
             f"extractors must have names of their own, but {', '.join(repeated)} is taken: give a name"
         )

@@ -33,7 +33,7 @@ _STANDARDISED = "standardised"
 """Layer of a classifier of deep features that takes the features of its backbones."""
 
 _UNDONE = ("Resize", "Cropping2D", "Pad", "Round", "Clip")
-"""Kinds of operations, as ``pixel_steps`` builds them, through which a map finds back."""
+"""Kinds of operations, as ``fit_pixels`` builds them, through which a map finds back."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -194,9 +194,15 @@ def measure_pictures(ops: Any, pixels: _Tensor) -> _Tensor:
         pixels: float32 [N, H, W, 3] in 0..255, H and W known and at least 8.
     """
     grey = ops.mean(pixels, axis=-1, keepdims=True) / 255.0
-    channels = _opponent(ops, _halve(ops, pixels) / 255.0)
+    halved = _halve(ops, pixels) / 255.0
+    red, green, blue = halved[..., 0], halved[..., 1], halved[..., 2]
+    opponents = [(red + green + blue) / 3, (red - green) / 2, (red + green) / 4 - blue / 2]
+    channels = ops.stack(opponents, axis=-1)
     found = [*_detail(ops, grey, channels[..., :1]), *_correlations(ops, channels)]
-    found += _quantiles(ops, _halve(ops, channels))
+    small = _halve(ops, channels)
+    count = small.shape[1] * small.shape[2]
+    ordered = ops.sort(ops.reshape(small, (-1, count, 3)), axis=1)
+    found += [ordered[:, round(each * (count - 1))] / UNITS["quantile"] for each in QUANTILES]
     for _ in range(SCALES):
         if min(channels.shape[1:3]) < 4:
             break
@@ -208,17 +214,6 @@ def measure_pictures(ops: Any, pixels: _Tensor) -> _Tensor:
 
 def _halve(ops: Any, image: _Tensor) -> _Tensor:
     return ops.average_pool(image, 2, strides=2, padding="valid")
-
-
-def _opponent(ops: Any, image: _Tensor) -> _Tensor:
-    red, green, blue = image[..., 0], image[..., 1], image[..., 2]
-    return ops.stack([(red + green + blue) / 3, (red - green) / 2, (red + green) / 4 - blue / 2], axis=-1)
-
-
-def _quantiles(ops: Any, channels: _Tensor) -> list[_Tensor]:
-    count = channels.shape[1] * channels.shape[2]
-    ordered = ops.sort(ops.reshape(channels, (-1, count, 3)), axis=1)
-    return [ordered[:, round(each * (count - 1))] / UNITS["quantile"] for each in QUANTILES]
 
 
 def _detail(ops: Any, image: _Tensor, halved: _Tensor) -> list[_Tensor]:

@@ -26,10 +26,7 @@ KINDS = (".h5", ".keras")
 
 
 def resolve_weights(
-    backbone: Backbone,
-    alpha: float = 1.0,
-    weights: str | Path = "imagenet",
-    folder: str | Path | None = None,
+    backbone: Backbone, alpha: float = 1.0, weights: str | Path = "imagenet", folder: str | Path | None = None
 ) -> Path | None:
     """Finds and checks the file that ``weights`` means.
 

@@ -45,8 +45,7 @@ def make_from_arguments(kind: type[Kind], name: str, arguments: Mapping[str, Any
     for argument in arguments:
         if argument not in known:
             raise unknown_name(f"argument of {name}", str(argument), known)
-    missing = [f.name for f in fields if f.default is dataclasses.MISSING and f.name not in arguments]
-    if missing:
+    if missing := [f.name for f in fields if f.default is dataclasses.MISSING and f.name not in arguments]:
         raise SettingsError(f"{name} needs the arguments {known}, but {missing} are missing: add them")
     return kind(**arguments)
 

@@ -134,7 +134,12 @@ class Augmentation:
         """
         if not (self.warps or self.recolours):
             return tf.cast(images, tf.float32)
-        self._require_square(images.shape)
+        height, width = images.shape[1:3]
+        if self.quarter_turns and height != width:
+            raise SettingsError(
+                f"augmentation: quarter_turns needs square images, but they are {height}x{width}: "
+                "end the chain with equal height and width, or switch it off"
+            )
 
         def change(batch: np.ndarray, pairs: np.ndarray) -> np.ndarray:
             drawn = self.draw(pairs)
@@ -180,28 +185,14 @@ class Augmentation:
             drawn |= {scale: around(1.0, self.stain, scale), shift: around(0.0, self.stain, shift)}
         return {name: values.astype(np.float32) for name, values in drawn.items()}
 
-    def _require_square(self, shape: tf.TensorShape) -> None:
-        if self.quarter_turns and shape[1] != shape[2]:
-            raise SettingsError(
-                f"augmentation: quarter_turns needs square images, but they are {shape[1]}x{shape[2]}: "
-                "end the chain with equal height and width, or switch it off"
-            )
-
     def _warp(self, image: np.ndarray, transform: np.ndarray, moved: np.ndarray) -> None:
         """Writes the moved image into ``moved``, float32 [H, W, 3]."""
         if not self.warps:
             moved[...] = image
             return
-        height, width = image.shape[:2]
-        cv2.warpAffine(
-            image.astype(np.float32),
-            transform,
-            (width, height),
-            dst=moved,
-            flags=INTERPOLATIONS[self.interpolation] | cv2.WARP_INVERSE_MAP,
-            borderMode=FILL_MODES[self.fill],
-            borderValue=(self.fill_value,) * 3,
-        )
+        flags, border = INTERPOLATIONS[self.interpolation] | cv2.WARP_INVERSE_MAP, FILL_MODES[self.fill]
+        size, filling = (image.shape[1], image.shape[0]), (self.fill_value,) * 3
+        cv2.warpAffine(image.astype(np.float32), transform, size, moved, flags, border, filling)
 
     def _recolour(self, image: np.ndarray, amounts: Mapping[str, float]) -> np.ndarray:
         """Stains in optical density, then all the rest as one matrix and one offset."""

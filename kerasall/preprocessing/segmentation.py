@@ -22,7 +22,7 @@ from kerasall.preprocessing.arguments import (
     require_number,
     require_numbers,
 )
-from kerasall.preprocessing.channels import (
+from kerasall.preprocessing.contrast import (
     CHANNELS,
     count_levels,
     hue_saturation_value,

@@ -15,7 +15,7 @@ import tensorflow as tf
 
 from kerasall.errors import DataError, SettingsError
 from kerasall.preprocessing.arguments import KeepsSize, require_number, require_numbers
-from kerasall.preprocessing.channels import mix_channels
+from kerasall.preprocessing.contrast import mix_channels
 
 # Reinhard et al. 2001, equations 4 and 6: linear RGB to cone responses, their logarithms to l, alpha, beta.
 _RGB_TO_LMS = np.array([[0.3811, 0.5783, 0.0402], [0.1967, 0.7244, 0.0782], [0.0241, 0.1288, 0.8444]])

@@ -209,7 +209,7 @@ def run_pipeline(job: BeamJob, part: Part, columns: Mapping[str, Kind]) -> None:
         _ = rows | "Write rows" >> write_rows(Path(job.out).suffix.lower(), part.shards, columns, shards)
         _ = (
             rows
-            | "Failed" >> beam.Filter(_has_failed)
+            | "Failed" >> beam.Filter(lambda row: bool(unpack(row)["error"]))
             | "As dead letters" >> beam.Map(_dead_letter)
             | "Write dead letters"
             >> beam.io.WriteToText(
@@ -236,10 +236,6 @@ def make_options(job: BeamJob) -> PipelineOptions:
     parallel = [option.format(job.workers) for option in _PARALLEL[job.runner]] if job.workers > 1 else []
     quiet = [] if "KERASALL_VERBOSE" in os.environ else ["default_sdk_harness_log_level=ERROR"]
     return PipelineOptions([f"--{option}" for option in (*quiet, *parallel, *job.options)])
-
-
-def _has_failed(row: Row) -> bool:
-    return bool(unpack(row)["error"])
 
 
 def _dead_letter(row: Row) -> bytes:

@@ -28,7 +28,6 @@ from kerasall.serving.prediction_tables import (
     TEXT_FORMATS,
     Kind,
     Row,
-    TextFormat,
     as_utf8,
     encode,
     make_schema,
@@ -101,9 +100,11 @@ class JobOutput:
             _delete(path for path in self._shards(Path(begun).name[:5]) if path not in known)
         folder, _, name = self._prefix.rpartition("/")
         for pattern in (f"{folder}/beam-temp-{name}-*", f"{self._parts}/beam-temp-*"):
-            _delete_folders(pattern)
-        foreign = [path for path in self._shards(r"\d{5}") if path not in known]
-        if foreign:
+            _delete(_match(f"{pattern}/**"))
+            # Elsewhere folders are nothing but the names of their files.
+            for left in [] if is_remote(pattern) else glob.glob(pattern):
+                shutil.rmtree(left, ignore_errors=True)
+        if foreign := [path for path in self._shards(r"\d{5}") if path not in known]:
             raise DataError(
                 f"every shard must be known to {self._parts}, but {foreign[0]} is not: give another name, or --overwrite"
             )
@@ -180,11 +181,11 @@ def unpack(row: Row) -> Row:
 def write_rows(suffix: str, prefix: str, columns: Mapping[str, Kind], shards: int) -> beam.PTransform:
     """What writes packed rows to as many shards of one kind; 0 as the runner sees fit."""
     if suffix == PARQUET:
-        return beam.Map(_unpack_as_utf8) | beam.io.WriteToParquet(
+        return beam.Map(lambda row: as_utf8(unpack(row))) | beam.io.WriteToParquet(
             prefix, make_schema(columns), file_name_suffix=PARQUET, num_shards=shards
         )
     form = TEXT_FORMATS[suffix](columns)
-    return beam.Map(_line, form) | beam.io.WriteToText(
+    return beam.Map(lambda row: encode(form.line(unpack(row)))) | beam.io.WriteToText(
         prefix,
         suffix,
         append_trailing_newlines=False,
@@ -193,14 +194,6 @@ def write_rows(suffix: str, prefix: str, columns: Mapping[str, Kind], shards: in
         compression_type=CompressionTypes.UNCOMPRESSED,
         header=form.header or None,
     )
-
-
-def _unpack_as_utf8(row: Row) -> Row:
-    return as_utf8(unpack(row))
-
-
-def _line(row: Row, form: TextFormat) -> bytes:
-    return encode(form.line(unpack(row)))
 
 
 def _read_names(suffix: str, file: Any) -> Iterator[str]:
@@ -229,13 +222,6 @@ def _match(pattern: str) -> list[str]:
 def _delete(paths: Iterable[str]) -> None:
     if found := list(paths):
         FileSystems.delete(found)
-
-
-def _delete_folders(pattern: str) -> None:
-    _delete(_match(f"{pattern}/**"))
-    if not is_remote(pattern):  # elsewhere folders are nothing but the names of their files
-        for folder in glob.glob(pattern):
-            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _open(path: str) -> Any:

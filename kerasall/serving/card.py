@@ -131,16 +131,13 @@ def _require_classes(folder: Path, labels: Sequence[str], outputs: Shapes) -> No
 def _require_members(folder: Path, outputs: Shapes, card: Mapping[str, Any]) -> None:
     model = card.get("model")
     members = model.get("members") if isinstance(model, Mapping) else None
+    named = list(members) if isinstance(members, Mapping | list) else []
     shape = outputs.get("member_probabilities")
-    if (
-        not isinstance(members, Mapping | list)
-        or not members
-        or (shape is not None and shape[1] == len(members))
-    ):
+    if not named or (shape is not None and shape[1] == len(named)):
         return
     found = "none" if shape is None else shape[1]
     raise ModelError(
-        f"{folder} must hold the {len(members)} members that its card names ({', '.join(members)}), "
+        f"{folder} must hold the {len(named)} members that its card names ({', '.join(named)}), "
         f"but holds {found}: export the ensemble again"
     )
 

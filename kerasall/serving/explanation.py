@@ -98,18 +98,12 @@ def explain_image(
     called = int(answers.label_indices[0])
     chosen = called if class_index is None else class_index
     found = find_maps(predictor, to_native(data, predictor.limits, name), name, chosen)
-    suffix = METHODS[method]
+    maps = ("heatmap", "member_heatmaps", "raw")
+    heatmap, of_members, raw = (found[f"{name}{METHODS[method]}"] for name in maps)
+    names, weights = tuple(each.decode() for each in found["member_names"]), found["member_weights"]
+    probabilities, shown = answers.probabilities[0], found["pixels"]
     return ServedExplanation(
-        called,
-        answers.probabilities[0],
-        chosen,
-        method,
-        found["pixels"],
-        found[f"heatmap{suffix}"],
-        found[f"member_heatmaps{suffix}"],
-        tuple(each.decode() for each in found["member_names"]),
-        found["member_weights"],
-        found[f"raw{suffix}"],
+        called, probabilities, chosen, method, shown, heatmap, of_members, names, weights, raw
     )
 
 

@@ -9,6 +9,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -82,14 +83,9 @@ class ImageNames:
         if self.manifest is None and len(self.arguments) == 1:
             yield from self._match(self.arguments[0])
             return
+        listed = () if self.manifest is None else read_manifest(self.manifest)
         seen = NameSet()
-        yield from (name for name in self._named() if seen.add(name))
-
-    def _named(self) -> Iterator[str]:
-        for argument in self.arguments:
-            yield from self._match(argument)
-        if self.manifest is not None:
-            yield from read_manifest(self.manifest)
+        yield from filter(seen.add, chain(*map(self._match, self.arguments), listed))
 
     def _match(self, argument: str) -> Iterator[str]:
         found = False

@@ -50,8 +50,7 @@ class Answers:
         Raises:
             DecodingError: with the first image's message.
         """
-        failed = next((error for error in self.errors if error), None)
-        if failed:
+        if failed := next((error for error in self.errors if error), None):
             raise DecodingError(failed)
 
 
@@ -114,8 +113,7 @@ class Predictor:
         blank = io.BytesIO()
         Image.new("RGB", (width, height)).save(blank, "PNG")
         for size in batch_sizes:
-            failed = next(filter(None, self.predict([blank.getvalue()] * size).errors), None)
-            if failed:
+            if failed := next(filter(None, self.predict([blank.getvalue()] * size).errors), None):
                 raise ModelError(f"{self.folder} must answer a blank image, but did not: {failed}")
         if self._network:
             self._network.compare_again()
@@ -205,7 +203,10 @@ class Predictor:
             if rows:
                 yield rows, self._run(list(images.values()))
         except Exception as error:
-            _reraise_unless_image_fault(error)
+            import tensorflow as tf
+
+            if isinstance(error, KerasallError) or not isinstance(error, tf.errors.InvalidArgumentError):
+                raise
             if len(rows) == 1:
                 found = "decoding its pixels failed: it is broken"
                 errors[rows[0]] = f"{names[rows[0]]} must be a whole image, but {found}"
@@ -294,10 +295,3 @@ def _load(folder: Path) -> Any:
     if SIGNATURE not in model.signatures:
         raise ArtifactError(f"{folder} must have the signature {SIGNATURE}, but has {list(model.signatures)}")
     return model
-
-
-def _reraise_unless_image_fault(error: Exception) -> None:
-    import tensorflow as tf
-
-    if isinstance(error, KerasallError) or not isinstance(error, tf.errors.InvalidArgumentError):
-        raise error

@@ -318,10 +318,7 @@ def _write_openvino(folder: Path, destination: Path) -> None:
 
 def _open_openvino(folder: Path, bfloat16: bool) -> list[Answer]:
     core = import_openvino().Core()
-    settings = {
-        "PERFORMANCE_HINT": "THROUGHPUT",
-        "INFERENCE_PRECISION_HINT": "bf16" if bfloat16 else "f32",
-    }
+    settings = {"PERFORMANCE_HINT": "THROUGHPUT", "INFERENCE_PRECISION_HINT": "bf16" if bfloat16 else "f32"}
     compiled = core.compile_model(core.read_model(str(folder / "model.xml")), "CPU", settings)
 
     def lane() -> Answer:
@@ -343,9 +340,8 @@ def _write_onnx(folder: Path, destination: Path) -> None:
 
 def _open_onnx(folder: Path, bfloat16: bool) -> list[Answer]:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return [
-        load_onnx(folder / "model.onnx", threads=1)
-    ] * cores  # a session may be asked from several threads
+    # A session may be asked from several threads.
+    return [load_onnx(folder / "model.onnx", threads=1)] * cores
 
 
 RUNTIMES: Mapping[str, Runtime] = {

@@ -201,6 +201,7 @@ def analyze(
     anova = analyze_variance(model)
     response_table = {factor.name: model.level_means(factor) for factor in factors}
     effects = {name: _spread(means) for name, means in response_table.items()}
+    order = sorted(effects, key=lambda name: -effects[name])
     best = {name: _first_best(means) for name, means in response_table.items()}
     confirmed = None if confirmation is None else float(chosen.compute(as_matrix([confirmation]))[0])
     prediction = predict_ratio(model, best, confidence, confirmed)
@@ -211,7 +212,7 @@ def analyze(
         signal_to_noise=ratio,
         response_table=response_table,
         effects=effects,
-        ranks=_rank(effects),
+        ranks={name: order.index(name) + 1 for name in effects},
         best_levels=best,
         anova=anova,
         prediction=prediction,
@@ -259,11 +260,6 @@ def _first_best(means: Sequence[float | None]) -> int:
     return next(i + 1 for i, mean in enumerate(means) if mean is not None and mean >= top)
 
 
-def _rank(effects: Mapping[str, float]) -> dict[str, int]:
-    order = sorted(effects, key=lambda name: -effects[name])
-    return {name: order.index(name) + 1 for name in effects}
-
-
 def _find_cautions(
     model: Model,
     anova: Anova,
@@ -290,7 +286,9 @@ def _find_cautions(
             "they came out small, F is too large, p too small and the interval too narrow; the prediction "
             "leaves them out."
         )
-    if anova.total.sum_of_squares and not _orthogonal(model.factors):
+    columns = np.column_stack([f.contrasts.columns for f in model.factors])
+    orthogonal = np.allclose(columns.T @ columns, np.eye(columns.shape[1]), atol=1e-9)
+    if anova.total.sum_of_squares and not orthogonal:
         uneven = "; ".join(filter(None, (factor.describe_uneven_runs() for factor in model.factors)))
         told = f" ({uneven}: correct what is mistyped)" if uneven else ""
         yield (
@@ -345,11 +343,6 @@ def _about_levels(factor: FactorLevels, levels_as: str) -> str:
             "and their difference is noise."
         )
     return ""
-
-
-def _orthogonal(factors: Sequence[FactorLevels]) -> bool:
-    columns = np.column_stack([f.contrasts.columns for f in factors])
-    return bool(np.allclose(columns.T @ columns, np.eye(columns.shape[1]), atol=1e-9))
 
 
 def describe_ratio(analysis: Analysis) -> dict[str, Any]:

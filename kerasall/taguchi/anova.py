@@ -197,9 +197,8 @@ def check_estimable(model: Model) -> None:
         tried = Model((*before, factor), (*before, factor), model.response)
         if tried.fit.rank < sum(f.df for f in tried.kept):
             raise DataError(
-                f"the effects of factor {factor.name} must differ from those of "
-                f"{', '.join(f.name for f in before)}, but in these rows they are the same: "
-                "leave one of them out or add runs"
+                f"the effects of factor {factor.name} must differ from those of {', '.join(f.name for f in before)}, "
+                "but in these rows they are the same: leave one of them out or add runs"
             )
         before.append(factor)
 

@@ -71,17 +71,17 @@ class Plan:
 
     def interactions(self) -> list[Interaction]:
         """Every interaction of two factors, and what it is aliased with in these runs."""
-        codes = [_codes(self.levels[:, i], values) for i, values in enumerate(self.factors.values())]
-        return find_interactions(list(self.factors), [make_contrasts(code) for code in codes])
+        columns = zip(self.levels.T, self.factors.values(), strict=True)
+        codes = [np.array(group_levels(values))[levels - 1] for levels, values in columns]
+        return find_interactions(list(self.factors), list(map(make_contrasts, codes)))
 
     def warnings(self) -> list[str]:
         """What the design cannot do."""
         if self.error_df > 0:
             return []
         return [
-            "The design is saturated: its factors take every degree of freedom and leave none for the "
-            "error, so no effect can be tested unless small factors are pooled; ask for room with error_df "
-            "(--error-df 2)."
+            "The design is saturated: its factors take every degree of freedom and leave none for the error, so no "
+            "effect can be tested unless small factors are pooled; ask for room with error_df (--error-df 2)."
         ]
 
     def to_json(self) -> dict[str, Any]:
@@ -100,11 +100,7 @@ class Plan:
                 for index, (row, values) in enumerate(zip(self.levels, self.settings(), strict=True))
             ],
             "interactions": [
-                {
-                    "factors": list(i.factors),
-                    "estimable": i.estimable,
-                    "aliased_with": list(i.aliased_with),
-                }
+                {"factors": list(i.factors), "estimable": i.estimable, "aliased_with": list(i.aliased_with)}
                 for i in self.interactions()
             ],
             "warnings": self.warnings(),
@@ -128,10 +124,6 @@ def group_levels(values: Sequence[Any]) -> tuple[int, ...]:
     """
     numbers: dict[str, int] = {}
     return tuple(numbers.setdefault(str(value).strip(), len(numbers)) for value in values)
-
-
-def _codes(levels: np.ndarray, values: Sequence[Any]) -> np.ndarray:
-    return np.array(group_levels(values))[levels - 1]
 
 
 def plan(factors: Mapping[str, Sequence[Any]], array: str = "auto", error_df: int = 0) -> Plan:

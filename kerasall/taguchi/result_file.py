@@ -205,19 +205,12 @@ def _check_header(path: Path, lines: list[tuple[int, list[str]]]) -> list[str]:
         if not name and any(len(row) > place and row[place] for _, row in lines[1:])
     ]
     factors = [name for name in header if name and not RESERVED_COLUMN.fullmatch(name)]
+    named = ", ".join(header)
     for wrong, found, cure in (
         (twice, f"{', '.join(twice)} twice", "rename one of them"),
         (unnamed, f"none over column {', '.join(unnamed)}", "write it into the first line"),
-        (
-            not any(map(_is_response, header)),
-            f"no response among {', '.join(header)}",
-            "call the responses y1, y2, ...",
-        ),
-        (
-            not factors,
-            f"no factor among {', '.join(header)}",
-            "add a column of level numbers for each factor",
-        ),
+        (not any(map(_is_response, header)), f"no response among {named}", "call the responses y1, y2, ..."),
+        (not factors, f"no factor among {named}", "add a column of level numbers for each factor"),
         (len(lines) < 3, f"{len(lines) - 1} rows below the names", "add the others, two at least"),
     ):
         if wrong:

@@ -48,38 +48,20 @@ def _decibels(ratio: np.ndarray) -> np.ndarray:
         return 10 * np.log10(ratio)
 
 
-def _smaller(y: np.ndarray, _: float) -> np.ndarray:
-    return -_decibels(np.nanmean(y**2, axis=1))
-
-
-def _larger(y: np.ndarray, _: float) -> np.ndarray:
-    return -_decibels(np.nanmean(1 / y**2, axis=1))
-
-
-def _nominal(y: np.ndarray, _: float) -> np.ndarray:
-    return _decibels(np.nanmean(y, axis=1) ** 2) - _decibels(np.nanvar(y, axis=1, ddof=1))
-
-
-def _target(y: np.ndarray, m: float) -> np.ndarray:
-    return -_decibels((np.nanmean(y, axis=1) - m) ** 2)
-
-
-def _target_runs(y: np.ndarray, m: float) -> np.ndarray:
-    return -_decibels(np.nanmean((y - m) ** 2, axis=1))
-
-
-def _mean(y: np.ndarray, _: float) -> np.ndarray:
-    return np.nanmean(y, axis=1)
-
-
 SIGNALS: dict[str, Signal] = {
     signal.name: signal
     for signal in (
-        Signal("larger", "-10 log10(mean(1 / y^2))", _larger, positive=True, size="{:.4g} in every run"),
+        Signal(
+            "larger",
+            "-10 log10(mean(1 / y^2))",
+            lambda y, _: -_decibels(np.nanmean(1 / y**2, axis=1)),
+            positive=True,
+            size="{:.4g} in every run",
+        ),
         Signal(
             "smaller",
             "-10 log10(mean(y^2))",
-            _smaller,
+            lambda y, _: -_decibels(np.nanmean(y**2, axis=1)),
             positive="zero",
             size="{:.4g} in every run",
             infinite_where="every response is 0",
@@ -87,14 +69,14 @@ SIGNALS: dict[str, Signal] = {
         Signal(
             "nominal",
             "10 log10(mean(y)^2 / s^2)",
-            _nominal,
+            lambda y, _: _decibels(np.nanmean(y, axis=1) ** 2) - _decibels(np.nanvar(y, axis=1, ddof=1)),
             needs_repeats=True,
             infinite_where="the responses are all equal, or their mean is 0",
         ),
         Signal(
             "target",
             "-10 log10((mean(y) - m)^2)",
-            _target,
+            lambda y, m: -_decibels((np.nanmean(y, axis=1) - m) ** 2),
             needs_target=True,
             size="a mean {:.4g} off the target",
             infinite_where="the mean is the target itself",
@@ -102,12 +84,12 @@ SIGNALS: dict[str, Signal] = {
         Signal(
             "target-runs",
             "-10 log10(mean((y - m)^2))",
-            _target_runs,
+            lambda y, m: -_decibels(np.nanmean((y - m) ** 2, axis=1)),
             needs_target=True,
             size="{:.4g} off the target in every run",
             infinite_where="every response is the target itself",
         ),
-        Signal("mean", "mean(y), as it is", _mean, unit=""),
+        Signal("mean", "mean(y), as it is", lambda y, _: np.nanmean(y, axis=1), unit=""),
     )
 }
 """Name -> signal. ``target`` looks at the mean alone, so the spread of the repeats does not enter;

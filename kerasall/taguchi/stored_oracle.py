@@ -224,8 +224,7 @@ class StoredOracle(keras_tuner.Oracle):
             SettingsError: it is that of another experiment; the message lists the differences.
         """
         _require_schema(state, self._folder)
-        differences = list_design_differences(state["design"], self.design.document)
-        if differences:
+        if differences := list_design_differences(state["design"], self.design.document):
             raise SettingsError(
                 f"{self._folder} must hold this experiment, but: {'; '.join(differences)}. Take the old settings, "
                 "give another project_name, or pass overwrite=True to throw its results away"

@@ -32,14 +32,7 @@ from kerasall.errors import ArtifactError, KerasallError, SettingsError
 from kerasall.files import atomic_path, read_json
 from kerasall.taguchi.analysis import Analysis
 from kerasall.taguchi.oracle import TaguchiOracle
-from kerasall.taguchi.trials import (
-    RESULT_COLUMNS,
-    Design,
-    metrics_of,
-    order_of_row,
-    read_levels,
-    read_place,
-)
+from kerasall.taguchi.trials import RESULT_COLUMNS, Design, metrics_of, order_of_row, read_levels, read_place
 
 TENSORBOARD = "tensorboard"
 """Folder of a project into which a ``TaguchiTuner`` writes its trials as they end."""
@@ -150,7 +143,11 @@ def list_trials(folder: str | Path) -> TrialListing:
         planned=int(oracle.max_trials or 0),
         table=table,
         trials={trial_id: oracle.trials[trial_id] for trial_id in table["trial"]},
-        epochs={trial_id: found for trial_id in table["trial"] if (found := _read_epochs(folder, trial_id))},
+        epochs={
+            trial_id: found
+            for trial_id in table["trial"]
+            if (found := read_epochs(folder / f"trial_{trial_id}"))
+        },
         best=oracle.get_best_trials(1)[0].trial_id if completed else None,
         analysis=analysis,
         unanalysed=reason,
@@ -187,9 +184,9 @@ def write_csv(listing: TrialListing, path: str | Path) -> None:
         listing.table.to_csv(temporary, index=False)
 
 
-def _read_epochs(folder: Path, trial_id: str) -> list[dict[str, float]]:
-    path = folder / f"trial_{trial_id}" / "epochs.json"
-    return read_json(path) if path.is_file() else []
+def read_epochs(folder: Path) -> list[dict[str, float]]:
+    """Metrics of the finished epochs of the trial in ``folder``, in order; none where it keeps none."""
+    return read_json(folder / "epochs.json") if (folder / "epochs.json").is_file() else []
 
 
 def write_events(listing: TrialListing, folder: str | Path) -> Path:
@@ -209,23 +206,14 @@ def write_events(listing: TrialListing, folder: str | Path) -> Path:
 def write_experiment_events(folder: str | Path, design: Design, trials: Iterable[Trial]) -> None:
     """Writes which factors, levels and metrics there are; needed once the metrics are known."""
     seen = {name for trial in trials for name in metrics_of(trial)} - {design.objective}
-    summary = hparams_config_pb(
-        hparams=[
-            *[
-                api.HParam(name, api.Discrete(list(dict.fromkeys(values))))
-                for name, values in design.plan.factors.items()
-            ],
-            *[
-                api.HParam(f"{name} level", description="number of the level")
-                for name in design.plan.dummy_factors
-            ],
-            api.HParam("row", description="row of the array, or confirmation"),
-            api.HParam("repeat"),
-            *([api.HParam("fold")] if design.folds else []),
-        ],
-        metrics=[api.Metric(name) for name in [design.objective, *sorted(seen)]],
-        time_created_secs=0,
-    )
+    levels = {name: list(dict.fromkeys(values)) for name, values in design.plan.factors.items()}
+    hparams = [api.HParam(name, api.Discrete(values)) for name, values in levels.items()]
+    dummies = design.plan.dummy_factors
+    hparams += [api.HParam(f"{name} level", description="number of the level") for name in dummies]
+    hparams += [api.HParam("row", description="row of the array, or confirmation"), api.HParam("repeat")]
+    hparams += [api.HParam("fold")] if design.folds else []
+    metrics = [api.Metric(name) for name in [design.objective, *sorted(seen)]]
+    summary = hparams_config_pb(hparams=hparams, metrics=metrics, time_created_secs=0)
     _write(Path(folder), [_event(summary, 0.0)])
 
 
@@ -280,15 +268,11 @@ def _event(summary: Summary, second: float, step: int = 0) -> Event:
 
 def _write(folder: Path, events: Sequence[Event]) -> None:
     """One file, atomically; its name is that of the last file written here, so that it is replaced."""
-    first = Event(
-        wall_time=events[0].wall_time,
-        file_version="brain.Event:2",
-        source_metadata=SourceMetadata(writer="kerasall"),
-    )
+    begun, writer = events[0].wall_time, SourceMetadata(writer="kerasall")
+    first = Event(wall_time=begun, file_version="brain.Event:2", source_metadata=writer)
     old = list(folder.glob("events.out.tfevents.*.kerasall"))
-    second = math.floor(events[0].wall_time)
-    path = old[0] if old else folder / _FILE.format(second=second)
+    path = old[0] if old else folder / _FILE.format(second=math.floor(begun))
     with atomic_path(path) as temporary, temporary.open("wb") as file:
-        writer = RecordWriter(file)
+        records = RecordWriter(file)
         for event in [first, *events]:
-            writer.write(event.SerializeToString())
+            records.write(event.SerializeToString())

@@ -103,9 +103,7 @@ class Design:
         """
         return {
             **self.settings_of(levels),
-            f"{RESERVED}row": place.row,
-            f"{RESERVED}repeat": place.repeat,
-            f"{RESERVED}fold": place.fold,
+            **{f"{RESERVED}{name}": value for name, value in vars(place).items()},
             f"{RESERVED}levels": ",".join(map(str, levels.values())),
             f"{RESERVED}seed": self.seed_of(place),
         }
@@ -242,12 +240,10 @@ def tabulate_trials(design: Design, trials: Sequence[Trial]) -> pd.DataFrame:
 
 def _line(trial: Trial, factors: Sequence[str], titles: dict[str, str]) -> dict[str, Any]:
     values, completed = trial.hyperparameters.values, trial.status == TrialStatus.COMPLETED
-    place, levels = read_place(values), read_levels(values, factors)
+    levels = read_levels(values, factors)
     return {
         "trial": trial.trial_id,
-        "row": place.row,
-        "repeat": place.repeat,
-        "fold": place.fold,
+        **vars(read_place(values)),
         "status": trial.status,
         **{name: values[name] for name in factors},
         **{f"{name} level": level for name, level in levels.items()},
@@ -281,8 +277,7 @@ def analyze_trials(design: Design, trials: Sequence[Trial], signal: str, **optio
     objectives = {place: float(t.score) for place, t in done.items() if t.score is not None}
     rows = range(1, len(design.plan.levels) + 1)
     responses = mean_over_folds(objectives, rows, design.repeats, design.folds)
-    empty = [row for row, found in zip(rows, responses, strict=True) if np.isnan(found).all()]
-    if empty:
+    if empty := [row for row, found in zip(rows, responses, strict=True) if np.isnan(found).all()]:
         raise DataError(
             f"every row must have a finished repeat, but row {', '.join(map(str, empty[:5]))}"
             f"{' and more' if len(empty) > 5 else ''} has none ({len(done)} of {design.runs} trials are completed): "

@@ -32,7 +32,12 @@ from kerasall.files import atomic_path, read_json, write_text
 from kerasall.taguchi.analysis import Analysis
 from kerasall.taguchi.oracle import TaguchiOracle, is_chief, serve_oracle, wait_for_chief
 from kerasall.taguchi.stored_oracle import FINISHED
-from kerasall.taguchi.trial_events import TENSORBOARD, write_experiment_events, write_trial_events
+from kerasall.taguchi.trial_events import (
+    TENSORBOARD,
+    read_epochs,
+    write_experiment_events,
+    write_trial_events,
+)
 from kerasall.taguchi.trials import RESERVED, read_levels, read_place
 
 CHECKPOINT = "checkpoint.weights.h5"
@@ -143,14 +148,11 @@ class TaguchiTuner(keras_tuner.Tuner):
     def describe_run(self, trial: Trial) -> TrialRun:
         """What a ``run`` function is given."""
         values, factors = trial.hyperparameters.values, self.taguchi_oracle.design.plan.factors
-        place = read_place(values)
         return TrialRun(
             trial_id=trial.trial_id,
             settings={name: values[name] for name in factors},
             levels=read_levels(values, factors),
-            row=place.row,
-            repeat=place.repeat,
-            fold=place.fold,
+            **vars(read_place(values)),
             seed=values[f"{RESERVED}seed"],
             folder=Path(self.get_trial_dir(trial.trial_id)),
         )
@@ -227,8 +229,7 @@ class TaguchiTuner(keras_tuner.Tuner):
         """Shows a finished trial in TensorBoard, whose own callback knows nothing of ``run`` functions."""
         if trial.status in FINISHED:
             folder, design = Path(self.project_dir) / TENSORBOARD, self.taguchi_oracle.design
-            epochs = Path(self.get_trial_dir(trial.trial_id)) / "epochs.json"
-            rows = read_json(epochs) if epochs.is_file() else ()
+            rows = read_epochs(Path(self.get_trial_dir(trial.trial_id)))
             write_experiment_events(folder, design, [trial])
             write_trial_events(folder, design, trial, rows, time.time())
 
@@ -270,8 +271,7 @@ class TrialEpochs(keras.callbacks.Callback):
         super().__init__()
         self._folder = Path(folder)
         self._objective = objective
-        path = self._folder / "epochs.json"
-        self.rows: list[dict[str, float]] = read_json(path) if path.exists() else []
+        self.rows = read_epochs(self._folder)
         if self.rows and not self._state(len(self.rows)).exists():
             self.rows = []  # the trial had ended before: this is another run of it
 

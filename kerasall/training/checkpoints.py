@@ -25,8 +25,7 @@ import numpy as np
 
 from kerasall.errors import ArtifactError, SettingsError
 from kerasall.files import atomic_path, read_json, write_json
-from kerasall.training.callbacks import NonFiniteError
-from kerasall.training.history import History
+from kerasall.training.history import History, NonFiniteError
 
 SCHEMA = 1
 
@@ -62,8 +61,7 @@ class StateFolder:
                 f"{self.folder} must hold a training state of schema {SCHEMA}, but has "
                 f"{self._progress.get('schema')!r}: delete the folder to train from the start"
             )
-        differences = list_differences(self._progress["fingerprint"], self.fingerprint)
-        if differences:
+        if differences := list_differences(self._progress["fingerprint"], self.fingerprint):
             raise SettingsError(
                 f"{self.folder} must hold a training state of this configuration, but differs: "
                 f"{'; '.join(differences)}. Give another folder, or delete this one to train from the start"
@@ -104,7 +102,9 @@ class StateFolder:
         """
         epoch = history.epochs[-1].epoch
         arrays = _snapshot(model, with_optimizer=True)
-        _require_finite(arrays)
+        numbers = (array for array in arrays.values() if np.issubdtype(array.dtype, np.floating))
+        if not all(np.isfinite(array).all() for array in numbers):
+            raise NonFiniteError("a weight or an optimizer variable")
         name = f"epoch_{epoch:04d}.npz"
         if history.best_epoch == epoch:
             self._best = name, {key: array for key, array in arrays.items() if key[0] == "m"}
@@ -227,12 +227,6 @@ def _snapshot(model: keras.Model, *, with_optimizer: bool) -> dict[str, np.ndarr
     arrays = {key: np.asarray(v) for key, v in _variables(model, with_optimizer).items()}
     # .npz knows no bfloat16; float32 holds each of its values exactly.
     return {key: a.astype(np.float32) if a.dtype.name == "bfloat16" else a for key, a in arrays.items()}
-
-
-def _require_finite(arrays: Mapping[str, np.ndarray]) -> None:
-    for array in arrays.values():
-        if np.issubdtype(array.dtype, np.floating) and not np.isfinite(array).all():
-            raise NonFiniteError("a weight or an optimizer variable")
 
 
 def _write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:

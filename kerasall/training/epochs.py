@@ -21,8 +21,7 @@ import keras
 import numpy as np
 
 from kerasall.errors import SettingsError
-from kerasall.training.callbacks import NonFiniteError, NonFiniteStop, StageLog
-from kerasall.training.history import EpochRow
+from kerasall.training.history import EpochRow, NonFiniteError, NonFiniteStop, StageLog
 
 Batches = Iterable[tuple]
 """Batches (x, y) or (x, y, weights): y one-hot float32 [B, C], weights float32 [B]. A tf.data.Dataset, a

@@ -16,10 +16,16 @@ from typing import Any
 import keras
 
 from kerasall.errors import KerasallError, SettingsError
-from kerasall.training.callbacks import NonFiniteError, StageLog
 from kerasall.training.checkpoints import StateFolder
 from kerasall.training.epochs import Batches, EpochRunner, count_batches, read_rate
-from kerasall.training.history import EpochRow, History, find_best_epoch, has_lost_patience
+from kerasall.training.history import (
+    EpochRow,
+    History,
+    NonFiniteError,
+    StageLog,
+    find_best_epoch,
+    has_lost_patience,
+)
 from kerasall.training.stages import StageSettings, choose_jit, compile_stage, find_device
 
 __all__ = ["EpochRow", "History", "StageSettings", "choose_jit", "compile_stage", "fit", "make_deterministic"]
@@ -71,7 +77,7 @@ def fit(
         ArtifactError: the state folder is damaged.
         KerasallError: the loss or a weight became NaN or infinite; earlier epochs are kept.
     """
-    _require_consistent(model, validation_batches, settings, class_weight)
+    _require_consistent(model, validation_batches is not None, settings, class_weight)
     monitor = settings.monitor if validation_batches is not None else None
     decisive = {
         "validation": monitor is not None, "seed": seed, "deterministic": deterministic,
@@ -115,16 +121,12 @@ def make_deterministic(seed: int) -> None:
         SettingsError: JAX on a GPU was started without the flag that this needs.
     """
     keras.utils.set_random_seed(seed)
-    backend = keras.config.backend()
+    backend, flags = keras.config.backend(), os.environ.get("XLA_FLAGS", "")
     if backend == "tensorflow":
         import tensorflow as tf  # the other backends run where TensorFlow is not installed
 
         tf.config.experimental.enable_op_determinism()
-    elif (
-        backend == "jax"
-        and find_device() == "gpu"
-        and "deterministic_ops" not in os.environ.get("XLA_FLAGS", "")
-    ):
+    elif backend == "jax" and find_device() == "gpu" and "deterministic_ops" not in flags:
         raise SettingsError(
             "deterministic training under JAX on a GPU needs XLA_FLAGS=--xla_gpu_deterministic_ops=true in the "
             "environment before the start, but it is not set: set it, or deterministic: false"
@@ -132,12 +134,9 @@ def make_deterministic(seed: int) -> None:
 
 
 def _require_consistent(
-    model: keras.Model,
-    validation_batches: Any,
-    settings: StageSettings,
-    class_weight: Mapping[int, float] | None,
+    model: keras.Model, validates: bool, settings: StageSettings, class_weight: Mapping[int, float] | None
 ) -> None:
-    if validation_batches is None and settings.patience is not None:
+    if not validates and settings.patience is not None:
         raise SettingsError(
             f"patience needs validation images, but stage {settings.name!r} has none and patience "
             f"{settings.patience}: set patience to null and fix the epochs"

@@ -1,10 +1,20 @@
-"""What a training stage did: one row per epoch, and the rules that read the best epoch and the stop from it."""
+"""What a training stage did: a row and a line per epoch, and the rules that read the best epoch and the stop from it.
+
+Beside them what watches a stage: a bar of its steps, and a stop at a loss that is not finite.
+"""
 
 from __future__ import annotations
 
+import math
+import statistics
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
+
+import keras
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from kerasall.errors import ArtifactError
 
@@ -108,3 +118,105 @@ def has_lost_patience(
     if patience is None or not rows:
         return False
     return len(rows) - find_best_epoch(rows, monitor, min_delta) >= patience
+
+
+class NonFiniteError(ArithmeticError):
+    """A loss or a variable is NaN or infinite; ``fit`` turns it into words for the user."""
+
+
+class NonFiniteStop(keras.callbacks.Callback):
+    """Ends the epoch once the running loss is NaN or infinite.
+
+    Attributes:
+        seen: whether it was.
+    """
+
+    # Keras may then call it from another thread, so that no step waits for the loss to come off the device.
+    async_safe = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen = False
+
+    def on_train_batch_end(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
+        """Reads the running loss."""
+        if not self.seen and not math.isfinite((logs or {}).get("loss", 0.0)):
+            self.seen = True
+            self.model.stop_training = True  # pyright: ignore[reportOptionalMemberAccess]
+
+
+class StepProgress(keras.callbacks.Callback):
+    """A bar of the epoch's steps with the time left, on standard error; it vanishes at the epoch's end.
+
+    Args:
+        title: what stands before the bar.
+        console: where to draw; the caller makes this callback only for a terminal.
+    """
+
+    async_safe = True
+
+    def __init__(self, title: str, console: Console) -> None:
+        super().__init__()
+        title_column, loss_column = TextColumn("{task.description}"), TextColumn("{task.fields[loss]}")
+        columns = (title_column, BarColumn(), MofNCompleteColumn(), loss_column, TimeRemainingColumn())
+        self._progress = Progress(*columns, console=console, transient=True)
+        self._title = title
+        self._task: Any = None
+
+    def on_train_begin(self, logs: Mapping[str, Any] | None = None) -> None:
+        """Draws the empty bar."""
+        self._progress.start()
+        self._task = self._progress.add_task(self._title, total=(self.params or {}).get("steps"), loss="")
+
+    def on_train_batch_end(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
+        """Moves the bar by one step."""
+        self._progress.update(self._task, advance=1, loss=f"loss {(logs or {}).get('loss', math.nan):.4f}")
+
+    def close(self) -> None:
+        """Takes the bar off the screen; also called when the epoch was broken off."""
+        self._progress.stop()
+
+
+class StageLog:
+    """Progress of one stage on standard error: a line per epoch, and a bar inside it on a terminal.
+
+    Args:
+        label: what the lines begin with.
+        epochs: of the stage, at most.
+        patience: of the stage, or None.
+    """
+
+    def __init__(self, label: str, epochs: int, patience: int | None) -> None:
+        self.label = label
+        self._epochs = epochs
+        self._patience = patience
+        self._console = Console(stderr=True)
+
+    def make_bar(self, epoch: int) -> StepProgress | None:
+        """A bar for the steps of ``epoch`` (0 for the first); None where standard error is no terminal."""
+        if not self._console.is_terminal:
+            return None
+        return StepProgress(f"{self.label}  epoch {epoch + 1}/{self._epochs}", self._console)
+
+    def write(self, history: History) -> None:
+        """Writes the line of the history's last epoch."""
+        row = history.epochs[-1]
+        names = ("loss", "accuracy", "val_loss", "val_accuracy")
+        numbers = [(name, getattr(row, name)) for name in names]
+        parts = [f"{self.label}  epoch {row.epoch}/{self._epochs}"]
+        parts += [f"{name} {value:.4f}" for name, value in numbers if value is not None]
+        parts += [f"lr {row.learning_rate:.2e}", f"{row.seconds:.1f} s", self._time_left(history)]
+        if history.monitor is not None and history.best_epoch == row.epoch:
+            parts.append("best so far")
+        print("  ".join(filter(None, parts)), file=sys.stderr, flush=True)
+
+    def _time_left(self, history: History) -> str:
+        left = self._epochs - len(history.epochs)
+        if history.stopped_early:
+            return f"stopped: {self._patience} epochs without improvement"
+        if not left:
+            return ""
+        # The median: an epoch that compiled, or was measured on a busier machine, says little about the rest.
+        seconds = round(left * statistics.median(row.seconds for row in history.epochs[-5:]))
+        bound = "at most " if self._patience else ""
+        return f"{bound}{seconds // 3600}:{seconds // 60 % 60:02d}:{seconds % 60:02d} left"

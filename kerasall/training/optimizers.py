@@ -180,8 +180,7 @@ def require_constants(
             raise SettingsError(
                 f"constants of {where} must be among {sorted(allowed)}, but {name!r} is not: {cure}"
             )
-    missing = sorted(set(required) - set(constants))
-    if missing:
+    if missing := sorted(set(required) - set(constants)):
         raise SettingsError(
             f"{where} needs the constants {sorted(required)}, but {missing} are missing: set them"
         )

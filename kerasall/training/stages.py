@@ -1,6 +1,6 @@
 """The settings of one training stage, and a model compiled for it.
 
-Precision is the caller's choice (``kerasall.training.precision``), made before the model is built: weights stay
+Precision is the caller's choice (``kerasall.training.devices``), made before the model is built: weights stay
 float32, the head's softmax must have dtype float32, and under ``mixed_float16`` Keras wraps the optimizer in a
 loss scaler, whose state is stored and resumed like the rest.
 """
@@ -137,18 +137,16 @@ def choose_jit(device: str | None = None, backend: str | None = None) -> bool:
     backend = backend or keras.config.backend()
     if backend != "tensorflow":
         return backend == "jax"
-    return (device or find_device()) == "gpu" and not _has_replicas()
+    if (device or find_device()) != "gpu":
+        return False
+    import tensorflow as tf  # the other backends run where TensorFlow is not installed
+
+    return tf.distribute.get_strategy().num_replicas_in_sync <= 1
 
 
 def find_device() -> str:
     """ "gpu" if the backend Keras runs on sees one, else "cpu"."""
     return "gpu" if any("gpu" in name.lower() for name in keras.distribution.list_devices()) else "cpu"
-
-
-def _has_replicas() -> bool:
-    import tensorflow as tf  # the other backends run where TensorFlow is not installed
-
-    return tf.distribute.get_strategy().num_replicas_in_sync > 1
 
 
 def _require_count(value: Any, name: str) -> None:

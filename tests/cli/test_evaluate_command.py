@@ -15,6 +15,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from kerasall.cli.app import app
+from kerasall.components.exporter import answer_with_safeguards
 from kerasall.data.sources import read_source
 from kerasall.data.statistics import SEEN, read_seen, write_seen
 from kerasall.errors import DataError, SettingsError
@@ -23,7 +24,6 @@ from kerasall.evaluation.operating_points import operating_point
 from kerasall.evaluation.predictions import Predictions, read_predictions
 from kerasall.evaluation.safeguards import Safeguards, WantedPoint, fit_prediction_sets
 from kerasall.files import write_json
-from kerasall.models.safeguards import answer_with_safeguards
 from kerasall.preprocessing.operations import Chain
 from kerasall.report.external_scores import ExternalScores, count_parts, describe_scores, predictions_table
 from kerasall.serving.card import write_manifest

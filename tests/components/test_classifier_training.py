@@ -16,7 +16,7 @@ from kerasall.data.pixel_cache import PixelCache
 from kerasall.data.splits import Split
 from kerasall.models.classifier import find_parts, freeze
 from kerasall.settings import ModelSettings, TrainSettings
-from kerasall.training.precision import PRECISIONS
+from kerasall.training.devices import PRECISIONS
 
 SIDE = 32
 STAGES = [
@@ -66,7 +66,7 @@ def test_batches_in_parts_and_several_steps_a_call_change_nothing(plain, tmp_pat
 
 
 def test_bfloat16_trains_alike_is_keyed_and_predicts_in_float32(plain, tmp_path, capfd, monkeypatch):
-    monkeypatch.setattr("kerasall.training.precision.has_amx", lambda: False)
+    monkeypatch.setattr("kerasall.training.devices.has_amx", lambda: False)
     training, model, losses = fit(tmp_path, precision="bfloat16")
     assert "slower than float32 on this CPU" in capfd.readouterr().err
     np.testing.assert_allclose(losses, plain[2], rtol=0.05)

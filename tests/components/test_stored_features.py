@@ -7,9 +7,8 @@ import pytest
 from kerasall.components.calibrator import pooled_features
 from kerasall.models.classifier import build_classifier, freeze, frozen_cut, split_at
 from kerasall.models.ensembles import build_ensemble
-from kerasall.models.feature_cache import cached_activations
 from kerasall.models.out_of_domain import FEATURES, with_features
-from kerasall.models.prediction import predict_activations
+from kerasall.models.prediction import cached_activations, predict_activations
 
 SIZE = (32, 32)
 ROWS = np.array([1, 4, 5, 9])

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from kerasall.data.image_folder import find_files, list_some, read_image_folder
+from kerasall.data.own_images import find_files, list_some, read_image_folder
 from kerasall.errors import DataError
 
 

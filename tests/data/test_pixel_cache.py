@@ -19,8 +19,7 @@ from kerasall.decoding import Limits, decode
 from kerasall.errors import DataError, DecodingError, SettingsError
 from kerasall.files import sha256_of_file
 from kerasall.preprocessing.contrast import Gamma
-from kerasall.preprocessing.geometry import CenterCrop, PadToSquare, Resize
-from kerasall.preprocessing.operations import Chain
+from kerasall.preprocessing.operations import CenterCrop, Chain, PadToSquare, Resize
 from kerasall.serving.export import decode_native
 
 CHAIN = Chain((PadToSquare(), Resize(24, 20)))

@@ -8,7 +8,7 @@ import pytest
 
 from kerasall.errors import DataError
 from kerasall.models.classifier import build_classifier, pooled_above, split_at
-from kerasall.models.feature_cache import activations_key, cached_activations
+from kerasall.models.prediction import activations_key, cached_activations
 
 
 def make_prefix(
@@ -79,7 +79,7 @@ def test_a_lower_cut_is_not_asked_for_where_the_activations_are_stored(tmp_path,
 def test_many_images_are_passed_by_folded_weights_with_the_same_numbers(tmp_path, pixels, monkeypatch):
     prefix = make_prefix(alpha=0.25)
     plain = cached_activations(prefix, pixels, "key", tmp_path / "plain")
-    monkeypatch.setattr("kerasall.models.feature_cache.WORTH_FOLDING", 1)
+    monkeypatch.setattr("kerasall.models.prediction.WORTH_FOLDING", 1)
     folded = cached_activations(prefix, pixels, "key", tmp_path / "folded")
     np.testing.assert_allclose(folded, plain, rtol=1e-4, atol=1e-5)
 

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from kerasall.components.exporter import answer_with_safeguards
 from kerasall.errors import ArtifactError, DataError, ModelError
 from kerasall.evaluation.safeguards import (
     KEPT,
@@ -35,7 +36,6 @@ from kerasall.models.out_of_domain import (
     measure_pictures,
     with_features,
 )
-from kerasall.models.safeguards import answer_with_safeguards
 from kerasall.preprocessing.operations import Chain
 from kerasall.serving.batch import predict_files
 from kerasall.serving.export import export_saved_model

@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 from kerasall.errors import SettingsError
-from kerasall.models.pixel_steps import fit_pixels
+from kerasall.models.ensembles import fit_pixels
 from kerasall.preprocessing.operations import Chain
 
 HEIGHT, WIDTH = 45, 37

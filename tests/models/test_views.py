@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from kerasall.components.exporter import answer_with_safeguards
 from kerasall.data.input_pipeline import prediction_batches
 from kerasall.errors import ModelError, SettingsError
 from kerasall.evaluation.calibration import fit_calibration
@@ -15,7 +16,6 @@ from kerasall.evaluation.intervals import Scorer
 from kerasall.evaluation.predictions import Predictions
 from kerasall.evaluation.safeguards import Safeguards, fit_prediction_sets
 from kerasall.models.prediction import VIEWS, predict_probabilities, predict_views, require_views, show_view
-from kerasall.models.safeguards import answer_with_safeguards
 from kerasall.preprocessing.operations import Chain
 from kerasall.report.page import render_section
 from kerasall.serving.export import export_saved_model

@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from kerasall.preprocessing.geometry import CenterCrop, PadToSquare, Resize
+from kerasall.preprocessing.operations import CenterCrop, PadToSquare, Resize
 
 
 def test_center_crop_takes_the_middle(noise):

@@ -8,8 +8,7 @@ import tensorflow as tf
 
 from kerasall.errors import SettingsError
 from kerasall.preprocessing.contrast import CLAHE, ContrastStretch, Gamma, HistogramEqualization
-from kerasall.preprocessing.geometry import CenterCrop, PadToSquare, Resize
-from kerasall.preprocessing.operations import OPERATIONS, Chain
+from kerasall.preprocessing.operations import OPERATIONS, CenterCrop, Chain, PadToSquare, Resize
 from kerasall.preprocessing.segmentation import CropToContent, HsvThresholdMask, OtsuMask
 from kerasall.preprocessing.stain import MacenkoNormalization, ReinhardNormalization
 

@@ -7,7 +7,7 @@ import tensorflow as tf
 from scipy import ndimage
 
 from kerasall.errors import DataError, SettingsError
-from kerasall.preprocessing.channels import hue_saturation_value
+from kerasall.preprocessing.contrast import hue_saturation_value
 from kerasall.preprocessing.operations import Chain
 from kerasall.preprocessing.segmentation import (
     CropToContent,

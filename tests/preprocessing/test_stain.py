@@ -6,8 +6,7 @@ import pytest
 import tensorflow as tf
 
 from kerasall.errors import DataError, SettingsError
-from kerasall.preprocessing.geometry import CenterCrop
-from kerasall.preprocessing.operations import Chain, fit_chain
+from kerasall.preprocessing.operations import CenterCrop, Chain, fit_chain
 from kerasall.preprocessing.stain import (
     MacenkoNormalization,
     ReinhardNormalization,

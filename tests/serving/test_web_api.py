@@ -18,7 +18,7 @@ from kerasall.evaluation.safeguards import REASONS
 from kerasall.files import write_json
 from kerasall.serving.card import write_manifest
 from kerasall.serving.predictor import Predictor
-from kerasall.serving.web.app import format_share
+from kerasall.serving.web.server import format_share
 
 
 @pytest.fixture(scope="module")

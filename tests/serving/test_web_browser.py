@@ -15,7 +15,7 @@ import pytest
 from web_server import TOLERANT_LIMITS, export_plain_model, picture, serving
 
 from kerasall.data.synthetic import SyntheticSettings, render_cells
-from kerasall.serving.web.app import format_share
+from kerasall.serving.web.server import format_share
 
 playwright = pytest.importorskip("playwright.sync_api", reason="the browser's tests need playwright")
 CHROMIUM = os.environ.get("KERASALL_TEST_CHROMIUM", "/usr/bin/chromium")

@@ -25,9 +25,8 @@ from kerasall.files import write_json
 from kerasall.preprocessing.operations import Chain
 from kerasall.serving.card import write_manifest
 from kerasall.serving.export import export_saved_model
-from kerasall.serving.web.app import create_app
 from kerasall.serving.web.limits import WebLimits
-from kerasall.serving.web.server import LOOPBACK_NAMES, _configure, _listen
+from kerasall.serving.web.server import LOOPBACK_NAMES, _configure, _listen, create_app
 
 LABELS = ("all", "hem")
 NAME = "tiny"

@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from kerasall.errors import SettingsError
 from kerasall.runtime import has_amx
-from kerasall.training.precision import PRECISIONS, choose_precision, computing_in
+from kerasall.training.devices import PRECISIONS, choose_precision, computing_in
 
 
 @pytest.mark.parametrize(

@@ -75,14 +75,15 @@ class Door:
     async def _pass(self, scope: Any, receive: Any, send: Any) -> None:
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
         body = _Body(self, headers, receive)
-        answer = _Answer(body, send)
+        answer, limit = _Answer(body, send), self.limits.requests
         self.requests += 1
         try:
             require_host(headers, self.hosts)
             require_same_origin(scope["method"], headers)
             if scope["path"] not in OPEN_PATHS:
                 require_token(headers, self.token)
-                self._require_room()
+                if self.requests > limit:
+                    raise busy(f"the server has {limit} requests under way: send this again in a moment")
             body.require_length()
             await self.app(scope, body.receive, answer.send)
         except Refusal as refusal:
@@ -91,12 +92,6 @@ class Door:
             self.requests -= 1
             self.held_bytes -= body.held
             self.finished(scope, answer.status)
-
-    def _require_room(self) -> None:
-        if self.requests > self.limits.requests:
-            raise busy(
-                f"the server has {self.limits.requests} requests under way: send this again in a moment"
-            )
 
 
 def require_host(headers: Mapping[str, str], hosts: frozenset[str] | None) -> None:
