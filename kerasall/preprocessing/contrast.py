@@ -6,7 +6,7 @@ Channels are in OpenCV's ranges; the operations on stain and segments use them t
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import tensorflow as tf
@@ -176,11 +176,12 @@ class CLAHE(KeepsSize):
 
     def __call__(self, image: tf.Tensor) -> tf.Tensor:
         levels = to_grey_levels(luma(image))
-        height, width = tf.unstack(tf.shape(levels))
+        size: Any = tf.shape(levels)
+        height, width = tf.unstack(size)
         # OpenCV fills up both sides as soon as one cannot be cut evenly, by a whole row of pixels a tile
         # where that side could.
-        uneven = tf.reduce_any(tf.shape(levels) % self.tiles != 0)
-        tile = tf.where(uneven, tf.shape(levels) // self.tiles + 1, tf.shape(levels) // self.tiles)
+        uneven = tf.reduce_any(size % self.tiles != 0)
+        tile = tf.where(uneven, size // self.tiles + 1, size // self.tiles)
         rows = _mirrored(tile[0] * self.tiles, height)
         columns = _mirrored(tile[1] * self.tiles, width)
         padded = tf.gather(tf.gather(levels, rows), columns, axis=1)
