@@ -376,7 +376,7 @@ def test_stains_are_fitted_on_training_images_alone_and_travel_with_the_model(vo
 def test_another_rule_trains_nothing_anew_and_a_faithful_copy_is_labelled(runs, vote):
     result = runs.run(name="average", overrides=["ensemble.rule=average"])
     assert {name for name, state in result.states.items() if state != "cached"} == {
-        "Ensembler", "Calibrator", "Exporter", "Evaluator", "Pusher",
+        "Ensembler", "Calibrator", "Exporter", "Evaluator", "ReportGen", "Pusher",
     }  # fmt: skip
     assert runs.report(result)["results"]["ensemble"]["rule"] == "average"
 

@@ -40,7 +40,7 @@ from kerasall.evaluation.ensemble_scores import (
     measure_gain,
     score_ensemble,
 )
-from kerasall.evaluation.findings import Findings, FoldScore, judge, write_findings
+from kerasall.evaluation.findings import Findings, FoldScore, judge, write_findings, write_numbers
 from kerasall.evaluation.intervals import Scorer
 from kerasall.evaluation.metrics import MALIGNANT_SCORES, SCORES, find_metric
 from kerasall.evaluation.predictions import Predictions, write_predictions
@@ -57,8 +57,6 @@ COMPARED = ("balanced_accuracy", "f1_weighted", "cohen_kappa", "roc_auc")
 """What members are compared by, besides the main metric."""
 CURVE_RESAMPLES = 1000
 """Most draws for the bands of curves."""
-NUMBERS_VERSION = 2
-"""``schema_version`` of report.json: schema_version, title, protocol, results. Version 1 held the report's sections, too."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,8 +125,7 @@ def evaluator(
     write_seen(examples, read_scan(statistics / SCAN), evaluation)
     results = findings.to_json() | {"tuning": recorded.analysis, "fingerprint": facts.fingerprint}
     title = f"{settings.experiment}: {', '.join(facts.labels)}"
-    document = {"title": title, "protocol": settings.protocol, "results": results}
-    write_json(evaluation / "report.json", {"schema_version": NUMBERS_VERSION} | document)
+    write_numbers(evaluation / "report.json", title, settings.protocol, results)
     write_json(evaluation / CARD, make_card(findings, data, facts, settings, recorded.training, results))
     verdict = {"blessed": findings.blessed, "criteria": results["criteria"]}
     write_json(blessing / "blessing.json", verdict)

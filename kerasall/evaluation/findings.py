@@ -25,6 +25,9 @@ from kerasall.files import atomic_path, read_json, write_json
 FINDINGS = "findings"
 """Stem of the two files of an Evaluation that hold the findings."""
 
+NUMBERS_VERSION = 2
+"""``schema_version`` of report.json and its like. Version 1 held the page's sections, too."""
+
 HONEST = ("test", "out-of-fold")
 """Kinds of scored images that decided nothing."""
 
@@ -257,3 +260,9 @@ def _unpack(value: Any, arrays: Mapping[str, np.ndarray], classes: Mapping[str, 
         return {_unpack(k, arrays, classes): _unpack(v, arrays, classes) for k, v in content}
     each = [_unpack(v, arrays, classes) for v in content]
     return tuple(each) if kind == "tuple" else each
+
+
+def write_numbers(path: Path, title: str, protocol: str, results: Mapping[str, Any]) -> None:
+    """Writes the numbers of a page for programs: schema_version, title, protocol, results."""
+    document = {"schema_version": NUMBERS_VERSION, "title": title, "protocol": protocol, "results": results}
+    write_json(path, document)

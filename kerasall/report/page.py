@@ -22,9 +22,10 @@ from PIL import Image
 
 from kerasall.decoding import decode, read_image_bytes
 from kerasall.errors import ArtifactError, DecodingError
+from kerasall.evaluation.findings import NUMBERS_VERSION, write_numbers
 from kerasall.evaluation.intervals import Interval, wilson_interval
 from kerasall.evaluation.paired_tests import Comparison
-from kerasall.files import atomic_path, write_json, write_text
+from kerasall.files import atomic_path, write_text
 from kerasall.report.figures_style import figure_to_svg, new_figure
 from kerasall.report.format import (
     Score,
@@ -41,11 +42,6 @@ from kerasall.report.format import (
 )
 
 _KINDS = {".svg": "image/svg+xml", ".png": "image/png", ".jpg": "image/jpeg"}
-NUMBERS_VERSION = 2
-"""``schema_version`` of the numbers beside a page: schema_version, title, protocol, results. Version 1 held the page's
-sections, too."""
-
-
 FOOTER = (
     "Written by kerasall. For research use only: not a diagnostic device. The same numbers for programs: report.json "
     f"(schema version {NUMBERS_VERSION})."
@@ -190,8 +186,7 @@ def write_page(folder: str | Path, page: Page, name: str = "report", *, numbers:
         with atomic_path(folder / picture.src) as temporary:
             temporary.write_bytes(picture.content)
     if numbers:
-        document = {"title": page.title, "protocol": page.protocol, "results": page.results}
-        write_json(folder / f"{name}.json", {"schema_version": NUMBERS_VERSION} | document)
+        write_numbers(folder / f"{name}.json", page.title, page.protocol, page.results)
     write_text(folder / f"{name}.html", render_page(page))
     return folder / f"{name}.html"
 
