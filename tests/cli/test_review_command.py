@@ -110,7 +110,8 @@ def test_programs_get_json_and_a_folder_of_their_choice(run, tmp_path):
     assert "hem/1.png" in page  # among the names, which are of the whole queue
 
 
-def test_runs_that_cannot_be_reviewed_are_refused(run):
+def test_runs_that_cannot_be_reviewed_are_refused(run, monkeypatch, tmp_path):
+    monkeypatch.setenv("KERASALL_SAVEDMODELS", str(tmp_path / "savedmodels"))
     with pytest.raises(ArtifactError, match="the nearest are mine"):
         invoke("yours")
     content = read_json(run / "run.json")

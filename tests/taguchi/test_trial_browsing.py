@@ -434,6 +434,7 @@ def test_a_run_that_was_broken_off_shows_what_it_has(runs, project):
 
 
 def test_a_folder_is_found_by_itself_or_from_above(project, tmp_path, monkeypatch):
+    monkeypatch.setenv("KERASALL_SAVEDMODELS", str(tmp_path / "savedmodels"))
     monkeypatch.setenv("KERASALL_RUNS", str(tmp_path))
     assert find_trials(str(project)).project == project
     found = find_trials(str(project.parent))
