@@ -13,7 +13,7 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "kerasall"
 FLOORS = [
     {"__init__", "errors"},
-    {"files", "paths", "runtime", "settings", "decoding"},
+    {"files", "paths", "runtime", "settings", "decoding", "listing"},
     {"evaluation"},
     {"pipeline", "data", "preprocessing", "models", "training", "taguchi", "serving"},
     {"report"},

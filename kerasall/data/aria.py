@@ -12,8 +12,8 @@ import re
 from pathlib import Path, PurePosixPath
 
 from kerasall.data.examples import Collection, make_examples
-from kerasall.data.own_images import find_files, list_folders, list_some, require_folder
 from kerasall.errors import DataError
+from kerasall.listing.folders import find_files, list_folders, list_some, require_folder
 
 NOTE = (
     "The public files of this set carry no patient id. Blocks of consecutive file numbers stand in for patients "

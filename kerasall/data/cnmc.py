@@ -16,8 +16,9 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from kerasall.data.examples import Collection, make_examples
-from kerasall.data.own_images import FoundFiles, find_files, list_some, read_lines, require_folder, walk_files
 from kerasall.errors import DataError
+from kerasall.listing.folders import FoundFiles, find_files, list_some, require_folder, walk_files
+from kerasall.listing.tables import read_lines
 
 LABELS = ("all", "hem")
 MALIGNANT = ("all",)

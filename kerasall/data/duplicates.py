@@ -29,13 +29,13 @@ from kerasall.data.likeness import (
     squash,
     to_unit_length,
 )
-from kerasall.data.own_images import list_some
 from kerasall.data.splits import group_examples
 from kerasall.data.statistics import ImageScan, fingerprint_data, scan_images
 from kerasall.data.texture_pairs import block_count, correlated_pairs
 from kerasall.decoding import DEFAULT_LIMITS, Limits, decode, read_image_bytes
 from kerasall.errors import DataError, SettingsError
 from kerasall.files import read_json
+from kerasall.listing.folders import list_some
 from kerasall.runtime import show_progress
 
 CONFIRMING_SIDE = 128

@@ -18,10 +18,11 @@ from pathlib import Path
 import pandas as pd
 
 from kerasall.data.examples import Collection
-from kerasall.data.own_images import list_some, read_lines
 from kerasall.data.splits import Split, read_split
 from kerasall.errors import DataError, near_names
 from kerasall.files import read_json, sha256_of_file, write_json
+from kerasall.listing.folders import list_some
+from kerasall.listing.tables import read_lines
 
 EXCLUDE = "exclude"
 """In place of a class name: nobody can tell, the image is left out."""

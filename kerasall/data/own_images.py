@@ -1,22 +1,19 @@
-"""A lab's own images, sorted into folders or listed in a table, and the walks over files that other readers share.
+"""A lab's own images, sorted into folders or listed in a table.
 
 Folders are any tree ``<class>/<image>``; the table is a CSV with the columns path and label, and where known subject
-and fold. Other tables that people make are read here line by line too.
+and fold.
 """
 
 from __future__ import annotations
 
-import csv
 import os
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from collections.abc import Sequence
+from pathlib import Path
 
 from kerasall.data.examples import Collection, make_examples
 from kerasall.errors import DataError
-
-IMAGE_SUFFIXES = frozenset((".bmp", ".png", ".jpg", ".jpeg", ".tif", ".tiff"))
-"""File types taken for images, compared in lower case."""
+from kerasall.listing.folders import find_files, is_text, list_folders, list_some, require_folder
+from kerasall.listing.tables import read_lines
 
 NO_SUBJECT_NOTE = (
     "No patient is known for these images: splits keep duplicates together but may put images of one "
@@ -25,105 +22,7 @@ NO_SUBJECT_NOTE = (
 
 _REQUIRED = ("path", "label")
 _OPTIONAL = ("subject", "fold")
-_IGNORED_FOLDERS = frozenset(("__MACOSX", "@eaDir"))
 _PART_NAMES = frozenset(("train", "training", "val", "valid", "validation", "test", "testing", "dev"))
-
-
-@dataclass(frozen=True)
-class FoundFiles:
-    """Files below a folder: paths relative to it with forward slashes, sorted.
-
-    Attributes:
-        images: files with one of ``IMAGE_SUFFIXES``.
-        others: all other files that are not hidden.
-        undecodable: files whose name is not valid text, spelt with escapes; no table can hold them.
-    """
-
-    images: tuple[str, ...]
-    others: tuple[str, ...]
-    undecodable: tuple[str, ...]
-
-    def warnings(self, expected: Callable[[str], bool] = lambda name: False) -> list[str]:
-        """Sentences on what is left out; ``expected`` tells other files that have a purpose."""
-        others = [name for name in self.others if not expected(name)]
-        found = []
-        if others:
-            found.append(f"{len(others)} files that are no images were left out: {list_some(others)}")
-        if self.undecodable:
-            found.append(
-                f"{len(self.undecodable)} files whose names are not valid UTF-8 were left out; rename them: "
-                f"{list_some(self.undecodable)}"
-            )
-        return found
-
-
-def walk_files(root: Path) -> Iterator[str]:
-    """Yields every file below ``root``: path relative to it with forward slashes, folder by folder in order.
-
-    Hidden files and folders are passed over. Links to folders are followed, but no folder is entered
-    twice, so a loop of links ends.
-
-    Raises:
-        DataError: a folder cannot be listed.
-    """
-    entered: set[tuple[int, int]] = set()
-    waiting = [(root, "")]
-    while waiting:
-        folder, prefix = waiting.pop()
-        try:
-            status = folder.stat()
-            entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
-        except OSError as error:
-            raise DataError(
-                f"{folder} must be a folder that can be listed, but is not: {error.strerror}"
-            ) from None
-        if (status.st_dev, status.st_ino) in entered:
-            continue
-        entered.add((status.st_dev, status.st_ino))
-        visible = [entry for entry in entries if not _is_ignored(entry.name)]
-        yield from (prefix + entry.name for entry in visible if not entry.is_dir())
-        folders = [entry.name for entry in visible if entry.is_dir()]
-        waiting.extend((folder / name, f"{prefix}{name}/") for name in reversed(folders))
-
-
-def list_folders(path: Path) -> list[Path]:
-    """The visible folders right below ``path``, sorted; none where it may not be listed."""
-    try:
-        return sorted(entry for entry in path.iterdir() if entry.is_dir() and not _is_ignored(entry.name))
-    except OSError:
-        return []
-
-
-def find_files(root: Path) -> FoundFiles:
-    """Sorts every file below ``root`` by kind, judged by the suffix alone; no file is opened."""
-    images, others, undecodable = [], [], []
-    for name in walk_files(root):
-        if not _is_text(name):
-            undecodable.append(ascii(name)[1:-1])
-        elif PurePosixPath(name).suffix.lower() in IMAGE_SUFFIXES:
-            images.append(name)
-        else:
-            others.append(name)
-    return FoundFiles(tuple(sorted(images)), tuple(sorted(others)), tuple(sorted(undecodable)))
-
-
-def require_folder(path: str | Path) -> Path:
-    """Gives ``path`` as an absolute path, links kept.
-
-    Raises:
-        DataError: it is not a folder.
-    """
-    folder = Path(os.path.abspath(Path(path).expanduser()))
-    if not folder.is_dir():
-        found = "is a file" if folder.exists() else "does not exist"
-        raise DataError(f"{folder} must be a folder of images, but {found}: correct the path")
-    return folder
-
-
-def list_some(names: Sequence[str], limit: int = 5) -> str:
-    """Joins names for a message, the first ``limit`` by name and the rest by number."""
-    more = len(names) - limit
-    return ", ".join(names[:limit]) + (f" and {more} more" if more > 0 else "")
 
 
 def read_image_folder(path: str | Path, classes: Sequence[str] | None = None) -> Collection:
@@ -193,49 +92,9 @@ def _describe_left_out(
     if unused := [f"{name} ({len(members[name])})" for name in sorted(set(members) - set(labels))]:
         warnings.append(f"folders that are none of the classes were left out: {list_some(unused)}")
     folders = [folder.name for folder in list_folders(root)]
-    if empty := [name for name in folders if _is_text(name) and name not in members]:
+    if empty := [name for name in folders if is_text(name) and name not in members]:
         warnings.append(f"folders without images are not taken for classes: {list_some(empty)}")
     return warnings
-
-
-def _is_ignored(name: str) -> bool:
-    return name.startswith(".") or name in _IGNORED_FOLDERS
-
-
-def _is_text(name: str) -> bool:
-    try:
-        name.encode("utf-8")
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-def read_lines(path: Path, what: str, semicolons: bool = False) -> tuple[list[str], dict[int, list[str]]]:
-    """Reads a CSV line by line; empty lines are passed over. Nothing is asked of columns or numbers of fields.
-
-    Args:
-        path: the file, UTF-8 (with or without byte order mark).
-        what: what it must be, in the words of a message.
-        semicolons: whether they may separate the fields in place of commas, as in spreadsheets of some countries.
-
-    Returns:
-        Names of the columns, and line number -> fields; all without the spaces around them.
-
-    Raises:
-        DataError: unreadable.
-    """
-    try:
-        # Not pandas: it takes a surplus field for an index, or drops it, without an error.
-        with open(path, encoding="utf-8-sig", newline="") as text:
-            head = text.readline()
-            text.seek(0)
-            separator = ";" if semicolons and ";" in head and "," not in head else ","
-            reader = csv.reader(text, delimiter=separator, strict=True)
-            lines = [(reader.line_num, [field.strip() for field in line]) for line in reader]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{path} must be {what}, but reading it failed: {error}") from None
-    filled = [(number, line) for number, line in lines if any(line)]
-    return (filled[0][1] if filled else []), dict(filled[1:])
 
 
 def read_csv(path: str | Path) -> Collection:

@@ -27,10 +27,10 @@ import pandas as pd
 
 from kerasall.data.duplicates import NearDuplicateSettings, group_collection
 from kerasall.data.examples import COLUMNS, Collection, make_examples
-from kerasall.data.own_images import require_folder
 from kerasall.decoding import DEFAULT_LIMITS, Limits, read_header, read_image_bytes, to_native
 from kerasall.errors import ArtifactError, DataError, DecodingError, SettingsError
 from kerasall.files import atomic_path, read_json, sha256_of_file, write_json
+from kerasall.listing.folders import require_folder
 from kerasall.runtime import show_progress
 
 if TYPE_CHECKING:

@@ -36,7 +36,31 @@ class DataSettings(Strict):
     source: Literal["auto", "cnmc", "aria", "folder", "csv", "records", "synthetic"] = "auto"
     path: str | None = None
     label_csv: str | None = None
-    malignant: tuple[str, ...] | None = Field(default=None, description="class names that mean leukaemia")
+    malignant: tuple[str, ...] | None = Field(
+        default=None, description="class names that mean leukaemia, one word or a list"
+    )
+    label: str = Field(
+        default="auto",
+        description="where an image's class stands: auto, folder, folder:N (the N-th folder below data.path), "
+        "column:NAME of a table, or pattern:REGEX with a group `label` on the relative path",
+    )
+    subject: str = Field(
+        default="auto",
+        description="where an image's patient stands: as for the label (group `subject`), or none: it is known that "
+        "no patient can be told, and scores may be too good",
+    )
+    columns: dict[Literal["path", "label", "subject", "fold"], str] = Field(
+        default={},
+        description="column of a table for each of path, label, subject, fold (a ready-made split)",
+    )
+    root: str | None = Field(
+        default=None, description="folder that a table's relative paths start from; default: the table's own"
+    )
+    classes: tuple[str, ...] | dict[str, tuple[str, ...]] | None = Field(
+        default=None,
+        description="the classes to use, in class order, or new name -> names in the data that it joins; "
+        "images of other classes are left out",
+    )
     corrections: tuple[str, ...] = Field(
         default=(),
         description="files of corrected labels, the first to be applied first; see kerasall review",
@@ -44,9 +68,11 @@ class DataSettings(Strict):
     aria: AriaSettings = AriaSettings()
     synthetic: SyntheticSettings = SyntheticSettings()
 
-    @field_validator("corrections", mode="before")
+    @field_validator("corrections", "malignant", "classes", mode="before")
     @classmethod
-    def _one_file_is_a_list_of_one(cls, value: Any) -> Any:
+    def _one_word_is_a_list_of_one(cls, value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: (names,) if isinstance(names, str) else names for key, names in value.items()}
         return (value,) if isinstance(value, str) else value
 
 
@@ -68,6 +94,10 @@ class CheckSettings(Strict):
     schema_file: str | None = Field(
         default=None, description="a pinned schema.json; default: inferred from the data"
     )
+    unreadable: Literal["error", "leave_out"] = Field(
+        default="error",
+        description="whether images that cannot be read stop the run or are left out and listed",
+    )
     max_side: Positive = 8192
     max_pixels: Positive = 50_000_000
 
@@ -75,7 +105,7 @@ class CheckSettings(Strict):
 class SplitSettings(Strict):
     """How examples are parted. Groups (subjects joined with duplicate clusters) are never divided."""
 
-    kind: Literal["holdout", "folds", "official_folds"] = "holdout"
+    kind: Literal["holdout", "folds", "official_folds", "given"] = "holdout"
     validation: Share = 0.2
     test: Share = 0.2
     test_folds: tuple[str, ...] = Field(

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from kerasall.data.own_images import find_files, list_some, read_image_folder
+from kerasall.data.own_images import read_image_folder
 from kerasall.errors import DataError
+from kerasall.listing.folders import find_files, list_some
 
 
 def _touch(root: Path, *names: str) -> Path:
