@@ -39,8 +39,8 @@ import tensorflow as tf
 from interleaved import Row, measure, parse, report, row_of
 
 from kerasall.data.cell_drawing import draw_image
+from kerasall.data.image_folder import read_image_folder
 from kerasall.data.input_pipeline import EpochSource
-from kerasall.data.own_images import read_image_folder
 from kerasall.data.pixel_cache import PixelCache, decode_pixels
 from kerasall.decoding import decode, read_image_bytes
 from kerasall.preprocessing.operations import Chain

@@ -11,7 +11,8 @@ from typing import Any
 from kerasall.data.aria import looks_like_aria, read_aria
 from kerasall.data.cnmc import looks_like_cnmc, read_cnmc
 from kerasall.data.examples import Collection
-from kerasall.data.own_images import read_csv, read_image_folder
+from kerasall.data.image_folder import read_image_folder
+from kerasall.data.image_table import read_csv
 from kerasall.data.records import looks_like_records, read_records
 from kerasall.data.synthetic import is_synthetic, read_synthetic
 from kerasall.errors import DataError, SettingsError, did_you_mean

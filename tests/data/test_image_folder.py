@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from kerasall.data.own_images import read_image_folder
+from kerasall.data.image_folder import read_image_folder
 from kerasall.errors import DataError
 from kerasall.listing.folders import find_files, list_some
 

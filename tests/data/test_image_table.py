@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from kerasall.data.own_images import read_csv
+from kerasall.data.image_table import read_csv
 from kerasall.errors import DataError
 
 
