@@ -22,13 +22,11 @@ from kerasall.pipeline.component import Pipeline
 from kerasall.pipeline.runner import RunPlaces, RunResult, run_pipeline
 from kerasall.settings import Settings
 from kerasall.settings.loading import dump_settings, load_settings
+from kerasall.studies.door import NEEDED_BYTES, ask_at_door
 from kerasall.studies.setting_checks import check_arguments, check_names
 
 BUILDER = "build_pipeline"
 """Name of the function that a pipeline script must define: (settings, places) -> Pipeline."""
-
-NEEDED_BYTES = 2 << 30
-"""Free space below which no run starts: caches, checkpoints and exports of the smallest systems."""
 
 
 @dataclass(frozen=True)
@@ -73,8 +71,10 @@ def run_experiment(
         KerasallError: a setting, the data or the disk does not allow the run; the message says the cure.
     """
     settings, runs, weights = settle(config, data=data, weights=weights, overrides=overrides, name=name)
+    models = savedmodels_folder()
+    ask_at_door(settings, str(config), runs=runs.root, savedmodels=models, weights=weights)
     check_arguments(settings, str(config), weights)
-    places = Places(runs.root / "cache", savedmodels_folder(), weights, command_line(), force, workers)
+    places = Places(runs.root / "cache", models, weights, command_line(), force, workers)
     for line in sweep_leftovers(runs.artifacts, (runs.root, places.savedmodels)):
         (say or _say)(line)
     pipeline = load_pipeline(settings, places)
