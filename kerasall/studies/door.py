@@ -195,7 +195,9 @@ def ask_of_split(collection: Collection, settings: Settings) -> list[str]:
     if not fault:
         return []
     asked = f"the split asked for ({describe_split(settings.split)}) must give every part every class, but {fault}"
-    smaller = next((s for s in smaller_splits(settings) if not find_fault(collection, s, settings.seed)), None)
+    smaller = next(
+        (s for s in smaller_splits(settings) if not find_fault(collection, s, settings.seed)), None
+    )
     if smaller is not None:
         stated = _stated(smaller)
         written = ", ".join(f"{key}: {value}" for key, value in stated.items())
@@ -312,9 +314,7 @@ def _ask_of_weights(settings: Settings, folder: Path | None) -> Iterator[str]:
         try:
             resolve_weights(get_backbone(row.backbone), row.alpha, row.weights, folder)
         except KerasallError as error:
-            yield (
-                f"{error}; or do without: --set {key}.weights=random, which learns little from few images"
-            )
+            yield (f"{error}; or do without: --set {key}.weights=random, which learns little from few images")
 
 
 def _ask_of_disk(settings: Settings, runs: Path, images: int) -> Iterator[str]:
