@@ -15,18 +15,20 @@ from kerasall.cli.data import check, data_app
 from kerasall.cli.evaluate import evaluate
 from kerasall.cli.explain import explain
 from kerasall.cli.export import export
+from kerasall.cli.init import init
 from kerasall.cli.predict import predict
 from kerasall.cli.review import review
 from kerasall.cli.run import run
 from kerasall.cli.runs import runs, status
 from kerasall.cli.serve import serve
 from kerasall.cli.taguchi import taguchi_app
+from kerasall.cli.train import train
 from kerasall.cli.trials import trials
 from kerasall.cli.tune import tune
 from kerasall.errors import KerasallError
 
 _IN_ORDER_OF_USE = (
-    check, run, tune, runs, status, trials, compare, review, explain, evaluate, predict, serve, export,
+    check, init, train, run, tune, runs, status, trials, compare, review, explain, evaluate, predict, serve, export,
 )  # fmt: skip
 
 

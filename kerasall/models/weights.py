@@ -20,6 +20,7 @@ import numpy as np
 from kerasall.errors import WeightsError
 from kerasall.files import sha256_of_file
 from kerasall.models.backbones import Backbone, WeightsFile
+from kerasall.runtime import quiet_tensorflow
 
 FOLDER_VARIABLE = "KERASALL_WEIGHTS"
 KINDS = (".h5", ".keras")
@@ -148,7 +149,8 @@ def find_stored(file: WeightsFile, folder: str | Path | None = None) -> Path | N
 
 
 def _download(file: WeightsFile, network: str) -> Path:
-    from keras.utils import get_file  # here, because the table of backbones must not load TensorFlow
+    with quiet_tensorflow():  # here, because the table of backbones must not load TensorFlow
+        from keras.utils import get_file
 
     if find_stored(file) is None:
         line = f"{network}'s ImageNet weights are not at hand: Keras downloads them now ({file.url})"

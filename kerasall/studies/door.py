@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 
 from kerasall.components.example_gen import read_collection_of
+from kerasall.components.transform import draw_split
 from kerasall.data.examples import Collection
 from kerasall.data.sources import detect_source
 from kerasall.data.splits import Split, group_examples
@@ -41,16 +42,29 @@ _CODE_IN_NAME = r"(?P<subject>[^/_-]+)[_-][^/]*$"
 """What stands before the first ``_`` or ``-`` of a file's name: where labs most often put the patient."""
 
 
+class Question(NamedTuple):
+    """Something that is missing.
+
+    Attributes:
+        about: malignant, subject, images, split, data, name, weights or disk.
+        text: what must hold, what was found, and the cure as a setting and as an option.
+    """
+
+    about: str
+    text: str
+
+
 def ask_at_door(
-    settings: Settings, where: str, *, runs: Path, savedmodels: Path, weights: Path | None = None
+    settings: Settings, where: str, name: str, *, runs: Path, savedmodels: Path, weights: Path | None = None
 ) -> None:
-    """Asks everything that a run on own images needs; on other sources asks nothing. Loads TensorFlow.
+    """Asks everything that a run on own images needs; on other sources asks nothing. Loads no TensorFlow.
 
     ImageNet weights that are nowhere on this machine are fetched here, with a line that says so.
 
     Args:
         settings: of the experiment.
         where: what the message calls them, best the config's path.
+        name: of the run, and so of the model that it pushes.
         runs, savedmodels: folders that the run writes to.
         weights: folder of pretrained weights.
 
@@ -65,9 +79,8 @@ def ask_at_door(
     except KerasallError as error:
         fault = str(error)
     asked = [
-        *([fault] if collection is None else ask_of_data(collection, settings.data, settings.checks)),
-        *([] if collection is None else ask_of_split(collection, settings)),
-        *_ask_of_model_name(collection, savedmodels / settings.experiment),
+        *([Question("data", fault)] if collection is None else ask_of_images(collection, settings)),
+        *_ask_of_model_name(collection, savedmodels / name),
         *_ask_of_weights(settings, weights),
         *_ask_of_disk(settings, runs, 0 if collection is None else len(collection.examples)),
     ]
@@ -75,15 +88,28 @@ def ask_at_door(
         raise SettingsError(list_questions(asked, where))
 
 
-def list_questions(asked: Iterable[str], where: str) -> str:
+def list_questions(asked: Iterable[Question], where: str) -> str:
     """One message of all that is asked."""
-    lines = [f"\n  {number}. {question}" for number, question in enumerate(asked, 1)]
+    lines = [f"\n  {number}. {question.text}" for number, question in enumerate(asked, 1)]
     things = "one thing is" if len(lines) == 1 else f"{len(lines)} things are"
     return f"before any pixel is read, {where} must be complete, but {things} missing:{''.join(lines)}"
 
 
-def ask_of_data(collection: Collection, data: DataSettings, checks: CheckSettings) -> list[str]:
-    """What is missing in the data: malignant classes, patients, images; a sentence each, none where all is there.
+def ask_of_images(collection: Collection, settings: Settings) -> list[Question]:
+    """What is missing in the images for an experiment; of sources that know their classes and patients less is asked.
+
+    Args:
+        collection: that ``settings.data`` describes.
+        settings: of the experiment.
+    """
+    found = ask_of_data(collection, settings.data, settings.checks)
+    if not is_own(settings.data):
+        found = [each for each in found if each.about == "malignant" and not collection.malignant]
+    return [*found, *ask_of_split(collection, settings)]
+
+
+def ask_of_data(collection: Collection, data: DataSettings, checks: CheckSettings) -> list[Question]:
+    """What is missing in the data: malignant classes, patients, images; none where all is there.
 
     Args:
         collection: of own images; what it calls malignant is not looked at.
@@ -103,9 +129,9 @@ def is_own(data: DataSettings) -> bool:
     return detect_source(data.path) in OWN
 
 
-def read_names(data: DataSettings) -> Collection:
+def read_names(data: DataSettings, cache: Path = Path()) -> Collection:
     """The collection, whatever ``data.malignant`` says: a wrong name there is one question among others."""
-    return read_collection_of(data.model_copy(update={"malignant": None}), Path())
+    return read_collection_of(data.model_copy(update={"malignant": None}), cache)
 
 
 def count_classes(collection: Collection) -> str:
@@ -114,21 +140,23 @@ def count_classes(collection: Collection) -> str:
     return ", ".join(f"{name} ({counts.get(name, 0):,} images)" for name in collection.labels)
 
 
-def _ask_of_malignant(collection: Collection, malignant: tuple[str, ...]) -> Iterator[str]:
+def _ask_of_malignant(collection: Collection, malignant: tuple[str, ...]) -> Iterator[Question]:
     found = count_classes(collection)
     if not malignant:
         example = collection.labels[0]
-        yield (
+        yield Question(
+            "malignant",
             f"data.malignant must name the classes that mean leukaemia, but names none; the classes found are {found}: "
-            f"write `malignant: [{example}]` below data (or which of them it is), or give --malignant {example}"
+            f"write `malignant: [{example}]` below data (or which of them it is), or give --malignant {example}",
         )
     unknown = [name for name in malignant if name not in collection.labels]
     if unknown:
         likely = likely_classes(unknown, collection.labels)
         cure = ",".join(likely) or "NAME"
-        yield (
+        yield Question(
+            "malignant",
             f"data.malignant must name classes of the data, but {', '.join(unknown)} {_are(unknown)} not there; the "
-            f"classes found are {found}: write `malignant: [{cure}]` below data, or give --malignant {cure}"
+            f"classes found are {found}: write `malignant: [{cure}]` below data, or give --malignant {cure}",
         )
 
 
@@ -143,7 +171,7 @@ def likely_classes(names: Iterable[str], labels: Iterable[str]) -> list[str]:
     return [label for label in dict.fromkeys(found) if label]
 
 
-def _ask_of_patients(collection: Collection, subject: str) -> Iterator[str]:
+def _ask_of_patients(collection: Collection, subject: str) -> Iterator[Question]:
     if subject == WAIVER:
         return
     examples = collection.examples
@@ -151,10 +179,11 @@ def _ask_of_patients(collection: Collection, subject: str) -> Iterator[str]:
     if collection.subject_kind == "subject" and unknown <= images * (1 - _KNOWN_SHARE):
         return
     none = "no image has one" if unknown == images else f"{unknown:,} of {images:,} images have none"
-    yield (
+    yield Question(
+        "subject",
         f"the patient of the images must be known, so that none stands on both sides of the split, but {none} (such as "
         f"{examples['id'][0]}): say where the patient stands ({'; '.join(_places(collection))}), or, knowing that "
-        f"scores may be too good, go without: write `subject: {WAIVER}` below data, or give --subject {WAIVER}"
+        f"scores may be too good, go without: write `subject: {WAIVER}` below data, or give --subject {WAIVER}",
     )
 
 
@@ -167,26 +196,28 @@ def _places(collection: Collection) -> Iterator[str]:
     if len(folders) > 1:
         spelled = ", ".join(f"folder:{level} is {name}" for level, name in enumerate(folders, 1))
         yield f"a folder: `subject: folder:{len(folders)}`, --subject folder:{len(folders)}, where {spelled}"
-    pattern = _CODE_IN_NAME
-    found = {match["subject"] for match in map(re.compile(pattern).search, names) if match}
-    would = f" would find {len(found):,} here, such as {min(found)}" if found else ""
-    yield f"the name: `subject: 'pattern:{pattern}'`, --subject 'pattern:{pattern}'{would}"
+    pattern = f"pattern:{_CODE_IN_NAME}"
+    found = {match["subject"] for match in map(re.compile(_CODE_IN_NAME).search, names) if match}
+    likely = len(collection.labels) < len(found) <= len(names) / 2
+    would = f", which would find {len(found):,} such as {min(found)}" if likely else ", for example"
+    yield f"the name: `subject: '{pattern}'`, --subject '{pattern}'{would}"
 
 
-def _ask_of_images(collection: Collection, fewest: int) -> Iterator[str]:
+def _ask_of_images(collection: Collection, fewest: int) -> Iterator[Question]:
     counts = collection.examples["label"].value_counts()
     few = {name: int(counts.get(name, 0)) for name in collection.labels if counts.get(name, 0) < fewest}
     if few:
         shown = ", ".join(f"{name} has {count}" for name, count in few.items())
         least = max(1, min(few.values()))
-        yield (
+        yield Question(
+            "images",
             f"each class must have at least {fewest} images (checks.fewest_images), but {shown}: add images, join "
             "classes or leave some out with data.classes, or, to try things out, write "
-            f"`checks: {{fewest_images: {least}}}`, or give --set checks.fewest_images={least}"
+            f"`checks: {{fewest_images: {least}}}`, or give --set checks.fewest_images={least}",
         )
 
 
-def ask_of_split(collection: Collection, settings: Settings) -> list[str]:
+def ask_of_split(collection: Collection, settings: Settings) -> list[Question]:
     """What keeps the split asked for from being drawn, with the largest that works; none where nothing does.
 
     Duplicates, which only the pixels tell, may join more groups than are known here.
@@ -203,22 +234,23 @@ def ask_of_split(collection: Collection, settings: Settings) -> list[str]:
         written = ", ".join(f"{key}: {value}" for key, value in stated.items())
         options = " ".join(f"--set split.{key}={value}" for key, value in stated.items())
         return [
-            f"{asked}: the largest split that works is {describe_split(smaller)}; write `split: {{{written}}}`, or "
-            f"give {options}"
+            Question(
+                "split",
+                f"{asked}: the largest split that works is {describe_split(smaller)}; write `split: {{{written}}}`, or "
+                f"give {options}",
+            )
         ]
     least = 2 if any(s.kind == "folds" and not s.inner_validation for s in smaller_splits(settings)) else 3
     missing = {name: least - count for name, count in count_groups(collection).items() if count < least}
     more = ", ".join(f"{count} more of {name}" for name, count in missing.items())
     needed = f"at least {least} patients of every class are needed; add {more}" if more else "add patients"
-    return [f"{asked}: no split by patient works here: {needed}"]
+    return [Question("split", f"{asked}: no split by patient works here: {needed}")]
 
 
 def find_fault(collection: Collection, split: SplitSettings, seed: int) -> str:
     """Why a split cannot be drawn of these images, or "": the splitter itself is asked, on names alone."""
     if split.file:
         return ""
-    from kerasall.components.transform import draw_split
-
     parts = split.folds if split.kind == "folds" else 3
     if split.kind in ("folds", "holdout") and min(count_groups(collection).values()) > _PLENTY * parts:
         return ""
@@ -287,16 +319,17 @@ def count_groups(collection: Collection) -> dict[str, int]:
     return {name: int(counts.get(name, 0)) for name in collection.labels}
 
 
-def _ask_of_model_name(collection: Collection | None, pushed: Path) -> Iterator[str]:
+def _ask_of_model_name(collection: Collection | None, pushed: Path) -> Iterator[Question]:
     versions = sorted((p for p in pushed.glob("*/labels.txt") if p.parent.name.isdigit()), key=_version)
     if collection is None or not versions:
         return
     known = tuple(versions[-1].read_text(encoding="utf-8").splitlines())
     if known != collection.labels:
         other = f"{pushed.name}-2"
-        yield (
+        yield Question(
+            "name",
             f"versions of one model must have the same classes, but {versions[-1].parent} has {', '.join(known)} and "
-            f"the data have {', '.join(collection.labels)}: give --name {other}, or move that model away"
+            f"the data have {', '.join(collection.labels)}: give --name {other}, or move that model away",
         )
 
 
@@ -304,7 +337,7 @@ def _version(labels: Path) -> int:
     return int(labels.parent.name)
 
 
-def _ask_of_weights(settings: Settings, folder: Path | None) -> Iterator[str]:
+def _ask_of_weights(settings: Settings, folder: Path | None) -> Iterator[Question]:
     told = set()
     for key, row in list_backbones(settings):
         asked = (row.backbone, row.alpha, row.weights)
@@ -317,7 +350,7 @@ def _ask_of_weights(settings: Settings, folder: Path | None) -> Iterator[str]:
             yield (f"{error}; or do without: --set {key}.weights=random, which learns little from few images")
 
 
-def _ask_of_disk(settings: Settings, runs: Path, images: int) -> Iterator[str]:
+def _ask_of_disk(settings: Settings, runs: Path, images: int) -> Iterator[Question]:
     sizes = [step for step in settings.preprocess if "height" in step and "width" in step]
     pixels = images * 3 * int(sizes[-1]["height"]) * int(sizes[-1]["width"]) if sizes else 0
     # What fits into memory is not written; the rest is, once as pixels and once as activations of like size.
@@ -325,4 +358,4 @@ def _ask_of_disk(settings: Settings, runs: Path, images: int) -> Iterator[str]:
     try:
         require_room(runs, NEEDED_BYTES + cache, f"caches, checkpoints and exports of {images:,} images")
     except KerasallError as error:
-        yield str(error)
+        yield Question("disk", str(error))

@@ -81,7 +81,7 @@ def run_experiment(
     """
     settings, runs, weights = settle(config, data=data, weights=weights, overrides=overrides, name=name)
     models = savedmodels_folder()
-    ask_at_door(settings, str(config), runs=runs.root, savedmodels=models, weights=weights)
+    ask_at_door(settings, str(config), runs.name, runs=runs.root, savedmodels=models, weights=weights)
     check_arguments(settings, str(config), weights)
     places = Places(runs.root / "cache", models, weights, command_line(), force, workers)
     for line in sweep_leftovers(runs.artifacts, (runs.root, places.savedmodels)):
