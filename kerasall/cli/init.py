@@ -88,15 +88,19 @@ def _ask_person(draft: Draft, path: Path, stated: Stated, weights: Path | None) 
         asked = {question.about: question.text for question in draft.questions}
         if "malignant" in asked:
             classes = ", ".join(draft.collection.labels)
-            answer = typer.prompt(f"Which classes mean leukaemia ({classes}; commas between)", err=True)
+            answer = _ask(f"Which classes mean leukaemia ({classes}; commas between)?")
             stated = replace(stated, malignant=console.split_words([answer]))
         elif "subject" in asked:
             console.note(asked["subject"])
-            answer = typer.prompt(
-                "Where does the patient stand (folder:N, column:NAME, pattern:REGEX, or none)", err=True
-            )
-            stated = replace(stated, subject=answer.strip())
+            answer = _ask("Where does the patient stand (folder:N, column:NAME, pattern:REGEX, or none)?")
+            stated = replace(stated, subject=answer or None)
         else:
             break
         draft = look(path, stated, draft.name, weights)
     return draft
+
+
+def _ask(question: str) -> str:
+    """A person's answer; asked on standard error, as standard output is for the next command alone."""
+    print(question, end=" ", file=sys.stderr, flush=True)
+    return sys.stdin.readline().strip()

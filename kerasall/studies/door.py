@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -225,14 +226,14 @@ def ask_of_split(collection: Collection, settings: Settings) -> list[Question]:
     fault = find_fault(collection, settings.split, settings.seed)
     if not fault:
         return []
-    asked = f"the split asked for ({describe_split(settings.split)}) must give every part every class, but {fault}"
+    asked = f"the split asked for ({describe_split(settings.split)}) must bring every class into every part, but {fault}"
     smaller = next(
         (s for s in smaller_splits(settings) if not find_fault(collection, s, settings.seed)), None
     )
     if smaller is not None:
-        stated = _stated(smaller)
-        written = ", ".join(f"{key}: {value}" for key, value in stated.items())
-        options = " ".join(f"--set split.{key}={value}" for key, value in stated.items())
+        stated = _stated(smaller, settings.split)
+        written = ", ".join(f"{key}: {json.dumps(value)}" for key, value in stated.items())
+        options = " ".join(f"--set split.{key}={json.dumps(value)}" for key, value in stated.items())
         return [
             Question(
                 "split",
@@ -240,7 +241,7 @@ def ask_of_split(collection: Collection, settings: Settings) -> list[Question]:
                 f"give {options}",
             )
         ]
-    least = 2 if any(s.kind == "folds" and not s.inner_validation for s in smaller_splits(settings)) else 3
+    least = 2 if _allowed(settings, {"kind": "folds", "folds": 2, "inner_validation": 0}) else 3
     missing = {name: least - count for name, count in count_groups(collection).items() if count < least}
     more = ", ".join(f"{count} more of {name}" for name, count in missing.items())
     needed = f"at least {least} patients of every class are needed; add {more}" if more else "add patients"
@@ -258,7 +259,7 @@ def find_fault(collection: Collection, split: SplitSettings, seed: int) -> str:
         drawn = draw_split(collection, split, [], seed, "")
         _require_inner(drawn, split.inner_validation)
     except DataError as error:
-        return str(error).partition(": ")[0].removeprefix("each class must stand in every part, but ")
+        return str(error).partition(": ")[0].rpartition(", but ")[2]
     return ""
 
 
@@ -293,9 +294,12 @@ def _allowed(settings: Settings, split: dict[str, Any]) -> SplitSettings | None:
     return changed.split
 
 
-def _stated(split: SplitSettings) -> dict[str, Any]:
+def _stated(split: SplitSettings, asked: SplitSettings) -> dict[str, Any]:
+    """What must be written to get a split: its numbers, and what another one left behind."""
     keys = ("folds", "inner_validation") if split.kind == "folds" else ("validation", "test")
-    return {"kind": split.kind} | {key: getattr(split, key) for key in keys}
+    left = [key for key in ("test_folds", "selection", "selection_folds", "file") if getattr(asked, key)]
+    values = split.model_dump(mode="json")
+    return {key: values[key] for key in ("kind", *keys, *left)}
 
 
 def describe_split(split: SplitSettings) -> str:
@@ -347,7 +351,10 @@ def _ask_of_weights(settings: Settings, folder: Path | None) -> Iterator[Questio
         try:
             resolve_weights(get_backbone(row.backbone), row.alpha, row.weights, folder)
         except KerasallError as error:
-            yield (f"{error}; or do without: --set {key}.weights=random, which learns little from few images")
+            without = f"--set {key}.weights=random"
+            yield Question(
+                "weights", f"{error}; or do without: {without}, which learns little from few images"
+            )
 
 
 def _ask_of_disk(settings: Settings, runs: Path, images: int) -> Iterator[Question]:

@@ -212,7 +212,8 @@ def draft_config(
     data |= {key: value for key, value in named.items() if value}
     values: dict[str, Any] = {"data": data}
     for override in stated.overrides:
-        apply_override(values, override)
+        if override.startswith("data."):
+            apply_override(values, override)
     name = name or as_file_name(whole.stem if whole.is_file() else whole.name, "images")
     first = _settings_of(values, name, whole)
     collection = read_names(first.data)
