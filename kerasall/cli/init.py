@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from kerasall.cli import console
-from kerasall.errors import SettingsError
+from kerasall.errors import KerasallError, SettingsError
 from kerasall.paths import weights_folder
 
 if TYPE_CHECKING:
     from kerasall.studies.draft import Draft, Stated
 
-_TRIES = 3
+_TRIES = 5
 """How often a person is asked again before the command ends with what is still missing."""
 
 
@@ -86,17 +86,21 @@ def _ask_person(draft: Draft, path: Path, stated: Stated, weights: Path | None) 
     """Asks for what is missing and a person can say, until it is there."""
     for _ in range(_TRIES):
         asked = {question.about: question.text for question in draft.questions}
+        answered = stated
         if "malignant" in asked:
             classes = ", ".join(draft.collection.labels)
             answer = _ask(f"Which classes mean leukaemia ({classes}; commas between)?")
-            stated = replace(stated, malignant=console.split_words([answer]))
+            answered = replace(stated, malignant=console.split_words([answer]))
         elif "subject" in asked:
             console.note(asked["subject"])
             answer = _ask("Where does the patient stand (folder:N, column:NAME, pattern:REGEX, or none)?")
-            stated = replace(stated, subject=answer or None)
+            answered = replace(stated, subject=answer or None)
         else:
             break
-        draft = look(path, stated, draft.name, weights)
+        try:
+            draft, stated = look(path, answered, draft.name, weights), answered
+        except KerasallError as error:  # an answer that cannot be read is asked for again
+            console.note(str(error))
     return draft
 
 
