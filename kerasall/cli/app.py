@@ -43,7 +43,9 @@ app = typer.Typer(
     name="kerasall",
     cls=_Commands,
     help="Train, compare, trust and serve image classifiers for acute lymphoblastic leukaemia. "
-    "Research use only: not a diagnostic device.",
+    "Research use only: not a diagnostic device.\n\n"
+    "Begin with `kerasall train IMAGES --malignant NAME`, or step by step with `check`, `init` and `run`; then `predict` "
+    "and `serve`. The commands stand in the order of a study.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,

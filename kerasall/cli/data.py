@@ -88,7 +88,7 @@ def check(
         settings = settle_images(path, source, config, stated)
         collection = read_stated(settings, lenient=True)
         examined = examine(collection, settings.checks)
-        found = {**examined.found, "reading": getattr(collection, "reading", "")}
+        found = examined.found
         for about, text in foresee_questions(collection, settings, has_config=config is not None):
             asked = {
                 "code": f"before_a_run_{about}",
@@ -122,8 +122,6 @@ def check(
 
 def _describe_check(found: dict[str, Any]) -> Iterator[str]:
     yield f"{found['images']:,} images, {found['subjects']:,} subjects, source {found['source']}"
-    if found.get("reading"):
-        yield found["reading"]
     for name, count in found["classes"].items():
         subjects = found["subjects_per_class"].get(name)
         yield f"  {name:<12} {count:>7,} images{f', {subjects:,} subjects' if subjects else ''}"

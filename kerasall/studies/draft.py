@@ -46,6 +46,9 @@ _HEADERS = 24
 _FIELD = 1000
 """Smaller side in pixels above which an image is a whole field rather than one cell."""
 
+_HEAD = 10
+"""Lines of the config's head at most: what was understood, the surest first."""
+
 _LINE = 100
 """Characters of a line of the config, beside its comment."""
 
@@ -129,8 +132,7 @@ class Draft:
         if collection.subject_kind == "block":
             known = f"{subjects.nunique():,} blocks of file numbers instead of patients"
         lines = [f"{len(collection.examples):,} images: {count_classes(collection)}; {known}"]
-        if reading := getattr(collection, "reading", ""):
-            lines.append(reading)
+        lines += collection.notes
         if self.sizes:
             width, height = (round(median(side)) for side in zip(*self.sizes, strict=True))
             lines.append(
@@ -163,7 +165,7 @@ class Draft:
         Args:
             command: that runs it.
         """
-        head = [f"# {line}" for line in (*self.describe(), self.describe_cost(), f"command: {command}")]
+        head = [f"# {line}" for line in (f"command: {command}", self.describe_cost(), *self.describe())][:_HEAD]
         return "\n".join([*head, *_yaml_lines(self.values)]) + "\n"
 
 
