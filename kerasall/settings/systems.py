@@ -317,6 +317,7 @@ class TuneSettings(Strict):
     levels_as: Literal["dummy", "separate"] = "dummy"
     """dummy: equal levels of a factor are merged in the analysis; separate: they are kept apart"""
     pool: Literal["half"] | tuple[str, ...] = ()
-    """factors whose effects are taken for error; half: the smallest half"""
+    """factors whose effects are taken for error; half: the smallest, to about half
+    the degrees of freedom"""
     confirmations: Annotated[int, Field(ge=2)] = 9
     """runs at the predicted optimum: the members of the ensemble"""
