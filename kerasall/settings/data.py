@@ -71,7 +71,7 @@ class DataSettings(Strict):
     """folder that a table's relative paths start from, relative to the config; null: the table's own"""
     classes: tuple[str, ...] | dict[str, tuple[str, ...]] | None = None
     """the classes to use, in class order, or new name -> names in the data that it joins; images of other
-    classes are left out; null: all, by name"""
+    classes are left out; null: all"""
     corrections: tuple[str, ...] = ()
     """files of corrected labels, the first to be applied first; see `kerasall review`"""
     aria: AriaSettings = AriaSettings()

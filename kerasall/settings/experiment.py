@@ -72,7 +72,7 @@ class Settings(Strict):
     """All settings of one experiment."""
 
     experiment: str
-    """name of the experiment, its run and its model; default: the config's file name without .yaml"""
+    """name of the experiment, its run and its model"""
     description: str = ""
     """one line on what is trained, for lists and reports"""
     pipeline: str = "single_classifier"

@@ -42,7 +42,7 @@ class OptimizerSettings(Strict):
     """sgdm is stochastic gradient descent with momentum"""
     learning_rate: Annotated[float, Field(gt=0)] = 1e-3
     """the highest rate of the stage's schedule"""
-    constants: dict[str, float] = Field(default_factory=dict)
+    constants: dict[str, float] = Field(default={})
     """the optimizer's own constants, where they differ from its defaults"""
 
 
@@ -67,7 +67,7 @@ class StageSettings(Strict):
     """weights of the best epoch by `monitor`, or of the last, which validation did not choose"""
     optimizer: OptimizerSettings = OptimizerSettings()
     """the stage's optimizer"""
-    schedule: dict[str, Any] = Field(default_factory=lambda: {"name": "constant"})
+    schedule: dict[str, Any] = Field(default={"name": "constant"})
     """`name` of a schedule of the learning rate and its own constants; lengths are in epochs"""
     train_batch_norm: bool = False
     """whether batch normalisation trains in the unfrozen part; small batches of a new kind of image make its
