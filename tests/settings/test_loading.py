@@ -105,7 +105,7 @@ def test_files_that_are_no_settings_are_refused(tmp_path, text, message):
 
 def test_a_missing_file_names_its_neighbours(tmp_path):
     write(tmp_path, "demo.yaml", "pipeline: p.py\n")
-    with pytest.raises(SettingsError, match=r"There are: .*demo\.yaml"):
+    with pytest.raises(SettingsError, match=r"there are: .*demo\.yaml"):
         load_settings(tmp_path / "demmo.yaml")
 
 

@@ -48,7 +48,7 @@ def test_files_come_before_shipped_ones_and_folders_are_no_configs():
     [
         ("demmo", "did you mean 'demo'"),
         ("elsewhere/demo.yaml", "give its name alone, demo"),
-        ("qqq.yaml", "`kerasall configs`.*There are: mine.yaml"),
+        ("qqq.yaml", "`kerasall configs`.*there are: mine.yaml"),
     ],
 )
 def test_what_is_no_config_is_told_what_is_near(config, message):
@@ -130,7 +130,7 @@ def test_a_shipped_pipeline_never_passes_over_what_the_config_states(here):
 def test_no_key_of_a_step_tells_where_the_pipeline_lies(here):
     from kerasall.pipeline.component import to_json
 
-    script = write("deep/below/single_classifier.py", "")
+    script = write("deep/below/another.py", "")
     named, stated = load_settings("demo"), load_settings("demo", [f"pipeline={script}"])
     assert named.pipeline != stated.pipeline
     assert to_json(named) == to_json(stated)
