@@ -10,6 +10,7 @@ import typer.core
 
 from kerasall import __version__
 from kerasall.cli.compare import compare
+from kerasall.cli.configs import configs
 from kerasall.cli.console import note
 from kerasall.cli.data import check, data_app
 from kerasall.cli.evaluate import evaluate
@@ -21,6 +22,7 @@ from kerasall.cli.review import review
 from kerasall.cli.run import run
 from kerasall.cli.runs import runs, status
 from kerasall.cli.serve import serve
+from kerasall.cli.settings import settings
 from kerasall.cli.taguchi import taguchi_app
 from kerasall.cli.train import train
 from kerasall.cli.trials import trials
@@ -28,7 +30,7 @@ from kerasall.cli.tune import tune
 from kerasall.errors import KerasallError
 
 _IN_ORDER_OF_USE = (
-    check, init, train, run, tune, runs, status, trials, compare, review, explain, evaluate, predict, serve, export,
+    check, init, train, configs, settings, run, tune, runs, status, trials, compare, review, explain, evaluate, predict, serve, export,
 )  # fmt: skip
 
 

@@ -56,8 +56,8 @@ class DataSettings(Strict):
     label_csv: str | None = None
     """C-NMC's table of labels of the preliminary test part; null: looked for in the folder"""
     malignant: tuple[str, ...] | None = None
-    """class names that mean leukaemia, one word or a list; null: as the source knows them (cnmc, synthetic),
-    else none, and malignant cells called benign are not counted"""
+    """class names that mean leukaemia, one word or a list; null: as the source knows them (cnmc, aria, synthetic,
+    records), else none, and malignant cells called benign are not counted"""
     label: str = "auto"
     """where an image's class stands: auto, folder, folder:N (the N-th folder below data.path, 1 is the top),
     column:NAME of a table, or pattern:REGEX with a group `label` on the relative path"""
@@ -71,7 +71,7 @@ class DataSettings(Strict):
     """folder that a table's relative paths start from, relative to the config; null: the table's own"""
     classes: tuple[str, ...] | dict[str, tuple[str, ...]] | None = None
     """the classes to use, in class order, or new name -> names in the data that it joins; images of other
-    classes are left out; null: all, by name"""
+    classes are left out; null: all"""
     corrections: tuple[str, ...] = ()
     """files of corrected labels, the first to be applied first; see `kerasall review`"""
     aria: AriaSettings = AriaSettings()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
@@ -72,7 +71,7 @@ class Settings(Strict):
     """All settings of one experiment."""
 
     experiment: str
-    """name of the experiment, its run and its model; default: the config's file name without .yaml"""
+    """name of the experiment, its run and its model"""
     description: str = ""
     """one line on what is trained, for lists and reports"""
     pipeline: str = "single_classifier"
@@ -125,8 +124,8 @@ class Settings(Strict):
     """sentences for the report: what is weak in this protocol"""
 
     def keyed(self) -> dict[str, Any]:
-        """The values that enter a step's key; of the pipeline its name, as its steps are keyed and not its place."""
-        return super().keyed() | {"pipeline": Path(self.pipeline).stem}
+        """The values that enter a step's key; not the pipeline, whose steps have keys of their own wherever it lies."""
+        return {name: value for name, value in super().keyed().items() if name != "pipeline"}
 
     @property
     def training_seed(self) -> int:

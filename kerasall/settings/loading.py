@@ -74,7 +74,7 @@ def load_settings(path: str | Path, overrides: Sequence[str] = ()) -> Settings:
         SettingsError: the file is missing, is no YAML mapping, or holds an unknown or wrong setting.
     """
     path = find_config(path)
-    values = _read_extended(path, ())
+    values = read_values(path)
     for override in overrides:
         apply_override(values, override)
     anchor_paths(values, Path.cwd())  # what is relative still comes from an override
@@ -105,7 +105,16 @@ def dump_settings(settings: Settings) -> str:
     return yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
 
 
-def _read_extended(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
+def read_values(path: Path, seen: tuple[Path, ...] = ()) -> dict[str, Any]:
+    """The values of a config and of what it extends, unchecked; paths are absolute.
+
+    Args:
+        path: a file that exists.
+        seen: the files that extend it.
+
+    Raises:
+        SettingsError: a file is no YAML mapping, or what it extends does not exist.
+    """
     if path.resolve() in seen:
         raise SettingsError(f"{path} must not extend itself, but does by way of {[str(p) for p in seen]}")
     values = _read_yaml(path)
@@ -115,7 +124,7 @@ def _read_extended(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
         return values
     if not isinstance(base, str):
         raise SettingsError(f"extends in {path} must name one config, but is {base!r}")
-    return _merge(_read_extended(find_extended(base, path), (*seen, path.resolve())), values)
+    return _merge(read_values(find_extended(base, path), (*seen, path.resolve())), values)
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:

@@ -104,5 +104,5 @@ def _near_configs(path: Path, shipped: dict[str, Path]) -> str:
     if name in shipped:
         return f"a config of that name comes with kerasall: give its name alone, {name}"
     folder = [str(p) for p in sorted(path.parent.glob("*.yaml"))][:8] if path.parent.is_dir() else []
-    beside = f". There are: {', '.join(folder)}" if folder else ""
+    beside = f" (there are: {', '.join(folder)})" if folder else ""
     return did_you_mean(name, shipped, "correct the path, or take one of `kerasall configs`") + beside

@@ -42,7 +42,7 @@ class OptimizerSettings(Strict):
     """sgdm is stochastic gradient descent with momentum"""
     learning_rate: Annotated[float, Field(gt=0)] = 1e-3
     """the highest rate of the stage's schedule"""
-    constants: dict[str, float] = Field(default_factory=dict)
+    constants: dict[str, float] = Field(default={})
     """the optimizer's own constants, where they differ from its defaults"""
 
 
@@ -67,7 +67,7 @@ class StageSettings(Strict):
     """weights of the best epoch by `monitor`, or of the last, which validation did not choose"""
     optimizer: OptimizerSettings = OptimizerSettings()
     """the stage's optimizer"""
-    schedule: dict[str, Any] = Field(default_factory=lambda: {"name": "constant"})
+    schedule: dict[str, Any] = Field(default={"name": "constant"})
     """`name` of a schedule of the learning rate and its own constants; lengths are in epochs"""
     train_batch_norm: bool = False
     """whether batch normalisation trains in the unfrozen part; small batches of a new kind of image make its
@@ -317,6 +317,7 @@ class TuneSettings(Strict):
     levels_as: Literal["dummy", "separate"] = "dummy"
     """dummy: equal levels of a factor are merged in the analysis; separate: they are kept apart"""
     pool: Literal["half"] | tuple[str, ...] = ()
-    """factors whose effects are taken for error; half: the smallest half"""
+    """factors whose effects are taken for error; half: the smallest, to about half
+    the degrees of freedom"""
     confirmations: Annotated[int, Field(ge=2)] = 9
     """runs at the predicted optimum: the members of the ensemble"""

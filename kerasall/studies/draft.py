@@ -165,7 +165,9 @@ class Draft:
         Args:
             command: that runs it.
         """
-        head = [f"# {line}" for line in (f"command: {command}", self.describe_cost(), *self.describe())][:_HEAD]
+        head = [f"# {line}" for line in (f"command: {command}", self.describe_cost(), *self.describe())][
+            :_HEAD
+        ]
         return "\n".join([*head, *_yaml_lines(self.values)]) + "\n"
 
 
