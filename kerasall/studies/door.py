@@ -33,8 +33,8 @@ NEEDED_BYTES = 2 << 30
 WAIVER = "none"
 """Value of ``data.subject`` that says: no patient can be told, and that is known."""
 
-_KNOWN_SHARE = 0.5
-"""Share of the images whose patient must be known: with fewer a split by patient is one in name."""
+LEAST_KNOWN = 0.95
+"""Share of the images of every class whose patient must be known, as for the blessing."""
 
 _PLENTY = 20
 """Groups of every class per part from which on a split is sure to be found, and none is tried."""
@@ -175,15 +175,15 @@ def likely_classes(names: Iterable[str], labels: Iterable[str]) -> list[str]:
 def _ask_of_patients(collection: Collection, subject: str) -> Iterator[Question]:
     if subject == WAIVER:
         return
-    examples = collection.examples
-    unknown, images = int((examples["subject"] == "").sum()), len(examples)
-    if collection.subject_kind == "subject" and unknown <= images * (1 - _KNOWN_SHARE):
+    examples, known = collection.examples, collection.examples["subject"] != ""
+    if known.groupby(examples["label"]).mean().min() >= LEAST_KNOWN:
         return
-    none = "no image has one" if unknown == images else f"{unknown:,} of {images:,} images have none"
+    none = "no image has one" if not known.any() else f"{(~known).sum():,} of {len(known):,} images have none"
+    rest = "" if not known.any() else "name the patients of these or leave them out, "
     yield Question(
         "subject",
         f"the patient of the images must be known, so that none stands on both sides of the split, but {none} (such as "
-        f"{examples['id'][0]}): say where the patient stands ({'; '.join(_places(collection))}), or, knowing that "
+        f"{examples['id'][~known].iloc[0]}): {rest}say where the patient stands ({'; '.join(_places(collection))}), or, knowing that "
         f"scores may be too good, go without: write `subject: {WAIVER}` below data, or give --subject {WAIVER}",
     )
 
