@@ -193,10 +193,11 @@ def _places(collection: Collection) -> Iterator[str]:
     names = collection.examples["id"]
     if collection.source == "csv":
         yield "a column of the table: `subject: column:NAME`, --subject column:NAME"
-    folders = names[0].split("/")[:-1]
-    if len(folders) > 1:
-        spelled = ", ".join(f"folder:{level} is {name}" for level, name in enumerate(folders, 1))
-        yield f"a folder: `subject: folder:{len(folders)}`, --subject folder:{len(folders)}, where {spelled}"
+    folders = [name.split("/")[:-1] for name in names]
+    for level, found in enumerate(zip(*folders, strict=False), 1):
+        # Fewer names than there may be patients are those of classes or of parts.
+        if len(set(found)) > len(collection.labels):
+            yield f"a folder: `subject: folder:{level}`, --subject folder:{level}, such as {found[0]}"
     pattern = f"pattern:{_CODE_IN_NAME}"
     found = {match["subject"] for match in map(re.compile(_CODE_IN_NAME).search, names) if match}
     likely = len(collection.labels) < len(found) <= len(names) / 2
