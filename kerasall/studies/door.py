@@ -14,7 +14,7 @@ from kerasall.components.example_gen import read_collection_of
 from kerasall.components.transform import draw_split
 from kerasall.data.examples import Collection
 from kerasall.data.sources import detect_source
-from kerasall.data.splits import Split, group_examples
+from kerasall.data.splits import Split, check_leaks, group_examples
 from kerasall.data.stratification import inner_validation
 from kerasall.errors import DataError, KerasallError, SettingsError, near_names
 from kerasall.files import require_room
@@ -47,7 +47,7 @@ class Question(NamedTuple):
     """Something that is missing.
 
     Attributes:
-        about: malignant, subject, images, split, data, name, weights or disk.
+        about: malignant, subject, images, split, data, place, name, weights or disk.
         text: what must hold, what was found, and the cure as a setting and as an option.
     """
 
@@ -81,6 +81,7 @@ def ask_at_door(
         fault = str(error)
     asked = [
         *([Question("data", fault)] if collection is None else ask_of_images(collection, settings)),
+        *_ask_of_places(settings.data, (runs, savedmodels)),
         *_ask_of_model_name(collection, savedmodels / name),
         *_ask_of_weights(settings, weights),
         *_ask_of_disk(settings, runs, 0 if collection is None else len(collection.examples)),
@@ -258,6 +259,7 @@ def find_fault(collection: Collection, split: SplitSettings, seed: int) -> str:
         return ""
     try:
         drawn = draw_split(collection, split, [], seed, "")
+        check_leaks(drawn, [], report_only=split.on_leak == "report")
         _require_inner(drawn, split.inner_validation)
     except DataError as error:
         return str(error).partition(": ")[0].rpartition(", but ")[2]
@@ -322,6 +324,20 @@ def count_groups(collection: Collection) -> dict[str, int]:
     groups = pd.Series(group_examples(examples, []).to_numpy(), index=examples.index)
     counts = groups.groupby(examples["label"]).nunique()
     return {name: int(counts.get(name, 0)) for name in collection.labels}
+
+
+def _ask_of_places(data: DataSettings, written: Iterable[Path]) -> Iterator[Question]:
+    """What a run writes must not become images or classes of the next one."""
+    root = Path(data.path or "").absolute().resolve()
+    inside = [
+        folder for folder in written if data.path and root.is_dir() and folder.resolve().is_relative_to(root)
+    ]
+    if inside:
+        yield Question(
+            "place",
+            f"the images' folder {root} must hold images alone, but the run would write {inside[0]} into it: call the "
+            "command from another folder, or set KERASALL_RUNS and KERASALL_SAVEDMODELS to folders outside",
+        )
 
 
 def _ask_of_model_name(collection: Collection | None, pushed: Path) -> Iterator[Question]:

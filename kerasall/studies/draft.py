@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -19,6 +20,7 @@ from kerasall.decoding.headers import read_header, read_image_bytes
 from kerasall.errors import KerasallError, SettingsError
 from kerasall.files import write_text
 from kerasall.paths import as_file_name
+from kerasall.runtime import quiet_tensorflow
 from kerasall.settings import Settings, SplitSettings
 from kerasall.settings.loading import anchor_paths, apply_override, load_settings, validate
 from kerasall.studies.door import (
@@ -128,10 +130,12 @@ class Draft:
         """What was understood, sentence by sentence."""
         collection = self.collection
         subjects = collection.examples["subject"]
-        known = f"{subjects[subjects != ''].nunique():,} patients"
+        count, unit = subjects[subjects != ""].nunique(), "patient"
         if collection.subject_kind == "block":
-            known = f"{subjects.nunique():,} blocks of file numbers instead of patients"
-        lines = [f"{len(collection.examples):,} images: {count_classes(collection)}; {known}"]
+            unit = "block"
+        lines = [
+            f"{len(collection.examples):,} images: {count_classes(collection)}; {count:,} {unit}{'s' * (count != 1)}"
+        ]
         lines += collection.notes
         if self.sizes:
             width, height = (round(median(side)) for side in zip(*self.sizes, strict=True))
@@ -142,12 +146,8 @@ class Draft:
                 lines.append(
                     "so large an image is a whole field rather than a cell: a cell may be lost in it"
                 )
-        patients = "images, no patient being known" if collection.subject_kind == "none" else "patients"
-        lines.append(f"split into {describe_split(self.settings.split)}, by {patients}")
-        if set(collection.examples["fold"]) - {""} and self.settings.split.kind == "folds":
-            lines.append(
-                "they bring a ready-made split, which is not used: --set split.kind=given takes it over"
-            )
+        whole = "image, no patient being known" if collection.subject_kind == "none" else unit
+        lines.append(f"split into {describe_split(self.settings.split)}, by {whole}")
         return lines
 
     def describe_cost(self) -> str:
@@ -302,11 +302,9 @@ def write_draft(draft: Draft, file: Path, command: str) -> None:
         file: to write to; what lies there is replaced.
         command: that runs it, for its head.
     """
-    path = draft.path
-    if not path.is_absolute() and _absolute(file).parent != Path.cwd():
-        path = _absolute(path)
-    data = {**draft.values["data"], "path": str(path)}
-    values = {**draft.values, "data": data}
+    values = deepcopy(draft.values)
+    if _absolute(file).parent != Path.cwd():
+        anchor_paths(values, Path.cwd())
     if file.stem != draft.name:
         values = {"experiment": draft.name, **values}
     write_text(file, replace(draft, values=values).text(command))
@@ -336,6 +334,7 @@ def has_gpu() -> bool:
     """Whether TensorFlow will train on a GPU; it is loaded only where there is one."""
     if not Path("/dev/nvidiactl").exists():
         return False
-    import tensorflow as tf
+    with quiet_tensorflow():
+        import tensorflow as tf
 
     return bool(tf.config.list_physical_devices("GPU"))

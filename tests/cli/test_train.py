@@ -44,7 +44,7 @@ def test_one_command_trains_and_the_same_again_and_its_config_go_on(here):
     shown = call("train", "cells.csv", "--malignant", "ALL", *SMALL)
     for word in (
         "10 patients",
-        "split into 2 folds, by patients",
+        "split into 2 folds, by patient",
         "score:",
         "missed:",
         "verdict:",

@@ -131,6 +131,19 @@ def test_a_path_that_is_wrong_is_told_with_the_rest(tmp_path):
         ask_at_door(settings, "here", "cells", runs=tmp_path, savedmodels=tmp_path)
 
 
+def test_runs_are_not_written_among_the_images(tmp_path):
+    folder = {"source": "folder", "path": str(tmp_path), "malignant": "a", "subject": "none"}
+    settings = make(tmp_path, data=folder, checks={"fewest_images": 1})
+    for label in "ab":
+        (tmp_path / label).mkdir()
+        for number in range(3):
+            (tmp_path / label / f"{number}.png").touch()
+    with pytest.raises(
+        SettingsError, match=r"one thing is missing.*\n.*must hold images alone.*KERASALL_RUNS"
+    ):
+        ask_at_door(settings, "here", "x", runs=tmp_path / "runs", savedmodels=tmp_path.parent)
+
+
 def test_other_sources_are_not_asked(tmp_path):
     settings = validate({"experiment": "x", "data": {"source": "aria", "path": str(tmp_path)}}, "here")
     ask_at_door(settings, "here", "x", runs=tmp_path, savedmodels=tmp_path)

@@ -45,7 +45,7 @@ def test_folds_fall_to_what_the_patients_allow(tmp_path, patients, folds):
     draft = draft_config(write_table(tmp_path, counts), Stated(malignant=("ALL",)))
     assert draft.settings.split.kind == "folds"
     assert draft.settings.split.folds == folds
-    assert f"split into {folds} folds, by patients" in draft.describe()
+    assert f"split into {folds} folds, by patient" in draft.describe()
 
 
 def test_what_is_stated_is_in_the_config_and_has_the_last_word(table):
