@@ -28,10 +28,12 @@ def test_all_columns_are_read_with_paths_relative_to_the_table(tmp_path, monkeyp
     assert list(examples["id"]) == ["img/1.png", "img/2.png", "img/3.png"]
     assert list(examples["path"]) == [str(tmp_path / name) for name in examples["id"]]
     assert list(examples["label"]) == ["all", "hem", "all"]
-    assert list(examples["subject"]) == ["07", "H1", "NA"]  # text, neither numbers nor missing values
+    assert list(examples["subject"]) == ["07", "H1", ""]  # text, no numbers; NA is nobody
     assert list(examples["fold"]) == ["", "a", "b"]
     assert (collection.labels, collection.subject_kind) == (("all", "hem"), "subject")
-    assert (collection.notes, collection.read_warnings) == ((), ())
+    assert collection.read_warnings == ()
+    assert "'NA' (1)" in collection.notes[0]
+    assert "1 of 3 images no patient" in collection.notes[1]
 
 
 def test_without_subjects_the_note_says_so_and_with_some_it_counts(tmp_path):
