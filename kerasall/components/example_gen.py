@@ -82,6 +82,7 @@ def _options(data: DataSettings) -> dict[str, Any]:
     by_source = {
         "aria": data.aria.model_dump(),
         "cnmc": {"label_csv": data.label_csv},
+        "csv": {name: getattr(data, name) for name in ("label", "subject", "columns", "root", "classes")},
         "auto": {"label_csv": data.label_csv, **data.aria.model_dump()},
     }
     return by_source.get(data.source, {})
