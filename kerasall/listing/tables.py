@@ -13,7 +13,7 @@ import re
 import warnings
 import zipfile
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import date, datetime, time
@@ -307,7 +307,7 @@ def _find_encoding(path: Path) -> tuple[str, tuple[str, ...]]:
 def _open_json_lines(path: Path) -> TableStream:
     encoding, notes = _find_encoding(path)
 
-    def read() -> Iterator[tuple[int, dict[str, Any]]]:
+    def read() -> Generator[tuple[int, dict[str, Any]]]:
         with open(path, encoding=encoding) as text:
             for number, line in enumerate(text, 1):
                 try:

@@ -46,7 +46,7 @@ def is_absolute(written: str) -> bool:
 
 def find_moved(folder: Path, written: str) -> tuple[Parts, str] | None:
     """The file below a folder that an absolute path of another machine ends in, and the folders in front of that."""
-    parts = split_path(written)
+    parts = split_path(written) if is_absolute(written) else ()
     for start in range(len(parts)):
         path = folder.joinpath(*parts[start:])
         if path.is_file():
