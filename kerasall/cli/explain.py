@@ -48,7 +48,7 @@ def explain(
     if method not in TITLES:
         cure = did_you_mean(method, TITLES, "choose one of these")
         raise SettingsError(f"the method must be one of {', '.join(TITLES)}, but is {method!r}: {cure}")
-    paths = find_images(images)
+    paths = find_images(images, note)
     run = Run.find(model)
     with quiet_tensorflow():
         from kerasall.serving.explanation import find_class, require_explainable

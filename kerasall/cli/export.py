@@ -52,7 +52,7 @@ def export(
     run = Run.find(model)
     name, folder = run.title, run.pushed
     source = _Source.read(folder)
-    paths = [str(path) for path in find_images(images)]
+    paths = [str(path) for path in find_images(images, note)]
     destination = out or runs_folder() / "exports" / name / (f"{to}_int8" if int8 else to)
     if destination.exists():
         raise ArtifactError(

@@ -182,7 +182,7 @@ class Schema:
     Attributes:
         labels: class names in class order.
         width, height: least and greatest, in pixels.
-        formats: kinds of file: BMP, PNG, JPEG, TIFF.
+        formats: kinds of file: BMP, PNG, JPEG, TIFF, WEBP.
     """
 
     labels: tuple[str, ...]

@@ -125,7 +125,7 @@ class Predictor:
         return tuple(inputs["pixels"].shape)
 
     def predict(self, images: Sequence[ImageFile], names: Sequence[str] | None = None) -> Answers:
-        """Predicts image files given as bytes (BMP, PNG, JPEG, TIFF).
+        """Predicts image files given as bytes (BMP, PNG, JPEG, TIFF, WebP).
 
         Args:
             images: contents of N files; an error stands for a file that could not be read.

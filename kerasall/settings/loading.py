@@ -21,6 +21,7 @@ from kerasall.settings.factors import Place, factor_levels, find_place, find_pla
 PATHS = (
     "data.path",
     "data.label_csv",
+    "data.root",
     "data.corrections",
     "split.file",
     "checks.schema_file",

@@ -17,7 +17,7 @@ from PIL import Image
 from kerasall.components.example_gen import read_collection_of
 from kerasall.components.transform import draw_split
 from kerasall.data.image_folder import read_image_folder
-from kerasall.data.image_table import read_csv
+from kerasall.data.image_table import read_table
 from kerasall.data.layouts import decide_layout
 from kerasall.data.locations import parse_location
 from kerasall.data.splits import check_leaks
@@ -402,7 +402,7 @@ def test_folders_and_a_table_of_the_same_images_give_the_same_split(tmp_path, ki
     rows = [",".join([name, name.split("/")[0], name.split("/")[1]]) for name in paths]
     Random(1).shuffle(rows)
     table.write_text("path,label,subject\n" + "\n".join(rows), encoding="utf-8")
-    collections = read_image_folder(tmp_path), read_csv(table)
+    collections = read_image_folder(tmp_path), read_table(table)
     assert collections[0].examples.equals(collections[1].examples)
     assert collections[0].labels == collections[1].labels
     drawn = [draw_split(each, SplitSettings(kind=kind, folds=3), [], 7, "f") for each in collections]

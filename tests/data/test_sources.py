@@ -70,7 +70,7 @@ def test_paths_that_hold_nothing_known(tmp_path):
     with pytest.raises(DataError, match="does not exist"):
         read_source("auto", tmp_path / "none")
     with pytest.raises(DataError, match="neither"):
-        read_source("auto", _touch(tmp_path, "x.txt") / "x.txt")
+        read_source("auto", _touch(tmp_path, "x.dat") / "x.dat")
 
 
 def test_readers_load_no_tensorflow():

@@ -1,0 +1,115 @@
+"""Paths as people write them in tables: under Windows, on another machine, without folders or suffix."""
+
+from __future__ import annotations
+
+import os
+import posixpath
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path, PurePosixPath
+
+from kerasall.errors import DataError
+from kerasall.listing.folders import is_image_name, walk_files
+
+Parts = tuple[str, ...]
+_DRIVE = re.compile(r"(file:)?/*[A-Za-z]:(?=[\\/])|file:/*(?=/)")
+_MOST_LISTED = 2_000_000
+
+
+def split_path(written: str) -> Parts:
+    r"""Folders and name of a path of any system, without drive and root.
+
+    >>> split_path(r"C:\data\cells\a.png"), split_path("./ALL/a.png")
+    (('data', 'cells', 'a.png'), ('ALL', 'a.png'))
+    """
+    path = posixpath.normpath(_DRIVE.sub("", written).replace("\\", "/"))
+    return tuple(part for part in path.split("/") if part not in ("", "."))
+
+
+def find_as_written(folder: Path, written: str) -> str | None:
+    """The file that a path names, relative to a folder or absolute, with slashes of either kind; None if none."""
+    for spelling in (written, written.replace("\\", "/")):
+        path = os.path.normpath(folder / spelling)
+        if "\0" not in path and os.path.isfile(path):
+            return path
+    return None
+
+
+def is_absolute(written: str) -> bool:
+    """Whether a path begins with a drive or at the root, and so may be of another machine."""
+    return _DRIVE.match(written) is not None or written.startswith(("/", "\\"))
+
+
+def find_moved(folder: Path, written: str) -> tuple[Parts, str] | None:
+    """The file below a folder that an absolute path of another machine ends in, and the folders in front of that."""
+    parts = split_path(written) if is_absolute(written) else ()
+    for start in range(len(parts)):
+        path = folder.joinpath(*parts[start:])
+        if path.is_file():
+            return parts[:start], str(path)
+    return None
+
+
+@dataclass(frozen=True)
+class FolderIndex:
+    """The images below a folder, to be found by what people write in place of their paths.
+
+    Spellings that differ by case or by the form of accents are one; a name without a suffix stands for the image.
+
+    Attributes:
+        folder: what paths are below of.
+        by_name: name of a file, and name without suffix -> the paths below the folder.
+    """
+
+    folder: Path
+    by_name: dict[str, list[Parts]] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, folder: Path) -> FolderIndex:
+        """Walks the folder; one that cannot be walked holds nothing."""
+        index = cls(folder)
+        try:
+            for name in islice(walk_files(folder), _MOST_LISTED):
+                if is_image_name(name):
+                    parts = tuple(name.split("/"))
+                    for key in {_spell(parts[-1]), _spell(PurePosixPath(name).stem)}:
+                        index.by_name.setdefault(key, []).append(parts)
+        except DataError:
+            pass
+        return index
+
+    def find(self, parts: Parts) -> list[Parts]:
+        """Images whose paths end in these folders and this name: those right below the folder alone, else all."""
+        if not parts:
+            return []
+        wanted = tuple(map(_spell, parts))
+        ending = [
+            image
+            for image in self.by_name.get(wanted[-1], ())
+            if len(image) >= len(parts) and tuple(map(_spell, image[-len(parts) : -1])) == wanted[:-1]
+        ]
+        exact = [image for image in ending if image[-len(parts) :] == parts] or ending
+        return [image for image in exact if len(image) == len(parts)] or exact
+
+    def find_prefix(self, paths: Sequence[Parts]) -> Parts | None:
+        """The folders in front that most paths must lose to lie below the folder; None if none of them does.
+
+        One prefix for all: then no two paths of a table can come to mean one file.
+        """
+        counts: Counter[Parts] = Counter()
+        for parts in paths:
+            for start in range(len(parts)):
+                if any(len(found) == len(parts) - start for found in self.find(parts[start:])):
+                    counts[parts[:start]] += 1
+        if not counts:
+            return None
+        most = max(counts.values())
+        return min((prefix for prefix, count in counts.items() if count == most), key=len)
+
+
+def _spell(name: str) -> str:
+    return unicodedata.normalize("NFC", name).casefold()
