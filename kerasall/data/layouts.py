@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Collection as Names
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
@@ -428,6 +428,16 @@ def _pattern_from(first: int, last: int) -> str:
     return f"^{'[^/]+/' * (first - 1)}(?P<subject>{'/'.join(['[^/]+'] * (last - first + 1))})/"
 
 
+_KINDS: tuple[tuple[Kind, Callable[[str], bool]], ...] = (
+    ("other", is_other_word),
+    ("date", is_date),
+    ("patient", is_patient_word),
+    ("number", str.isdecimal),
+    ("code", is_code),
+)
+"""Kinds in the order in which they are asked; the first that most names are of counts."""
+
+
 def _kind_of(names: Sequence[str], known: frozenset[str]) -> Kind:
     """What most of the names are; placeholders do not count."""
     if all(map(name_part, names)):
@@ -438,10 +448,7 @@ def _kind_of(names: Sequence[str], known: frozenset[str]) -> Kind:
     words = [name for name in telling if is_class_word(name) or key_of(name) in known]
     if 2 * len(words) >= len(telling):
         return "class" if _are_whole_words(words, known) else "patient"
-    for kind, belongs in (
-        ("other", is_other_word), ("date", is_date), ("patient", is_patient_word), ("number", str.isdecimal),
-        ("code", is_code),
-    ):  # fmt: skip
+    for kind, belongs in _KINDS:
         if sum(map(belongs, telling)) >= _MOST * len(telling):
             return kind
     return "unknown"
