@@ -371,7 +371,7 @@ class _Tree:
         reasons = {level.number: self._find_objection(level, label) for level in below}
         named = [level for level in below if level.kind == "patient"]
         fitting = [level for level in below if not reasons[level.number]]
-        enough = max(_FEW_FOLDERS, 3 * len(self.levels[(label or 1) - 1].names))
+        enough = max(_FEW_FOLDERS, 3 * len(self.levels[label - 1].names) if label else 0)
         over = [
             each for each in above if each.coded or (each.kind == "unknown" and len(each.names) >= enough)
         ]
