@@ -26,11 +26,11 @@ from kerasall.data.label_corrections import (
     read_corrections,
     write_corrections,
 )
-from kerasall.data.splits import Split, check_leaks, keep_training_share, read_split, write_split
+from kerasall.data.splits import DRAW_AGAIN, Split, check_leaks, keep_training_share, read_split, write_split
 from kerasall.data.statistics import read_scan
-from kerasall.data.stratification import fold_split, holdout_split, official_fold_split
+from kerasall.data.stratification import fold_split, given_split, holdout_split, official_fold_split
 from kerasall.decoding import DEFAULT_LIMITS, Limits, decode, read_image_bytes
-from kerasall.errors import DataError
+from kerasall.errors import DataError, SettingsError
 from kerasall.files import read_json, sha256_of_file, write_json
 from kerasall.pipeline.component import Input, Output, component
 from kerasall.preprocessing.operations import fit_chain
@@ -41,6 +41,11 @@ FITTED_IMAGES = 300
 
 HIDDEN = ("test", "dropped")
 """Parts that no step but the Evaluator may know."""
+
+
+_DRAW_ANEW = (
+    "The parts were made outside kerasall: set split.kind: holdout, and it draws the split anew, by patient"
+)
 
 
 def hash_split_file(split: SplitSettings) -> str | None:
@@ -81,7 +86,8 @@ def transform(
         drawn = draw_split(collection, split, [*exact, *near], seed, fingerprint)
         corrected = add_parts(corrected, drawn)
     drawn = keep_training_share(drawn, split.training_share)
-    leaks = check_leaks(drawn, [*exact, *near], report_only=split.on_leak == "report")
+    cure = _DRAW_ANEW if split.kind == "given" and not split.file else DRAW_AGAIN
+    leaks = check_leaks(drawn, [*exact, *near], report_only=split.on_leak == "report", cure=cure)
     table = _join(collection, statistics, drawn)
     chain = fit_chain(preprocess, lambda: training_images(table, limits)).to_json()
     facts = facts_of(collection, fingerprint)
@@ -118,6 +124,14 @@ def draw_split(
     """The split that the settings ask for."""
     if split.file:
         return read_split(split.file, collection.examples, fingerprint)
+    shares = {"validation": split.validation, "test": split.test, "selection": split.selection}
+    if split.kind == "given":
+        if split.test_folds or split.selection_folds or split.selection:
+            raise SettingsError(
+                "split.kind: given takes all parts from the data: leave out split.test_folds, split.selection and "
+                "split.selection_folds"
+            )
+        return given_split(collection.examples, clusters, shares=shares, seed=seed, fingerprint=fingerprint)
     named = {"test": split.test_folds, "selection": split.selection_folds}
     fixed = {part: folds for part, folds in named.items() if folds}
     options: dict[str, Any] = {"seed": seed, "fixed": fixed, "fingerprint": fingerprint}
@@ -126,7 +140,6 @@ def draw_split(
     options["unit"] = split.unit
     if split.kind == "folds":
         return fold_split(collection.examples, clusters, folds=split.folds, **options)
-    shares = {"validation": split.validation, "test": split.test, "selection": split.selection}
     drawn = {part: share for part, share in shares.items() if part not in fixed}
     return holdout_split(collection.examples, clusters, shares=drawn, **options)
 

@@ -52,7 +52,12 @@ _ROWS = (
         "aria", read_aria, looks_like_aria, "four-class set (Benign, Early, Pre, Pro), blocks for subjects"
     ),
     Source("csv", read_table, _is_table, "table with path, label and where known subject and fold"),
-    Source("folder", read_image_folder, Path.is_dir, "any tree <class>/<image>, no subjects"),
+    Source(
+        "folder",
+        read_image_folder,
+        Path.is_dir,
+        "class folders, with or without patient folders and ready-made parts",
+    ),
 )
 SOURCES: dict[str, Source] = {row.name: row for row in _ROWS}
 """Name -> row, in the order in which ``detect_source`` asks: the most particular first."""

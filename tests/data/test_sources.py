@@ -57,7 +57,10 @@ def test_wrong_names_and_options_are_answered_with_the_near_ones(tmp_path):
     root = _four_classes(tmp_path)
     with pytest.raises(SettingsError, match="did you mean 'cnmc'"):
         read_source("cnmcc", root)
-    with pytest.raises(SettingsError, match=r"source folder takes \['classes'\], but was given \['blocks'\]"):
+    with pytest.raises(
+        SettingsError,
+        match=r"source folder takes \['classes', 'label', 'subject'\], but was given \['blocks'\]",
+    ):
         read_source("folder", root, blocks=5)
     with pytest.raises(SettingsError, match=r"was given \['block'\]"):
         read_source("auto", root, block=5)
