@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import takewhile
 from pathlib import Path, PurePosixPath
 
 from kerasall.data.examples import Collection
-from kerasall.data.own_images import make_collection
+from kerasall.data.locations import Location, parse_location
+from kerasall.data.own_images import Classes, make_collection
+from kerasall.data.spelling import key_of
 from kerasall.errors import DataError, SettingsError, near_names
 from kerasall.listing import tables
 from kerasall.listing.columns import ROLES, find_column, find_columns
@@ -22,7 +23,7 @@ Row = dict[str, str]
 
 def read_table(
     path: str | Path, label: str = "auto", subject: str = "auto", columns: Mapping[str, str] | None = None,
-    root: str | Path | None = None, classes: Sequence[str] | Mapping[str, Sequence[str]] | None = None,
+    root: str | Path | None = None, classes: Classes | None = None,
 ) -> Collection:  # fmt: skip
     """Reads a table of images: CSV and its kin, Excel, Parquet, JSON lines; see ``kerasall.listing.tables``.
 
@@ -45,32 +46,57 @@ def read_table(
     """
     file = _absolute(path)
     folder = file.parent if root is None else _absolute(root)
-    stated = {"label": label, "subject": subject}
-    named = _name_columns(stated, columns or {})
+    locations = {
+        "label": parse_location(label, "data.label"),
+        "subject": parse_location(subject, "data.subject"),
+    }
+    named = _name_columns(locations, columns or {})
     table = tables.read_table(file, "a table of images")
     if not table.columns:
         raise DataError(
             f"{file} must be a table of images, but is empty: fill it, with the names of columns first"
         )
     problems, warnings = list(table.problems), list(table.notes)
-    places = _find_places(
-        table, [role for role in ROLES if not _is_in_path(stated.get(role, ""))], named, problems
-    )
+    elsewhere = [role for role, place in locations.items() if place.kind in ("none", "folder", "pattern")]
+    places = _find_places(table, [role for role in ROLES if role not in elsewhere], named, problems)
     rows = {number: {role: line[at] for role, at in places.items()} for number, line in table.lines.items()}
     _require_filled(rows, ["path", "label"], problems)
-    found = _locate(
-        {n: row["path"] for n, row in rows.items() if row.get("path")}, folder, file, problems, warnings
-    )
+    written = {number: row["path"] for number, row in rows.items() if row.get("path")}
+    found = _locate(written, folder, file, problems, warnings)
     rows = {number: _place(rows[number], path, folder) for number, path in found.items()}
-    for role, where in stated.items():
-        if where.startswith(("folder:", "pattern:")):
-            _read_from_paths(rows, role, where, problems, warnings)
+    for role, location in locations.items():
+        if role in elsewhere and location.kind != "none":
+            _read_from_paths(rows, role, location, problems, warnings)
     rows = _join_repeated(rows, problems, warnings)
     if problems:
         raise DataError(_describe(file, problems))
     if unused := [name or "(no name)" for at, name in enumerate(table.columns) if at not in places.values()]:
         warnings.append(f"columns without a use here were left out: {list_some(unused)}")
-    return make_collection("csv", folder, list(rows.values()), classes=classes, warnings=warnings)
+    if "subject" in named:
+        subject = f"column:{named['subject']}"
+    notes = _describe_reading(table, places, locations, next(iter(rows.values()), {}))
+    return make_collection(
+        "csv", folder, list(rows.values()), classes=classes, subject=subject, notes=notes, warnings=warnings
+    )
+
+
+def _describe_reading(
+    table: tables.Table, places: Mapping[str, int], locations: Mapping[str, Location], first: Row
+) -> list[str]:
+    """What each column was taken for, by the first image; nothing of a table whose columns are called by their roles."""
+    words = {"path": "path", "label": "class", "subject": "patient", "fold": "ready-made part"}
+    read = {role: f"column {table.columns[at]}" for role, at in places.items()}
+    read |= {
+        role: f"its path ({at.setting})" for role, at in locations.items() if at.kind in ("folder", "pattern")
+    }
+    if not first or all(where == f"column {role}" for role, where in read.items()):
+        return []
+    said = [
+        f"{words[role]} {first['id' if role == 'path' else role] or '(none)'} from {read[role]}"
+        for role in words
+        if role in read
+    ]
+    return [f"The table is read as in {', '.join(said)}."]
 
 
 def _absolute(path: str | Path) -> Path:
@@ -86,32 +112,23 @@ def _describe(file: Path, problems: Sequence[str]) -> str:
 # --- which column is which
 
 
-def _is_in_path(stated: str) -> bool:
-    """Whether no column is read."""
-    return stated == "none" or stated.startswith(("folder:", "pattern:"))
-
-
-def _name_columns(stated: Mapping[str, str], columns: Mapping[str, str]) -> dict[str, str]:
+def _name_columns(locations: Mapping[str, Location], columns: Mapping[str, str]) -> dict[str, str]:
     """Role -> name of the column that somebody named for it."""
     named = dict(columns)
     if unknown := sorted(set(named) - set(ROLES)):
         raise SettingsError(
             f"data.columns must name columns for some of {list(ROLES)}, but has {unknown}: correct it"
         )
-    for role, where in stated.items():
-        kind, _, name = where.partition(":")
-        if kind == "column" and name:
-            if named.setdefault(role, name) != name:
-                raise SettingsError(
-                    f"data.{role} and data.columns must name the same column for the {role}, but name {name!r} and "
-                    f"{named[role]!r}: remove one"
-                )
-        elif where not in ("auto", "none")[: 1 + (role == "subject")] and not re.fullmatch(
-            r"folder:[1-9]\d*|pattern:.+", where, re.DOTALL
-        ):
-            allowed = "auto, column:NAME, folder:N, pattern:REGEX" + (" or none" if role == "subject" else "")
+    for role, location in locations.items():
+        if location.kind == "folder" and location.folder is None:
             raise SettingsError(
-                f"data.{role} of a table must be one of {allowed}, but is {where!r}: correct it"
+                f"data.{role} of a table must say which folder of its paths is meant, but is only folder: set folder:1 for "
+                "the first of the path"
+            )
+        if location.kind == "column" and named.setdefault(role, location.column) != location.column:
+            raise SettingsError(
+                f"data.{role} and data.columns must name the same column for the {role}, but name {location.column!r} and "
+                f"{named[role]!r}: remove one"
             )
     return named
 
@@ -254,42 +271,27 @@ def _place(row: Row, path: str, folder: Path) -> Row:
 
 
 def _read_from_paths(
-    rows: dict[int, Row], role: str, where: str, problems: list[str], warnings: list[str]
+    rows: dict[int, Row], role: str, location: Location, problems: list[str], warnings: list[str]
 ) -> None:
     """Fills in what the paths of images say."""
-    kind, _, how = where.partition(":")
+    ids = [row["id"] for row in rows.values()]
+    if location.folder is not None:
+        folders = {name: PurePosixPath(name).parts[:-1] for name in ids}
+        said = {name: "".join(each[location.folder - 1 : location.folder]) for name, each in folders.items()}
+    else:
+        try:
+            said = location.search(ids) if ids else {}
+        except DataError as error:
+            problems.append(str(error))
+            return
     for row in rows.values():
-        folders = PurePosixPath(row["id"]).parts[:-1]
-        said = (
-            _match(how, row["id"], role) if kind == "pattern" else "".join(folders[int(how) - 1 : int(how)])
-        )
-        row[role] = said
-    silent = [number for number, row in rows.items() if not row[role]]
-    if silent and (role == "label" or len(silent) == len(rows)):
-        first = rows[silent[0]]["id"]
-        problems.append(
-            f"data.{role}: {where} must give a {role} of every path, but {_list_lines(silent)} not, such as {first}: "
-            "correct it"
-        )
-    elif silent:
-        first = rows[silent[0]]["id"]
-        warnings.append(f"data.{role}: {where} gives no {role} for {len(silent)} paths, such as {first}")
-
-
-def _match(pattern: str, name: str, group: str) -> str:
-    """What the named group of a pattern finds in a path; "" where it finds nothing."""
-    try:
-        expression = re.compile(pattern)
-    except re.error as error:
-        raise SettingsError(
-            f"data.{group}: pattern:{pattern} must be a regular expression, but is not: {error}"
-        ) from None
-    if group not in expression.groupindex:
-        raise SettingsError(
-            f"data.{group}: pattern:{pattern} must have a group named {group}, but has none: write (?P<{group}>...)"
-        )
-    found = expression.search(name)
-    return (found[group] or "") if found else ""
+        row[role] = said.get(row["id"], "")
+    if silent := [number for number, row in rows.items() if not row[role]]:
+        found = f"{location.setting} gives no {role} for {len(silent)} of {len(rows)} paths, such as {rows[silent[0]]['id']}"
+        if role == "label":
+            problems.append(f"{found} in line {silent[0]}: correct it, or remove these rows")
+        else:
+            warnings.append(found)
 
 
 def _join_repeated(rows: Mapping[int, Row], problems: list[str], warnings: list[str]) -> dict[int, Row]:
@@ -303,9 +305,7 @@ def _join_repeated(rows: Mapping[int, Row], problems: list[str], warnings: list[
         said = {
             role: [rows[number].get(role, "") for number in numbers] for role in ("label", "subject", "fold")
         }
-        apart = [
-            role for role, words in said.items() if len({"".join(w.casefold().split()) for w in words}) > 1
-        ]
+        apart = [role for role, words in said.items() if len(set(map(key_of, words))) > 1]
         where = f"{name} in lines {', '.join(map(str, numbers))}"
         equal.append(where)
         torn += [f"{where} ({role} {', '.join(map(repr, dict.fromkeys(said[role])))})" for role in apart]

@@ -124,7 +124,7 @@ def read_table(path: Path, what: str) -> Table:
 def _describe_uneven(stream: TableStream, lines: dict[int, list[str]], uneven: list[int]) -> list[str]:
     if not uneven:
         return []
-    if len(stream.columns) == 1 and len(uneven) == len(lines):
+    if len(stream.columns) == 1 and 2 * len(uneven) > len(lines):
         return [
             f"the first line must hold the names of the columns, but line {stream.header} holds only "
             f"{stream.columns[0]!r}: remove what stands above the names"
@@ -336,14 +336,36 @@ def _open_json_lines(path: Path) -> TableStream:
 def _read_excel(path: Path) -> tuple[list[Line], tuple[str, ...]]:
     """Filled rows of the first sheet that can be seen."""
     with _open_sheets(path, data_only=True) as sheets:
-        lines = [(n, texts) for n, row in _walk_rows(sheets[0]) if any(texts := [_cell_text(c) for c in row])]
-        if _holds_formulas(path):
+        rows = [[_cell_text(cell) for cell in row] for row in _walk_rows(sheets[0])]
+        content = _read_sheet_source(path, sheets[0])
+        if re.search(rb"<f[ >]", content):
             _require_computed(path, sheets[0])
         first, *others = [sheet.title for sheet in sheets]
-    width = max((len(texts) for _, texts in lines), default=0)
-    padded = [(number, texts + [""] * (width - len(texts))) for number, texts in lines]
-    note = f"{path.name} has {len(others) + 1} sheets: only the first, {first!r}, was read"
-    return padded, ((note,) if others else ())
+    width = max(map(len, rows), default=0)
+    rows = [texts + [""] * (width - len(texts)) for texts in rows]
+    notes = (
+        [f"{path.name} has {len(others) + 1} sheets: only the first, {first!r}, was read"] if others else []
+    )
+    if merged := _fill_merged(rows, content):
+        notes.append(
+            f"{path.name} has cells merged over lines {list_some(merged)}: each of the lines has their value"
+        )
+    return [(number, texts) for number, texts in enumerate(rows, 1) if any(texts)], tuple(notes)
+
+
+def _fill_merged(rows: list[list[str]], content: bytes) -> list[str]:
+    """Gives every row that cells are merged over their value; which lines they span."""
+    from openpyxl.utils.cell import range_boundaries
+
+    spans = []
+    for found in re.finditer(rb'<mergeCell [^>]*ref="([A-Z]+\d+:[A-Z]+\d+)"', content):
+        bounds: Any = range_boundaries(found[1].decode())
+        left, top, _, bottom = bounds
+        if top < bottom <= len(rows) and left <= len(rows[0]):
+            for row in rows[top:bottom]:
+                row[left - 1] = rows[top - 1][left - 1]
+            spans.append(f"{top} to {bottom}")
+    return spans
 
 
 @contextmanager
@@ -364,15 +386,15 @@ def _open_sheets(path: Path, data_only: bool) -> Iterator[list[Any]]:
             yield sheets
 
 
-def _walk_rows(sheet: Any) -> Iterator[tuple[int, Sequence[Any]]]:
+def _walk_rows(sheet: Any) -> Iterable[Sequence[Any]]:
     sheet.reset_dimensions()  # some programs write wrong ones
-    yield from enumerate(sheet.iter_rows(), 1)
+    return sheet.iter_rows()
 
 
-def _holds_formulas(path: Path) -> bool:
+def _read_sheet_source(path: Path, sheet: Any) -> bytes:
+    """What openpyxl passes over when it reads row by row: merged cells, and whether there are formulas."""
     with zipfile.ZipFile(path) as archive:
-        sheets = [name for name in archive.namelist() if name.startswith("xl/worksheets/")]
-        return any(re.search(rb"<f[ >]", archive.read(name)) for name in sheets)
+        return archive.read(sheet._worksheet_path)
 
 
 def _require_computed(path: Path, sheet: Any) -> None:
@@ -380,7 +402,9 @@ def _require_computed(path: Path, sheet: Any) -> None:
     with _open_sheets(path, data_only=False) as formulas:
         lines = [
             str(number)
-            for (number, values), (_, cells) in zip(_walk_rows(sheet), _walk_rows(formulas[0]), strict=True)
+            for number, (values, cells) in enumerate(
+                zip(_walk_rows(sheet), _walk_rows(formulas[0]), strict=True), 1
+            )
             # An empty text that was computed is of kind "str".
             if any(
                 c.data_type == "f" and v.value is None and v.data_type == "n"

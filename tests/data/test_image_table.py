@@ -139,6 +139,16 @@ def test_absolute_paths_outside_the_folder_keep_their_whole_name(tmp_path):
     assert set(read_table(path).examples["id"]) == {far.as_posix(), "img/1.png"}
 
 
+def test_how_a_table_is_read_is_said_where_its_names_do_not_say_it(tmp_path):
+    path = _write(tmp_path, TABLES["semicolons.csv"], [row[0] for row in ROWS])
+    assert read_table(path).notes == (
+        "The table is read as in path cells/ä 1.png from column Datei, class ALL from column Diagnose, "
+        "patient 007 from column Patienten-Nr..",
+    )
+    path = _write(tmp_path, "path,label\nx/1.png,a\ny/2.png,b\n", ("x/1.png", "y/2.png"))
+    assert read_table(path, subject="folder:1").notes[0].endswith("patient x from its path (data.subject).")
+
+
 def test_a_root_elsewhere_gives_the_ids_of_the_tree(tmp_path):
     tree = _touch(tmp_path / "tree", "ALL/p1/1.png", "HEM/p2/2.png")
     table = _write(
@@ -182,12 +192,12 @@ def test_where_class_and_patient_stand_can_be_said(tmp_path, text, options):
     [
         (
             {"subject": "first letter"},
-            r"auto, column:NAME, folder:N, pattern:REGEX or none, but is 'first letter'",
+            "but is 'first letter'",
         ),
-        ({"label": "none"}, r"pattern:REGEX, but is 'none'"),
-        ({"label": "folder"}, "but is 'folder'"),
-        ({"label": "pattern:("}, "must be a regular expression"),
-        ({"label": "pattern:x"}, r"write \(\?P<label>"),
+        ({"label": "none"}, "but is 'none'"),
+        ({"label": "folder"}, "but is only folder: set folder:1"),
+        ({"label": "pattern:("}, "a regular expression, but"),
+        ({"label": "pattern:x"}, "a group named label"),
         ({"columns": {"class": "x"}}, r"has \['class'\]"),
         ({"label": "column:a", "columns": {"label": "b"}}, "name 'a' and 'b'"),
     ],

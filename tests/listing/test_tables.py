@@ -198,6 +198,28 @@ def test_formulas_that_were_never_computed_are_no_empty_cells(tmp_path):
         _read(tmp_path / "t.xlsx")
 
 
+def test_a_value_merged_over_lines_is_that_of_each_and_a_merged_title_is_none(tmp_path):
+    book = openpyxl.Workbook()
+    for row in (
+        ["path", "patient", "note"],
+        ["a", "P1", "x"],
+        ["b", None, None],
+        ["c", None, None],
+        ["d", "P2", None],
+    ):
+        book.active.append(row)
+    book.active.merge_cells("B2:B4")
+    book.active.merge_cells("A5:C5")
+    book.save(tmp_path / "t.xlsx")
+    found = _read(tmp_path / "t.xlsx")
+    assert [fields[1] for fields in found.lines.values()] == ["P1", "P1", "P1", ""]
+    assert found.notes == ("t.xlsx has cells merged over lines 2 to 4: each of the lines has their value",)
+    book.active.insert_rows(1)
+    book.active["A1"] = "Cells of 2023"
+    book.save(tmp_path / "t.xlsx")
+    assert "remove what stands above the names" in _read(tmp_path / "t.xlsx").problems[0]
+
+
 def test_frames_lose_their_index_and_numbers_their_point(tmp_path):
     frame = pd.DataFrame(
         {"path": ["a", "b"], "id": [5.0, None], "when": pd.to_datetime(["2024-02-03"] * 2)}, index=[7, 9]
