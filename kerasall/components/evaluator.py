@@ -301,9 +301,9 @@ def make_review_record(
         statistics, frozen_split: folders of these artifacts.
     """
     label = dict(zip(images["id"], images["label"], strict=True))
-    _, near = read_duplicates(statistics)
+    found = read_duplicates(statistics)
     # An image may be in no part (a copy of a published test image): it is not looked at.
-    known = [[name for name in group if name in label] for group in near]
+    known = [[name for name in group if name in label] for group in (*found.near, *found.named)]
     contradictions = [group for group in known if len({label[name] for name in group}) > 1]
     decided = [each.id for file in read_corrections(frozen_split) for each in file.corrections]
     return ReviewRecord(classes, sources, images, contradictions, sorted(set(decided) & set(label)))

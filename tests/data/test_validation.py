@@ -51,7 +51,7 @@ def check(collection, *, near=None, schema=None, settings=None):
     """The JSON object of ``kerasall check``."""
     scan = scan_images(collection.examples)
     found = search_duplicates(collection.examples, scan, near or NearDuplicateSettings())
-    return Examined(collection, scan, *found, schema, settings or ValidationSettings()).found
+    return Examined(collection, scan, found, schema, settings or ValidationSettings()).found
 
 
 def _codes(result, kind="errors"):
@@ -164,7 +164,7 @@ def test_schema_holds_new_data_to_what_was_seen(folder, tmp_path):
     scan = scan_images(collection.examples)
     schema = infer_schema(summarize(collection, scan))
     assert Schema.from_json(json.loads(json.dumps(schema.to_json()))) == schema
-    assert Examined(collection, scan, [], [], schema=schema).found["errors"] == []
+    assert Examined(collection, scan, schema=schema).found["errors"] == []
     cv2.imwrite(str(folder / "a" / "large.png"), _picture(5, side=60))
     cv2.imwrite(str(folder / "a" / "other.bmp"), _picture(6))
     (folder / "b").rename(folder / "B")
