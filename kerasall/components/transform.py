@@ -114,7 +114,11 @@ def training_images(table: pd.DataFrame, limits: Limits = DEFAULT_LIMITS) -> Ite
 
 
 def draw_split(
-    collection: Collection, split: SplitSettings, clusters: Sequence[Sequence[str]], seed: int, fingerprint: str
+    collection: Collection,
+    split: SplitSettings,
+    clusters: Sequence[Sequence[str]],
+    seed: int,
+    fingerprint: str,
 ) -> Split:
     """The split that the settings ask for."""
     if split.file:

@@ -102,7 +102,12 @@ def _attributes(table: pd.DataFrame) -> Iterator[tuple[str, pd.Series]]:
     yield "size", sizes
     means = table[["mean_r", "mean_g", "mean_b"]].to_numpy()
     grey = pd.Series(np.ptp(means, axis=1) < 1e-6, index=table.index)
-    yield "colour", table["mode"].map(lambda mode: "transparent" if mode in ("RGBA", "LA") else "coloured").mask(grey, "grey")
+    yield (
+        "colour",
+        table["mode"]
+        .map(lambda mode: "transparent" if mode in ("RGBA", "LA") else "coloured")
+        .mask(grey, "grey"),
+    )
 
 
 def _most_common(values: pd.Series) -> tuple[str, int, int]:

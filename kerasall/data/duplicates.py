@@ -121,9 +121,7 @@ class Duplicates:
         return [*self.exact, *self.near, *self.named]
 
 
-def search_duplicates(
-    examples: pd.DataFrame, scan: ImageScan, settings: NearDuplicateSettings
-) -> Duplicates:
+def search_duplicates(examples: pd.DataFrame, scan: ImageScan, settings: NearDuplicateSettings) -> Duplicates:
     """Everything that is found of the examples, which may be fewer than the scan's."""
     named = find_named_copies(examples)
     told = {"exact": exact_duplicates(scan), "named": named.groups, "untold": named.untold}

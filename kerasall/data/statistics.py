@@ -163,7 +163,9 @@ def leave_out_unreadable(collection: Collection, scan: ImageScan) -> tuple[Colle
     if out.empty:
         return collection, out
     lost, all_of = out["label"].value_counts(), rows["label"].value_counts()
-    counts = ", ".join(f"{name} {lost[name]:,} of {all_of[name]:,}" for name in collection.labels if name in lost)
+    counts = ", ".join(
+        f"{name} {lost[name]:,} of {all_of[name]:,}" for name in collection.labels if name in lost
+    )
     note = f"{len(out):,} of {len(rows):,} files could not be read and were left out: {counts}."
     kept = collection.examples[~collection.examples["id"].isin(out["id"])].reset_index(drop=True)
     return replace(collection, examples=kept, notes=(*collection.notes, note)), out

@@ -25,7 +25,9 @@ _ATTRIBUTES = {
     "size": "the size of the image",
     "colour": "whether an image is coloured or grey",
 }
-_LEAVE_COPIES_OUT = ". Better leave copies out: training makes its own (augment), and copies are not to be scored"
+_LEAVE_COPIES_OUT = (
+    ". Better leave copies out: training makes its own (augment), and copies are not to be scored"
+)
 _FEW_GROUPS = 5
 """Below so many independent groups of a class, no k folds of use and only very wide intervals."""
 _CONSTANT = 0.5
@@ -102,7 +104,9 @@ class Examined:
             *_find_lost_subjects(self),
             *_find_class_errors(self),
             *_find_foreign_images(self),
-            *_find_two_label_duplicates(self, self.duplicates.exact, "exact_duplicates", "byte-identical files"),
+            *_find_two_label_duplicates(
+                self, self.duplicates.exact, "exact_duplicates", "byte-identical files"
+            ),
             *_find_too_few_groups(self),
         ]
         if self.duplicates.near_error:
@@ -117,7 +121,9 @@ class Examined:
             *_find_duplicates(self, self.duplicates.exact, "exact_duplicates", "byte-identical files"),
             *_find_duplicates(self, self.duplicates.near, "near_duplicates", "near duplicates"),
             *_find_two_label_duplicates(self, self.duplicates.near, "near_duplicates", "near duplicates"),
-            *_find_duplicates(self, self.duplicates.named, "named_copies", "copies by name", _LEAVE_COPIES_OUT),
+            *_find_duplicates(
+                self, self.duplicates.named, "named_copies", "copies by name", _LEAVE_COPIES_OUT
+            ),
             *_find_two_label_duplicates(self, self.duplicates.named, "named_copies", "copies by name"),
             *_find_untold_copies(self),
         ]
@@ -207,7 +213,9 @@ def _find_confounders(data: Examined) -> Iterator[Anomaly]:
     table["group"] = data.groups.reindex(table["id"]).to_numpy()
     for found in find_confounders(table, data.collection.labels):
         shown = ", ".join(
-            f"{name} {count} of {total} {value}" for name, (value, count, total) in found.common.items() if total
+            f"{name} {count} of {total} {value}"
+            for name, (value, count, total) in found.common.items()
+            if total
         )
         message = (
             f"{_ATTRIBUTES[found.attribute]} alone tells {found.label} from the rest with a balanced accuracy of "
@@ -344,7 +352,9 @@ def _find_duplicates(
     if not clusters:
         return
     ids, shown = _members(clusters), _name([" = ".join(cluster) for cluster in clusters])
-    message = f"{len(clusters)} groups of {what} ({len(ids)} images): {shown}; splits keep them together{advice}"
+    message = (
+        f"{len(clusters)} groups of {what} ({len(ids)} images): {shown}; splits keep them together{advice}"
+    )
     yield Anomaly(code, message, ids, len(clusters))
     if across := data.crossing(clusters, "subject"):
         block = data.collection.subject_kind == "block"

@@ -189,7 +189,11 @@ def _duplicates(examined: Examined) -> Section | None:
     examples = examined.collection.examples.set_index("id")
     groups = []
     copies = examined.duplicates
-    kinds = {"near duplicates": copies.near, "byte-identical files": copies.exact, "copies by name": copies.named}
+    kinds = {
+        "near duplicates": copies.near,
+        "byte-identical files": copies.exact,
+        "copies by name": copies.named,
+    }
     for what, found in kinds.items():
         for ids in found:
             rows = examples.loc[list(ids)]
