@@ -3,8 +3,8 @@
     python benchmarks/near_duplicates.py [--images FOLDER] [--count 100] [--json FILE]
 
 Each of ``count`` images (rendered cells without a FOLDER) gets one copy that was turned, zoomed into, cropped, shifted,
-compressed, resized, brightened, blurred or given noise. Printed is the share of copies that are found, and with what they
-are joined otherwise. What is not found, a split can put on another side than its original.
+compressed, resized, brightened, blurred or given noise. Printed is the share of copies that are found, and how many
+groups join different images. What is not found, a split can put on another side than its original.
 """
 
 from __future__ import annotations
@@ -38,13 +38,14 @@ def warp(image: np.ndarray, degrees: float = 0.0, scale: float = 1.0) -> np.ndar
 
 def shift(image: np.ndarray, share: float) -> np.ndarray:
     """Moved right and down by a share of its sides."""
-    matrix = np.float32([[1, 0, share * image.shape[1]], [0, 1, share * image.shape[0]]])
+    matrix = np.array([[1, 0, share * image.shape[1]], [0, 1, share * image.shape[0]]], np.float32)
     return cv2.warpAffine(image, matrix, image.shape[1::-1], borderMode=cv2.BORDER_REFLECT_101)
 
 
 def compress(image: np.ndarray, quality: int) -> np.ndarray:
     """Through a JPEG file."""
-    return cv2.imdecode(cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])[1], cv2.IMREAD_COLOR)
+    coded = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
+    return np.asarray(cv2.imdecode(coded, cv2.IMREAD_COLOR))
 
 
 def resize(image: np.ndarray, factor: float) -> np.ndarray:

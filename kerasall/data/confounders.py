@@ -96,9 +96,10 @@ def _attributes(table: pd.DataFrame) -> Iterator[tuple[str, pd.Series]]:
     yield "format", table["format"]
     sizes = table["width"].astype(str) + "x" + table["height"].astype(str)
     if sizes.nunique() > _MOST_SIZES:
-        longer = np.maximum(table[["width", "height"]].max(axis=1), 1)
-        low = 2 ** (np.floor(2 * np.log2(longer)) / 2)
-        sizes = low.map("{:.0f}".format) + " to " + (low * sqrt(2)).map("{:.0f} pixels".format)
+        longer = table[["width", "height"]].max(axis=1).to_numpy()
+        steps = np.floor(2 * np.log2(np.maximum(longer, 1)))
+        words = [f"{2 ** (step / 2):.0f} to {2 ** ((step + 1) / 2):.0f} pixels" for step in steps]
+        sizes = pd.Series(words, index=table.index)
     yield "size", sizes
     means = table[["mean_r", "mean_g", "mean_b"]].to_numpy()
     grey = pd.Series(np.ptp(means, axis=1) < 1e-6, index=table.index)

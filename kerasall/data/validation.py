@@ -82,7 +82,7 @@ class Examined:
 
     collection: Collection
     scan: ImageScan
-    duplicates: Duplicates = Duplicates()
+    duplicates: Duplicates = field(default_factory=Duplicates)
     schema: Schema | None = None
     settings: ValidationSettings = ValidationSettings()
     left_out: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=list(LEFT_OUT)))
