@@ -256,7 +256,7 @@ def describe_verdict(folder: Path) -> str:
     else:
         verdict = "NOT BLESSED: " + "; ".join(text for text, met in blessing["criteria"] if not met)
     caveat = (blessing or {}).get("caveat")  # not in cards of 0.1.0
-    return f"model {folder}: {verdict}{f', {caveat}' if caveat else ''}"
+    return f"model {folder}: {'; '.join(filter(None, (verdict, caveat)))}"
 
 
 def newest_version(folder: str | Path) -> Path:
