@@ -90,7 +90,8 @@ def _describe_check(found: dict[str, Any]) -> Iterator[str]:
         yield f"  {name:<12} {count:>7,} images{f', {subjects:,} subjects' if subjects else ''}"
     yield (
         f"duplicates: {found['exact_duplicate_groups']} exact groups "
-        f"({found['cross_subject_duplicate_groups']} across subjects), {found['near_duplicate_groups']} near groups"
+        f"({found['cross_subject_duplicate_groups']} across subjects), {found['near_duplicate_groups']} near groups, "
+        f"{found['named_copy_groups']} groups by name"
     )
     yield from (f"note: {note}" for note in found.get("notes", []))
     for kind in ("warnings", "errors"):

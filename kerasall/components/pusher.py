@@ -23,7 +23,8 @@ from kerasall.pipeline.component import Input, Output, component
 from kerasall.serving.card import CARD, MANIFEST, verify_manifest, write_manifest
 
 VERDICT = "verdict.json"
-"""File of a Report: blessed, and every criterion as (sentence, met), for the card."""
+"""File of a Report: blessed, what the verdict says of unknown patients, and every criterion as (sentence, met), for
+the card."""
 
 
 def still_pushed(outputs: Mapping[str, Path]) -> bool:

@@ -45,6 +45,7 @@ class _Results(BaseModel):
 
 class _Blessing(BaseModel):
     blessed: StrictBool
+    caveat: StrictStr = ""
     criteria: list[tuple[StrictStr, StrictBool]]
 
 

@@ -248,6 +248,8 @@ class Run:
         found = {word: self.words[name] for word, name in names.items() if name in self.words}
         if (self.folder / "report.html").is_file():
             found["report"] = str(self.folder / "report.html")
+        if count := self.metrics.get("ExampleValidator", {}).get("left_out"):
+            found["left out"] = f"{count:,} files that could not be read: {self.folder / 'unreadable.csv'}"
         if "Pusher" in self.metrics:
             path = self.metrics["Pusher"].get("path")
             found["SavedModel"] = path or "not pushed: the model was not blessed (see the report)"

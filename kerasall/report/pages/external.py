@@ -149,8 +149,8 @@ def _data(check: ExternalCheck) -> Section | None:
         check.collection.labels, fates, images, None, "subject",
         **{name: found[name] for name in ("fingerprint", "sizes", "errors", "warnings")},
         duplicates=[
-            f"{found['exact_duplicate_groups']} groups of byte-identical files and {found['near_duplicate_groups']} groups "
-            "of near duplicates among them count as one group each."
+            f"{found['exact_duplicate_groups']} groups of byte-identical files, {found['near_duplicate_groups']} of near "
+            f"duplicates and {found['named_copy_groups']} of copies by name among them count as one group each."
         ],
     )  # fmt: skip
 
