@@ -10,6 +10,7 @@ import typer.core
 
 from kerasall import __version__
 from kerasall.cli.compare import compare
+from kerasall.cli.configs import configs
 from kerasall.cli.console import note
 from kerasall.cli.data import check, data_app
 from kerasall.cli.evaluate import evaluate
@@ -20,13 +21,14 @@ from kerasall.cli.review import review
 from kerasall.cli.run import run
 from kerasall.cli.runs import runs, status
 from kerasall.cli.serve import serve
+from kerasall.cli.settings import settings
 from kerasall.cli.taguchi import taguchi_app
 from kerasall.cli.trials import trials
 from kerasall.cli.tune import tune
 from kerasall.errors import KerasallError
 
 _IN_ORDER_OF_USE = (
-    check, run, tune, runs, status, trials, compare, review, explain, evaluate, predict, serve, export,
+    check, configs, settings, run, tune, runs, status, trials, compare, review, explain, evaluate, predict, serve, export,
 )  # fmt: skip
 
 

@@ -12,7 +12,9 @@ from kerasall.errors import SettingsError
 
 
 def run(
-    config: Annotated[Path, typer.Argument(help="YAML file of the experiment.")],
+    config: Annotated[
+        Path, typer.Argument(help="YAML file of the experiment, or the name of one of `kerasall configs`.")
+    ],
     data: console.DataOption = None,
     weights: console.WeightsOption = None,
     set_: console.SetOption = None,

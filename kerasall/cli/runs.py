@@ -16,7 +16,7 @@ def runs(as_json: JsonOption = False) -> None:
 
     rows = list_runs()
     lines = [f"{r['name']:<28} {r['state']:<12} {r['started']}  {r['main_score'] or ''}" for r in rows]
-    print_found(as_json, rows, lambda: lines or "No runs yet. Begin with: kerasall run configs/demo.yaml")
+    print_found(as_json, rows, lambda: lines or "No runs yet. Begin with: kerasall run demo")
 
 
 def status(

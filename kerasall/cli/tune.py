@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def tune(
-    config: Annotated[Path, typer.Argument(help="YAML file of an experiment that states tune.")],
+    config: Annotated[Path, typer.Argument(help="YAML file, or name, of an experiment that states tune.")],
     data: console.DataOption = None,
     weights: console.WeightsOption = None,
     set_: console.SetOption = None,

@@ -20,9 +20,15 @@ def require_different(what: str, names: Sequence[str]) -> None:
 
 
 class Strict(BaseModel):
-    """Base of all settings: no unknown key, no change after reading."""
+    """Base of all settings: no unknown key, no change after reading.
 
-    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+    The text below a setting is its description, which ``kerasall settings`` shows. It stands there and not in
+    ``Field``, so that a better sentence does not change the meaning of the code, and with it the key of every step.
+    """
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, protected_namespaces=(), use_attribute_docstrings=True
+    )
 
     def keyed(self) -> dict[str, Any]:
         """The values that enter a step's key: of a file of weights its content does, and not where it lies."""

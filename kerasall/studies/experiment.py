@@ -1,6 +1,6 @@
 """Running one experiment: a config, the pipeline script it names, and the places on this machine.
 
-Scripts use this as ``run_experiment("configs/demo.yaml")``; the command line does the same.
+Scripts use this as ``run_experiment("demo")``; the command line does the same.
 """
 
 from __future__ import annotations
@@ -22,10 +22,19 @@ from kerasall.pipeline.component import Pipeline
 from kerasall.pipeline.runner import RunPlaces, RunResult, run_pipeline
 from kerasall.settings import Settings
 from kerasall.settings.loading import dump_settings, load_settings
+from kerasall.settings.shipped import find_script, is_script
 from kerasall.studies.setting_checks import check_arguments, check_names
 
 BUILDER = "build_pipeline"
 """Name of the function that a pipeline script must define: (settings, places) -> Pipeline."""
+
+_TRAINS = {
+    "tune": ("Tuner", "taguchi_resnet101_vote"),
+    "members": ("Ensembler", "weighted_ensemble"),
+    "deep_features": ("FeatureTrainer", "deep_features_svm"),
+    "sweep": ("SweepTrainer", "optimizer_sweep"),
+}
+"""Setting -> the step that reads it, and a shipped pipeline that has it: what a config states must not be passed over."""
 
 NEEDED_BYTES = 2 << 30
 """Free space below which no run starts: caches, checkpoints and exports of the smallest systems."""
@@ -60,7 +69,7 @@ def run_experiment(
     """Runs an experiment, or goes on with it, or finds that all of it is at hand.
 
     Args:
-        config: YAML file.
+        config: YAML file, or the name of a config that comes with kerasall.
         data: overrides ``data.path``.
         weights: folder of pretrained weights; default ``KERASALL_WEIGHTS``, else Keras' download.
         overrides: ``key=value`` with dotted keys.
@@ -106,18 +115,23 @@ def load_pipeline(settings: Settings, places: Places) -> Pipeline:
     """Builds the pipeline that ``settings.pipeline`` names.
 
     Raises:
-        SettingsError: the script is missing, does not define ``build_pipeline``, or leaves ``tune`` undone.
+        SettingsError: the script is missing, does not define ``build_pipeline``, or leaves undone what the config
+            states.
     """
-    module = _load_script(Path(settings.pipeline))
+    module = _load_script(find_script(settings.pipeline))
     builder = getattr(module, BUILDER, None)
     if builder is None:
         raise SettingsError(f"{settings.pipeline} must define {BUILDER}(settings, places), but does not")
     pipeline = builder(settings, places)
-    if settings.tune and "Tuner" not in [step.component.name for step in pipeline.steps]:
-        raise SettingsError(
-            f"{settings.pipeline} must have a Tuner, because the config states tune, but has none: take "
-            "pipelines/taguchi_resnet101_vote.py, or leave tune out"
-        )
+    made = {step.component.name for step in pipeline.steps}
+    for name, (step, shipped) in _TRAINS.items():
+        # A script of one's own may train members by steps of its own.
+        passed_over = step not in made and (name == "tune" or not is_script(settings.pipeline))
+        if passed_over and getattr(settings, name):
+            raise SettingsError(
+                f"the pipeline {settings.pipeline} must have the step {step}, because the config states {name}, but has "
+                f"none: take `pipeline: {shipped}`, or leave {name} out"
+            )
     return pipeline
 
 
@@ -130,10 +144,6 @@ def command_line() -> str:
 
 
 def _load_script(path: Path) -> ModuleType:
-    if not path.is_file():
-        raise SettingsError(
-            f"the pipeline script {path} must exist, but does not: correct `pipeline:` in the config"
-        )
     name = f"kerasall_pipeline_{path.stem}"
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None

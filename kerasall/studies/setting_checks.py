@@ -29,6 +29,7 @@ from kerasall.settings import (
     TrialSettings,
 )
 from kerasall.settings.factors import Place, apply_levels, find_places, trial_settings
+from kerasall.settings.shipped import find_script
 
 Check = tuple[str, Callable[[], Any]]
 """Dotted key of a setting, and what raises a KerasallError where the setting cannot be used."""
@@ -55,7 +56,7 @@ class Trained:
 
 
 def check_names(settings: Settings, where: str) -> None:
-    """Checks metrics, backbones, blocks and what early stopping needs. Loads no TensorFlow.
+    """Checks the pipeline, metrics, backbones, blocks and what early stopping needs. Loads no TensorFlow.
 
     Args:
         settings: of an experiment.
@@ -64,7 +65,8 @@ def check_names(settings: Settings, where: str) -> None:
     Raises:
         SettingsError: naming every wrong setting, each with the nearest known name.
     """
-    _require_all([*_metrics(settings), *_networks(settings), *_stages(settings)], where)
+    script: Check = ("pipeline", partial(find_script, settings.pipeline))
+    _require_all([script, *_metrics(settings), *_networks(settings), *_stages(settings)], where)
 
 
 def check_arguments(settings: Settings, where: str, weights_folder: Path | None = None) -> None:
