@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 import typer.core
 
-from kerasall import __version__
+from kerasall.version import __version__
 from kerasall.cli.compare import compare
 from kerasall.cli.console import note
 from kerasall.cli.data import check, data_app

@@ -14,7 +14,7 @@ from typing import Annotated, Any
 import numpy as np
 import pandas as pd
 
-from kerasall import __version__
+from kerasall.version import __version__
 from kerasall.components.calibrator import read_distances, read_safeguards
 from kerasall.components.exporter import MODEL
 from kerasall.components.statistics_gen import SCAN

@@ -69,29 +69,39 @@ class Predictions:
         if self.probabilities.shape != (count, classes):
             raise DataError(
                 f"probabilities must have shape ({count}, {classes}) for {count} ids and {classes} classes, "
-                f"but have {self.probabilities.shape}"
+                f"but have {self.probabilities.shape}: give one row an image and one column a class"
             )
         for name in ("subjects", "groups", "labels", "decisions"):
             if getattr(self, name).shape != (count,):
                 raise DataError(
-                    f"{name} must have one entry per id ({count}), but has shape {getattr(self, name).shape}"
+                    f"{name} must have one entry per id ({count}), but has shape {getattr(self, name).shape}: "
+                    "correct its length"
                 )
         if len(np.unique(self.ids)) != count:
-            raise DataError("ids must be unique, but some repeat")
+            names, counts = np.unique(self.ids, return_counts=True)
+            raise DataError(
+                f"ids must be unique, but {names[counts > 1][0]} is there {counts.max()} times: leave one out"
+            )
         if count == 0:
             return
         for name in ("labels", "decisions"):
             values = getattr(self, name)
             if values.min() < 0 or values.max() >= classes:
                 raise DataError(
-                    f"{name} must lie in [0, {classes}), but range from {values.min()} to {values.max()}"
+                    f"{name} must lie in [0, {classes}), but range from {values.min()} to {values.max()}: "
+                    "number the classes from 0"
                 )
         if not np.isfinite(self.probabilities).all():
             bad = self.ids[~np.isfinite(self.probabilities).all(axis=1)][:3]
-            raise DataError(f"probabilities must be finite, but are not for {list(bad)}")
+            raise DataError(f"probabilities must be finite, but are not for {', '.join(bad)}: leave these images out")
         sums = self.probabilities.sum(axis=1)
-        if self.probabilities.min() < 0 or np.abs(sums - 1).max() > 1e-3:
-            raise DataError("probabilities must be in [0, 1] and sum to 1 per row, but some do not")
+        wrong = (self.probabilities < 0).any(axis=1) | (np.abs(sums - 1) > 1e-3)
+        if wrong.any():
+            first = int(wrong.argmax())
+            raise DataError(
+                f"probabilities must be in [0, 1] and sum to 1 per row, but {wrong.sum():,} of {count:,} rows do not; "
+                f"that of {self.ids[first]} sums to {sums[first]:.4g}: apply a softmax to logits"
+            )
 
     def __len__(self) -> int:
         return len(self.ids)

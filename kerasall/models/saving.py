@@ -24,14 +24,16 @@ def save_model(model: keras.Model, path: str | Path) -> None:
     """Writes ``model`` as a ``.keras`` file, atomically.
 
     Raises:
-        ModelError: the path has another ending, or the model holds a ``Lambda`` layer, which
-            ``load_model`` would refuse.
+        ModelError: the path has another ending, or the model holds a ``Lambda`` or a layer that is not Keras' own,
+            which ``load_model`` would refuse.
     """
     path = _require_keras(Path(path))
     for layer in model._flatten_layers():
-        if isinstance(layer, keras.layers.Lambda):
+        kind = type(layer)
+        if isinstance(layer, keras.layers.Lambda) or kind.__module__.split(".")[0] != "keras":
             raise ModelError(
-                f"{model.name} must not hold Lambda layers, but {layer.name} is one: write it as a layer"
+                f"{model.name} must not hold Lambda layers or layers that are not Keras' own, but {layer.name} is a "
+                f"{kind.__name__}: build it of Keras' layers and operations"
             )
     with atomic_path(path) as temporary:
         model.save(temporary)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from kerasall import __version__
+from kerasall.version import __version__
 from kerasall.data.oddness import (
     FEWEST,
     MEASURES,

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from kerasall import __version__
+from kerasall.version import __version__
 from kerasall.decoding import DEFAULT_LIMITS
 from kerasall.evaluation.calibration import score_calibration
 from kerasall.evaluation.class_mapping import MALIGNANT

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from kerasall import __version__
+from kerasall.version import __version__
 from kerasall.data.label_corrections import CorrectionFile, read_corrections
 from kerasall.evaluation.metrics import find_metric, per_class_table
 from kerasall.evaluation.review import build_queue

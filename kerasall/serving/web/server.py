@@ -29,7 +29,7 @@ from jinja2 import Environment, FileSystemLoader
 from starlette.exceptions import HTTPException
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from kerasall import __version__
+from kerasall.version import __version__
 from kerasall.errors import SettingsError
 from kerasall.serving.runtimes import RuntimeChoice
 from kerasall.serving.web.answers import ModelFacts, describe_answer
