@@ -28,6 +28,15 @@ class JsonFields:
 class Predictions:
     """Predicted probabilities of N images over C classes.
 
+    Example:
+        >>> patients = ["p1", "p1", "p2"]
+        >>> chances = [[0.9, 0.1], [0.4, 0.6], [0.2, 0.8]]
+        >>> record = kerasall.Predictions(["a", "b", "c"], patients, patients, [0, 0, 1], chances, ("ALL", "HEM"))
+        >>> len(record), record.decisions.tolist(), record.right.tolist()
+        (3, [0, 1, 1], [True, False, True])
+        >>> kerasall.score(record).accuracy.groups
+        2
+
     Attributes:
         ids: N unique names of images.
         subjects: N names of patients (or stated stand-ins); "" where unknown.
@@ -161,7 +170,12 @@ def write_predictions(predictions: Predictions, path: str | Path) -> None:
 
 
 def read_predictions(path: str | Path) -> Predictions:
-    """Reads what ``write_predictions`` wrote.
+    """Reads what ``write_predictions`` wrote, such as a run's predictions.csv.
+
+    Example:
+        >>> record = kerasall.read_predictions(kerasall.Run.find("tiny").predictions_file)
+        >>> record.classes, record.probabilities.shape
+        (('all', 'hem'), (16, 2))
 
     Raises:
         DataError: the file is missing, of another kind, or does not hold predictions.

@@ -176,8 +176,8 @@ def build_ensemble(
     weights with the ensemble, which stay as they are bit for bit.
 
     Example:
-        >>> sizes = {"input_shape": (64, 64, 3), "classes": 3, "weights": None}
-        >>> members = [keras.applications.MobileNet(**sizes), keras.applications.MobileNet(alpha=0.5, **sizes)]
+        >>> alike = {"input_shape": (64, 64, 3), "classes": 3, "weights": None}
+        >>> members = [keras.applications.MobileNet(alpha=alpha, **alike) for alpha in (0.5, 0.25)]
         >>> vote = kerasall.build_ensemble(members, "majority_vote", names=["wide", "narrow"])
         >>> answers = vote.predict(np.zeros((5, 64, 64, 3)), verbose=0)
         >>> answers["probabilities"].shape, answers["member_probabilities"].shape, len(vote.trainable_weights)

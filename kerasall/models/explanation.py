@@ -116,7 +116,7 @@ def explain(
     """Where in images the evidence for a class lies, of any Keras model with a convolution.
 
     Example:
-        >>> model = keras.applications.MobileNet(weights=None, input_shape=(64, 64, 3), classes=4)
+        >>> model = keras.applications.MobileNet(weights=None, input_shape=(64, 64, 3), classes=4, alpha=0.25)
         >>> images = np.random.default_rng(0).uniform(-1, 1, (3, 64, 64, 3))  # scaled as the model was trained
         >>> found = kerasall.explain(model, images)
         >>> found.heatmaps.shape, float(found.heatmaps.min()) >= 0, float(found.heatmaps.max()) <= 1

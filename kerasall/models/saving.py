@@ -29,14 +29,13 @@ def save_model(model: keras.Model, path: str | Path) -> None:
     """
     path = _require_keras(Path(path))
     for layer in model._flatten_layers():
-        kind = type(layer)
-        if isinstance(layer, keras.layers.Lambda) or kind.__module__.split(".")[0] != "keras":
+        if isinstance(layer, keras.layers.Lambda):
             raise ModelError(
-                f"{model.name} must not hold Lambda layers or layers that are not Keras' own, but {layer.name} is a "
-                f"{kind.__name__}: build it of Keras' layers and operations"
+                f"{model.name} must not hold Lambda layers, but {layer.name} is one: write it as a layer"
             )
     with atomic_path(path) as temporary:
         model.save(temporary)
+        _require_own_classes(path, _read_config(temporary))  # what could not be read again is not kept
 
 
 def load_model(path: str | Path, compile: bool = False) -> keras.Model:
@@ -115,7 +114,7 @@ def _require_own_classes(path: Path, config: Any) -> None:
         if foreign or name in ("Lambda", "__lambda__", "function") or module == "builtins":
             raise ModelError(
                 f"{path} must be made of Keras' own layers only, but names {module}.{name}, which could run code of "
-                "the file: load only models that this package saved"
+                "the file: build models of Keras' own layers and operations, and load only such"
             )
 
 

@@ -64,8 +64,10 @@ def run_experiment(
         >>> result = kerasall.run_experiment("tiny.yaml", overrides=["train.batch_size=8"])
         >>> result.score.metric, 0 <= result.score.low <= result.score.value <= result.score.high <= 1
         ('accuracy', True)
-        >>> result.missed, result.blessed, result.saved_model  # not blessed, so nothing was pushed
-        (0, False, None)
+        >>> result.missed <= result.scores.malignant_images
+        True
+        >>> result.blessed, result.saved_model  # not blessed, so nothing was pushed
+        (False, None)
         >>> result.report.name, result.exported.name
         ('report.html', 'model')
 
