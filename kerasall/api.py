@@ -167,7 +167,9 @@ def predict(
         if isinstance(model, keras.Model):
             return _predict_with_keras(model, images, chain, labels, batch_size)
         if chain is not None or labels is not None:
-            raise SettingsError("a SavedModel must use its own chain and labels, but others are given: leave them out")
+            raise SettingsError(
+                "a SavedModel must use its own chain and labels, but others are given: leave them out"
+            )
         if not isinstance(model, Predictor):
             run = model if isinstance(model, Run) else Run.find(model)
             model = Predictor(run.exported)
@@ -222,7 +224,10 @@ def _predict_with_keras(
 
 
 def _rows(
-    model: keras.Model, names: Sequence[str], paths: Sequence[str], images: Sequence[np.ndarray | DecodingError]
+    model: keras.Model,
+    names: Sequence[str],
+    paths: Sequence[str],
+    images: Sequence[np.ndarray | DecodingError],
 ) -> list[dict[str, Any]]:
     """One row an image; of one that could not be read, why."""
     readable = [image for image in images if not isinstance(image, DecodingError)]
@@ -385,7 +390,9 @@ def compare(
         found.append(System(f"system {number}", record))
     if names is not None:
         if len(names) != len(found):
-            raise DataError(f"there must be as many names as systems ({len(found)}), but there are {len(names)}: correct them")
+            raise DataError(
+                f"there must be as many names as systems ({len(found)}), but there are {len(names)}: correct them"
+            )
         found = [replace(each, name=str(name)) for each, name in zip(found, names, strict=True)]
     meant = (malignant,) if isinstance(malignant, str) else malignant
     return compare_systems(found, metric, meant, confidence=confidence, resamples=resamples, seed=seed)
@@ -434,7 +441,10 @@ def export(
         ModelError: model, chain and labels do not fit together, or it gives no probabilities.
         SettingsError: the folder exists, or a malignant class is none of the labels.
     """
-    folder, diseased = Path(folder).expanduser(), [malignant] if isinstance(malignant, str) else list(malignant)
+    folder, diseased = (
+        Path(folder).expanduser(),
+        [malignant] if isinstance(malignant, str) else list(malignant),
+    )
     _require_exportable(folder, labels, diseased, preprocess_input)
     with quiet_tensorflow():
         from kerasall.components.exporter import find_explanations
@@ -470,7 +480,9 @@ def export(
 
 def _require_exportable(folder: Path, labels: Sequence[str], malignant: list[str], scaling: str) -> None:
     if folder.exists():
-        raise SettingsError(f"{folder} must not exist yet, but does: name another folder, such as the next version")
+        raise SettingsError(
+            f"{folder} must not exist yet, but does: name another folder, such as the next version"
+        )
     if scaling not in _SCALINGS:
         cure = did_you_mean(scaling, _SCALINGS, "choose one of these, or leave it out")
         raise SettingsError(f"preprocess_input must be tf, torch or caffe, but is {scaling!r}: {cure}")

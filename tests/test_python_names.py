@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import doctest
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -65,6 +66,34 @@ def test_the_example_of_every_name_runs(workplace, name):
     told: list[str] = []
     found = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS).run(example, out=told.append)
     assert not found.failed, "".join(told)
+
+
+def test_a_run_holds_numbers_as_numbers_and_paths_as_paths(workplace):
+    run = kerasall.run_experiment("tiny.yaml", overrides=["train.batch_size=8"], say=lambda _: None)
+    assert set(run.states.values()) == {"cached"}
+    results = json.loads((run.folder / "report.json").read_text())["results"]
+    expected = results["metrics"]["accuracy"]
+    assert {key: getattr(run.score, key) for key in expected} == expected
+    assert run.score.metric == "accuracy"
+    assert {name: score.value for name, score in run.scores.items()} == {
+        name: each["value"] for name, each in results["metrics"].items()
+    }
+    assert (run.missed, run.blessed) == (results["malignant_called_benign"], results["blessed"])
+    assert run.scores.confusion_matrix.sum() == len(run.predictions()) == run.scores.images
+    assert run.report == workplace / "runs" / "tiny" / "report.html"
+    assert (run.artifacts["Exporter", "saved_model"] / "model") == run.exported
+    table = kerasall.predict(run.model(), workplace / "cells", chain=run.chain(), labels=run.scores.classes)
+    served = kerasall.predict(run, workplace / "cells")
+    np.testing.assert_allclose(table[["all", "hem"]], served[["all", "hem"]], atol=1e-5)
+
+
+def test_what_is_not_evaluated_yet_has_no_score(workplace):
+    folder = workplace / "runs" / "begun"
+    folder.mkdir()
+    (folder / "run.json").write_text("{}")
+    for name in ("score", "missed", "blessed", "report"):
+        with pytest.raises(kerasall.KerasallError, match=r"must hold report\.(json|html), but does not"):
+            getattr(kerasall.Run.find("begun"), name)
 
 
 def test_importing_the_package_loads_neither_tensorflow_nor_pandas():

@@ -102,7 +102,9 @@ class Predictions:
                 )
         if not np.isfinite(self.probabilities).all():
             bad = self.ids[~np.isfinite(self.probabilities).all(axis=1)][:3]
-            raise DataError(f"probabilities must be finite, but are not for {', '.join(bad)}: leave these images out")
+            raise DataError(
+                f"probabilities must be finite, but are not for {', '.join(bad)}: leave these images out"
+            )
         sums = self.probabilities.sum(axis=1)
         wrong = (self.probabilities < 0).any(axis=1) | (np.abs(sums - 1) > 1e-3)
         if wrong.any():

@@ -251,7 +251,7 @@ def _name_classes(
     elif labels.dtype.kind in "iufb":
         names = tuple(map(str, range(count)))
     else:
-        names = tuple(sorted(set(labels.astype(str))))
+        names = tuple(sorted(set(map(str, labels))))
     if len(set(names)) != len(names) or len(names) != count or probabilities.ndim not in (1, 2):
         raise DataError(
             f"probabilities must have one column a class, but have the shape {probabilities.shape} for the classes "
@@ -270,13 +270,13 @@ def _index_labels(labels: np.ndarray, names: tuple[str, ...]) -> np.ndarray:
                 "classes from 0, or give their names"
             )
         return labels.astype(np.int64)
-    unknown = sorted(set(labels.astype(str)) - set(names))
+    unknown = sorted(set(map(str, labels)) - set(names))
     if unknown:
         raise DataError(
             f"labels must be among the classes {', '.join(names)}, but one is {unknown[0]!r}: "
             + did_you_mean(unknown[0], names, "correct it, or name every class in classes")
         )
-    return np.array([index[name] for name in labels.astype(str)], np.int64)
+    return np.array([index[name] for name in map(str, labels)], np.int64)
 
 
 def _both_columns(

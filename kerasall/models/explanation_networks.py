@@ -190,7 +190,9 @@ def _cut_at_last_map(model: keras.Model) -> tuple[keras.Model, Score]:
 def _feature_maps(graph: Any) -> Iterator[_Tensor]:
     """Tensors [N, h, w, K] from the image on; a margin is not one: its places are not those of the image."""
     for depth in sorted(graph._nodes_by_depth, reverse=True):
-        for node in graph._nodes_by_depth[depth]:  # an operation's own output may be that of another use of it
+        for node in graph._nodes_by_depth[
+            depth
+        ]:  # an operation's own output may be that of another use of it
             if not re.search("Pad", type(node.operation).__name__):
                 yield from (each for each in node.outputs if len(each.shape) == 4)
 

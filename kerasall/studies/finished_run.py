@@ -338,7 +338,9 @@ class Run:
     @property
     def exported_words(self) -> str:
         """The exported model in words; "" where there is no report yet."""
-        facts = {fact["label"]: fact["value"] for fact in self.numbers.get("facts", [])}  # until version 0.1.0
+        facts = {
+            fact["label"]: fact["value"] for fact in self.numbers.get("facts", [])
+        }  # until version 0.1.0
         return self.words.get("model") or facts.get("Model", "")
 
     @property

@@ -107,7 +107,9 @@ def take_results(table: Any, responses: Any) -> tuple[Mapping[str, Any], Any]:
     """
     if isinstance(table, str | Path):
         if responses is not None:
-            raise DataError(f"{table} must hold the responses itself, but others are given too: leave them out")
+            raise DataError(
+                f"{table} must hold the responses itself, but others are given too: leave them out"
+            )
         found = read_results(table)
         return found.levels, found.responses
     if responses is not None:
@@ -116,7 +118,9 @@ def take_results(table: Any, responses: Any) -> tuple[Mapping[str, Any], Any]:
     given = sorted(filter(_is_response, columns), key=_response_number)
     factors = {name: column for name, column in columns.items() if not RESERVED_COLUMN.fullmatch(name)}
     if not given or not factors:
-        raise DataError(f"a table of results must have {_SHAPE}, but has {', '.join(columns)}: add what is missing")
+        raise DataError(
+            f"a table of results must have {_SHAPE}, but has {', '.join(columns)}: add what is missing"
+        )
     return factors, np.column_stack([columns[name] for name in given])
 
 

@@ -243,8 +243,7 @@ def test_two_repetitions_share_the_split_and_are_summed_up(tmp_path, monkeypatch
             for metric, interval in scores.items():
                 assert done.scores.spreads[member][metric].values[number] == pytest.approx(interval["value"])
     one, two = (
-        read_predictions(r.artifacts["Evaluator", "evaluation"] / "predictions.npz")
-        for r in done.results
+        read_predictions(r.artifacts["Evaluator", "evaluation"] / "predictions.npz") for r in done.results
     )
     np.testing.assert_array_equal(one.ids, two.ids)
     assert (one.probabilities != two.probabilities).any()
