@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from kerasall.pipeline.runner import RunResult
     from kerasall.settings import Settings
+    from kerasall.studies.finished_run import Run
 
 ModelArgument = Annotated[
     str,
@@ -89,11 +89,9 @@ def print_plan(settings: Settings, smoke: bool) -> None:
     note("Memory and hours are estimates; hours are for every image passed once per epoch on this machine.")
 
 
-def print_outcome(result: RunResult) -> None:
+def print_outcome(run: Run) -> None:
     """The last lines of a run: score, verdict, where its results lie."""
-    from kerasall.studies.finished_run import Run
-
-    for label, value in Run(result.folder).results.items():
+    for label, value in run.results.items():
         print(f"{label + ':':<14} {value}")
 
 

@@ -1,6 +1,6 @@
 """Running one experiment: a config, the pipeline script it names, and the places on this machine.
 
-Scripts use this as ``run_experiment("demo")``; the command line does the same.
+Scripts use this as ``kerasall.run_experiment("demo")``; the command line does the same.
 """
 
 from __future__ import annotations
@@ -19,10 +19,11 @@ from kerasall.files import require_room
 from kerasall.paths import runs_folder, savedmodels_folder, weights_folder
 from kerasall.pipeline.artifacts import sweep_leftovers
 from kerasall.pipeline.component import Pipeline
-from kerasall.pipeline.runner import RunPlaces, RunResult, run_pipeline
+from kerasall.pipeline.runner import RunPlaces, run_pipeline
 from kerasall.settings import Settings
 from kerasall.settings.loading import dump_settings, load_settings
 from kerasall.settings.shipped import find_script, is_script
+from kerasall.studies.finished_run import Run
 from kerasall.studies.setting_checks import check_arguments, check_names
 
 BUILDER = "build_pipeline"
@@ -65,8 +66,19 @@ def run_experiment(
     config: str | Path, *, data: str | Path | None = None, weights: str | Path | None = None,
     overrides: Sequence[str] = (), name: str | None = None, force: bool = False, workers: int = 0,
     say: Callable[[str], None] | None = None,
-) -> RunResult:  # fmt: skip
+) -> Run:  # fmt: skip
     """Runs an experiment, or goes on with it, or finds that all of it is at hand.
+
+    Example:
+        >>> result = kerasall.run_experiment("tiny.yaml", overrides=["train.batch_size=8"])
+        >>> result.score.metric, 0 <= result.score.low <= result.score.value <= result.score.high <= 1
+        ('accuracy', True)
+        >>> result.missed <= result.scores.malignant_images
+        True
+        >>> result.blessed, result.saved_model  # not blessed, so nothing was pushed
+        (False, None)
+        >>> result.report.name, result.exported.name
+        ('report.html', 'model')
 
     Args:
         config: YAML file, or the name of a config that comes with kerasall.
@@ -78,6 +90,9 @@ def run_experiment(
         workers: processes on this machine that run the trials of a designed experiment; 0: this one.
         say: receives one line per step; standard error by default.
 
+    Returns:
+        The run: its scores and counts as numbers, where things lie as paths.
+
     Raises:
         KerasallError: a setting, the data or the disk does not allow the run; the message says the cure.
     """
@@ -87,10 +102,11 @@ def run_experiment(
     for line in sweep_leftovers(runs.artifacts, (runs.root, places.savedmodels)):
         (say or _say)(line)
     pipeline = load_pipeline(settings, places)
-    return run_pipeline(
+    run_pipeline(
         pipeline, runs, experiment=settings.experiment, settings=settings.model_dump(mode="json"),
         command=places.command, say=say, texts={"settings.yaml": dump_settings(settings)},
     )  # fmt: skip
+    return Run.read(runs.folder)
 
 
 def _say(line: str) -> None:

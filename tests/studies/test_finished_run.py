@@ -167,7 +167,7 @@ def test_a_run_gives_the_same_in_every_form(inside, form):
 def test_predictions_networks_and_predictors_are_loaded_when_asked_for(inside):
     run = Run.find("tiny")
     assert len(run.predictions()) == 40
-    assert run.network().output_shape == (None, 2)
+    assert run.model().output_shape == (None, 2)
     assert run.predictor().labels == LABELS
     assert run.output("Split", "split.json") == inside / "artifacts" / "split" / "split.json"
 
