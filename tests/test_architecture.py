@@ -23,7 +23,7 @@ FLOORS = [
     {"__main__"},
 ]
 """Rooms from the ground up. A room imports from the floors below it, never from its own or above."""
-BESIDE = {"files": {"errors"}, "settings": {"files"}}
+BESIDE = {"files": {"errors"}, "settings": {"files"}, "paths": {"files"}}
 """Room -> neighbours on its floor that it may import all the same."""
 BLIND = {
     "pipeline": {"data", "evaluation", "settings", "decoding"},

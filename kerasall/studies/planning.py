@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import multiprocessing
+import signal
 import sys
 import time
 from collections.abc import Iterator
@@ -228,6 +229,7 @@ def _time_step(model: Any, stage: StageSettings, network: Network) -> float:
 def _quiet() -> None:
     from kerasall.runtime import quiet_tensorflow
 
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # whoever waits for this process ends it
     with quiet_tensorflow():
         pass
 
