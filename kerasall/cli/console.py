@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from kerasall.files import require_writable
+
 if TYPE_CHECKING:
     from kerasall.pipeline.runner import RunResult
     from kerasall.settings import Settings
@@ -60,6 +62,13 @@ def print_found(as_json: bool, document: Any, lines: Callable[[], str | Iterable
     words = lines()
     for line in [words] if isinstance(words, str) else words:
         print(line)
+
+
+def require_place(path: Path | None) -> Path | None:
+    """For options that name what a command writes: found at once where nothing can be written there."""
+    if path is not None:
+        require_writable(path, "the output")
+    return path
 
 
 def spell(*words: str | Path, **options: Any) -> str:
