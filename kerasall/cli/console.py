@@ -90,12 +90,17 @@ def print_plan(settings: Settings, smoke: bool) -> None:
     from kerasall.runtime import quiet_tensorflow
 
     with quiet_tensorflow():
-        from kerasall.studies.planning import count_images, format_plan, plan_experiment
+        from kerasall.studies.planned_fits import describe_split, plan_split
+        from kerasall.studies.planning import format_plan, plan_experiment
 
-        images = count_images(settings)
-    note(f"images: {'unknown (give --data)' if images is None else f'{images:,}'}")
-    print(format_plan(plan_experiment(settings, smoke)))
-    note("Memory and hours are estimates; hours are for every image passed once per epoch on this machine.")
+        planned = plan_split(settings)
+    drawn, data = planned or (None, None)
+    note(describe_split(drawn) if drawn else "images: unknown (give --data)")
+    print(format_plan(plan_experiment(settings, data, smoke)))
+    note(
+        "Runs count every fold, repetition and training on all folds; steps are at most, for patience may stop a stage "
+        "sooner. Memory and hours are estimates, hours for this machine."
+    )
 
 
 def print_outcome(result: RunResult) -> None:
