@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from kerasall.files import require_writable
+
 if TYPE_CHECKING:
     from kerasall.settings import Settings
     from kerasall.studies.finished_run import Run
@@ -62,6 +64,13 @@ def print_found(as_json: bool, document: Any, lines: Callable[[], str | Iterable
         print(line)
 
 
+def require_place(path: Path | None) -> Path | None:
+    """For options that name what a command writes: found at once where nothing can be written there."""
+    if path is not None:
+        require_writable(path, "the output")
+    return path
+
+
 def spell(*words: str | Path, **options: Any) -> str:
     """A command of kerasall as a person types it, for the page that it makes.
 
@@ -81,12 +90,17 @@ def print_plan(settings: Settings, smoke: bool) -> None:
     from kerasall.runtime import quiet_tensorflow
 
     with quiet_tensorflow():
-        from kerasall.studies.planning import count_images, format_plan, plan_experiment
+        from kerasall.studies.planned_fits import describe_split, plan_split
+        from kerasall.studies.planning import format_plan, plan_experiment
 
-        images = count_images(settings)
-    note(f"images: {'unknown (give --data)' if images is None else f'{images:,}'}")
-    print(format_plan(plan_experiment(settings, smoke)))
-    note("Memory and hours are estimates; hours are for every image passed once per epoch on this machine.")
+        planned = plan_split(settings)
+    drawn, data = planned or (None, None)
+    note(describe_split(drawn) if drawn else "images: unknown (give --data)")
+    print(format_plan(plan_experiment(settings, data, smoke)))
+    note(
+        "Runs count every fold, repetition and training on all folds; steps are at most, for patience may stop a stage "
+        "sooner. Memory and hours are estimates, hours for this machine."
+    )
 
 
 def print_outcome(run: Run) -> None:

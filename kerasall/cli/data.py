@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from kerasall.cli.console import JsonOption, SourceOption, note, print_found, spell
+from kerasall.cli.console import JsonOption, SourceOption, note, print_found, require_place, spell
 from kerasall.errors import KerasallError, SettingsError
 
 data_app = typer.Typer(name="data", help="Turn data sets into other forms.", no_args_is_help=True)
@@ -22,7 +22,9 @@ def _root() -> None:
 @data_app.command()
 def build(
     path: Annotated[Path, typer.Argument(help="Folder or table of images.")],
-    out: Annotated[Path, typer.Option(help="Folder for the records; must not exist or be empty.")],
+    out: Annotated[
+        Path, typer.Option(callback=require_place, help="Folder for the records; must not exist or be empty.")
+    ],
     source: Annotated[
         str, typer.Option(help="auto, cnmc, aria, folder, csv, synthetic or records.")
     ] = "auto",
@@ -53,7 +55,11 @@ def check(
     as_json: JsonOption = False,
     report: Annotated[
         Path | None,
-        typer.Option(metavar="PAGE.html", help="Also write a data card: one self-contained page."),
+        typer.Option(
+            callback=require_place,
+            metavar="PAGE.html",
+            help="Also write a data card: one self-contained page.",
+        ),
     ] = None,
 ) -> None:
     """Look at a data set before anything trains; exit status 1 if it holds errors."""

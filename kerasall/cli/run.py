@@ -38,7 +38,7 @@ def run(
 
     options: dict[str, Any] = {"data": data, "weights": weights, "overrides": set_ or [], "name": name}
     # What a mistyped command would stumble over is found before TensorFlow takes its seconds.
-    settings, *_ = settle(config, **options)
+    settings, *_ = settle(config, **options, writes=not (plan or smoke))
     if plan or smoke:
         console.print_plan(settings, smoke)
         return

@@ -40,7 +40,7 @@ def tune(
     from kerasall.studies.experiment import run_experiment, settle
 
     options: dict[str, Any] = {"data": data, "weights": weights, "overrides": set_ or [], "name": name}
-    settings, runs, _ = settle(config, **options)
+    settings, runs, _ = settle(config, **options, writes=not (plan or smoke))
     if settings.tune is None:
         raise SettingsError(
             f"{config} must state tune with its factors, but does not: see `kerasall run` for others"

@@ -15,7 +15,7 @@ from pathlib import Path
 from types import ModuleType
 
 from kerasall.errors import SettingsError
-from kerasall.files import require_room
+from kerasall.files import require_readable, require_room, require_writable
 from kerasall.paths import runs_folder, savedmodels_folder, weights_folder
 from kerasall.pipeline.artifacts import sweep_leftovers
 from kerasall.pipeline.component import Pipeline
@@ -24,6 +24,7 @@ from kerasall.settings import Settings
 from kerasall.settings.loading import dump_settings, load_settings
 from kerasall.settings.shipped import find_script, is_script
 from kerasall.studies.finished_run import Run
+from kerasall.studies.run_names import claim_run, describe_name, find_run
 from kerasall.studies.setting_checks import check_arguments, check_names
 
 BUILDER = "build_pipeline"
@@ -52,6 +53,7 @@ class Places:
         command: the command line, for the report.
         force: push a model that was not blessed.
         workers: processes that run the trials of a designed experiment; 0: this one.
+        name: of the run, and of the model that it pushes; "": the experiment's.
     """
 
     cache: Path
@@ -60,6 +62,7 @@ class Places:
     command: str = ""
     force: bool = False
     workers: int = 0
+    name: str = ""
 
 
 def run_experiment(
@@ -85,7 +88,8 @@ def run_experiment(
         data: overrides ``data.path``.
         weights: folder of pretrained weights; default ``KERASALL_WEIGHTS``, else Keras' download.
         overrides: ``key=value`` with dotted keys.
-        name: name of the run; default the experiment's.
+        name: name of the run and of the model it pushes; default the experiment's, and where a run of that name
+            has other data, ``NAME-2``, ``NAME-3``, ...
         force: push the model even if the Evaluator does not bless it; its card says so.
         workers: processes on this machine that run the trials of a designed experiment; 0: this one.
         say: receives one line per step; standard error by default.
@@ -98,9 +102,15 @@ def run_experiment(
     """
     settings, runs, weights = settle(config, data=data, weights=weights, overrides=overrides, name=name)
     check_arguments(settings, str(config), weights)
-    places = Places(runs.root / "cache", savedmodels_folder(), weights, command_line(), force, workers)
+    say = say or _say
+    runs = claim_run(runs.root, settings, name, command_line())
+    if line := describe_name(runs, settings, name):
+        say(line)
+    places = Places(
+        runs.root / "cache", savedmodels_folder(), weights, command_line(), force, workers, runs.name
+    )
     for line in sweep_leftovers(runs.artifacts, (runs.root, places.savedmodels)):
-        (say or _say)(line)
+        say(line)
     pipeline = load_pipeline(settings, places)
     run_pipeline(
         pipeline, runs, experiment=settings.experiment, settings=settings.model_dump(mode="json"),
@@ -115,15 +125,31 @@ def _say(line: str) -> None:
 
 def settle(
     config: str | Path, *, data: str | Path | None = None, weights: str | Path | None = None,
-    overrides: Sequence[str] = (), name: str | None = None,
+    overrides: Sequence[str] = (), name: str | None = None, writes: bool = True,
 ) -> tuple[Settings, RunPlaces, Path | None]:  # fmt: skip
-    """Settings, places of the run and the weights folder; arguments and errors as ``run_experiment``."""
+    """Settings, places of the run and the weights folder; nothing is written yet.
+
+    Args:
+        config, data, weights, overrides, name: as ``run_experiment``.
+        writes: whether something will be; then it must be possible.
+
+    Raises:
+        KerasallError: as ``run_experiment``.
+    """
     if data is not None:
         overrides = (*overrides, f"data.path={Path(data).expanduser().absolute()}")
     settings = load_settings(config, overrides)
     check_names(settings, str(config))
-    runs = RunPlaces(runs_folder(), _checked_name(name or settings.experiment))
-    require_room(runs.root, NEEDED_BYTES, "caches, checkpoints and exports")
+    runs = find_run(runs_folder(), settings, name)
+    if settings.data.path:
+        require_readable(settings.data.path, "the data", "correct data.path or --data, or the rights")
+    if writes:
+        for folder, what, variable in (
+            (runs.root, "the runs folder", "KERASALL_RUNS"),
+            (savedmodels_folder(), "the folder of pushed models", "KERASALL_SAVEDMODELS"),
+        ):
+            require_writable(folder, what, f"set {variable} to a folder that is, or work in another folder")
+        require_room(runs.root, NEEDED_BYTES, "caches, checkpoints and exports")
     return settings, runs, weights_folder(weights)
 
 
@@ -155,7 +181,12 @@ def command_line() -> str:
     """The command this process was started with."""
     program, *arguments = sys.argv
     name = Path(program).name
-    started = [name] if name == "kerasall" else ["python", os.path.relpath(program or "-")]
+    if name == "kerasall":
+        started = [name]
+    elif name == "__main__.py":
+        started = ["python", "-m", "kerasall"]
+    else:
+        started = ["python", os.path.relpath(program or "-")]
     return shlex.join([*started, *arguments])
 
 
@@ -168,12 +199,3 @@ def _load_script(path: Path) -> ModuleType:
     sys.modules[name] = module  # so that a component defined in the script has a source to be keyed by
     spec.loader.exec_module(module)
     return module
-
-
-def _checked_name(name: str) -> str:
-    reserved = {"artifacts", "cache", "metadata.sqlite"}
-    if name in reserved or name.startswith(".") or Path(name).name != name:
-        raise SettingsError(
-            f"a run's name must be a plain folder name and not one of {sorted(reserved)}, but is {name!r}"
-        )
-    return name

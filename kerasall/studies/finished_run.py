@@ -1,13 +1,12 @@
 """A run on disk: found by its name, its folder or the model it pushed, in every command the same way.
 
 ``Run.find`` is how a command reads its argument, and nothing else opens a run's ``run.json``. Below it stand
-the list of all runs, and where the trials of a designed experiment lie.
+all runs, and where the trials of a designed experiment lie.
 """
 
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -371,26 +370,6 @@ class Run:
 def all_runs() -> list[Run]:
     """Every run in the runs folder, by name."""
     return [Run(file.parent) for file in sorted(runs_folder().glob(f"*/{RECORD}"))]
-
-
-def list_runs() -> list[dict[str, Any]]:
-    """One row a run, newest first: name, experiment, state, started, main_score."""
-    places = RunPlaces(runs_folder(), "")
-    if not places.metadata.exists():
-        return []
-    rows = []
-    for row in MetadataStore(places.metadata).runs():
-        run, started = Run(places.root / row["name"]), time.localtime(row["started"])
-        found = {
-            "name": row["name"],
-            "experiment": row["experiment"],
-            "state": _state(run.folder, row["state"]),
-        }
-        rows.append(
-            found
-            | {"started": time.strftime("%Y-%m-%d %H:%M", started), "main_score": run.results.get("score")}
-        )
-    return rows
 
 
 def predictions_in(folder: Path) -> Path | None:

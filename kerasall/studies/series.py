@@ -28,6 +28,7 @@ from kerasall.report.pages.series import Background, make_curve_page, make_repea
 from kerasall.settings import Settings
 from kerasall.studies.experiment import command_line, run_experiment, settle
 from kerasall.studies.finished_run import Run
+from kerasall.studies.run_names import describe_name
 
 REPEATS, CURVE = "repeats", "learning_curve"
 """Names of the pages' files, and what their folders' names end with."""
@@ -140,6 +141,8 @@ def _settle(
 ) -> tuple[Settings, RunPlaces]:
     given = {key: options[key] for key in ("data", "weights") if key in options}
     settings, places, _ = settle(config, overrides=overrides, name=name, **given)
+    if line := describe_name(places, settings, name):
+        print(line, file=sys.stderr, flush=True)
     return settings, places
 
 

@@ -144,7 +144,7 @@ def export_and_judge(
         evaluation=evaluation.outputs["evaluation"],
         blessing=evaluation.outputs["blessing"],
         report=report.outputs["report"],
-        experiment=settings.experiment,
+        name=places.name or settings.experiment,
         force=places.force,
         destination=str(places.savedmodels),
     )

@@ -21,7 +21,8 @@ from kerasall.files import read_json, write_json
 from kerasall.preprocessing.operations import Chain
 from kerasall.serving.card import write_manifest
 from kerasall.serving.export import export_saved_model
-from kerasall.studies.finished_run import Run, list_runs
+from kerasall.studies.finished_run import Run
+from kerasall.studies.run_list import list_runs
 from kerasall.taguchi.oracle import TaguchiOracle
 
 LABELS = ("all", "hem")
