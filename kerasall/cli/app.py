@@ -15,6 +15,7 @@ from kerasall.cli.data import check, data_app
 from kerasall.cli.evaluate import evaluate
 from kerasall.cli.explain import explain
 from kerasall.cli.export import export
+from kerasall.cli.init import init
 from kerasall.cli.interrupts import STOPPED, stopping_safely
 from kerasall.cli.predict import predict
 from kerasall.cli.review import review
@@ -23,6 +24,7 @@ from kerasall.cli.runs import runs, status
 from kerasall.cli.serve import serve
 from kerasall.cli.settings import settings
 from kerasall.cli.taguchi import taguchi_app
+from kerasall.cli.train import train
 from kerasall.cli.trials import trials
 from kerasall.cli.tune import tune
 from kerasall.errors import KerasallError
@@ -30,7 +32,8 @@ from kerasall.files import explain_os_error
 from kerasall.version import __version__
 
 _IN_ORDER_OF_USE = (
-    check, configs, settings, run, tune, runs, status, trials, compare, review, explain, evaluate, predict, serve, export,
+    check, init, train, configs, settings, run, tune, runs, status, trials, compare, review, explain, evaluate, predict,
+    serve, export,
 )  # fmt: skip
 
 
@@ -53,7 +56,9 @@ app = typer.Typer(
     name="kerasall",
     cls=_Commands,
     help="Train, compare, trust and serve image classifiers for acute lymphoblastic leukaemia. "
-    "Research use only: not a diagnostic device.",
+    "Research use only: not a diagnostic device.\n\n"
+    "Begin with `kerasall train IMAGES --malignant NAME`, or step by step with `check`, `init` and `run`; then `predict` "
+    "and `serve`. The commands stand in the order of a study.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,

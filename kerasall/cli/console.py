@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from kerasall.errors import SettingsError
 from kerasall.files import require_writable
 
 if TYPE_CHECKING:
@@ -37,6 +38,31 @@ SmokeOption = Annotated[
 ]
 SourceOption = Annotated[str, typer.Option(help="auto, cnmc, aria, folder, csv or records.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print only JSON on standard output.")]
+
+MalignantOption = Annotated[
+    list[str] | None,
+    typer.Option(metavar="NAME[,NAME]", help="Classes that mean leukaemia (data.malignant)."),
+]
+SubjectOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="WHERE",
+        help="Where the patient stands: folder:N, column:NAME, pattern:REGEX with a group `subject`; none: it cannot "
+        "be told (data.subject). Found out where it can be.",
+    ),
+]
+LabelOption = Annotated[
+    str | None, typer.Option(metavar="WHERE", help="Where the class stands, as for --subject (data.label).")
+]
+ColumnsOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="subject=NAME,...", help="Columns of a table with other names for path, label, subject, fold."
+    ),
+]
+PresetOption = Annotated[
+    str, typer.Option(help="quick, standard, fine_tune, or auto: by images, device and weights at hand.")
+]
 
 RESEARCH_ONLY = "Research use only: not a diagnostic device."
 LOG_SECONDS = 60
@@ -69,6 +95,32 @@ def require_place(path: Path | None) -> Path | None:
     if path is not None:
         require_writable(path, "the output")
     return path
+
+
+def split_words(given: list[str] | None) -> tuple[str, ...]:
+    """The names of an option that takes several: repeated, or with commas between."""
+    return tuple(word.strip() for each in given or () for word in each.split(",") if word.strip())
+
+
+def split_pairs(given: str | None, option: str) -> dict[str, str]:
+    """The pairs of an option such as ``--columns subject=ID,path=File``.
+
+    Raises:
+        SettingsError: one is no pair.
+    """
+    pairs = [each.partition("=") for each in split_words([given or ""])]
+    if wrong := [key for key, equals, value in pairs if not (key and equals and value)]:
+        raise SettingsError(f"{option} must be key=NAME with commas between, but {wrong[0]!r} is none")
+    return {key.strip(): value.strip() for key, _, value in pairs}
+
+
+def data_overrides(
+    malignant: list[str] | None, subject: str | None, label: str | None, given: list[str] | None = None
+) -> list[str]:
+    """The overrides that the options on the data stand for, before those of --set, which so have the last word."""
+    stated = {"malignant": list(split_words(malignant)), "subject": subject, "label": label}
+    # JSON is YAML that takes every text for a text: a class "no", a pattern with a colon.
+    return [f"data.{key}={json.dumps(value)}" for key, value in stated.items() if value] + (given or [])
 
 
 def spell(*words: str | Path, **options: Any) -> str:

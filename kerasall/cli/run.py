@@ -17,6 +17,9 @@ def run(
     ],
     data: console.DataOption = None,
     weights: console.WeightsOption = None,
+    malignant: console.MalignantOption = None,
+    subject: console.SubjectOption = None,
+    label: console.LabelOption = None,
     set_: console.SetOption = None,
     name: console.NameOption = None,
     force: console.ForceOption = False,
@@ -36,7 +39,8 @@ def run(
     from kerasall.runtime import quiet_tensorflow
     from kerasall.studies.experiment import run_experiment, settle
 
-    options: dict[str, Any] = {"data": data, "weights": weights, "overrides": set_ or [], "name": name}
+    stated = console.data_overrides(malignant, subject, label, set_)
+    options: dict[str, Any] = {"data": data, "weights": weights, "overrides": stated, "name": name}
     # What a mistyped command would stumble over is found before TensorFlow takes its seconds.
     settings, *_ = settle(config, **options, writes=not (plan or smoke))
     if plan or smoke:

@@ -19,6 +19,9 @@ def tune(
     config: Annotated[Path, typer.Argument(help="YAML file, or name, of an experiment that states tune.")],
     data: console.DataOption = None,
     weights: console.WeightsOption = None,
+    malignant: console.MalignantOption = None,
+    subject: console.SubjectOption = None,
+    label: console.LabelOption = None,
     set_: console.SetOption = None,
     name: console.NameOption = None,
     force: console.ForceOption = False,
@@ -39,7 +42,8 @@ def tune(
     from kerasall.runtime import quiet_tensorflow
     from kerasall.studies.experiment import run_experiment, settle
 
-    options: dict[str, Any] = {"data": data, "weights": weights, "overrides": set_ or [], "name": name}
+    stated = console.data_overrides(malignant, subject, label, set_)
+    options: dict[str, Any] = {"data": data, "weights": weights, "overrides": stated, "name": name}
     settings, runs, _ = settle(config, **options, writes=not (plan or smoke))
     if settings.tune is None:
         raise SettingsError(

@@ -33,7 +33,6 @@ from kerasall.decoding import DEFAULT_LIMITS, Limits, decode, read_image_bytes
 from kerasall.errors import DataError, SettingsError
 from kerasall.files import read_json, sha256_of_file, write_json
 from kerasall.pipeline.component import Input, Output, component
-from kerasall.preprocessing.operations import fit_chain
 from kerasall.settings import SplitSettings
 
 FITTED_IMAGES = 300
@@ -76,6 +75,10 @@ def transform(
         DataError: validation found errors.
         LeakError: a subject or duplicate would stand on two sides.
     """
+    from kerasall.preprocessing.operations import (
+        fit_chain,  # here, so that a split is drawn without TensorFlow
+    )
+
     _require_no_errors(anomalies)
     collection, _ = settle_unreadable(read_collection(examples), read_scan(statistics / SCAN), unreadable)
     clusters = read_duplicates(statistics).clusters

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field
 
 from kerasall.settings.base import Positive, Share, Strict
 
@@ -79,13 +79,6 @@ class DataSettings(Strict):
     synthetic: SyntheticSettings = SyntheticSettings()
     """of source synthetic alone: what to render"""
 
-    @field_validator("corrections", "malignant", "classes", mode="before")
-    @classmethod
-    def _one_word_is_a_list_of_one(cls, value: Any) -> Any:
-        if isinstance(value, dict):
-            return {key: (names,) if isinstance(names, str) else names for key, names in value.items()}
-        return (value,) if isinstance(value, str) else value
-
 
 class NearDuplicates(Strict):
     """See ``kerasall.data.duplicates.NearDuplicateSettings``; absent values take its defaults."""
@@ -114,6 +107,8 @@ class CheckSettings(Strict):
     """a pinned schema.json, relative to the config, that the data must match; null: inferred from the data"""
     unreadable: Literal["error", "leave_out"] = "error"
     """whether images that cannot be read stop the run or are left out and listed"""
+    fewest_images: Positive = 20
+    """images that every class of a folder or table must have before a run begins"""
     max_side: Positive = 8192
     """longest side in pixels of an image that is decoded; larger ones cannot be read"""
     max_pixels: Positive = 50_000_000

@@ -81,7 +81,7 @@ def load_settings(path: str | Path, overrides: Sequence[str] = ()) -> Settings:
     path = find_config(path)
     values = read_values(path)
     for override in overrides:
-        _apply_override(values, override)
+        apply_override(values, override)
     anchor_paths(values, Path.cwd())  # what is relative still comes from an override
     values.setdefault("experiment", path.stem)
     return validate(values, where=str(path))
@@ -151,7 +151,16 @@ def _merge(base: Any, change: Any) -> Any:
     return change
 
 
-def _apply_override(values: dict[str, Any], override: str) -> None:
+def apply_override(values: dict[str, Any], override: str) -> None:
+    """Sets one value of a config, in place.
+
+    Args:
+        values: a config as plain values.
+        override: ``key=value`` as for ``load_settings``.
+
+    Raises:
+        SettingsError: it is none, or names an entry of a list that is not there.
+    """
     key, equals, text = override.partition("=")
     if not equals or not key:
         raise SettingsError(f"an override must have the form key=value, but is {override!r}")

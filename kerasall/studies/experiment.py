@@ -23,6 +23,7 @@ from kerasall.pipeline.runner import RunPlaces, run_pipeline
 from kerasall.settings import Settings
 from kerasall.settings.loading import dump_settings, load_settings
 from kerasall.settings.shipped import find_script, is_script
+from kerasall.studies.door import NEEDED_BYTES, ask_at_door
 from kerasall.studies.finished_run import Run
 from kerasall.studies.run_names import claim_run, describe_name, find_run
 from kerasall.studies.setting_checks import check_arguments, check_names
@@ -37,9 +38,6 @@ _TRAINS = {
     "sweep": ("SweepTrainer", "optimizer_sweep"),
 }
 """Setting -> the step that reads it, and a shipped pipeline that has it: what a config states must not be passed over."""
-
-NEEDED_BYTES = 2 << 30
-"""Free space below which no run starts: caches, checkpoints and exports of the smallest systems."""
 
 
 @dataclass(frozen=True)
@@ -101,14 +99,14 @@ def run_experiment(
         KerasallError: a setting, the data or the disk does not allow the run; the message says the cure.
     """
     settings, runs, weights = settle(config, data=data, weights=weights, overrides=overrides, name=name)
+    models = savedmodels_folder()
+    ask_at_door(settings, str(config), runs.name, runs=runs.root, savedmodels=models, weights=weights)
     check_arguments(settings, str(config), weights)
     say = say or _say
     runs = claim_run(runs.root, settings, name, command_line())
     if line := describe_name(runs, settings, name):
         say(line)
-    places = Places(
-        runs.root / "cache", savedmodels_folder(), weights, command_line(), force, workers, runs.name
-    )
+    places = Places(runs.root / "cache", models, weights, command_line(), force, workers, runs.name)
     for line in sweep_leftovers(runs.artifacts, (runs.root, places.savedmodels)):
         say(line)
     pipeline = load_pipeline(settings, places)

@@ -100,7 +100,7 @@ def _metrics(settings: Settings) -> Iterator[Check]:
 
 
 def _networks(settings: Settings) -> Iterator[Check]:
-    for key, row in _backbones(settings):
+    for key, row in list_backbones(settings):
         yield f"{key}.backbone", partial(get_backbone, row.backbone)
 
 
@@ -108,7 +108,7 @@ def _places(settings: Settings, *keys: str) -> list[Place]:
     return [place for key in keys for place in find_places(settings, key)]
 
 
-def _backbones(settings: Settings) -> list[tuple[str, BackboneSettings | ModelSettings]]:
+def list_backbones(settings: Settings) -> list[tuple[str, BackboneSettings | ModelSettings]]:
     """Key and row of every backbone."""
     frozen = _places(settings, "deep_features.extractors.*", "sweep.backbones.*")
     rows = [(place.key, place.value) for place in frozen]
@@ -221,7 +221,7 @@ def _make_constants(stage: StageSettings, train: TrainSettings) -> None:
 
 def _weights(settings: Settings, folder: Path | None) -> Iterator[Check]:
     here = folder is not None or bool(os.environ.get(FOLDER_VARIABLE))
-    for key, row in _backbones(settings):
+    for key, row in list_backbones(settings):
         if row.weights != "random" and (here or row.weights != "imagenet"):
             backbone = get_backbone(row.backbone)
             yield f"{key}.weights", partial(resolve_weights, backbone, row.alpha, row.weights, folder)

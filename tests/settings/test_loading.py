@@ -121,6 +121,28 @@ def test_a_dump_reads_back_as_the_same_settings():
     assert validate(yaml.safe_load(dump_settings(settings)), "dump") == settings
 
 
+WORDS = {
+    "a word": ({"data": {"malignant": "ALL"}}, "data.malignant", ("ALL",)),
+    "a class that is a number": ({"data": {"malignant": 1}}, "data.malignant", ("1",)),
+    "numbers in a list": ({"data": {"malignant": [1, "b"]}}, "data.malignant", ("1", "b")),
+    "a metric": ({"evaluate": {"metrics": "kappa"}}, "evaluate.metrics", ("kappa",)),
+    "a fold": ({"split": {"test_folds": "prelim"}}, "split.test_folds", ("prelim",)),
+    "a sentence": ({"departures": "one", "weaknesses": "two"}, "weaknesses", ("two",)),
+    "joined classes": ({"data": {"classes": {"a": "x", "b": ["y", 0]}}}, "data.classes", {"a": ("x",), "b": ("y", "0")}),
+    "a word of several kinds": ({"ensemble": {"weights": "auc"}}, "ensemble.weights", "auc"),
+    "levels are kept": ({"tune": {"factors": {"train.batch_size": [8, 16]}}}, "tune.factors", {"train.batch_size": (8, 16)}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", WORDS)
+def test_one_word_is_a_list_of_one(name):
+    values, key, expected = WORDS[name]
+    found = validate({"experiment": "x", **values}, "here")
+    for word in key.split("."):
+        found = getattr(found, word)
+    assert found == expected
+
+
 STATED = """
 pipeline: p.py
 data: {path: images, label_csv: ~/labels.csv, corrections: [a.csv, /b.csv]}
