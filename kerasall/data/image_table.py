@@ -14,7 +14,7 @@ from kerasall.data.spelling import key_of
 from kerasall.errors import DataError, SettingsError, near_names
 from kerasall.listing import tables
 from kerasall.listing.columns import ROLES, find_column, find_columns
-from kerasall.listing.folders import list_some
+from kerasall.listing.folders import is_image_name, list_some
 from kerasall.listing.written_paths import FolderIndex, find_as_written, is_absolute, split_path
 
 Row = dict[str, str]
@@ -125,6 +125,11 @@ def _name_columns(locations: Mapping[str, Location], columns: Mapping[str, str])
                 f"data.{role} of a table must say which folder of its paths is meant, but is only folder: set folder:1 for "
                 "the first of the path"
             )
+        if location.kind in ("none", "folder", "pattern") and role in named:
+            raise SettingsError(
+                f"the {role} must stand in one place, but data.{role} is {location.kind} and data.columns names "
+                f"{named[role]!r}: remove one"
+            )
         if location.kind == "column" and named.setdefault(role, location.column) != location.column:
             raise SettingsError(
                 f"data.{role} and data.columns must name the same column for the {role}, but name {location.column!r} and "
@@ -169,14 +174,16 @@ def _find_places(
 
 
 def _describe_absent(role: str, table: tables.Table) -> str:
+    if image := next(filter(is_image_name, table.columns), ""):
+        cure = f"{image} is an image and no name: write a line with the names of the columns above it"
+    else:
+        cure = f"say which it is, as in data.columns: {{{role}: NAME}}"
+    if role == "label":
+        cure += ", or set data.label: folder:N or pattern:REGEX if the path tells the class"
     known = ", ".join(ROLES[role][0][:3] + ROLES[role][1][:3])
-    otherwise = (
-        ", or data.label: folder:N or pattern:REGEX if the path tells the class" if role == "label" else ""
-    )
     above = f" ({table.notes[-1]})" if table.notes and "#" in table.notes[-1] else ""
     return (
-        f"no column is known as the {role} by its name ({known}, ...): {_list_columns(table)}{above}; say which it is, as "
-        f"in data.columns: {{{role}: NAME}}{otherwise}"
+        f"no column is known as the {role} by its name ({known}, ...): {_list_columns(table)}{above}; {cure}"
     )
 
 

@@ -8,6 +8,7 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path, PurePosixPath
@@ -17,7 +18,7 @@ from kerasall.listing.folders import is_image_name, walk_files
 
 Parts = tuple[str, ...]
 _DRIVE = re.compile(r"(file:)?/*[A-Za-z]:(?=[\\/])|file:/*(?=/)")
-_MOST_LISTED = 2_000_000
+_MOST_LISTED = 1_000_000
 
 
 def split_path(written: str) -> Parts:
@@ -61,37 +62,30 @@ class FolderIndex:
     Spellings that differ by case or by the form of accents are one; a name without a suffix stands for the image.
 
     Attributes:
-        folder: what paths are below of.
-        by_name: name of a file, and name without suffix -> the paths below the folder.
+        endings: last folders and name of a path, and the same without suffix -> the paths that end so.
     """
 
-    folder: Path
-    by_name: dict[str, list[Parts]] = field(default_factory=dict)
+    endings: dict[Parts, list[Parts]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, folder: Path) -> FolderIndex:
         """Walks the folder; one that cannot be walked holds nothing."""
-        index = cls(folder)
-        try:
-            for name in islice(walk_files(folder), _MOST_LISTED):
-                if is_image_name(name):
-                    parts = tuple(name.split("/"))
-                    for key in {_spell(parts[-1]), _spell(PurePosixPath(name).stem)}:
-                        index.by_name.setdefault(key, []).append(parts)
-        except DataError:
-            pass
+        index = cls()
+        with suppress(DataError):
+            for name in islice(filter(is_image_name, walk_files(folder)), _MOST_LISTED):
+                index.add(tuple(name.split("/")))
         return index
+
+    def add(self, image: Parts) -> None:
+        """Takes up one image, by its path below the folder."""
+        *folders, name = map(_spell, image)
+        for last in {name, _spell(PurePosixPath(image[-1]).stem)}:
+            for start in range(len(image)):
+                self.endings.setdefault((*folders[start:], last), []).append(image)
 
     def find(self, parts: Parts) -> list[Parts]:
         """Images whose paths end in these folders and this name: those right below the folder alone, else all."""
-        if not parts:
-            return []
-        wanted = tuple(map(_spell, parts))
-        ending = [
-            image
-            for image in self.by_name.get(wanted[-1], ())
-            if len(image) >= len(parts) and tuple(map(_spell, image[-len(parts) : -1])) == wanted[:-1]
-        ]
+        ending = self.endings.get(tuple(map(_spell, parts)), [])
         exact = [image for image in ending if image[-len(parts) :] == parts] or ending
         return [image for image in exact if len(image) == len(parts)] or exact
 

@@ -200,6 +200,7 @@ def test_where_class_and_patient_stand_can_be_said(tmp_path, text, options):
         ({"label": "pattern:x"}, "a group named label"),
         ({"columns": {"class": "x"}}, r"has \['class'\]"),
         ({"label": "column:a", "columns": {"label": "b"}}, "name 'a' and 'b'"),
+        ({"subject": "none", "columns": {"subject": "b"}}, "data.subject is none and data.columns names 'b'"),
     ],
 )
 def test_options_that_say_nothing_are_refused(tmp_path, options, message):
@@ -227,6 +228,7 @@ CURES = [
     ('path,label\nimg/1.png,"a" b\n', "line 2 cannot be read", 'path,label\nimg/1.png,"""a"" b"\n'),
     ("Cells of 2023\npath,label\nimg/1.png,a\n", "line 1 holds only 'Cells of 2023'", "path,label\nimg/1.png,a\n"),
     ("#path,label\nimg/1.png,a\n", r"img/1\.png, a \(line 1 begins with # and was passed over\)", "path,label\nimg/1.png,a\n"),
+    ("img/1.png;a\nimg/2.png;b\n", r"img/1\.png is an image and no name: write a line", "path;label\nimg/1.png;a\nimg/2.png;b\n"),
     ("", "but is empty", "path,label\nimg/1.png,a\n"),
     (b"path,label\n\x00\xff\xfe,a\n", "save it as CSV UTF-8 or .xlsx", "path,label\nimg/1.png,a\n"),
 ]  # fmt: skip

@@ -7,6 +7,7 @@ import datetime
 import io
 import json
 import tracemalloc
+from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 
@@ -317,3 +318,39 @@ def test_kinds_are_told_by_what_a_file_holds(tmp_path):
         True,
         True,
     ]
+
+
+def _sound_files() -> dict[str, bytes]:
+    rows = [["path", "label", "subject"], ["ä.png", "x", "007"], ["b.png", "y", "1"]]
+    book, frame = io.BytesIO(), io.BytesIO()
+    workbook = openpyxl.Workbook()
+    for row in rows:
+        workbook.active.append(row)
+    workbook.save(book)
+    pd.DataFrame(rows[1:], columns=rows[0]).to_parquet(frame)
+    text = "\n".join(map(";".join, rows))
+    files = {
+        "t.csv": text.encode(),
+        "u.csv": text.encode("utf-16"),
+        "t.xlsx": book.getvalue(),
+        "t.parquet": frame.getvalue(),
+    }
+    return files | {"t.jsonl": b'{"path": "a", "label": "x"}\n{"path": "b"}\n'}
+
+
+SOUND = _sound_files()
+
+
+@settings(deadline=None, max_examples=200)
+@given(
+    name=st.sampled_from(list(SOUND)),
+    flips=st.lists(st.tuples(st.integers(0, 1 << 16), st.integers(1, 255)), max_size=4),
+    keep=st.integers(1, 100),
+)
+def test_whatever_is_broken_only_a_data_error_comes_out(tmp_path_factory, name, flips, keep):
+    content = SOUND[name]
+    broken = bytearray(content[: max(1, len(content) * keep // 100)])
+    for position, mask in flips:
+        broken[position % len(broken)] ^= mask
+    with suppress(DataError):  # any other exception fails the test
+        _read_bytes(tmp_path_factory.getbasetemp(), bytes(broken), name)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -42,7 +40,6 @@ def test_files_are_found_as_written_and_moved(tmp_path):
     assert find_moved(tmp_path, "x/cells/a.png") is None
 
 
-NOWHERE = Path("/nowhere/at/all")
 FOLDERS = st.lists(st.sampled_from("pqr"), max_size=3)
 IMAGES = st.lists(st.tuples(FOLDERS, st.sampled_from(["1.png", "2.png"])), min_size=1, max_size=8)
 
@@ -51,10 +48,9 @@ IMAGES = st.lists(st.tuples(FOLDERS, st.sampled_from(["1.png", "2.png"])), min_s
 @given(images=IMAGES, front=FOLDERS)
 def test_paths_that_lost_one_front_never_mean_one_file(images, front):
     """Whatever lies below the folder, whatever stands in the table: different paths stay different images."""
-    index = FolderIndex.of(NOWHERE)
+    index = FolderIndex()
     for folders, name in images:
-        for key in (name, name[0]):
-            index.by_name.setdefault(key, []).append((*folders, name))
+        index.add((*folders, name))
     written = [(*front, *folders, name) for folders, name in {(tuple(f), n) for f, n in images}]
     dropped = index.find_prefix(written)
     assert dropped is not None
@@ -73,4 +69,4 @@ def test_a_name_without_suffix_and_in_another_case_is_found(tmp_path):
     assert index.find(("b",)) == [("y", "b.jpg"), ("y", "b.png")]
     assert index.find(("y", "b.png")) == [("y", "b.png")]
     assert index.find(("x", "b.png")) == index.find(("c",)) == index.find(()) == []
-    assert FolderIndex.of(NOWHERE).by_name == {}
+    assert FolderIndex.of(tmp_path / "none").endings == {}
