@@ -32,12 +32,8 @@ from kerasall.files import explain_os_error
 from kerasall.version import __version__
 
 _IN_ORDER_OF_USE = (
-<<<<<<< HEAD
     check, init, train, configs, settings, run, tune, runs, status, trials, compare, review, explain, evaluate, predict,
     serve, export,
-=======
-    check, init, train, configs, settings, run, tune, runs, status, trials, compare, review, explain, evaluate, predict, serve, export,
->>>>>>> start
 )  # fmt: skip
 
 
