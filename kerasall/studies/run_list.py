@@ -40,7 +40,7 @@ def list_runs(order: str = "started") -> list[dict[str, Any]]:
 
 
 def _describe_run(run: Run) -> dict[str, Any]:
-    settings, results = run.settings, run.report.get("results", {})
+    settings, results = run.settings, run.numbers.get("results", {})
     data, started = settings.get("data", {}), run.record.get("started")
     metric = settings.get("evaluate", {}).get("main_metric")
     found = results.get("metrics", {}).get(metric, {})
