@@ -240,6 +240,7 @@ def test_what_is_said_goes_before_what_is_seen(tmp_path):
     named = read_image_folder(files, "pattern:^(?P<label>[^_]+)", "pattern:_(?P<subject>P[0-9]+)_")
     assert list(named.examples["subject"]) == ["P1", "P2", "P3"]
     assert named.labels == ("ALL", "hem")
+    assert read_image_folder(files, "pattern:^(?P<label>[^_]+)").subject_kind == "none"
 
 
 def test_spellings_of_classes_and_patients_are_one_and_words_for_unknown_none(tmp_path):
