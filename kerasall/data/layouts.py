@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from kerasall.data.folder_levels import MANY_NUMBERS, Level, Tree, folder_of
 from kerasall.data.locations import Location
 from kerasall.data.spelling import key_of
-from kerasall.data.vocabulary import has_part_word, is_other_word, name_part
+from kerasall.data.vocabulary import has_part_word, is_class_word, is_other_word, name_part
 from kerasall.errors import DataError
 from kerasall.listing.folders import list_some
 
@@ -117,7 +117,9 @@ class _Decision(Tree):
         words = [level for level in rivals if level.kind == "class"]
         words = words[:1] + [level for level in words[1:] if not self.repeats(words[0], level)]
         if len(words) > 1:
-            self._refuse("the names of two levels of folders are classes", words[:2], subject)
+            inner = self._read_innermost(words[0], words[1])
+            levels = words[:1] if inner else words[:2]
+            self._refuse("the names of two levels of folders are classes", levels, subject, inner)
         if words:
             if words[0] is not first:
                 reason = f"{_show(words[0])} are names of classes and stand below {_show(first)}"
@@ -208,7 +210,9 @@ class _Decision(Tree):
             self._refuse(reason, [upper, lower], subject)
         return self._require_class(upper, subject)
 
-    def _refuse(self, reason: str, levels: Sequence[Level], subject: Location) -> None:
+    def _refuse(
+        self, reason: str, levels: Sequence[Level], subject: Location, more: Sequence[str] = ()
+    ) -> None:
         """Shows every reading with its settings."""
         shown = []
         for level in levels:
@@ -222,7 +226,7 @@ class _Decision(Tree):
             if patient and subject.kind == "auto":
                 settings.append(f"data.subject: folder:{patient}")
             shown.append(_show_reading(reading, settings))
-        shown += self._read_leading_letters(levels)
+        shown += more or self._read_leading_letters(levels)
         which = (
             "one of these readings is right, set what stands below it"
             if len(shown) > 1
@@ -259,6 +263,38 @@ class _Decision(Tree):
         pattern = f"pattern:^{'[^/]+/' * (level.number - 1)}(?P<label>[^\\W\\d_]+)"
         reading = describe_reading(layout, path, label[0] if label else "", name)
         return [_show_reading(reading, [f"data.label: {pattern}", f"data.subject: folder:{level.number}"])]
+
+    def _read_innermost(self, upper: Level, lower: Level) -> list[str]:
+        """The reading of malignant/early, malignant/pre and benign alone: the innermost class, by its name."""
+        names: dict[str, str] = {}  # class -> the first path
+        above = set()
+        for path in self.paths:
+            inner, outer = folder_of(path, lower.number), folder_of(path, upper.number)
+            if is_class_word(inner) or key_of(inner) in self.known:
+                names.setdefault(inner, path)
+            elif outer:
+                above.add(outer)
+                names.setdefault(outer, path)
+        if not above or above & {
+            folder_of(path, upper.number) for name, path in names.items() if name not in above
+        }:
+            return []
+        either = "|".join(map(re.escape, sorted(names)))
+        label, subject = f"(?:^|/)(?P<label>{either})/", f"(?:^|/)(?:{either})/(?P<subject>[^/]+)/"
+        path = names[min(set(names) - above)]
+        settings, patient = [f"data.label: pattern:{label}"], re.search(subject, path)
+        if patient and self.choose_subject(upper.number, Location("data.subject", "auto"))[0]:
+            settings.append(f"data.subject: pattern:{subject}")
+        else:
+            patient = None
+        found = re.search(label, path)
+        reading = describe_reading(
+            Layout(None, None, None),
+            path,
+            found["label"] if found else "",
+            patient["subject"] if patient else "",
+        )
+        return [_show_reading(reading, settings)]
 
     # --- the patient and the part ---
 
