@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 from kerasall.data.examples import Collection
-from kerasall.data.layouts import Layout, decide_layout, describe_reading, folder_of
+from kerasall.data.folder_levels import folder_of
+from kerasall.data.layouts import Layout, decide_layout, describe_reading
 from kerasall.data.locations import Location, parse_location
 from kerasall.data.own_images import Classes, make_collection
 from kerasall.data.spelling import is_placeholder

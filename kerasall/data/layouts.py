@@ -8,67 +8,23 @@ these, are classes below patients. A doubtful patient is told, a doubtful class 
 from __future__ import annotations
 
 import re
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Collection as Names
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
-from typing import Literal
 
+from kerasall.data.folder_levels import MANY_NUMBERS, Level, Tree, folder_of
 from kerasall.data.locations import Location
-from kerasall.data.spelling import is_placeholder, key_of
-from kerasall.data.vocabulary import (
-    has_part_word,
-    is_class_word,
-    is_code,
-    is_date,
-    is_fold_name,
-    is_numbered_class,
-    is_other_word,
-    is_patient_word,
-    name_part,
-)
+from kerasall.data.spelling import key_of
+from kerasall.data.vocabulary import has_part_word, is_class_word, is_other_word, name_part
 from kerasall.errors import DataError
 from kerasall.listing.folders import list_some
 
-Kind = Literal["part", "fold", "class", "other", "date", "patient", "number", "code", "unknown"]
-
-_MOST = 0.8
-"""Share of a level's names that must be of one kind."""
 _MANY_CLASSES = 30
-_MANY_NUMBERS = 10
-"""More folders than these with names that say nothing, or are numbers, are hardly classes."""
+"""More folders than these with names that say nothing are hardly classes."""
 _FEW_FOLDERS = 6
 """Fewer folders whose names say nothing are hardly patients."""
 _RARE = 0.25
 """Share of images: a folder that fewer of them lie in is no rival for the class."""
-
-
-@dataclass(frozen=True)
-class Level:
-    """All folders of one depth.
-
-    Attributes:
-        number: 1 for the folders right below the root.
-        names: one spelling of each name.
-        kind: what the names say.
-        images: how many images lie in or below these folders.
-    """
-
-    number: int
-    names: tuple[str, ...]
-    kind: Kind
-    images: int
-
-    @property
-    def single(self) -> bool:
-        """Whether all images lie below one name, so that it tells none from another."""
-        return len(self.names) == 1
-
-    @property
-    def coded(self) -> bool:
-        """Whether the names may be patients' by their looks."""
-        return self.kind in ("patient", "code", "number")
 
 
 @dataclass(frozen=True)
@@ -82,12 +38,6 @@ class Layout:
     subject: int | None
     fold: int | None
     warnings: tuple[str, ...] = ()
-
-
-def folder_of(path: str, number: int | None) -> str:
-    """Name of the ``number``-th folder of a relative path, 1 at the top; "" where the path has none."""
-    folders = path.split("/")[:-1]
-    return folders[number - 1] if number and number <= len(folders) else ""
 
 
 def decide_layout(
@@ -111,7 +61,7 @@ def decide_layout(
         DataError: the class is not clear, or a named folder does not exist; the message shows every reading with an
             example and its settings.
     """
-    tree = _Tree(paths, frozenset(map(key_of, classes)))
+    tree = _Decision(paths, frozenset(map(key_of, classes)))
     for location in (label, subject):
         tree.require_folder(location)
     number = (
@@ -141,37 +91,8 @@ def _place(number: int | None) -> str:
     return f"{number}{ending} folder" if number else "by the pattern"
 
 
-class _Tree:
-    """The levels of all paths, and the questions that are asked of them."""
-
-    def __init__(self, paths: Sequence[str], known: frozenset[str]):
-        self.paths = sorted(paths)
-        self.folders = [path.split("/")[:-1] for path in self.paths]
-        self.known = known
-        self.depth = max(map(len, self.folders), default=0)
-        self._keys = {name: key_of(name) for name in {name for names in self.folders for name in names}}
-
-    @cached_property
-    def levels(self) -> list[Level]:
-        return [self._make_level(number) for number in range(1, self.depth + 1)]
-
-    def _make_level(self, number: int) -> Level:
-        counts = Counter(names[number - 1] for names in self.folders if len(names) >= number)
-        spelt: dict[str, str] = {}
-        for name in sorted(counts):
-            spelt.setdefault(self._keys[name], name)
-        names = tuple(sorted(spelt.values()))
-        return Level(number, names, _kind_of(names, self.known), sum(counts.values()))
-
-    def count_pairs(self, upper: int, lower: int) -> int:
-        """Different pairs of names at two levels."""
-        both = (names for names in self.folders if len(names) >= max(upper, lower))
-        return len({(self._keys[names[upper - 1]], self._keys[names[lower - 1]]) for names in both})
-
-    def find_example(self, numbers: Sequence[int | None]) -> str:
-        """The first path that has all these folders, or the most of them."""
-        deepest = max((number or 0 for number in numbers), default=0)
-        return max(self.paths, key=lambda path: min(path.count("/"), deepest))
+class _Decision(Tree):
+    """The questions that decide, and what is said where they cannot."""
 
     def require_folder(self, location: Location) -> None:
         if location.folder and location.folder > self.depth:
@@ -194,9 +115,11 @@ class _Tree:
         if label.kind == "folder":
             return first.number
         words = [level for level in rivals if level.kind == "class"]
-        words = words[:1] + [level for level in words[1:] if not self._repeats(words[0], level)]
+        words = words[:1] + [level for level in words[1:] if not self.repeats(words[0], level)]
         if len(words) > 1:
-            self._refuse("the names of two levels of folders are classes", words[:2], subject)
+            inner = self._read_innermost(words[0], words[1])
+            levels = words[:1] if inner else words[:2]
+            self._refuse("the names of two levels of folders are classes", levels, subject, inner)
         if words:
             if words[0] is not first:
                 reason = f"{_show(words[0])} are names of classes and stand below {_show(first)}"
@@ -233,11 +156,6 @@ class _Tree:
             "them in a table with the columns path and label, or name these folders as the classes: --set data.label=folder:1"
         )
 
-    def _repeats(self, upper: Level, lower: Level) -> bool:
-        """Whether the lower names tell nothing more, one below each of the upper: ``ALL/ALL images``."""
-        pairs = self.count_pairs(upper.number, lower.number)
-        return pairs == len(lower.names) == self._count_names(upper.number, lower.number)
-
     def _require_whole_parts(self, subject: Location) -> None:
         """Folders named train beside folders of another kind: a part beside classes."""
         for level in self.levels:
@@ -263,7 +181,7 @@ class _Tree:
 
     def _require_class(self, level: Level, subject: Location) -> int:
         """The one level there is, unless its names are a patient's or too many."""
-        many = _MANY_NUMBERS if level.kind == "number" else _MANY_CLASSES
+        many = MANY_NUMBERS if level.kind == "number" else _MANY_CLASSES
         if {self._keys[name] for name in level.names} & self.known:
             return level.number
         if level.kind in ("patient", "code") or len(level.names) > many:
@@ -281,7 +199,7 @@ class _Tree:
                 "below patients"
             )
             self._refuse(reason, [lower, upper], subject)
-        if upper.kind in ("patient", "code") or (upper.kind == "number" and above > _MANY_NUMBERS):
+        if upper.kind in ("patient", "code") or (upper.kind == "number" and above > MANY_NUMBERS):
             self._refuse(
                 f"folders such as {_show(upper)}, at the top, look like patients", [lower, upper], subject
             )
@@ -292,7 +210,9 @@ class _Tree:
             self._refuse(reason, [upper, lower], subject)
         return self._require_class(upper, subject)
 
-    def _refuse(self, reason: str, levels: Sequence[Level], subject: Location) -> None:
+    def _refuse(
+        self, reason: str, levels: Sequence[Level], subject: Location, more: Sequence[str] = ()
+    ) -> None:
         """Shows every reading with its settings."""
         shown = []
         for level in levels:
@@ -306,7 +226,7 @@ class _Tree:
             if patient and subject.kind == "auto":
                 settings.append(f"data.subject: folder:{patient}")
             shown.append(_show_reading(reading, settings))
-        shown += self._read_leading_letters(levels)
+        shown += more or self._read_leading_letters(levels)
         which = (
             "one of these readings is right, set what stands below it"
             if len(shown) > 1
@@ -343,6 +263,38 @@ class _Tree:
         pattern = f"pattern:^{'[^/]+/' * (level.number - 1)}(?P<label>[^\\W\\d_]+)"
         reading = describe_reading(layout, path, label[0] if label else "", name)
         return [_show_reading(reading, [f"data.label: {pattern}", f"data.subject: folder:{level.number}"])]
+
+    def _read_innermost(self, upper: Level, lower: Level) -> list[str]:
+        """The reading of malignant/early, malignant/pre and benign alone: the innermost class, by its name."""
+        names: dict[str, str] = {}  # class -> the first path
+        above = set()
+        for path in self.paths:
+            inner, outer = folder_of(path, lower.number), folder_of(path, upper.number)
+            if is_class_word(inner) or key_of(inner) in self.known:
+                names.setdefault(inner, path)
+            elif outer:
+                above.add(outer)
+                names.setdefault(outer, path)
+        if not above or above & {
+            folder_of(path, upper.number) for name, path in names.items() if name not in above
+        }:
+            return []
+        either = "|".join(map(re.escape, sorted(names)))
+        label, subject = f"(?:^|/)(?P<label>{either})/", f"(?:^|/)(?:{either})/(?P<subject>[^/]+)/"
+        path = names[min(set(names) - above)]
+        settings, patient = [f"data.label: pattern:{label}"], re.search(subject, path)
+        if patient and self.choose_subject(upper.number, Location("data.subject", "auto"))[0]:
+            settings.append(f"data.subject: pattern:{subject}")
+        else:
+            patient = None
+        found = re.search(label, path)
+        reading = describe_reading(
+            Layout(None, None, None),
+            path,
+            found["label"] if found else "",
+            patient["subject"] if patient else "",
+        )
+        return [_show_reading(reading, settings)]
 
     # --- the patient and the part ---
 
@@ -390,26 +342,17 @@ class _Tree:
             return ""
         if level.kind in ("class", "other", "date"):
             return "their names are not a patient's"
-        if self._count_folders(level.number) == level.images:
+        if self.count_folders(level.number) == level.images:
             return "each holds one image"
         if label is None:
             return "" if level.kind == "code" else "their names do not say that they are patients"
         pairs, names = self.count_pairs(label, level.number), len(level.names)
-        classes = self._count_names(label, level.number)
+        classes = self.count_names(label, level.number)
         if pairs <= classes:
             return "there is one per class"
         if level.kind == "unknown" and (names < max(_FEW_FOLDERS, 3 * classes) or pairs > 1.2 * names):
             return "they are few, and their names do not say that they are patients"
         return ""
-
-    def _count_names(self, number: int, deep: int) -> int:
-        """Names at a level among the paths that go on to a deeper one."""
-        return len(
-            {self._keys[names[number - 1]] for names in self.folders if len(names) >= max(number, deep)}
-        )
-
-    def _count_folders(self, number: int) -> int:
-        return len({tuple(names[:number]) for names in self.folders if len(names) >= number})
 
     def _doubt(self, level: Level, label: int | None) -> list[str]:
         doubts = []
@@ -448,44 +391,6 @@ def _show_reading(reading: str, settings: Sequence[str]) -> str:
 def _pattern_from(first: int, last: int) -> str:
     """Pattern whose patient is all folders from the first to the last: patient 1 of one class is not that of another."""
     return f"^{'[^/]+/' * (first - 1)}(?P<subject>{'/'.join(['[^/]+'] * (last - first + 1))})/"
-
-
-_KINDS: tuple[tuple[Kind, Callable[[str], bool]], ...] = (
-    ("other", is_other_word),
-    ("date", is_date),
-    ("patient", is_patient_word),
-    ("number", str.isdecimal),
-    ("code", is_code),
-)
-"""Kinds in the order in which they are asked; the first that most names are of counts."""
-
-
-def _kind_of(names: Sequence[str], known: frozenset[str]) -> Kind:
-    """What most of the names are; placeholders do not count."""
-    if all(map(name_part, names)):
-        return "part"
-    if all(map(is_fold_name, names)):
-        return "fold"
-    telling = [name for name in names if not is_placeholder(name)] or list(names)
-    words = [name for name in telling if is_class_word(name) or key_of(name) in known]
-    if 2 * len(words) >= len(telling):
-        return "class" if _are_whole_words(words, known) else "patient"
-    if len(telling) <= _MANY_NUMBERS and all(re.fullmatch("(19[89]|20[0-3])[0-9]", name) for name in telling):
-        return "date"  # years
-    for kind, belongs in _KINDS:
-        if sum(map(belongs, telling)) >= _MOST * len(telling):
-            return kind
-    return "unknown"
-
-
-def _are_whole_words(names: Sequence[str], known: frozenset[str]) -> bool:
-    """False for ALL_01, ALL_02, normal_01: words for classes that are counted through are patients of classes."""
-    if len(names) == 1 or all(key_of(name) in known for name in names):
-        return True
-    if all(map(is_numbered_class, names)):
-        return True
-    bare = {re.sub(r"[\W\d_]+", "", name).casefold() for name in names}
-    return len(bare) > 0.75 * len(names)
 
 
 def _show(level: Level) -> str:

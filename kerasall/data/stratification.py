@@ -161,8 +161,8 @@ def given_split(
         DataError: names that are no parts, images without one, or no training or test part.
     """
     table, _ = _start(examples, clusters, {})
+    require_given_parts(examples, shares)
     table["part"] = table["fold"].map(name_part)
-    _require_given(table, shares)
     given = [part for part in HOLDOUT_PARTS if (table["part"] == part).any()]
     notes = (
         f"The parts {', '.join(given)} were not drawn by kerasall, but taken from the data as they are.",
@@ -181,7 +181,16 @@ def given_split(
     return _finish(Split("holdout", table, seed, fingerprint, "group", tuple(given), notes=notes))
 
 
-def _require_given(table: pd.DataFrame, shares: Mapping[str, float]) -> None:
+def require_given_parts(examples: pd.DataFrame, shares: Mapping[str, float]) -> None:
+    """Checks that the column ``fold`` holds a split; no pixel is needed for it.
+
+    Args:
+        examples, shares: as ``given_split``.
+
+    Raises:
+        DataError: names that are no parts, images without one, or no training or test part.
+    """
+    table = examples[["id", "fold"]].assign(part=examples["fold"].map(name_part))
     known = "train, validation (val, valid, dev) and test (testing, holdout)"
     strange = sorted(set(table["fold"][table["part"] == ""]) - {""}, key=natural_order)
     if strange:

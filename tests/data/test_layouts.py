@@ -196,6 +196,17 @@ def test_the_class_that_begins_a_patients_name_is_found_by_the_pattern_that_the_
     assert collection.examples["subject"].nunique() == 18
 
 
+def test_classes_at_different_depths_are_found_by_the_patterns_that_the_error_gives(tmp_path):
+    stages = trees("malignant/{c}/{p}/{i}.png", ("early", "pre"), (A, N))
+    root = touch(tmp_path, [*stages, *trees("benign/{p}/{i}.png", ("x",), (["C1", "C2"],))])
+    with pytest.raises(DataError, match="two levels of folders are classes") as refused:
+        read_image_folder(root)
+    outer, inner = (read_image_folder(root, **cure) for cure in settings_in(str(refused.value)))
+    assert outer.labels == ("benign", "malignant")
+    assert inner.labels == ("benign", "early", "pre")
+    assert set(inner.examples["subject"]) == {*A, *N, "C1", "C2"}
+
+
 @pytest.mark.parametrize(
     ("label", "subject", "message"),
     [
@@ -240,6 +251,7 @@ def test_what_is_said_goes_before_what_is_seen(tmp_path):
     named = read_image_folder(files, "pattern:^(?P<label>[^_]+)", "pattern:_(?P<subject>P[0-9]+)_")
     assert list(named.examples["subject"]) == ["P1", "P2", "P3"]
     assert named.labels == ("ALL", "hem")
+    assert read_image_folder(files, "pattern:^(?P<label>[^_]+)").subject_kind == "none"
 
 
 def test_spellings_of_classes_and_patients_are_one_and_words_for_unknown_none(tmp_path):
