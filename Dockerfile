@@ -11,6 +11,8 @@ ENV PYTHONDONTWRITEBYTECODE=1 TF_CPP_MIN_LOG_LEVEL=2
 WORKDIR /src
 COPY constraints.txt pyproject.toml README.md LICENSE ./
 COPY kerasall ./kerasall
+COPY configs ./configs
+COPY pipelines ./pipelines
 RUN pip install --no-cache-dir -c constraints.txt '.[web]' && rm -rf /src
 
 WORKDIR /

@@ -1,6 +1,6 @@
 """Features of several frozen networks side by side, and a linear support vector machine.
 
-kerasall run configs/deep_features_svm_small.yaml
+kerasall run deep_features_svm_small
 python pipelines/deep_features_svm.py configs/deep_features_svm_small.yaml
 
 After Hasanaath et al., "Acute lymphoblastic leukemia detection using ensemble features from multiple

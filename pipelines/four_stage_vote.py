@@ -3,7 +3,7 @@
 Segmented smear images train five networks, each for its own number of epochs; every network has one
 vote, and a tie goes to the class with the highest summed probability.
 
-kerasall run configs/four_stage_vote.yaml --data PATH/Segmented --weights DIR
+kerasall run four_stage_vote --data PATH/Segmented --weights DIR
 python pipelines/four_stage_vote.py configs/four_stage_vote_small.yaml
 """
 

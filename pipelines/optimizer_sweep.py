@@ -1,6 +1,6 @@
 """Frozen networks, optimizers and numbers of epochs compared; one head of them exported.
 
-kerasall run configs/optimizer_sweep_small.yaml
+kerasall run optimizer_sweep_small
 python pipelines/optimizer_sweep.py configs/optimizer_sweep_small.yaml
 
 After Fata et al., "Optimal detection of acute lymphoblastic leukemia using deep transfer learning model".

@@ -1,6 +1,6 @@
 """One classifier, from a folder of cell images to a blessed SavedModel.
 
-kerasall run configs/demo.yaml
+kerasall run demo
 python pipelines/single_classifier.py configs/demo.yaml
 """
 

@@ -3,7 +3,7 @@
 The rows of an orthogonal array are trained several times each; the analysis of their responses predicts the
 best combination of levels; that combination is trained again, and these models have one vote each.
 
-kerasall tune configs/taguchi_resnet101_vote.yaml --data PATH --weights DIR
+kerasall tune taguchi_resnet101_vote --data PATH --weights DIR
 python pipelines/taguchi_resnet101_vote.py configs/taguchi_resnet101_vote_small.yaml
 """
 

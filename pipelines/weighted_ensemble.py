@@ -3,7 +3,7 @@
 Centre-cropped cells, balanced by oversampling and augmented as they are read, train each member under a
 cyclic learning rate; each member's answer counts by how well it did on validation images.
 
-kerasall run configs/weighted_ensemble.yaml --data PATH --weights DIR
+kerasall run weighted_ensemble --data PATH --weights DIR
 python pipelines/weighted_ensemble.py configs/weighted_ensemble_small.yaml
 """
 

@@ -340,7 +340,8 @@ def test_errors_in_the_data_stop_the_run_and_name_the_file(tmp_path):
 
             cv2.imwrite(str(tmp_path / "cells" / label / f"{number}.png"), pixels)
     (tmp_path / "cells" / "all" / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\nnothing")
-    config = house.config("broken", data={"source": "folder", "path": str(tmp_path / "cells")})
+    data = {"source": "folder", "path": str(tmp_path / "cells"), "malignant": "all", "subject": "none"}
+    config = house.config("broken", data=data, checks={"fewest_images": 2})
     _, err = house.call("run", config, status=1)
     assert "broken.png" in err
     assert house.run("broken")["state"] == "failed"

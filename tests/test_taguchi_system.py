@@ -142,7 +142,7 @@ def test_a_config_that_states_no_experiment_says_so(capsys):
 def test_an_experiment_that_the_pipeline_would_pass_over_is_refused(tmp_path):
     values = TINY | {"pipeline": str(ROOT / "pipelines" / "single_classifier.py")}
     (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(values))
-    with pytest.raises(SettingsError, match="must have a Tuner"):
+    with pytest.raises(SettingsError, match="must have the step Tuner"):
         load_pipeline(load_settings(tmp_path / "tiny.yaml"), Places(tmp_path, tmp_path))
 
 

@@ -13,9 +13,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from kerasall.errors import SettingsError
+from kerasall.files import require_writable
+
 if TYPE_CHECKING:
-    from kerasall.pipeline.runner import RunResult
     from kerasall.settings import Settings
+    from kerasall.studies.finished_run import Run
 
 ModelArgument = Annotated[
     str,
@@ -35,6 +38,31 @@ SmokeOption = Annotated[
 ]
 SourceOption = Annotated[str, typer.Option(help="auto, cnmc, aria, folder, csv or records.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print only JSON on standard output.")]
+
+MalignantOption = Annotated[
+    list[str] | None,
+    typer.Option(metavar="NAME[,NAME]", help="Classes that mean leukaemia (data.malignant)."),
+]
+SubjectOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="WHERE",
+        help="Where the patient stands: folder:N, column:NAME, pattern:REGEX with a group `subject`; none: it cannot "
+        "be told (data.subject). Found out where it can be.",
+    ),
+]
+LabelOption = Annotated[
+    str | None, typer.Option(metavar="WHERE", help="Where the class stands, as for --subject (data.label).")
+]
+ColumnsOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="subject=NAME,...", help="Columns of a table with other names for path, label, subject, fold."
+    ),
+]
+PresetOption = Annotated[
+    str, typer.Option(help="quick, standard, fine_tune, or auto: by images, device and weights at hand.")
+]
 
 RESEARCH_ONLY = "Research use only: not a diagnostic device."
 LOG_SECONDS = 60
@@ -62,6 +90,39 @@ def print_found(as_json: bool, document: Any, lines: Callable[[], str | Iterable
         print(line)
 
 
+def require_place(path: Path | None) -> Path | None:
+    """For options that name what a command writes: found at once where nothing can be written there."""
+    if path is not None:
+        require_writable(path, "the output")
+    return path
+
+
+def split_words(given: list[str] | None) -> tuple[str, ...]:
+    """The names of an option that takes several: repeated, or with commas between."""
+    return tuple(word.strip() for each in given or () for word in each.split(",") if word.strip())
+
+
+def split_pairs(given: str | None, option: str) -> dict[str, str]:
+    """The pairs of an option such as ``--columns subject=ID,path=File``.
+
+    Raises:
+        SettingsError: one is no pair.
+    """
+    pairs = [each.partition("=") for each in split_words([given or ""])]
+    if wrong := [key for key, equals, value in pairs if not (key and equals and value)]:
+        raise SettingsError(f"{option} must be key=NAME with commas between, but {wrong[0]!r} is none")
+    return {key.strip(): value.strip() for key, _, value in pairs}
+
+
+def data_overrides(
+    malignant: list[str] | None, subject: str | None, label: str | None, given: list[str] | None = None
+) -> list[str]:
+    """The overrides that the options on the data stand for, before those of --set, which so have the last word."""
+    stated = {"malignant": list(split_words(malignant)), "subject": subject, "label": label}
+    # JSON is YAML that takes every text for a text: a class "no", a pattern with a colon.
+    return [f"data.{key}={json.dumps(value)}" for key, value in stated.items() if value] + (given or [])
+
+
 def spell(*words: str | Path, **options: Any) -> str:
     """A command of kerasall as a person types it, for the page that it makes.
 
@@ -81,19 +142,22 @@ def print_plan(settings: Settings, smoke: bool) -> None:
     from kerasall.runtime import quiet_tensorflow
 
     with quiet_tensorflow():
-        from kerasall.studies.planning import count_images, format_plan, plan_experiment
+        from kerasall.studies.planned_fits import describe_split, plan_split
+        from kerasall.studies.planning import format_plan, plan_experiment
 
-        images = count_images(settings)
-    note(f"images: {'unknown (give --data)' if images is None else f'{images:,}'}")
-    print(format_plan(plan_experiment(settings, smoke)))
-    note("Memory and hours are estimates; hours are for every image passed once per epoch on this machine.")
+        planned = plan_split(settings)
+    drawn, data = planned or (None, None)
+    note(describe_split(drawn) if drawn else "images: unknown (give --data)")
+    print(format_plan(plan_experiment(settings, data, smoke)))
+    note(
+        "Runs count every fold, repetition and training on all folds; steps are at most, for patience may stop a stage "
+        "sooner. Memory and hours are estimates, hours for this machine."
+    )
 
 
-def print_outcome(result: RunResult) -> None:
+def print_outcome(run: Run) -> None:
     """The last lines of a run: score, verdict, where its results lie."""
-    from kerasall.studies.finished_run import Run
-
-    for label, value in Run(result.folder).results.items():
+    for label, value in run.results.items():
         print(f"{label + ':':<14} {value}")
 
 

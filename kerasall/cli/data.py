@@ -8,7 +8,19 @@ from typing import Annotated, Any
 
 import typer
 
-from kerasall.cli.console import JsonOption, SourceOption, note, print_found, spell
+from kerasall.cli.console import (
+    JsonOption,
+    LabelOption,
+    MalignantOption,
+    SetOption,
+    SourceOption,
+    SubjectOption,
+    data_overrides,
+    note,
+    print_found,
+    require_place,
+    spell,
+)
 from kerasall.errors import KerasallError, SettingsError
 
 data_app = typer.Typer(name="data", help="Turn data sets into other forms.", no_args_is_help=True)
@@ -22,7 +34,9 @@ def _root() -> None:
 @data_app.command()
 def build(
     path: Annotated[Path, typer.Argument(help="Folder or table of images.")],
-    out: Annotated[Path, typer.Option(help="Folder for the records; must not exist or be empty.")],
+    out: Annotated[
+        Path, typer.Option(callback=require_place, help="Folder for the records; must not exist or be empty.")
+    ],
     source: Annotated[
         str, typer.Option(help="auto, cnmc, aria, folder, csv, synthetic or records.")
     ] = "auto",
@@ -50,29 +64,59 @@ def build(
 def check(
     path: Annotated[Path, typer.Argument(help="Folder or table of images.")],
     source: SourceOption = "auto",
+    malignant: MalignantOption = None,
+    subject: SubjectOption = None,
+    label: LabelOption = None,
+    config: Annotated[
+        Path | None, typer.Option(help="YAML file whose settings are taken, but for the path.")
+    ] = None,
+    set_: SetOption = None,
     as_json: JsonOption = False,
     report: Annotated[
         Path | None,
-        typer.Option(metavar="PAGE.html", help="Also write a data card: one self-contained page."),
+        typer.Option(
+            callback=require_place,
+            metavar="PAGE.html",
+            help="Also write a data card: one self-contained page.",
+        ),
     ] = None,
 ) -> None:
-    """Look at a data set before anything trains; exit status 1 if it holds errors."""
+    """Look at a data set before anything trains, and say what a run would ask; exit status 1 if it holds errors."""
     from kerasall.components.example_validator import examine, nothing_to_check
-    from kerasall.data.sources import read_source
-    from kerasall.settings import CheckSettings
+    from kerasall.studies.draft import foresee_questions
+    from kerasall.studies.stated_images import read_stated, settle_images
 
+    stated = data_overrides(malignant, subject, label, set_)
     try:
         if report and (report.suffix.lower() != ".html" or report.is_dir()):
             raise SettingsError(
                 f"--report must name an .html file, but names {report}: for example card.html"
             )
-        examined = examine(read_source(source, path), CheckSettings())
+        settings = settle_images(path, source, config, stated)
+        collection = read_stated(settings, lenient=True)
+        examined = examine(collection, settings.checks)
         found = examined.found
+        for about, text in foresee_questions(collection, settings, has_config=config is not None):
+            asked = {
+                "code": f"before_a_run_{about}",
+                "message": f"before a run: {text}",
+                "files": [],
+                "count": 1,
+            }
+            found["warnings"].append(asked)
         if report:
             from kerasall.report.pages.data_card import write_data_card
 
             given = None if source == "auto" else source
-            write_data_card(examined, report, spell("check", path, source=given, report=report))
+            options = {
+                "malignant": malignant,
+                "subject": subject,
+                "label": label,
+                "config": config,
+                "set": set_,
+            }
+            command = spell("check", path, source=given, **options, report=report)
+            write_data_card(examined, report, command)
             note(f"data card: {report}")
     except KerasallError as error:
         if not as_json:
@@ -90,7 +134,8 @@ def _describe_check(found: dict[str, Any]) -> Iterator[str]:
         yield f"  {name:<12} {count:>7,} images{f', {subjects:,} subjects' if subjects else ''}"
     yield (
         f"duplicates: {found['exact_duplicate_groups']} exact groups "
-        f"({found['cross_subject_duplicate_groups']} across subjects), {found['near_duplicate_groups']} near groups"
+        f"({found['cross_subject_duplicate_groups']} across subjects), {found['near_duplicate_groups']} near groups, "
+        f"{found['named_copy_groups']} groups by name"
     )
     yield from (f"note: {note}" for note in found.get("notes", []))
     for kind in ("warnings", "errors"):

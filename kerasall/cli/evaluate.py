@@ -14,6 +14,10 @@ def evaluate(
     model: console.ModelArgument,
     data: Annotated[Path | None, typer.Option(help="Folder or table of other images.")] = None,
     source: console.SourceOption = "auto",
+    malignant: console.MalignantOption = None,
+    subject: console.SubjectOption = None,
+    label: console.LabelOption = None,
+    set_: console.SetOption = None,
     config: Annotated[
         Path | None, typer.Option(help="YAML file whose data: section names the images, instead of --data.")
     ] = None,
@@ -27,7 +31,11 @@ def evaluate(
         ),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(help="Folder of the results; default runs/external/<model>_on_<data>.")
+        Path | None,
+        typer.Option(
+            callback=console.require_place,
+            help="Folder of the results; default runs/external/<model>_on_<data>.",
+        ),
     ] = None,
     as_json: console.JsonOption = False,
 ) -> None:
@@ -39,12 +47,16 @@ def evaluate(
     from kerasall.studies.finished_run import Run
 
     stated = parse_mapping(map_ or [])
-    collection, checks = read_images(data, source, config)
+    overrides = console.data_overrides(malignant, subject, label, set_)
+    collection, checks, questions = read_images(data, source, config, overrides)
+    for question in questions:
+        console.note(f"warning: {question.text}")
     judged = judge(Run.find(model))
     with quiet_tensorflow(), console.show_progress() as advance:
         scores = ExternalScores(check_externally(judged, collection, stated, checks, advance=advance))
     command = console.spell(
-        "evaluate", model, data=data, source=None if source == "auto" else source, config=config, map=map_, out=out
+        "evaluate", model, data=data, source=None if source == "auto" else source, malignant=malignant,
+        subject=subject, label=label, set=set_, config=config, map=map_, out=out
     )  # fmt: skip
     files = write_external_check(scores, out, command)
     console.print_found(as_json, scores.to_json(), lambda: describe_scores(scores))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from kerasall.cli.console import RESEARCH_ONLY, ModelArgument, note, show_progress
+from kerasall.cli.console import RESEARCH_ONLY, ModelArgument, note, require_place, show_progress
 from kerasall.errors import DecodingError, ModelError, SettingsError, did_you_mean
 from kerasall.files import atomic_path, write_json
 from kerasall.paths import runs_folder
@@ -38,7 +38,10 @@ def explain(
     ] = None,
     method: Annotated[str, typer.Option(help="grad_cam or grad_cam_plus_plus.")] = "grad_cam",
     out: Annotated[
-        Path | None, typer.Option(help="Folder of the pictures; default runs/explanations/<model>.")
+        Path | None,
+        typer.Option(
+            callback=require_place, help="Folder of the pictures; default runs/explanations/<model>."
+        ),
     ] = None,
 ) -> None:
     """Show where in images a model sees its answer; exit status 1 if any failed."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from kerasall.cli.console import RESEARCH_ONLY, ModelArgument, note
+from kerasall.cli.console import RESEARCH_ONLY, ModelArgument, note, require_place
 from kerasall.errors import ArtifactError, DataError, DecodingError, SettingsError
 from kerasall.files import atomic_path, read_json, sha256_of_file, write_json, write_text
 from kerasall.paths import runs_folder
@@ -38,7 +38,8 @@ def export(
         typer.Option(help="Labelled images that the model did not train on: accuracy before and after."),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(help="Folder to write; default runs/exports/<model>/<format>.")
+        Path | None,
+        typer.Option(callback=require_place, help="Folder to write; default runs/exports/<model>/<format>."),
     ] = None,
 ) -> None:
     """Convert a SavedModel for another runtime, and prove on images that it answers the same."""

@@ -12,9 +12,14 @@ from kerasall.errors import SettingsError
 
 
 def run(
-    config: Annotated[Path, typer.Argument(help="YAML file of the experiment.")],
+    config: Annotated[
+        Path, typer.Argument(help="YAML file of the experiment, or the name of one of `kerasall configs`.")
+    ],
     data: console.DataOption = None,
     weights: console.WeightsOption = None,
+    malignant: console.MalignantOption = None,
+    subject: console.SubjectOption = None,
+    label: console.LabelOption = None,
     set_: console.SetOption = None,
     name: console.NameOption = None,
     force: console.ForceOption = False,
@@ -34,9 +39,10 @@ def run(
     from kerasall.runtime import quiet_tensorflow
     from kerasall.studies.experiment import run_experiment, settle
 
-    options: dict[str, Any] = {"data": data, "weights": weights, "overrides": set_ or [], "name": name}
+    stated = console.data_overrides(malignant, subject, label, set_)
+    options: dict[str, Any] = {"data": data, "weights": weights, "overrides": stated, "name": name}
     # What a mistyped command would stumble over is found before TensorFlow takes its seconds.
-    settings, *_ = settle(config, **options)
+    settings, *_ = settle(config, **options, writes=not (plan or smoke))
     if plan or smoke:
         console.print_plan(settings, smoke)
         return

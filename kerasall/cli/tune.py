@@ -16,9 +16,12 @@ if TYPE_CHECKING:
 
 
 def tune(
-    config: Annotated[Path, typer.Argument(help="YAML file of an experiment that states tune.")],
+    config: Annotated[Path, typer.Argument(help="YAML file, or name, of an experiment that states tune.")],
     data: console.DataOption = None,
     weights: console.WeightsOption = None,
+    malignant: console.MalignantOption = None,
+    subject: console.SubjectOption = None,
+    label: console.LabelOption = None,
     set_: console.SetOption = None,
     name: console.NameOption = None,
     force: console.ForceOption = False,
@@ -39,8 +42,9 @@ def tune(
     from kerasall.runtime import quiet_tensorflow
     from kerasall.studies.experiment import run_experiment, settle
 
-    options: dict[str, Any] = {"data": data, "weights": weights, "overrides": set_ or [], "name": name}
-    settings, runs, _ = settle(config, **options)
+    stated = console.data_overrides(malignant, subject, label, set_)
+    options: dict[str, Any] = {"data": data, "weights": weights, "overrides": stated, "name": name}
+    settings, runs, _ = settle(config, **options, writes=not (plan or smoke))
     if settings.tune is None:
         raise SettingsError(
             f"{config} must state tune with its factors, but does not: see `kerasall run` for others"

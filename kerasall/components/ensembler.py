@@ -39,7 +39,7 @@ def require_members(settings: Settings) -> tuple[MemberSettings, ...]:
     if len(settings.members) < 2:
         raise SettingsError(
             f"an ensemble needs at least 2 members, but the config states {len(settings.members)}: add some under "
-            "`members:`, or use pipelines/single_classifier.py"
+            "`members:`, or use `pipeline: single_classifier`"
         )
     return settings.members
 

@@ -60,7 +60,7 @@ def hash_extractor_weights(
     if deep_features is None:
         raise SettingsError(
             "this pipeline needs the setting deep_features, but it is null: state extractors, combinations and "
-            "classifiers, as in configs/deep_features_svm.yaml"
+            "classifiers, as `kerasall configs deep_features_svm` shows"
         )
     return hash_weights(deep_features.extractors, weights_folder)
 

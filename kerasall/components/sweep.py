@@ -55,8 +55,8 @@ def describe_outside(
     """
     if sweep is None:
         raise SettingsError(
-            "this pipeline needs the setting sweep, but it is null: state backbones, optimizers and epochs, as in "
-            "configs/optimizer_sweep.yaml"
+            "this pipeline needs the setting sweep, but it is null: state backbones, optimizers and epochs, as "
+            "`kerasall configs optimizer_sweep` shows"
         )
     hashes = hash_weights(sweep.backbones, weights_folder)
     return [*hashes, choose_precision(train.precision, deterministic).name]

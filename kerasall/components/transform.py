@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import pandas as pd
 
-from kerasall.components.statistics_gen import SCAN
+from kerasall.components.statistics_gen import SCAN, settle_unreadable
 from kerasall.data.development import (
     Development,
     facts_of,
@@ -33,7 +33,6 @@ from kerasall.decoding import DEFAULT_LIMITS, Limits, decode, read_image_bytes
 from kerasall.errors import DataError, SettingsError
 from kerasall.files import read_json, sha256_of_file, write_json
 from kerasall.pipeline.component import Input, Output, component
-from kerasall.preprocessing.operations import fit_chain
 from kerasall.settings import SplitSettings
 
 FITTED_IMAGES = 300
@@ -65,6 +64,7 @@ def transform(
     test: Annotated[Path, Output("Test")],
     frozen_split: Annotated[Path, Output("Split")],
     limits: Limits = DEFAULT_LIMITS,
+    unreadable: Literal["error", "leave_out"] = "error",
 ) -> dict[str, Any]:
     """Draws or reads the split, checks it for leaks, and parts what Trainer and Evaluator may see.
 
@@ -75,19 +75,23 @@ def transform(
         DataError: validation found errors.
         LeakError: a subject or duplicate would stand on two sides.
     """
+    from kerasall.preprocessing.operations import (
+        fit_chain,  # here, so that a split is drawn without TensorFlow
+    )
+
     _require_no_errors(anomalies)
-    collection = read_collection(examples)
-    exact, near = read_duplicates(statistics)
+    collection, _ = settle_unreadable(read_collection(examples), read_scan(statistics / SCAN), unreadable)
+    clusters = read_duplicates(statistics).clusters
     fingerprint = read_json(statistics / "statistics.json")["fingerprint"]
     corrected = read_corrections(examples)
     if split.file and corrected:
         drawn, corrected = read_corrected_split(split.file, collection.examples, corrected, fingerprint)
     else:
-        drawn = draw_split(collection, split, [*exact, *near], seed, fingerprint)
+        drawn = draw_split(collection, split, clusters, seed, fingerprint)
         corrected = add_parts(corrected, drawn)
     drawn = keep_training_share(drawn, split.training_share)
     cure = _DRAW_ANEW if split.kind == "given" and not split.file else DRAW_AGAIN
-    leaks = check_leaks(drawn, [*exact, *near], report_only=split.on_leak == "report", cure=cure)
+    leaks = check_leaks(drawn, clusters, report_only=split.on_leak == "report", cure=cure)
     table = _join(collection, statistics, drawn)
     chain = fit_chain(preprocess, lambda: training_images(table, limits)).to_json()
     facts = facts_of(collection, fingerprint)
@@ -119,7 +123,11 @@ def training_images(table: pd.DataFrame, limits: Limits = DEFAULT_LIMITS) -> Ite
 
 
 def draw_split(
-    collection: Collection, split: SplitSettings, clusters: list[list[str]], seed: int, fingerprint: str
+    collection: Collection,
+    split: SplitSettings,
+    clusters: Sequence[Sequence[str]],
+    seed: int,
+    fingerprint: str,
 ) -> Split:
     """The split that the settings ask for."""
     if split.file:

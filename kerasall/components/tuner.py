@@ -60,8 +60,8 @@ def require_tune(settings: Settings) -> TuneSettings:
     tune = settings.tune
     if tune is None:
         raise SettingsError(
-            "this pipeline needs the setting tune, but it is null: state factors with their levels, as in "
-            "configs/taguchi_resnet101_vote.yaml"
+            "this pipeline needs the setting tune, but it is null: state factors with their levels, as "
+            "`kerasall configs taguchi_resnet101_vote` shows"
         )
     plan_oracle(trial_settings(settings), tune, direction_of(tune.response))
     if parse_signal(tune.signal or "larger").signal.needs_repeats and tune.repeats < 2:

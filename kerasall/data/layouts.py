@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Collection as Names
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
@@ -18,6 +18,7 @@ from typing import Literal
 from kerasall.data.locations import Location
 from kerasall.data.spelling import is_placeholder, key_of
 from kerasall.data.vocabulary import (
+    has_part_word,
     is_class_word,
     is_code,
     is_date,
@@ -74,7 +75,7 @@ class Level:
 class Layout:
     """What the folders are: number of the folder (1 = top) that is the class, the patient, the part; None for none.
 
-    ``warnings`` are what is doubtful about the patient.
+    ``warnings`` are what is doubtful.
     """
 
     label: int | None
@@ -122,7 +123,8 @@ def decide_layout(
             f"data.label and data.subject must name different folders, but both are folder {number}, such as "
             f"{tree.find_example([number])}: correct one of them"
         )
-    return Layout(number, patient, tree.choose_fold({number, patient}), tuple(warnings))
+    doubts = [*tree.doubt_classes(number), *warnings]
+    return Layout(number, patient, tree.choose_fold({number, patient}), tuple(doubts))
 
 
 def describe_reading(layout: Layout, path: str, label: str, subject: str) -> str:
@@ -147,7 +149,7 @@ class _Tree:
         self.folders = [path.split("/")[:-1] for path in self.paths]
         self.known = known
         self.depth = max(map(len, self.folders), default=0)
-        self._keys = {name: key_of(name) for names in self.folders for name in names}
+        self._keys = {name: key_of(name) for name in {name for names in self.folders for name in names}}
 
     @cached_property
     def levels(self) -> list[Level]:
@@ -192,12 +194,15 @@ class _Tree:
         if label.kind == "folder":
             return first.number
         words = [level for level in rivals if level.kind == "class"]
+        words = words[:1] + [level for level in words[1:] if not self._repeats(words[0], level)]
         if len(words) > 1:
             self._refuse("the names of two levels of folders are classes", words[:2], subject)
         if words:
             if words[0] is not first:
                 reason = f"{_show(words[0])} are names of classes and stand below {_show(first)}"
                 self._refuse(reason, [words[0], first], subject)
+            if sum(map(has_part_word, first.names)) > 1:
+                self._refuse(f"the names {_show(first)} hold a class and a part of a split", [first], subject)
             return first.number
         self._require_not_above(first, subject)
         if len(rivals) == 1 or rivals[1].images < _RARE * len(self.paths):
@@ -227,6 +232,11 @@ class _Tree:
             f"such as {_show(self.levels[0])}: sort the images of each into class folders (train/<class>/<image>), list "
             "them in a table with the columns path and label, or name these folders as the classes: --set data.label=folder:1"
         )
+
+    def _repeats(self, upper: Level, lower: Level) -> bool:
+        """Whether the lower names tell nothing more, one below each of the upper: ``ALL/ALL images``."""
+        pairs = self.count_pairs(upper.number, lower.number)
+        return pairs == len(lower.names) == self._count_names(upper.number, lower.number)
 
     def _require_whole_parts(self, subject: Location) -> None:
         """Folders named train beside folders of another kind: a part beside classes."""
@@ -307,6 +317,18 @@ class _Tree:
             f"list the images in a table with the columns path, label and subject:{''.join(shown)}"
         )
 
+    def doubt_classes(self, number: int | None) -> list[str]:
+        """A warning where folders such as masks stand beside the classes."""
+        names = self.levels[number - 1].names if number else ()
+        odd = [name for name in names if is_other_word(name) and key_of(name) not in self.known]
+        rest = [name for name in names if name not in odd]
+        if not odd or not rest:
+            return []
+        return [
+            f"{list_some(odd)} beside {list_some(rest)} are taken for classes too; if they are none, set data.classes: "
+            f"[{', '.join(rest)}]"
+        ]
+
     def _read_leading_letters(self, levels: Sequence[Level]) -> list[str]:
         """The reading of ALL_01, ALL_02, normal_01: the class begins the patient's name."""
         level = levels[-1]
@@ -349,7 +371,7 @@ class _Tree:
         reasons = {level.number: self._find_objection(level, label) for level in below}
         named = [level for level in below if level.kind == "patient"]
         fitting = [level for level in below if not reasons[level.number]]
-        enough = max(_FEW_FOLDERS, 3 * len(self.levels[(label or 1) - 1].names))
+        enough = max(_FEW_FOLDERS, 3 * len(self.levels[label - 1].names) if label else 0)
         over = [
             each for each in above if each.coded or (each.kind == "unknown" and len(each.names) >= enough)
         ]
@@ -428,6 +450,16 @@ def _pattern_from(first: int, last: int) -> str:
     return f"^{'[^/]+/' * (first - 1)}(?P<subject>{'/'.join(['[^/]+'] * (last - first + 1))})/"
 
 
+_KINDS: tuple[tuple[Kind, Callable[[str], bool]], ...] = (
+    ("other", is_other_word),
+    ("date", is_date),
+    ("patient", is_patient_word),
+    ("number", str.isdecimal),
+    ("code", is_code),
+)
+"""Kinds in the order in which they are asked; the first that most names are of counts."""
+
+
 def _kind_of(names: Sequence[str], known: frozenset[str]) -> Kind:
     """What most of the names are; placeholders do not count."""
     if all(map(name_part, names)):
@@ -438,10 +470,9 @@ def _kind_of(names: Sequence[str], known: frozenset[str]) -> Kind:
     words = [name for name in telling if is_class_word(name) or key_of(name) in known]
     if 2 * len(words) >= len(telling):
         return "class" if _are_whole_words(words, known) else "patient"
-    for kind, belongs in (
-        ("other", is_other_word), ("date", is_date), ("patient", is_patient_word), ("number", str.isdecimal),
-        ("code", is_code),
-    ):  # fmt: skip
+    if len(telling) <= _MANY_NUMBERS and all(re.fullmatch("(19[89]|20[0-3])[0-9]", name) for name in telling):
+        return "date"  # years
+    for kind, belongs in _KINDS:
         if sum(map(belongs, telling)) >= _MOST * len(telling):
             return kind
     return "unknown"

@@ -110,7 +110,7 @@ def name_classes(wanted: Sequence[str], labels: Sequence[str], setting: str) -> 
 
 
 def _join_labels(table: list[dict[str, str]]) -> list[str]:
-    kept = join_spellings([row["label"] for row in table])
+    kept = join_spellings(Counter(row["label"] for row in table))
     for row in table:
         row["label"] = kept[row["label"]]
     return [note for note in (describe_joined(kept, "class"),) if note]
@@ -118,13 +118,17 @@ def _join_labels(table: list[dict[str, str]]) -> list[str]:
 
 def _clean_subjects(table: list[dict[str, str]], stated: bool) -> tuple[list[str], list[str]]:
     """Sets the subject of every row to the one spelling of a patient, or to "". Returns notes and warnings."""
-    names = [row.get("subject", "") for row in table]
-    kept = join_spellings([name for name in names if not is_placeholder(name)])
+    written = Counter(row.get("subject", "") for row in table)
+    empty = {name: count for name, count in sorted(written.items()) if is_placeholder(name)}
+    kept = join_spellings({name: count for name, count in written.items() if name not in empty})
     notes = [note for note in (describe_joined(kept, "patient"),) if note]
-    if empty := Counter(name for name in names if name and is_placeholder(name)):
-        shown = list_some([f"{name!r} ({count})" for name, count in sorted(empty.items())])
-        notes.append(f"Words for an unknown patient (of how many images) are no patients: {shown}.")
-    counts = Counter(kept[name] for name in names if name in kept)
+    if shown := [f"{name!r} ({count})" for name, count in empty.items() if name]:
+        notes.append(
+            f"Words for an unknown patient (of how many images) are no patients: {list_some(shown)}."
+        )
+    counts: Counter[str] = Counter()
+    for name, patient in kept.items():
+        counts[patient] += written[name]
     most = min(counts, key=lambda name: (-counts[name], name), default="")
     one_for_most = len(counts) == 1 or (len(counts) > 2 and 2 * counts[most] > len(table))
     if most and one_for_most and counts[most] > 1 and not stated:
@@ -187,7 +191,9 @@ def _describe_known(known: int, images: int) -> list[str]:
 
 def _describe_parts(rows: list[dict[str, str]]) -> list[str]:
     """A sentence on ready-made parts, whether they are used or not."""
-    counts = Counter(name_part(row.get("fold", "")) for row in rows)
+    counts: Counter[str] = Counter()
+    for name, count in Counter(row.get("fold", "") for row in rows).items():
+        counts[name_part(name)] += count
     parts = [f"{part} ({counts[part]} images)" for part in ("train", "validation", "test") if counts[part]]
     if len(parts) < 2:
         return []

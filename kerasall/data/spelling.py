@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 
 from kerasall.errors import near_names
 from kerasall.listing.folders import list_some
@@ -36,6 +36,7 @@ PLACEHOLDERS = frozenset(
 """Keys of patients that are none: words for "not known"."""
 
 
+@lru_cache(maxsize=1 << 16)
 def key_of(name: str) -> str:
     """What all spellings of one name share: case, accents, blanks, underscores and hyphens between them left out.
 
@@ -59,16 +60,15 @@ def is_placeholder(name: str) -> bool:
     return key_of(name) in PLACEHOLDERS
 
 
-def join_spellings(names: Sequence[str]) -> dict[str, str]:
+def join_spellings(counts: Mapping[str, int]) -> dict[str, str]:
     """Gives every spelling the most frequent one of its name; of equally frequent ones the first when sorted.
 
     Args:
-        names: one per image, as they were written.
+        counts: name, as it was written -> number of images.
 
     Returns:
         Spelling -> the one that is kept; every distinct name is a key.
     """
-    counts = Counter(names)
     kin: dict[str, set[str]] = {}  # key -> all spellings that have it, shared by all keys of the set
     for name in sorted(counts):
         keys = keys_of(name)

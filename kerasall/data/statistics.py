@@ -9,7 +9,7 @@ import hashlib
 import os
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,8 @@ from kerasall.runtime import show_progress
 THUMBNAIL_SIDE = 32
 SEEN = "seen_images.csv"
 """Name of the file beside a model's card: columns sha256 and part, sorted."""
+LEFT_OUT = ("id", "label", "subject", "error")
+"""Columns of the table of images that were left out as unreadable; error is the reason in words."""
 _TEXT_COLUMNS = ("id", "error", "format", "mode", "sha256")
 _COUNT_COLUMNS = ("width", "height", "bytes", "box_side")
 _COLOURS = ("mean_r", "mean_g", "mean_b")
@@ -143,6 +145,32 @@ def read_scan(path: str | Path) -> ImageScan:
         ) from None
 
 
+def leave_out_unreadable(collection: Collection, scan: ImageScan) -> tuple[Collection, pd.DataFrame]:
+    """The collection without the images that cannot be read, and a note that says so.
+
+    Returns:
+        It, and the rows that were left out, with the columns ``LEFT_OUT``.
+
+    Raises:
+        DataError: not one image can be read.
+    """
+    rows = collection.examples.merge(scan.table[["id", "error"]], on="id", validate="one_to_one")
+    out = rows[rows["error"] != ""].reset_index(drop=True)[list(LEFT_OUT)]
+    if len(out) == len(rows):
+        raise DataError(
+            f"{collection.root} must hold images that can be read, but none of {len(rows)} can: {out['error'][0]}"
+        )
+    if out.empty:
+        return collection, out
+    lost, all_of = out["label"].value_counts(), rows["label"].value_counts()
+    counts = ", ".join(
+        f"{name} {lost[name]:,} of {all_of[name]:,}" for name in collection.labels if name in lost
+    )
+    note = f"{len(out):,} of {len(rows):,} files could not be read and were left out: {counts}."
+    kept = collection.examples[~collection.examples["id"].isin(out["id"])].reset_index(drop=True)
+    return replace(collection, examples=kept, notes=(*collection.notes, note)), out
+
+
 def summarize(collection: Collection, scan: ImageScan) -> dict[str, Any]:
     """Counts, sizes, formats, colours and the fingerprint of the data, as a JSON value.
 
@@ -153,7 +181,7 @@ def summarize(collection: Collection, scan: ImageScan) -> dict[str, Any]:
     readable, known = table[table["error"] == ""], examples[examples["subject"] != ""]
     return {
         "source": collection.source,
-        "images": len(table),
+        "images": len(examples),
         "readable": len(readable),
         "labels": list(collection.labels),
         "classes": _counts(examples["label"], collection.labels),

@@ -62,9 +62,38 @@ _PARTS = {
 _PART_OF = {word: part for part, words in _PARTS.items() for word in words.split()}
 
 
+_BESIDE_A_PART = frozenset(
+    [
+        "data",
+        "dataset",
+        "set",
+        "split",
+        "part",
+        "images",
+        "image",
+        "img",
+        "cells",
+        "daten",
+        "bilder",
+        "zellen",
+        "donnees",
+        "datos",
+    ]
+)
+"""Words that say nothing more beside that of a part: ``train_images``, ``01_Test set``."""
+
+
 def name_part(name: str) -> str:
     """The part of a split that a name stands for: train, validation, test, or "" for none."""
-    return next((_PART_OF[key] for key in sorted(keys_of(name)) if key in _PART_OF), "")
+    bare = re.sub(r"^\d+[\W_]+", "", name)
+    words = [word for word in re.split(r"[\W_]+", bare) if word and word.casefold() not in _BESIDE_A_PART]
+    keys = keys_of(bare) | (keys_of(words[0]) if len(words) == 1 else frozenset())
+    return next((_PART_OF[key] for key in sorted(keys) if key in _PART_OF), "")
+
+
+def has_part_word(name: str) -> bool:
+    """Whether one of the words of a name is that of a part: ``ALL_train``."""
+    return any(name_part(word) for word in re.findall(r"[^\W\d_]+", name))
 
 
 def is_fold_name(name: str) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import socket
 import sys
 from pathlib import Path
 from typing import Any
@@ -19,10 +20,17 @@ import numpy as np
 from kerasall.errors import WeightsError
 from kerasall.files import sha256_of_file
 from kerasall.models.backbones import Backbone, WeightsFile
+from kerasall.runtime import quiet_tensorflow
 
 FOLDER_VARIABLE = "KERASALL_WEIGHTS"
 KINDS = (".h5", ".keras")
 """Accepted endings of a weights file (``.weights.h5`` is one of them). Never a pickle: it could run code."""
+
+
+CACHE = "models"
+"""Folder of weights below Keras' own folder."""
+SECONDS = 30
+"""Longest silence of a server of weights; without a limit a firewall would let a run wait for ever."""
 
 
 def resolve_weights(
@@ -57,7 +65,7 @@ def resolve_weights(
         )
     file = backbone.weights[alpha]
     folder = folder or os.environ.get(FOLDER_VARIABLE)
-    path = _find(file, Path(folder).expanduser()) if folder else _download(file)
+    path = _find(file, Path(folder).expanduser()) if folder else _download(file, backbone.constructor)
     verify_weights(path, file)
     return path
 
@@ -126,17 +134,39 @@ def _find(file: WeightsFile, folder: Path) -> Path:
     )
 
 
-def _download(file: WeightsFile) -> Path:
-    from keras.utils import get_file  # here, because the table of backbones must not load TensorFlow
+def find_stored(file: WeightsFile, folder: str | Path | None = None) -> Path | None:
+    """A file of ImageNet weights that is on this machine, unchecked; None where it is not.
 
+    Args:
+        file: of a row of ``BACKBONES``.
+        folder: folder of ImageNet weights; None for the one that ``KERASALL_WEIGHTS`` names, else Keras' own cache.
+    """
+    folder = folder or os.environ.get(FOLDER_VARIABLE)
+    cache = Path(os.environ.get("KERAS_HOME") or "~/.keras") / CACHE
+    names = (file.name, *file.aliases) if folder else (file.name,)
+    paths = (Path(folder or cache).expanduser() / name for name in names)
+    return next((path for path in paths if path.is_file()), None)
+
+
+def _download(file: WeightsFile, network: str) -> Path:
+    with quiet_tensorflow():  # here, because the table of backbones must not load TensorFlow
+        from keras.utils import get_file
+
+    if find_stored(file) is None:
+        line = f"{network}'s ImageNet weights are not at hand: Keras downloads them now ({file.url})"
+        print(line, file=sys.stderr, flush=True)
+    waited = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(SECONDS)
     try:
         # Keras shows its progress on standard output, which belongs to results.
         with contextlib.redirect_stdout(sys.stderr):
-            path = get_file(file.name, file.url, cache_subdir="models", file_hash=file.md5 or None)
+            path = get_file(file.name, file.url, cache_subdir=CACHE, file_hash=file.md5 or None)
     except Exception as error:  # get_file raises a bare Exception for every network fault
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise WeightsError(
             f"{file.name} must be downloaded, but {file.url} could not be read ({reason}): download it on "
             f"another machine into a folder and name that folder (setting, --weights or {FOLDER_VARIABLE})"
         ) from None
+    finally:
+        socket.setdefaulttimeout(waited)
     return Path(path)

@@ -255,7 +255,8 @@ def describe_verdict(folder: Path) -> str:
         verdict = "blessed"
     else:
         verdict = "NOT BLESSED: " + "; ".join(text for text, met in blessing["criteria"] if not met)
-    return f"model {folder}: {verdict}"
+    caveat = (blessing or {}).get("caveat")  # not in cards of 0.1.0
+    return f"model {folder}: {'; '.join(filter(None, (verdict, caveat)))}"
 
 
 def newest_version(folder: str | Path) -> Path:

@@ -24,86 +24,116 @@ class EvaluateSettings(Strict):
     """How scores and intervals are computed."""
 
     metrics: tuple[str, ...] = ("accuracy",)
+    """scores to report beside those of every report"""
     main_metric: str = "accuracy"
+    """the score that stands first, is compared, and chooses among combinations and cells"""
     resamples: Annotated[int, Field(ge=100)] = 2000
+    """resampled sets of groups behind every bootstrap interval; curves take fewer"""
     gallery: Positive = 24
+    """most images in the report's gallery: up to half wrong calls, the surest first, the rest right ones drawn
+    at random"""
 
 
 class CalibrateSettings(Strict):
     """What the exported model says besides its answer; all of it is fitted to validation predictions."""
 
-    biases: bool = Field(
-        default=False,
-        description="one bias per class beside the temperature; may move the most probable class",
-    )
-    sensitivities: tuple[Annotated[float, Field(gt=0, le=1)], ...] = Field(
-        default=(0.95, 0.99), description="to malignant cells; each gets a threshold"
-    )
-    coverage: Annotated[float, Field(gt=0, lt=1)] = Field(
-        default=0.95, description="share of images whose prediction set is to hold the true class"
-    )
-    false_referral: Annotated[float, Field(gt=0, lt=1)] | None = Field(
-        default=0.05,
-        description="share of validation images called unlike the training images; null: none is",
-    )
-    domain_images: Annotated[int, Field(ge=10)] = Field(
-        default=4000, description="most images whose features the distance is fitted to"
-    )
+    biases: bool = False
+    """one bias per class beside the temperature; may move the most probable class"""
+    sensitivities: tuple[Annotated[float, Field(gt=0, le=1)], ...] = (0.95, 0.99)
+    """to malignant cells; each gets a threshold"""
+    coverage: Annotated[float, Field(gt=0, lt=1)] = 0.95
+    """share of images whose prediction set is to hold the true class"""
+    false_referral: Annotated[float, Field(gt=0, lt=1)] | None = 0.05
+    """share of validation images called unlike the training images; null: none is"""
+    domain_images: Annotated[int, Field(ge=10)] = 4000
+    """most images whose features the distance is fitted to"""
 
 
 class ServeSettings(Strict):
     """How the exported model answers."""
 
-    views: Literal[1, 4, 8] = Field(
-        default=1,
-        description="views of each image (mirrored: 4; and turned by quarters: 8) whose probabilities are averaged; "
-        "every answer then takes about so many times as long",
-    )
+    views: Literal[1, 4, 8] = 1
+    """views of each image (mirrored: 4; and turned by quarters: 8) whose probabilities are averaged; every
+    answer then takes about so many times as long"""
 
 
 class BlessSettings(Strict):
     """What a model must reach before it is pushed (the interval's lower bounds are compared)."""
 
     balanced_accuracy_above_chance: Share = 0.05
+    """how far the lower 95% bound of balanced accuracy must lie above chance, which is 1 over the number of
+    classes"""
     malignant_sensitivity: Share = 0.5
+    """what the lower 95% bound of the sensitivity to malignant cells must lie above"""
 
 
 class Settings(Strict):
-    """All settings of one experiment."""
+    """All settings of one experiment, frozen; every one with its range and default.
+
+    Example:
+        >>> settings = kerasall.load_settings("tiny.yaml")
+        >>> isinstance(settings, kerasall.Settings), settings.split.kind, settings.calibrate.sensitivities
+        (True, 'holdout', (0.95, 0.99))
+        >>> settings.model_dump(mode="json")["model"]["backbone"]
+        'mobilenet'
+    """
 
     experiment: str
+    """name of the experiment, its run and its model"""
     description: str = ""
-    pipeline: str
+    """one line on what is trained, for lists and reports"""
+    pipeline: str = "single_classifier"
+    """name of a pipeline that comes with kerasall, or path of a script (.py), relative to the config"""
     protocol: Protocol = "honest"
+    """honest: nothing is chosen on scored images; faithful: a copy of a paper's protocol, leaks and all, whose
+    model is never blessed"""
     seed: Annotated[int, Field(ge=0)] = 0
-    repeat: Annotated[int, Field(ge=0)] = Field(
-        default=0, description="number of the repetition: another seed for all training, the same split"
-    )
+    """of the split, the training and the intervals"""
+    repeat: Annotated[int, Field(ge=0)] = 0
+    """number of the repetition: another seed for all training, the same split; see `kerasall run --repeats`"""
     deterministic: bool = False
+    """bit-equal weights in every run on one machine; training is slower, and always in float32"""
     data: DataSettings = DataSettings()
+    """where the images come from and what their classes mean"""
     checks: CheckSettings = CheckSettings()
+    """what is looked for before anything trains"""
     split: SplitSettings = SplitSettings()
+    """how images are parted; patients, and copies of their images, are never divided"""
     preprocess: tuple[dict[str, Any], ...] = ({"op": "resize", "height": 224, "width": 224},)
+    """operations on every image, one after the other, in training and in the served model alike; the last ones
+    must give one size"""
     augment: dict[str, Any] | None = None
+    """random changes of training images, anew in every epoch; null: none"""
     model: ModelSettings = ModelSettings()
-    members: tuple[MemberSettings, ...] = Field(
-        default=(), description="of an ensemble, instead of the one model"
-    )
+    """the one classifier: backbone and head"""
+    members: tuple[MemberSettings, ...] = ()
+    """of an ensemble, instead of the one model"""
     ensemble: EnsembleSettings = EnsembleSettings()
+    """how the members' answers become one"""
     deep_features: DeepFeatureSettings | None = None
+    """classifiers of pooled features of frozen backbones, instead of the one model"""
     sweep: SweepSettings | None = None
-    tune: TuneSettings | None = Field(
-        default=None, description="a designed experiment over the training's settings"
-    )
+    """frozen backbones x optimizers x numbers of epochs, every cell scored, instead of the one model"""
+    tune: TuneSettings | None = None
+    """a designed experiment over the training's settings; run it by `kerasall tune`"""
     train: TrainSettings = TrainSettings()
+    """stages, batches and loss of training"""
     evaluate: EvaluateSettings = EvaluateSettings()
+    """how scores and intervals are computed"""
     calibrate: CalibrateSettings = CalibrateSettings()
+    """what the exported model says besides its answer; all of it is fitted to validation predictions"""
     serve: ServeSettings = ServeSettings()
+    """how the exported model answers"""
     bless: BlessSettings = BlessSettings()
-    departures: tuple[str, ...] = Field(
-        default=(), description="where this differs from the paper it follows"
-    )
-    weaknesses: tuple[str, ...] = Field(default=(), description="what is weak in this protocol")
+    """what a model must reach before it is pushed"""
+    departures: tuple[str, ...] = ()
+    """sentences for the report: where this differs from the paper it follows"""
+    weaknesses: tuple[str, ...] = ()
+    """sentences for the report: what is weak in this protocol"""
+
+    def keyed(self) -> dict[str, Any]:
+        """The values that enter a step's key; not the pipeline, whose steps have keys of their own wherever it lies."""
+        return {name: value for name, value in super().keyed().items() if name != "pipeline"}
 
     @property
     def training_seed(self) -> int:

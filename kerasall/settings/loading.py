@@ -1,8 +1,8 @@
 """Reading an experiment's YAML file into ``Settings``, overriding single values, writing them out.
 
 An unknown key is an error that names the near ones. ``extends:`` takes another file's values as
-the base. ``pipeline:`` and every other path belong to the file that states them, wherever the command is
-called from; those of overrides start from the working directory.
+the base, or those of a config that comes with kerasall, by its name. A path, that of a pipeline's script too, belongs
+to the file that states it, wherever the command is called from; those of overrides start from the working directory.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from pydantic import BaseModel, ValidationError
 from kerasall.errors import SettingsError, near_names
 from kerasall.settings import Settings
 from kerasall.settings.factors import Place, factor_levels, find_place, find_places, trial_settings
+from kerasall.settings.shipped import find_config, find_extended, is_script
 
 PATHS = (
     "data.path",
@@ -45,6 +46,8 @@ def anchor_paths(values: dict[str, Any], folder: Path) -> None:
     """
     for place in [place for key in PATHS for place in find_places(values, key)]:
         place.holder[place.index] = _anchor(place.value, folder)
+    if isinstance(values.get("pipeline"), str) and is_script(values["pipeline"]):
+        values["pipeline"] = _anchor(values["pipeline"], folder)
 
 
 def _anchor(stated: Any, folder: Path) -> Any:
@@ -59,8 +62,13 @@ def _anchor(stated: Any, folder: Path) -> Any:
 def load_settings(path: str | Path, overrides: Sequence[str] = ()) -> Settings:
     """Reads an experiment's file.
 
+    Example:
+        >>> settings = kerasall.load_settings("tiny.yaml", ["train.batch_size=16"])
+        >>> settings.experiment, settings.train.batch_size, settings.data.source
+        ('tiny', 16, 'synthetic')
+
     Args:
-        path: YAML file; the experiment is named by its stem.
+        path: YAML file, or the name of a config that comes with kerasall; the experiment is named by its stem.
         overrides: ``key=value`` with dotted keys (``train.batch_size=16``, ``train.stages.0.epochs=3``);
             the value is YAML.
 
@@ -70,10 +78,10 @@ def load_settings(path: str | Path, overrides: Sequence[str] = ()) -> Settings:
     Raises:
         SettingsError: the file is missing, is no YAML mapping, or holds an unknown or wrong setting.
     """
-    path = Path(path)
-    values = _read_extended(path, ())
+    path = find_config(path)
+    values = read_values(path)
     for override in overrides:
-        _apply_override(values, override)
+        apply_override(values, override)
     anchor_paths(values, Path.cwd())  # what is relative still comes from an override
     values.setdefault("experiment", path.stem)
     return validate(values, where=str(path))
@@ -102,28 +110,31 @@ def dump_settings(settings: Settings) -> str:
     return yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
 
 
-def _read_extended(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
+def read_values(path: Path, seen: tuple[Path, ...] = ()) -> dict[str, Any]:
+    """The values of a config and of what it extends, unchecked; paths are absolute.
+
+    Args:
+        path: a file that exists.
+        seen: the files that extend it.
+
+    Raises:
+        SettingsError: a file is no YAML mapping, or what it extends does not exist.
+    """
     if path.resolve() in seen:
         raise SettingsError(f"{path} must not extend itself, but does by way of {[str(p) for p in seen]}")
     values = _read_yaml(path)
-    if isinstance(values.get("pipeline"), str):
-        values["pipeline"] = str((path.parent / values["pipeline"]).resolve())
     anchor_paths(values, path.parent)
     base = values.pop("extends", None)
     if base is None:
         return values
     if not isinstance(base, str):
-        raise SettingsError(f"extends in {path} must name one file, but is {base!r}")
-    return _merge(_read_extended(path.parent / base, (*seen, path.resolve())), values)
+        raise SettingsError(f"extends in {path} must name one config, but is {base!r}")
+    return _merge(read_values(find_extended(base, path), (*seen, path.resolve())), values)
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        near = [str(p) for p in sorted(path.parent.glob("*.yaml"))][:8] if path.parent.is_dir() else []
-        hint = f" There are: {', '.join(near)}" if near else ""
-        raise SettingsError(f"the config {path} must exist, but does not: correct the path.{hint}") from None
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise SettingsError(f"the config {path} must be YAML, but reading it failed: {error}") from None
     if not isinstance(values, dict):
@@ -140,7 +151,16 @@ def _merge(base: Any, change: Any) -> Any:
     return change
 
 
-def _apply_override(values: dict[str, Any], override: str) -> None:
+def apply_override(values: dict[str, Any], override: str) -> None:
+    """Sets one value of a config, in place.
+
+    Args:
+        values: a config as plain values.
+        override: ``key=value`` as for ``load_settings``.
+
+    Raises:
+        SettingsError: it is none, or names an entry of a list that is not there.
+    """
     key, equals, text = override.partition("=")
     if not equals or not key:
         raise SettingsError(f"an override must have the form key=value, but is {override!r}")

@@ -14,24 +14,36 @@ class HeadSettings(Strict):
     """What stands on the backbone: average pooling, Dense layers with ReLU, dropout, softmax."""
 
     dense: tuple[Positive, ...] = ()
+    """units of hidden dense layers with ReLU between pooled features and softmax, in order; none: a linear
+    classifier"""
     dropout: Share = 0.0
+    """share of values that are dropped before the last layer while training, below 1"""
 
 
 class ModelSettings(Strict):
     """One classifier."""
 
     backbone: str = "mobilenet"
+    """convolutional network of Keras Applications, without its top"""
     alpha: Annotated[float, Field(gt=0)] = 1.0
-    weights: str = Field(default="imagenet", description="imagenet, random, or a path")
+    """width multiplier of the MobileNets, the share of their channels; other backbones take 1; ImageNet weights
+    exist for some values alone"""
+    weights: str = "imagenet"
+    """what the backbone starts from: imagenet (from the weights folder, else downloaded), random, or the path of
+    a weights file, relative to the config"""
     head: HeadSettings = HeadSettings()
+    """what stands on the backbone"""
 
 
 class OptimizerSettings(Strict):
     """An optimizer and its constants."""
 
     name: Literal["adam", "adamax", "sgdm", "rmsprop"] = "adam"
+    """sgdm is stochastic gradient descent with momentum"""
     learning_rate: Annotated[float, Field(gt=0)] = 1e-3
-    constants: dict[str, float] = Field(default_factory=dict)
+    """the highest rate of the stage's schedule"""
+    constants: dict[str, float] = Field(default={})
+    """the optimizer's own constants, where they differ from its defaults"""
 
 
 class StageSettings(Strict):
@@ -42,52 +54,56 @@ class StageSettings(Strict):
     """
 
     name: str
+    """what the stage is called in histories and logs"""
     trainable: str = "head"
+    """head: the head alone; all: the whole network; else a block of the backbone, from which on it trains"""
     epochs: Positive
+    """epochs at most; fewer where patience ends the stage, or the best epoch is taken"""
     patience: Positive | None = None
+    """epochs without improvement of `monitor` after which the stage ends; null: never"""
     monitor: Literal["val_loss", "val_accuracy"] = "val_loss"
-    keep: Literal["best", "last"] = Field(
-        default="best",
-        description="weights of the best epoch by `monitor`, or of the last, which validation did not choose",
-    )
+    """what of the validation images decides which epoch is best"""
+    keep: Literal["best", "last"] = "best"
+    """weights of the best epoch by `monitor`, or of the last, which validation did not choose"""
     optimizer: OptimizerSettings = OptimizerSettings()
-    schedule: dict[str, Any] = Field(default_factory=lambda: {"name": "constant"})
+    """the stage's optimizer"""
+    schedule: dict[str, Any] = Field(default={"name": "constant"})
+    """`name` of a schedule of the learning rate and its own constants; lengths are in epochs"""
     train_batch_norm: bool = False
+    """whether batch normalisation trains in the unfrozen part; small batches of a new kind of image make its
+    statistics worse"""
 
 
 class TrainSettings(Strict):
     """Stages, batches and loss."""
 
     batch_size: Positive = 32
-    accumulate: Positive = Field(
-        default=1,
-        description="parts in which a batch passes before the optimizer's step: a large batch on a small device",
-    )
+    """images to one step of the optimizer"""
+    accumulate: Positive = 1
+    """parts in which a batch passes before the optimizer's step: a large batch on a small device; at most
+    batch_size"""
     loss: str = "categorical_crossentropy"
+    """loss over one-hot labels and softmax probabilities"""
     label_smoothing: Share = 0.0
+    """share s of a label that is spread over the classes in the loss, below 1"""
     class_weights: Literal["none", "balanced"] = "none"
-    oversample: Literal["none", "majority"] | dict[str, Positive] = Field(
-        default="none",
-        description="repeat training images of small classes: as many as the largest, or class -> count",
-    )
+    """balanced: weights in the loss that make every class count the same"""
+    oversample: Literal["none", "majority"] | dict[str, Positive] = "none"
+    """repeat training images of small classes: majority for as many as the largest has, or class -> count"""
     stages: tuple[StageSettings, ...] = Field(default=(StageSettings(name="head", epochs=10),), min_length=1)
+    """stages of training, one after the other"""
     jit_compile: bool | Literal["by_device"] = "by_device"
-    precision: Literal["auto", "float32", "bfloat16"] = Field(
-        default="float32",
-        description="of training; auto takes 16 bits where this device gains. Prediction is always float32",
-    )
-    devices: Positive | Literal["all"] = Field(
-        default=1, description="GPUs among which every batch is dealt out"
-    )
-    steps_per_execution: Positive = Field(
-        default=1, description="batches that pass without a return to Python; the same results"
-    )
-    cache_activations: bool = Field(
-        default=True, description="pass a frozen part once, where nothing is augmented"
-    )
-    memory_gib: Annotated[float, Field(gt=0)] = Field(
-        default=2.0, description="pixels or activations kept in memory; more goes to disk"
-    )
+    """compile the training step with XLA; by_device: on one GPU, not on a CPU"""
+    precision: Literal["auto", "float32", "bfloat16"] = "float32"
+    """of training; auto takes 16 bits where this device gains. Prediction is always float32"""
+    devices: Positive | Literal["all"] = 1
+    """GPUs among which every batch is dealt out"""
+    steps_per_execution: Positive = 1
+    """batches that pass without a return to Python; the same results"""
+    cache_activations: bool = True
+    """pass the frozen part of a network once and store what it gives, where nothing is augmented"""
+    memory_gib: Annotated[float, Field(gt=0)] = 2.0
+    """GiB of pixels or activations kept in memory; more goes to disk"""
 
     @model_validator(mode="after")
     def _stages_have_names(self) -> TrainSettings:
@@ -117,13 +133,15 @@ class MemberSettings(Strict):
     """
 
     name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
+    """name of the member, in reports and model"""
     model: ModelSettings = ModelSettings()
+    """the member's backbone and head"""
     train: TrainSettings | None = None
-    epochs: dict[str, Positive] = Field(default={}, description="stage -> epochs, where they alone differ")
-    steps: tuple[dict[str, Any], ...] = Field(
-        default=(),
-        description="operations after the common chain that fit images to this member, as a resize",
-    )
+    """the member's own training; null: as for the whole experiment"""
+    epochs: dict[str, Positive] = Field(default={})
+    """stage -> epochs, where they alone differ"""
+    steps: tuple[dict[str, Any], ...] = ()
+    """operations after the common chain that fit images to this member, as a resize"""
 
     def seed(self, common: int) -> int:
         """The member's own seed: a pure function of the experiment's and the member's name."""
@@ -143,61 +161,61 @@ class EnsembleSettings(Strict):
     """How the members' answers become one; see ``kerasall.evaluation.ensemble_rules``."""
 
     rule: Literal["majority_vote", "average", "weighted_average", "maximum", "stacking"] = "majority_vote"
-    weights: Literal["f1", "auc", "kappa", "accuracy"] | tuple[Annotated[float, Field(gt=0)], ...] = Field(
-        default="kappa",
-        description="of the weighted average: the members' scores by this metric, or one number each",
-    )
-    weights_from: Literal["validation", "selection"] = Field(
-        default="validation",
-        description="validation also means out-of-fold; selection is the part a faithful copy is scored on",
-    )
-    stacking_strength: Annotated[float, Field(gt=0)] = Field(
-        default=1.0, description="inverse of the penalty on stacking's coefficients"
-    )
+    """how probabilities of the members become one answer; a majority vote that is tied goes by the mean
+    probabilities"""
+    weights: Literal["f1", "auc", "kappa", "accuracy"] | tuple[Annotated[float, Field(gt=0)], ...] = "kappa"
+    """of the weighted average: the members' scores by this metric, or one number each"""
+    weights_from: Literal["validation", "selection"] = "validation"
+    """predictions that weights and stacking are fitted to; validation also means out-of-fold; selection is the
+    part a faithful copy is scored on"""
+    stacking_strength: Annotated[float, Field(gt=0)] = 1.0
+    """inverse of the penalty on stacking's coefficients"""
 
 
 class BackboneSettings(Strict):
     """One frozen backbone among several that are compared."""
 
     name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
+    """name of the backbone in this experiment, in reports and choices"""
     backbone: str
+    """convolutional network of Keras Applications, without its top"""
     alpha: Annotated[float, Field(gt=0)] = 1.0
-    weights: str = Field(default="imagenet", description="imagenet, random, or a path")
+    """width multiplier of the MobileNets, the share of their channels; other backbones take 1"""
+    weights: str = "imagenet"
+    """imagenet, random, or the path of a weights file, relative to the config"""
 
 
 class ExtractorSettings(BackboneSettings):
     """A backbone whose pooled features are used as they are."""
 
-    steps: tuple[dict[str, Any], ...] = Field(
-        default=(),
-        description="operations after the common chain that fit images to this backbone, as a resize",
-    )
+    steps: tuple[dict[str, Any], ...] = ()
+    """operations after the common chain that fit images to this backbone, as a resize"""
 
 
 class FeatureChoice(Strict):
     """What is exported, named beforehand."""
 
     features: tuple[str, ...]
+    """names of the extractors of one of the combinations"""
     classifier: Literal["linear_svm", "mlp"]
+    """one of the classifiers; other kinds cannot be exported"""
 
 
 class DeepFeatureSettings(Strict):
     """Classifiers of the features of several backbones side by side; every combination is scored."""
 
     extractors: tuple[ExtractorSettings, ...] = Field(min_length=1)
-    combinations: tuple[tuple[str, ...], ...] = Field(
-        min_length=1, description="names of the extractors whose features are concatenated"
-    )
+    """backbones whose pooled features are stored, each image passed once"""
+    combinations: tuple[tuple[str, ...], ...] = Field(min_length=1)
+    """lists of names of extractors whose features are concatenated"""
     classifiers: tuple[
         Literal["knn", "linear_svm", "rbf_svm", "decision_tree", "random_forest", "mlp"], ...
     ] = ("linear_svm",)
-    augmented_copies: Annotated[int, Field(ge=0)] = Field(
-        default=0, description="changed copies of every training image, by `augment`, beside the image itself"
-    )
-    chosen: FeatureChoice | None = Field(
-        default=None,
-        description="the combination to export; null: the best exportable one where it is not scored",
-    )
+    """kinds of classifiers that are fitted to every combination"""
+    augmented_copies: Annotated[int, Field(ge=0)] = 0
+    """changed copies of every training image, by `augment`, beside the image itself"""
+    chosen: FeatureChoice | None = None
+    """the combination to export; null: the best exportable one where it is not scored"""
 
     @model_validator(mode="after")
     def _names_fit_together(self) -> DeepFeatureSettings:
@@ -223,21 +241,24 @@ class SweepChoice(Strict):
     """What is exported, named beforehand."""
 
     backbone: str
+    """name of one of the backbones of the sweep"""
     optimizer: str
+    """name of one of its optimizers"""
     epochs: Positive
+    """one of its numbers of epochs"""
 
 
 class SweepSettings(Strict):
     """Frozen backbones x optimizers x numbers of epochs, each cell scored."""
 
     backbones: tuple[BackboneSettings, ...] = Field(min_length=1)
+    """frozen backbones, each image passed once through each"""
     optimizers: tuple[OptimizerSettings, ...] = Field(min_length=1)
-    epochs: tuple[Positive, ...] = Field(
-        min_length=1, description="checkpoints of one run of the largest number"
-    )
-    chosen: SweepChoice | None = Field(
-        default=None, description="the cell to export; null: the best one where it is not scored"
-    )
+    """optimizers to compare, each named once"""
+    epochs: tuple[Positive, ...] = Field(min_length=1)
+    """numbers of epochs to compare: checkpoints of one run of the largest"""
+    chosen: SweepChoice | None = None
+    """the cell to export; null: the best one where it is not scored"""
 
     @model_validator(mode="after")
     def _cells_differ(self) -> SweepSettings:
@@ -262,8 +283,11 @@ class TrialSettings(Strict):
     """What one trial of a designed experiment reads, and so what a factor may change."""
 
     model: ModelSettings = ModelSettings()
+    """as `model`"""
     augment: dict[str, Any] | None = None
+    """as `augment`"""
     train: TrainSettings = TrainSettings()
+    """as `train`"""
 
 
 class TuneSettings(Strict):
@@ -273,35 +297,27 @@ class TuneSettings(Strict):
     ensemble. Factors are named by the dotted keys of ``--set``.
     """
 
-    factors: dict[str, tuple[Any, ...]] = Field(
-        min_length=1,
-        description="key of a setting below model, augment or train -> levels; equal ones are dummy levels; "
-        "train.optimizer, train.learning_rate, train.epochs and train.patience set every stage",
-    )
-    array: str = Field(
-        default="auto", description="name of an orthogonal array, or auto for the smallest that fits"
-    )
-    error_df: Annotated[int, Field(ge=0)] = Field(
-        default=0, description="degrees of freedom to leave for the error"
-    )
-    repeats: Positive = Field(default=3, description="runs of every row, each with a seed of its own")
-    response: str = Field(
-        default="accuracy", description="metric of the held-out predictions, see kerasall.evaluation"
-    )
-    response_on: Literal["validation", "selection"] = Field(
-        default="validation",
-        description="validation also means each held-out fold; selection: the part a faithful copy is scored on",
-    )
-    signal: str | None = Field(
-        default=None,
-        description="larger, smaller, nominal, target:M, target-runs:M or mean; null: by the metric's direction",
-    )
-    levels_as: Literal["dummy", "separate"] = Field(
-        default="dummy", description="whether equal levels are merged"
-    )
-    pool: Literal["half"] | tuple[str, ...] = Field(
-        default=(), description="factors taken for error; half: the smallest"
-    )
-    confirmations: Annotated[int, Field(ge=2)] = Field(
-        default=9, description="runs at the predicted optimum: the members"
-    )
+    factors: dict[str, tuple[Any, ...]] = Field(min_length=1)
+    """key of a setting below model, augment or train -> its levels; equal ones are dummy levels;
+    train.optimizer, train.learning_rate, train.epochs and train.patience set every stage"""
+    array: str = "auto"
+    """name of an orthogonal array, or auto for the smallest that fits"""
+    error_df: Annotated[int, Field(ge=0)] = 0
+    """degrees of freedom to leave for the error"""
+    repeats: Positive = 3
+    """runs of every row, each with a seed of its own"""
+    response: str = "accuracy"
+    """metric of the held-out predictions that is analysed"""
+    response_on: Literal["validation", "selection"] = "validation"
+    """images of the response; validation also means each held-out fold; selection: the part a faithful copy is
+    scored on"""
+    signal: str | None = None
+    """signal-to-noise ratio: larger, smaller, nominal, target:M, target-runs:M or mean; null: larger or smaller,
+    by the metric's direction"""
+    levels_as: Literal["dummy", "separate"] = "dummy"
+    """dummy: equal levels of a factor are merged in the analysis; separate: they are kept apart"""
+    pool: Literal["half"] | tuple[str, ...] = ()
+    """factors whose effects are taken for error; half: the smallest, to about half
+    the degrees of freedom"""
+    confirmations: Annotated[int, Field(ge=2)] = 9
+    """runs at the predicted optimum: the members of the ensemble"""

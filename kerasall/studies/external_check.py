@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,13 +11,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from kerasall.components.example_gen import read_collection_of
 from kerasall.components.example_validator import examine
 from kerasall.data.examples import Collection
-from kerasall.data.sources import read_source
 from kerasall.data.splits import group_examples
 from kerasall.data.statistics import fingerprint_data, read_seen
-from kerasall.errors import DataError, SettingsError
+from kerasall.errors import DataError
 from kerasall.evaluation.class_mapping import ClassMapping, join_sets, map_classes, to_scored
 from kerasall.evaluation.predictions import Predictions, write_predictions
 from kerasall.files import atomic_path, read_json
@@ -37,8 +35,9 @@ from kerasall.report.page import write_page
 from kerasall.report.pages.external import make_external_page
 from kerasall.serving.predictor import Predictor
 from kerasall.settings import CheckSettings
-from kerasall.settings.loading import load_settings
+from kerasall.studies.door import Question, ask_of_data, is_own
 from kerasall.studies.finished_run import Run
+from kerasall.studies.stated_images import read_stated, settle_images
 
 
 def judge(run: Run) -> JudgedModel:
@@ -48,23 +47,17 @@ def judge(run: Run) -> JudgedModel:
     return JudgedModel(run.title, run.exported, card, read_seen(beside))
 
 
-def read_images(data: Path | None, source: str, config: Path | None) -> tuple[Collection, CheckSettings]:
-    """The images to check a model on, and how they are looked at.
+def read_images(
+    data: Path | None, source: str, config: Path | None, overrides: Sequence[str] = ()
+) -> tuple[Collection, CheckSettings, list[Question]]:
+    """The images to check a model on, how they are looked at, and what a run would ask of them.
 
-    Args:
-        data: folder or table of images; with ``config`` it replaces the path there.
-        source: kind of the images, see ``read_source``.
-        config: YAML file whose ``data:`` and ``checks:`` are taken.
-
-    Raises:
-        SettingsError: neither is given.
+    Arguments and errors as ``settle_images``.
     """
-    if config is None:
-        if data is None:
-            raise SettingsError("an external check needs images: give --data PATH or --config FILE")
-        return read_source(source, data), CheckSettings()
-    settings = load_settings(config, [] if data is None else [f"data.path={data.expanduser().absolute()}"])
-    return read_collection_of(settings.data, runs_folder() / "cache"), settings.checks
+    settings = settle_images(data, source, config, overrides)
+    collection = read_stated(settings)
+    asked = ask_of_data(collection, settings.data, settings.checks) if is_own(settings.data) else []
+    return collection, settings.checks, [each for each in asked if each.about in ("malignant", "subject")]
 
 
 def check_externally(
@@ -93,7 +86,7 @@ def check_externally(
     mapping = map_classes(collection.labels, collection.malignant, predictor.labels, model.malignant, stated)
     examined = examine(collection, checks)
     scan = examined.scan
-    groups = group_examples(collection.examples, [*examined.exact, *examined.near])
+    groups = group_examples(collection.examples, examined.duplicates.clusters)
     table = collection.examples[["id", "path", "label", "subject"]].reset_index(drop=True)
     table["group"] = groups.reindex(table["id"]).to_numpy()
     table["error"] = scan.table["error"].to_numpy()

@@ -29,6 +29,7 @@ from kerasall.settings import (
     TrialSettings,
 )
 from kerasall.settings.factors import Place, apply_levels, find_places, trial_settings
+from kerasall.settings.shipped import find_script
 
 Check = tuple[str, Callable[[], Any]]
 """Dotted key of a setting, and what raises a KerasallError where the setting cannot be used."""
@@ -55,7 +56,7 @@ class Trained:
 
 
 def check_names(settings: Settings, where: str) -> None:
-    """Checks metrics, backbones, blocks and what early stopping needs. Loads no TensorFlow.
+    """Checks the pipeline, metrics, backbones, blocks and what early stopping needs. Loads no TensorFlow.
 
     Args:
         settings: of an experiment.
@@ -64,7 +65,8 @@ def check_names(settings: Settings, where: str) -> None:
     Raises:
         SettingsError: naming every wrong setting, each with the nearest known name.
     """
-    _require_all([*_metrics(settings), *_networks(settings), *_stages(settings)], where)
+    script: Check = ("pipeline", partial(find_script, settings.pipeline))
+    _require_all([script, *_metrics(settings), *_networks(settings), *_stages(settings)], where)
 
 
 def check_arguments(settings: Settings, where: str, weights_folder: Path | None = None) -> None:
@@ -98,7 +100,7 @@ def _metrics(settings: Settings) -> Iterator[Check]:
 
 
 def _networks(settings: Settings) -> Iterator[Check]:
-    for key, row in _backbones(settings):
+    for key, row in list_backbones(settings):
         yield f"{key}.backbone", partial(get_backbone, row.backbone)
 
 
@@ -106,7 +108,7 @@ def _places(settings: Settings, *keys: str) -> list[Place]:
     return [place for key in keys for place in find_places(settings, key)]
 
 
-def _backbones(settings: Settings) -> list[tuple[str, BackboneSettings | ModelSettings]]:
+def list_backbones(settings: Settings) -> list[tuple[str, BackboneSettings | ModelSettings]]:
     """Key and row of every backbone."""
     frozen = _places(settings, "deep_features.extractors.*", "sweep.backbones.*")
     rows = [(place.key, place.value) for place in frozen]
@@ -219,7 +221,7 @@ def _make_constants(stage: StageSettings, train: TrainSettings) -> None:
 
 def _weights(settings: Settings, folder: Path | None) -> Iterator[Check]:
     here = folder is not None or bool(os.environ.get(FOLDER_VARIABLE))
-    for key, row in _backbones(settings):
+    for key, row in list_backbones(settings):
         if row.weights != "random" and (here or row.weights != "imagenet"):
             backbone = get_backbone(row.backbone)
             yield f"{key}.weights", partial(resolve_weights, backbone, row.alpha, row.weights, folder)

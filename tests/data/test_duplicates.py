@@ -69,10 +69,10 @@ def _write(folder, images, suffix=".png"):
 
 
 def _find(examples, **settings):
-    _, near, problem = search_duplicates(examples, scan_images(examples), NearDuplicateSettings(**settings))
-    if problem:
-        raise DataError(problem)
-    return near
+    found = search_duplicates(examples, scan_images(examples), NearDuplicateSettings(**settings))
+    if found.near_error:
+        raise DataError(found.near_error)
+    return found.near
 
 
 @pytest.fixture(scope="module")

@@ -89,6 +89,12 @@ UNDERSTOOD = {
     "Spanish": Read(trees("{c}/caso{p}/{i}.png", ("Benigno", "Maligno"), (FEW, MORE)), 1, 2),
     "stages of one class": Read(trees("{c}/{p}/{i}.png", ("[Malignant] early Pre-B", "[Malignant] Pre-B")), 1, 2),
     "one class alone": Read(trees("{c}/{p}/{i}.png", ("ALL",), (A,)), 1, 2),
+    "years above patients": Read(trees("{c}/{year}/{p}/{i}.png", year=["2019", "2020"]), 1, 3),
+    "a class folder in itself": Read(trees("{c}/{c} images/{p}/{i}.png"), 1, 3),
+    "class in the patient's name": Read(trees("{c}/{c}_{p}/{i}.png"), 1, 2),
+    "masks beside": Read([*trees("{c}/{i}.png"), "masks/1.png"], 1, said="data.classes: [ALL, normal]"),
+    "parts with more words": Read(trees("{part}/{c}/{i}.png", part=["01_train images", "02_test images"]), 2, None, 1),
+    "initials": Read(trees("{c}/{p}/{i}.png", patients=(["AB", "CD", "EF"], ["GH", "IJ", "KL"])), 1, 2, said="if they are none"),
     "codes in files' names": Read(trees("{c}/{p}_{i}.png"), 1, said="begin with 16 codes"),
 }  # fmt: skip
 REFUSED = {
@@ -107,6 +113,8 @@ REFUSED = {
     "many numbers": (trees("{p}/{i}.png", ("x", "y"), (FEW, MORE)), 1, None),
     "batches alone": (trees("batch{p}/{i}.png", ("x",), (FEW,)), 1, None),
     "days and unknown names": (["2021-03-01/foo/1.png", "2021-03-02/bar/1.png"], 2, None),
+    "hospitals above": (trees("{site}/{c}/{p}/{i}.png", site=["Berlin", "Paris"]), 2, 3),
+    "parts in classes": (["ALL_train/1.png", "ALL_test/1.png", "normal_train/1.png", "normal_test/1.png"], 1, None),
     "classes counted through": ([f"{c}_{i}/{k}.png" for c in ("ALL", "normal") for i in range(9) for k in "ab"], 1, None),
 }  # fmt: skip
 

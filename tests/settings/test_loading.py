@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ import yaml
 
 from kerasall.errors import SettingsError
 from kerasall.settings.loading import dump_settings, load_settings, validate
+from kerasall.settings.shipped import find_script
 
 ROOT = Path(__file__).parents[2]
 
@@ -23,9 +25,12 @@ def write(folder: Path, name: str, text: str) -> Path:
 def test_shipped_configs_load_name_a_script_and_carry_their_command(path):
     settings = load_settings(path)
     assert settings.experiment == path.stem
-    assert Path(settings.pipeline).is_file()
+    assert find_script(settings.pipeline).is_file()
     header = path.read_text(encoding="utf-8").split("\n\n")[0]
-    assert any(f"kerasall {command} configs/{path.name}" in header for command in ("run", "tune"))
+    assert any(
+        re.search(rf"kerasall {command} {path.stem}$|kerasall {command} {path.stem} ", header, re.M)
+        for command in ("run", "tune")
+    )
     assert "expect:" in header
 
 
@@ -91,7 +96,7 @@ def test_wrong_overrides_say_what_is_wrong(tmp_path, override, message):
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [("- a\n", "key: value"), ("a: [", "must be YAML"), ("seed: 1\n", "pipeline: Field required")],
+    [("- a\n", "key: value"), ("a: [", "must be YAML"), ("seed: x\n", "seed: .*integer")],
 )
 def test_files_that_are_no_settings_are_refused(tmp_path, text, message):
     with pytest.raises(SettingsError, match=message):
@@ -100,7 +105,7 @@ def test_files_that_are_no_settings_are_refused(tmp_path, text, message):
 
 def test_a_missing_file_names_its_neighbours(tmp_path):
     write(tmp_path, "demo.yaml", "pipeline: p.py\n")
-    with pytest.raises(SettingsError, match=r"There are: .*demo\.yaml"):
+    with pytest.raises(SettingsError, match=r"there are: .*demo\.yaml"):
         load_settings(tmp_path / "demmo.yaml")
 
 
@@ -114,6 +119,28 @@ def test_leaks_may_be_reported_only_under_the_faithful_protocol():
 def test_a_dump_reads_back_as_the_same_settings():
     settings = load_settings(ROOT / "configs" / "demo.yaml")
     assert validate(yaml.safe_load(dump_settings(settings)), "dump") == settings
+
+
+WORDS = {
+    "a word": ({"data": {"malignant": "ALL"}}, "data.malignant", ("ALL",)),
+    "a class that is a number": ({"data": {"malignant": 1}}, "data.malignant", ("1",)),
+    "numbers in a list": ({"data": {"malignant": [1, "b"]}}, "data.malignant", ("1", "b")),
+    "a metric": ({"evaluate": {"metrics": "kappa"}}, "evaluate.metrics", ("kappa",)),
+    "a fold": ({"split": {"test_folds": "prelim"}}, "split.test_folds", ("prelim",)),
+    "a sentence": ({"departures": "one", "weaknesses": "two"}, "weaknesses", ("two",)),
+    "joined classes": ({"data": {"classes": {"a": "x", "b": ["y", 0]}}}, "data.classes", {"a": ("x",), "b": ("y", "0")}),
+    "a word of several kinds": ({"ensemble": {"weights": "auc"}}, "ensemble.weights", "auc"),
+    "levels are kept": ({"tune": {"factors": {"train.batch_size": [8, 16]}}}, "tune.factors", {"train.batch_size": (8, 16)}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", WORDS)
+def test_one_word_is_a_list_of_one(name):
+    values, key, expected = WORDS[name]
+    found = validate({"experiment": "x", **values}, "here")
+    for word in key.split("."):
+        found = getattr(found, word)
+    assert found == expected
 
 
 STATED = """

@@ -23,7 +23,7 @@ CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("*.yaml"))
 
 
 def make(**values) -> Settings:
-    return validate({"experiment": "x", "pipeline": "p.py", **values}, "here")
+    return validate({"experiment": "x", **values}, "here")
 
 
 def stage(**values) -> dict:

@@ -1,0 +1,110 @@
+"""The command ``kerasall init``. Heavy imports stand inside it."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from kerasall.cli import console
+from kerasall.errors import KerasallError, SettingsError
+from kerasall.paths import weights_folder
+
+if TYPE_CHECKING:
+    from kerasall.studies.draft import Draft, Stated
+
+_TRIES = 5
+"""How often a person is asked again before the command ends with what is still missing."""
+
+
+def init(
+    path: Annotated[Path, typer.Argument(help="Folder or table of images.")],
+    malignant: console.MalignantOption = None,
+    subject: console.SubjectOption = None,
+    label: console.LabelOption = None,
+    columns: console.ColumnsOption = None,
+    source: console.SourceOption = "auto",
+    preset: console.PresetOption = "auto",
+    weights: console.WeightsOption = None,
+    name: Annotated[str | None, typer.Option(help="Name of the experiment; default from the path.")] = None,
+    set_: console.SetOption = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE.yaml", help="The config; default NAME.yaml here.")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace a config that is there.")] = False,
+) -> None:
+    """Look at your images, ask what cannot be seen, and write a short config for `kerasall run`."""
+    from kerasall.studies.door import list_questions
+    from kerasall.studies.draft import write_draft
+
+    if out and out.suffix.lower() not in (".yaml", ".yml"):
+        raise SettingsError(f"--out must name a .yaml file, but names {out}: for example cells.yaml")
+    stated = state(malignant, subject, label, columns, preset, source, set_)
+    name = name or (out.stem if out else None)
+    draft = look(path, stated, name, weights)
+    for line in draft.describe():
+        console.note(line)
+    if sys.stdin.isatty():
+        draft = _ask_person(draft, path, stated, weights)
+    if draft.questions:
+        raise SettingsError(list_questions(draft.questions, f"the config of {path}"))
+    file = out or Path(f"{draft.name}.yaml")
+    if file.exists() and not force:
+        raise SettingsError(
+            f"{file} must not be there yet, but is: give --force to replace it, or --out OTHER.yaml"
+        )
+    command = console.spell("run", file, weights=weights)
+    write_draft(draft, file, command)
+    console.note(draft.describe_cost())
+    console.note(f"config: {file}")
+    print(command)
+
+
+def state(
+    malignant: list[str] | None, subject: str | None, label: str | None, columns: str | None, preset: str,
+    source: str, set_: list[str] | None,
+) -> Stated:  # fmt: skip
+    """What the options of ``init`` and ``train`` state."""
+    from kerasall.studies.draft import Stated
+
+    named = console.split_pairs(columns, "--columns")
+    words = console.split_words(malignant)
+    return Stated(words, subject, label, named, preset, source, tuple(set_ or ()))
+
+
+def look(path: Path, stated: Stated, name: str | None, weights: Path | None) -> Draft:
+    """Looks at images by name; arguments as of the commands."""
+    from kerasall.studies.draft import draft_config, has_gpu
+
+    return draft_config(path, stated, name=name, weights=weights_folder(weights), gpu=has_gpu())
+
+
+def _ask_person(draft: Draft, path: Path, stated: Stated, weights: Path | None) -> Draft:
+    """Asks for what is missing and a person can say, until it is there."""
+    for _ in range(_TRIES):
+        asked = {question.about: question.text for question in draft.questions}
+        answered = stated
+        if "malignant" in asked:
+            classes = ", ".join(draft.collection.labels)
+            answer = _ask(f"Which classes mean leukaemia ({classes}; commas between)?")
+            answered = replace(stated, malignant=console.split_words([answer]))
+        elif "subject" in asked:
+            console.note(asked["subject"])
+            answer = _ask("Where does the patient stand (folder:N, column:NAME, pattern:REGEX, or none)?")
+            answered = replace(stated, subject=answer or None)
+        else:
+            break
+        try:
+            draft, stated = look(path, answered, draft.name, weights), answered
+        except KerasallError as error:  # an answer that cannot be read is asked for again
+            console.note(str(error))
+    return draft
+
+
+def _ask(question: str) -> str:
+    """A person's answer; asked on standard error, as standard output is for the next command alone."""
+    print(question, end=" ", file=sys.stderr, flush=True)
+    return sys.stdin.readline().strip()

@@ -1,0 +1,75 @@
+"""Images as a command names them: a path, a config, single settings; read as a run would read them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from kerasall.data.examples import Collection
+from kerasall.data.sources import read_source
+from kerasall.errors import SettingsError
+from kerasall.paths import runs_folder
+from kerasall.settings import Settings
+from kerasall.settings.loading import anchor_paths, apply_override, load_settings, validate
+from kerasall.studies.door import OWN, read_names
+
+_SECTIONS = ("data.", "checks.")
+
+
+def settle_images(
+    path: Path | None, source: str = "auto", config: Path | None = None, overrides: Sequence[str] = ()
+) -> Settings:
+    """Settings whose ``data`` and ``checks`` say which images are meant and how they are looked at.
+
+    Args:
+        path: folder or table; with ``config`` it replaces the path there.
+        source: kind of the images; with ``config`` "auto" leaves the kind that it states.
+        config: YAML file of an experiment.
+        overrides: ``key=value`` of settings below data and checks.
+
+    Raises:
+        SettingsError: neither path nor config is given, or a setting is unknown, wrong, or of something else.
+    """
+    if path is None and config is None:
+        raise SettingsError("images are needed, but none are named: give --data PATH or --config FILE")
+    if other := [each for each in overrides if not each.startswith(_SECTIONS)]:
+        raise SettingsError(
+            f"settings of images must stand below data or checks, but {other[0]!r} does not: --set data.KEY=VALUE"
+        )
+    where = [] if path is None else [f"data.path={path.expanduser().absolute()}"]
+    if config is not None:
+        stated = load_settings(config, [*where, *overrides])
+        # Another path of a lab's own images may be a folder where the config has a table.
+        if source != "auto" or (path is not None and stated.data.source in OWN):
+            return load_settings(config, [*where, f"data.source={source}", *overrides])
+        return stated
+    values: dict[str, Any] = {"experiment": "images", "data": {"source": source}}
+    for override in (*where, *overrides):
+        apply_override(values, override)
+    anchor_paths(values, Path.cwd())
+    return validate(values, f"what is said of {path}")
+
+
+def read_stated(settings: Settings, lenient: bool = False) -> Collection:
+    """The images, with the malignant classes that are stated.
+
+    Args:
+        settings: of ``settle_images``.
+        lenient: pass over malignant classes that the images do not have.
+
+    Raises:
+        KerasallError: what a reader finds wrong.
+    """
+    data = settings.data
+    if data.source == "synthetic" and data.path:
+        return read_source(
+            "synthetic", data.path
+        )  # rendered ones that lie somewhere, not others to be rendered
+    collection = read_names(data, runs_folder() / "cache")
+    if data.malignant is None:
+        return collection
+    return replace(
+        collection, malignant=tuple(n for n in data.malignant if n in collection.labels or not lenient)
+    )
