@@ -158,8 +158,8 @@ def _find_places(
             if len(found) > 1:
                 names = [table.columns[at] for at in found]
                 problems.append(
-                    f"one column must hold the {role}, but {' and '.join(map(repr, names))} may: say which, as in "
-                    f"data.columns: {{{role}: {names[0]}}}"
+                    f"one column must hold the {role}, but {' and '.join(map(repr, names))} may: say which by "
+                    f"data.columns, such as {{{role}: {names[0]}}} (--set 'data.columns.{role}={names[0]}')"
                 )
             elif not found and role in ("path", "label"):
                 problems.append(_describe_absent(role, table))
@@ -177,9 +177,9 @@ def _describe_absent(role: str, table: tables.Table) -> str:
     if image := next(filter(is_image_name, table.columns), ""):
         cure = f"{image} is an image and no name: write a line with the names of the columns above it"
     else:
-        cure = f"say which it is, as in data.columns: {{{role}: NAME}}"
+        cure = f"say which it is by data.columns: {{{role}: NAME}} (--set data.columns.{role}=NAME)"
     if role == "label":
-        cure += ", or set data.label: folder:N or pattern:REGEX if the path tells the class"
+        cure += ", or, if the path tells the class, set data.label to folder:N or pattern:REGEX"
     known = ", ".join(ROLES[role][0][:3] + ROLES[role][1][:3])
     above = f" ({table.notes[-1]})" if table.notes and "#" in table.notes[-1] else ""
     return (
@@ -269,7 +269,7 @@ def _hint(written: str, index: FolderIndex, file: Path) -> str:
         (PurePosixPath(written.replace("\\", "/")).stem,)
     )
     near = f" (is {'/'.join(alike[0])} meant?)" if alike else ""
-    return f"correct them, or set data.root to the folder that they start from{near}"
+    return f"correct them, or set data.root to the folder that they start from (--set data.root=FOLDER){near}"
 
 
 def _place(row: Row, path: str, folder: Path) -> Row:

@@ -33,8 +33,8 @@ def split_path(written: str) -> Parts:
 
 def find_as_written(folder: Path, written: str) -> str | None:
     """The file that a path names, relative to a folder or absolute, with slashes of either kind; None if none."""
-    for spelling in (written, written.replace("\\", "/")):
-        path = os.path.normpath(folder / spelling)
+    for spelling in (written, written.replace("\\", "/")) if "\\" in written else (written,):
+        path = os.path.normpath(os.path.join(folder, spelling))
         if "\0" not in path and os.path.isfile(path):
             return path
     return None
@@ -62,9 +62,11 @@ class FolderIndex:
     Spellings that differ by case or by the form of accents are one; a name without a suffix stands for the image.
 
     Attributes:
+        whole: a path below the folder, and the same without suffix -> the paths that are spelt so.
         endings: last folders and name of a path, and the same without suffix -> the paths that end so.
     """
 
+    whole: dict[Parts, list[Parts]] = field(default_factory=dict)
     endings: dict[Parts, list[Parts]] = field(default_factory=dict)
 
     @classmethod
@@ -80,14 +82,15 @@ class FolderIndex:
         """Takes up one image, by its path below the folder."""
         *folders, name = map(_spell, image)
         for last in {name, _spell(PurePosixPath(image[-1]).stem)}:
-            for start in range(len(image)):
+            self.whole.setdefault((*folders, last), []).append(image)
+            for start in range(1, len(image)):
                 self.endings.setdefault((*folders[start:], last), []).append(image)
 
     def find(self, parts: Parts) -> list[Parts]:
         """Images whose paths end in these folders and this name: those right below the folder alone, else all."""
-        ending = self.endings.get(tuple(map(_spell, parts)), [])
-        exact = [image for image in ending if image[-len(parts) :] == parts] or ending
-        return [image for image in exact if len(image) == len(parts)] or exact
+        spelt = tuple(map(_spell, parts))
+        ending = self.whole.get(spelt) or self.endings.get(spelt, [])
+        return [image for image in ending if image[-len(parts) :] == parts] or ending
 
     def find_prefix(self, paths: Sequence[Parts]) -> Parts | None:
         """The folders in front that most paths must lose to lie below the folder; None if none of them does.
@@ -97,7 +100,7 @@ class FolderIndex:
         counts: Counter[Parts] = Counter()
         for parts in paths:
             for start in range(len(parts)):
-                if any(len(found) == len(parts) - start for found in self.find(parts[start:])):
+                if tuple(map(_spell, parts[start:])) in self.whole:
                     counts[parts[:start]] += 1
         if not counts:
             return None

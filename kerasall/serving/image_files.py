@@ -165,15 +165,15 @@ class _Moved:
     def find(self, written: str) -> str:
         if path := find_as_written(self.folder, written):
             return path
-        parts = split_path(written)
-        if self.front is None and (found := find_moved(self.folder, written)):
-            self.front = found[0]
-        front = self.front or ()
-        if self.front is not None and is_absolute(written) and parts[: len(front)] == front:
-            path = str(self.folder.joinpath(*parts[len(front) :]))
-            self.count, self.example = self.count + 1, self.example or f"{written} as {path}"
-            return path
-        return os.path.normpath(self.folder / written)
+        if is_absolute(written):
+            if self.front is None and (found := find_moved(self.folder, written)):
+                self.front = found[0]
+            parts = split_path(written)
+            if self.front is not None and parts[: len(self.front)] == self.front:
+                path = str(self.folder.joinpath(*parts[len(self.front) :]))
+                self.count, self.example = self.count + 1, self.example or f"{written} as {path}"
+                return path
+        return os.path.normpath(os.path.join(self.folder, written))
 
 
 def _listed_names(manifest: Path, tell: Tell) -> Iterator[str]:

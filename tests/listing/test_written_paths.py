@@ -69,4 +69,4 @@ def test_a_name_without_suffix_and_in_another_case_is_found(tmp_path):
     assert index.find(("b",)) == [("y", "b.jpg"), ("y", "b.png")]
     assert index.find(("y", "b.png")) == [("y", "b.png")]
     assert index.find(("x", "b.png")) == index.find(("c",)) == index.find(()) == []
-    assert FolderIndex.of(tmp_path / "none").endings == {}
+    assert FolderIndex.of(tmp_path / "none").whole == {}
