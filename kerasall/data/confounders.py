@@ -27,7 +27,7 @@ class Confounder:
     """An attribute that tells one class from all others.
 
     Attributes:
-        attribute: format, size or colour.
+        attribute: format, quality (of JPEG files alone), size or colour.
         label: the class.
         value: balanced accuracy, in [``LEAST``, 1], of telling it by the attribute alone.
         common: class -> its most frequent value, how many of its images have it, and how many it has.
@@ -47,7 +47,7 @@ def find_confounders(table: pd.DataFrame, labels: Sequence[str]) -> list[Confoun
     gives 0.5 with a standard deviation of sqrt(1 / n + 1 / m) / 4 for n and m groups on the two sides.
 
     Args:
-        table: readable images with the columns label, group, format, width, height, mode, mean_r, mean_g, mean_b.
+        table: readable images with the columns label, group, format, quality, width, height, mode, mean_r, mean_g, mean_b.
         labels: class names in class order.
     """
     found = []
@@ -94,6 +94,9 @@ def _recall(own: np.ndarray, others: np.ndarray) -> float:
 
 def _attributes(table: pd.DataFrame) -> Iterator[tuple[str, pd.Series]]:
     yield "format", table["format"]
+    if set(table["format"]) == {"JPEG"}:
+        nearest = (5 * (table["quality"] / 5).round()).astype(int)
+        yield "quality", "quality " + nearest.astype(str)
     sizes = table["width"].astype(str) + "x" + table["height"].astype(str)
     if sizes.nunique() > _MOST_SIZES:
         longer = table[["width", "height"]].max(axis=1).to_numpy()

@@ -129,7 +129,8 @@ def search_duplicates(examples: pd.DataFrame, scan: ImageScan, settings: NearDup
         near = find_near_duplicates(examples, scan, settings)
     except DataError as error:  # thumbnails too much alike to tell
         return Duplicates(**told, near_error=str(error))
-    return Duplicates(**told, near=near, near_error=find_excess(near, examples, scan, settings))
+    problem = find_excess(near, examples, scan, settings, named.groups)
+    return Duplicates(**told, near=near, near_error=problem)
 
 
 def write_duplicates(duplicates: Duplicates, statistics: Path) -> None:
@@ -230,16 +231,18 @@ def find_near_duplicates(
 
 
 def find_excess(
-    groups: Sequence[Sequence[str]], examples: pd.DataFrame, scan: ImageScan, settings: NearDuplicateSettings
-) -> str:
+    groups: Sequence[Sequence[str]], examples: pd.DataFrame, scan: ImageScan, settings: NearDuplicateSettings,
+    named: Sequence[Sequence[str]] = (),
+) -> str:  # fmt: skip
     """Says which near-duplicate group joins too many subjects or images; "" if none does.
 
-    Byte-identical copies count once: what they join is not the thresholds' doing.
+    Byte-identical copies, and copies by their names, count once: what they join is not the thresholds' doing.
     """
-    sha256 = dict(zip(scan.table["id"], scan.table["sha256"], strict=True))
+    known = dict(zip(scan.table["id"], scan.table["sha256"], strict=True))
+    known |= {name: copies[0] for copies in named for name in copies}
     subject = dict(zip(examples["id"], examples["subject"], strict=True))
     for group in groups:
-        distinct = list({sha256[name]: name for name in reversed(group)}.values())
+        distinct = list({known[name]: name for name in reversed(group)}.values())
         subjects = sorted({subject[name] for name in distinct} - {""})
         share = len(distinct) / len(examples)
         if len(subjects) > settings.max_subjects:

@@ -20,7 +20,7 @@ from scipy.cluster.hierarchy import DisjointSet
 from kerasall.listing.folders import IMAGE_SUFFIXES
 
 _SERIES = 9
-"""More numbers in brackets than this beside one name of a folder are a bulk rename, no copies."""
+"""More bare numbers than this after one name of a folder are a series, no copies: a bulk rename, cells of a field."""
 _MOST_PLACES = 3
 """Folders that may hold one name before it tells nothing across them: each numbers its images from 1."""
 _MOST_COPIES = 100
@@ -74,7 +74,7 @@ _MARK_TABLE: tuple[tuple[str, str, _Says], ...] = (
     (rf"{_GAP}*\((?:\w+ )?(?:{_COPIED})\)$", "", "copy"),
     (rf"{_GAP}+(?:{_TURNED})$", "", "beside"),  # in German, red
     (rf"{_GAP}+(?:{_CHANGED})(?:{_NUMBER}){{0,2}}$", "", "beside"),
-    (rf"{_GAP}+(?:(?:r|d|deg|angle)_?\d{{1,3}}|(?:90|180|270)(?:deg)?|lr|ud)$", "", "beside"),
+    (rf"{_GAP}+(?:(?:r|deg|angle)_?\d{{1,3}}|(?:90|180|270)(?:deg)?|lr|ud)$", "", "beside"),
     (rf"^(?:{_CHANGED})(?:{_GAP}*\d{{1,3}})?{_GAP}+", "", "beside"),
     (rf"{_GAP}?\(\d{{1,3}}\)$", "", "beside"),
     (r"_\d{1,6}_\d{2,8}$", "", "beside"),  # Keras, with the image's name as save_prefix
@@ -82,7 +82,7 @@ _MARK_TABLE: tuple[tuple[str, str, _Says], ...] = (
 _MARKS = tuple(_Mark(re.compile(pattern), left, says) for pattern, left, says in _MARK_TABLE)
 _KERAS = re.compile(rf"^((?:{_AUGMENTED})_\d+)_(\d{{1,8}})$")
 """``save_prefix="aug"``: place of the image in the directory, and a random number. Or the name of an image."""
-_NUMBERED = re.compile(rf"^(.*?){_GAP}?\(\d{{1,3}}\)$")
+_NUMBERED = re.compile(rf"{_GAP}+\d{{1,3}}$|{_GAP}?\(\d{{1,3}}\)$")
 _HINT = re.compile(
     r"\)$|^cop|^kopie|aug|rot|flip|mirror|gespiegelt|gedreht|copy|kopie|copi[ea]|dup|_original_|\.rf\.|\d$|"
     rf"{_CHANGED}|lr$|ud$|deg$|°$"
@@ -133,7 +133,7 @@ def find_named_copies(examples: pd.DataFrame) -> NamedCopies:
     """
     columns = (examples[name].astype(str).tolist() for name in ("id", "label", "subject"))
     images = [_read(*row) for row in zip(*columns, strict=True)]
-    numbered = Counter((image.folder, found[1]) for image in images if (found := _NUMBERED.match(image.stem)))
+    numbered = Counter((image.folder, _NUMBERED.sub("", image.stem)) for image in images)
     names = {image: found for image in images if (found := list(_strip(image, numbered)))}
     named = {image.id for image, found in names.items() if any(says == "copy" for _, says in found)}
     joined = DisjointSet(image.id for image in images)
@@ -199,7 +199,7 @@ def _strip(image: _Image, numbered: Counter[tuple[str, str]]) -> Iterator[tuple[
                 break
         else:
             break
-        if stem.endswith(")") and numbered[image.folder, base] > _SERIES:
+        if numbered[image.folder, base] > _SERIES and _NUMBERED.sub("", stem) == base:
             break
         yield base, mark.says
         stem = base

@@ -31,10 +31,10 @@ SEEN = "seen_images.csv"
 LEFT_OUT = ("id", "label", "subject", "error")
 """Columns of the table of images that were left out as unreadable; error is the reason in words."""
 _TEXT_COLUMNS = ("id", "error", "format", "mode", "sha256")
-_COUNT_COLUMNS = ("width", "height", "bytes", "box_side")
+_COUNT_COLUMNS = ("width", "height", "quality", "bytes", "box_side")
 _COLOURS = ("mean_r", "mean_g", "mean_b")
 _MEASURES = (*_COLOURS, "std_grey", "foreground_share", "sharpness")
-_COLUMNS = ("id", "error", "format", "width", "height", "mode", "native", "bytes", "sha256", "box_side",
+_COLUMNS = ("id", "error", "format", "width", "height", "mode", "quality", "native", "bytes", "sha256", "box_side",
             *_MEASURES)  # fmt: skip
 
 
@@ -45,7 +45,7 @@ class ImageScan:
     Attributes:
         table: one row per example, in the examples' order:
             id; error ("" if readable, else the reason in words); format; width, height (pixels, 0 if
-            unknown); mode; native (TensorFlow reads it as it is); bytes; sha256 ("" if unreadable);
+            unknown); mode; quality (of a JPEG, estimated, else 0); native (TensorFlow reads it as it is); bytes; sha256 ("" if unreadable);
             box_side (shorter side of the foreground's box, pixels);
             mean_r, mean_g, mean_b (mean over the foreground, 0..255); std_grey (over the whole image);
             foreground_share (1 where the background is not black); sharpness (variance of the Laplacian
@@ -89,7 +89,9 @@ def _scan_file(name: str, path: str, limits: Limits) -> tuple[dict[str, Any], np
         data = read_image_bytes(path, limits)
         row |= {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
         header = read_header(data, limits, name)
-        row |= {key: getattr(header, key) for key in ("format", "width", "height", "mode", "native")}
+        row |= {
+            key: getattr(header, key) for key in ("format", "width", "height", "mode", "quality", "native")
+        }
         pixels = decode(data, limits, name)
     except DecodingError as error:
         return row | {"error": str(error)}, None

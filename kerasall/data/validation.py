@@ -22,6 +22,7 @@ _LISTED_FILES = 20
 _NAMED_FILES = 5
 _ATTRIBUTES = {
     "format": "the format of the file",
+    "quality": "the quality at which JPEG files were saved",
     "size": "the size of the image",
     "colour": "whether an image is coloured or grey",
 }

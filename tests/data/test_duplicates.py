@@ -144,6 +144,12 @@ def test_group_of_more_than_five_per_cent_names_the_threshold(tmp_path, cells):
         _find(examples)
 
 
+def test_copies_that_are_named_so_are_no_excess(tmp_path, cells):
+    copies = {f"cell000_shift{i}": _shift(cells["cell000"], i, 0) for i in range(1, 7)}
+    examples = _write(tmp_path, {**dict(list(cells.items())[:60]), **copies}).assign(subject="one")
+    assert _find(examples) == [["cell000", *sorted(copies)]]
+
+
 def test_disabled_search_finds_nothing(tmp_path, cells):
     examples = _write(tmp_path, {"a": cells["cell000"], "b": cells["cell000"][::-1]})
     assert _find(examples, enabled=False) == []

@@ -26,7 +26,7 @@ BESIDE = [
 """Names that say so only beside an image x."""
 APART = [
     "UID_1_2_3_all", "UID_H10_1_1_hem", "WBC-Benign-001", "cell_1", "cell_2", "P01", "P01_12", "Im001_1", "x2", "x_2", "xa",
-    "x_ALL", "copper_3", "augusta_3", "rotor_3", "x_y", "crop", "x1_1",
+    "x_ALL", "copper_3", "augusta_3", "rotor_3", "x_y", "crop", "x1_1", "x_12",
 ]  # fmt: skip
 
 
@@ -73,6 +73,10 @@ def test_a_bulk_rename_is_a_series():
     series = [f"c/cell ({number}).png" for number in range(1, 161)]
     assert find(series).groups == []
     assert find(["c/cell.png", *series]).groups == []
+    assert find(["c/field.png", *(f"c/field_{number}.png" for number in range(1, 300))]).groups == []
+    assert find(["c/x.png", "c/x_90.png", "c/x_180.png", *OTHERS]).groups == [
+        ["c/x.png", "c/x_180.png", "c/x_90.png"]
+    ]
     assert find(["c/P01.png", "c/P01 (1).png", "c/P01 (2).png", *OTHERS]).groups == [
         ["c/P01 (1).png", "c/P01 (2).png", "c/P01.png"]
     ]

@@ -215,7 +215,14 @@ def test_an_attribute_of_the_files_that_tells_the_class_is_a_warning(tmp_path, c
 def test_it_is_told_by_groups_and_small_sets_do_not_cry_wolf(formats, subject, told):
     table = pd.DataFrame({"format": list(formats), "group": [subject(n) or str(n) for n in range(24)]})
     table = table.assign(
-        label=["a"] * 12 + ["b"] * 12, width=48, height=48, mode="RGB", mean_r=1.0, mean_g=2.0, mean_b=3.0
+        label=["a"] * 12 + ["b"] * 12,
+        quality=0,
+        width=48,
+        height=48,
+        mode="RGB",
+        mean_r=1.0,
+        mean_g=2.0,
+        mean_b=3.0,
     )
     found = find_confounders(table, ["a", "b"])
     assert [each.attribute for each in found] == (["format"] if told else [])
@@ -224,9 +231,26 @@ def test_it_is_told_by_groups_and_small_sets_do_not_cry_wolf(formats, subject, t
 
 def test_one_class_among_several_is_told_from_the_rest():
     table = pd.DataFrame({"label": list("abcd") * 12, "format": ["PNG", "PNG", "JPEG", "PNG"] * 12})
-    table = table.assign(group=range(48), width=48, height=48, mode="RGB", mean_r=1.0, mean_g=2.0, mean_b=3.0)
+    table = table.assign(
+        group=range(48), quality=0, width=48, height=48, mode="RGB", mean_r=1.0, mean_g=2.0, mean_b=3.0
+    )
     (found,) = find_confounders(table, list("abcd"))
     assert (found.label, found.value) == ("c", 1.0)
+
+
+@pytest.mark.parametrize(("qualities", "told"), [((95, 75), ["quality"]), ((95, 94), []), ((75, 75), [])])
+def test_the_quality_of_jpeg_files_tells_too(tmp_path, qualities, told):
+    for label, quality in zip("ab", qualities, strict=True):
+        for number in range(12):
+            path = tmp_path / label / f"{label}{number}.jpg"
+            path.parent.mkdir(exist_ok=True)
+            cv2.imwrite(
+                str(path), _picture(number + 100 * (label == "b")), [cv2.IMWRITE_JPEG_QUALITY, quality]
+            )
+    warnings = _codes(check(_collect(tmp_path)), "warnings")
+    assert [code for code in warnings if code.endswith("_tells_class")] == [
+        f"{each}_tells_class" for each in told
+    ]
 
 
 def test_copies_by_name_join_groups_and_are_a_warning(folder):
