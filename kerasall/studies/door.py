@@ -33,8 +33,8 @@ NEEDED_BYTES = 2 << 30
 WAIVER = "none"
 """Value of ``data.subject`` that says: no patient can be told, and that is known."""
 
-_KNOWN_SHARE = 0.5
-"""Share of the images whose patient must be known: with fewer a split by patient is one in name."""
+LEAST_KNOWN = 0.95
+"""Share of the images of every class whose patient must be known, as for the blessing."""
 
 _PLENTY = 20
 """Groups of every class per part from which on a split is sure to be found, and none is tried."""
@@ -175,15 +175,15 @@ def likely_classes(names: Iterable[str], labels: Iterable[str]) -> list[str]:
 def _ask_of_patients(collection: Collection, subject: str) -> Iterator[Question]:
     if subject == WAIVER:
         return
-    examples = collection.examples
-    unknown, images = int((examples["subject"] == "").sum()), len(examples)
-    if collection.subject_kind == "subject" and unknown <= images * (1 - _KNOWN_SHARE):
+    examples, known = collection.examples, collection.examples["subject"] != ""
+    if known.groupby(examples["label"]).mean().min() >= LEAST_KNOWN:
         return
-    none = "no image has one" if unknown == images else f"{unknown:,} of {images:,} images have none"
+    none = "no image has one" if not known.any() else f"{(~known).sum():,} of {len(known):,} images have none"
+    rest = "" if not known.any() else "name the patients of these or leave them out, "
     yield Question(
         "subject",
         f"the patient of the images must be known, so that none stands on both sides of the split, but {none} (such as "
-        f"{examples['id'][0]}): say where the patient stands ({'; '.join(_places(collection))}), or, knowing that "
+        f"{examples['id'][~known].iloc[0]}): {rest}say where the patient stands ({'; '.join(_places(collection))}), or, knowing that "
         f"scores may be too good, go without: write `subject: {WAIVER}` below data, or give --subject {WAIVER}",
     )
 
@@ -193,10 +193,11 @@ def _places(collection: Collection) -> Iterator[str]:
     names = collection.examples["id"]
     if collection.source == "csv":
         yield "a column of the table: `subject: column:NAME`, --subject column:NAME"
-    folders = names[0].split("/")[:-1]
-    if len(folders) > 1:
-        spelled = ", ".join(f"folder:{level} is {name}" for level, name in enumerate(folders, 1))
-        yield f"a folder: `subject: folder:{len(folders)}`, --subject folder:{len(folders)}, where {spelled}"
+    folders = [name.split("/")[:-1] for name in names]
+    for level, found in enumerate(zip(*folders, strict=False), 1):
+        # Fewer names than there may be patients are those of classes or of parts.
+        if len(set(found)) > len(collection.labels):
+            yield f"a folder: `subject: folder:{level}`, --subject folder:{level}, such as {found[0]}"
     pattern = f"pattern:{_CODE_IN_NAME}"
     found = {match["subject"] for match in map(re.compile(_CODE_IN_NAME).search, names) if match}
     likely = len(collection.labels) < len(found) <= len(names) / 2

@@ -64,7 +64,7 @@ ASKED = {
     "a misspelt one": (WHOLE, ["data.malignant=al"], "malignant", r"al is not there.*--malignant ALL"),
     "another case": (WHOLE, ["data.malignant=all"], "malignant", r"all is not there.*--malignant ALL"),
     "no patient": ("nameless", [], "subject", r"no image has one \(such as img0000\.png\).*column:NAME.*pattern:"),
-    "hardly any": ("half", [], "subject", r"32 of 48 images have none"),
+    "hardly any": ("half", [], "subject", r"32 of 48 images have none \(such as img0008\.png\): name the patients"),
     "few images": ("few", [], "images", r"normal has 12.*checks\.fewest_images=12"),
     "too many folds": (WHOLE, ["split.folds=9"], "split", r"'ALL' has only 6.*largest split that works is 6 folds"),
     "a part too many": ("two", ["split={kind: holdout}"], "split", r"'normal' has only 2.*is 2 folds"),
