@@ -8,7 +8,6 @@ from typing import Annotated, Any
 import typer
 import typer.core
 
-from kerasall.version import __version__
 from kerasall.cli.compare import compare
 from kerasall.cli.console import note
 from kerasall.cli.data import check, data_app
@@ -24,6 +23,7 @@ from kerasall.cli.taguchi import taguchi_app
 from kerasall.cli.trials import trials
 from kerasall.cli.tune import tune
 from kerasall.errors import KerasallError
+from kerasall.version import __version__
 
 _IN_ORDER_OF_USE = (
     check, run, tune, runs, status, trials, compare, review, explain, evaluate, predict, serve, export,

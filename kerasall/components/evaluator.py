@@ -14,7 +14,6 @@ from typing import Annotated, Any
 import numpy as np
 import pandas as pd
 
-from kerasall.version import __version__
 from kerasall.components.calibrator import read_distances, read_safeguards
 from kerasall.components.exporter import MODEL
 from kerasall.components.statistics_gen import SCAN
@@ -52,6 +51,7 @@ from kerasall.pipeline.component import Input, Output, component
 from kerasall.serving.card import CARD
 from kerasall.serving.predictor import Predictor
 from kerasall.settings import MemberSettings, Settings
+from kerasall.version import __version__
 
 COMPARED = ("balanced_accuracy", "f1_weighted", "cohen_kappa", "roc_auc")
 """What members are compared by, besides the main metric."""

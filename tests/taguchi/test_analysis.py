@@ -173,7 +173,7 @@ def test_a_file_a_frame_and_the_levels_themselves_are_analysed_alike(tmp_path):
     assert expected.best_levels == {"rate": 2, "optimizer": 2}
     assert expected.best_values == {"rate": 0.01, "optimizer": "adam"}
     assert analyze(numbers).best_values == {"rate": 2, "optimizer": 2}
-    with pytest.raises(DataError, match="must have one column of level numbers.*but has rate, optimizer"):
+    with pytest.raises(DataError, match=r"must have one column of level numbers.*but has rate, optimizer"):
         analyze(numbers[["rate", "optimizer"]])
     with pytest.raises(DataError, match="must hold the responses itself"):
         analyze(tmp_path / "results.csv", [1.0])

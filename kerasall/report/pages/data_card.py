@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from kerasall.version import __version__
 from kerasall.data.oddness import (
     FEWEST,
     MEASURES,
@@ -31,6 +30,7 @@ from kerasall.report.figures_data import (
 from kerasall.report.format import Score
 from kerasall.report.page import Page, Section, draw_picture, read_picture, render_page, render_section
 from kerasall.report.sections import count_images
+from kerasall.version import __version__
 
 MOST_GROUPS, MOST_IN_GROUP, MOST_SUBJECTS, PICTURES = 20, 6, 12, 4
 _BY_SUBJECT = ("brightness", "red_blue", "focus")

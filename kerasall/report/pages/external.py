@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from kerasall.version import __version__
 from kerasall.decoding import DEFAULT_LIMITS
 from kerasall.evaluation.calibration import score_calibration
 from kerasall.evaluation.class_mapping import MALIGNANT
@@ -25,6 +24,7 @@ from kerasall.report.external_scores import (
 )
 from kerasall.report.format import Score, is_percent
 from kerasall.report.page import Page, Section, render_section
+from kerasall.version import __version__
 
 RESAMPLED_CURVES = 1000
 GALLERY = 24

@@ -9,7 +9,6 @@ from dataclasses import replace
 
 import numpy as np
 
-from kerasall.version import __version__
 from kerasall.data.label_corrections import CorrectionFile, read_corrections
 from kerasall.evaluation.metrics import find_metric, per_class_table
 from kerasall.evaluation.review import build_queue
@@ -25,6 +24,7 @@ from kerasall.report.pages.run_training import describe_exported, make_training,
 from kerasall.report.taguchi import describe_interactions, lay_out
 from kerasall.report.verdict import describe_criterion
 from kerasall.settings.loading import dump_settings
+from kerasall.version import __version__
 
 _PARTS = ("train", "validation", "test", "selection")
 

@@ -121,7 +121,7 @@ def test_an_export_replaces_none_and_its_chain_must_fit(tmp_path, exported):
     with pytest.raises(SettingsError, match="must not exist yet"):
         kerasall.export(build_network(), exported, LABELS)
     chain = kerasall.Chain.from_json([{"op": "resize", "height": 20, "width": 20}])
-    with pytest.raises(ModelError, match="16 x 16 pixels.*but makes 20 x 20"):
+    with pytest.raises(ModelError, match=r"16 x 16 pixels.*but makes 20 x 20"):
         kerasall.export(build_network(), tmp_path / "model", LABELS, chain)
 
 
