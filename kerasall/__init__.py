@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 from kerasall.version import __version__
 
 if TYPE_CHECKING:
-    from kerasall.api import check, compare, export, load_model, predict
     from kerasall.errors import KerasallError
     from kerasall.evaluation.predictions import Predictions, read_predictions
     from kerasall.evaluation.scores import intervals, score
@@ -22,8 +21,12 @@ if TYPE_CHECKING:
     from kerasall.preprocessing.operations import Chain
     from kerasall.settings import Settings
     from kerasall.settings.loading import load_settings
+    from kerasall.studies.answers import load_model, predict
+    from kerasall.studies.comparison import compare
+    from kerasall.studies.data_check import check
     from kerasall.studies.experiment import run_experiment
     from kerasall.studies.finished_run import Run
+    from kerasall.studies.keras_export import export
     from kerasall.studies.start import train  # pyright: ignore[reportMissingImports]
     from kerasall.taguchi.analysis import analyze
     from kerasall.taguchi.oracle import TaguchiOracle
@@ -35,7 +38,6 @@ __all__ = [
 ]  # fmt: skip
 
 _MODULES = {
-    "api": ("check", "compare", "export", "load_model", "predict"),
     "errors": ("KerasallError",),
     "evaluation.predictions": ("Predictions", "read_predictions"),
     "evaluation.scores": ("intervals", "score"),
@@ -45,8 +47,12 @@ _MODULES = {
     "preprocessing.operations": ("Chain",),
     "settings": ("Settings",),
     "settings.loading": ("load_settings",),
+    "studies.answers": ("load_model", "predict"),
+    "studies.comparison": ("compare",),
+    "studies.data_check": ("check",),
     "studies.experiment": ("run_experiment",),
     "studies.finished_run": ("Run",),
+    "studies.keras_export": ("export",),
     "studies.start": ("train",),
     "taguchi.analysis": ("analyze",),
     "taguchi.oracle": ("TaguchiOracle",),

@@ -176,7 +176,7 @@ def _cut_at_last_map(model: keras.Model) -> tuple[keras.Model, Score]:
         inner, score = _cut_at_last_map(operation)
         return keras.Model(graph.inputs[0], inner(_input_of(graph.outputs[0]))), score
     maps = list(_feature_maps(graph))
-    found = [_cut(graph, each) for each in reversed(maps) if each.shape[1] * each.shape[2] > 1]
+    found = [_cut(graph, each) for each in reversed(maps) if int(each.shape[1]) * int(each.shape[2]) > 1]
     if not found and maps and _has_convolution(graph):
         _require_places(maps[-1], graph.inputs[0])
     cuts = [lower for lower in found if lower is not None]
@@ -267,7 +267,8 @@ def build_score(sources: Sequence[_Tensor], output: _Tensor) -> Score:
             scores = keras.ops.matmul(scores, operation.kernel)
             scores = scores if operation.bias is None else scores + operation.bias
         if alone:
-            scores = keras.ops.concatenate([-scores, scores], axis=-1) / 2.0
+            halves: _Tensor = keras.ops.concatenate([-scores, scores], axis=-1)
+            scores = halves / 2.0
         return scores - keras.ops.mean(scores, axis=-1, keepdims=True) if activation == "softmax" else scores
 
     return score
