@@ -44,7 +44,7 @@ from interleaved import CONSOLE, parse, report
 from rendered_cells import quiet
 from rich.table import Table
 
-from kerasall.data.duplicates import NearDuplicateSettings, exact_duplicates, find_near_duplicates
+from kerasall.data.duplicates import Duplicates, NearDuplicateSettings, exact_duplicates, find_near_duplicates
 from kerasall.data.examples import Collection
 from kerasall.data.input_pipeline import FeatureBatches, prediction_batches
 from kerasall.data.pixel_cache import PixelCache, decode_pixels
@@ -235,9 +235,9 @@ class Images:
         step("intervals", lambda: Scorer(predictions, ("all",)).intervals(names))
 
     def _split(self, collection: Collection, scan: ImageScan, near: list[list[str]]) -> None:
-        exact = exact_duplicates(scan)
-        Examined(collection, scan, exact, near).find_anomalies()
-        holdout_split(collection.examples, [*exact, *near], shares={"validation": 0.2, "test": 0.2}, seed=0)
+        found = Duplicates(exact_duplicates(scan), near)
+        Examined(collection, scan, found).find_anomalies()
+        holdout_split(collection.examples, found.clusters, shares={"validation": 0.2, "test": 0.2}, seed=0)
 
 
 def train_head(

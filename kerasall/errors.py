@@ -11,7 +11,15 @@ from difflib import get_close_matches
 
 
 class KerasallError(ValueError):
-    """Base of all errors that a change of input or settings can cure."""
+    """Base of all errors that a change of input or settings can cure; the message says what must hold and the cure.
+
+    Example:
+        >>> try:
+        ...     kerasall.score([0, 1], [[0.9, 0.1], [0.2, 0.8]], metrics="acuracy")
+        ... except kerasall.KerasallError as error:
+        ...     print(error)
+        a metric must be one of METRICS or <score>:<class>, but is 'acuracy': did you mean ['accuracy']?
+    """
 
 
 class DecodingError(KerasallError):

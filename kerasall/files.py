@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
 import re
 import shutil
 import socket
+import tempfile
 import time
 import uuid
 from collections.abc import Iterable, Iterator
@@ -24,6 +26,16 @@ images lie. It does not enter the output's digest, so steps that read the output
 
 _TEMPORARY = re.compile(r"\.kerasall-(?P<place>[0-9a-f]{8})-(?P<process>\d+)-[0-9a-f]{8}\.")
 
+_CURES = {
+    errno.EACCES: ": allow it (see its rights and those of the folders above), or give another path",
+    errno.EPERM: ": allow it (see its rights and those of the folders above), or give another path",
+    errno.EROFS: ": give a path on a file system that may be written to",
+    errno.ENOENT: ": correct the path",
+    errno.ENOTDIR: ": correct the path, in which a file stands for a folder",
+    errno.EISDIR: ": give the path of a file",
+}
+"""Error number -> what to do."""
+
 _FOREIGN_SECONDS = 7 * 86_400
 """Age after which a temporary of another machine, whose processes cannot be asked for, counts as abandoned."""
 
@@ -33,7 +45,8 @@ def atomic_path(destination: str | Path) -> Iterator[Path]:
     """Gives a temporary path beside ``destination`` and renames it into place on success.
 
     The caller writes a file or makes a folder at the yielded path. On any exception the temporary
-    path is removed and ``destination`` is left as it was, so a reader never sees half a file.
+    path is removed and ``destination`` is left as it was, so a reader never sees half a file. Errors of the system
+    name the destination, never the temporary path.
 
     Args:
         destination: where the finished file or folder shall lie. A folder must not exist yet;
@@ -52,11 +65,94 @@ def atomic_path(destination: str | Path) -> Iterator[Path]:
         _sync([temporary] if temporary.is_file() else (p for p in temporary.rglob("*") if p.is_file()))
         os.replace(temporary, destination)
         _sync([destination.parent])
+    except OSError as error:
+        _speak_of(destination, temporary, error)
+        raise
     finally:
         if temporary.is_dir():
             shutil.rmtree(temporary, ignore_errors=True)
         else:
             temporary.unlink(missing_ok=True)
+
+
+def _speak_of(destination: Path, temporary: Path, error: OSError) -> None:
+    """Puts the destination where an error names the temporary path: the one is the user's, the other nobody's."""
+
+    def name_again(told: Any) -> Any:
+        return told.replace(temporary.name, destination.name) if isinstance(told, str) else told
+
+    error.args = tuple(name_again(each) for each in error.args)
+    for name in ("filename", "filename2"):
+        told = getattr(error, name)
+        if told is not None:
+            setattr(error, name, name_again(os.fsdecode(told) if not isinstance(told, int) else told))
+
+
+def explain_os_error(error: OSError) -> str:
+    """An error of the system in words: the path, what it says, and the cure where there is one."""
+    said = (error.strerror or str(error)).rstrip(".")
+    path = f"{error.filename}: " if error.filename is not None else ""
+    cure = _CURES.get(error.errno or 0, "")
+    return f"{path}{said}{cure}"
+
+
+def require_writable(path: str | Path, what: str, cure: str = "give another path") -> None:
+    """Finds before the work that its result could not be written.
+
+    Args:
+        path: a file or folder that will be written; neither it nor the folders above need exist yet.
+        what: subject of the message, such as "the runs folder".
+        cure: what to do.
+
+    Raises:
+        KerasallError: it could not be written; the message names ``path`` and why.
+    """
+    path = Path(path).expanduser().absolute()
+    existing = path
+    while not os.path.lexists(existing):
+        existing = existing.parent
+    reason = _why_not_writable(existing, existing == path)
+    if reason:
+        raise KerasallError(f"{what} {path} must be writable, but is not ({reason}): {cure}")
+
+
+def _why_not_writable(existing: Path, is_itself: bool) -> str:
+    """Why nothing can be written to a path that exists, or made below it; "" where it can."""
+    if not existing.is_dir():
+        if not is_itself or not existing.exists():
+            return f"{existing} is {'a file' if existing.exists() else 'a broken link'}, no folder"
+        # A file is replaced by a new one beside it.
+        existing = existing.parent
+    try:
+        with tempfile.TemporaryFile(dir=existing):
+            return ""
+    except OSError as error:
+        return f"{existing}: {error.strerror}"
+
+
+def require_readable(path: str | Path, what: str, cure: str = "allow it, or give another path") -> None:
+    """Finds before the work that a file or folder which exists may not be read; of others nothing is said.
+
+    Args:
+        path: of a file or folder.
+        what: subject of the message, such as "the weights folder".
+        cure: what to do.
+
+    Raises:
+        KerasallError: it may not be read.
+    """
+    path = Path(path).expanduser().absolute()
+    try:
+        if path.is_dir():
+            with os.scandir(path) as entries:
+                next(entries, None)
+        elif path.exists():
+            with open(path, "rb"):
+                pass
+    except OSError as error:
+        raise KerasallError(
+            f"{what} {path} must be readable, but is not ({error.strerror}): {cure}"
+        ) from None
 
 
 def is_temporary(name: str) -> bool:

@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 from kerasall.errors import KerasallError
+from kerasall.files import require_readable
 
 
 def runs_folder() -> Path:
@@ -23,7 +24,7 @@ def weights_folder(given: str | Path | None = None) -> Path | None:
     """Folder of pretrained weights: as given, else ``KERASALL_WEIGHTS``, else None (Keras' own download).
 
     Raises:
-        KerasallError: the folder does not exist.
+        KerasallError: the folder does not exist, or may not be read.
     """
     chosen = given or os.environ.get("KERASALL_WEIGHTS")
     if not chosen:
@@ -33,6 +34,7 @@ def weights_folder(given: str | Path | None = None) -> Path | None:
         raise KerasallError(
             f"the weights folder {folder} must exist, but does not: correct --weights or KERASALL_WEIGHTS"
         )
+    require_readable(folder, "the weights folder", "allow it, or correct --weights or KERASALL_WEIGHTS")
     return folder.resolve()
 
 

@@ -5,9 +5,11 @@ Importing this loads no TensorFlow.
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import sys
+import time
 import weakref
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -28,6 +30,11 @@ _KEPT_BYTES = 256 << 20
 """Memory kept for later, in all."""
 
 _free: dict[int, bytearray] = {}
+
+NOTED_SECONDS = 2.0
+"""How often at most a step's progress is written down."""
+
+_noted: dict[str, Any] = {"file": None, "at": -math.inf}
 
 
 @contextmanager
@@ -56,12 +63,57 @@ def quiet_tensorflow() -> Iterator[None]:
 
 
 def show_progress(items: Iterable, total: int, what: str) -> Iterator:
-    """Passes ``items`` on, with a transient progress bar on standard error if that is a terminal."""
+    """Passes ``items`` on, with a transient progress bar on standard error if that is a terminal.
+
+    Inside a run ``kerasall status`` tells how many are done, too.
+    """
     from rich.console import Console
     from rich.progress import track
 
-    console = Console(stderr=True)
-    return iter(track(items, what, total, console=console, transient=True, disable=not console.is_terminal))
+    console, begun = Console(stderr=True), time.monotonic()
+    shown = track(items, what, total, console=console, transient=True, disable=not console.is_terminal)
+    for done, item in enumerate(shown, start=1):
+        yield item
+        if is_note_due():
+            left = (time.monotonic() - begun) / done * (total - done)
+            note_progress(doing=what, done=done, total=total, seconds_left=left)
+
+
+@contextmanager
+def noting_progress(file: Path) -> Iterator[None]:
+    """What runs inside and tells how far it is (``note_progress``) is written down in ``file``, which goes afterwards."""
+    former = dict(_noted)
+    file.unlink(missing_ok=True)
+    _noted.update(file=file, at=-math.inf)
+    try:
+        yield
+    finally:
+        _noted.update(former)
+        file.unlink(missing_ok=True)
+
+
+def is_note_due() -> bool:
+    """Whether progress is written down at all, and the last note is old enough for another."""
+    return _noted["file"] is not None and time.monotonic() - _noted["at"] >= NOTED_SECONDS
+
+
+def note_progress(**told: Any) -> None:
+    """Writes down how far the step at work is, for whoever asks from another process.
+
+    Args:
+        told: JSON values: ``doing`` (words), and of ``done``, ``total``, ``epoch``, ``epochs``, ``step``, ``steps``,
+            ``seconds_left`` what is known.
+    """
+    if _noted["file"] is None:
+        return
+    _noted["at"] = time.monotonic()
+    # No fsync, unlike an artifact: after a loss of power nobody asks for it.
+    temporary = _noted["file"].with_name(f".{_noted['file'].name}.{os.getpid()}")
+    try:
+        temporary.write_text(json.dumps(told | {"noted": time.time()}), encoding="utf-8")
+        os.replace(temporary, _noted["file"])
+    except OSError:  # a full disk stops the step where it matters
+        temporary.unlink(missing_ok=True)
 
 
 def has_amx(cpuinfo: str | Path = "/proc/cpuinfo") -> bool:

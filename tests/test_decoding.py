@@ -226,6 +226,10 @@ EXACT: dict[str, tuple[bytes, np.ndarray, bool]] = {
     "TIFF grey 16-bit LZW": (_cv2(".tiff", GREY_16), _rgb(GREY), False),
     "TIFF palette": (_save(PALETTE, "TIFF"), _rgb(PALETTE), False),
     "TIFF 1-bit": (_save(BLACK_WHITE, "TIFF"), _rgb(BLACK_WHITE), False),
+    "WEBP lossless": (_save(RGB, "WEBP", lossless=True), PIXELS, False),
+    "WEBP grey": (_save(GREY, "WEBP", lossless=True), _rgb(GREY), False),
+    "WEBP with alpha": (_save(RGBA, "WEBP", lossless=True, exact=True), PIXELS, False),
+    "WEBP EXIF": (_with_orientation("WEBP", 6, lossless=True), np.rot90(PIXELS, -1), False),
 }
 
 # name: (bytes, upright reference before compression, native)
@@ -240,6 +244,8 @@ LOSSY: dict[str, tuple[bytes, np.ndarray, bool]] = {
     "JPEG EXIF 3": (_with_orientation("JPEG", 3, quality=90), np.rot90(PIXELS, 2), False),
     "JPEG EXIF 6": (_with_orientation("JPEG", 6, quality=90), np.rot90(PIXELS, -1), False),
     "JPEG EXIF 7": (_with_orientation("JPEG", 7, quality=90), np.rot90(PIXELS, 2).transpose(1, 0, 2), False),
+    "WEBP": (_save(RGB, "WEBP", quality=90), PIXELS, False),
+    "WEBP with alpha": (_save(RGBA, "WEBP", quality=90, exact=True), PIXELS, False),
 }
 
 
@@ -262,14 +268,14 @@ def test_every_lossless_kind_gives_the_reference_pixels_on_both_ways(kind):
 
 
 @pytest.mark.parametrize("kind", LOSSY)
-def test_every_jpeg_kind_gives_the_pixels_of_pillow_on_both_ways(kind):
+def test_every_lossy_kind_gives_the_pixels_of_pillow_on_both_ways(kind):
     data, reference, native = LOSSY[kind]
     header = read_header(data)
-    assert (header.format, header.native) == ("JPEG", native)
+    assert (header.format, header.native) == (kind.split()[0], native)
     pixels = decode(data)
     assert pixels.shape == (header.height, header.width, 3) == reference.shape
     np.testing.assert_array_equal(_decode_with_tensorflow(to_native(data)), pixels)
-    if native:
+    if native or header.format == "WEBP":
         np.testing.assert_array_equal(_rgb(Image.open(io.BytesIO(data))), pixels)
     assert np.abs(pixels.astype(int) - reference).mean() < 6  # as near to the original as JPEG is
 
@@ -313,6 +319,8 @@ TRUNCATED = [
     "PNG 1-bit",
     "TIFF RGB",
     "TIFF RGB LZW",
+    "WEBP lossless",
+    "WEBP EXIF",
 ]
 
 
@@ -360,7 +368,11 @@ OTHERS = {
     "animated PNG": (_animated_png(), "animated"),
     "multi-page TIFF": (_save(RGB, "TIFF", save_all=True, append_images=[RGB]), "pages"),
     "GIF": (_save(PALETTE, "GIF"), "GIF"),
-    "WebP": (_save(RGB, "WEBP"), "WebP"),
+    "animated WebP": (
+        _save(RGB, "WEBP", save_all=True, append_images=[GREY.convert("RGB")]),
+        "animated WebP",
+    ),
+    "video": (b"RIFF\x10\0\0\0AVI LIST" + b"\0" * 40, "video"),
     "SVG": (b'<svg xmlns="http://www.w3.org/2000/svg"></svg>', "SVG"),
     "XML": (b'\xef\xbb\xbf<?xml version="1.0"?><svg/>', "SVG"),
     "DICOM": (b"\0" * 128 + b"DICM" + b"\0" * 50, "DICOM"),
@@ -391,6 +403,12 @@ def _bmp_header_of(width: int, height: int) -> bytes:
     return bytes(data)
 
 
+def _webp_header_of(width: int, height: int) -> bytes:
+    data = bytearray(EXACT["WEBP EXIF"][0])
+    data[24:30] = (width - 1).to_bytes(3, "little") + (height - 1).to_bytes(3, "little")
+    return bytes(data)
+
+
 def _jpeg_header_of(width: int, height: int) -> bytes:
     data = bytearray(_save(RGB, "JPEG"))
     frame = data.index(b"\xff\xc0")
@@ -405,6 +423,8 @@ BOMBS = {
     "PNG 30,000": _png(b"\0" * 90_001, 8, 2, size=(30_000, 30_000)),
     "PNG 13,000": _png(b"\0" * 90_001, 8, 2, size=(13_000, 13_000)),
     "PNG 8,000": _png(b"\0" * 90_001, 8, 2, size=(8_000, 8_000)),
+    "WebP 60,000": _webp_header_of(60_000, 60_000),
+    "WebP 8,000": _webp_header_of(8_000, 8_000),
     "PNG one long row": _png(b"\0" * 90_001, 1, 0, size=(100_000, 1)),
 }
 

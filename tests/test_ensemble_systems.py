@@ -325,8 +325,8 @@ def vote(runs):
 
 def test_every_member_is_a_step_and_the_ensemble_is_exported_with_its_votes(runs, vote):
     assert [s for s in vote.states if s.startswith("Trainer")] == ["Trainer small", "Trainer smaller"]
-    assert read_json(vote.artifacts["Exporter", "parity"].path / "parity.json")["passed"]
-    test = read_rows(vote.artifacts["Transform", "test"].path)
+    assert read_json(vote.artifacts["Exporter", "parity"] / "parity.json")["passed"]
+    test = read_rows(vote.artifacts["Transform", "test"])
     answers = Predictor(runs.folder / "savedmodels" / "tiny").predict(
         [Path(p).read_bytes() for p in test["path"]]
     )
@@ -346,28 +346,28 @@ def test_the_report_shows_members_beside_the_ensemble_and_states_the_tie_rule(ru
     assert set(results["ensemble"]["scores"]) == {"small", "smaller"}
     page = (vote.folder / "report.html").read_text(encoding="utf-8")
     assert "can tie" in page[page.index('<section id="ensemble"') :]
-    predictions = read_predictions(vote.artifacts["Evaluator", "evaluation"].path / "predictions.npz")
+    predictions = read_predictions(vote.artifacts["Evaluator", "evaluation"] / "predictions.npz")
     right = (predictions.decisions == predictions.labels).sum()
     assert sum(v["ensemble_right"] for v in results["ensemble"]["members_right"]) == right
     assert "smaller, stage 1: all" in page
 
 
 def test_oversampling_touches_training_images_alone(vote):
-    training = read_json(vote.artifacts["Ensembler", "record"].path / "training.json")["members"]["small"]
+    training = read_json(vote.artifacts["Ensembler", "record"] / "training.json")["members"]["small"]
     assert training["classes"]["visited_an_epoch"] == {"all": 40, "hem": 40}
-    split = read_examples(vote.artifacts["Transform", "development"].path / "examples.csv")
+    split = read_examples(vote.artifacts["Transform", "development"] / "examples.csv")
     train = split[split["part"] == "train"]["label"].value_counts()
     assert training["classes"]["images"] == {"all": train["all"], "hem": train["hem"]}
-    validation = read_predictions(vote.artifacts["Trainer small", "record"].path / "predictions.npz")
+    validation = read_predictions(vote.artifacts["Trainer small", "record"] / "predictions.npz")
     assert set(validation.ids) == set(split[split["part"] == "validation"]["id"])
 
 
 def test_stains_are_fitted_on_training_images_alone_and_travel_with_the_model(vote):
-    stored = read_json(vote.artifacts["Ensembler", "trained"].path / "preprocess.json")
+    stored = read_json(vote.artifacts["Ensembler", "trained"] / "preprocess.json")
     assert len(stored[0]["mean"]) == 3
     from kerasall.preprocessing.stain import fit_reinhard
 
-    table = read_rows(vote.artifacts["Transform", "development"].path)
+    table = read_rows(vote.artifacts["Transform", "development"])
     fitted = fit_reinhard(training_images(table[table["part"] == "train"]))
     np.testing.assert_allclose(stored[0]["mean"], fitted.mean)
 
@@ -394,7 +394,7 @@ def test_a_faithful_run_scores_the_selection_part_and_is_never_blessed(runs, vot
     page = (result.folder / "report.html").read_text(encoding="utf-8")
     assert "Single images were dealt out" in page
     assert "never divided" not in page
-    split = read_examples(result.artifacts["Transform", "development"].path / "examples.csv")
+    split = read_examples(result.artifacts["Transform", "development"] / "examples.csv")
     assert document["results"]["images"] == (split["part"] == "selection").sum()
     assert "Weights chosen on the scored images" in page
 

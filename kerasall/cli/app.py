@@ -8,7 +8,6 @@ from typing import Annotated, Any
 import typer
 import typer.core
 
-from kerasall import __version__
 from kerasall.cli.compare import compare
 from kerasall.cli.configs import configs
 from kerasall.cli.console import note
@@ -17,6 +16,7 @@ from kerasall.cli.evaluate import evaluate
 from kerasall.cli.explain import explain
 from kerasall.cli.export import export
 from kerasall.cli.init import init
+from kerasall.cli.interrupts import STOPPED, stopping_safely
 from kerasall.cli.predict import predict
 from kerasall.cli.review import review
 from kerasall.cli.run import run
@@ -28,9 +28,12 @@ from kerasall.cli.train import train
 from kerasall.cli.trials import trials
 from kerasall.cli.tune import tune
 from kerasall.errors import KerasallError
+from kerasall.files import explain_os_error
+from kerasall.version import __version__
 
 _IN_ORDER_OF_USE = (
-    check, init, train, configs, settings, run, tune, runs, status, trials, compare, review, explain, evaluate, predict, serve, export,
+    check, init, train, configs, settings, run, tune, runs, status, trials, compare, review, explain, evaluate, predict,
+    serve, export,
 )  # fmt: skip
 
 
@@ -39,6 +42,14 @@ class _Commands(typer.core.TyperGroup):
 
     def list_commands(self, ctx: Any) -> list[str]:
         return [*(command.__name__ for command in _IN_ORDER_OF_USE), "data", "taguchi"]
+
+    def invoke(self, ctx: Any) -> Any:
+        """Here, because whoever called would take a KeyboardInterrupt for his own and say less."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt as stop:
+            note(f"kerasall: {stop or 'stopped'}")
+            raise SystemExit(STOPPED) from None
 
 
 app = typer.Typer(
@@ -68,16 +79,16 @@ def _root(version: Annotated[bool, typer.Option("--version", help="Print the ver
 def main(arguments: list[str] | None = None) -> None:
     """Entry point: errors that a user can cure are printed without a traceback."""
     try:
-        app(arguments)
+        with stopping_safely():
+            app(arguments)
     except KerasallError as error:
         note(f"kerasall: error: {error}")
         sys.exit(1)
     except OSError as error:
-        note(f"kerasall: error: {error.strerror or error}: {error.filename or ''}")
+        note(f"kerasall: error: {explain_os_error(error)}")
         sys.exit(1)
-    except KeyboardInterrupt:
-        note("kerasall: stopped; the same command goes on where it was when called again")
-        sys.exit(130)
+    except KeyboardInterrupt:  # before the command began
+        sys.exit(STOPPED)
 
 
 def run_script() -> None:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from kerasall.cli.console import JsonOption, note, print_found, spell
+from kerasall.cli.console import JsonOption, note, print_found, require_place, spell
 
 
 def compare(
@@ -17,7 +17,10 @@ def compare(
     ],
     out: Annotated[
         Path | None,
-        typer.Option(help="Folder of report.html and report.json; default runs/comparisons/A_vs_B."),
+        typer.Option(
+            callback=require_place,
+            help="Folder of report.html and report.json; default runs/comparisons/A_vs_B.",
+        ),
     ] = None,
     as_json: JsonOption = False,
     metric: Annotated[

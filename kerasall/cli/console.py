@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from kerasall.errors import SettingsError
+from kerasall.files import require_writable
 
 if TYPE_CHECKING:
-    from kerasall.pipeline.runner import RunResult
     from kerasall.settings import Settings
+    from kerasall.studies.finished_run import Run
 
 ModelArgument = Annotated[
     str,
@@ -89,6 +90,13 @@ def print_found(as_json: bool, document: Any, lines: Callable[[], str | Iterable
         print(line)
 
 
+def require_place(path: Path | None) -> Path | None:
+    """For options that name what a command writes: found at once where nothing can be written there."""
+    if path is not None:
+        require_writable(path, "the output")
+    return path
+
+
 def split_words(given: list[str] | None) -> tuple[str, ...]:
     """The names of an option that takes several: repeated, or with commas between."""
     return tuple(word.strip() for each in given or () for word in each.split(",") if word.strip())
@@ -134,19 +142,22 @@ def print_plan(settings: Settings, smoke: bool) -> None:
     from kerasall.runtime import quiet_tensorflow
 
     with quiet_tensorflow():
-        from kerasall.studies.planning import count_images, format_plan, plan_experiment
+        from kerasall.studies.planned_fits import describe_split, plan_split
+        from kerasall.studies.planning import format_plan, plan_experiment
 
-        images = count_images(settings)
-    note(f"images: {'unknown (give --data)' if images is None else f'{images:,}'}")
-    print(format_plan(plan_experiment(settings, smoke)))
-    note("Memory and hours are estimates; hours are for every image passed once per epoch on this machine.")
+        planned = plan_split(settings)
+    drawn, data = planned or (None, None)
+    note(describe_split(drawn) if drawn else "images: unknown (give --data)")
+    print(format_plan(plan_experiment(settings, data, smoke)))
+    note(
+        "Runs count every fold, repetition and training on all folds; steps are at most, for patience may stop a stage "
+        "sooner. Memory and hours are estimates, hours for this machine."
+    )
 
 
-def print_outcome(result: RunResult) -> None:
+def print_outcome(run: Run) -> None:
     """The last lines of a run: score, verdict, where its results lie."""
-    from kerasall.studies.finished_run import Run
-
-    for label, value in Run(result.folder).results.items():
+    for label, value in run.results.items():
         print(f"{label + ':':<14} {value}")
 
 

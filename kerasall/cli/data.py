@@ -18,6 +18,7 @@ from kerasall.cli.console import (
     data_overrides,
     note,
     print_found,
+    require_place,
     spell,
 )
 from kerasall.errors import KerasallError, SettingsError
@@ -33,7 +34,9 @@ def _root() -> None:
 @data_app.command()
 def build(
     path: Annotated[Path, typer.Argument(help="Folder or table of images.")],
-    out: Annotated[Path, typer.Option(help="Folder for the records; must not exist or be empty.")],
+    out: Annotated[
+        Path, typer.Option(callback=require_place, help="Folder for the records; must not exist or be empty.")
+    ],
     source: Annotated[
         str, typer.Option(help="auto, cnmc, aria, folder, csv, synthetic or records.")
     ] = "auto",
@@ -71,7 +74,11 @@ def check(
     as_json: JsonOption = False,
     report: Annotated[
         Path | None,
-        typer.Option(metavar="PAGE.html", help="Also write a data card: one self-contained page."),
+        typer.Option(
+            callback=require_place,
+            metavar="PAGE.html",
+            help="Also write a data card: one self-contained page.",
+        ),
     ] = None,
 ) -> None:
     """Look at a data set before anything trains, and say what a run would ask; exit status 1 if it holds errors."""
@@ -127,7 +134,8 @@ def _describe_check(found: dict[str, Any]) -> Iterator[str]:
         yield f"  {name:<12} {count:>7,} images{f', {subjects:,} subjects' if subjects else ''}"
     yield (
         f"duplicates: {found['exact_duplicate_groups']} exact groups "
-        f"({found['cross_subject_duplicate_groups']} across subjects), {found['near_duplicate_groups']} near groups"
+        f"({found['cross_subject_duplicate_groups']} across subjects), {found['near_duplicate_groups']} near groups, "
+        f"{found['named_copy_groups']} groups by name"
     )
     yield from (f"note: {note}" for note in found.get("notes", []))
     for kind in ("warnings", "errors"):

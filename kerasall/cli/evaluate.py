@@ -31,7 +31,11 @@ def evaluate(
         ),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(help="Folder of the results; default runs/external/<model>_on_<data>.")
+        Path | None,
+        typer.Option(
+            callback=console.require_place,
+            help="Folder of the results; default runs/external/<model>_on_<data>.",
+        ),
     ] = None,
     as_json: console.JsonOption = False,
 ) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from kerasall.cli.console import RESEARCH_ONLY, ModelArgument, note, show_progress
+from kerasall.cli.console import RESEARCH_ONLY, ModelArgument, note, require_place, show_progress
 from kerasall.errors import DecodingError, ModelError, SettingsError, did_you_mean
 from kerasall.files import atomic_path, write_json
 from kerasall.paths import runs_folder
@@ -38,7 +38,10 @@ def explain(
     ] = None,
     method: Annotated[str, typer.Option(help="grad_cam or grad_cam_plus_plus.")] = "grad_cam",
     out: Annotated[
-        Path | None, typer.Option(help="Folder of the pictures; default runs/explanations/<model>.")
+        Path | None,
+        typer.Option(
+            callback=require_place, help="Folder of the pictures; default runs/explanations/<model>."
+        ),
     ] = None,
 ) -> None:
     """Show where in images a model sees its answer; exit status 1 if any failed."""
@@ -48,7 +51,7 @@ def explain(
     if method not in TITLES:
         cure = did_you_mean(method, TITLES, "choose one of these")
         raise SettingsError(f"the method must be one of {', '.join(TITLES)}, but is {method!r}: {cure}")
-    paths = find_images(images)
+    paths = find_images(images, note)
     run = Run.find(model)
     with quiet_tensorflow():
         from kerasall.serving.explanation import find_class, require_explainable

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from kerasall.cli.console import RESEARCH_ONLY, ModelArgument, note
+from kerasall.cli.console import RESEARCH_ONLY, ModelArgument, note, require_place
 from kerasall.errors import ArtifactError, DataError, DecodingError, SettingsError
 from kerasall.files import atomic_path, read_json, sha256_of_file, write_json, write_text
 from kerasall.paths import runs_folder
@@ -38,7 +38,8 @@ def export(
         typer.Option(help="Labelled images that the model did not train on: accuracy before and after."),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(help="Folder to write; default runs/exports/<model>/<format>.")
+        Path | None,
+        typer.Option(callback=require_place, help="Folder to write; default runs/exports/<model>/<format>."),
     ] = None,
 ) -> None:
     """Convert a SavedModel for another runtime, and prove on images that it answers the same."""
@@ -52,7 +53,7 @@ def export(
     run = Run.find(model)
     name, folder = run.title, run.pushed
     source = _Source.read(folder)
-    paths = [str(path) for path in find_images(images)]
+    paths = [str(path) for path in find_images(images, note)]
     destination = out or runs_folder() / "exports" / name / (f"{to}_int8" if int8 else to)
     if destination.exists():
         raise ArtifactError(

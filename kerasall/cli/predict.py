@@ -8,6 +8,7 @@ import shutil
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -43,7 +44,9 @@ _Images = Annotated[
 ]
 _Manifest = Annotated[
     Path | None,
-    typer.Option(help="File that lists images: one path a line, or CSV or JSONL with a field path."),
+    typer.Option(
+        help="File that lists images: one path a line, or a table (CSV, Excel, Parquet, JSONL) with a column path."
+    ),
 ]
 _Out = Annotated[
     str | None,
@@ -91,7 +94,9 @@ def predict(
     choice = choose_runtime(runtime, precision)
     if not images and manifest is None:
         raise DataError("images must be named by paths, folders, patterns or --manifest, but none are")
-    names = ImageNames(tuple(images or ()), manifest)
+    names = ImageNames(
+        tuple(images or ()), manifest, tell=cache(note)
+    )  # names are listed twice, and told once
     task = _Task(model, names, out, overwrite, batch_size, max_side, max_pixels)
     if runner is not None:
         _require_runner(runner, choice)

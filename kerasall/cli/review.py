@@ -7,13 +7,16 @@ from typing import Annotated
 
 import typer
 
-from kerasall.cli.console import JsonOption, note, print_found
+from kerasall.cli.console import JsonOption, note, print_found, require_place
 
 
 def review(
     run_name: Annotated[str, typer.Argument(metavar="RUN", help="Name of a finished run, or its folder.")],
     out: Annotated[
-        Path | None, typer.Option(help="Folder of review.html and review.csv; default runs/RUN/review.")
+        Path | None,
+        typer.Option(
+            callback=require_place, help="Folder of review.html and review.csv; default runs/RUN/review."
+        ),
     ] = None,
     at_least: Annotated[
         int | None,

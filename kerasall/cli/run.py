@@ -42,7 +42,7 @@ def run(
     stated = console.data_overrides(malignant, subject, label, set_)
     options: dict[str, Any] = {"data": data, "weights": weights, "overrides": stated, "name": name}
     # What a mistyped command would stumble over is found before TensorFlow takes its seconds.
-    settings, *_ = settle(config, **options)
+    settings, *_ = settle(config, **options, writes=not (plan or smoke))
     if plan or smoke:
         console.print_plan(settings, smoke)
         return

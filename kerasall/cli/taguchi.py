@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from kerasall.cli.console import JsonOption, note, print_found
+from kerasall.cli.console import JsonOption, note, print_found, require_place
 from kerasall.errors import DataError, SettingsError
 
 taguchi_app = typer.Typer(
@@ -34,7 +34,9 @@ def plan(
     ] = "auto",
     error_df: Annotated[int, typer.Option(min=0, help="Degrees of freedom to leave for the error.")] = 0,
     repeats: Annotated[int, typer.Option(min=0, help="Empty response columns in the file of --out.")] = 3,
-    out: Annotated[Path | None, typer.Option(help="CSV file to fill in for taguchi analyze.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(callback=require_place, help="CSV file to fill in for taguchi analyze.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Print the runs of the smallest orthogonal array that fits the factors."""

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from kerasall.cli.console import JsonOption, note, print_found
+from kerasall.cli.console import JsonOption, note, print_found, require_place
 
 
 def trials(
@@ -24,7 +24,11 @@ def trials(
         ),
     ] = "trial",
     out: Annotated[
-        Path | None, typer.Option(help="Folder for trials.csv and trials.html; default the run's, or FOLDER.")
+        Path | None,
+        typer.Option(
+            callback=require_place,
+            help="Folder for trials.csv and trials.html; default the run's, or FOLDER.",
+        ),
     ] = None,
     tensorboard: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Also write the trials for tensorboard --logdir DIR.")

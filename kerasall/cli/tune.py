@@ -44,7 +44,7 @@ def tune(
 
     stated = console.data_overrides(malignant, subject, label, set_)
     options: dict[str, Any] = {"data": data, "weights": weights, "overrides": stated, "name": name}
-    settings, runs, _ = settle(config, **options)
+    settings, runs, _ = settle(config, **options, writes=not (plan or smoke))
     if settings.tune is None:
         raise SettingsError(
             f"{config} must state tune with its factors, but does not: see `kerasall run` for others"

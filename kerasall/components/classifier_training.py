@@ -7,7 +7,7 @@ they are computed once per image and shared by epochs, folds and runs.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from pathlib import Path
@@ -127,23 +127,8 @@ class ClassifierTraining:
         return plain
 
     def balance(self, rows: np.ndarray) -> np.ndarray:
-        """The training rows with the repeats that ``train.oversample`` asks for.
-
-        Raises:
-            SettingsError: a count for a class that there is not, or below the class's images.
-        """
-        wanted = self.train.oversample
-        if wanted == "none":
-            return rows
-        if isinstance(wanted, str):
-            return oversample(self.data.labels, rows, "majority", self.seed)
-        names = self.data.facts.labels
-        if unknown := sorted(set(wanted) - set(names)):
-            raise SettingsError(
-                f"train.oversample must name classes among {list(names)}, but names {unknown}"
-            )
-        target = {names.index(name): count for name, count in wanted.items()}
-        return oversample(self.data.labels, rows, target, self.seed)
+        """The training rows with the repeats that ``train.oversample`` asks for; see ``balance_rows``."""
+        return balance_rows(self.data.labels, self.data.facts.labels, rows, self.train.oversample, self.seed)
 
     def count_classes(self, rows: np.ndarray) -> dict[str, dict[str, int]]:
         """Class name -> images, of the training rows and of the rows an epoch visits."""
@@ -281,6 +266,30 @@ class ClassifierTraining:
         counts = np.bincount(labels[rows], minlength=len(self.data.facts.labels))
         balanced = {i: len(rows) / (np.count_nonzero(counts) * n) for i, n in enumerate(counts) if n}
         return weigh_by_class(labels, balanced)
+
+
+def balance_rows(
+    labels: np.ndarray, names: Sequence[str], rows: np.ndarray, wanted: str | Mapping[str, int], seed: int
+) -> np.ndarray:
+    """Training rows with the repeats that ``train.oversample`` asks for.
+
+    Args:
+        labels: class index of every row of the data [N].
+        names: of the classes, in class order.
+        rows: positions of the training rows, each once.
+        wanted: the setting: none, majority, or class -> count.
+        seed: decides which rows are repeated, not how many.
+
+    Raises:
+        SettingsError: a count for a class that there is not, or below the class's images.
+    """
+    if wanted == "none":
+        return rows
+    if isinstance(wanted, str):
+        return oversample(labels, rows, "majority", seed)
+    if unknown := sorted(set(wanted) - set(names)):
+        raise SettingsError(f"train.oversample must name classes among {list(names)}, but names {unknown}")
+    return oversample(labels, rows, {names.index(name): count for name, count in wanted.items()}, seed)
 
 
 def stage_settings(

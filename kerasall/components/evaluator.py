@@ -14,7 +14,6 @@ from typing import Annotated, Any
 import numpy as np
 import pandas as pd
 
-from kerasall import __version__
 from kerasall.components.calibrator import read_distances, read_safeguards
 from kerasall.components.exporter import MODEL
 from kerasall.components.statistics_gen import SCAN
@@ -40,7 +39,14 @@ from kerasall.evaluation.ensemble_scores import (
     measure_gain,
     score_ensemble,
 )
-from kerasall.evaluation.findings import Findings, FoldScore, judge, write_findings, write_numbers
+from kerasall.evaluation.findings import (
+    Findings,
+    FoldScore,
+    Patients,
+    judge,
+    write_findings,
+    write_numbers,
+)
 from kerasall.evaluation.intervals import Scorer
 from kerasall.evaluation.metrics import MALIGNANT_SCORES, SCORES, find_metric
 from kerasall.evaluation.predictions import Predictions, write_predictions
@@ -52,6 +58,7 @@ from kerasall.pipeline.component import Input, Output, component
 from kerasall.serving.card import CARD
 from kerasall.serving.predictor import Predictor
 from kerasall.settings import MemberSettings, Settings
+from kerasall.version import __version__
 
 COMPARED = ("balanced_accuracy", "f1_weighted", "cohen_kappa", "roc_auc")
 """What members are compared by, besides the main metric."""
@@ -108,12 +115,15 @@ def evaluator(
     settings, recorded = with_tuned_members(settings, record), TrainingRecord(record)
     data, facts, rows = read_development(development), read_facts(test), read_rows(test)
     scored = scored_predictions(rows, recorded, saved_model / MODEL, kind_of(data.split), facts, data.limits)
-    measured = read_json(parity / "parity.json")
+    examples, measured = (
+        pd.concat([data.examples, rows], ignore_index=True),
+        read_json(parity / "parity.json"),
+    )
     findings = find_all(
         scored, data, facts, settings, recorded, safeguards,
         errors=len(read_json(anomalies / "anomalies.json")["errors"]), parity=measured,
+        patients=find_patients(examples, facts, settings.data.subject),
     )  # fmt: skip
-    examples = pd.concat([data.examples, rows], ignore_index=True)
     sources = review_sources(scored, recorded, data.split)
     review = make_review_record(examples, facts.labels, sources, statistics, frozen_split)
     write_findings(findings, evaluation)
@@ -134,7 +144,7 @@ def evaluator(
 
 def find_all(
     scored: Scored, data: Development, facts: Facts, settings: Settings, recorded: TrainingRecord,
-    safeguards: Path, *, errors: int, parity: Mapping[str, Any],
+    safeguards: Path, *, errors: int, parity: Mapping[str, Any], patients: Patients,
 ) -> Findings:  # fmt: skip
     """Everything that is computed of the scored images."""
     wanted, folds = settings.evaluate, {fold: data.split.ids(fold) for fold in data.split.folds}
@@ -155,6 +165,7 @@ def find_all(
             intervals, classes=len(facts.labels), above_chance=settings.bless.balanced_accuracy_above_chance,
             sensitivity_floor=settings.bless.malignant_sensitivity, protocol=settings.protocol, scored=scored.kind,
             errors=errors, parity=parity, near_searched=settings.checks.near_duplicates.enabled,
+            patients=patients,
         ),
         folds=score_folds(scored, data, facts, wanted.main_metric),
         roc=tuple(roc_curves(drawn)),
@@ -166,6 +177,23 @@ def find_all(
         subject_calls=score_subjects(scorer, recorded, facts, folds, fitted_on),
         views=score_views(scorer, recorded, parity, settings.serve.views, fitted_on),
     )  # fmt: skip
+
+
+def find_patients(examples: pd.DataFrame, facts: Facts, stated: str) -> Patients:
+    """What is known of the patients of the images that were used.
+
+    Args:
+        examples: their labels and subjects.
+        facts: of the data.
+        stated: the setting data.subject.
+    """
+    named = (
+        examples["subject"] != ""
+        if facts.subject_kind == "subject"
+        else examples["subject"].map(lambda _: False)
+    )
+    known = float(named.groupby(examples["label"]).mean().min())
+    return Patients(known, blocks=facts.subject_kind == "block", waived=stated == "none")
 
 
 def with_tuned_members(settings: Settings, record: Path) -> Settings:
@@ -301,9 +329,9 @@ def make_review_record(
         statistics, frozen_split: folders of these artifacts.
     """
     label = dict(zip(images["id"], images["label"], strict=True))
-    _, near = read_duplicates(statistics)
+    found = read_duplicates(statistics)
     # An image may be in no part (a copy of a published test image): it is not looked at.
-    known = [[name for name in group if name in label] for group in near]
+    known = [[name for name in group if name in label] for group in (*found.near, *found.named)]
     contradictions = [group for group in known if len({label[name] for name in group}) > 1]
     decided = [each.id for file in read_corrections(frozen_split) for each in file.corrections]
     return ReviewRecord(classes, sources, images, contradictions, sorted(set(decided) & set(label)))

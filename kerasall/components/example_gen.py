@@ -10,7 +10,8 @@ from typing import Annotated, Any
 
 from kerasall.data.examples import Collection, read_examples, write_collection
 from kerasall.data.label_corrections import KINDS, apply_corrections, write_corrections
-from kerasall.data.sources import read_source
+from kerasall.data.own_images import name_classes, pick_classes
+from kerasall.data.sources import detect_source, read_source
 from kerasall.errors import SettingsError
 from kerasall.files import sha256_of_file, sha256_of_json
 from kerasall.pipeline.component import Output, Unkeyed, component
@@ -61,7 +62,8 @@ def read_collection_of(data: DataSettings, cache_folder: Path) -> Collection:
     """The collection that ``data`` describes, with the malignant classes it names.
 
     Raises:
-        SettingsError: no path is set for a source that reads files.
+        SettingsError: no path is set for a source that reads files, a setting is for another source, or a class is named
+            that is not there.
         DataError: the source does not hold what its reader expects.
     """
     if data.source == "synthetic":
@@ -72,19 +74,36 @@ def read_collection_of(data: DataSettings, cache_folder: Path) -> Collection:
             cache_folder / "synthetic" / sha256_of_json(data.synthetic.model_dump())[:16], settings
         )
     else:
-        collection = read_source(data.source, _require_path(data), **_options(data))
+        path = _require_path(data)
+        name = detect_source(path) if data.source == "auto" else data.source
+        collection = read_source(name, path, **_options(data, name, path))
+    if data.classes and collection.source not in _OWN_IMAGES:
+        collection = pick_classes(collection, data.classes)
     if data.malignant is None:
         return collection
-    return replace(collection, malignant=data.malignant)
+    return replace(collection, malignant=name_classes(data.malignant, collection.labels, "data.malignant"))
 
 
-def _options(data: DataSettings) -> dict[str, Any]:
-    by_source = {
-        "aria": data.aria.model_dump(),
-        "cnmc": {"label_csv": data.label_csv},
-        "auto": {"label_csv": data.label_csv, **data.aria.model_dump()},
-    }
-    return by_source.get(data.source, {})
+_OWN_IMAGES = ("folder", "csv")
+
+
+def _options(data: DataSettings, name: str, path: Path) -> dict[str, Any]:
+    """What the reader is given; of a lab's own images what was said of them."""
+    if name in _OWN_IMAGES:
+        said = ("label", "subject", "columns", "root", "classes")
+        return {
+            key: getattr(data, key)
+            for key in said
+            if getattr(data, key) != DataSettings.model_fields[key].default
+        }
+    for key in ("label", "subject", "columns", "root"):
+        if getattr(data, key) != DataSettings.model_fields[key].default:
+            raise SettingsError(
+                f"data.{key} is for folders and tables of your own, but {path} is read as the source {name}: take it out, or "
+                "set data.source: folder"
+            )
+    by_source = {"aria": data.aria.model_dump(), "cnmc": {"label_csv": data.label_csv}}
+    return by_source.get(name, {})
 
 
 def _require_path(data: DataSettings) -> Path:

@@ -1,16 +1,18 @@
-"""Pusher: a blessed SavedModel, its card and its report go to ``savedmodels/<experiment>/<version>``."""
+"""Pusher: a blessed SavedModel, its card and its report go to ``savedmodels/<name>/<version>``."""
 
 from __future__ import annotations
 
 import fcntl
 import shutil
-from collections.abc import Mapping
+import sys
+from collections.abc import Mapping, Sequence
+from itertools import count
 from pathlib import Path
 from typing import Annotated, Any
 
 from kerasall.components.exporter import MODEL
 from kerasall.data.statistics import SEEN
-from kerasall.errors import ArtifactError
+from kerasall.errors import ArtifactError, ModelError
 from kerasall.files import (
     atomic_path,
     read_json,
@@ -20,10 +22,12 @@ from kerasall.files import (
     write_json,
 )
 from kerasall.pipeline.component import Input, Output, component
-from kerasall.serving.card import CARD, MANIFEST, verify_manifest, write_manifest
+from kerasall.serving.card import CARD, MANIFEST, require_same_classes, verify_manifest, write_manifest
+from kerasall.serving.predictor import read_labels
 
 VERDICT = "verdict.json"
-"""File of a Report: blessed, and every criterion as (sentence, met), for the card."""
+"""File of a Report: blessed, what the verdict says of unknown patients, and every criterion as (sentence, met), for
+the card."""
 
 
 def still_pushed(outputs: Mapping[str, Path]) -> bool:
@@ -46,12 +50,14 @@ def pusher(
     evaluation: Annotated[Path, Input("Evaluation")],
     blessing: Annotated[Path, Input("Blessing")],
     report: Annotated[Path, Input("Report", keyed=False)],
-    experiment: str,
+    name: str,
     force: bool,
     destination: str,
     pushed: Annotated[Path, Output("Pushed")],
 ) -> dict[str, Any]:
-    """Copies the model under the next version number, if it is blessed or ``force`` is set.
+    """Copies the model under the next version number of ``name``, if it is blessed or ``force`` is set.
+
+    A model of other classes than the versions that are there never becomes one of them: it goes to ``name``-2, -3, ...
 
     A model that is pushed without a blessing says so in its card. The report goes along as it reads now; one that
     only reads otherwise later makes no new version.
@@ -60,10 +66,27 @@ def pusher(
     if not (verdict["blessed"] or force):
         write_json(pushed / "pushed.json", {"path": None, "blessed": False, "forced": False})
         return {"pushed": False}
-    folder = _push(saved_model / MODEL, evaluation, report, verdict, Path(destination) / experiment)
+    card = read_json(evaluation / CARD)
+    parent = _with_these_classes(
+        Path(destination), name, read_labels(saved_model / MODEL), card["results"]["malignant"]
+    )
+    folder = _push(saved_model / MODEL, evaluation, report, verdict, parent)
     forced = not verdict["blessed"]
     write_json(pushed / "pushed.json", {"path": str(folder), "blessed": verdict["blessed"], "forced": forced})
     return {"pushed": True, "path": str(folder), "forced": forced}
+
+
+def _with_these_classes(models: Path, name: str, labels: Sequence[str], malignant: Sequence[str]) -> Path:
+    """The folder of that name, or the first counted up whose models have the same classes."""
+    for number in count(1):
+        folder = models / (f"{name}-{number}" if number > 1 else name)
+        try:
+            require_same_classes(folder, labels, malignant)
+        except (ModelError, ArtifactError) as error:  # or what lies there cannot be told
+            print(f"{error}; for this one a name is counted up", file=sys.stderr, flush=True)
+            continue
+        return folder
+    raise AssertionError  # numbers do not end
 
 
 def _push(model: Path, evaluation: Path, report: Path, verdict: dict[str, Any], parent: Path) -> Path:
@@ -71,7 +94,7 @@ def _push(model: Path, evaluation: Path, report: Path, verdict: dict[str, Any], 
     verdicts = {"blessing": read_json(report / VERDICT), "forced": not verdict["blessed"]}
     parent.mkdir(parents=True, exist_ok=True)
     with open(parent.with_name(f".{parent.name}.lock"), "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # two runs of one experiment must not take the same number
+        fcntl.flock(lock, fcntl.LOCK_EX)  # two runs that push to one name must not take the same number
         versions = sorted((p for p in parent.glob("*") if p.name.isdigit()), key=lambda p: int(p.name))
         for folder in versions:
             # A push that was killed before its step was noted down is found again, not repeated.

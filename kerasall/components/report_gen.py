@@ -19,7 +19,13 @@ from kerasall.report.pages.run import make_page
 from kerasall.report.pages.run_training import describe_exported
 from kerasall.report.pages.trials import write_trial_page
 from kerasall.report.taguchi import describe_analysis, describe_plan
-from kerasall.report.verdict import describe_criterion, describe_main_score, describe_missed, describe_verdict
+from kerasall.report.verdict import (
+    describe_criterion,
+    describe_main_score,
+    describe_missed,
+    describe_patients,
+    describe_verdict,
+)
 from kerasall.settings import Settings
 from kerasall.taguchi.trial_events import list_trials
 
@@ -53,7 +59,8 @@ def report_gen(
         _write_search(evidence, report)
     findings = evidence.findings
     criteria = [[describe_criterion(each), each.met] for each in findings.criteria]
-    write_json(report / VERDICT, {"blessed": findings.blessed, "criteria": criteria})
+    caveat = describe_patients(findings.criteria)
+    write_json(report / VERDICT, {"blessed": findings.blessed, "caveat": caveat, "criteria": criteria})
     return {
         "main_score": describe_main_score(findings),
         "malignant_called_benign": describe_missed(findings),

@@ -5,9 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any
 
-from kerasall.data.duplicates import NearDuplicateSettings, search_duplicates
+import pandas as pd
+
+from kerasall.data.duplicates import Duplicates, NearDuplicateSettings, search_duplicates, write_duplicates
 from kerasall.data.examples import Collection, read_collection
-from kerasall.data.statistics import ImageScan, scan_images, summarize, write_scan
+from kerasall.data.statistics import (
+    LEFT_OUT,
+    ImageScan,
+    leave_out_unreadable,
+    scan_images,
+    summarize,
+    write_scan,
+)
 from kerasall.decoding import Limits
 from kerasall.files import write_json
 from kerasall.pipeline.component import Input, Output, component
@@ -23,27 +32,37 @@ def statistics_gen(
     statistics: Annotated[Path, Output("Statistics")],
 ) -> dict[str, Any]:
     """Scans every image once; bad files are noted, not raised."""
-    collection = read_collection(examples)
-    scan, exact, near, near_error = scan_collection(collection, checks)
+    collection, _, scan, found = scan_collection(read_collection(examples), checks)
     write_scan(scan, statistics / SCAN)
     write_json(statistics / "statistics.json", summarize(collection, scan))
-    write_json(statistics / "duplicates.json", {"exact": exact, "near": near, "near_error": near_error})
+    write_duplicates(found, statistics)
     return {
         "images": len(scan.table),
-        "exact_duplicate_groups": len(exact),
-        "near_duplicate_groups": len(near),
+        "exact_duplicate_groups": len(found.exact),
+        "near_duplicate_groups": len(found.near),
+        "named_copy_groups": len(found.named),
     }
 
 
 def scan_collection(
     collection: Collection, checks: CheckSettings
-) -> tuple[ImageScan, list[list[str]], list[list[str]], str]:
-    """Scan, exact and near duplicates, and what is wrong with the near ones ("" if nothing)."""
+) -> tuple[Collection, pd.DataFrame, ImageScan, Duplicates]:
+    """The images to go on with, those left out (see ``settle_unreadable``), the scan of all, and duplicates."""
     scan = scan_images(collection.examples, limits=limits_of(checks))
     given = checks.near_duplicates.model_dump()
     # Where the config leaves them open, the search's own defaults hold.
     settings = NearDuplicateSettings(**{name: value for name, value in given.items() if value is not None})
-    return scan, *search_duplicates(collection.examples, scan, settings)
+    collection, left_out = settle_unreadable(collection, scan, checks.unreadable)
+    return collection, left_out, scan, search_duplicates(collection.examples, scan, settings)
+
+
+def settle_unreadable(
+    collection: Collection, scan: ImageScan, unreadable: str
+) -> tuple[Collection, pd.DataFrame]:
+    """The images to go on with and those left out, as ``checks.unreadable`` wants it of files that cannot be read."""
+    if unreadable == "leave_out":
+        return leave_out_unreadable(collection, scan)
+    return collection, pd.DataFrame(columns=list(LEFT_OUT))
 
 
 def limits_of(checks: CheckSettings) -> Limits:

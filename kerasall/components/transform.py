@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import pandas as pd
 
-from kerasall.components.statistics_gen import SCAN
+from kerasall.components.statistics_gen import SCAN, settle_unreadable
 from kerasall.data.development import (
     Development,
     facts_of,
@@ -26,11 +26,11 @@ from kerasall.data.label_corrections import (
     read_corrections,
     write_corrections,
 )
-from kerasall.data.splits import Split, check_leaks, keep_training_share, read_split, write_split
+from kerasall.data.splits import DRAW_AGAIN, Split, check_leaks, keep_training_share, read_split, write_split
 from kerasall.data.statistics import read_scan
-from kerasall.data.stratification import fold_split, holdout_split, official_fold_split
+from kerasall.data.stratification import fold_split, given_split, holdout_split, official_fold_split
 from kerasall.decoding import DEFAULT_LIMITS, Limits, decode, read_image_bytes
-from kerasall.errors import DataError
+from kerasall.errors import DataError, SettingsError
 from kerasall.files import read_json, sha256_of_file, write_json
 from kerasall.pipeline.component import Input, Output, component
 from kerasall.settings import SplitSettings
@@ -40,6 +40,11 @@ FITTED_IMAGES = 300
 
 HIDDEN = ("test", "dropped")
 """Parts that no step but the Evaluator may know."""
+
+
+_DRAW_ANEW = (
+    "The parts were made outside kerasall: set split.kind: holdout, and it draws the split anew, by patient"
+)
 
 
 def hash_split_file(split: SplitSettings) -> str | None:
@@ -59,6 +64,7 @@ def transform(
     test: Annotated[Path, Output("Test")],
     frozen_split: Annotated[Path, Output("Split")],
     limits: Limits = DEFAULT_LIMITS,
+    unreadable: Literal["error", "leave_out"] = "error",
 ) -> dict[str, Any]:
     """Draws or reads the split, checks it for leaks, and parts what Trainer and Evaluator may see.
 
@@ -74,17 +80,18 @@ def transform(
     )
 
     _require_no_errors(anomalies)
-    collection = read_collection(examples)
-    exact, near = read_duplicates(statistics)
+    collection, _ = settle_unreadable(read_collection(examples), read_scan(statistics / SCAN), unreadable)
+    clusters = read_duplicates(statistics).clusters
     fingerprint = read_json(statistics / "statistics.json")["fingerprint"]
     corrected = read_corrections(examples)
     if split.file and corrected:
         drawn, corrected = read_corrected_split(split.file, collection.examples, corrected, fingerprint)
     else:
-        drawn = draw_split(collection, split, [*exact, *near], seed, fingerprint)
+        drawn = draw_split(collection, split, clusters, seed, fingerprint)
         corrected = add_parts(corrected, drawn)
     drawn = keep_training_share(drawn, split.training_share)
-    leaks = check_leaks(drawn, [*exact, *near], report_only=split.on_leak == "report")
+    cure = _DRAW_ANEW if split.kind == "given" and not split.file else DRAW_AGAIN
+    leaks = check_leaks(drawn, clusters, report_only=split.on_leak == "report", cure=cure)
     table = _join(collection, statistics, drawn)
     chain = fit_chain(preprocess, lambda: training_images(table, limits)).to_json()
     facts = facts_of(collection, fingerprint)
@@ -116,11 +123,23 @@ def training_images(table: pd.DataFrame, limits: Limits = DEFAULT_LIMITS) -> Ite
 
 
 def draw_split(
-    collection: Collection, split: SplitSettings, clusters: list[list[str]], seed: int, fingerprint: str
+    collection: Collection,
+    split: SplitSettings,
+    clusters: Sequence[Sequence[str]],
+    seed: int,
+    fingerprint: str,
 ) -> Split:
     """The split that the settings ask for."""
     if split.file:
         return read_split(split.file, collection.examples, fingerprint)
+    shares = {"validation": split.validation, "test": split.test, "selection": split.selection}
+    if split.kind == "given":
+        if split.test_folds or split.selection_folds or split.selection:
+            raise SettingsError(
+                "split.kind: given takes all parts from the data: leave out split.test_folds, split.selection and "
+                "split.selection_folds"
+            )
+        return given_split(collection.examples, clusters, shares=shares, seed=seed, fingerprint=fingerprint)
     named = {"test": split.test_folds, "selection": split.selection_folds}
     fixed = {part: folds for part, folds in named.items() if folds}
     options: dict[str, Any] = {"seed": seed, "fixed": fixed, "fingerprint": fingerprint}
@@ -129,7 +148,6 @@ def draw_split(
     options["unit"] = split.unit
     if split.kind == "folds":
         return fold_split(collection.examples, clusters, folds=split.folds, **options)
-    shares = {"validation": split.validation, "test": split.test, "selection": split.selection}
     drawn = {part: share for part, share in shares.items() if part not in fixed}
     return holdout_split(collection.examples, clusters, shares=drawn, **options)
 

@@ -61,8 +61,16 @@ def read_aria(path: str | Path, variant: str = "Original", blocks: int = 10) -> 
 
 
 def looks_like_aria(path: Path) -> bool:
-    """Whether ``read_aria`` would find all four class folders at or below ``path``."""
-    return path.is_dir() and any(len(find_class_folders(folder)) == 4 for folder in _list_candidates(path))
+    """Whether ``read_aria`` would find all four class folders at or below ``path``, with the images right in them.
+
+    A lab's own folders of these classes are no such set where patients have folders below or above them.
+    """
+    if not path.is_dir():
+        return False
+    roots = [root for root in _list_candidates(path) if len(find_class_folders(root)) == 4]
+    deep = any(list_folders(root / name) for root in roots for name in find_class_folders(root).values())
+    variants = [root for root in roots if root.name.lower() in ("original", "segmented")]
+    return not deep and (len(roots) == 1 or path in roots or bool(variants))
 
 
 def _find_root(path: Path, variant: str) -> Path:

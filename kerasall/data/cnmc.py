@@ -18,7 +18,7 @@ from pathlib import Path, PurePosixPath
 from kerasall.data.examples import Collection, make_examples
 from kerasall.errors import DataError
 from kerasall.listing.folders import FoundFiles, find_files, list_some, require_folder, walk_files
-from kerasall.listing.tables import read_lines
+from kerasall.listing.tables import read_table
 
 LABELS = ("all", "hem")
 MALIGNANT = ("all",)
@@ -176,16 +176,19 @@ def _add_preliminary(images: _Sorted, root: Path, table: Path | None) -> list[st
 
 def _read_label_table(path: Path) -> dict[str, tuple[str, str]]:
     """New name without suffix -> (subject, label)."""
-    columns, lines = read_lines(path, "C-NMC's label table")
+    table = read_table(path, "C-NMC's label table")
+    columns = table.columns
     if missing := [name for name in _TABLE_COLUMNS if name not in columns]:
         raise DataError(f"{path} must have the columns {', '.join(_TABLE_COLUMNS)}, but lacks {missing}")
+    if table.problems:
+        raise DataError(f"{path}: {'; '.join(table.problems)}: get the published table again")
     labelled: dict[str, tuple[str, str]] = {}
-    for number, line in lines.items():
-        row = dict(zip(columns, line, strict=False))
+    for number, line in table.lines.items():
+        row = dict(zip(columns, line, strict=True))
         cell, new_name, code = (row.get(name, "") for name in _TABLE_COLUMNS)
         known, label = parse_cell_name(cell), {"1": "all", "0": "hem"}.get(code)
         stem = PurePosixPath(new_name).stem.lower()
-        if len(line) > len(columns) or known is None or known[1] != label or not stem or stem in labelled:
+        if known is None or known[1] != label or not stem or stem in labelled:
             raise DataError(
                 f"{path} must give every new name once, with a label (1 = all, 0 = hem) that agrees with the name in "
                 f"Patient_ID, but line {number} does not ({cell}, {new_name}, {code}): get the published table again"

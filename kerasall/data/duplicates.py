@@ -1,4 +1,5 @@
-"""Exact and near duplicates: pairs nominated on thumbnails, confirmed on larger crops of the cells.
+"""Images that show the same cells: equal bytes, copies by name, and near duplicates: pairs nominated on thumbnails,
+confirmed on larger crops of the cells.
 
 And the table of examples with the groups they make, for what leaves the folder of images (TFRecords,
 tensorflow-datasets): once images are rows of a file, who splits them by group later needs the groups beside them.
@@ -29,15 +30,17 @@ from kerasall.data.likeness import (
     squash,
     to_unit_length,
 )
+from kerasall.data.named_copies import find_named_copies
 from kerasall.data.splits import group_examples
 from kerasall.data.statistics import ImageScan, fingerprint_data, scan_images
 from kerasall.data.texture_pairs import block_count, correlated_pairs
 from kerasall.decoding import DEFAULT_LIMITS, Limits, decode, read_image_bytes
 from kerasall.errors import DataError, SettingsError
-from kerasall.files import read_json
+from kerasall.files import read_json, write_json
 from kerasall.listing.folders import list_some
 from kerasall.runtime import show_progress
 
+DUPLICATES = "duplicates.json"
 CONFIRMING_SIDE = 128
 _FIELD_BAND = (1.5, 6)
 """Blurs of ``band_pass`` at which fields of many cells are nominated: coarse, as a copy that was cropped or
@@ -94,22 +97,50 @@ class NearDuplicateSettings:
             )
 
 
-def search_duplicates(
-    examples: pd.DataFrame, scan: ImageScan, settings: NearDuplicateSettings
-) -> tuple[list[list[str]], list[list[str]], str]:
-    """Exact and near duplicate groups, and what is wrong with the near ones ("" if nothing)."""
-    exact = exact_duplicates(scan)
+@dataclass(frozen=True)
+class Duplicates:
+    """Images that show the same cells. Clusters are lists of ids.
+
+    Attributes:
+        exact: byte-identical files.
+        near: alike in their pixels.
+        near_error: why the search for these stopped or what is wrong with them; "" if nothing.
+        named: copies by their names; see ``NamedCopies``.
+        untold: ids that are named as copies while no name tells of which image.
+    """
+
+    exact: Sequence[Sequence[str]] = ()
+    near: Sequence[Sequence[str]] = ()
+    near_error: str = ""
+    named: Sequence[Sequence[str]] = ()
+    untold: Sequence[str] = ()
+
+    @property
+    def clusters(self) -> list[Sequence[str]]:
+        """All clusters, which splits keep together; they may overlap."""
+        return [*self.exact, *self.near, *self.named]
+
+
+def search_duplicates(examples: pd.DataFrame, scan: ImageScan, settings: NearDuplicateSettings) -> Duplicates:
+    """Everything that is found of the examples, which may be fewer than the scan's."""
+    named = find_named_copies(examples)
+    told = {"exact": exact_duplicates(scan), "named": named.groups, "untold": named.untold}
     try:
         near = find_near_duplicates(examples, scan, settings)
     except DataError as error:  # thumbnails too much alike to tell
-        return exact, [], str(error)
-    return exact, near, find_excess(near, examples, scan, settings)
+        return Duplicates(**told, near_error=str(error))
+    problem = find_excess(near, examples, scan, settings, named.groups)
+    return Duplicates(**told, near=near, near_error=problem)
 
 
-def read_duplicates(statistics: Path) -> tuple[list[list[str]], list[list[str]]]:
-    """Exact and near duplicate clusters, lists of ids, of an artifact of statistics."""
-    found = read_json(statistics / "duplicates.json")
-    return found["exact"], found["near"]
+def write_duplicates(duplicates: Duplicates, statistics: Path) -> None:
+    """Writes ``duplicates.json`` into an artifact of statistics."""
+    write_json(statistics / DUPLICATES, vars(duplicates))
+
+
+def read_duplicates(statistics: Path) -> Duplicates:
+    """Reads what ``write_duplicates`` wrote."""
+    return Duplicates(**read_json(statistics / DUPLICATES))
 
 
 def group_collection(
@@ -142,13 +173,13 @@ def group_collection(
             f"every image of {collection.root} must be readable, but {len(errors)} of {len(scan.table)} are not "
             f"({list_some(errors, 3)}): replace or remove them; kerasall check lists all"
         )
-    exact, near, problem = search_duplicates(collection.examples, scan, settings or NearDuplicateSettings())
-    if problem:
-        raise DataError(problem)
+    found = search_duplicates(collection.examples, scan, settings or NearDuplicateSettings())
+    if found.near_error:
+        raise DataError(found.near_error)
     table = collection.examples[list(COLUMNS)].merge(
         scan.table[["id", "sha256", "bytes", "native"]], on="id", validate="one_to_one"
     )
-    table["group"] = table["id"].map(group_examples(collection.examples, exact + near))
+    table["group"] = table["id"].map(group_examples(collection.examples, found.clusters))
     return table.sort_values("id", ignore_index=True), fingerprint_data(collection, scan)
 
 
@@ -200,16 +231,18 @@ def find_near_duplicates(
 
 
 def find_excess(
-    groups: Sequence[Sequence[str]], examples: pd.DataFrame, scan: ImageScan, settings: NearDuplicateSettings
-) -> str:
+    groups: Sequence[Sequence[str]], examples: pd.DataFrame, scan: ImageScan, settings: NearDuplicateSettings,
+    named: Sequence[Sequence[str]] = (),
+) -> str:  # fmt: skip
     """Says which near-duplicate group joins too many subjects or images; "" if none does.
 
-    Byte-identical copies count once: what they join is not the thresholds' doing.
+    Byte-identical copies, and copies by their names, count once: what they join is not the thresholds' doing.
     """
-    sha256 = dict(zip(scan.table["id"], scan.table["sha256"], strict=True))
+    known = dict(zip(scan.table["id"], scan.table["sha256"], strict=True))
+    known |= {name: copies[0] for copies in named for name in copies}
     subject = dict(zip(examples["id"], examples["subject"], strict=True))
     for group in groups:
-        distinct = list({sha256[name]: name for name in reversed(group)}.values())
+        distinct = list({known[name]: name for name in reversed(group)}.values())
         subjects = sorted({subject[name] for name in distinct} - {""})
         share = len(distinct) / len(examples)
         if len(subjects) > settings.max_subjects:

@@ -1,6 +1,6 @@
 """Corrected labels: what experts decided on a review queue, checked, applied to the examples, and kept on record.
 
-A file of corrections is a CSV with the columns ``id`` and ``corrected_label``, and where wanted ``label`` (the
+A file of corrections is a table (CSV, Excel) with the columns ``id`` and ``corrected_label``, and where wanted ``label`` (the
 label that the reviewer saw), ``reviewer`` and ``comment``; further columns and rows without a corrected label
 are passed over, so the table that ``kerasall review`` writes can be filled in and handed back as it is.
 A corrected label is a class name, equal to the present one to confirm it, or ``exclude`` to leave the image out.
@@ -22,7 +22,7 @@ from kerasall.data.splits import Split, read_split
 from kerasall.errors import DataError, near_names
 from kerasall.files import read_json, sha256_of_file, write_json
 from kerasall.listing.folders import list_some
-from kerasall.listing.tables import read_lines
+from kerasall.listing.tables import read_table
 
 EXCLUDE = "exclude"
 """In place of a class name: nobody can tell, the image is left out."""
@@ -88,7 +88,7 @@ def apply_corrections(
 
     Args:
         collection: examples as their source labels them.
-        paths: CSV files, the first to be applied first; a later one sees the labels that an earlier one left.
+        paths: tables, the first to be applied first; a later one sees the labels that an earlier one left.
 
     Returns:
         The collection with corrected labels, without excluded images, with a note for its reports; and what
@@ -153,18 +153,15 @@ def _read_rows(path: Path) -> list[dict[str, str]]:
     """Rows by column name."""
     if not path.exists():
         raise DataError(f"the corrections {path} must exist, but do not: correct data.corrections")
-    names, lines = read_lines(path, "a table in CSV (UTF-8)", semicolons=True)
-    columns = [name.lower() for name in names]
+    table = read_table(path, "a table of corrections")
+    columns = [name.lower() for name in table.columns]
     if missing := [name for name in _REQUIRED if columns.count(name) != 1]:
         raise DataError(
             f"{path} must have the columns {list(_REQUIRED)} once each, but has not {missing}: its columns are {columns}"
         )
-    if uneven := [row for row, line in enumerate(lines.values(), start=2) if len(line) != len(columns)]:
-        raise DataError(
-            f"{path} must have {len(columns)} fields in every row, but has another number in row {uneven[0]}: put "
-            "fields that hold a comma into quotation marks"
-        )
-    return [dict(zip(columns, line, strict=True)) for line in lines.values()]
+    if table.problems:
+        raise DataError(f"{path}: {'; '.join(table.problems)}")
+    return [dict(zip(columns, line, strict=True)) for line in table.lines.values()]
 
 
 def _require_known(path: Path, rows: list[dict[str, str]], collection: Collection) -> None:

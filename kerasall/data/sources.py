@@ -12,10 +12,11 @@ from kerasall.data.aria import looks_like_aria, read_aria
 from kerasall.data.cnmc import looks_like_cnmc, read_cnmc
 from kerasall.data.examples import Collection
 from kerasall.data.image_folder import read_image_folder
-from kerasall.data.image_table import read_csv
+from kerasall.data.image_table import read_table
 from kerasall.data.records import looks_like_records, read_records
 from kerasall.data.synthetic import is_synthetic, read_synthetic
 from kerasall.errors import DataError, SettingsError, did_you_mean
+from kerasall.listing.tables import TABLE_SUFFIXES
 
 
 @dataclass(frozen=True)
@@ -35,8 +36,8 @@ class Source:
     description: str
 
 
-def _is_csv(path: Path) -> bool:
-    return path.is_file() and path.suffix.lower() == ".csv"
+def _is_table(path: Path) -> bool:
+    return path.is_file() and path.suffix.lower() in TABLE_SUFFIXES
 
 
 _ROWS = (
@@ -50,8 +51,13 @@ _ROWS = (
     Source(
         "aria", read_aria, looks_like_aria, "four-class set (Benign, Early, Pre, Pro), blocks for subjects"
     ),
-    Source("csv", read_csv, _is_csv, "table with path, label and where known subject and fold"),
-    Source("folder", read_image_folder, Path.is_dir, "any tree <class>/<image>, no subjects"),
+    Source("csv", read_table, _is_table, "table with path, label and where known subject and fold"),
+    Source(
+        "folder",
+        read_image_folder,
+        Path.is_dir,
+        "class folders, with or without patient folders and ready-made parts",
+    ),
 )
 SOURCES: dict[str, Source] = {row.name: row for row in _ROWS}
 """Name -> row, in the order in which ``detect_source`` asks: the most particular first."""
@@ -66,12 +72,13 @@ def detect_source(path: str | Path) -> str:
     """
     path = Path(path).expanduser()
     if not path.exists():
-        raise DataError(f"{path} must be a folder of images or a CSV, but does not exist: correct the path")
+        raise DataError(f"{path} must be a folder of images or a table, but does not exist: correct the path")
     for source in SOURCES.values():
         if source.detect(path):
             return source.name
     raise DataError(
-        f"{path} must be a folder of images or a CSV, but is neither: name the source, or correct the path"
+        f"{path} must be a folder of images or a table (.csv, .xlsx, .parquet), but is neither: name the source, or correct "
+        "the path"
     )
 
 

@@ -23,6 +23,7 @@ SCHEMA_VERSION = 1
 """Of a frozen split file."""
 DROPPED = "dropped"
 """Part of images that no step may use: copies, among the images to develop on, of fixed test images."""
+DRAW_AGAIN = "Draw the split again from the data as they are now"
 HOLDOUT_PARTS = ("train", "validation", "test", "selection")
 SPLIT_COLUMNS = ("id", "label", "subject", "group", "part")
 Unit = Literal["group", "image"]
@@ -255,7 +256,7 @@ class Leak:
 
 
 def check_leaks(
-    split: Split, clusters: Sequence[Sequence[str]] = (), *, report_only: bool = False
+    split: Split, clusters: Sequence[Sequence[str]] = (), *, report_only: bool = False, cure: str = DRAW_AGAIN
 ) -> list[Leak]:
     """Finds subjects, duplicates and groups that stand on two sides.
 
@@ -267,6 +268,7 @@ def check_leaks(
         split: what to check.
         clusters: exact and near duplicates, lists of ids.
         report_only: return what was found instead of raising.
+        cure: what the message says is to be done.
 
     Raises:
         LeakError: something stands on two sides; the message names examples.
@@ -285,9 +287,8 @@ def check_leaks(
         )
         more = f"; and {len(leaks) - 3} more" if len(leaks) > 3 else ""
         raise LeakError(
-            f"no subject, duplicate or group may stand on two sides of a split, but found {shown}{more}. Draw "
-            "the split again from the data as they are now; for a faithful copy of a leaky protocol set "
-            "split.on_leak: report"
+            f"no subject, duplicate or group may stand on two sides of a split, but found {shown}{more}. {cure}; "
+            "for a faithful copy of a leaky protocol set split.on_leak: report"
         )
     return leaks
 

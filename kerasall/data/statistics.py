@@ -9,7 +9,7 @@ import hashlib
 import os
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,11 +28,13 @@ from kerasall.runtime import show_progress
 THUMBNAIL_SIDE = 32
 SEEN = "seen_images.csv"
 """Name of the file beside a model's card: columns sha256 and part, sorted."""
+LEFT_OUT = ("id", "label", "subject", "error")
+"""Columns of the table of images that were left out as unreadable; error is the reason in words."""
 _TEXT_COLUMNS = ("id", "error", "format", "mode", "sha256")
-_COUNT_COLUMNS = ("width", "height", "bytes", "box_side")
+_COUNT_COLUMNS = ("width", "height", "quality", "bytes", "box_side")
 _COLOURS = ("mean_r", "mean_g", "mean_b")
 _MEASURES = (*_COLOURS, "std_grey", "foreground_share", "sharpness")
-_COLUMNS = ("id", "error", "format", "width", "height", "mode", "native", "bytes", "sha256", "box_side",
+_COLUMNS = ("id", "error", "format", "width", "height", "mode", "quality", "native", "bytes", "sha256", "box_side",
             *_MEASURES)  # fmt: skip
 
 
@@ -43,7 +45,7 @@ class ImageScan:
     Attributes:
         table: one row per example, in the examples' order:
             id; error ("" if readable, else the reason in words); format; width, height (pixels, 0 if
-            unknown); mode; native (TensorFlow reads it as it is); bytes; sha256 ("" if unreadable);
+            unknown); mode; quality (of a JPEG, estimated, else 0); native (TensorFlow reads it as it is); bytes; sha256 ("" if unreadable);
             box_side (shorter side of the foreground's box, pixels);
             mean_r, mean_g, mean_b (mean over the foreground, 0..255); std_grey (over the whole image);
             foreground_share (1 where the background is not black); sharpness (variance of the Laplacian
@@ -87,7 +89,9 @@ def _scan_file(name: str, path: str, limits: Limits) -> tuple[dict[str, Any], np
         data = read_image_bytes(path, limits)
         row |= {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
         header = read_header(data, limits, name)
-        row |= {key: getattr(header, key) for key in ("format", "width", "height", "mode", "native")}
+        row |= {
+            key: getattr(header, key) for key in ("format", "width", "height", "mode", "quality", "native")
+        }
         pixels = decode(data, limits, name)
     except DecodingError as error:
         return row | {"error": str(error)}, None
@@ -143,6 +147,32 @@ def read_scan(path: str | Path) -> ImageScan:
         ) from None
 
 
+def leave_out_unreadable(collection: Collection, scan: ImageScan) -> tuple[Collection, pd.DataFrame]:
+    """The collection without the images that cannot be read, and a note that says so.
+
+    Returns:
+        It, and the rows that were left out, with the columns ``LEFT_OUT``.
+
+    Raises:
+        DataError: not one image can be read.
+    """
+    rows = collection.examples.merge(scan.table[["id", "error"]], on="id", validate="one_to_one")
+    out = rows[rows["error"] != ""].reset_index(drop=True)[list(LEFT_OUT)]
+    if len(out) == len(rows):
+        raise DataError(
+            f"{collection.root} must hold images that can be read, but none of {len(rows)} can: {out['error'][0]}"
+        )
+    if out.empty:
+        return collection, out
+    lost, all_of = out["label"].value_counts(), rows["label"].value_counts()
+    counts = ", ".join(
+        f"{name} {lost[name]:,} of {all_of[name]:,}" for name in collection.labels if name in lost
+    )
+    note = f"{len(out):,} of {len(rows):,} files could not be read and were left out: {counts}."
+    kept = collection.examples[~collection.examples["id"].isin(out["id"])].reset_index(drop=True)
+    return replace(collection, examples=kept, notes=(*collection.notes, note)), out
+
+
 def summarize(collection: Collection, scan: ImageScan) -> dict[str, Any]:
     """Counts, sizes, formats, colours and the fingerprint of the data, as a JSON value.
 
@@ -153,7 +183,7 @@ def summarize(collection: Collection, scan: ImageScan) -> dict[str, Any]:
     readable, known = table[table["error"] == ""], examples[examples["subject"] != ""]
     return {
         "source": collection.source,
-        "images": len(table),
+        "images": len(examples),
         "readable": len(readable),
         "labels": list(collection.labels),
         "classes": _counts(examples["label"], collection.labels),
@@ -182,7 +212,7 @@ class Schema:
     Attributes:
         labels: class names in class order.
         width, height: least and greatest, in pixels.
-        formats: kinds of file: BMP, PNG, JPEG, TIFF.
+        formats: kinds of file: BMP, PNG, JPEG, TIFF, WEBP.
     """
 
     labels: tuple[str, ...]

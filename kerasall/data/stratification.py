@@ -21,7 +21,9 @@ from kerasall.data.splits import (
     merge_clusters,
     natural_order,
 )
+from kerasall.data.vocabulary import is_fold_name, name_part
 from kerasall.errors import DataError
+from kerasall.listing.folders import list_some
 
 _GROUP_WEIGHT = 0.1
 """Weight of a class's number of groups beside its number of images: intervals resample groups, so a part
@@ -121,7 +123,8 @@ def official_fold_split(
         )
     if reserved := sorted({*folds} & {*HOLDOUT_PARTS, DROPPED}):
         raise DataError(
-            f"folds must not be named {reserved}, which are names of parts: rename them in the source"
+            f"folds must not be named {reserved}, which are names of parts: set split.kind: given, which takes parts over, or "
+            "rename them in the source"
         )
     table.loc[own, "part"] = table["fold"][own]
     dropped = _copies_by_fold(table, clusters, folds)
@@ -134,6 +137,90 @@ def official_fold_split(
         notes = (*notes, note)
     fixed_parts = (*folds, *(fixed or {}))
     return _finish(Split("folds", table, seed, fingerprint, "group", fixed_parts, dropped, notes))
+
+
+def given_split(
+    examples: pd.DataFrame,
+    clusters: Sequence[Sequence[str]] = (),
+    *,
+    shares: Mapping[str, float],
+    seed: int,
+    fingerprint: str = "",
+) -> Split:
+    """Takes over the parts that stand in the column ``fold``: train, and validation, test or both.
+
+    Where no validation part is given, one is drawn out of the training part. Nothing is moved or left out: what
+    stands on two sides is for ``check_leaks`` to find.
+
+    Args:
+        examples, clusters, seed, fingerprint: as ``holdout_split``.
+        shares: share of the training part that becomes the validation part, under "validation", where none is given;
+            0 for none. Under "test" whether a test part is asked for (above 0).
+
+    Raises:
+        DataError: names that are no parts, images without one, or no training or test part.
+    """
+    table, _ = _start(examples, clusters, {})
+    require_given_parts(examples, shares)
+    table["part"] = table["fold"].map(name_part)
+    given = [part for part in HOLDOUT_PARTS if (table["part"] == part).any()]
+    notes = (
+        f"The parts {', '.join(given)} were not drawn by kerasall, but taken from the data as they are.",
+    )
+    if "validation" not in given and shares.get("validation"):
+        share = shares["validation"]
+        given.remove("train")  # what is left of it is drawn too
+        training = table.index[table["part"] == "train"]
+        names, labels = table.loc[training, "group"].tolist(), table.loc[training, "label"].tolist()
+        dealt = deal_groups(names, labels, {"train": 1 - share, "validation": share}, seed)
+        table.loc[training, "part"] = table.loc[training, "group"].map(dealt)
+        notes = (
+            *notes,
+            f"No validation part is given: {100 * share:g}% of the training part were drawn for it.",
+        )
+    return _finish(Split("holdout", table, seed, fingerprint, "group", tuple(given), notes=notes))
+
+
+def require_given_parts(examples: pd.DataFrame, shares: Mapping[str, float]) -> None:
+    """Checks that the column ``fold`` holds a split; no pixel is needed for it.
+
+    Args:
+        examples, shares: as ``given_split``.
+
+    Raises:
+        DataError: names that are no parts, images without one, or no training or test part.
+    """
+    table = examples[["id", "fold"]].assign(part=examples["fold"].map(name_part))
+    known = "train, validation (val, valid, dev) and test (testing, holdout)"
+    strange = sorted(set(table["fold"][table["part"] == ""]) - {""}, key=natural_order)
+    if strange:
+        cure = (
+            "set split.kind: official_folds, which holds out each fold in turn"
+            if any(map(is_fold_name, strange))
+            else "rename them, or set split.kind: holdout, and kerasall draws a split"
+        )
+        raise DataError(
+            f"split.kind: given needs parts named {known}, but these are named {list_some(strange)}: {cure}"
+        )
+    missing = table["id"][table["part"] == ""].tolist()
+    found = set(table["part"]) - {""}
+    if missing:
+        where = f"{len(missing)} of {len(table)} images stand in none" if found else "the data have none"
+        raise DataError(
+            f"split.kind: given needs a part ({known}) for every image, in folders of the top level or a column of a table, "
+            f"but {where} ({list_some(missing, 3)}): set split.kind: holdout, and kerasall draws a split"
+        )
+    if "train" not in found or len(found) < 2:
+        raise DataError(
+            f"split.kind: given needs a part train and at least one of validation and test, but the data have only "
+            f"{', '.join(sorted(found))}: set split.kind: holdout, and kerasall draws a split"
+        )
+    if "test" not in found and shares.get("test"):
+        raise DataError(
+            "split.kind: given needs a part test for an honest score, but the data have only train and validation: set "
+            "split.test: 0 to be scored on the validation part, which also decides when to stop, or split.kind: holdout, and "
+            "kerasall draws a split"
+        )
 
 
 def inner_validation(split: Split, share: float, seed: int, held_out: str | None = None) -> list[str]:

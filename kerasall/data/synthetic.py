@@ -125,6 +125,11 @@ def render_cells(folder: str | Path, settings: SyntheticSettings, workers: int |
     return _collection(folder, settings, pictures)
 
 
+def list_cells(folder: str | Path, settings: SyntheticSettings) -> Collection:
+    """What ``render_cells`` would give; nothing is rendered, and no file need exist."""
+    return _collection(Path(folder), settings, _plan(settings))
+
+
 def read_synthetic(path: str | Path) -> Collection:
     """Reads a rendered folder by the settings that it was rendered with."""
     stored = read_json(Path(path) / MARKER).get("settings")

@@ -6,18 +6,29 @@ One function finds the anomalies of one kind.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal
 
 import pandas as pd
 
+from kerasall.data.confounders import find_confounders
+from kerasall.data.duplicates import Duplicates
 from kerasall.data.examples import Collection
 from kerasall.data.splits import group_examples, natural_order
-from kerasall.data.statistics import ImageScan, Schema, summarize
+from kerasall.data.statistics import LEFT_OUT, ImageScan, Schema, summarize
 
 _LISTED_FILES = 20
 _NAMED_FILES = 5
+_ATTRIBUTES = {
+    "format": "the format of the file",
+    "quality": "the quality at which JPEG files were saved",
+    "size": "the size of the image",
+    "colour": "whether an image is coloured or grey",
+}
+_LEAVE_COPIES_OUT = (
+    ". Better leave copies out: training makes its own (augment), and copies are not to be scored"
+)
 _FEW_GROUPS = 5
 """Below so many independent groups of a class, no k folds of use and only very wide intervals."""
 _CONSTANT = 0.5
@@ -64,24 +75,23 @@ class Examined:
     Attributes:
         collection: examples and what their source says of them.
         scan: of these examples.
-        exact, near: duplicate clusters, lists of ids.
-        near_error: why the search for near duplicates stopped, "" if it did not.
+        duplicates: which images show the same cells.
         schema: what the data must look like; None if nothing is asked.
         settings: what counts as an anomaly.
+        left_out: images of the scan that the collection holds no more, as they cannot be read; with ``LEFT_OUT``.
     """
 
     collection: Collection
     scan: ImageScan
-    exact: Sequence[Sequence[str]]
-    near: Sequence[Sequence[str]]
-    near_error: str = ""
+    duplicates: Duplicates = field(default_factory=Duplicates)
     schema: Schema | None = None
     settings: ValidationSettings = ValidationSettings()
+    left_out: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=list(LEFT_OUT)))
 
     @cached_property
     def groups(self) -> pd.Series:
         """Group of every id: subjects joined by duplicates."""
-        return group_examples(self.collection.examples, [*self.exact, *self.near])
+        return group_examples(self.collection.examples, self.duplicates.clusters)
 
     @cached_property
     def readable(self) -> pd.DataFrame:
@@ -92,21 +102,31 @@ class Examined:
         """All errors and all warnings; never raises for what the data hold."""
         errors = [
             *_find_unreadable(self),
+            *_find_lost_subjects(self),
             *_find_class_errors(self),
             *_find_foreign_images(self),
-            *_find_two_label_duplicates(self, self.exact, "exact_duplicates", "byte-identical files"),
+            *_find_two_label_duplicates(
+                self, self.duplicates.exact, "exact_duplicates", "byte-identical files"
+            ),
             *_find_too_few_groups(self),
         ]
-        if self.near_error:
-            errors.append(Anomaly("near_duplicates_join_too_much", self.near_error))
+        if self.duplicates.near_error:
+            errors.append(Anomaly("near_duplicates_join_too_much", self.duplicates.near_error))
         warnings = [
             *(Anomaly("reader", message) for message in self.collection.read_warnings),
             *_find_few_images(self),
             *_find_odd_sizes(self),
             *_find_constant(self),
-            *_find_duplicates(self, self.exact, "exact_duplicates", "byte-identical files"),
-            *_find_duplicates(self, self.near, "near_duplicates", "near duplicates"),
-            *_find_two_label_duplicates(self, self.near, "near_duplicates", "near duplicates"),
+            *_find_left_out(self),
+            *_find_confounders(self),
+            *_find_duplicates(self, self.duplicates.exact, "exact_duplicates", "byte-identical files"),
+            *_find_duplicates(self, self.duplicates.near, "near_duplicates", "near duplicates"),
+            *_find_two_label_duplicates(self, self.duplicates.near, "near_duplicates", "near duplicates"),
+            *_find_duplicates(
+                self, self.duplicates.named, "named_copies", "copies by name", _LEAVE_COPIES_OUT
+            ),
+            *_find_two_label_duplicates(self, self.duplicates.named, "named_copies", "copies by name"),
+            *_find_untold_copies(self),
         ]
         by_subject = errors if self.settings.two_label_subjects == "error" else warnings
         by_subject.extend(_find_two_label_subjects(self))
@@ -117,16 +137,20 @@ class Examined:
         """The JSON object of ``kerasall check``."""
         statistics = summarize(self.collection, self.scan)
         errors, warnings = self.find_anomalies()
+        exact, near, named = self.duplicates.exact, self.duplicates.near, self.duplicates.named
         names = ("source", "images", "readable", "classes", "subject_kind", "subjects", "subjects_per_class", "folds",
                  "sizes", "formats", "transcoded", "fingerprint")  # fmt: skip
         return {
             "root": str(self.collection.root),
             **{name: statistics[name] for name in names},
-            "exact_duplicate_groups": len(self.exact),
-            "near_duplicate_groups": len(self.near),
-            "cross_subject_duplicate_groups": len(self.crossing(self.exact, "subject")),
-            "cross_subject_near_duplicate_groups": len(self.crossing(self.near, "subject")),
-            "cross_fold_duplicate_groups": len(self.crossing(self.exact, "fold")),
+            "left_out": len(self.left_out),
+            "exact_duplicate_groups": len(exact),
+            "near_duplicate_groups": len(near),
+            "named_copy_groups": len(named),
+            "cross_subject_duplicate_groups": len(self.crossing(exact, "subject")),
+            "cross_subject_near_duplicate_groups": len(self.crossing(near, "subject")),
+            "cross_subject_named_copy_groups": len(self.crossing(named, "subject")),
+            "cross_fold_duplicate_groups": len(self.crossing(exact, "fold")),
             "split_groups": int(self.groups.nunique()),
             "notes": list(self.collection.notes),
             "errors": [anomaly.to_json() for anomaly in errors],
@@ -150,12 +174,66 @@ def _members(clusters: Iterable[Sequence[str]]) -> tuple[str, ...]:
 
 
 def _find_unreadable(data: Examined) -> Iterator[Anomaly]:
-    bad = data.scan.table[data.scan.table["error"] != ""].sort_values("id")
+    table = data.scan.table
+    bad = table[(table["error"] != "") & ~table["id"].isin(data.left_out["id"])].sort_values("id")
     if len(bad):
-        more = f"; and {len(bad) - _NAMED_FILES} more" if len(bad) > _NAMED_FILES else ""
-        reasons = "; ".join(f"{row.id}: {row.error}" for row in bad.head(_NAMED_FILES).itertuples())
-        message = f"every file must be an image that can be read, but {len(bad)} cannot: {reasons}{more}"
+        message = (
+            f"every file must be an image that can be read, but {len(bad)} cannot: {_reasons(bad)}; replace or remove "
+            "them, or set checks.unreadable: leave_out to go on without"
+        )
         yield Anomaly("unreadable", message, tuple(bad["id"]))
+
+
+def _find_left_out(data: Examined) -> Iterator[Anomaly]:
+    if len(bad := data.left_out.sort_values("id")):
+        counts = bad["label"].value_counts()
+        shown = ", ".join(f"{name} {counts[name]}" for name in data.collection.labels if name in counts)
+        message = f"{len(bad)} files that cannot be read are left out ({shown}): {_reasons(bad)}"
+        yield Anomaly("unreadable_left_out", message, tuple(bad["id"]))
+
+
+def _reasons(bad: pd.DataFrame) -> str:
+    more = f"; and {len(bad) - _NAMED_FILES} more" if len(bad) > _NAMED_FILES else ""
+    return "; ".join(f"{row.id}: {row.error}" for row in bad.head(_NAMED_FILES).itertuples()) + more
+
+
+def _find_lost_subjects(data: Examined) -> Iterator[Anomaly]:
+    lost = data.left_out[~data.left_out["subject"].isin(["", *data.collection.examples["subject"]])]
+    if len(lost):
+        names = sorted(set(lost["subject"]), key=natural_order)
+        message = (
+            f"every patient must have an image that can be read, but of {_name(names)} none can, for example "
+            f"{_name(lost['id'].tolist()[:3])}: replace these files, or remove the patient"
+        )
+        yield Anomaly("subject_unreadable", message, tuple(lost["id"]), len(names))
+
+
+def _find_confounders(data: Examined) -> Iterator[Anomaly]:
+    labels = data.collection.examples[["id", "label"]]
+    table = data.readable.merge(labels, on="id", validate="one_to_one")
+    table["group"] = data.groups.reindex(table["id"]).to_numpy()
+    for found in find_confounders(table, data.collection.labels):
+        shown = ", ".join(
+            f"{name} {count} of {total} {value}"
+            for name, (value, count, total) in found.common.items()
+            if total
+        )
+        message = (
+            f"{_ATTRIBUTES[found.attribute]} alone tells {found.label} from the rest with a balanced accuracy of "
+            f"{found.value:.0%} (50% is guessing): {shown}; a model may learn this instead of the cells, and no score on "
+            "these images can show it. Take images of all classes from one microscope, camera and export: to convert "
+            "the files does not undo it"
+        )
+        yield Anomaly(f"{found.attribute}_tells_class", message, count=1)
+
+
+def _find_untold_copies(data: Examined) -> Iterator[Anomaly]:
+    if ids := tuple(data.duplicates.untold):
+        message = (
+            f"{len(ids)} images are named as copies, but the names do not tell of which images: {_name(ids)}; splits "
+            f"may put copies of one image on both sides{_LEAVE_COPIES_OUT}"
+        )
+        yield Anomaly("named_copies_untold", message, ids)
 
 
 def _find_class_errors(data: Examined) -> Iterator[Anomaly]:
@@ -270,12 +348,14 @@ def _find_constant(data: Examined) -> Iterator[Anomaly]:
 
 
 def _find_duplicates(
-    data: Examined, clusters: Sequence[Sequence[str]], code: str, what: str
+    data: Examined, clusters: Sequence[Sequence[str]], code: str, what: str, advice: str = ""
 ) -> Iterator[Anomaly]:
     if not clusters:
         return
     ids, shown = _members(clusters), _name([" = ".join(cluster) for cluster in clusters])
-    message = f"{len(clusters)} groups of {what} ({len(ids)} images): {shown}; splits keep them together"
+    message = (
+        f"{len(clusters)} groups of {what} ({len(ids)} images): {shown}; splits keep them together{advice}"
+    )
     yield Anomaly(code, message, ids, len(clusters))
     if across := data.crossing(clusters, "subject"):
         block = data.collection.subject_kind == "block"

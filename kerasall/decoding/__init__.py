@@ -1,7 +1,7 @@
 """From the bytes of an image file to pixels: header check, size limits, one policy for every kind.
 
-Below everything: Pillow, numpy and OpenCV, no TensorFlow but in ``graph``. Read are BMP, PNG, JPEG and TIFF, told apart by
-their first bytes, never by the file's name. Nothing is decoded before the header has passed the limits.
+Below everything: Pillow, numpy and OpenCV, no TensorFlow but in ``graph``. Read are BMP, PNG, JPEG, TIFF and WebP, told apart
+by their first bytes, never by the name of the file. Nothing is decoded before the header has passed the limits.
 
 Training decodes with ``decode``, the exported model with TensorFlow (``graph.decode_native``): the pixels are
 the same, bit by bit. Kinds that TensorFlow reads exactly right are *native* and pass through ``to_native``
@@ -19,6 +19,7 @@ BMP 1-bit, 16-bit, run-length coded, OS/2 header, bytes at the end    refuses: t
 JPEG CMYK                                                             inverts some: transcoded
 EXIF orientation other than upright (any kind)                        ignores it: transcoded, upright
 TIFF                                                                  refuses: transcoded
+WebP                                                                  refuses alpha: transcoded
 ====================================================================  ============================
 
 Policy, the same on both ways:

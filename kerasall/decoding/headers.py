@@ -18,6 +18,7 @@ from PIL.ImageFile import ImageFile
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
 from PIL.TiffImagePlugin import TiffImageFile
+from PIL.WebPImagePlugin import WebPImageFile
 
 from kerasall.errors import DecodingError
 
@@ -98,18 +99,20 @@ class ImageHeader:
         native: whether TensorFlow's ``decode_image(channels=3)`` reads the bytes right as they are.
         reason: why not; "" where native.
         orientation: EXIF orientation, 1 (upright) to 8, still to be applied to the stored pixels.
+        quality: of a JPEG, estimated from its tables, 1 to 100; 0 for other formats.
     """
 
-    format: Literal["BMP", "PNG", "JPEG", "TIFF"]
+    format: Literal["BMP", "PNG", "JPEG", "TIFF", "WEBP"]
     width: int
     height: int
     mode: str
     native: bool
     reason: str
     orientation: int = 1
+    quality: int = 0
 
 
-# Opened by class and not by Image.open: only these four decoders can ever run, a JPEG is read as its
+# Opened by class and not by Image.open: only these five decoders can ever run, a JPEG is read as its
 # first picture even where others follow (MPO), and Pillow's own bomb check, which warns or raises before
 # the size can be put into a message, stays out of the way.
 _FORMATS: tuple[tuple[bytes, type[ImageFile]], ...] = (
@@ -120,11 +123,13 @@ _FORMATS: tuple[tuple[bytes, type[ImageFile]], ...] = (
     (b"MM\0*", TiffImageFile),
     (b"II+\0", TiffImageFile),
     (b"MM\0+", TiffImageFile),
+    (b"RIFF", WebPImageFile),
 )
 # Only to name in a message what was given: (offset, first bytes, name).
 _OTHER_KINDS = (
     (0, b"GIF8", "a GIF"),
-    (8, b"WEBP", "a WebP"),
+    (8, b"AVI ", "a video file"),
+    (8, b"WAVE", "a sound file"),
     (128, b"DICM", "a DICOM file"),
     (4, b"ftyp", "a HEIC, AVIF or video file"),
     (0, b"%PDF", "a PDF"),
@@ -174,6 +179,10 @@ def open_image(data: bytes, limits: Limits, name: str) -> tuple[ImageHeader, Ima
         _require_size(size, limits, name)
         return ImageHeader("BMP", *size, mode="RGB", native=True, reason=""), None
     reader = _find_reader(data, name)
+    if size := _find_webp_size(data):
+        _require_size(
+            size, limits, name
+        )  # Pillow's reader makes room for the pixels before it tells their number
     try:
         # Pillow warns of odd metadata, which is no fault of the pixels.
         with _WARNINGS_LOCK, warnings.catch_warnings():
@@ -206,16 +215,31 @@ def _find_plain_bmp_size(data: bytes) -> tuple[int, int] | None:
     return (width, abs(height)) if exact else None
 
 
+def _find_webp_size(data: bytes) -> tuple[int, int] | None:
+    """Width and height that a WebP's header tells; None of all else."""
+    if len(data) < 30 or data[:4] != b"RIFF" or data[8:12] != b"WEBP":
+        return None
+    if data[12:16] == b"VP8X":
+        return int.from_bytes(data[24:27], "little") + 1, int.from_bytes(data[27:30], "little") + 1
+    if data[12:16] == b"VP8L":
+        (bits,) = struct.unpack_from("<I", data, 21)
+        return (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
+    width, height = struct.unpack_from("<HH", data, 26)
+    return width & 0x3FFF, height & 0x3FFF
+
+
 def _find_reader(data: bytes, name: str) -> type[ImageFile]:
     for signature, reader in _FORMATS:
-        if data.startswith(signature):
+        if data.startswith(signature) and (reader is not WebPImageFile or data[8:12] == b"WEBP"):
             return reader
     start = data[:512].lstrip(b"\xef\xbb\xbf \t\r\n")
     kinds = (
         kind for offset, mark, kind in _OTHER_KINDS if (data if offset else start).startswith(mark, offset)
     )
     found = next(kinds, "of an unknown kind")
-    raise DecodingError(f"{name} must be a BMP, PNG, JPEG or TIFF image, but is {found}: convert it to PNG")
+    raise DecodingError(
+        f"{name} must be a BMP, PNG, JPEG, TIFF or WebP image, but is {found}: convert it to PNG"
+    )
 
 
 def _read_orientation(image: ImageFile) -> int:
@@ -242,7 +266,8 @@ def _require_size(size: tuple[int, int], limits: Limits, name: str) -> None:
 
 def _require_readable(image: ImageFile, data: bytes, name: str) -> None:
     if getattr(image, "is_animated", False):
-        kind = "an animated PNG" if image.format == "PNG" else "a TIFF of several pages"
+        kinds = {"PNG": "an animated PNG", "WEBP": "an animated WebP"}
+        kind = kinds.get(image.format or "", "a TIFF of several pages")
         raise DecodingError(
             f"{name} must hold one picture, but is {kind}: save the picture that is meant alone"
         )
@@ -279,12 +304,22 @@ def _describe(image: ImageFile, orientation: int, data: bytes) -> ImageHeader:
     if not reason and orientation != 1:
         reason = "stored turned or mirrored (EXIF orientation)"
     width, height = image.size if orientation < 5 else image.size[::-1]
-    return ImageHeader(image.format, width, height, image.mode, not reason, reason, orientation)  # type: ignore[arg-type]
+    quality = _estimate_quality(image)
+    return ImageHeader(image.format, width, height, image.mode, not reason, reason, orientation, quality)  # type: ignore[arg-type]
+
+
+def _estimate_quality(image: ImageFile) -> int:
+    """The quality at which libjpeg scales its table of luminance, whose steps sum to 3688, to this file's sum."""
+    tables = image.quantization if isinstance(image, JpegImageFile) else {}
+    if not tables:
+        return 0
+    scale = 100 * sum(tables[min(tables)]) / 3688
+    return round(min(max((200 - scale) / 2 if scale <= 100 else 5000 / scale, 1), 100))
 
 
 def _find_foreign_trait(image: ImageFile, data: bytes) -> str:
-    if isinstance(image, TiffImageFile):
-        return "TIFF"
+    if isinstance(image, (TiffImageFile, WebPImageFile)):
+        return "TIFF" if image.format == "TIFF" else "WebP"
     if isinstance(image, JpegImageFile):
         return "" if image.mode in ("L", "RGB") else f"JPEG in {image.mode}"
     if isinstance(image, BmpImageFile):

@@ -28,6 +28,10 @@ FINDINGS = "findings"
 NUMBERS_VERSION = 2
 """``schema_version`` of report.json and its like. Version 1 held the page's sections, too."""
 
+LEAST_KNOWN = 0.95
+"""Share of every class's images whose patient must be known. The others may have a patient on either side of the
+split; so few of them cannot carry a score."""
+
 HONEST = ("test", "out-of-fold")
 """Kinds of scored images that decided nothing."""
 
@@ -59,6 +63,26 @@ class Criterion:
     def to_json(self) -> dict[str, Any]:
         """A JSON object for programs."""
         return {"criterion": self.name, "met": self.met, **self.values}
+
+
+@dataclass(frozen=True)
+class Patients:
+    """What is known of the patients of the images.
+
+    Attributes:
+        known: share of images whose patient is known, in the class where it is least, in [0, 1].
+        blocks: runs of consecutive file numbers stand in for patients, which the source says.
+        waived: the settings state that no patient can be told (data.subject: none).
+    """
+
+    known: float
+    blocks: bool = False
+    waived: bool = False
+
+    @property
+    def are_known(self) -> bool:
+        """Whether images of one patient are kept on one side of a split, as good as all."""
+        return self.known >= LEAST_KNOWN and not self.blocks
 
 
 @dataclass(frozen=True, eq=False)
@@ -155,6 +179,7 @@ def judge(
     errors: int,
     parity: Mapping[str, Any],
     near_searched: bool,
+    patients: Patients,
 ) -> tuple[Criterion, ...]:
     """Every criterion of the blessing and whether it is met.
 
@@ -168,6 +193,7 @@ def judge(
         errors: validation errors in the data.
         parity: of the exported with the trained model: passed, tolerance, largest_difference, images.
         near_searched: whether near duplicates were looked for.
+        patients: what is known of them.
     """
     balanced, floor = intervals["balanced_accuracy"].low, 1 / classes + above_chance
     sensitivity = intervals.get("malignant_sensitivity")
@@ -192,6 +218,12 @@ def judge(
             {"low": sensitivity.low, "floor": sensitivity_floor},
         ),
         Criterion("honest_protocol", protocol == "honest" and scored in HONEST),
+        Criterion(
+            "patients_known",
+            patients.are_known or patients.blocks or patients.waived,
+            {"known": patients.known, "least": LEAST_KNOWN}
+            | {"blocks": patients.blocks, "waived": patients.waived and not patients.are_known},
+        ),
     )
 
 

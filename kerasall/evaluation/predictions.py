@@ -28,6 +28,15 @@ class JsonFields:
 class Predictions:
     """Predicted probabilities of N images over C classes.
 
+    Example:
+        >>> patients = ["p1", "p1", "p2"]
+        >>> chances = [[0.9, 0.1], [0.4, 0.6], [0.2, 0.8]]
+        >>> record = kerasall.Predictions(["a", "b", "c"], patients, patients, [0, 0, 1], chances, ("ALL", "HEM"))
+        >>> len(record), record.decisions.tolist(), record.right.tolist()
+        (3, [0, 1, 1], [True, False, True])
+        >>> kerasall.score(record).accuracy.groups
+        2
+
     Attributes:
         ids: N unique names of images.
         subjects: N names of patients (or stated stand-ins); "" where unknown.
@@ -69,29 +78,41 @@ class Predictions:
         if self.probabilities.shape != (count, classes):
             raise DataError(
                 f"probabilities must have shape ({count}, {classes}) for {count} ids and {classes} classes, "
-                f"but have {self.probabilities.shape}"
+                f"but have {self.probabilities.shape}: give one row an image and one column a class"
             )
         for name in ("subjects", "groups", "labels", "decisions"):
             if getattr(self, name).shape != (count,):
                 raise DataError(
-                    f"{name} must have one entry per id ({count}), but has shape {getattr(self, name).shape}"
+                    f"{name} must have one entry per id ({count}), but has shape {getattr(self, name).shape}: "
+                    "correct its length"
                 )
         if len(np.unique(self.ids)) != count:
-            raise DataError("ids must be unique, but some repeat")
+            names, counts = np.unique(self.ids, return_counts=True)
+            raise DataError(
+                f"ids must be unique, but {names[counts > 1][0]} is there {counts.max()} times: leave one out"
+            )
         if count == 0:
             return
         for name in ("labels", "decisions"):
             values = getattr(self, name)
             if values.min() < 0 or values.max() >= classes:
                 raise DataError(
-                    f"{name} must lie in [0, {classes}), but range from {values.min()} to {values.max()}"
+                    f"{name} must lie in [0, {classes}), but range from {values.min()} to {values.max()}: "
+                    "number the classes from 0"
                 )
         if not np.isfinite(self.probabilities).all():
             bad = self.ids[~np.isfinite(self.probabilities).all(axis=1)][:3]
-            raise DataError(f"probabilities must be finite, but are not for {list(bad)}")
+            raise DataError(
+                f"probabilities must be finite, but are not for {', '.join(bad)}: leave these images out"
+            )
         sums = self.probabilities.sum(axis=1)
-        if self.probabilities.min() < 0 or np.abs(sums - 1).max() > 1e-3:
-            raise DataError("probabilities must be in [0, 1] and sum to 1 per row, but some do not")
+        wrong = (self.probabilities < 0).any(axis=1) | (np.abs(sums - 1) > 1e-3)
+        if wrong.any():
+            first = int(wrong.argmax())
+            raise DataError(
+                f"probabilities must be in [0, 1] and sum to 1 per row, but {wrong.sum():,} of {count:,} rows do not; "
+                f"that of {self.ids[first]} sums to {sums[first]:.4g}: apply a softmax to logits"
+            )
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -151,7 +172,12 @@ def write_predictions(predictions: Predictions, path: str | Path) -> None:
 
 
 def read_predictions(path: str | Path) -> Predictions:
-    """Reads what ``write_predictions`` wrote.
+    """Reads what ``write_predictions`` wrote, such as a run's predictions.csv.
+
+    Example:
+        >>> record = kerasall.read_predictions(kerasall.Run.find("tiny").predictions_file)
+        >>> record.classes, record.probabilities.shape
+        (('all', 'hem'), (16, 2))
 
     Raises:
         DataError: the file is missing, of another kind, or does not hold predictions.

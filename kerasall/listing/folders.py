@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from kerasall.errors import DataError
 
-IMAGE_SUFFIXES = frozenset((".bmp", ".png", ".jpg", ".jpeg", ".tif", ".tiff"))
+IMAGE_SUFFIXES = frozenset((".bmp", ".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".tif", ".tiff", ".webp"))
 """File types taken for images, compared in lower case."""
 
-_IGNORED_FOLDERS = frozenset(("__MACOSX", "@eaDir"))
+_IGNORED = frozenset(
+    (
+        "__macosx", "@eadir", "#recycle", "#snapshot", "$recycle.bin", "system volume information", "lost+found",
+        "thumbs.db", "ehthumbs.db", "desktop.ini",
+    )
+)  # fmt: skip
+"""What operating systems and network disks leave beside files of people, in lower case."""
+_IMAGE_STARTS = re.compile(rb"\x89PNG|\xff\xd8\xff|II[*+]\0|MM\0[*+]|BM....\0{4}|RIFF....WEBP", re.DOTALL)
+_LOOKED_INTO = 200
+_NAMED = 5
 
 
 @dataclass(frozen=True)
@@ -23,18 +33,19 @@ class FoundFiles:
         images: files with one of ``IMAGE_SUFFIXES``.
         others: all other files that are not hidden.
         undecodable: files whose name is not valid text, spelt with escapes; no table can hold them.
+        misnamed: those of the others (of the first 200) that hold an image all the same.
     """
 
     images: tuple[str, ...]
     others: tuple[str, ...]
     undecodable: tuple[str, ...]
+    misnamed: tuple[str, ...] = ()
 
     def warnings(self, expected: Callable[[str], bool] = lambda name: False) -> list[str]:
         """Sentences on what is left out; ``expected`` tells other files that have a purpose."""
-        others = [name for name in self.others if not expected(name)]
-        found = []
-        if others:
-            found.append(f"{len(others)} files that are no images were left out: {list_some(others)}")
+        misnamed = set(self.misnamed)
+        others = [name for name in self.others if not expected(name) and name not in misnamed]
+        found = describe_left_out(others, len(others), self.misnamed)
         if self.undecodable:
             found.append(
                 f"{len(self.undecodable)} files whose names are not valid UTF-8 were left out; rename them: "
@@ -43,33 +54,84 @@ class FoundFiles:
         return found
 
 
-def walk_files(root: Path) -> Iterator[str]:
-    """Yields every file below ``root``: path relative to it with forward slashes, folder by folder in order.
+def describe_left_out(others: Sequence[str], count: int, misnamed: Sequence[str]) -> list[str]:
+    """Sentences on files that were left out: ``count`` of them, the first by name, and images without a known suffix."""
+    found = []
+    if count:
+        found.append(f"{count} files that are no images were left out: {list_some(others, count=count)}")
+    if misnamed:
+        found.append(
+            f"{len(misnamed)} files that hold images, but do not end in one of {', '.join(sorted(IMAGE_SUFFIXES))}, were "
+            f"left out; rename them: {list_some(misnamed)}"
+        )
+    return found
 
-    Hidden files and folders are passed over. Links to folders are followed, but no folder is entered
-    twice, so a loop of links ends.
+
+def walk_files(root: Path) -> Iterator[str]:
+    """Yields every file below ``root``: path relative to it with forward slashes, in the order of their paths.
+
+    Hidden files and folders are passed over, and what operating systems leave. Links to folders are followed,
+    but no folder is entered twice, so a loop of links ends. In memory are the names of the folder it is in, and
+    what remains of those above.
 
     Raises:
         DataError: a folder cannot be listed.
     """
     entered: set[tuple[int, int]] = set()
-    waiting = [(root, "")]
+    waiting = [(root, "", True)]
     while waiting:
-        folder, prefix = waiting.pop()
+        path, name, is_folder = waiting.pop()
+        if not is_folder:
+            yield name
+            continue
         try:
-            status = folder.stat()
-            entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+            status = path.stat()
+            if (status.st_dev, status.st_ino) in entered:
+                continue
+            with os.scandir(path) as entries:
+                listed = sorted(
+                    ((entry.name, entry.is_dir()) for entry in entries if not _is_ignored(entry.name)),
+                    reverse=True,
+                )
         except OSError as error:
             raise DataError(
-                f"{folder} must be a folder that can be listed, but is not: {error.strerror}"
+                f"{path} must be a folder that can be listed, but is not: {error.strerror}"
             ) from None
-        if (status.st_dev, status.st_ino) in entered:
-            continue
         entered.add((status.st_dev, status.st_ino))
-        visible = [entry for entry in entries if not _is_ignored(entry.name)]
-        yield from (prefix + entry.name for entry in visible if not entry.is_dir())
-        folders = [entry.name for entry in visible if entry.is_dir()]
-        waiting.extend((folder / name, f"{prefix}{name}/") for name in reversed(folders))
+        prefix = f"{name}/" if name else ""
+        waiting.extend((path / each, prefix + each, below) for each, below in listed)
+
+
+def walk_images(root: Path, tell: Callable[[str], None]) -> Iterator[str]:
+    """Yields the images among ``walk_files``, and tells at the end what was left out; memory stays flat."""
+    count, others, misnamed = 0, [], []
+    for name in walk_files(root):
+        if is_image_name(name):
+            yield name
+            continue
+        if count < _LOOKED_INTO and _holds_image(root / name):
+            misnamed.append(name)
+            continue
+        count += 1
+        if len(others) < _NAMED:
+            others.append(name)
+    for sentence in describe_left_out(others, count, misnamed):
+        tell(f"{root}: {sentence}")
+
+
+def is_image_name(name: str) -> bool:
+    """Whether a file is an image by its suffix."""
+    return PurePosixPath(name).suffix.lower() in IMAGE_SUFFIXES
+
+
+def _holds_image(path: Path) -> bool:
+    try:
+        if not path.is_file():  # of a pipe, reading would wait for ever
+            return False
+        with open(path, "rb") as file:
+            return _IMAGE_STARTS.match(file.read(16)) is not None
+    except OSError:
+        return False
 
 
 def list_folders(path: Path) -> list[Path]:
@@ -81,16 +143,19 @@ def list_folders(path: Path) -> list[Path]:
 
 
 def find_files(root: Path) -> FoundFiles:
-    """Sorts every file below ``root`` by kind, judged by the suffix alone; no file is opened."""
+    """Sorts every file below ``root`` by kind, judged by the suffix alone."""
     images, others, undecodable = [], [], []
     for name in walk_files(root):
         if not is_text(name):
             undecodable.append(ascii(name)[1:-1])
-        elif PurePosixPath(name).suffix.lower() in IMAGE_SUFFIXES:
+        elif is_image_name(name):
             images.append(name)
         else:
             others.append(name)
-    return FoundFiles(tuple(sorted(images)), tuple(sorted(others)), tuple(sorted(undecodable)))
+    misnamed = [name for name in sorted(others)[:_LOOKED_INTO] if _holds_image(root / name)]
+    return FoundFiles(
+        tuple(sorted(images)), tuple(sorted(others)), tuple(sorted(undecodable)), tuple(misnamed)
+    )
 
 
 def require_folder(path: str | Path) -> Path:
@@ -106,14 +171,14 @@ def require_folder(path: str | Path) -> Path:
     return folder
 
 
-def list_some(names: Sequence[str], limit: int = 5) -> str:
-    """Joins names for a message, the first ``limit`` by name and the rest by number."""
-    more = len(names) - limit
+def list_some(names: Sequence[str], limit: int = _NAMED, count: int | None = None) -> str:
+    """Joins names for a message, the first ``limit`` by name and the rest by number; ``count`` where not all are given."""
+    more = (len(names) if count is None else count) - limit
     return ", ".join(names[:limit]) + (f" and {more} more" if more > 0 else "")
 
 
 def _is_ignored(name: str) -> bool:
-    return name.startswith(".") or name in _IGNORED_FOLDERS
+    return name.startswith(".") or name.lower() in _IGNORED
 
 
 def is_text(name: str) -> bool:

@@ -174,6 +174,23 @@ def build_head(
     return keras.Model(features, x, name=name)
 
 
+def as_functional(model: keras.Model) -> keras.Model:
+    """``model`` as a graph of layers, which is what can be cut, joined and exported; it shares the weights.
+
+    Raises:
+        ModelError: it is no such graph: a subclass of ``keras.Model``, or a Sequential that knows no image size.
+    """
+    if isinstance(model, keras.Sequential) and model.built and len(model.inputs) == len(model.outputs) == 1:
+        return keras.Model(model.inputs[0], model.outputs[0], name=model.name)
+    if not isinstance(model, keras.Model) or not hasattr(model, "_nodes_by_depth"):
+        raise ModelError(
+            f"a model must be a functional Keras model, or a Sequential with an Input of one image size, but "
+            f"{getattr(model, 'name', model)!r} is of {type(model).__name__}: build it "
+            "by keras.Model(inputs, outputs), or let the Sequential begin with keras.Input((height, width, 3))"
+        )
+    return model
+
+
 @contextmanager
 def seeded(seed: str) -> Iterator[None]:
     """Makes Keras draw its default seeds from ``seed`` inside the block; afterwards all is as before.

@@ -55,6 +55,13 @@ def build_classifier(
     With pretrained weights the backbone starts frozen (``freeze``); with random ones everything
     trains, batch normalisation included.
 
+    Example:
+        >>> model = kerasall.build_classifier("mobilenet", 2, (64, 64), weights="random", alpha=0.25)
+        >>> model.predict(np.zeros((3, 64, 64, 3), np.uint8), verbose=0).shape
+        (3, 2)
+        >>> model.name, [layer.name for layer in model.layers[1:]]
+        ('mobilenet', ['preprocess', 'mobilenet', 'head'])
+
     Args:
         backbone: key in ``BACKBONES``.
         classes: number C of classes.

@@ -24,7 +24,7 @@ from kerasall.evaluation.ensemble_rules import (
     mean_probabilities,
     stacking_inputs,
 )  # fmt: skip
-from kerasall.models.base import name_operations
+from kerasall.models.base import as_functional, name_operations
 from kerasall.models.classifier import find_parts, rename
 
 Step = Mapping[str, Any]
@@ -161,7 +161,7 @@ def _image_size(model: keras.Model) -> tuple[int, int]:
 
 def build_ensemble(
     members: Sequence[keras.Model],
-    rule: str,
+    rule: str = "average",
     weights: Sequence[float] | np.ndarray | None = None,
     names: Sequence[str] | None = None,
     *,
@@ -175,20 +175,34 @@ def build_ensemble(
     The members live on in it: they are frozen, renamed where their names repeat, and share their
     weights with the ensemble, which stay as they are bit for bit.
 
+    Example:
+        >>> alike = {"input_shape": (64, 64, 3), "classes": 3, "weights": None}
+        >>> members = [keras.applications.MobileNet(alpha=alpha, **alike) for alpha in (0.5, 0.25)]
+        >>> vote = kerasall.build_ensemble(members, "majority_vote", names=["wide", "narrow"])
+        >>> answers = vote.predict(np.zeros((5, 64, 64, 3)), verbose=0)
+        >>> answers["probabilities"].shape, answers["member_probabilities"].shape, len(vote.trainable_weights)
+        ((5, 3), (5, 2, 3), 0)
+        >>> vote.save("vote.keras")
+        >>> keras.saving.load_model("vote.keras").count_params() == vote.count_params()
+        True
+
     Args:
-        members: M >= 2 classifiers of the same C classes, in the order of all that follows.
-        rule: key in ``RULES``.
+        members: M >= 2 classifiers of the same C classes, in the order of all that follows: of kerasall, of
+            ``keras.applications`` with their top, or any other functional model from images to probabilities. Pixels
+            pass to them as they are, so stock models of one scaling may stand together.
+        rule: key in ``RULES``, such as average or majority_vote.
         weights: M positive numbers, for the weighted average.
         names: M different names. By default the members' own where they differ, else ``member_1`` ...
         stacking: coefficients, for stacking.
         image_size: height and width of the ensemble's images, which are those after the common chain.
             By default the size of the member with the largest images.
         steps: what each member does to these images before it looks at them (``fit_pixels``); None,
-            for all or for one: a bilinear resize where its size differs.
+            for all or for one: a bilinear resize where its size differs. For pixels in 0..255 alone.
         name: name of the ensemble.
 
     Returns:
-        A model from RGB pixels 0..255, uint8 or float [N, H, W, 3], called ``image``, to a dictionary:
+        A model from RGB pixels as its members take them (of kerasall 0..255), uint8 or float [N, H, W, 3], called
+        ``image``, to a dictionary:
         ``probabilities`` float32 [N, C] by the rule (of a majority vote the vote shares),
         ``label_index`` [N] after ties were broken (``decide``), ``member_probabilities`` [N, M, C],
         ``votes`` whole numbers [N, C], and ``mean_probabilities`` [N, C], the plain mean.
@@ -196,9 +210,10 @@ def build_ensemble(
     Raises:
         SettingsError: an unknown rule, weights or coefficients that do not fit it, names that repeat,
             or steps that end in another size.
-        ModelError: fewer than two members, one that is there twice, or members of other make or of
-            other classes.
+        ModelError: fewer than two members, one that is there twice, or members that are no graphs of layers, of other
+            classes, or do not give probabilities.
     """
+    members = [as_functional(member) for member in members]
     classes = _check_members(members)
     row, parameter = check_rule(rule, len(members), classes, weights, stacking)
     _name_members(members, names)
@@ -254,7 +269,23 @@ def _check_members(members: Sequence[keras.Model]) -> int:
         raise ModelError(
             "members must give one probability per class, but have a single output: use a softmax"
         )
+    for member in members:
+        _require_probabilities(member)
     return counts[0] if counts else 0
+
+
+def _require_probabilities(member: keras.Model) -> None:
+    """Asks a member of another make: the mean of logits would pass for a probability."""
+    try:
+        find_parts(member)
+    except ModelError:
+        blank = np.zeros((1, *member.inputs[0].shape[1:]), np.float32)
+        given = np.asarray(keras.ops.convert_to_numpy(member(blank, training=False)), np.float64)[0]
+        if not (given >= 0).all() or abs(given.sum() - 1) > 1e-3:
+            raise ModelError(
+                f"members must give probabilities that sum to 1, but {member.name} gives a blank image values that sum to "
+                f"{given.sum():.4g}: end it with a softmax"
+            ) from None
 
 
 def _name_members(members: Sequence[keras.Model], names: Sequence[str] | None) -> None:

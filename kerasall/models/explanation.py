@@ -15,7 +15,9 @@ import keras
 import numpy as np
 
 from kerasall.errors import ModelError, SettingsError, did_you_mean
+from kerasall.models.base import as_functional
 from kerasall.models.explanation_networks import Network, Score, find_networks
+from kerasall.models.prediction import predict_outputs, predict_probabilities
 
 _Tensor = Any
 
@@ -87,6 +89,7 @@ class Explanation:
             speaks for the class.
         raw: float32 [N, M, 3]: minimum, mean and maximum of the map before negative values were
             dropped and it was scaled, in units of the score (``build_score``).
+        class_indices: int [N], the class that is explained.
     """
 
     method: str
@@ -95,11 +98,52 @@ class Explanation:
     heatmaps: np.ndarray
     member_heatmaps: np.ndarray
     raw: np.ndarray
+    class_indices: np.ndarray
 
     @property
     def has_evidence(self) -> np.ndarray:
         """bool [N, M]: whether anything in the image speaks for the class; if not, the map is zero."""
         return self.raw[:, :, 2] > 0
+
+
+def explain(
+    model: keras.Model,
+    images: np.ndarray,
+    class_index: int | Sequence[int] | np.ndarray | None = None,
+    method: str = "grad_cam",
+    batch_size: int = 16,
+) -> Explanation:
+    """Where in images the evidence for a class lies, of any Keras model with a convolution.
+
+    Example:
+        >>> model = keras.applications.MobileNet(weights=None, input_shape=(64, 64, 3), classes=4, alpha=0.25)
+        >>> images = np.random.default_rng(0).uniform(-1, 1, (3, 64, 64, 3))  # scaled as the model was trained
+        >>> found = kerasall.explain(model, images)
+        >>> found.heatmaps.shape, float(found.heatmaps.min()) >= 0, float(found.heatmaps.max()) <= 1
+        ((3, 64, 64), True, True)
+        >>> found.class_indices.tolist() == np.argmax(model.predict(images, verbose=0), axis=1).tolist()
+        True
+
+    Args:
+        model: a classifier, an ensemble, or a model of another make such as those of ``keras.applications`` with their
+            top; functional or sequential, that ends with a softmax, a sigmoid or a dense layer.
+        images: uint8 or float [N, H, W, 3] (or one, [H, W, 3]), as the model takes them: of kerasall's pixels in 0..255
+            after the chain.
+        class_index: the class to explain, one for all images or one each; default the one the model calls.
+        method: "grad_cam" or "grad_cam_plus_plus".
+        batch_size: images at once.
+
+    Raises:
+        SettingsError: an unknown method.
+        ModelError: there is no feature map, no score or no gradient, or images and classes do not fit the model; no map
+            is made up.
+    """
+    explainer = Explainer(model)
+    pixels = np.asarray(images)
+    pixels = pixels[None] if pixels.ndim == 3 else pixels
+    if class_index is None:
+        class_index = explainer.called(pixels, batch_size)
+    return explainer.explain(pixels, class_index, method, batch_size)
 
 
 class Explainer:
@@ -113,12 +157,13 @@ class Explainer:
     """
 
     def __init__(self, model: keras.Model):
-        self.model = model
+        self.model = model = as_functional(model)
         self.networks: tuple[Network, ...] = find_networks(model)
         self.names = tuple(network.name for network in self.networks)
         self.weights = np.array([network.weight for network in self.networks])
         output: Any = model.output
-        self.classes = int((output["probabilities"] if isinstance(output, Mapping) else output).shape[-1])
+        answers = (output["probabilities"] if isinstance(output, Mapping) else output).shape[-1]
+        self.classes = max(2, int(answers))  # one sigmoid tells two classes apart
         self._compiled: Any = None
 
     def explain(
@@ -155,7 +200,7 @@ class Explainer:
         joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
         self._require_gradients(joined["slopes"], joined[f"raw{suffix}"])
         maps = (joined[f"{name}{suffix}"] for name in ("heatmap", "member_heatmaps", "raw"))
-        return Explanation(method, self.names, self.weights, *maps)
+        return Explanation(method, self.names, self.weights, *maps, class_indices=classes)
 
     def __call__(self, pixels: _Tensor, class_indices: _Tensor) -> dict[str, _Tensor]:
         """Maps by every method, in operations of the backend, so that it can be traced.
@@ -180,6 +225,19 @@ class Explainer:
             extent = [each(signed, axis=(2, 3)) for each in (keras.ops.min, keras.ops.mean, keras.ops.max)]
             answers[f"raw{method.suffix}"] = keras.ops.stack(extent, axis=-1)
         return answers
+
+    def called(self, pixels: np.ndarray, batch_size: int = 16) -> np.ndarray:
+        """The class that the model calls each image, int [N]; ``pixels`` as for ``explain``.
+
+        Raises:
+            ModelError: the images do not fit the model.
+        """
+        pixels, _ = self._checked(pixels, 0)
+        batches = [pixels[start : start + batch_size] for start in range(0, len(pixels), batch_size)]
+        if isinstance(self.model.output, Mapping):
+            return predict_outputs(self.model, batches)["label_index"].astype(np.int64)
+        answers = predict_probabilities(self.model, batches)
+        return (answers[:, 0] > 0.5).astype(np.int64) if answers.shape[1] == 1 else answers.argmax(axis=1)
 
     def _trace(self) -> Callable[[Any, Any], dict[str, _Tensor]]:
         """The same as one graph, under TensorFlow."""

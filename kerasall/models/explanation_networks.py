@@ -9,7 +9,7 @@ image to its network.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -166,26 +166,72 @@ def _cut_extractor(extractor: Any) -> tuple[keras.Model, Score]:
 
 
 def _cut_at_last_map(model: keras.Model) -> tuple[keras.Model, Score]:
-    """For models of another make: cut at the last tensor that still has height and width."""
-    graph: Any = keras.Model(model.inputs[0], model.outputs[0]) if len(model.outputs) == 1 else model
-    maps = [each.output for each in graph.operations if len(getattr(each.output, "shape", ())) == 4]
-    lower = keras.Model(model.inputs[0], maps[-1]) if maps else None
-    if lower is None or not any(re.search("Conv", type(each).__name__) for each in lower._flatten_layers()):
+    """For models of another make: cut at the last tensor of several places that the answer follows from alone."""
+    graph: Any = model
+    if len(model.outputs) == 1:  # outputs in a list or a dictionary of one
+        graph = keras.Model(model.inputs[0], model.outputs[0], name=model.name)
+    operation = graph.outputs[0]._keras_history.operation
+    if len(getattr(operation, "inputs", ())) == len(getattr(operation, "outputs", ())) == 1:
+        # The whole network stands in this model as one layer, after what scales its pixels.
+        inner, score = _cut_at_last_map(operation)
+        return keras.Model(graph.inputs[0], inner(_input_of(graph.outputs[0]))), score
+    maps = list(_feature_maps(graph))
+    found = [_cut(graph, each) for each in reversed(maps) if int(each.shape[1]) * int(each.shape[2]) > 1]
+    if not found and maps and _has_convolution(graph):
+        _require_places(maps[-1], graph.inputs[0])
+    cuts = [lower for lower in found if lower is not None]
+    if not cuts:
         raise ModelError(
             f"{model.name} must have a convolution for its answers to be laid over the image, but has none"
         )
-    return lower, build_score([maps[-1]], graph.outputs[0])
+    return _first_that_leads_to(cuts, graph.outputs[0])
+
+
+def _feature_maps(graph: Any) -> Iterator[_Tensor]:
+    """Tensors [N, h, w, K] from the image on; a margin is not one: its places are not those of the image."""
+    for depth in sorted(graph._nodes_by_depth, reverse=True):
+        for node in graph._nodes_by_depth[
+            depth
+        ]:  # an operation's own output may be that of another use of it
+            if not re.search("Pad", type(node.operation).__name__):
+                yield from (each for each in node.outputs if len(each.shape) == 4)
+
+
+def _cut(graph: keras.Model, tensor: _Tensor) -> keras.Model | None:
+    """The model up to ``tensor``; None where it holds no convolution, so that the map would be the image's own."""
+    lower = keras.Model(graph.inputs[0], tensor)
+    return lower if _has_convolution(lower) else None
+
+
+def _has_convolution(model: keras.Model) -> bool:
+    return any(re.search("Conv", type(each).__name__) for each in model._flatten_layers())
+
+
+def _first_that_leads_to(cuts: Sequence[keras.Model], output: _Tensor) -> tuple[keras.Model, Score]:
+    """The last cut that all of the answer passes through: others have ways around them."""
+    first: ModelError | None = None
+    for lower in cuts:
+        try:
+            return lower, build_score([lower.outputs[0]], output)
+        except ModelError as error:
+            first = first or error
+    assert first is not None
+    raise first
 
 
 def _target(lower: keras.Model, pixels: _Tensor, image: _Tensor) -> Target:
     activations = lower(pixels)
+    _require_places(activations, pixels)
+    return Target(keras.Model(image, activations), place_in_image(pixels, image))
+
+
+def _require_places(activations: _Tensor, pixels: _Tensor) -> None:
     height, width = activations.shape[1:3]
     if height * width < 2:
         raise ModelError(
             f"the last feature map must have several places to tell apart, but is {height} x {width} for images of "
             f"{pixels.shape[1]} x {pixels.shape[2]} pixels: use larger images"
         )
-    return Target(keras.Model(image, activations), place_in_image(pixels, image))
 
 
 def build_score(sources: Sequence[_Tensor], output: _Tensor) -> Score:
@@ -193,32 +239,48 @@ def build_score(sources: Sequence[_Tensor], output: _Tensor) -> Score:
 
     Of a softmax it is each logit less the mean of all: probabilities depend on differences between
     logits alone, so a raw logit would also explain what cancels out (and what training left random).
-    A linear output, such as a decision value, is taken as it is. Gradients of probabilities
+    One sigmoid z stands for two classes, a softmax over (0, z); of several each logit is its own class's. A linear
+    output, such as a decision value, is taken as it is. Gradients of probabilities
     themselves vanish where a model is sure, which is where an explanation is wanted most.
 
     Raises:
-        ModelError: the output is no dense layer of several classes, or does not follow from the sources.
+        ModelError: the output is no softmax, sigmoid or dense layer, or does not follow from the sources.
     """
     operation = output._keras_history.operation
     before = _between(sources, _input_of(output))
-    if isinstance(operation, keras.Model):
+    if isinstance(operation, keras.Model) and hasattr(operation, "inputs"):
         inner = build_score(operation.inputs, operation.outputs[0])
         return lambda values: inner([before(values)])
-    activation = getattr(getattr(operation, "activation", None), "__name__", "")
-    is_dense = isinstance(operation, keras.layers.Dense) and operation.units >= 2
-    if not is_dense or activation not in ("softmax", "linear"):
+    activation = _activation_of(operation)
+    is_dense = isinstance(operation, keras.layers.Dense)
+    alone = len(output.shape) == 2 and output.shape[-1] == 1
+    if activation not in (("sigmoid",) if alone else ("softmax", "sigmoid", "linear")):
         found = f"{operation.name} is a {type(operation).__name__} {activation}".rstrip()
         raise ModelError(
-            f"a score before the softmax must be had to explain it, but {found}: end the model with a dense softmax "
-            "layer of a unit per class"
+            f"a score before the softmax must be had to explain it, but {found}: end the model with a softmax over a "
+            "dense layer of a unit per class"
         )
 
     def score(values: Sequence[_Tensor]) -> _Tensor:
-        product: _Tensor = keras.ops.matmul(before(values), operation.kernel)
-        scores = product + operation.bias
+        scores: _Tensor = keras.ops.cast(before(values), "float32")
+        if is_dense:
+            scores = keras.ops.matmul(scores, operation.kernel)
+            scores = scores if operation.bias is None else scores + operation.bias
+        if alone:
+            halves: _Tensor = keras.ops.concatenate([-scores, scores], axis=-1)
+            scores = halves / 2.0
         return scores - keras.ops.mean(scores, axis=-1, keepdims=True) if activation == "softmax" else scores
 
     return score
+
+
+def _activation_of(operation: Any) -> str:
+    """What the last layer does to its logits: of a dense layer its own activation, else what a layer of one does."""
+    if isinstance(operation, keras.layers.Softmax) or type(operation).__name__ == "Softmax":
+        return "softmax"
+    if isinstance(operation, keras.layers.Dense | keras.layers.Activation):
+        return getattr(operation.activation, "__name__", "")
+    return ""
 
 
 def _between(sources: Sequence[_Tensor], end: _Tensor) -> Score:

@@ -24,8 +24,8 @@ def save_model(model: keras.Model, path: str | Path) -> None:
     """Writes ``model`` as a ``.keras`` file, atomically.
 
     Raises:
-        ModelError: the path has another ending, or the model holds a ``Lambda`` layer, which
-            ``load_model`` would refuse.
+        ModelError: the path has another ending, or the model holds a ``Lambda`` or a layer that is not Keras' own,
+            which ``load_model`` would refuse.
     """
     path = _require_keras(Path(path))
     for layer in model._flatten_layers():
@@ -35,6 +35,7 @@ def save_model(model: keras.Model, path: str | Path) -> None:
             )
     with atomic_path(path) as temporary:
         model.save(temporary)
+        _require_own_classes(path, _read_config(temporary))  # what could not be read again is not kept
 
 
 def load_model(path: str | Path, compile: bool = False) -> keras.Model:
@@ -113,7 +114,7 @@ def _require_own_classes(path: Path, config: Any) -> None:
         if foreign or name in ("Lambda", "__lambda__", "function") or module == "builtins":
             raise ModelError(
                 f"{path} must be made of Keras' own layers only, but names {module}.{name}, which could run code of "
-                "the file: load only models that this package saved"
+                "the file: build models of Keras' own layers and operations, and load only such"
             )
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import fcntl
+import os
 import shutil
+import socket
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -19,8 +21,12 @@ from kerasall.files import atomic_path, read_json, sha256_of_json, write_json, w
 from kerasall.pipeline.artifacts import Artifact, ArtifactStore
 from kerasall.pipeline.component import Output, Pipeline, Scratch, Step
 from kerasall.pipeline.metadata import MetadataStore
+from kerasall.runtime import noting_progress
 
 RUN_SCHEMA_VERSION = 1
+
+PROGRESS = "progress.json"
+"""File in a run's folder that says how far the step at work is; there while one works."""
 
 
 @dataclass(frozen=True)
@@ -82,10 +88,13 @@ def run_pipeline(
 
     Raises:
         KerasallError: a step failed for a reason the user can cure; finished steps stay finished.
+        KeyboardInterrupt: somebody stopped it; the message says what is stored, and what goes on from there.
     """
     say = say or (lambda line: print(line, file=sys.stderr, flush=True))
     with _sole_run(places):
         journal = _Journal(places, experiment, settings, command)
+        if journal.former:
+            say(journal.former)
         # A result of earlier settings must not be taken for this run's.
         for name in pipeline.publish:
             (places.folder / name).unlink(missing_ok=True)
@@ -99,6 +108,8 @@ def run_pipeline(
             state = "failed" if isinstance(error, Exception) else "interrupted"
             store.end_run(run_id, state, str(error))
             journal.finish(state, error)
+            if isinstance(error, KeyboardInterrupt):
+                raise KeyboardInterrupt(journal.describe_stop()) from None
             raise
         store.end_run(run_id, "complete")
         journal.finish("complete")
@@ -113,6 +124,7 @@ def _run_steps(
     for number, step in enumerate(pipeline.steps, start=1):
         begun = time.monotonic()
         prefix = f"[{number}/{len(pipeline.steps)}] {step.title}"
+        journal.begin(step.title, number, len(pipeline.steps))
         state, outputs, metrics = _run_step(
             step, places, store, run_id, result.artifacts, partial(say, f"{prefix} ..."),
             partial(say, f"{prefix}: another process is at it; waiting until it has finished"),
@@ -142,7 +154,8 @@ def _run_step(
             state = "cached" if outputs is not None else "complete"
             if outputs is None:
                 announce()
-                outputs = _execute(step, key, inputs, artifacts)
+                with noting_progress(places.folder / PROGRESS):
+                    outputs = _execute(step, key, inputs, artifacts)
         metrics = artifacts.record(name, key)["metrics"]
     except Exception as error:
         store.end_execution(execution, "failed", error=str(error))
@@ -228,17 +241,40 @@ class _Journal:
 
     def __init__(self, places: RunPlaces, experiment: str, settings: Any, command: str):
         self._path = places.folder / "run.json"
-        if self._path.exists() and (other := read_json(self._path).get("experiment")) != experiment:
+        former: dict[str, Any] = {"experiment": experiment}
+        if self._path.exists():
+            former = read_json(self._path)
+        if (other := former.get("experiment")) != experiment:
             raise ArtifactError(
                 f"the run {places.name} in {places.folder} belongs to experiment {other}, but {experiment} "
                 "was asked for: give --name, so that its report is kept"
             )
+        self.former = ""
+        if former.get("at") and former["state"] != "complete":
+            how = "failed" if former["state"] == "failed" else "was stopped"
+            self.former = f"the run {places.name} goes on: it {how} in {_describe_step(former['at'])}"
         self._content: dict[str, Any] = {
             "schema_version": RUN_SCHEMA_VERSION, "name": places.name, "experiment": experiment,
             "state": "running", "error": None, "versions": computing_versions(), "command": command,
-            "started": time.time(), "finished": None, "settings": settings, "steps": [],
+            "started": time.time(), "finished": None, "process": os.getpid(), "host": socket.gethostname(),
+            "settings": settings, "at": None, "steps": [],
         }  # fmt: skip
         write_json(self._path, self._content)
+
+    def begin(self, step: str, number: int, steps: int) -> None:
+        """Notes which step is at work."""
+        self._content["at"] = {"step": step, "number": number, "steps": steps, "since": time.time()}
+        write_json(self._path, self._content)
+
+    def describe_stop(self) -> str:
+        """What is stored of a run that was stopped, and what goes on from there."""
+        at, command = self._content["at"], self._content["command"]
+        where = f" in {_describe_step(at)}" if at else ""
+        again = f":\n  {command}" if command else ""
+        return (
+            f"stopped{where}; finished steps and stored epochs are kept in {self._path.parent.parent}, and the same "
+            f"command goes on from there{again}"
+        )
 
     def add(
         self,
@@ -262,8 +298,24 @@ class _Journal:
         write_json(self._path, self._content)
 
     def finish(self, state: str, error: BaseException | None = None) -> None:
-        self._content |= {"state": state, "error": str(error) if error else None, "finished": time.time()}
+        said = str(error) if error else ""
+        self._content |= {"state": state, "error": said or None, "finished": time.time()}
+        if state == "complete":
+            self._content["at"] = None
         write_json(self._path, self._content)
+
+
+def _describe_step(at: Mapping[str, Any]) -> str:
+    return f"step {at['number']} of {at['steps']}, {at['step']}"
+
+
+def reserve_run(places: RunPlaces, experiment: str, settings: Any, command: str = "") -> None:
+    """Writes the record of a run that is about to begin, so that its name is seen to be taken.
+
+    Args:
+        places, experiment, settings, command: as ``run_pipeline``.
+    """
+    _Journal(places, experiment, settings, command)
 
 
 @contextmanager

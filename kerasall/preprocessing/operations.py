@@ -184,6 +184,14 @@ class Chain:
     The image is cast to float32 before the first operation and rounded only after the last:
     TensorFlow rounds integers differently in eager and graph mode, floats alike.
 
+    Example:
+        >>> chain = kerasall.Chain.from_json([{"op": "pad_to_square"}, {"op": "resize", "height": 64, "width": 64}])
+        >>> chain.output_size, chain.to_json()[0]
+        ((64, 64), {'op': 'pad_to_square', 'value': 0.0})
+        >>> image = np.zeros((100, 80, 3), np.uint8)
+        >>> chain(image).numpy().shape
+        (64, 64, 3)
+
     Attributes:
         operations: the steps in order. An empty chain leaves the pixels as they are.
     """

@@ -14,9 +14,17 @@ _WORDS = {
     "balanced_accuracy": "Lower bound of balanced accuracy, {low:%}, is above chance + {above_chance:%} = {floor:%}",
     "malignant_sensitivity": "Lower bound of sensitivity to malignant cells, {low:%}, is above the floor of {floor:%}",
     "malignant_classes_named": "The malignant classes are named (data.malignant)",
+    "patients_known": "The patient is known of at least {least:%} of the images of every class (here {known:%}), or "
+    "waived by data.subject: none",
     "honest_protocol": "Honest protocol: nothing was chosen on the images it is scored on",
 }
 """Criterion -> its sentence; ``{low:%}`` reads 93.0%, or "not defined"."""
+
+_NO_PATIENTS = {
+    "waived": "patients waived by data.subject: none: images of one patient may stand on both sides",
+    "blocks": "blocks of file numbers stand in for patients: images of one patient may stand on both sides",
+}
+"""What a verdict says where no patient is known, and what stands in their place."""
 
 _NO_PARITY = "The exported model answers every image like the trained one"
 
@@ -34,15 +42,24 @@ def describe_criterion(criterion: Criterion) -> str:
     """What must hold, with the numbers it was judged by."""
     if criterion.name == "export_parity" and criterion.values["largest_difference"] is None:
         return _NO_PARITY
+    if criterion.name == "patients_known" and (caveat := describe_patients([criterion])):
+        return f"{caveat[0].upper()}{caveat[1:]}"
     values = {name: float("nan") if value is None else value for name, value in criterion.values.items()}
     shares = {name: _Share(value) if isinstance(value, float) else value for name, value in values.items()}
     return _WORDS[criterion.name].format(**shares)
 
 
+def describe_patients(criteria: Sequence[Criterion]) -> str:
+    """What stands in the place of patients that are not known, which every verdict must say; "" where they are known."""
+    stated = next((each.values for each in criteria if each.name == "patients_known"), {})
+    return next((words for name, words in _NO_PATIENTS.items() if stated.get(name)), "")
+
+
 def describe_verdict(criteria: Sequence[Criterion]) -> str:
-    """``blessed``, or ``not blessed`` with every criterion that is not met."""
+    """``blessed``, or ``not blessed`` with every criterion that is not met; then what ``describe_patients`` says."""
     failed = [describe_criterion(criterion) for criterion in criteria if not criterion.met]
-    return f"not blessed: {'; '.join(failed)}" if failed else "blessed"
+    caveat = list(filter(None, [describe_patients(criteria)]))
+    return f"not blessed: {'; '.join(failed + caveat)}" if failed else ", ".join(["blessed", *caveat])
 
 
 def describe_main_score(findings: Findings) -> str:

@@ -21,7 +21,8 @@ from apache_beam.io.filesystem import BeamIOError, CompressionTypes
 from apache_beam.io.filesystems import FileSystems
 
 from kerasall.errors import DataError
-from kerasall.serving.image_files import IMAGE_SUFFIXES, NameSet, is_remote
+from kerasall.listing.folders import is_image_name
+from kerasall.serving.image_files import NameSet, is_remote
 from kerasall.serving.prediction_tables import (
     PARQUET,
     SUFFIXES,
@@ -212,7 +213,7 @@ def _read_names(suffix: str, file: Any) -> Iterator[str]:
 def match_images(pattern: str) -> list[str]:
     """Addresses of the images that an address, a pattern or a folder's address ending in ``/`` stands for."""
     found = _match(pattern + "**" if pattern.endswith("/") else pattern)
-    return [path for path in found if path.lower().endswith(IMAGE_SUFFIXES)]
+    return [path for path in found if is_image_name(path)]
 
 
 def _match(pattern: str) -> list[str]:

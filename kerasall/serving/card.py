@@ -16,6 +16,7 @@ from kerasall.files import read_json, sha256_of_file, write_json
 
 CARD = "card.json"
 MANIFEST = "manifest.json"
+LABELS = "labels.txt"
 SCHEMA_VERSION = 1
 """Of the manifest."""
 
@@ -45,6 +46,7 @@ class _Results(BaseModel):
 
 class _Blessing(BaseModel):
     blessed: StrictBool
+    caveat: StrictStr = ""
     criteria: list[tuple[StrictStr, StrictBool]]
 
 
@@ -80,6 +82,39 @@ def read_card(folder: Path) -> dict[str, Any]:
             f"({first['msg'].lower()}): export the model again"
         ) from None
     return {name: value for name, value in card.items() if value is not None}
+
+
+def require_same_classes(
+    folder: str | Path, labels: Sequence[str], malignant: Sequence[str] | None = None
+) -> None:
+    """Refuses a model of other classes as the next version of the models in a folder.
+
+    Who serves ``folder`` goes over to its newest version, and would read one class for another.
+
+    Args:
+        folder: of numbered versions; it need not exist.
+        labels: class names of the new model, in class order.
+        malignant: those of them that mean leukaemia; None where that is not known yet.
+
+    Raises:
+        ModelError: the newest version has other classes, or another order of them, or other malignant ones.
+    """
+    versions = [p for p in Path(folder).glob("*") if p.name.isdigit() and (p / LABELS).is_file()]
+    if not versions:
+        return
+    newest = max(versions, key=lambda path: int(path.name))
+    there = [line for line in (newest / LABELS).read_text(encoding="utf-8").splitlines() if line]
+    if there != list(labels):
+        raise ModelError(
+            f"a version of {folder} must have the classes of version {newest.name}, {there}, but has {list(labels)}: "
+            "give another --name"
+        )
+    known = (read_card(newest).get("results") or {}).get("malignant")
+    if malignant is not None and known is not None and set(known) != set(malignant):
+        raise ModelError(
+            f"a version of {folder} must have the malignant classes of version {newest.name}, {known}, but has "
+            f"{list(malignant)}: give another --name"
+        )
 
 
 def require_fitting(

@@ -84,7 +84,7 @@ def explain_image(
 
     Args:
         predictor: a loaded SavedModel with the signature ``explain``.
-        data: content of the file (BMP, PNG, JPEG, TIFF).
+        data: content of the file (BMP, PNG, JPEG, TIFF, WebP).
         name: what to call it in messages.
         class_index: the class to explain, by default the one that the model calls.
         method: key in ``METHODS``.

@@ -12,8 +12,8 @@ import keras
 import tensorflow as tf
 
 from kerasall.errors import ModelError
-from kerasall.files import atomic_path, write_text
-from kerasall.serving.card import write_manifest
+from kerasall.files import atomic_path, write_json, write_text
+from kerasall.serving.card import CARD, write_manifest
 
 Tensors = Mapping[str, tf.Tensor]
 Operations = Callable[[tf.Tensor], tf.Tensor]
@@ -28,6 +28,7 @@ def export_saved_model(
     folder: str | Path,
     explain: Explain | None = None,
     answer: Callable[[tf.Tensor], Tensors] | None = None,
+    card: Mapping[str, Any] | None = None,
 ) -> Path:
     """Writes a SavedModel with decoding, ``chain`` and ``model`` in one graph, atomically.
 
@@ -49,6 +50,7 @@ def export_saved_model(
         explain: where in the image the evidence for a class lies, in TensorFlow operations alone.
         answer: what answers pixels float32 [N, H, W, 3] instead of the model itself, with the model's
             weights and more named outputs.
+        card: what to write into card.json beside it; of a pushed model the Pusher does.
 
     Raises:
         ModelError: the number of labels differs from the model's outputs, or the image size is open.
@@ -63,6 +65,8 @@ def export_saved_model(
         with _quiet_tensorflow():
             _save(functions, temporary)
         write_text(temporary / "labels.txt", "".join(f"{label}\n" for label in labels))
+        if card is not None:
+            write_json(temporary / CARD, dict(card))
         write_manifest(temporary)
     return folder
 

@@ -21,7 +21,7 @@ import numpy as np
 
 from kerasall.errors import DataError
 from kerasall.evaluation.safeguards import REASONS
-from kerasall.files import atomic_path, is_abandoned
+from kerasall.files import atomic_path, is_abandoned, require_writable
 from kerasall.serving.image_files import as_written
 from kerasall.serving.predictor import Answers, Predictor
 
@@ -232,7 +232,8 @@ def require_destination(out: str | Path) -> Path:
     """Checks that predictions can be written to ``out``, before anything is predicted.
 
     Raises:
-        DataError: another kind of file, a folder, or a place that cannot be written to.
+        DataError: another kind of file, or a folder.
+        KerasallError: a place that cannot be written to.
     """
     out = Path(out)
     suffix = out.suffix.lower()
@@ -246,9 +247,7 @@ def require_destination(out: str | Path) -> Path:
         )
     if suffix != PARQUET and out.is_dir():
         raise DataError(f"predictions are written to a file, but {out} is a folder: give another name")
-    existing = next(parent for parent in out.absolute().parents if parent.exists())
-    if not existing.is_dir() or not os.access(existing, os.W_OK):
-        raise DataError(f"predictions must go where they can be written, but {existing} is no such folder")
+    require_writable(out, "the file of predictions")
     return out
 
 

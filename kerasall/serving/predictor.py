@@ -125,7 +125,7 @@ class Predictor:
         return tuple(inputs["pixels"].shape)
 
     def predict(self, images: Sequence[ImageFile], names: Sequence[str] | None = None) -> Answers:
-        """Predicts image files given as bytes (BMP, PNG, JPEG, TIFF).
+        """Predicts image files given as bytes (BMP, PNG, JPEG, TIFF, WebP).
 
         Args:
             images: contents of N files; an error stands for a file that could not be read.
@@ -255,7 +255,8 @@ def describe_verdict(folder: Path) -> str:
         verdict = "blessed"
     else:
         verdict = "NOT BLESSED: " + "; ".join(text for text, met in blessing["criteria"] if not met)
-    return f"model {folder}: {verdict}"
+    caveat = (blessing or {}).get("caveat")  # not in cards of 0.1.0
+    return f"model {folder}: {'; '.join(filter(None, (verdict, caveat)))}"
 
 
 def newest_version(folder: str | Path) -> Path:

@@ -154,7 +154,7 @@ class SplitSettings(Strict):
     @property
     def has_test(self) -> bool:
         """Whether some images are kept for the score alone."""
-        return bool(self.test_folds or (self.kind == "holdout" and self.test))
+        return bool(self.test_folds or (self.kind in ("holdout", "given") and self.test))
 
     @property
     def has_selection(self) -> bool:

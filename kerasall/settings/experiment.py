@@ -68,7 +68,15 @@ class BlessSettings(Strict):
 
 
 class Settings(Strict):
-    """All settings of one experiment."""
+    """All settings of one experiment, frozen; every one with its range and default.
+
+    Example:
+        >>> settings = kerasall.load_settings("tiny.yaml")
+        >>> isinstance(settings, kerasall.Settings), settings.split.kind, settings.calibrate.sensitivities
+        (True, 'holdout', (0.95, 0.99))
+        >>> settings.model_dump(mode="json")["model"]["backbone"]
+        'mobilenet'
+    """
 
     experiment: str
     """name of the experiment, its run and its model"""

@@ -62,6 +62,11 @@ def _anchor(stated: Any, folder: Path) -> Any:
 def load_settings(path: str | Path, overrides: Sequence[str] = ()) -> Settings:
     """Reads an experiment's file.
 
+    Example:
+        >>> settings = kerasall.load_settings("tiny.yaml", ["train.batch_size=16"])
+        >>> settings.experiment, settings.train.batch_size, settings.data.source
+        ('tiny', 16, 'synthetic')
+
     Args:
         path: YAML file, or the name of a config that comes with kerasall; the experiment is named by its stem.
         overrides: ``key=value`` with dotted keys (``train.batch_size=16``, ``train.stages.0.epochs=3``);

@@ -9,7 +9,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-import kerasall
 from kerasall.errors import SettingsError, did_you_mean
 
 _ENDINGS = {"configs": ".yaml", "pipelines": ".py"}
@@ -17,7 +16,7 @@ _ENDINGS = {"configs": ".yaml", "pipelines": ".py"}
 
 def shipped_files(kind: Literal["configs", "pipelines"]) -> dict[str, Path]:
     """Name -> file, by name."""
-    package = Path(kerasall.__file__).parent
+    package = Path(__file__).parents[1]
     # Not by import: where another checkout is installed too, its import hook would answer for this one.
     folder = package / kind if (package / kind).is_dir() else package.parent / kind
     return {path.stem: path for path in sorted(folder.glob(f"*{_ENDINGS[kind]}")) if path.stem != "__init__"}

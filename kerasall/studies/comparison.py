@@ -7,9 +7,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from kerasall.errors import DataError
-from kerasall.evaluation.comparison import System, SystemComparison
-from kerasall.evaluation.predictions import read_predictions
+from kerasall.evaluation.comparison import System, SystemComparison, compare_systems
+from kerasall.evaluation.predictions import Predictions, read_predictions
+from kerasall.evaluation.scores import take_predictions
 from kerasall.paths import as_file_name, runs_folder
 from kerasall.report.page import write_page
 from kerasall.report.pages.comparison import make_comparison_page
@@ -39,6 +42,73 @@ def read_systems(given: Sequence[str]) -> list[System]:
         replace(system, name=_longer_name(file)) if names.count(system.name) > 1 else system
         for system, file in zip(systems, files, strict=True)
     ]
+
+
+def compare(
+    *systems: Any,
+    labels: Sequence[Any] | np.ndarray | None = None,
+    groups: Sequence[Any] | np.ndarray | None = None,
+    names: Sequence[str] | None = None,
+    metric: str | None = None,
+    classes: Sequence[str] | None = None,
+    malignant: str | Sequence[str] | None = None,
+    confidence: float = 0.95,
+    resamples: int = 2000,
+    seed: int = 0,
+) -> SystemComparison:
+    """Compares two systems or more on the images they share: scores, paired differences with intervals, tests.
+
+    Example:
+        >>> labels, groups = [0, 0, 1, 1] * 6, [f"p{n // 2}" for n in range(24)]
+        >>> right = [[0.9, 0.1], [0.8, 0.2], [0.3, 0.7], [0.2, 0.8]] * 6
+        >>> worse = [[0.4, 0.6]] * 6 + right[6:]
+        >>> found = kerasall.compare(right, worse, labels=labels, groups=groups, names=["a", "b"], metric="accuracy")
+        >>> difference = found.pairs[0].differences["accuracy"]
+        >>> round(difference.difference, 3), difference.low < difference.difference < difference.high
+        (0.167, True)
+        >>> kerasall.compare("tiny", kerasall.Run.find("tiny").predictions(), names=["run", "again"]).images
+        16
+
+    Args:
+        systems: each a run (its name, its folder or a ``Run``), a file of predictions, ``Predictions``, or arrays of
+            probabilities float [N, C] (of two classes also [N]), which need ``labels``.
+        labels, groups, classes: of the arrays, as for ``kerasall.score``; one for all systems.
+        names: what to call the systems, all different; default what they are called where they lie.
+        metric: the main metric; default the one their own reports agree on, else balanced accuracy.
+        malignant: name or names of the malignant classes; default what the systems say.
+        confidence: of all intervals.
+        resamples: draws of groups behind the scores' intervals.
+        seed: of the draws.
+
+    Raises:
+        ArtifactError: there is no such run.
+        DataError: the systems cannot be compared; the message says why.
+        SettingsError: an unknown metric or class.
+    """
+    places = [each for each in systems if isinstance(each, str | Path | Run)]
+    read = iter(read_systems([str(each.folder if isinstance(each, Run) else each) for each in places]))
+    found = []
+    for number, each in enumerate(systems, start=1):
+        if isinstance(each, str | Path | Run):
+            found.append(next(read))
+            continue
+        record = each
+        if not isinstance(each, Predictions):
+            if labels is None:
+                raise DataError(
+                    f"system {number} must come with true labels to be compared, but they are not given: pass labels=, "
+                    "or give Predictions, a file of them or a run"
+                )
+            record, _ = take_predictions(labels, each, groups, classes=classes, malignant=malignant)
+        found.append(System(f"system {number}", record))
+    if names is not None:
+        if len(names) != len(found):
+            raise DataError(
+                f"there must be as many names as systems ({len(found)}), but there are {len(names)}: correct them"
+            )
+        found = [replace(each, name=str(name)) for each, name in zip(found, names, strict=True)]
+    meant = (malignant,) if isinstance(malignant, str) else malignant
+    return compare_systems(found, metric, meant, confidence=confidence, resamples=resamples, seed=seed)
 
 
 def find_predictions(text: str) -> Path:
@@ -72,7 +142,7 @@ def default_folder(names: Sequence[str]) -> Path:
 def _read_system(file: Path) -> System:
     """One system from its predictions, with what report.json and run.json beside them say of it."""
     run = Run(file.parent)
-    results: dict[str, Any] = run.report.get("results", {})
+    results: dict[str, Any] = run.numbers.get("results", {})
     split = next((output["digest"] for output in run.outputs if output.get("type") == "Split"), "")
     return System(
         name=file.parent.resolve().name if file.stem == "predictions" else file.stem,

@@ -1,6 +1,6 @@
 """Running one experiment: a config, the pipeline script it names, and the places on this machine.
 
-Scripts use this as ``run_experiment("demo")``; the command line does the same.
+Scripts use this as ``kerasall.run_experiment("demo")``; the command line does the same.
 """
 
 from __future__ import annotations
@@ -15,15 +15,17 @@ from pathlib import Path
 from types import ModuleType
 
 from kerasall.errors import SettingsError
-from kerasall.files import require_room
+from kerasall.files import require_readable, require_room, require_writable
 from kerasall.paths import runs_folder, savedmodels_folder, weights_folder
 from kerasall.pipeline.artifacts import sweep_leftovers
 from kerasall.pipeline.component import Pipeline
-from kerasall.pipeline.runner import RunPlaces, RunResult, run_pipeline
+from kerasall.pipeline.runner import RunPlaces, run_pipeline
 from kerasall.settings import Settings
 from kerasall.settings.loading import dump_settings, load_settings
 from kerasall.settings.shipped import find_script, is_script
 from kerasall.studies.door import NEEDED_BYTES, ask_at_door
+from kerasall.studies.finished_run import Run
+from kerasall.studies.run_names import claim_run, describe_name, find_run
 from kerasall.studies.setting_checks import check_arguments, check_names
 
 BUILDER = "build_pipeline"
@@ -49,6 +51,7 @@ class Places:
         command: the command line, for the report.
         force: push a model that was not blessed.
         workers: processes that run the trials of a designed experiment; 0: this one.
+        name: of the run, and of the model that it pushes; "": the experiment's.
     """
 
     cache: Path
@@ -57,24 +60,40 @@ class Places:
     command: str = ""
     force: bool = False
     workers: int = 0
+    name: str = ""
 
 
 def run_experiment(
     config: str | Path, *, data: str | Path | None = None, weights: str | Path | None = None,
     overrides: Sequence[str] = (), name: str | None = None, force: bool = False, workers: int = 0,
     say: Callable[[str], None] | None = None,
-) -> RunResult:  # fmt: skip
+) -> Run:  # fmt: skip
     """Runs an experiment, or goes on with it, or finds that all of it is at hand.
+
+    Example:
+        >>> result = kerasall.run_experiment("tiny.yaml", overrides=["train.batch_size=8"])
+        >>> result.score.metric, 0 <= result.score.low <= result.score.value <= result.score.high <= 1
+        ('accuracy', True)
+        >>> result.missed <= result.scores.malignant_images
+        True
+        >>> result.blessed, result.saved_model  # not blessed, so nothing was pushed
+        (False, None)
+        >>> result.report.name, result.exported.name
+        ('report.html', 'model')
 
     Args:
         config: YAML file, or the name of a config that comes with kerasall.
         data: overrides ``data.path``.
         weights: folder of pretrained weights; default ``KERASALL_WEIGHTS``, else Keras' download.
         overrides: ``key=value`` with dotted keys.
-        name: name of the run; default the experiment's.
+        name: name of the run and of the model it pushes; default the experiment's, and where a run of that name
+            has other data, ``NAME-2``, ``NAME-3``, ...
         force: push the model even if the Evaluator does not bless it; its card says so.
         workers: processes on this machine that run the trials of a designed experiment; 0: this one.
         say: receives one line per step; standard error by default.
+
+    Returns:
+        The run: its scores and counts as numbers, where things lie as paths.
 
     Raises:
         KerasallError: a setting, the data or the disk does not allow the run; the message says the cure.
@@ -83,14 +102,19 @@ def run_experiment(
     models = savedmodels_folder()
     ask_at_door(settings, str(config), runs.name, runs=runs.root, savedmodels=models, weights=weights)
     check_arguments(settings, str(config), weights)
-    places = Places(runs.root / "cache", models, weights, command_line(), force, workers)
+    say = say or _say
+    runs = claim_run(runs.root, settings, name, command_line())
+    if line := describe_name(runs, settings, name):
+        say(line)
+    places = Places(runs.root / "cache", models, weights, command_line(), force, workers, runs.name)
     for line in sweep_leftovers(runs.artifacts, (runs.root, places.savedmodels)):
-        (say or _say)(line)
+        say(line)
     pipeline = load_pipeline(settings, places)
-    return run_pipeline(
+    run_pipeline(
         pipeline, runs, experiment=settings.experiment, settings=settings.model_dump(mode="json"),
         command=places.command, say=say, texts={"settings.yaml": dump_settings(settings)},
     )  # fmt: skip
+    return Run.read(runs.folder)
 
 
 def _say(line: str) -> None:
@@ -99,15 +123,31 @@ def _say(line: str) -> None:
 
 def settle(
     config: str | Path, *, data: str | Path | None = None, weights: str | Path | None = None,
-    overrides: Sequence[str] = (), name: str | None = None,
+    overrides: Sequence[str] = (), name: str | None = None, writes: bool = True,
 ) -> tuple[Settings, RunPlaces, Path | None]:  # fmt: skip
-    """Settings, places of the run and the weights folder; arguments and errors as ``run_experiment``."""
+    """Settings, places of the run and the weights folder; nothing is written yet.
+
+    Args:
+        config, data, weights, overrides, name: as ``run_experiment``.
+        writes: whether something will be; then it must be possible.
+
+    Raises:
+        KerasallError: as ``run_experiment``.
+    """
     if data is not None:
         overrides = (*overrides, f"data.path={Path(data).expanduser().absolute()}")
     settings = load_settings(config, overrides)
     check_names(settings, str(config))
-    runs = RunPlaces(runs_folder(), _checked_name(name or settings.experiment))
-    require_room(runs.root, NEEDED_BYTES, "caches, checkpoints and exports")
+    runs = find_run(runs_folder(), settings, name)
+    if settings.data.path:
+        require_readable(settings.data.path, "the data", "correct data.path or --data, or the rights")
+    if writes:
+        for folder, what, variable in (
+            (runs.root, "the runs folder", "KERASALL_RUNS"),
+            (savedmodels_folder(), "the folder of pushed models", "KERASALL_SAVEDMODELS"),
+        ):
+            require_writable(folder, what, f"set {variable} to a folder that is, or work in another folder")
+        require_room(runs.root, NEEDED_BYTES, "caches, checkpoints and exports")
     return settings, runs, weights_folder(weights)
 
 
@@ -139,7 +179,12 @@ def command_line() -> str:
     """The command this process was started with."""
     program, *arguments = sys.argv
     name = Path(program).name
-    started = [name] if name == "kerasall" else ["python", os.path.relpath(program or "-")]
+    if name == "kerasall":
+        started = [name]
+    elif name == "__main__.py":
+        started = ["python", "-m", "kerasall"]
+    else:
+        started = ["python", os.path.relpath(program or "-")]
     return shlex.join([*started, *arguments])
 
 
@@ -152,12 +197,3 @@ def _load_script(path: Path) -> ModuleType:
     sys.modules[name] = module  # so that a component defined in the script has a source to be keyed by
     spec.loader.exec_module(module)
     return module
-
-
-def _checked_name(name: str) -> str:
-    reserved = {"artifacts", "cache", "metadata.sqlite"}
-    if name in reserved or name.startswith(".") or Path(name).name != name:
-        raise SettingsError(
-            f"a run's name must be a plain folder name and not one of {sorted(reserved)}, but is {name!r}"
-        )
-    return name

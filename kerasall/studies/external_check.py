@@ -86,7 +86,7 @@ def check_externally(
     mapping = map_classes(collection.labels, collection.malignant, predictor.labels, model.malignant, stated)
     examined = examine(collection, checks)
     scan = examined.scan
-    groups = group_examples(collection.examples, [*examined.exact, *examined.near])
+    groups = group_examples(collection.examples, examined.duplicates.clusters)
     table = collection.examples[["id", "path", "label", "subject"]].reset_index(drop=True)
     table["group"] = groups.reindex(table["id"]).to_numpy()
     table["error"] = scan.table["error"].to_numpy()

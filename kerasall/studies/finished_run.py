@@ -1,13 +1,12 @@
 """A run on disk: found by its name, its folder or the model it pushed, in every command the same way.
 
 ``Run.find`` is how a command reads its argument, and nothing else opens a run's ``run.json``. Below it stand
-the list of all runs, and where the trials of a designed experiment lie.
+all runs, and where the trials of a designed experiment lie.
 """
 
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -25,6 +24,8 @@ if TYPE_CHECKING:
     import keras
 
     from kerasall.evaluation.predictions import Predictions
+    from kerasall.evaluation.scores import Score, Scores
+    from kerasall.preprocessing.operations import Chain
     from kerasall.serving.predictor import Predictor
 
 RECORD = "run.json"
@@ -37,6 +38,17 @@ PROJECT = "oracle.json"
 @dataclass(frozen=True, eq=False)
 class Run:
     """A run on disk, finished or not, or the model that one pushed. Everything is read when it is asked for.
+
+    Example:
+        >>> run = kerasall.Run.find("tiny")  # by its name, its folder or the model it pushed
+        >>> run.state, run.scored, run.score.metric
+        ('complete', 'test', 'accuracy')
+        >>> 0 <= run.score.low <= run.score.value <= run.score.high <= 1
+        True
+        >>> run.missed <= run.scores.malignant_images
+        True
+        >>> run.report.name, len(run.predictions()), run.model().output_shape
+        ('report.html', 16, (None, 2))
 
     Attributes:
         named: absolute path of the run's folder, or of the SavedModel.
@@ -80,6 +92,13 @@ class Run:
         models = (_model_in(folder) for folder in (path, savedmodels_folder() / text))
         return next((cls(model, is_model=True) for model in models if model), None)
 
+    @classmethod
+    def read(cls, folder: Path) -> Run:
+        """The run in ``folder`` as it is now: what a later one notes down there does not change it."""
+        run = cls(folder)
+        _ = run.record, run.numbers  # kept from here on
+        return run
+
     @property
     def title(self) -> str:
         """What is made from it is called so: the run's name, or ``<experiment>_<version>`` of a model."""
@@ -113,9 +132,61 @@ class Run:
         return _read(self.folder / RECORD)
 
     @cached_property
-    def report(self) -> dict[str, Any]:
+    def numbers(self) -> dict[str, Any]:
         """Content of report.json; {} where there is none yet."""
         return _read(self.folder / "report.json")
+
+    @property
+    def report(self) -> Path:
+        """The page of the run, report.html.
+
+        Raises:
+            ArtifactError: the run has none yet.
+        """
+        page = (self.named if self.is_model else self.folder) / "report.html"
+        return self._require(page if page.is_file() else None, "report.html")
+
+    @property
+    def _evaluated(self) -> dict[str, Any]:
+        if "results" not in self.numbers:
+            self._require(None, "report.json")
+        return self.numbers["results"]
+
+    @property
+    def scores(self) -> Scores:
+        """Every metric with its interval, and the counts behind them.
+
+        Raises:
+            ArtifactError: the run has not been evaluated yet.
+        """
+        from kerasall.evaluation.scores import read_scores
+
+        return read_scores(self._evaluated)
+
+    @property
+    def score(self) -> Score:
+        """The main metric with its interval: ``value``, ``low``, ``high``, ``metric``, ``groups``.
+
+        Raises:
+            ArtifactError: the run has not been evaluated yet.
+        """
+        scores = self.scores
+        return scores[self.settings.get("evaluate", {}).get("main_metric") or next(iter(scores))]
+
+    @property
+    def scored(self) -> str:
+        """What the images are that the scores are of: ``test``, ``out-of-fold``, ``validation`` or ``selection``."""
+        return self._evaluated["scored"]
+
+    @property
+    def missed(self) -> int | None:
+        """How many malignant images were called benign; None where no class is named malignant."""
+        return self.scores.missed
+
+    @property
+    def blessed(self) -> bool:
+        """Whether every criterion of the blessing is met, whatever was pushed by force."""
+        return bool(self._evaluated["blessed"])
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -136,6 +207,20 @@ class Run:
     def metrics(self) -> dict[str, dict[str, Any]]:
         """Step -> the numbers it left."""
         return {step["step"]: step.get("metrics", {}) for step in self.steps}
+
+    @property
+    def states(self) -> dict[str, str]:
+        """Step -> ``complete``, or ``cached`` where it was made before."""
+        return {step["step"]: step["state"] for step in self.steps}
+
+    @property
+    def artifacts(self) -> dict[tuple[str, str], Path]:
+        """Folder of every output, by the names of its step and of itself."""
+        return {
+            (step["step"], name): Path(output["path"])
+            for step in self.steps
+            for name, output in step["outputs"].items()
+        }
 
     @property
     def outputs(self) -> list[dict[str, str]]:
@@ -175,13 +260,18 @@ class Run:
         return Path(path) if path and Path(path).is_dir() else None
 
     @property
+    def saved_model(self) -> Path | None:
+        """The pushed SavedModel; None where none was pushed. What was exported all the same: ``exported``."""
+        return self.named if self.is_model else self.pushed_to
+
+    @property
     def pushed(self) -> Path:
         """The pushed SavedModel, with its card.
 
         Raises:
             ArtifactError: the run has pushed none.
         """
-        found = self.named if self.is_model else self.pushed_to
+        found = self.saved_model
         if found is None:
             raise ArtifactError(
                 f"the run {self.name} must have pushed a model, but has not: see `kerasall status {self.name}`"
@@ -221,14 +311,23 @@ class Run:
 
             return Predictor(self.exported)
 
-    def network(self) -> keras.Model:
-        """The trained Keras model. Loads TensorFlow."""
+    def model(self) -> keras.Model:
+        """The trained Keras model, from pixels after the chain to probabilities. Loads TensorFlow."""
         from kerasall.runtime import quiet_tensorflow
 
         with quiet_tensorflow():
             from kerasall.models.saving import load_model
 
             return load_model(self.output("Model", "model.keras"))
+
+    def chain(self) -> Chain:
+        """The operations that bring an image to what ``model`` takes. Loads TensorFlow."""
+        from kerasall.runtime import quiet_tensorflow
+
+        with quiet_tensorflow():
+            from kerasall.preprocessing.operations import Chain
+
+            return Chain.from_json(read_json(self.output("Model", "preprocess.json")))
 
     @property
     def words(self) -> dict[str, str]:
@@ -238,7 +337,9 @@ class Run:
     @property
     def exported_words(self) -> str:
         """The exported model in words; "" where there is no report yet."""
-        facts = {fact["label"]: fact["value"] for fact in self.report.get("facts", [])}  # until version 0.1.0
+        facts = {
+            fact["label"]: fact["value"] for fact in self.numbers.get("facts", [])
+        }  # until version 0.1.0
         return self.words.get("model") or facts.get("Model", "")
 
     @property
@@ -248,6 +349,8 @@ class Run:
         found = {word: self.words[name] for word, name in names.items() if name in self.words}
         if (self.folder / "report.html").is_file():
             found["report"] = str(self.folder / "report.html")
+        if count := self.metrics.get("ExampleValidator", {}).get("left_out"):
+            found["left out"] = f"{count:,} files that could not be read: {self.folder / 'unreadable.csv'}"
         if "Pusher" in self.metrics:
             path = self.metrics["Pusher"].get("path")
             found["SavedModel"] = path or "not pushed: the model was not blessed (see the report)"
@@ -267,26 +370,6 @@ class Run:
 def all_runs() -> list[Run]:
     """Every run in the runs folder, by name."""
     return [Run(file.parent) for file in sorted(runs_folder().glob(f"*/{RECORD}"))]
-
-
-def list_runs() -> list[dict[str, Any]]:
-    """One row a run, newest first: name, experiment, state, started, main_score."""
-    places = RunPlaces(runs_folder(), "")
-    if not places.metadata.exists():
-        return []
-    rows = []
-    for row in MetadataStore(places.metadata).runs():
-        run, started = Run(places.root / row["name"]), time.localtime(row["started"])
-        found = {
-            "name": row["name"],
-            "experiment": row["experiment"],
-            "state": _state(run.folder, row["state"]),
-        }
-        rows.append(
-            found
-            | {"started": time.strftime("%Y-%m-%d %H:%M", started), "main_score": run.results.get("score")}
-        )
-    return rows
 
 
 def predictions_in(folder: Path) -> Path | None:

@@ -9,16 +9,20 @@ from __future__ import annotations
 
 import math
 import multiprocessing
+import signal
 import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from kerasall.errors import KerasallError, SettingsError
+from kerasall.errors import KerasallError
 from kerasall.report.format import align_rows
 from kerasall.settings import ModelSettings, Settings, StageSettings, TrainSettings
+from kerasall.studies.planned_fits import Fit, plan_features, plan_fits
+
+if TYPE_CHECKING:
+    from kerasall.data.development import Development
 
 SMOKE_BATCH = 2
 _KEPT = 1.0
@@ -28,14 +32,19 @@ real steps (ResNet101 at 224 px, batch 65: 10 GiB; NASNetLarge at 331 px, batch 
 
 @dataclass(frozen=True)
 class Network:
-    """One network that an experiment trains or passes images through, ``runs`` times."""
+    """One network that an experiment trains or passes images through: its ``fits``; none where nobody can tell."""
 
     name: str
     model: ModelSettings
     train: TrainSettings
     size: tuple[int, int]
     classes: int
-    runs: int = 1
+    fits: tuple[Fit, ...] = ()
+
+    @property
+    def runs(self) -> int:
+        """How often it is trained, or passed."""
+        return sum(fit.runs for fit in self.fits)
 
     @property
     def build(self) -> tuple[Any, ...]:
@@ -50,7 +59,7 @@ class StagePlan:
     Attributes:
         network, stage: that are trained.
         parameters, trainable: numbers of weights.
-        steps: per epoch; None where the number of images is not known.
+        steps: per epoch, of every fit; empty where the number of images is not known.
         memory_gib: estimated peak at the full batch.
         step_seconds: measured at batch 2, or None.
     """
@@ -59,31 +68,40 @@ class StagePlan:
     stage: StageSettings
     parameters: int
     trainable: int
-    steps: int | None
+    steps: tuple[int, ...]
     memory_gib: float
     step_seconds: float | None
 
     @property
-    def hours(self) -> float | None:
-        """Estimated for all epochs of all runs; None where no step was measured or no image is known."""
-        if self.step_seconds is None or self.steps is None:
+    def all_steps(self) -> int | None:
+        """Of all epochs of all runs, at most: patience may end a stage sooner. None where no image is known."""
+        if not self.steps:
             return None
-        seconds = self.step_seconds / SMOKE_BATCH * self.network.train.batch_size * self.steps
-        return seconds * self.stage.epochs * self.network.runs / 3600
+        runs = (fit.runs for fit in self.network.fits)
+        return self.stage.epochs * sum(count * steps for count, steps in zip(runs, self.steps, strict=True))
+
+    @property
+    def hours(self) -> float | None:
+        """Estimated for all steps; None where no step was measured or no image is known."""
+        if self.step_seconds is None or self.all_steps is None:
+            return None
+        return self.step_seconds / SMOKE_BATCH * self.network.train.batch_size * self.all_steps / 3600
 
 
-def plan_experiment(settings: Settings, smoke: bool = False) -> list[StagePlan]:
+def plan_experiment(
+    settings: Settings, data: Development | None = None, smoke: bool = False
+) -> list[StagePlan]:
     """Builds every network of an experiment, one at a time, and says what its stages cost.
 
     Args:
         settings: of the experiment; weights are not read: sizes and speeds do not depend on them.
+        data: what is developed on; None where it is not known.
         smoke: whether to run one training step of every stage at batch 2.
 
     Raises:
         KerasallError: a network cannot be built or cannot make a step; the message names it.
     """
-    images = count_images(settings)
-    networks = list(list_networks(settings))
+    networks = list(list_networks(settings, data))
     alike: dict[tuple[Any, ...], list[Network]] = {}
     for network in networks:
         alike.setdefault(network.build, []).append(network)
@@ -91,70 +109,63 @@ def plan_experiment(settings: Settings, smoke: bool = False) -> list[StagePlan]:
     for same in alike.values():
         print(f"building {', '.join(network.name for network in same)} ...", file=sys.stderr, flush=True)
         with multiprocessing.get_context("spawn").Pool(1, initializer=_quiet) as pool:
-            plans |= pool.apply(plan_alike, (same, smoke, images))
+            plans |= pool.apply(plan_alike, (same, smoke))
     return [plan for network in networks for plan in plans[network.name]]
 
 
-def list_networks(settings: Settings) -> Iterator[Network]:
-    """Every network the experiment trains, or takes features from, once."""
+def list_networks(settings: Settings, data: Development | None = None) -> Iterator[Network]:
+    """Every network the experiment trains, or takes features from, once; arguments as ``plan_experiment``."""
     from kerasall.preprocessing.operations import Chain
 
     def size_after(steps: tuple[dict[str, Any], ...]) -> tuple[int, int]:
         return Chain.from_json([*settings.preprocess, *steps]).output_size
 
-    classes = max(2, len(settings.data.malignant or ()) + 1)
+    classes = len(data.facts.labels) if data else max(2, len(settings.data.malignant or ()) + 1)
     if settings.members:
         for member in settings.members:
             train = member.training(settings.train)
-            yield Network(member.name, member.model, train, size_after(member.steps), classes)
+            fits = plan_fits(settings, data, train)
+            yield Network(member.name, member.model, train, size_after(member.steps), classes, fits)
     elif settings.deep_features:
         for extractor in settings.deep_features.extractors:
             model = ModelSettings(backbone=extractor.backbone, alpha=extractor.alpha)
             train = TrainSettings(stages=(StageSettings(name="features", epochs=1),))
-            yield Network(extractor.name, model, train, size_after(extractor.steps), classes)
+            fits = plan_features(settings, data)
+            yield Network(extractor.name, model, train, size_after(extractor.steps), classes, fits)
     elif settings.sweep:
         for backbone in settings.sweep.backbones:
             model = settings.model.model_copy(update={"backbone": backbone.backbone, "alpha": backbone.alpha})
             longest = StageSettings(name="head", epochs=max(settings.sweep.epochs))
             train = settings.train.model_copy(update={"stages": (longest,)})
-            yield Network(backbone.name, model, train, size_after(()), classes)
+            fits = plan_fits(
+                settings, data, train, compared=True, runs=len(settings.sweep.optimizers), finals=0
+            )
+            yield Network(backbone.name, model, train, size_after(()), classes, fits)
     elif settings.tune:
-        yield from _list_trials(settings, size_after(()), classes)
+        yield from _list_trials(settings, data, size_after(()), classes)
     else:
-        yield Network(settings.model.backbone, settings.model, settings.train, size_after(()), classes)
+        fits = plan_fits(settings, data, settings.train)
+        yield Network(settings.model.backbone, settings.model, settings.train, size_after(()), classes, fits)
 
 
-def _list_trials(settings: Settings, size: tuple[int, int], classes: int) -> Iterator[Network]:
+def _list_trials(
+    settings: Settings, data: Development | None, size: tuple[int, int], classes: int
+) -> Iterator[Network]:
     """One network a row of the array; the confirmation runs as long as the longest row, at most."""
     from kerasall.components.tuner import settings_of_rows
 
     assert settings.tune is not None
-    folds = settings.split.folds if settings.split.kind == "folds" else 1
+    tune = settings.tune
     rows = settings_of_rows(settings)
     for number, row in enumerate(rows, start=1):
-        yield Network(f"row {number}", row.model, row.train, size, classes, settings.tune.repeats * folds)
+        fits = plan_fits(settings, data, row.train, runs=tune.repeats, finals=0)
+        yield Network(f"row {number}", row.model, row.train, size, classes, fits)
     longest = max(rows, key=lambda row: sum(stage.epochs for stage in row.train.stages))
-    runs = settings.tune.confirmations * folds
-    yield Network("confirmation", longest.model, longest.train, size, classes, runs)
+    fits = plan_fits(settings, data, longest.train, runs=tune.confirmations, finals=tune.confirmations)
+    yield Network("confirmation", longest.model, longest.train, size, classes, fits)
 
 
-def count_images(settings: Settings) -> int | None:
-    """How many images there are to develop on, or None where no data path is set."""
-    from kerasall.components.example_gen import read_collection_of
-
-    if settings.data.source == "synthetic":
-        cells = settings.data.synthetic
-        classes = 2 if cells.kind == "cnmc" else 4
-        return classes * cells.subjects_per_class * cells.images_per_subject
-    if not settings.data.path:
-        return None
-    try:
-        return len(read_collection_of(settings.data, Path()).examples)
-    except SettingsError:
-        return None
-
-
-def plan_alike(networks: list[Network], smoke: bool, images: int | None) -> dict[str, list[StagePlan]]:
+def plan_alike(networks: list[Network], smoke: bool) -> dict[str, list[StagePlan]]:
     """Plans networks that differ in nothing but their training; builds one, times each kind of step once."""
     from kerasall.models.base import HeadSettings
     from kerasall.models.classifier import build_classifier, freeze
@@ -177,7 +188,7 @@ def plan_alike(networks: list[Network], smoke: bool, images: int | None) -> dict
             plan = StagePlan(
                 network, stage, model.count_params(),
                 trainable=sum(math.prod(variable.shape) for variable in model.trainable_variables),
-                steps=None if images is None else -(-images // batch),
+                steps=tuple(steps for fit in network.fits if (steps := fit.steps(batch)) is not None),
                 memory_gib=estimate_memory(model, -(-batch // network.train.accumulate)) / 2**30,
                 step_seconds=timed.get(kind),
             )  # fmt: skip
@@ -228,6 +239,7 @@ def _time_step(model: Any, stage: StageSettings, network: Network) -> float:
 def _quiet() -> None:
     from kerasall.runtime import quiet_tensorflow
 
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # whoever waits for this process ends it
     with quiet_tensorflow():
         pass
 
@@ -235,11 +247,11 @@ def _quiet() -> None:
 def format_plan(plans: list[StagePlan]) -> str:
     """The plan as a table for the terminal."""
     rows = [
-        ("network", "stage", "size", "parameters", "trained", "batch", "epochs", "runs", "steps/epoch", "memory",
-         "step at 2", "hours"),
+        ("network", "stage", "size", "parameters", "trained", "batch", "epochs", "runs", "steps/epoch", "steps",
+         "memory", "step at 2", "hours"),
         *map(_cells, plans),
     ]  # fmt: skip
-    return "\n".join(align_rows(rows, [False] * 2 + [True] * 10))
+    return "\n".join(align_rows(rows, [False] * 2 + [True] * 11))
 
 
 def _cells(plan: StagePlan) -> tuple[str, ...]:
@@ -247,7 +259,8 @@ def _cells(plan: StagePlan) -> tuple[str, ...]:
     height, width = network.size
     return (
         network.name, plan.stage.name, f"{height}x{width}", f"{plan.parameters:,}", f"{plan.trainable:,}",
-        str(network.train.batch_size), str(plan.stage.epochs), str(network.runs),
-        "?" if plan.steps is None else f"{plan.steps:,}", f"{plan.memory_gib:.1f} GiB",
+        str(network.train.batch_size), str(plan.stage.epochs), str(network.runs or "?"),
+        "-".join(f"{steps:,}" for steps in sorted({min(plan.steps), max(plan.steps)})) if plan.steps else "?",
+        "?" if plan.all_steps is None else f"{plan.all_steps:,}", f"{plan.memory_gib:.1f} GiB",
         "-" if seconds is None else f"{seconds:.2f} s", "-" if hours is None else f"{hours:.1f}",
     )  # fmt: skip

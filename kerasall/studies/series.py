@@ -21,13 +21,14 @@ from kerasall.evaluation.ensemble_scores import for_curves
 from kerasall.evaluation.intervals import Scorer
 from kerasall.evaluation.predictions import read_predictions
 from kerasall.evaluation.repeats import LearningCurve, RepeatedScores, Trained, score_curve, score_repeats
-from kerasall.pipeline.runner import RunPlaces, RunResult
+from kerasall.pipeline.runner import RunPlaces
 from kerasall.report.evidence import GROUP_KINDS, SCORED
 from kerasall.report.page import write_page
 from kerasall.report.pages.series import Background, make_curve_page, make_repeats_page
 from kerasall.settings import Settings
 from kerasall.studies.experiment import command_line, run_experiment, settle
 from kerasall.studies.finished_run import Run
+from kerasall.studies.run_names import describe_name
 
 REPEATS, CURVE = "repeats", "learning_curve"
 """Names of the pages' files, and what their folders' names end with."""
@@ -49,7 +50,7 @@ class Repeats:
         page: repeats.html; repeats.json lies beside it.
     """
 
-    results: tuple[RunResult, ...]
+    results: tuple[Run, ...]
     scores: RepeatedScores
     page: Path
 
@@ -85,9 +86,9 @@ def run_repeats(
         for n in range(count)
     ]  # fmt: skip
     results = _run_variants(config, variants, overrides, options)
-    runs = {f"repeat {number}": Run(result.folder) for number, result in enumerate(results)}
+    runs = {f"repeat {number}": run for number, run in enumerate(results)}
     scorers = {title: _read_scorers(run, settings) for title, run in runs.items()}
-    scores = score_repeats(scorers, list(runs["repeat 0"].report["results"]["metrics"]))
+    scores = score_repeats(scorers, list(runs["repeat 0"].numbers["results"]["metrics"]))
     # A search may choose otherwise in each repetition.
     trained = {title: f"run {run.name}: {run.exported_words}" for title, run in runs.items()}
     page = make_repeats_page(scores, _background(runs["repeat 0"], settings, trained))
@@ -128,7 +129,7 @@ def run_learning_curve(
         own = f"{places.name}_share{100 * share:g}".replace(".", "_") if share < 1 else places.name
         changes = [f"split.training_share={share}"] if share < 1 else []
         variants.append((f"share {number} of {len(shares)}, {100 * share:g}%", own, changes))
-    runs = [Run(result.folder) for result in _run_variants(config, variants, overrides, options)]
+    runs = _run_variants(config, variants, overrides, options)
     trained = [_read_point(run, share, settings) for run, share in zip(runs, shares, strict=True)]
     curve = score_curve(trained, settings.evaluate.main_metric)
     page = make_curve_page(curve, _background(runs[-1], settings))
@@ -140,6 +141,8 @@ def _settle(
 ) -> tuple[Settings, RunPlaces]:
     given = {key: options[key] for key in ("data", "weights") if key in options}
     settings, places, _ = settle(config, overrides=overrides, name=name, **given)
+    if line := describe_name(places, settings, name):
+        print(line, file=sys.stderr, flush=True)
     return settings, places
 
 
@@ -148,7 +151,7 @@ def _run_variants(
     variants: Sequence[tuple[str, str, Sequence[str]]],
     overrides: Sequence[str],
     options: dict[str, Any],
-) -> list[RunResult]:
+) -> list[Run]:
     """Runs an experiment several times; a variant is what it is told as, the run's name, and its own ``key=value``."""
     results = []
     for title, name, changes in variants:
@@ -159,7 +162,7 @@ def _run_variants(
 
 def _read_scorers(run: Run, settings: Settings) -> dict[str, Scorer]:
     """Members (where there are any) and system of one run, by name, the system last."""
-    file, results = run.output("Evaluation", "predictions.npz"), run.report["results"]
+    file, results = run.output("Evaluation", "predictions.npz"), run.numbers["results"]
     system, ensemble = read_predictions(file), results.get("ensemble")
     scorer = Scorer(system, results["malignant"], settings.evaluate.resamples, settings.seed)
     if not ensemble:
@@ -175,7 +178,7 @@ def _read_point(run: Run, share: float, settings: Settings) -> Trained:
     groups, images = count_training(read_split(run.output("Split", "split.json")))
     predictions, malignant = (
         read_predictions(run.output("Evaluation", "predictions.npz")),
-        run.report["results"]["malignant"],
+        run.numbers["results"]["malignant"],
     )
     scorer = Scorer(predictions, malignant, settings.evaluate.resamples, settings.seed)
     return Trained(run.name, share, groups, images, scorer)
@@ -183,7 +186,7 @@ def _read_point(run: Run, share: float, settings: Settings) -> Trained:
 
 def _background(run: Run, settings: Settings, runs: dict[str, str] | None = None) -> Background:
     """What a page says of the experiment; what was scored, and by which groups, as ``run`` reports it."""
-    facts, scored = read_facts(run.output("Development", ".")), run.report["results"]["scored"]
+    facts, scored = read_facts(run.output("Development", ".")), run.numbers["results"]["scored"]
     return Background(
         settings.experiment, settings.description, settings.protocol, SCORED[scored], GROUP_KINDS[facts.subject_kind],
         runs or {}, command_line(), settings.weaknesses,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from kerasall.components.calibrator import calibrator
 from kerasall.components.evaluator import evaluator
 from kerasall.components.example_gen import example_gen
-from kerasall.components.example_validator import example_validator
+from kerasall.components.example_validator import UNREADABLE, example_validator
 from kerasall.components.exporter import exporter
 from kerasall.components.pusher import pusher
 from kerasall.components.report_gen import report_gen
@@ -72,6 +72,7 @@ def read_and_split(settings: Settings, places: Places) -> DataSteps:
         preprocess=list(settings.preprocess),
         seed=settings.seed,
         limits=limits_of(settings.checks),
+        unreadable=settings.checks.unreadable,
     )
     return DataSteps(examples, statistics, schema, anomalies, split)
 
@@ -143,7 +144,7 @@ def export_and_judge(
         evaluation=evaluation.outputs["evaluation"],
         blessing=evaluation.outputs["blessing"],
         report=report.outputs["report"],
-        experiment=settings.experiment,
+        name=places.name or settings.experiment,
         force=places.force,
         destination=str(places.savedmodels),
     )
@@ -153,5 +154,6 @@ def export_and_judge(
     return Pipeline(
         (*data.steps, *training, calibration, export, evaluation, report, *pushed),
         publish={"report.html": (report.outputs["report"], "report.html")}
-        | {n: (numbers, n) for n in PUBLISHED},
+        | {n: (numbers, n) for n in PUBLISHED}
+        | {UNREADABLE: (data.anomalies.outputs["anomalies"], UNREADABLE)},
     )

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -27,7 +28,7 @@ from kerasall.taguchi.anova import (
 )
 from kerasall.taguchi.design import group_levels
 from kerasall.taguchi.effects import Interaction, complement, find_interactions, interaction_columns
-from kerasall.taguchi.result_file import as_matrix, read_factors
+from kerasall.taguchi.result_file import as_matrix, read_factors, take_results
 from kerasall.taguchi.signal_to_noise import ChosenSignal, parse_signal
 
 HALF = "half"
@@ -65,6 +66,12 @@ class Analysis:
     confidence: float
     significance: float
     model: Model
+
+    @property
+    def best_values(self) -> dict[str, Any]:
+        """Factor -> what its best level stands for, as it was given; the level's number where nothing was."""
+        values = {factor.name: factor.values for factor in self.model.factors}
+        return {name: values[name][level - 1] for name, level in self.best_levels.items()}
 
     @property
     def level_names(self) -> dict[str, tuple[str, ...]]:
@@ -159,8 +166,8 @@ def _contrast_names(df: int) -> list[str]:
 
 
 def analyze(
-    table: Mapping[str, Sequence[int] | np.ndarray],
-    responses: Sequence[Sequence[float]] | np.ndarray,
+    table: str | Path | Mapping[str, Sequence[Any] | np.ndarray],
+    responses: Sequence[Sequence[float]] | np.ndarray | None = None,
     *,
     signal: str | ChosenSignal = "larger",
     levels: Mapping[str, Sequence[Any]] | None = None,
@@ -172,9 +179,18 @@ def analyze(
 ) -> Analysis:
     """Analyses an experiment.
 
+    Example:
+        >>> results = pd.DataFrame({"optimizer": [1, 1, 2, 2], "rate": [1, 2, 1, 2], "y1": [0.8, 0.7, 0.9, 0.8]})
+        >>> found = kerasall.analyze(results, levels={"optimizer": ["adam", "sgdm"], "rate": [0.001, 0.01]})
+        >>> found.best_levels, found.best_values
+        ({'optimizer': 2, 'rate': 1}, {'optimizer': 'sgdm', 'rate': 0.001})
+        >>> round(found.prediction.value, 2), found.ranks  # the signal-to-noise ratio in decibels
+        (-0.88, {'optimizer': 1, 'rate': 2})
+
     Args:
-        table: factor -> level numbers from 1, one a row; a data frame will do.
-        responses: float [rows, repeats]; nan where a repeat is absent.
+        table: factor -> level numbers from 1, one a row, or the levels themselves where ``levels`` names them; a data
+            frame will do. With responses in columns y1, y2, ...: also a CSV file of them.
+        responses: float [rows, repeats]; nan where a repeat is absent; None where the table holds them.
         signal: see ``signal_to_noise.SIGNALS``; ``target:M`` carries its target.
         levels: factor -> names of its levels, in order of number; equal names are dummy levels.
         levels_as: ``dummy`` merges levels of equal name, ``separate`` does not.
@@ -188,7 +204,8 @@ def analyze(
         SettingsError: an option does not fit the table.
     """
     chosen = signal if isinstance(signal, ChosenSignal) else parse_signal(signal)
-    responses = as_matrix(responses)
+    table, found = take_results(table, responses)
+    responses = as_matrix(found)
     factors = read_factors(table, levels or {}, levels_as, len(responses))
     if not 0 < confidence < 1:
         raise SettingsError(f"the confidence must lie between 0 and 1, but is {confidence}: write 0.95")

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from scipy.special import fdtrc, stdtrit
@@ -31,6 +32,7 @@ class FactorLevels:
         group: int [levels], group of each level; dummy levels share one; -1 if it was never run.
         codes: int [rows], group of each row, 0 to groups - 1.
         runs: int [levels], number of rows at each level, dummy levels apart.
+        values: what each level stands for, as it was given; its number where nothing was.
     """
 
     name: str
@@ -38,6 +40,7 @@ class FactorLevels:
     group: tuple[int, ...]
     codes: np.ndarray = field(repr=False)
     runs: tuple[int, ...] = ()
+    values: tuple[Any, ...] = ()
 
     @cached_property
     def contrasts(self) -> Contrasts:

@@ -36,6 +36,22 @@ _LINGER_SECONDS = 3.0
 class TaguchiOracle(StoredOracle):
     """Runs the rows of an orthogonal array, for any ``keras_tuner.Tuner``.
 
+    Example:
+        >>> def build(hp):
+        ...     model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(hp.get("units"), hp.get("activation"))])
+        ...     model.add(keras.layers.Dense(1))
+        ...     model.compile(keras.optimizers.SGD(hp.get("rate")), "mse")
+        ...     return model
+        >>> factors = {"units": [2, 4], "activation": ["relu", "tanh"], "rate": [0.01, 0.1]}
+        >>> oracle = kerasall.TaguchiOracle("val_loss", factors, repeats=1)
+        >>> oracle.design.plan.array, len(oracle.design.places(0))  # eight combinations, of which it runs four
+        ('L4(2^3)', 4)
+        >>> x, y = np.ones((8, 3)), np.ones((8, 1))
+        >>> tuner = keras_tuner.Tuner(oracle=oracle, hypermodel=build, directory="trials", project_name="demo")
+        >>> tuner.search(x, y, validation_data=(x, y), epochs=1, verbose=0)
+        >>> sorted(oracle.analyze().best_levels)
+        ['activation', 'rate', 'units']
+
     Factors are ordinary ``hp.Choice`` hyperparameters; what else a hypermodel asks for keeps its default.
     ``trial.hyperparameters.values`` also holds ``taguchi/row`` (from 1, or "confirmation"),
     ``taguchi/repeat`` and ``taguchi/fold`` (from 1), ``taguchi/seed`` (the trial's own) and

@@ -60,12 +60,13 @@ def read_factors(
 def _read_factor(
     name: str, column: Any, names: Sequence[Any] | None, levels_as: str, rows: int
 ) -> FactorLevels:
-    numbers = np.asarray(column)
+    numbers = _number_levels(column, names)
     whole = numbers.astype(np.int64) if numbers.dtype.kind in "iuf" and np.isfinite(numbers).all() else None
     if whole is None or (whole != numbers).any() or whole.min() < 1 or len(whole) != rows:
         raise DataError(
             f"factor {name} must have a level number from 1 in each of {rows} rows, but has "
-            f"{', '.join(map(str, numbers[:6]))}{', ...' if len(numbers) > 6 else ''}: number its levels from 1"
+            f"{', '.join(map(str, numbers[:6]))}{', ...' if len(numbers) > 6 else ''}: number its levels from 1, or name "
+            "all that stand there in levels"
         )
     count = int(whole.max())
     if not names and count > rows:
@@ -84,7 +85,43 @@ def _read_factor(
     place = {int(group): index for index, group in enumerate(run)}
     group = tuple(place.get(g, -1) for g in merged)
     runs = np.bincount(whole - 1, minlength=len(texts)).tolist()
-    return FactorLevels(name, texts, group, np.array(group)[whole - 1], tuple(runs))
+    values = tuple(names or range(1, count + 1))
+    return FactorLevels(name, texts, group, np.array(group)[whole - 1], tuple(runs), values)
+
+
+def _number_levels(column: Any, names: Sequence[Any] | None) -> np.ndarray:
+    """Level numbers of a column that holds them, or the named levels themselves."""
+    given = np.asarray(column)
+    texts, known = [str(each).strip() for each in given.ravel()], [str(each).strip() for each in names or ()]
+    is_named = bool(known) and len(set(known)) == len(known) and set(texts) <= set(known)
+    if not is_named or set(texts) <= set(map(str, range(1, len(known) + 1))):
+        return given
+    return np.array([known.index(text) + 1 for text in texts], np.int64)
+
+
+def take_results(table: Any, responses: Any) -> tuple[Mapping[str, Any], Any]:
+    """Level numbers by factor and responses, of a CSV file, a data frame with y1, y2, ..., or both apart.
+
+    Raises:
+        DataError: the file is no such table, or the columns hold no response or no factor.
+    """
+    if isinstance(table, str | Path):
+        if responses is not None:
+            raise DataError(
+                f"{table} must hold the responses itself, but others are given too: leave them out"
+            )
+        found = read_results(table)
+        return found.levels, found.responses
+    if responses is not None:
+        return table, responses
+    columns = {str(name).strip(): np.asarray(table[name]) for name in table}
+    given = sorted(filter(_is_response, columns), key=_response_number)
+    factors = {name: column for name, column in columns.items() if not RESERVED_COLUMN.fullmatch(name)}
+    if not given or not factors:
+        raise DataError(
+            f"a table of results must have {_SHAPE}, but has {', '.join(columns)}: add what is missing"
+        )
+    return factors, np.column_stack([columns[name] for name in given])
 
 
 @dataclass(frozen=True)

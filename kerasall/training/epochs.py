@@ -164,8 +164,7 @@ class EpochRunner:
                 f"correct steps_per_epoch ({warning})"
             ) from None
         finally:
-            if bar:
-                bar.close()
+            bar.close()
 
     def _train_by_keras(self, batches: Batches, epoch: int, steps: int, bar: Any) -> dict[str, float]:
         batches = _for_keras(batches, self.class_weight)
@@ -180,7 +179,7 @@ class EpochRunner:
                 epochs=epoch + 1,
                 steps_per_epoch=steps,
                 class_weight=dict(weights) if weights else None,
-                callbacks=[guard, bar] if bar else [guard],
+                callbacks=[guard, bar],
                 shuffle=False,  # the order is the batches' business
                 verbose=0,
             )

@@ -85,7 +85,9 @@ def fit(
         "class_weight": class_weight and {str(index): factor for index, factor in class_weight.items()},
     }  # fmt: skip
     state = StateFolder(state_folder, _make_fingerprint(settings, decisive, fingerprint), store_seconds)
+    log = StageLog(label or settings.name, settings.epochs, settings.patience)
     if state.finished and state.history is not None:
+        log.write_stored(state.history, "was finished before, with")
         state.restore_final(model)
         return state.history
     if deterministic:
@@ -94,7 +96,7 @@ def fit(
     compile_stage(model, settings, steps_per_epoch or count_batches(train_batches(len(history.epochs))))
     state.begin_or_resume(model)
 
-    log = StageLog(label or settings.name, settings.epochs, settings.patience)
+    log.write_stored(state.history, "goes on after")
     runner = EpochRunner(model, train_batches, validation_batches, class_weight, steps_per_epoch, log)
     while len(history.epochs) < settings.epochs and not history.stopped_early:
         try:
@@ -105,6 +107,9 @@ def fit(
             state.store_epoch(model, history)
         except NonFiniteError as error:
             raise _not_finite(error, state, log.label, model) from None
+        except KeyboardInterrupt:
+            log.write_stored(state.history, "is stopped; stored up to")
+            raise
         log.write(history)
     state.finish(model, history)
     return history

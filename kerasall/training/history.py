@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import statistics
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -17,6 +18,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from kerasall.errors import ArtifactError
+from kerasall.runtime import is_note_due, note_progress
 
 MONITORS: dict[str, int] = {"val_loss": -1, "val_accuracy": +1}
 """What may choose the best epoch, and the sign under which larger is better."""
@@ -150,13 +152,15 @@ class StepProgress(keras.callbacks.Callback):
 
     Args:
         title: what stands before the bar.
+        notes: told of every step, too.
         console: where to draw; the caller makes this callback only for a terminal.
     """
 
     async_safe = True
 
-    def __init__(self, title: str, console: Console) -> None:
+    def __init__(self, title: str, notes: StepNotes, console: Console) -> None:
         super().__init__()
+        self._notes = notes
         title_column, loss_column = TextColumn("{task.description}"), TextColumn("{task.fields[loss]}")
         columns = (title_column, BarColumn(), MofNCompleteColumn(), loss_column, TimeRemainingColumn())
         self._progress = Progress(*columns, console=console, transient=True)
@@ -165,11 +169,13 @@ class StepProgress(keras.callbacks.Callback):
 
     def on_train_begin(self, logs: Mapping[str, Any] | None = None) -> None:
         """Draws the empty bar."""
+        self._notes.set_params(self.params)
         self._progress.start()
         self._task = self._progress.add_task(self._title, total=(self.params or {}).get("steps"), loss="")
 
     def on_train_batch_end(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
         """Moves the bar by one step."""
+        self._notes.on_train_batch_end(batch)
         self._progress.update(self._task, advance=1, loss=f"loss {(logs or {}).get('loss', math.nan):.4f}")
 
     def close(self) -> None:
@@ -177,8 +183,34 @@ class StepProgress(keras.callbacks.Callback):
         self._progress.stop()
 
 
+class StepNotes(keras.callbacks.Callback):
+    """Writes the epoch's steps down for ``kerasall status``, now and then; draws nothing.
+
+    Args:
+        log: of the stage.
+        epoch: 0 for the first.
+    """
+
+    async_safe = True
+
+    def __init__(self, log: StageLog, epoch: int) -> None:
+        super().__init__()
+        self._log, self._epoch, self._begun = log, epoch, time.monotonic()
+
+    def on_train_batch_end(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
+        """Notes the step, if the last note is old enough."""
+        if is_note_due():
+            steps = (self.params or {}).get("steps")
+            self._log.note(self._epoch, batch + 1, steps, time.monotonic() - self._begun)
+
+    def close(self) -> None:
+        """Nothing was drawn."""
+
+
 class StageLog:
     """Progress of one stage on standard error: a line per epoch, and a bar inside it on a terminal.
+
+    Inside a run ``kerasall status`` tells of it, too.
 
     Args:
         label: what the lines begin with.
@@ -191,12 +223,41 @@ class StageLog:
         self._epochs = epochs
         self._patience = patience
         self._console = Console(stderr=True)
+        self._epoch_seconds: float | None = None
 
-    def make_bar(self, epoch: int) -> StepProgress | None:
-        """A bar for the steps of ``epoch`` (0 for the first); None where standard error is no terminal."""
+    def make_bar(self, epoch: int) -> StepProgress | StepNotes:
+        """What follows the steps of ``epoch`` (0 for the first): a bar, if standard error is a terminal."""
         if not self._console.is_terminal:
-            return None
-        return StepProgress(f"{self.label}  epoch {epoch + 1}/{self._epochs}", self._console)
+            return StepNotes(self, epoch)
+        return StepProgress(
+            f"{self.label}  epoch {epoch + 1}/{self._epochs}", StepNotes(self, epoch), self._console
+        )
+
+    def note(self, epoch: int, step: int, steps: int | None, seconds: float) -> None:
+        """Writes down how far the stage is.
+
+        Args:
+            epoch: 0 for the first.
+            step: of the epoch, that has ended.
+            steps: of the epoch; None where that is not known.
+            seconds: since the epoch began.
+        """
+        each = self._epoch_seconds or (seconds / step * steps if steps and step else None)
+        left = None if each is None else max(0.0, (self._epochs - epoch) * each - seconds)
+        note_progress(
+            doing=self.label, epoch=epoch + 1, epochs=self._epochs, step=step, steps=steps, seconds_left=left
+        )
+
+    def write_stored(self, history: History | None, what: str) -> None:
+        """Writes how many epochs are stored, where there are any.
+
+        Args:
+            history: as stored.
+            what: what follows from it: it "goes on after", "was finished in", "stopped; stored up to".
+        """
+        if history is not None and history.epochs:
+            line = f"{self.label}  {what} epoch {len(history.epochs)}/{self._epochs}"
+            print(line, file=sys.stderr, flush=True)
 
     def write(self, history: History) -> None:
         """Writes the line of the history's last epoch."""
@@ -209,6 +270,8 @@ class StageLog:
         if history.monitor is not None and history.best_epoch == row.epoch:
             parts.append("best so far")
         print("  ".join(filter(None, parts)), file=sys.stderr, flush=True)
+        if is_note_due() and len(history.epochs) < self._epochs:
+            self.note(len(history.epochs), 0, None, 0.0)
 
     def _time_left(self, history: History) -> str:
         left = self._epochs - len(history.epochs)
@@ -217,6 +280,7 @@ class StageLog:
         if not left:
             return ""
         # The median: an epoch that compiled, or was measured on a busier machine, says little about the rest.
-        seconds = round(left * statistics.median(row.seconds for row in history.epochs[-5:]))
+        self._epoch_seconds = statistics.median(row.seconds for row in history.epochs[-5:])
+        seconds = round(left * self._epoch_seconds)
         bound = "at most " if self._patience else ""
         return f"{bound}{seconds // 3600}:{seconds // 60 % 60:02d}:{seconds % 60:02d} left"

@@ -69,10 +69,10 @@ def _write(folder, images, suffix=".png"):
 
 
 def _find(examples, **settings):
-    _, near, problem = search_duplicates(examples, scan_images(examples), NearDuplicateSettings(**settings))
-    if problem:
-        raise DataError(problem)
-    return near
+    found = search_duplicates(examples, scan_images(examples), NearDuplicateSettings(**settings))
+    if found.near_error:
+        raise DataError(found.near_error)
+    return found.near
 
 
 @pytest.fixture(scope="module")
@@ -142,6 +142,12 @@ def test_group_of_more_than_five_per_cent_names_the_threshold(tmp_path, cells):
     examples = _write(tmp_path, {**dict(list(cells.items())[:60]), **shifts}).assign(subject="one")
     with pytest.raises(DataError, match=r"5% of the images.*7 images, 11%.*near_duplicates.confirm"):
         _find(examples)
+
+
+def test_copies_that_are_named_so_are_no_excess(tmp_path, cells):
+    copies = {f"cell000_shift{i}": _shift(cells["cell000"], i, 0) for i in range(1, 7)}
+    examples = _write(tmp_path, {**dict(list(cells.items())[:60]), **copies}).assign(subject="one")
+    assert _find(examples) == [["cell000", *sorted(copies)]]
 
 
 def test_disabled_search_finds_nothing(tmp_path, cells):

@@ -120,7 +120,7 @@ def test_faults_are_named_with_their_cure(cells, tmp_path, text, message):
 def test_missing_binary_and_clashing_names_are_refused(cells, tmp_path):
     with pytest.raises(DataError, match="must exist"):
         apply_corrections(cells, [tmp_path / "none.csv"])
-    (tmp_path / "image.csv").write_bytes(b"\xff\xd8\xff\xe0 no text")
+    (tmp_path / "image.csv").write_bytes(b"\xff\xd8\xff\xe0\x00\x10JFIF")
     with pytest.raises(DataError, match="reading it failed"):
         apply_corrections(cells, [tmp_path / "image.csv"])
     rows = [{"id": f"{n}", "path": "/none", "label": ("exclude", "hem")[n]} for n in range(2)]

@@ -57,7 +57,10 @@ def test_wrong_names_and_options_are_answered_with_the_near_ones(tmp_path):
     root = _four_classes(tmp_path)
     with pytest.raises(SettingsError, match="did you mean 'cnmc'"):
         read_source("cnmcc", root)
-    with pytest.raises(SettingsError, match=r"source folder takes \['classes'\], but was given \['blocks'\]"):
+    with pytest.raises(
+        SettingsError,
+        match=r"source folder takes \['classes', 'label', 'subject'\], but was given \['blocks'\]",
+    ):
         read_source("folder", root, blocks=5)
     with pytest.raises(SettingsError, match=r"was given \['block'\]"):
         read_source("auto", root, block=5)
@@ -67,7 +70,7 @@ def test_paths_that_hold_nothing_known(tmp_path):
     with pytest.raises(DataError, match="does not exist"):
         read_source("auto", tmp_path / "none")
     with pytest.raises(DataError, match="neither"):
-        read_source("auto", _touch(tmp_path, "x.txt") / "x.txt")
+        read_source("auto", _touch(tmp_path, "x.dat") / "x.dat")
 
 
 def test_readers_load_no_tensorflow():

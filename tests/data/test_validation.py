@@ -10,14 +10,21 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from kerasall.data.confounders import find_confounders
 from kerasall.data.duplicates import NearDuplicateSettings, exact_duplicates, search_duplicates
 from kerasall.data.examples import Collection, make_examples
 from kerasall.data.sources import read_source
 from kerasall.data.splits import check_leaks
-from kerasall.data.statistics import Schema, infer_schema, scan_images, summarize
+from kerasall.data.statistics import (
+    Schema,
+    infer_schema,
+    leave_out_unreadable,
+    scan_images,
+    summarize,
+)
 from kerasall.data.stratification import fold_split, holdout_split, official_fold_split
 from kerasall.data.validation import Examined, ValidationSettings
-from kerasall.errors import ArtifactError
+from kerasall.errors import ArtifactError, DataError
 
 
 def _picture(seed, side=48):
@@ -51,7 +58,7 @@ def check(collection, *, near=None, schema=None, settings=None):
     """The JSON object of ``kerasall check``."""
     scan = scan_images(collection.examples)
     found = search_duplicates(collection.examples, scan, near or NearDuplicateSettings())
-    return Examined(collection, scan, *found, schema, settings or ValidationSettings()).found
+    return Examined(collection, scan, found, schema, settings or ValidationSettings()).found
 
 
 def _codes(result, kind="errors"):
@@ -149,6 +156,149 @@ def test_sizes_and_constant_images_are_warnings(folder):
     assert warnings["constant_images"]["files"] == ["b/black.png"]
 
 
+def _write(folder, label, count, make, suffix=".png", first=0):
+    for number in range(first, first + count):
+        path = folder / label / f"{label}{number:03d}{suffix}"
+        path.parent.mkdir(exist_ok=True)
+        assert cv2.imwrite(str(path), make(number))
+
+
+def _grey(number):
+    return np.repeat(_picture(number)[..., :1], 3, axis=2)
+
+
+@pytest.mark.parametrize(
+    ("code", "of_a", "of_b", "words"),
+    [
+        ("format_tells_class", (_picture, ".png"), (_picture, ".jpg"), "a 12 of 12 PNG, b 12 of 12 JPEG"),
+        (
+            "size_tells_class",
+            (_picture, ".png"),
+            (lambda n: _picture(n, 60), ".png"),
+            "a 12 of 12 48x48, b 12 of 12 60x60",
+        ),
+        ("colour_tells_class", (_picture, ".png"), (_grey, ".png"), "a 12 of 12 coloured, b 12 of 12 grey"),
+        ("colour_tells_class", (_picture, ".png"), (lambda n: _grey(n)[..., 0], ".png"), "b 12 of 12 grey"),
+        (
+            "size_tells_class",
+            (lambda n: _picture(n, 40 + n), ".png"),
+            (lambda n: _picture(n, 110 + n), ".png"),
+            "b 12 of 12 181 to 256 pixels",
+        ),
+    ],
+)
+def test_an_attribute_of_the_files_that_tells_the_class_is_a_warning(tmp_path, code, of_a, of_b, words):
+    _write(tmp_path, "a", 12, *of_a)
+    _write(tmp_path, "b", 12, *of_b, first=100)
+    found = [each for each in check(_collect(tmp_path))["warnings"] if each["code"].endswith("_tells_class")]
+    assert [each["code"] for each in found] == [code]
+    assert "balanced accuracy of 100%" in found[0]["message"]
+    assert words in found[0]["message"]
+
+
+@pytest.mark.parametrize(
+    ("formats", "subject", "told"),
+    [
+        # Formats of 24 images: one a letter, the first twelve of class a.
+        ("PPPPPPPPPPPPJJJJJJJJJJJJ", lambda number: "", True),
+        ("PPPPPPPPPPPJJJJJJJJJJJJP", lambda number: "", True),
+        ("PPPPPPJJJJJJPPPPPPJJJJJJ", lambda number: "", False),
+        ("PPPPPPPJJJJJJJJJJJJJJJJJ", lambda number: "", True),
+        ("PPPPPJJJJJJJJJJJJJJJJJJJ", lambda number: "", False),
+        # Of two patients a class this says nothing yet, of four it does.
+        ("PPPPPPPPPPPPJJJJJJJJJJJJ", lambda number: f"p{number // 6}", False),
+        ("PPPPPPPPPPPPJJJJJJJJJJJJ", lambda number: f"p{number // 3}", True),
+        # Most images of a class are PNG, but of one patient alone.
+        ("PPPPPPPPPJJJJJJJJJJJJJJJ", lambda number: "big" if number < 9 else f"p{number}", False),
+    ],
+)
+def test_it_is_told_by_groups_and_small_sets_do_not_cry_wolf(formats, subject, told):
+    table = pd.DataFrame({"format": list(formats), "group": [subject(n) or str(n) for n in range(24)]})
+    table = table.assign(
+        label=["a"] * 12 + ["b"] * 12,
+        quality=0,
+        width=48,
+        height=48,
+        mode="RGB",
+        mean_r=1.0,
+        mean_g=2.0,
+        mean_b=3.0,
+    )
+    found = find_confounders(table, ["a", "b"])
+    assert [each.attribute for each in found] == (["format"] if told else [])
+    assert find_confounders(table.sample(frac=1, random_state=0), ["a", "b"]) == found
+
+
+def test_one_class_among_several_is_told_from_the_rest():
+    table = pd.DataFrame({"label": list("abcd") * 12, "format": ["PNG", "PNG", "JPEG", "PNG"] * 12})
+    table = table.assign(
+        group=range(48), quality=0, width=48, height=48, mode="RGB", mean_r=1.0, mean_g=2.0, mean_b=3.0
+    )
+    (found,) = find_confounders(table, list("abcd"))
+    assert (found.label, found.value) == ("c", 1.0)
+
+
+@pytest.mark.parametrize(("qualities", "told"), [((95, 75), ["quality"]), ((95, 94), []), ((75, 75), [])])
+def test_the_quality_of_jpeg_files_tells_too(tmp_path, qualities, told):
+    for label, quality in zip("ab", qualities, strict=True):
+        for number in range(12):
+            path = tmp_path / label / f"{label}{number}.jpg"
+            path.parent.mkdir(exist_ok=True)
+            cv2.imwrite(
+                str(path), _picture(number + 100 * (label == "b")), [cv2.IMWRITE_JPEG_QUALITY, quality]
+            )
+    warnings = _codes(check(_collect(tmp_path)), "warnings")
+    assert [code for code in warnings if code.endswith("_tells_class")] == [
+        f"{each}_tells_class" for each in told
+    ]
+
+
+def test_copies_by_name_join_groups_and_are_a_warning(folder):
+    cv2.imwrite(str(folder / "a" / "00_rot15.png"), _picture(50))
+    cv2.imwrite(str(folder / "b" / "00_rot15_2.png"), _picture(51))
+    result = check(_collect(folder))
+    assert result["named_copy_groups"] == 1
+    assert result["split_groups"] == 13
+    warnings = _codes(result, "warnings")
+    assert "a/00.png = a/00_rot15.png" in warnings["named_copies"]["message"]
+    assert warnings["named_copies_untold"]["files"] == ["b/00_rot15_2.png"]
+
+
+def _left_out(collection):
+    scan = scan_images(collection.examples)
+    kept, out = leave_out_unreadable(collection, scan)
+    found = search_duplicates(kept.examples, scan, NearDuplicateSettings())
+    return Examined(kept, scan, found, settings=ValidationSettings(few_images=1), left_out=out).found
+
+
+def test_unreadable_files_are_left_out_and_counted(folder):
+    for name in ("a/20.png", "a/22.png", "b/21.png"):
+        (folder / name).write_bytes(b"nothing")
+    result = _left_out(_collect(folder))
+    assert result["errors"] == []
+    assert (result["images"], result["left_out"], result["classes"]) == (12, 3, {"a": 6, "b": 6})
+    warning = _codes(result, "warnings")["unreadable_left_out"]
+    assert warning["files"] == ["a/20.png", "a/22.png", "b/21.png"]
+    assert "(a 2, b 1)" in warning["message"]
+    assert "3 of 15 files could not be read and were left out: a 2 of 8, b 1 of 7." in result["notes"]
+
+
+def test_a_class_or_a_patient_that_is_lost_whole_is_an_error(folder):
+    (folder / "a" / "00.png").write_bytes(b"nothing")
+    lost = _codes(_left_out(_collect(folder, lambda stem: f"p{stem}", "subject")))["subject_unreadable"]
+    assert "of p00 none can" in lost["message"]
+    assert "subject_unreadable" not in _codes(
+        _left_out(_collect(folder, lambda stem: f"p{int(stem) % 2}", "subject"))
+    )
+    for path in (folder / "b").glob("*"):
+        path.write_bytes(b"nothing")
+    assert "['b'] have none" in _codes(_left_out(_collect(folder)))["class_empty"]["message"]
+    for path in (folder / "a").glob("*"):
+        path.write_bytes(b"nothing")
+    with pytest.raises(DataError, match="none of 12 can"):
+        _left_out(_collect(folder))
+
+
 def test_classes_that_are_empty_single_or_too_small_for_the_folds(folder):
     assert "class_empty" in _codes(check(_collect(folder, labels=("a", "b", "c"))))
     for path in (folder / "b").glob("*"):
@@ -164,7 +314,7 @@ def test_schema_holds_new_data_to_what_was_seen(folder, tmp_path):
     scan = scan_images(collection.examples)
     schema = infer_schema(summarize(collection, scan))
     assert Schema.from_json(json.loads(json.dumps(schema.to_json()))) == schema
-    assert Examined(collection, scan, [], [], schema=schema).found["errors"] == []
+    assert Examined(collection, scan, schema=schema).found["errors"] == []
     cv2.imwrite(str(folder / "a" / "large.png"), _picture(5, side=60))
     cv2.imwrite(str(folder / "a" / "other.bmp"), _picture(6))
     (folder / "b").rename(folder / "B")

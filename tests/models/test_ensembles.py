@@ -224,6 +224,39 @@ def test_what_cannot_be_an_ensemble_is_refused(members, rule, more, error, words
         build_ensemble(members, rule, **more)
 
 
+def test_stock_models_of_keras_vote_and_are_loaded_by_keras_alone(tmp_path):
+    alike = {"input_shape": (32, 32, 3), "classes": 3, "weights": None, "alpha": 0.25}
+    members = [keras.applications.MobileNet(**alike), keras.applications.MobileNet(**alike)]
+    layers = [keras.Input((32, 32, 3)), keras.layers.Conv2D(4, 3), keras.layers.GlobalAveragePooling2D()]
+    members.append(keras.Sequential([*layers, keras.layers.Dense(3, "softmax")]))
+    vote = build_ensemble(members, "majority_vote")
+    images = np.random.default_rng(0).uniform(-1, 1, (4, 32, 32, 3)).astype("float32")  # as they were trained
+    answers = vote(images)
+    for number, member in enumerate(members):
+        np.testing.assert_allclose(answers["member_probabilities"][:, number], member(images), atol=1e-6)
+        assert not member.trainable_weights
+    vote.save(tmp_path / "plain.keras")
+    save_model(vote, tmp_path / "vote.keras")
+    for loaded in (keras.saving.load_model(tmp_path / "plain.keras"), load_model(tmp_path / "vote.keras")):
+        np.testing.assert_allclose(loaded(images)["votes"], answers["votes"])
+        assert not loaded.trainable_weights
+
+
+def test_a_member_without_a_softmax_is_refused():
+    image = keras.Input((8, 8, 3))
+    logits = [keras.Model(image, keras.layers.Dense(2)(keras.layers.Flatten()(image))) for _ in range(2)]
+    for member in logits:
+        member.layers[-1].bias.assign([1.0, 2.0])
+    with pytest.raises(ModelError, match="values that sum to 3: end it with a softmax"):
+        build_ensemble(logits)
+
+
+def test_a_model_that_is_no_graph_is_refused():
+    layers = [keras.layers.Flatten(), keras.layers.Dense(2, "softmax")]
+    with pytest.raises(ModelError, match=r"let the Sequential begin with keras\.Input"):
+        build_ensemble([keras.Sequential(layers), keras.Sequential(layers)])
+
+
 def test_a_model_of_features_is_no_member():
     features = keras.Sequential([keras.Input((8,)), keras.layers.Dense(2)], name="other")
     with pytest.raises(ModelError, match=r"other has the inputs and outputs \[\(None, 8\)"):

@@ -19,7 +19,14 @@ from kerasall.models.base import HeadSettings
 from kerasall.models.classifier import build_classifier, find_parts, split_at
 from kerasall.models.deep_features import build_extractor, build_feature_model
 from kerasall.models.ensembles import build_ensemble
-from kerasall.models.explanation import METHODS, Explainer, grad_cam, grad_cam_plus_plus, served_explanations
+from kerasall.models.explanation import (
+    METHODS,
+    Explainer,
+    explain,
+    grad_cam,
+    grad_cam_plus_plus,
+    served_explanations,
+)
 from kerasall.models.explanation_networks import find_networks, rule_weights
 from kerasall.models.feature_classifiers import fit_feature_classifier
 from kerasall.models.saving import load_model, save_model
@@ -229,6 +236,86 @@ def test_a_number_added_to_every_logit_changes_nothing():
     kernel, bias = dense.get_weights()
     dense.set_weights([kernel + np.random.default_rng(0).normal(size=(len(kernel), 1)), bias + 3])
     np.testing.assert_allclose(explainer.explain(pixels, 0).heatmaps, before, atol=1e-4)
+
+
+def _small(top) -> keras.Model:
+    image = keras.Input((SIDE, SIDE, 3))
+    hidden = keras.layers.Conv2D(6, 3, activation="relu")(keras.layers.Rescaling(1 / 255)(image))
+    return keras.Model(image, top(keras.layers.MaxPooling2D()(hidden)))
+
+
+def _sequential() -> keras.Model:
+    layers = keras.layers
+    base = keras.Sequential([keras.Input((SIDE, SIDE, 3)), layers.Conv2D(6, 3, strides=2, activation="relu")])
+    return keras.Sequential(
+        [keras.Input((SIDE, SIDE, 3)), base, layers.GlobalMaxPooling2D(), layers.Dense(3), layers.Softmax()]
+    )
+
+
+def _stock(name: str, **options) -> keras.Model:
+    constructor = getattr(keras.applications, name)
+    return constructor(weights=None, input_shape=(64, 64, 3), classes=3, **options)
+
+
+def _wrapped() -> keras.Model:
+    image = keras.Input((64, 64, 3))
+    scaled = keras.layers.Rescaling(1 / 127.5, offset=-1)(image)
+    return keras.Model(image, _stock("MobileNet", alpha=0.25)(scaled))
+
+
+OTHERS = {
+    "pooled": (lambda: _small(lambda x: keras.layers.Dense(3, "softmax")(keras.layers.GlobalAveragePooling2D()(x))), 15),
+    "flattened": (lambda: _small(lambda x: keras.layers.Dense(3, "softmax")(keras.layers.Flatten()(x))), 15),
+    "no bias": (lambda: _small(lambda x: keras.layers.Dense(3, "softmax", False)(keras.layers.Flatten()(x))), 15),
+    "softmax operation": (
+        lambda: _small(lambda x: keras.ops.softmax(keras.layers.Dense(3)(keras.layers.Flatten()(x)))), 15
+    ),
+    "logits": (lambda: _small(lambda x: keras.layers.Dense(3)(keras.layers.Flatten()(x))), 15),
+    "sequential": (_sequential, 15),
+    "stock MobileNet": (lambda: _stock("MobileNet", alpha=0.25), 2),
+    "stock MobileNet inside": (_wrapped, 2),
+}  # fmt: skip
+"""Models of other make -> how, and the height of their last map of several places."""
+
+
+@pytest.mark.parametrize("kind", OTHERS)
+def test_models_of_any_make_are_explained_by_the_class_they_call(kind):
+    make, side = OTHERS[kind]
+    keras.utils.set_random_seed(2)
+    model = make()
+    images = noise(3, model.input_shape[1]) / 255.0
+    called = model.predict(images, verbose=0).argmax(axis=1)
+    found = explain(model, images)
+    assert found.class_indices.tolist() == called.tolist()
+    assert found.heatmaps.shape == images.shape[:3]
+    assert found.heatmaps.min() >= 0
+    assert found.heatmaps.max() <= 1
+    np.testing.assert_array_equal(found.heatmaps.max(axis=(1, 2)) > 0, found.has_evidence[:, 0])
+    assert find_networks(Explainer(model).model)[0].targets[0].activate.output_shape[1] == side
+    alone = explain(model, images[1], class_index=int(called[1]))
+    np.testing.assert_allclose(alone.heatmaps[0], found.heatmaps[1], atol=1e-4)
+
+
+def test_a_sigmoid_is_explained_as_the_softmax_it_stands_for():
+    layers = keras.layers
+    one = _small(lambda x: layers.Dense(1, "sigmoid", name="z")(layers.Flatten()(x)))
+    two = keras.Model(one.inputs[0], layers.Dense(2, "softmax", name="both")(one.get_layer("z").input))
+    kernel, bias = one.get_layer("z").get_weights()
+    two.get_layer("both").set_weights([np.concatenate([0 * kernel, kernel], axis=1), np.append(0, bias)])
+    images = noise(4)
+    for index in (None, 0, 1):
+        found, expected = explain(one, images, index), explain(two, images, index)
+        np.testing.assert_allclose(found.raw, expected.raw, rtol=1e-4, atol=1e-5)
+        assert found.class_indices.tolist() == expected.class_indices.tolist()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "name", ["MobileNetV2", "EfficientNetB0", "DenseNet121", "ResNet50", "VGG16", "ConvNeXtTiny"]
+)
+def test_stock_models_are_explained(name):
+    found = explain(_stock(name), noise(2, 64))
+    assert found.heatmaps.shape == (2, 64, 64)
 
 
 def test_formulas_by_hand():

@@ -120,6 +120,7 @@ def make_summary(**changes: Any) -> Section:
             "called_benign": 11, "total": 2752, "sensitivity": sensitivity, "specificity": Score("Specificity", 0.97),
         },
         "blessed": True,
+        "caveat": "",
         "criteria": [("No validation error in the data", True), ("Honest protocol", True)],
         "model": "MobileNet with a new head",
         "training": {"parameters": 3_228_864, "how": None, "stages": [2], "each": False, "final": []},

@@ -15,6 +15,7 @@ from pathlib import Path
 import cv2
 import keras
 import numpy as np
+import openpyxl
 import pyarrow.parquet
 import pytest
 from typer.testing import CliRunner
@@ -221,6 +222,8 @@ def test_only_one_process_writes_to_a_table(tmp_path):
             "list.jsonl",
             '{{"path": "{0}/a.png"}}\n{{"path": "images/z.png"}}\n{{"path": "images/gone.png"}}\n',
         ),
+        ("list.tsv", "Datei\tKlasse\n{0}/a.png\tx\nimages\\z.png\ty\nimages/gone.png\tz\n"),
+        ("list.txt", "filename;note\n{0}/a.png;x\nimages/z.png;\nimages/gone.png;z\n"),
     ],
 )
 def test_a_manifest_names_files_once_and_those_that_are_gone(predictor, images, tmp_path, name, content):
@@ -233,33 +236,81 @@ def test_a_manifest_names_files_once_and_those_that_are_gone(predictor, images, 
     assert "does not exist" in read_rows(tmp_path / "out.csv")[2]["error"]
 
 
+def test_manifests_of_spreadsheets_and_frames_are_read(images, tmp_path):
+    rows = ["images/a.png", "images/z.png", "images/gone.png"]
+    book = openpyxl.Workbook()
+    for row in ["Image path", *rows]:
+        book.active.append([row])
+    book.save(tmp_path / "list.xlsx")
+    frame = pyarrow.table({"image_path": rows})
+    pyarrow.parquet.write_table(frame, tmp_path / "list.parquet")
+    for name in ("list.xlsx", "list.parquet"):
+        assert list(ImageNames(manifest=tmp_path / name)) == [str(tmp_path / row) for row in rows]
+
+
+def test_paths_of_another_machine_lose_the_same_folders_and_it_is_told(images, tmp_path):
+    manifest, told = tmp_path / "list.csv", []
+    manifest.write_bytes(
+        b"path\n" + b"".join(b"C:\\lab\\images\\%s\n" % n for n in (b"a.png", b"gone.png", b"sub\\d.png"))
+    )
+    found = list(ImageNames(manifest=manifest, tell=told.append))
+    assert found == [str(images / name) for name in ("a.png", "gone.png", "sub/d.png")]
+    assert told == [
+        f"{manifest}: 3 paths of another machine were read below its folder, such as C:\\lab\\images\\a.png as {found[0]}"
+    ]
+    manifest.write_text("path\nC:\\lab\\images\\sub\\d.png\nC:\\lab\\d.png\n")
+    assert list(ImageNames(manifest=manifest)) == [str(images / "sub/d.png"), str(tmp_path / "d.png")]
+
+
 @pytest.mark.parametrize(
     ("name", "content", "words"),
     [
         ("a.txt", "\n\n", "names none"),
-        ("a.csv", "file\na.png\n", "must have a column path"),
-        ("a.jsonl", '{"file": 1}\n', "not in line 1"),
+        ("a.csv", "score\n1\n", r"must have one column path, but its columns are \['score'\]"),
+        ("a.csv", "file,image\na.png,b.png\n", "file and image may both be it: rename"),
+        ("a.csv", "path,label\na.png,x\n,y\n", "path in every row, but not in line 3"),
+        ("a.jsonl", '{"path": "a.png"}\n{"file": 1}\n', "not in line 2"),
         ("a.jsonl", "{", "must be a manifest"),
-        ("a.txt", "caf\udce9.png", "must be a manifest"),
+        ("a.txt", "caf\0.png", "must be a manifest"),
         ("gone.txt", None, "must be a manifest"),
+        ("gone.xlsx", None, "must be a manifest"),
     ],
 )
 def test_a_manifest_that_is_none_is_named(tmp_path, name, content, words):
     if content is not None:
-        (tmp_path / name).write_bytes(content.encode("utf-8", "surrogateescape"))
+        (tmp_path / name).write_text(content)
     with pytest.raises(DataError, match=words):
         list(ImageNames(manifest=tmp_path / name))
 
 
 def test_folders_are_walked_in_the_order_of_their_paths(tmp_path):
     write_images(tmp_path, ["b/x.png", "b.png", "a/y/z.png", "a/k.png", "c.png"])
-    (tmp_path / "b" / "notes.txt").touch()
     (tmp_path / "loop").symlink_to(tmp_path)
     found = find_images([str(tmp_path)])
     assert found == sorted(found)
     assert [str(path.relative_to(tmp_path)) for path in found] == [
         "a/k.png", "a/y/z.png", "b/x.png", "b.png", "c.png",
     ]  # fmt: skip
+
+
+def test_what_systems_leave_is_passed_over_and_what_is_left_out_is_told(tmp_path):
+    kept = ["1.jpe", "a/2.JFIF", "a/3.webp", "linked/4.png"]
+    left = [".trash/x.png", "@eaDir/a.png/x.jpg", "__MACOSX/y.png", "#recycle/z.png", "Thumbs.db", ".hid.png"]
+    write_images(tmp_path / "images", [*kept[:3], *left, "notes.txt", "a/cell_7", "a/table.csv"])
+    write_images(tmp_path / "far", ["4.png"])
+    (tmp_path / "images/linked").symlink_to(tmp_path / "far")
+    (tmp_path / "images/a/gone.png").symlink_to(tmp_path / "nowhere.png")
+    for name in ("notes.txt", "a/table.csv"):
+        (tmp_path / "images" / name).write_text("path\n")
+    told = []
+    found = find_images([str(tmp_path / "images")], told.append)
+    assert [path.relative_to(tmp_path / "images").as_posix() for path in found] == sorted(
+        [*kept, "a/gone.png"]
+    )
+    others, misnamed = told
+    assert "2 files that are no images were left out: a/table.csv, notes.txt" in others
+    assert "1 files that hold images, but do not end in" in misnamed
+    assert misnamed.endswith("rename them: a/cell_7")
 
 
 def test_names_are_remembered_in_little_room():
@@ -281,9 +332,11 @@ def test_the_command_goes_on_overwrites_and_says_what_it_did(saved, images, tmp_
     from kerasall.cli.app import app
 
     out = tmp_path / "out.csv"
+    (images / "notes.txt").touch()
     command = ["predict", str(saved), str(images), "--out", str(out)]
     first = CliRunner().invoke(app, command)
     assert first.exit_code == 1
+    assert first.output.count("1 files that are no images were left out: notes.txt") == 1
     assert "7 files, 1 failed" in first.output
     assert "7 files, 7 of them passed over, 1 failed" in CliRunner().invoke(app, command).output
     out.write_text("something else\n")

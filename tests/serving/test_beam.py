@@ -99,7 +99,7 @@ def test_shards_of_two_processes_hold_the_local_rows(saved, images, tmp_path, su
     require_same(read_rows(out.parent, suffix), read_rows(local if local.is_dir() else tmp_path, suffix))
     (dead,) = map(json.loads, (out.parent / "scores-dead-letter.jsonl").read_text().splitlines())
     assert dead["path"] == str(images / "broken.png")
-    assert "must be a BMP, PNG, JPEG or TIFF image" in dead["error"]
+    assert "must be a BMP, PNG, JPEG, TIFF or WebP image" in dead["error"]
 
 
 def test_a_killed_job_goes_on_with_none_twice_and_none_left_out(saved, images, tmp_path):

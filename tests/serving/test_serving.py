@@ -24,7 +24,7 @@ from kerasall.serving.card import read_card, verify_manifest, write_manifest
 from kerasall.serving.export import export_saved_model
 from kerasall.serving.image_files import find_images
 from kerasall.serving.prediction_tables import require_destination
-from kerasall.serving.predictor import Predictor, newest_version
+from kerasall.serving.predictor import Predictor, describe_verdict, newest_version
 
 LABELS = ("all", "hem")
 
@@ -250,6 +250,24 @@ def test_a_card_of_another_make_is_refused(tmp_path, card, place):
     write_json(tmp_path / "card.json", card)
     with pytest.raises(ArtifactError, match=f"but {place} is not as there"):
         read_card(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("blessing", "words"),
+    [
+        (None, "no verdict known"),
+        ({"blessed": True, "criteria": []}, "blessed"),  # as 0.1.0 wrote it
+        ({"blessed": True, "caveat": "", "criteria": []}, "blessed"),
+        ({"blessed": True, "caveat": "patients waived", "criteria": []}, "blessed; patients waived"),
+        (
+            {"blessed": False, "caveat": "blocks", "criteria": [["A", True], ["B", False]]},
+            "NOT BLESSED: B; blocks",
+        ),
+    ],
+)
+def test_the_verdict_of_a_card_in_one_line(tmp_path, blessing, words):
+    write_json(tmp_path / "card.json", {"blessing": blessing})
+    assert describe_verdict(tmp_path) == f"model {tmp_path}: {words}"
 
 
 def test_a_card_without_what_is_open(tmp_path):

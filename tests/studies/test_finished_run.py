@@ -21,7 +21,8 @@ from kerasall.files import read_json, write_json
 from kerasall.preprocessing.operations import Chain
 from kerasall.serving.card import write_manifest
 from kerasall.serving.export import export_saved_model
-from kerasall.studies.finished_run import Run, list_runs
+from kerasall.studies.finished_run import Run
+from kerasall.studies.run_list import list_runs
 from kerasall.taguchi.oracle import TaguchiOracle
 
 LABELS = ("all", "hem")
@@ -167,7 +168,7 @@ def test_a_run_gives_the_same_in_every_form(inside, form):
 def test_predictions_networks_and_predictors_are_loaded_when_asked_for(inside):
     run = Run.find("tiny")
     assert len(run.predictions()) == 40
-    assert run.network().output_shape == (None, 2)
+    assert run.model().output_shape == (None, 2)
     assert run.predictor().labels == LABELS
     assert run.output("Split", "split.json") == inside / "artifacts" / "split" / "split.json"
 

@@ -231,7 +231,7 @@ def test_two_repetitions_share_the_split_and_are_summed_up(tmp_path, monkeypatch
     assert [result.folder.name for result in done.results] == ["tiny", "tiny_repeat1"]
     assert second.states["Transform"] == "cached"
     assert second.states["Trainer small"] == "complete"
-    assert first.artifacts["Transform", "test"].digest == second.artifacts["Transform", "test"].digest
+    assert first.artifacts["Transform", "test"] == second.artifacts["Transform", "test"]
     assert [path.name for path in (tmp_path / "models" / "tiny").iterdir()] == ["1"]
     assert done.page == tmp_path / "runs" / "tiny_repeats" / "repeats.html"
     assert set(done.scores.spreads) == {"small", "other", "ensemble"}
@@ -243,8 +243,7 @@ def test_two_repetitions_share_the_split_and_are_summed_up(tmp_path, monkeypatch
             for metric, interval in scores.items():
                 assert done.scores.spreads[member][metric].values[number] == pytest.approx(interval["value"])
     one, two = (
-        read_predictions(r.artifacts["Evaluator", "evaluation"].path / "predictions.npz")
-        for r in done.results
+        read_predictions(r.artifacts["Evaluator", "evaluation"] / "predictions.npz") for r in done.results
     )
     np.testing.assert_array_equal(one.ids, two.ids)
     assert (one.probabilities != two.probabilities).any()

@@ -160,6 +160,25 @@ def test_a_level_that_was_mistyped_is_pointed_at():
     assert any("(B is at level 4 in one row and at another in 6 rows: correct" in text for text in warnings)
 
 
+def test_a_file_a_frame_and_the_levels_themselves_are_analysed_alike(tmp_path):
+    levels = {"rate": [0.001, 0.01], "optimizer": ["sgdm", "adam"]}
+    numbers = pd.DataFrame(
+        {"run": range(1, 5), "rate": [1, 1, 2, 2], "optimizer": [1, 2, 1, 2], "y2": 1.0, "y1": [1, 2, 3, 4]}
+    )
+    numbers.to_csv(tmp_path / "results.csv", index=False)
+    named = numbers.assign(rate=[0.001, 0.001, 0.01, 0.01], optimizer=["sgdm", "adam"] * 2)
+    expected = analyze(numbers[["rate", "optimizer"]], numbers[["y1", "y2"]], levels=levels)
+    for table in (numbers, named, tmp_path / "results.csv", str(tmp_path / "results.csv")):
+        assert analyze(table, levels=levels).to_json() == expected.to_json()
+    assert expected.best_levels == {"rate": 2, "optimizer": 2}
+    assert expected.best_values == {"rate": 0.01, "optimizer": "adam"}
+    assert analyze(numbers).best_values == {"rate": 2, "optimizer": 2}
+    with pytest.raises(DataError, match=r"must have one column of level numbers.*but has rate, optimizer"):
+        analyze(numbers[["rate", "optimizer"]])
+    with pytest.raises(DataError, match="must hold the responses itself"):
+        analyze(tmp_path / "results.csv", [1.0])
+
+
 def test_interaction_means_are_cell_means():
     means = analyze(factorial_table("ABCD"), FILTRATION, signal="mean").interaction_means("A", "C")
     table = factorial_table("ABCD")

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from kerasall import __version__
 from kerasall.data.oddness import (
     FEWEST,
     MEASURES,
@@ -19,7 +18,6 @@ from kerasall.data.oddness import (
     measure_images,
     score_colour_alone,
 )
-from kerasall.data.splits import group_examples
 from kerasall.data.validation import Examined
 from kerasall.files import write_text
 from kerasall.report.figures_data import (
@@ -31,6 +29,7 @@ from kerasall.report.figures_data import (
 from kerasall.report.format import Score
 from kerasall.report.page import Page, Section, draw_picture, read_picture, render_page, render_section
 from kerasall.report.sections import count_images
+from kerasall.version import __version__
 
 MOST_GROUPS, MOST_IN_GROUP, MOST_SUBJECTS, PICTURES = 20, 6, 12, 4
 _BY_SUBJECT = ("brightness", "red_blue", "focus")
@@ -114,7 +113,7 @@ def _by_class(examined: Examined, images: pd.DataFrame) -> Section | None:
             continue
         values = {name: images.loc[images["label"] == name, measure].to_numpy(float) for name in classes}
         pictures.append(draw_picture(f"class-{measure}", draw_spread_by_class, values, title, height=height))
-    groups = group_examples(examined.collection.examples, [*examined.exact, *examined.near])
+    groups = examined.groups
     found = score_colour_alone(images, groups.reindex(images["id"]).to_numpy(str), classes)
     alone = None
     if found is not None and found.low is not None:
@@ -189,7 +188,13 @@ def _duplicates(examined: Examined) -> Section | None:
     """Groups of duplicates side by side, the gravest first."""
     examples = examined.collection.examples.set_index("id")
     groups = []
-    for what, found in (("near duplicates", examined.near), ("byte-identical files", examined.exact)):
+    copies = examined.duplicates
+    kinds = {
+        "near duplicates": copies.near,
+        "byte-identical files": copies.exact,
+        "copies by name": copies.named,
+    }
+    for what, found in kinds.items():
         for ids in found:
             rows = examples.loc[list(ids)]
             labels = rows["label"].nunique()

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from kerasall import __version__
 from kerasall.decoding import DEFAULT_LIMITS
 from kerasall.evaluation.calibration import score_calibration
 from kerasall.evaluation.class_mapping import MALIGNANT
@@ -25,6 +24,7 @@ from kerasall.report.external_scores import (
 )
 from kerasall.report.format import Score, is_percent
 from kerasall.report.page import Page, Section, render_section
+from kerasall.version import __version__
 
 RESAMPLED_CURVES = 1000
 GALLERY = 24
@@ -149,8 +149,8 @@ def _data(check: ExternalCheck) -> Section | None:
         check.collection.labels, fates, images, None, "subject",
         **{name: found[name] for name in ("fingerprint", "sizes", "errors", "warnings")},
         duplicates=[
-            f"{found['exact_duplicate_groups']} groups of byte-identical files and {found['near_duplicate_groups']} groups "
-            "of near duplicates among them count as one group each."
+            f"{found['exact_duplicate_groups']} groups of byte-identical files, {found['near_duplicate_groups']} of near "
+            f"duplicates and {found['named_copy_groups']} of copies by name among them count as one group each."
         ],
     )  # fmt: skip
 

@@ -9,7 +9,6 @@ from dataclasses import replace
 
 import numpy as np
 
-from kerasall import __version__
 from kerasall.data.label_corrections import CorrectionFile, read_corrections
 from kerasall.evaluation.metrics import find_metric, per_class_table
 from kerasall.evaluation.review import build_queue
@@ -23,8 +22,9 @@ from kerasall.report.page import Page, Picture, Section, draw_picture, render_se
 from kerasall.report.pages.review import review_section
 from kerasall.report.pages.run_training import describe_exported, make_training, training_facts
 from kerasall.report.taguchi import describe_interactions, lay_out
-from kerasall.report.verdict import describe_criterion
+from kerasall.report.verdict import describe_criterion, describe_patients
 from kerasall.settings.loading import dump_settings
+from kerasall.version import __version__
 
 _PARTS = ("train", "validation", "test", "selection")
 
@@ -77,7 +77,7 @@ def make_summary(e: Evidence) -> Section | None:
         "summary",
         main=e.score(found.main), missed=missed, resampled=f"{found.intervals[found.main].groups} {e.group_kind}",
         others=[] if found.main == "balanced_accuracy" else [e.score("balanced_accuracy")],
-        blessed=found.blessed, criteria=[(describe_criterion(c), c.met) for c in found.criteria],
+        blessed=found.blessed, caveat=describe_patients(found.criteria), criteria=[(describe_criterion(c), c.met) for c in found.criteria],
         model=describe_exported(e), training=training_facts(e),
         classes={label: int(counts.get(label, 0)) for label in e.facts.labels},
         scored=SCORED[found.scored], images=len(found.predictions), split=split,
@@ -254,18 +254,25 @@ def make_data(e: Evidence) -> Section | None:
 
 def _duplicate_words(e: Evidence) -> list[str]:
     found, kind, divided = e.anomalies, e.facts.subject_kind, e.split.unit == "image"
-    exact, near = found["exact_duplicate_groups"], found["near_duplicate_groups"]
+    exact, near, named = (
+        found[f"{kind}_groups"] for kind in ("exact_duplicate", "near_duplicate", "named_copy")
+    )
     if not e.settings.checks.near_duplicates.enabled:
-        return [f"{exact} groups of byte-identical files were found. Near duplicates were not looked for."]
-    if not exact and not near:
-        return ["No exact and no near duplicates were found."]
+        return [
+            f"{exact} groups of byte-identical files and {named} of copies by name were found. Near duplicates were not "
+            "looked for."
+        ]
+    if not exact and not near and not named:
+        return ["No exact and no near duplicates were found, and no copies by name."]
     kept = (
         "some stand on two sides of the split" if divided else "each group stays on one side of every split"
     )
     words = [
-        f"{exact} groups of byte-identical files and {near} groups of near duplicates were found; {kept}."
+        f"{exact} groups of byte-identical files, {near} of near duplicates and {named} of copies by name were found; "
+        f"{kept}."
     ]
-    crossing = found["cross_subject_duplicate_groups"] + found["cross_subject_near_duplicate_groups"]
+    kinds = ("duplicate", "near_duplicate", "named_copy")
+    crossing = sum(found[f"cross_subject_{kind}_groups"] for kind in kinds)
     if kind != "none" and not divided:
         words.append(f"{crossing} of them join different {kind}s, which then count as one group.")
     return words

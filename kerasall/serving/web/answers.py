@@ -105,6 +105,9 @@ class ModelBody(ModelName):
     data: dict[str, Any]
     blessed: bool | None
     criteria_not_met: list[str]
+    caveat: str = Field(
+        description="What stands in the place of patients that are not known; empty where they are."
+    )
     intended_use: str
 
 
@@ -157,6 +160,7 @@ def read_facts(predictor: Predictor) -> ModelFacts:
         data={"source": "unknown", "notes": [], **card.get("data", {})},
         blessed=blessing["blessed"] if blessing else None,
         criteria_not_met=[text for text, met in blessing["criteria"] if not met] if blessing else [],
+        caveat=(blessing or {}).get("caveat", ""),
         intended_use=INTENDED_USE,
         refer_reasons=reasons | (card.get("safeguards", {}).get("refer_reasons") or {}),
     )

@@ -114,7 +114,7 @@ def _add_predict(router: APIRouter, service: ModelService, limits: WebLimits) ->
         responses={200: {"model": PredictBody}, **_refusals(*_POSTED, 415)}, openapi_extra=_FORM,
     )  # fmt: skip
     async def predict(request: Request) -> Response:
-        """Multipart form, images (BMP, PNG, JPEG, TIFF) in the field `files`.
+        """Multipart form, images (BMP, PNG, JPEG, TIFF, WebP) in the field `files`.
 
         A bad image alone is answered 400 with its reason; among several it has an `error` of its own.
         """

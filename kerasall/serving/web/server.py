@@ -29,7 +29,6 @@ from jinja2 import Environment, FileSystemLoader
 from starlette.exceptions import HTTPException
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from kerasall import __version__
 from kerasall.errors import SettingsError
 from kerasall.serving.runtimes import RuntimeChoice
 from kerasall.serving.web.answers import ModelFacts, describe_answer
@@ -38,6 +37,7 @@ from kerasall.serving.web.middleware import Door
 from kerasall.serving.web.rest_api import make_rest_router, while_connected
 from kerasall.serving.web.service import Metrics, ModelService
 from kerasall.serving.web.uploads import read_form
+from kerasall.version import __version__
 
 _TEMPLATES = Path(__file__).parent / "templates"
 _STATIC = {"page.css": "text/css; charset=utf-8", "page.js": "text/javascript; charset=utf-8"}

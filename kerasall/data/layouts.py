@@ -1,0 +1,397 @@
+"""Which folder of a tree is the class, which the patient and which a part of a split, told from the paths alone.
+
+Evidence are words (``ALL``, ``patient 3``, ``train``) and shape: a class is one of few names and stands above many
+folders, each of which is under one class; names that are fewer than the folders above them, and come back under
+these, are classes below patients. A doubtful patient is told, a doubtful class refused with every reading.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection as Names
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from kerasall.data.folder_levels import MANY_NUMBERS, Level, Tree, folder_of
+from kerasall.data.locations import Location
+from kerasall.data.spelling import key_of
+from kerasall.data.vocabulary import has_part_word, is_class_word, is_other_word, name_part
+from kerasall.errors import DataError
+from kerasall.listing.folders import list_some
+
+_MANY_CLASSES = 30
+"""More folders than these with names that say nothing are hardly classes."""
+_FEW_FOLDERS = 6
+"""Fewer folders whose names say nothing are hardly patients."""
+_RARE = 0.25
+"""Share of images: a folder that fewer of them lie in is no rival for the class."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What the folders are: number of the folder (1 = top) that is the class, the patient, the part; None for none.
+
+    ``warnings`` are what is doubtful.
+    """
+
+    label: int | None
+    subject: int | None
+    fold: int | None
+    warnings: tuple[str, ...] = ()
+
+
+def decide_layout(
+    paths: Sequence[str],
+    label: Location,
+    subject: Location,
+    *,
+    labels: Mapping[str, str] | None = None,
+    classes: Names[str] = (),
+) -> Layout:
+    """Decides what every folder level is.
+
+    Args:
+        paths: relative paths of the images with forward slashes, in any order.
+        label: where the class stands, as somebody said; ``labels`` holds what a pattern found.
+        subject: where the patient stands, as somebody said.
+        labels: path -> class, where a pattern gave it.
+        classes: names that are known to be classes of these data.
+
+    Raises:
+        DataError: the class is not clear, or a named folder does not exist; the message shows every reading with an
+            example and its settings.
+    """
+    tree = _Decision(paths, frozenset(map(key_of, classes)))
+    for location in (label, subject):
+        tree.require_folder(location)
+    number = (
+        tree.find_labels(labels) if labels is not None else label.folder or tree.choose_class(label, subject)
+    )
+    patient, warnings = tree.choose_subject(number, subject)
+    if number is not None and number == patient:
+        raise DataError(
+            f"data.label and data.subject must name different folders, but both are folder {number}, such as "
+            f"{tree.find_example([number])}: correct one of them"
+        )
+    doubts = [*tree.doubt_classes(number), *warnings]
+    return Layout(number, patient, tree.choose_fold({number, patient}), tuple(doubts))
+
+
+def describe_reading(layout: Layout, path: str, label: str, subject: str) -> str:
+    """One path read as the layout says: ``ALL/P01/7.png: class ALL (1st folder), patient P01 (2nd folder)``."""
+    told = [f"class {label} ({_place(layout.label)})"]
+    told.append(f"patient {subject} ({_place(layout.subject)})" if subject else "no patient known")
+    if fold := folder_of(path, layout.fold):
+        told.append(f"{'part' if name_part(fold) else 'fold'} {fold} ({_place(layout.fold)})")
+    return f"{path}: {', '.join(told)}"
+
+
+def _place(number: int | None) -> str:
+    ending = {1: "st", 2: "nd", 3: "rd"}.get(number or 0, "th")
+    return f"{number}{ending} folder" if number else "by the pattern"
+
+
+class _Decision(Tree):
+    """The questions that decide, and what is said where they cannot."""
+
+    def require_folder(self, location: Location) -> None:
+        if location.folder and location.folder > self.depth:
+            raise DataError(
+                f"{location.setting} must name a folder of the images' relative paths, but is folder:{location.folder} where "
+                f"the deepest path has {self.depth}, {self.find_example([self.depth])}: 1 is the folder right below data.path"
+            )
+
+    # --- the class ---
+
+    def choose_class(self, label: Location, subject: Location) -> int:
+        """Number of the level that is the class.
+
+        Raises:
+            DataError: no level is, or more than one could be.
+        """
+        self._require_whole_parts(subject)
+        rivals = self._list_rivals(subject)
+        first = rivals[0]
+        if label.kind == "folder":
+            return first.number
+        words = [level for level in rivals if level.kind == "class"]
+        words = words[:1] + [level for level in words[1:] if not self.repeats(words[0], level)]
+        if len(words) > 1:
+            inner = self._read_innermost(words[0], words[1])
+            levels = words[:1] if inner else words[:2]
+            self._refuse("the names of two levels of folders are classes", levels, subject, inner)
+        if words:
+            if words[0] is not first:
+                reason = f"{_show(words[0])} are names of classes and stand below {_show(first)}"
+                self._refuse(reason, [words[0], first], subject)
+            if sum(map(has_part_word, first.names)) > 1:
+                self._refuse(f"the names {_show(first)} hold a class and a part of a split", [first], subject)
+            return first.number
+        self._require_not_above(first, subject)
+        if len(rivals) == 1 or rivals[1].images < _RARE * len(self.paths):
+            return self._require_class(first, subject)
+        return self._choose_by_shape(first, rivals[1], subject)
+
+    def _list_rivals(self, subject: Location) -> list[Level]:
+        """The levels that could be the class, from the top; at least one."""
+        levels = [each for each in self.levels if each.kind != "part" and each.number != subject.folder]
+        telling = [each for each in levels if not each.single and each.kind not in ("other", "date", "fold")]
+        telling = [each for each in telling if each.images >= _RARE * len(self.paths)] or telling
+        if not any(level.kind == "class" for level in telling):
+            # One class alone, above its patients.
+            alone = [level for level in levels if level.single and level.kind == "class"][-1:]
+            if alone and telling and telling[0].kind in ("patient", "code"):
+                return alone
+            telling = sorted([*alone, *telling], key=lambda level: level.number)
+        if telling:
+            return telling
+        if vague := [level for level in levels if not level.single]:
+            reason = f"the names of the folders, such as {_show(vague[0])}, are hardly classes"
+            self._refuse(reason, vague[:1], subject)
+        if levels:
+            return levels[-1:]
+        raise DataError(
+            "there must be a folder for every class, but there are only folders that look like parts of a split, "
+            f"such as {_show(self.levels[0])}: sort the images of each into class folders (train/<class>/<image>), list "
+            "them in a table with the columns path and label, or name these folders as the classes: --set data.label=folder:1"
+        )
+
+    def _require_whole_parts(self, subject: Location) -> None:
+        """Folders named train beside folders of another kind: a part beside classes."""
+        for level in self.levels:
+            parts = [name for name in level.names if name_part(name)]
+            if "train" in map(name_part, parts) and len(parts) < len(level.names):
+                others = [name for name in level.names if name not in parts]
+                below = [each for each in self.levels[level.number :] if not each.single]
+                self._refuse(
+                    f"{list_some(parts)} look like parts of a split and stand beside {list_some(others)}",
+                    [*below[:1], level], subject,
+                )  # fmt: skip
+
+    def _require_not_above(self, first: Level, subject: Location) -> None:
+        """Names that say nothing, below folders of batches or days: nothing tells that they are classes."""
+        above = [
+            each
+            for each in self.levels[: first.number - 1]
+            if not each.single and each.kind in ("other", "date")
+        ]
+        if above and above[0].number != subject.folder:
+            reason = f"folders such as {_show(above[0])} stand above {_show(first)}, and neither names known classes"
+            self._refuse(reason, [first, above[0]], subject)
+
+    def _require_class(self, level: Level, subject: Location) -> int:
+        """The one level there is, unless its names are a patient's or too many."""
+        many = MANY_NUMBERS if level.kind == "number" else _MANY_CLASSES
+        if {self._keys[name] for name in level.names} & self.known:
+            return level.number
+        if level.kind in ("patient", "code") or len(level.names) > many:
+            self._refuse(
+                f"the {len(level.names)} folders such as {_show(level)} look like patients", [level], subject
+            )
+        return level.number
+
+    def _choose_by_shape(self, upper: Level, lower: Level, subject: Location) -> int:
+        above, below = len(upper.names), len(lower.names)
+        pairs = self.count_pairs(upper.number, lower.number)
+        if below < above and pairs > below:
+            reason = (
+                f"the {below} names {_show(lower)} come back below the {above} folders {_show(upper)}, as classes do "
+                "below patients"
+            )
+            self._refuse(reason, [lower, upper], subject)
+        if upper.kind in ("patient", "code") or (upper.kind == "number" and above > MANY_NUMBERS):
+            self._refuse(
+                f"folders such as {_show(upper)}, at the top, look like patients", [lower, upper], subject
+            )
+        if pairs > 1.2 * below and not (lower.coded and above < below) and lower.kind != "patient":
+            reason = (
+                f"the names {_show(lower)} come back below {_show(upper)}, and neither names known classes"
+            )
+            self._refuse(reason, [upper, lower], subject)
+        return self._require_class(upper, subject)
+
+    def _refuse(
+        self, reason: str, levels: Sequence[Level], subject: Location, more: Sequence[str] = ()
+    ) -> None:
+        """Shows every reading with its settings."""
+        shown = []
+        for level in levels:
+            patient = subject.folder
+            if subject.kind == "auto":
+                patient = self.choose_subject(level.number, subject)[0]
+            path = self.find_example([level.number, patient])
+            layout = Layout(level.number, patient, None)
+            reading = describe_reading(layout, path, folder_of(path, level.number), folder_of(path, patient))
+            settings = [f"data.label: folder:{level.number}"]
+            if patient and subject.kind == "auto":
+                settings.append(f"data.subject: folder:{patient}")
+            shown.append(_show_reading(reading, settings))
+        shown += more or self._read_leading_letters(levels)
+        which = (
+            "one of these readings is right, set what stands below it"
+            if len(shown) > 1
+            else "this is right, set so"
+        )
+        raise DataError(
+            f"the folders must show which of them is the class and which the patient, but {reason}. If {which}; otherwise "
+            f"list the images in a table with the columns path, label and subject:{''.join(shown)}"
+        )
+
+    def doubt_classes(self, number: int | None) -> list[str]:
+        """A warning where folders such as masks stand beside the classes."""
+        names = self.levels[number - 1].names if number else ()
+        odd = [name for name in names if is_other_word(name) and key_of(name) not in self.known]
+        rest = [name for name in names if name not in odd]
+        if not odd or not rest:
+            return []
+        return [
+            f"{list_some(odd)} beside {list_some(rest)} are taken for classes too; if they are none, set data.classes: "
+            f"[{', '.join(rest)}]"
+        ]
+
+    def _read_leading_letters(self, levels: Sequence[Level]) -> list[str]:
+        """The reading of ALL_01, ALL_02, normal_01: the class begins the patient's name."""
+        level = levels[-1]
+        letters = [re.match(r"[^\W\d_]+", name) for name in level.names]
+        found = {match[0].casefold() for match in letters if match}
+        if len(levels) > 1 or not all(letters) or not 1 < len(found) <= len(level.names) / 2:
+            return []
+        path = self.find_example([level.number])
+        name = folder_of(path, level.number)
+        label = re.match(r"[^\W\d_]+", name)
+        layout = Layout(None, level.number, None)
+        pattern = f"pattern:^{'[^/]+/' * (level.number - 1)}(?P<label>[^\\W\\d_]+)"
+        reading = describe_reading(layout, path, label[0] if label else "", name)
+        return [_show_reading(reading, [f"data.label: {pattern}", f"data.subject: folder:{level.number}"])]
+
+    def _read_innermost(self, upper: Level, lower: Level) -> list[str]:
+        """The reading of malignant/early, malignant/pre and benign alone: the innermost class, by its name."""
+        names: dict[str, str] = {}  # class -> the first path
+        above = set()
+        for path in self.paths:
+            inner, outer = folder_of(path, lower.number), folder_of(path, upper.number)
+            if is_class_word(inner) or key_of(inner) in self.known:
+                names.setdefault(inner, path)
+            elif outer:
+                above.add(outer)
+                names.setdefault(outer, path)
+        if not above or above & {
+            folder_of(path, upper.number) for name, path in names.items() if name not in above
+        }:
+            return []
+        either = "|".join(map(re.escape, sorted(names)))
+        label, subject = f"(?:^|/)(?P<label>{either})/", f"(?:^|/)(?:{either})/(?P<subject>[^/]+)/"
+        path = names[min(set(names) - above)]
+        settings, patient = [f"data.label: pattern:{label}"], re.search(subject, path)
+        if patient and self.choose_subject(upper.number, Location("data.subject", "auto"))[0]:
+            settings.append(f"data.subject: pattern:{subject}")
+        else:
+            patient = None
+        found = re.search(label, path)
+        reading = describe_reading(
+            Layout(None, None, None),
+            path,
+            found["label"] if found else "",
+            patient["subject"] if patient else "",
+        )
+        return [_show_reading(reading, settings)]
+
+    # --- the patient and the part ---
+
+    def find_labels(self, labels: Mapping[str, str]) -> int | None:
+        """The level whose names stand for the classes that a pattern found, one for one, if there is one."""
+        for level in self.levels:
+            pairs = {(folder_of(path, level.number), label) for path, label in labels.items()}
+            if len(pairs) == len(dict(pairs)) == len({label for _, label in pairs}):
+                return level.number
+        return None
+
+    def choose_subject(self, label: int | None, subject: Location) -> tuple[int | None, list[str]]:
+        """Number of the level that is the patient, and what is doubtful about it."""
+        if subject.kind in ("none", "pattern") or subject.folder:
+            return subject.folder, []
+        others = [each for each in self.levels if each.kind not in ("part", "fold") and not each.single]
+        below = [level for level in others if level.number > (label or 0)]
+        above = [level for level in others if level.number < (label or 0)]
+        if subject.kind == "folder":
+            if not below and not above:
+                raise DataError(
+                    "data.subject: folder needs a level of folders beside the class, but there is none: "
+                    "set data.subject: none, or pattern:REGEX on the files' names"
+                )
+            return (below or above[-1:])[0].number, []
+        reasons = {level.number: self._find_objection(level, label) for level in below}
+        named = [level for level in below if level.kind == "patient"]
+        fitting = [level for level in below if not reasons[level.number]]
+        enough = max(_FEW_FOLDERS, 3 * len(self.levels[label - 1].names) if label else 0)
+        over = [
+            each for each in above if each.coded or (each.kind == "unknown" and len(each.names) >= enough)
+        ]
+        chosen = [*named, *fitting, *over][:1]
+        if chosen:
+            return chosen[0].number, self._doubt(chosen[0], label)
+        return None, [
+            f"folders such as {_show(level)} are not taken for patients: {reasons[level.number]}. If each is one "
+            f"patient, set data.subject: folder:{level.number}"
+            for level in below[:1]
+        ]
+
+    def _find_objection(self, level: Level, label: int | None) -> str:
+        """Why a level below the class is not taken for patients; "" where it is."""
+        if level.kind == "patient":
+            return ""
+        if level.kind in ("class", "other", "date"):
+            return "their names are not a patient's"
+        if self.count_folders(level.number) == level.images:
+            return "each holds one image"
+        if label is None:
+            return "" if level.kind == "code" else "their names do not say that they are patients"
+        pairs, names = self.count_pairs(label, level.number), len(level.names)
+        classes = self.count_names(label, level.number)
+        if pairs <= classes:
+            return "there is one per class"
+        if level.kind == "unknown" and (names < max(_FEW_FOLDERS, 3 * classes) or pairs > 1.2 * names):
+            return "they are few, and their names do not say that they are patients"
+        return ""
+
+    def _doubt(self, level: Level, label: int | None) -> list[str]:
+        doubts = []
+        if level.kind == "unknown":
+            doubts.append(
+                f"{len(level.names)} folders such as {_show(level)} are taken for patients because of their place and "
+                "number; if they are none, set data.subject: none"
+            )
+        shared = label is not None and self.count_pairs(label, level.number) > len(level.names)
+        if shared and level.kind == "number":
+            doubts.append(
+                "numbers of patients come back under several classes and are taken for the same patients; if every class "
+                f"counts its own, set data.subject: 'pattern:{_pattern_from(label or 1, level.number)}'"
+            )
+        return doubts
+
+    def choose_fold(self, taken: Names[int | None]) -> int | None:
+        """The level of ready-made parts, or else of numbered folds."""
+        free = [each for each in self.levels if each.number not in taken and not each.single]
+        for kind in ("part", "fold"):
+            if found := [level.number for level in free if level.kind == kind]:
+                return found[0]
+        return None
+
+
+def _show_reading(reading: str, settings: Sequence[str]) -> str:
+    """A reading with its settings, for a config and for the command line; patterns in quotation marks, for both."""
+    pairs = [each.split(": ", 1) for each in settings]
+    config = " and ".join(f"{key}: '{value}'" if "(" in value else f"{key}: {value}" for key, value in pairs)
+    options = " ".join(
+        f"--set '{key}={value}'" if "(" in value else f"--set {key}={value}" for key, value in pairs
+    )
+    return f"\n  {reading}\n    {config} ({options})"
+
+
+def _pattern_from(first: int, last: int) -> str:
+    """Pattern whose patient is all folders from the first to the last: patient 1 of one class is not that of another."""
+    return f"^{'[^/]+/' * (first - 1)}(?P<subject>{'/'.join(['[^/]+'] * (last - first + 1))})/"
+
+
+def _show(level: Level) -> str:
+    return list_some(level.names, 3)

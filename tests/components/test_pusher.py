@@ -1,0 +1,77 @@
+"""A model goes to its run's name; one of other classes never becomes a version of another."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from kerasall.components.exporter import MODEL
+from kerasall.components.pusher import pusher
+from kerasall.data.statistics import SEEN
+from kerasall.errors import ModelError
+from kerasall.files import read_json, write_json, write_text
+from kerasall.serving.card import require_same_classes, write_manifest
+
+
+def push(
+    folder: Path, labels: list[str], malignant: list[str] | None = None, mark: str = "", name: str = "cells"
+):
+    """Pushes a model of these classes; ``mark`` tells one model from another."""
+    made = folder / "artifacts" / f"{'-'.join([*labels, *(malignant or [])])}{mark}"
+    write_text(made / "saved" / MODEL / "saved_model.pb", mark)
+    write_text(made / "saved" / MODEL / "labels.txt", "".join(f"{label}\n" for label in labels))
+    write_manifest(made / "saved" / MODEL)
+    results = {"labels": labels, "malignant": labels[:1] if malignant is None else malignant}
+    write_json(made / "evaluation" / "card.json", {"results": results})
+    write_text(made / "evaluation" / SEEN, "")
+    write_json(made / "blessing" / "blessing.json", {"blessed": True})
+    write_json(made / "report" / "verdict.json", {"blessed": True, "criteria": []})
+    write_text(made / "report" / "report.html", "")
+    (made / "pushed").mkdir(exist_ok=True)
+    inputs = {
+        "saved_model": made / "saved",
+        "evaluation": made / "evaluation",
+        "blessing": made / "blessing",
+    }
+    done = pusher.function(
+        **inputs, report=made / "report", name=name, force=False, destination=str(folder / "models"),
+        pushed=made / "pushed",
+    )  # fmt: skip
+    assert read_json(made / "pushed" / "pushed.json")["path"] == done["path"]
+    return Path(done["path"]).relative_to(folder / "models").as_posix()
+
+
+def test_a_model_takes_the_name_and_the_next_number(tmp_path):
+    assert push(tmp_path, ["all", "hem"]) == "cells/1"
+    assert push(tmp_path, ["all", "hem"], mark="better") == "cells/2"
+    assert push(tmp_path, ["all", "hem"], name="mine") == "mine/1"
+
+
+def test_other_classes_get_a_name_of_their_own_and_keep_it(tmp_path, capsys):
+    assert push(tmp_path, ["all", "hem"]) == "cells/1"
+    assert push(tmp_path, ["benign", "early", "pre"]) == "cells-2/1"
+    assert "must have the classes of version 1, ['all', 'hem']" in capsys.readouterr().err
+    assert push(tmp_path, ["hem", "all"], ["all"]) == "cells-3/1", "another order reads one class for another"
+    assert push(tmp_path, ["all", "hem"], ["hem"]) == "cells-4/1", "other malignant ones are missed"
+    assert push(tmp_path, ["benign", "early", "pre"], mark="better") == "cells-2/2"
+    assert push(tmp_path, ["benign", "early", "pre"]) == "cells-2/1", "pushed before: found again"
+    assert push(tmp_path, ["all", "hem"], mark="better") == "cells/2"
+
+
+def test_at_the_door_the_folder_is_asked(tmp_path):
+    push(tmp_path, ["all", "hem"])
+    models = tmp_path / "models"
+    require_same_classes(models / "cells", ["all", "hem"])
+    require_same_classes(models / "cells", ["all", "hem"], ["all"])
+    require_same_classes(models / "none", ["a", "b"])
+    with pytest.raises(ModelError, match=r"the classes of version 1, .*'b'\]: give another --name"):
+        require_same_classes(models / "cells", ["a", "b"])
+    with pytest.raises(ModelError, match=r"malignant classes of version 1, \['all'\], but has \['hem'\]"):
+        require_same_classes(models / "cells", ["all", "hem"], ["hem"])
+
+
+def test_what_cannot_be_told_is_not_joined(tmp_path):
+    push(tmp_path, ["all", "hem"])
+    write_text(tmp_path / "models" / "cells" / "1" / "card.json", "[]")
+    assert push(tmp_path, ["all", "hem"], mark="next") == "cells-2/1"
