@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -22,6 +22,10 @@ from kerasall.cli.console import (
     spell,
 )
 from kerasall.errors import KerasallError, SettingsError
+
+if TYPE_CHECKING:
+    from kerasall.data.examples import Collection
+    from kerasall.settings import Settings
 
 data_app = typer.Typer(name="data", help="Turn data sets into other forms.", no_args_is_help=True)
 
@@ -83,40 +87,27 @@ def check(
 ) -> None:
     """Look at a data set before anything trains, and say what a run would ask; exit status 1 if it holds errors."""
     from kerasall.components.example_validator import examine, nothing_to_check
-    from kerasall.studies.draft import foresee_questions
     from kerasall.studies.stated_images import read_stated, settle_images
 
-    stated = data_overrides(malignant, subject, label, set_)
     try:
         if report and (report.suffix.lower() != ".html" or report.is_dir()):
             raise SettingsError(
                 f"--report must name an .html file, but names {report}: for example card.html"
             )
-        settings = settle_images(path, source, config, stated)
-        collection = read_stated(settings, lenient=True)
-        examined = examine(collection, settings.checks)
+        settings = settle_images(path, source, config, data_overrides(malignant, subject, label, set_))
+        examined = examine(read_stated(settings, lenient=True), settings.checks)
         found = examined.found
-        for about, text in foresee_questions(collection, settings, has_config=config is not None):
-            asked = {
-                "code": f"before_a_run_{about}",
-                "message": f"before a run: {text}",
-                "files": [],
-                "count": 1,
-            }
-            found["warnings"].append(asked)
+        found["warnings"] += _foresee(examined.collection, settings, config)
         if report:
             from kerasall.report.pages.data_card import write_data_card
 
-            given = None if source == "auto" else source
             options = {
+                "source": None if source == "auto" else source,
                 "malignant": malignant,
                 "subject": subject,
-                "label": label,
-                "config": config,
-                "set": set_,
             }
-            command = spell("check", path, source=given, **options, report=report)
-            write_data_card(examined, report, command)
+            options |= {"label": label, "config": config, "set": set_, "report": report}
+            write_data_card(examined, report, spell("check", path, **options))
             note(f"data card: {report}")
     except KerasallError as error:
         if not as_json:
@@ -125,6 +116,17 @@ def check(
     print_found(as_json, found, lambda: _describe_check(found))
     if found["errors"]:
         raise typer.Exit(1)
+
+
+def _foresee(collection: Collection, settings: Settings, config: Path | None) -> list[dict[str, Any]]:
+    """What a run would ask before it reads a pixel, as warnings."""
+    from kerasall.studies.draft import foresee_questions
+
+    questions = foresee_questions(collection, settings, has_config=config is not None)
+    return [
+        {"code": f"before_a_run_{about}", "message": f"before a run: {text}", "files": [], "count": 1}
+        for about, text in questions
+    ]
 
 
 def _describe_check(found: dict[str, Any]) -> Iterator[str]:

@@ -17,6 +17,7 @@ from kerasall.data.sources import detect_source
 from kerasall.data.splits import Split, check_leaks, group_examples
 from kerasall.data.stratification import inner_validation
 from kerasall.errors import DataError, KerasallError, SettingsError, near_names
+from kerasall.evaluation.findings import LEAST_KNOWN
 from kerasall.files import require_room
 from kerasall.models.backbones import get_backbone
 from kerasall.models.weights import resolve_weights
@@ -32,9 +33,6 @@ NEEDED_BYTES = 2 << 30
 
 WAIVER = "none"
 """Value of ``data.subject`` that says: no patient can be told, and that is known."""
-
-LEAST_KNOWN = 0.95
-"""Share of the images of every class whose patient must be known, as for the blessing."""
 
 _PLENTY = 20
 """Groups of every class per part from which on a split is sure to be found, and none is tried."""

@@ -18,7 +18,7 @@ from kerasall.studies.stated_images import read_stated, settle_images
 @pytest.fixture(scope="module")
 def table(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("lab")
-    return write_table(folder, {"ALL": {"": 20}, "normal": {"": 20}, "other": evenly(1, 20)})
+    return write_table(folder, {"ALL": {"": 20}, "normal": {"": 20}, "other": evenly(4, 5)})
 
 
 def call(*arguments: str | Path) -> str:
@@ -32,22 +32,22 @@ def asked(*arguments: str | Path) -> list[str]:
 
 def test_what_a_run_would_ask_is_a_warning_and_no_error(table):
     shown = call(table)
-    assert shown.count("warning: before a run: ") == 3
+    assert shown.count("warning: before a run: ") == 2
     assert "--malignant ALL" in shown
     assert shown.endswith("no errors\n")
-    assert asked(table) == ["before_a_run_malignant", "before_a_run_subject", "before_a_run_split"]
+    assert asked(table) == ["before_a_run_malignant", "before_a_run_subject"]
 
 
 def test_options_answer(table):
     answers = ("--malignant", "ALL,other", "--subject", "none", "--set", "checks.fewest_images=30")
-    assert asked(table, *answers) == ["before_a_run_images", "before_a_run_split"]
+    assert asked(table, *answers) == ["before_a_run_images"]
     assert asked(table, "--malignant", "blast") == asked(table)
 
 
 def test_a_config_says_how_images_are_read_and_split(table, tmp_path):
     config = tmp_path / "mine.yaml"
     config.write_text(
-        "data: {source: csv, path: elsewhere.csv, malignant: ALL, subject: none}\nsplit: {kind: holdout}\n"
+        "data: {source: csv, path: elsewhere.csv, malignant: ALL, subject: none}\nsplit: {kind: official_folds}\n"
     )
     assert asked(table, "--config", config) == ["before_a_run_split"]
     settings = settle_images(table, config=config)

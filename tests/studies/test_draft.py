@@ -50,12 +50,12 @@ def test_folds_fall_to_what_the_patients_allow(tmp_path, patients, folds):
 
 def test_what_is_stated_is_in_the_config_and_has_the_last_word(table):
     overrides = ("train.stages.0.epochs=3", "data.subject=none", "checks.fewest_images=2")
-    draft = draft_config(table, Stated(columns={"subject": "subject"}, overrides=overrides), name="mine")
+    draft = draft_config(table, Stated(columns={"path": "path"}, overrides=overrides), name="mine")
     settings = draft.settings
     assert settings.experiment == "mine"
     assert settings.train.stages[0].epochs == 3
     assert settings.data.subject == "none"
-    assert settings.data.columns == {"subject": "subject"}
+    assert settings.data.columns == {"path": "path"}
     assert [question.about for question in draft.questions] == ["malignant"]
 
 
