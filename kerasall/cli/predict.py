@@ -162,7 +162,13 @@ class _Task:
         with show_progress(total) as show:
             told = {"batch_size": self.batch_size, "advance": _telling_parity(predictor, show)}
             if self.out is not None:
-                return resume_predictions(predictor, self.names, self.out, **told)
+                try:
+                    return resume_predictions(predictor, self.names, self.out, **told)
+                except KeyboardInterrupt:
+                    again = "without --overwrite " if self.overwrite else ""
+                    raise KeyboardInterrupt(
+                        f"stopped; rows in {self.out} are kept, and the same command {again}goes on from there"
+                    ) from None
             return Tally(total, 0, predict_files(predictor, self.names, sys.stdout, **told))
 
     def _prepare_output(self) -> None:

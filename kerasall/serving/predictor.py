@@ -58,7 +58,7 @@ class Predictor:
     """Loads a SavedModel once and answers batches of image files.
 
     Args:
-        folder: ``savedmodels/<experiment>/<version>``, or ``savedmodels/<experiment>`` for the
+        folder: ``savedmodels/<name>/<version>``, or ``savedmodels/<name>`` for the
             newest version.
         limits: what is refused before any pixel is decoded; by default what the card states: the limits of
             the images it was trained on.

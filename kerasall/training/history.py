@@ -195,13 +195,13 @@ class StepNotes(keras.callbacks.Callback):
 
     def __init__(self, log: StageLog, epoch: int) -> None:
         super().__init__()
-        self._log, self._epoch, self._begun = log, epoch, time.monotonic()
+        self._log, self._epoch, self._begun = log, epoch, time.perf_counter()
 
     def on_train_batch_end(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
         """Notes the step, if the last note is old enough."""
         if is_note_due():
             steps = (self.params or {}).get("steps")
-            self._log.note(self._epoch, batch + 1, steps, time.monotonic() - self._begun)
+            self._log.note(self._epoch, batch + 1, steps, time.perf_counter() - self._begun)
 
     def close(self) -> None:
         """Nothing was drawn."""

@@ -259,3 +259,33 @@ def test_a_damaged_or_foreign_state_is_refused(tmp_path):
     file.unlink()
     with pytest.raises(ArtifactError, match="delete the folder"):
         train(tmp_path, settings)
+
+
+class Stopped(KeyboardInterrupt):
+    """Ctrl-C inside this process."""
+
+
+def stop_at(epoch):
+    def on_epoch(model, row):
+        if row.epoch == epoch:
+            raise Stopped
+
+    return on_epoch
+
+
+def test_a_stop_says_what_is_stored_and_the_next_start_from_where(tmp_path, capsys):
+    with pytest.raises(Stopped):
+        train(tmp_path, on_epoch=stop_at(3))
+    assert f"{SETTINGS.name}  is stopped; stored up to epoch 2/{SETTINGS.epochs}\n" in capsys.readouterr().err
+    train(tmp_path)
+    words = capsys.readouterr().err
+    assert words.startswith(f"{SETTINGS.name}  goes on after epoch 2/{SETTINGS.epochs}\n")
+    train(tmp_path)
+    assert "was finished before, with epoch" in capsys.readouterr().err
+
+
+def test_a_stop_before_anything_is_stored_claims_nothing(tmp_path, capsys):
+    with pytest.raises(Stopped):
+        train(tmp_path, on_epoch=stop_at(1))
+    train(tmp_path)
+    assert not {"stored", "goes on"} & set(capsys.readouterr().err.split("  "))
