@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from kerasall.studies.experiment import run_experiment
     from kerasall.studies.finished_run import Run
     from kerasall.studies.keras_export import export
-    from kerasall.studies.start import train  # pyright: ignore[reportMissingImports]
+    from kerasall.studies.start import train
     from kerasall.taguchi.analysis import analyze
     from kerasall.taguchi.oracle import TaguchiOracle
 

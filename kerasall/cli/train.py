@@ -8,9 +8,6 @@ from typing import Annotated
 import typer
 
 from kerasall.cli import console
-from kerasall.cli.init import look, state
-from kerasall.errors import SettingsError
-from kerasall.paths import runs_folder, savedmodels_folder, weights_folder
 
 
 def train(
@@ -29,34 +26,17 @@ def train(
     force: console.ForceOption = False,
 ) -> None:
     """From your images to a model with a report, in one command and without a config: `init` and `run`."""
-    from kerasall.runtime import quiet_tensorflow
-    from kerasall.studies.door import ask_at_door, list_questions
-    from kerasall.studies.draft import adopt_config, write_draft
+    from kerasall.studies.start import train as start
 
-    stated = state(malignant, subject, label, columns, preset, source, set_)
-    draft = look(path, stated, name, weights)
-    for line in (*draft.describe(), draft.describe_cost()):
-        console.note(line)
-    where = f"what is said of {path}"
-    folder, models = weights_folder(weights), savedmodels_folder()
-    ask_at_door(draft.settings, where, draft.name, runs=runs_folder(), savedmodels=models, weights=folder)
-    if draft.questions:  # of sources that the door does not ask
-        raise SettingsError(list_questions(draft.questions, where))
-    file = Path(f"{draft.name}.yaml")
-    command = console.spell("run", file, weights=weights)
-    known = adopt_config(draft, file, stated)
-    if not known:
-        write_draft(draft, file, command)
-    console.note(
-        f"config: {file}, {'as it lies there' if known else 'to change and to run again'}: {command}"
-    )
-    with quiet_tensorflow():
-        from kerasall.studies.experiment import run_experiment
-
-        result = run_experiment(file, weights=weights, force=force)
+    result = start(
+        path, console.split_words(malignant), subject=subject, label=label,
+        columns=console.split_pairs(columns, "--columns"), source=source, preset=preset, weights=weights, name=name,
+        overrides=set_ or [], force=force, spell=lambda file: console.spell("run", file, weights=weights),
+        say=console.note,
+    )  # fmt: skip
     console.print_outcome(result)
-    print(f"{'config:':<14} {file}")
-    _print_next(result.folder.name)
+    print(f"{'config:':<14} {result.record['experiment']}.yaml")
+    _print_next(result.name)
 
 
 def _print_next(run: str) -> None:
