@@ -21,7 +21,6 @@ from kerasall.files import atomic_path, read_json, sha256_of_json, write_json, w
 from kerasall.pipeline.artifacts import Artifact, ArtifactStore
 from kerasall.pipeline.component import Output, Pipeline, Scratch, Step
 from kerasall.pipeline.metadata import MetadataStore
-from kerasall.runtime import noting_progress
 
 RUN_SCHEMA_VERSION = 1
 
@@ -143,6 +142,10 @@ def _run_step(
     step: Step, places: RunPlaces, store: MetadataStore, run_id: int,
     made: Mapping[tuple[str, str], Artifact], announce: Callable[[], None], waiting: Callable[[], None],
 ) -> tuple[str, dict[str, Artifact], dict[str, Any]]:  # fmt: skip
+    from kerasall.runtime import (
+        noting_progress,  # here, because it loads NumPy, and --help must answer at once
+    )
+
     inputs = {name: made[(c.step.title, c.name)] for name, c in step.inputs.items()}
     key = step_key(step, inputs)
     artifacts = ArtifactStore(places.artifacts)
