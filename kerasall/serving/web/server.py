@@ -60,7 +60,7 @@ def serve(
     """Serves one SavedModel until SIGTERM or SIGINT, then finishes what is under way and returns.
 
     Args:
-        folder: ``savedmodels/<experiment>[/<version>]``.
+        folder: ``savedmodels/<name>[/<version>]``.
         host: address to listen on.
         port: 0 takes a free one.
         token: what clients must show; needed where ``host`` is not a loopback address.
@@ -219,7 +219,7 @@ def create_app(
     """Builds the ASGI application that serves one SavedModel.
 
     Args:
-        folder: ``savedmodels/<experiment>[/<version>]``.
+        folder: ``savedmodels/<name>[/<version>]``.
         limits: sizes, counts and times; None takes the defaults.
         token: what clients must show; None asks for none.
         hosts: names that requests may address; None allows all.

@@ -71,7 +71,7 @@ class ModelService:
     """Answers uploads with one model.
 
     Args:
-        folder: ``savedmodels/<experiment>[/<version>]``.
+        folder: ``savedmodels/<name>[/<version>]``.
         limits: of queue, batch and time.
         metrics: where it counts.
         runtime: what computes the answers; default TensorFlow, in float32.
