@@ -19,6 +19,7 @@ from kerasall.data.vocabulary import (
     is_other_word,
     is_patient_word,
     name_part,
+    strip_copy_words,
 )
 
 MANY_NUMBERS = 10
@@ -96,10 +97,11 @@ class Tree:
         both = (names for names in self.folders if len(names) >= max(upper, lower))
         return len({(self._keys[names[upper - 1]], self._keys[names[lower - 1]]) for names in both})
 
-    def find_example(self, numbers: Sequence[int | None]) -> str:
-        """The first path that has all these folders, or the most of them."""
+    def find_example(self, numbers: Sequence[int | None], among: Sequence[str] = ()) -> str:
+        """The first path that has all these folders, or the most of them; the first of them one of ``among``, if given."""
         deepest = max((number or 0 for number in numbers), default=0)
-        return max(self.paths, key=lambda path: min(path.count("/"), deepest))
+        paths = [path for path in self.paths if folder_of(path, numbers[0]) in among] if among else self.paths
+        return max(paths, key=lambda path: min(path.count("/"), deepest))
 
     def count_names(self, number: int, deep: int) -> int:
         """Names at a level among the paths that go on to a deeper one."""
@@ -151,5 +153,6 @@ def _are_whole_words(names: Sequence[str], known: frozenset[str]) -> bool:
         return True
     if all(map(is_numbered_class, names)):
         return True
+    names = sorted({strip_copy_words(name) for name in names})
     bare = {re.sub(r"[\W\d_]+", "", name).casefold() for name in names}
     return len(bare) > 0.75 * len(names)

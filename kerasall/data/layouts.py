@@ -8,14 +8,25 @@ these, are classes below patients. A doubtful patient is told, a doubtful class 
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Collection as Names
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import yaml
+
 from kerasall.data.folder_levels import MANY_NUMBERS, Level, Tree, folder_of
 from kerasall.data.locations import Location
-from kerasall.data.spelling import key_of
-from kerasall.data.vocabulary import has_part_word, is_class_word, is_other_word, name_part
+from kerasall.data.spelling import is_placeholder, key_of
+from kerasall.data.vocabulary import (
+    CLASS_WORDS,
+    has_part_word,
+    is_class_word,
+    is_other_word,
+    is_patient_word,
+    name_part,
+    strip_copy_words,
+)
 from kerasall.errors import DataError
 from kerasall.listing.folders import list_some
 
@@ -23,6 +34,11 @@ _MANY_CLASSES = 30
 """More folders than these with names that say nothing are hardly classes."""
 _FEW_FOLDERS = 6
 """Fewer folders whose names say nothing are hardly patients."""
+_WORD = r"[^\W\d_]+"
+_FILE_PATTERNS = (
+    rf"^(?:.*/)?(?P<label>{_WORD})[^/]*$", r"[_-](?P<label>[^/_.-]+)\.[^/.]+$", rf"[_-](?P<label>{_WORD})[_-][^/]*$",
+)  # fmt: skip
+"""Where names of files have the class: in front, at the end, between."""
 _RARE = 0.25
 """Share of images: a folder that fewer of them lie in is no rival for the class."""
 
@@ -64,9 +80,11 @@ def decide_layout(
     tree = _Decision(paths, frozenset(map(key_of, classes)))
     for location in (label, subject):
         tree.require_folder(location)
-    number = (
-        tree.find_labels(labels) if labels is not None else label.folder or tree.choose_class(label, subject)
-    )
+    if labels is not None:
+        number = tree.find_labels(labels)
+    elif not (number := label.folder):
+        number = tree.choose_class(label, subject)
+        tree.require_alike(tree.levels[number - 1], subject)
     patient, warnings = tree.choose_subject(number, subject)
     if number is not None and number == patient:
         raise DataError(
@@ -117,6 +135,7 @@ class _Decision(Tree):
         words = [level for level in rivals if level.kind == "class"]
         words = words[:1] + [level for level in words[1:] if not self.repeats(words[0], level)]
         if len(words) > 1:
+            self.require_alike(words[0], subject)
             inner = self._read_innermost(words[0], words[1])
             levels = words[:1] if inner else words[:2]
             self._refuse("the names of two levels of folders are classes", levels, subject, inner)
@@ -135,6 +154,9 @@ class _Decision(Tree):
     def _list_rivals(self, subject: Location) -> list[Level]:
         """The levels that could be the class, from the top; at least one."""
         levels = [each for each in self.levels if each.kind != "part" and each.number != subject.folder]
+        if levels and all(level.single and level.kind in ("other", "date") for level in levels):
+            reason = f"all images lie below {_show(levels[-1])}, which tells no class from another"
+            self._refuse(reason, levels[-1:], subject)
         telling = [each for each in levels if not each.single and each.kind not in ("other", "date", "fold")]
         telling = [each for each in telling if each.images >= _RARE * len(self.paths)] or telling
         if not any(level.kind == "class" for level in telling):
@@ -210,23 +232,48 @@ class _Decision(Tree):
             self._refuse(reason, [upper, lower], subject)
         return self._require_class(upper, subject)
 
+    def require_alike(self, level: Level, subject: Location) -> None:
+        """No folder beside the classes may be a patient's, nor hold folders that are named as classes.
+
+        Raises:
+            DataError: one does; the message has the classes without it.
+        """
+        named = {self._keys[name] for name in level.names if not any(map(str.isdigit, name))}
+        words = [name for name in level.names if is_class_word(name) or self._keys[name] in self.known]
+        if self.known & {self._keys[name] for name in level.names}:  # somebody said which are
+            return
+        odd = [name for name in level.names if words and name not in words and is_patient_word(name)]
+        for names in self.folders:
+            above, below = names[level.number - 1 : level.number], names[level.number :]
+            ours = {self._keys[name] for name in below} - {self._keys[name] for name in above}
+            wanted = named if above and above[0] in words else named | CLASS_WORDS
+            if above and ours & wanted and self._keys[above[0]] not in map(key_of, odd):
+                odd.append(above[0])
+        rest = [name for name in level.names if name not in odd]
+        if odd and rest:
+            reason = f"{list_some(odd, 3)} beside {list_some(rest, 3)} are patients' folders, or hold folders named as classes do"
+            self._refuse(reason, [level], subject, without=rest)
+
     def _refuse(
-        self, reason: str, levels: Sequence[Level], subject: Location, more: Sequence[str] = ()
-    ) -> None:
+        self, reason: str, levels: Sequence[Level], subject: Location, more: Sequence[str] = (),
+        without: Sequence[str] = (),
+    ) -> None:  # fmt: skip
         """Shows every reading with its settings."""
         shown = []
-        for level in levels:
+        for level, chosen in [*([(levels[0], without)] if without else []), *((each, ()) for each in levels)]:
             patient = subject.folder
             if subject.kind == "auto":
                 patient = self.choose_subject(level.number, subject)[0]
-            path = self.find_example([level.number, patient])
+            path = self.find_example([level.number, patient], among=chosen)
             layout = Layout(level.number, patient, None)
             reading = describe_reading(layout, path, folder_of(path, level.number), folder_of(path, patient))
             settings = [f"data.label: folder:{level.number}"]
             if patient and subject.kind == "auto":
                 settings.append(f"data.subject: folder:{patient}")
+            if chosen:
+                settings.append(f"data.classes: {_list(chosen)}")
             shown.append(_show_reading(reading, settings))
-        shown += more or self._read_leading_letters(levels)
+        shown += more if more or without else self._read_parts_of_names(levels)
         which = (
             "one of these readings is right, set what stands below it"
             if len(shown) > 1
@@ -238,31 +285,59 @@ class _Decision(Tree):
         )
 
     def doubt_classes(self, number: int | None) -> list[str]:
-        """A warning where folders such as masks stand beside the classes."""
+        """Warnings where folders such as masks, or a second one of a class, stand beside the classes."""
         names = self.levels[number - 1].names if number else ()
-        odd = [name for name in names if is_other_word(name) and key_of(name) not in self.known]
-        rest = [name for name in names if name not in odd]
-        if not odd or not rest:
-            return []
-        return [
-            f"{list_some(odd)} beside {list_some(rest)} are taken for classes too; if they are none, set data.classes: "
-            f"[{', '.join(rest)}]"
+        if self.known & {self._keys[name] for name in names}:
+            return []  # somebody said which are
+        doubts = []
+        odd = [
+            name for name in names
+            if not is_class_word(name) and (is_other_word(name) or is_placeholder(name) or is_patient_word(name))
+        ]  # fmt: skip
+        if odd and (rest := [name for name in names if name not in odd]):
+            doubts.append(
+                f"{list_some(odd)} beside {list_some(rest)} are taken for classes too; if they are none, set data.classes: "
+                f"{_list(rest)}"
+            )
+        spelt = {self._keys[name]: name for name in names}
+        twice = [
+            (one, name)
+            for name in names
+            if (one := spelt.get(key_of(strip_copy_words(name)))) and one != name
         ]
+        for one, name in twice:
+            doubts.append(
+                f"{one} and {name} are taken for two classes; if they are one, set data.classes to join them, such as "
+                f"{{{one}: {_list([one, name])}}}, with every other class in a list of its own"
+            )
+        return doubts
 
-    def _read_leading_letters(self, levels: Sequence[Level]) -> list[str]:
-        """The reading of ALL_01, ALL_02, normal_01: the class begins the patient's name."""
-        level = levels[-1]
-        letters = [re.match(r"[^\W\d_]+", name) for name in level.names]
-        found = {match[0].casefold() for match in letters if match}
-        if len(levels) > 1 or not all(letters) or not 1 < len(found) <= len(level.names) / 2:
+    def _read_parts_of_names(self, levels: Sequence[Level]) -> list[str]:
+        """The readings of ALL_01 and P01_ALL, where the class is part of the patient's name, and of P01/ALL_1.png."""
+        level, shown = levels[-1], []
+        if len(levels) > 1:
             return []
-        path = self.find_example([level.number])
-        name = folder_of(path, level.number)
-        label = re.match(r"[^\W\d_]+", name)
-        layout = Layout(None, level.number, None)
-        pattern = f"pattern:^{'[^/]+/' * (level.number - 1)}(?P<label>[^\\W\\d_]+)"
-        reading = describe_reading(layout, path, label[0] if label else "", name)
-        return [_show_reading(reading, [f"data.label: {pattern}", f"data.subject: folder:{level.number}"])]
+        above = f"^{'[^/]+/' * (level.number - 1)}"
+        for pattern in (f"{above}(?P<label>{_WORD})", f"{above}[^/]*?(?P<label>{_WORD})/"):
+            labels, path = _search_labels(pattern, self.paths), self.find_example([level.number])
+            if 1 < len(set(map(key_of, labels.values()))) <= len(level.names) / 2:
+                reading = describe_reading(
+                    Layout(None, level.number, None), path, labels[path], folder_of(path, level.number)
+                )
+                settings = [f"data.label: pattern:{pattern}", f"data.subject: folder:{level.number}"]
+                shown.append(_show_reading(reading, settings))
+        if not shown and (pattern := find_file_pattern(self.paths)):
+            path, patient = self.paths[0], level.number if level.coded and not level.single else None
+            label = re.search(pattern, path)
+            reading = describe_reading(
+                Layout(None, patient, None), path, label["label"] if label else "", folder_of(path, patient)
+            )
+            settings = [
+                f"data.label: pattern:{pattern}",
+                *([f"data.subject: folder:{patient}"] if patient else []),
+            ]
+            shown.append(_show_reading(reading, settings))
+        return shown
 
     def _read_innermost(self, upper: Level, lower: Level) -> list[str]:
         """The reading of malignant/early, malignant/pre and benign alone: the innermost class, by its name."""
@@ -275,13 +350,12 @@ class _Decision(Tree):
             elif outer:
                 above.add(outer)
                 names.setdefault(outer, path)
-        if not above or above & {
-            folder_of(path, upper.number) for name, path in names.items() if name not in above
-        }:
+        inside = {name: path for name, path in names.items() if name not in above}
+        if not above or not inside or above & {folder_of(path, upper.number) for path in inside.values()}:
             return []
         either = "|".join(map(re.escape, sorted(names)))
         label, subject = f"(?:^|/)(?P<label>{either})/", f"(?:^|/)(?:{either})/(?P<subject>[^/]+)/"
-        path = names[min(set(names) - above)]
+        path = inside[min(inside)]
         settings, patient = [f"data.label: pattern:{label}"], re.search(subject, path)
         if patient and self.choose_subject(upper.number, Location("data.subject", "auto"))[0]:
             settings.append(f"data.subject: pattern:{subject}")
@@ -378,13 +452,34 @@ class _Decision(Tree):
         return None
 
 
+def find_file_pattern(paths: Sequence[str]) -> str:
+    """A pattern under which the names of all files begin, end, or go on with one of few classes; "" where none is."""
+    fitting = {}
+    for pattern in _FILE_PATTERNS:
+        found = set(map(key_of, _search_labels(pattern, paths).values()))
+        if 1 < len(found) <= min(_MANY_CLASSES, len(paths) / 2):
+            fitting[pattern] = (not any(map(is_class_word, found)), len(found))
+    return min(fitting, key=fitting.__getitem__, default="")
+
+
+def _search_labels(pattern: str, paths: Sequence[str]) -> dict[str, str]:
+    """Path -> class; nothing where the pattern does not match them all."""
+    found = {path: match["label"] for path in paths if (match := re.search(pattern, path))}
+    return found if len(found) == len(paths) else {}
+
+
+def _list(names: Sequence[str]) -> str:
+    """Names as a list in a config: in quotation marks where YAML needs them."""
+    return yaml.safe_dump(list(names), default_flow_style=True, allow_unicode=True, width=10**6).strip()
+
+
 def _show_reading(reading: str, settings: Sequence[str]) -> str:
     """A reading with its settings, for a config and for the command line; patterns in quotation marks, for both."""
     pairs = [each.split(": ", 1) for each in settings]
-    config = " and ".join(f"{key}: '{value}'" if "(" in value else f"{key}: {value}" for key, value in pairs)
-    options = " ".join(
-        f"--set '{key}={value}'" if "(" in value else f"--set {key}={value}" for key, value in pairs
+    config = " and ".join(
+        f"{key}: '{value}'" if value.startswith("pattern:") else f"{key}: {value}" for key, value in pairs
     )
+    options = " ".join(f"--set {shlex.quote(f'{key}={value}')}" for key, value in pairs)
     return f"\n  {reading}\n    {config} ({options})"
 
 
