@@ -17,9 +17,10 @@ import yaml
 
 from kerasall.data.folder_levels import MANY_NUMBERS, Level, Tree, folder_of
 from kerasall.data.locations import Location
-from kerasall.data.spelling import is_placeholder, key_of
+from kerasall.data.spelling import key_of
 from kerasall.data.vocabulary import (
     CLASS_WORDS,
+    COUNTED,
     has_part_word,
     is_class_word,
     is_other_word,
@@ -292,7 +293,7 @@ class _Decision(Tree):
         doubts = []
         odd = [
             name for name in names
-            if not is_class_word(name) and (is_other_word(name) or is_placeholder(name) or is_patient_word(name))
+            if not is_class_word(name) and (is_other_word(name) or is_patient_word(name))
         ]  # fmt: skip
         if odd and (rest := [name for name in names if name not in odd]):
             doubts.append(
@@ -382,8 +383,10 @@ class _Decision(Tree):
 
     def choose_subject(self, label: int | None, subject: Location) -> tuple[int | None, list[str]]:
         """Number of the level that is the patient, and what is doubtful about it."""
-        if subject.kind in ("none", "pattern") or subject.folder:
-            return subject.folder, []
+        if subject.kind in ("none", "pattern"):
+            return None, []
+        if subject.folder:
+            return subject.folder, self._doubt(self.levels[subject.folder - 1], label, stated=True)
         others = [each for each in self.levels if each.kind not in ("part", "fold") and not each.single]
         below = [level for level in others if level.number > (label or 0)]
         above = [level for level in others if level.number < (label or 0)]
@@ -428,20 +431,57 @@ class _Decision(Tree):
             return "they are few, and their names do not say that they are patients"
         return ""
 
-    def _doubt(self, level: Level, label: int | None) -> list[str]:
+    def _doubt(self, level: Level, label: int | None, stated: bool = False) -> list[str]:
+        """What may be wrong with a level of patients; that somebody stated it, only that names may mean several."""
         doubts = []
-        if level.kind == "unknown":
+        if level.kind == "unknown" and not stated:
             doubts.append(
                 f"{len(level.names)} folders such as {_show(level)} are taken for patients because of their place and "
                 "number; if they are none, set data.subject: none"
             )
-        shared = label is not None and self.count_pairs(label, level.number) > len(level.names)
-        if shared and level.kind == "number":
+        above = [
+            each.number for each in self.levels[: level.number - 1] if not each.single and each.kind != "fold"
+        ]
+        again = [number for number in above if self._comes_back(number, level)]
+        if again:
+            upper = "class" if label in again else f"folder such as {self.levels[again[0] - 1].names[0]}"
             doubts.append(
-                "numbers of patients come back under several classes and are taken for the same patients; if every class "
-                f"counts its own, set data.subject: 'pattern:{_pattern_from(label or 1, level.number)}'"
+                f"numbers of patients come back under several {'classes' if label in again else 'folders'} and are taken for "
+                f"the same patients; if every {upper} counts its own, set data.subject: "
+                f"'pattern:{_pattern_from(again[0], level.number)}'"
+            )
+        if holding := self._find_holding_patients(level):
+            doubts.append(
+                f"folders such as {list_some(holding, 3)} are taken for one patient each, but hold folders named as patients or "
+                "classes; if the innermost folder is the patient, set data.subject: 'pattern:(?P<subject>[^/]+)/[^/]+$'"
+            )
+        vague = [name for name in level.names if is_other_word(name)] if level.coded else []
+        if vague:
+            doubts.append(
+                f"{list_some(vague, 3)} beside patients such as {next(n for n in level.names if n not in vague)} are taken for "
+                "one patient each; if they hold images of several, call them unknown"
             )
         return doubts
+
+    def _find_holding_patients(self, level: Level) -> list[str]:
+        """Folders of a level of patients that hold folders of patients, as ``2021/P01`` beside ``P02``."""
+        below: dict[str, set[str]] = {}
+        for names in self.folders:
+            inner = names[level.number : level.number + 1]
+            if inner and (is_patient_word(inner[0]) or is_class_word(inner[0])):
+                below.setdefault(names[level.number - 1], set()).add(self._keys[inner[0]])
+        # Where all of them do, as patients hold slides p1 and p2, it is a level of its own.
+        if 2 * len(below) > len(level.names):
+            return []
+        return sorted(name for name, inner in below.items() if not is_patient_word(name))
+
+    def _comes_back(self, upper: int, level: Level) -> bool:
+        """Whether several names that may be counted, such as 1 or P01, stand below more than one of the upper."""
+        above: dict[str, set[str]] = {}
+        for names in self.folders:
+            if len(names) >= level.number and COUNTED.fullmatch(names[level.number - 1]):
+                above.setdefault(self._keys[names[level.number - 1]], set()).add(self._keys[names[upper - 1]])
+        return any(len(each) > 1 for each in above.values())
 
     def choose_fold(self, taken: Names[int | None]) -> int | None:
         """The level of ready-made parts, or else of numbered folds."""

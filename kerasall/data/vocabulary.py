@@ -41,6 +41,8 @@ _PATIENT = re.compile(
     r"(patient|patientin|pat|pt|p|case|subject|subj|sub|sujet|donor|person|proband|individual|paciente|paziente|pac|paz|cas|caso|fall"
     r"|id|uid|pid|mrn)[a-z]{0,2}-?\d[\w-]*|(患者|病人|病例|受试者)[\w-]+|[\da-f]{8}(-?[\da-f]{4}){3}-?[\da-f]{12}"
 )
+COUNTED = re.compile(r"\D*\d{1,3}\D?")
+"""Patients' names that people give by counting, and so may give twice: ``1``, ``P01``, ``Pat. 7``."""
 _DATE = re.compile(
     r"(19|20)\d\d[-.](0?[1-9]|1[0-2])([-.](0?[1-9]|[12]\d|3[01]))?"
     r"|(0?[1-9]|[12]\d|3[01])[-.](0?[1-9]|1[0-2])[-.]((19|20)?\d\d)"
@@ -62,6 +64,12 @@ _OTHER = re.compile(
 _SECOND = re.compile(
     r"[\W_]*(\(\d+\)|\b(copy|kopie|copie|copia|backup|bak|old|alt|new|neu|more|again|2nd|second)(\W*\(?\d+\)?)?)$"
     r"|[\W_]+(copy|kopie|copie|copia|backup|bak|old|alt|new|neu|more)\d*$|^(copy of|kopie von|copie de|copia di) ",
+    re.IGNORECASE,
+)
+_VISIT = re.compile(
+    r"[\W_]+((19|20)\d\d[-._]?\d\d[-._]?\d\d|\d\d?[-._]\d\d?[-._](\d\d)?\d\d"
+    r"|(visit|visite|v|slide|smear|ausstrich|scan|day|tag|d|sample|probe|lot|run|t|diagnosis|relapse|rezidiv|followup|fu"
+    r"|left|right|pre|post|before|after|bm|pb|km)[\W_]?\d*)$|(?<=\d)[\W_]?[a-f]$",
     re.IGNORECASE,
 )
 _PARTS = {
@@ -139,6 +147,11 @@ def is_patient_word(name: str) -> bool:
 def strip_copy_words(name: str) -> str:
     """A folder's name without what a second one of it bears: ``ALL (2)``, ``ALL - Kopie``, ``ALL_old``."""
     return _SECOND.sub("", name) or name
+
+
+def strip_visit(name: str) -> str:
+    """A patient's name without what tells visits, slides and second folders apart: ``P01_2021-03-01``, ``P01b``."""
+    return _VISIT.sub("", strip_copy_words(name)) or name
 
 
 def is_date(name: str) -> bool:
