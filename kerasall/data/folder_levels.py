@@ -97,11 +97,10 @@ class Tree:
         both = (names for names in self.folders if len(names) >= max(upper, lower))
         return len({(self._keys[names[upper - 1]], self._keys[names[lower - 1]]) for names in both})
 
-    def find_example(self, numbers: Sequence[int | None], among: Sequence[str] = ()) -> str:
-        """The first path that has all these folders, or the most of them; the first of them one of ``among``, if given."""
+    def find_example(self, numbers: Sequence[int | None]) -> str:
+        """The first path that has all these folders, or the most of them."""
         deepest = max((number or 0 for number in numbers), default=0)
-        paths = [path for path in self.paths if folder_of(path, numbers[0]) in among] if among else self.paths
-        return max(paths, key=lambda path: min(path.count("/"), deepest))
+        return max(self.paths, key=lambda path: min(path.count("/"), deepest))
 
     def count_names(self, number: int, deep: int) -> int:
         """Names at a level among the paths that go on to a deeper one."""
@@ -154,5 +153,5 @@ def _are_whole_words(names: Sequence[str], known: frozenset[str]) -> bool:
     if all(map(is_numbered_class, names)):
         return True
     names = sorted({strip_copy_words(name) for name in names})
-    bare = {re.sub(r"[\W\d_]+", "", name).casefold() for name in names}
+    bare = {re.sub(r"\d+", "", key_of(name)) for name in names}  # signs stay: ALL+ and ALL- are two
     return len(bare) > 0.75 * len(names)

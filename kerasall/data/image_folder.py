@@ -158,8 +158,11 @@ def _describe_unknown(
             f"the pattern of data.subject matches {len(unknown)} of {len(rows)} images not: {list_some(unknown)}"
         ]
     if layout.subject is not None:
+        cure = ""
+        if layout.label and any(image.count("/") > layout.label for image in unknown):
+            cure = ". If the innermost folder is the patient, set data.subject: 'pattern:(?P<subject>[^/]+)/[^/]+$'"
         return [
-            f"{len(unknown)} images lie in no patient's folder: {list_some(unknown)}; their patient is not known"
+            f"{len(unknown)} images lie in no patient's folder: {list_some(unknown)}; their patient is not known{cure}"
         ]
     stems = [PurePosixPath(image).stem for image in unknown]
     codes = {found[1] for stem in stems if (found := re.fullmatch(r"([^_]*\d[^_]*)_.*", stem))}

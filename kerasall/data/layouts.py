@@ -23,6 +23,7 @@ from kerasall.data.vocabulary import (
     COUNTED,
     has_part_word,
     is_class_word,
+    is_code,
     is_other_word,
     is_patient_word,
     name_part,
@@ -86,6 +87,7 @@ def decide_layout(
     elif not (number := label.folder):
         number = tree.choose_class(label, subject)
         tree.require_alike(tree.levels[number - 1], subject)
+    tree = tree.narrow(number, tree.known)
     patient, warnings = tree.choose_subject(number, subject)
     if number is not None and number == patient:
         raise DataError(
@@ -119,6 +121,11 @@ class _Decision(Tree):
                 f"{location.setting} must name a folder of the images' relative paths, but is folder:{location.folder} where "
                 f"the deepest path has {self.depth}, {self.find_example([self.depth])}: 1 is the folder right below data.path"
             )
+
+    def narrow(self, number: int | None, keys: Names[str]) -> _Decision:
+        """The tree below the folders of a level that are named so, if there are any; else all of it."""
+        below = [path for path in self.paths if number and key_of(folder_of(path, number)) in keys]
+        return _Decision(below, self.known) if below else self
 
     # --- the class ---
 
@@ -262,10 +269,10 @@ class _Decision(Tree):
         """Shows every reading with its settings."""
         shown = []
         for level, chosen in [*([(levels[0], without)] if without else []), *((each, ()) for each in levels)]:
-            patient = subject.folder
+            tree, patient = self.narrow(level.number, set(map(key_of, chosen))), subject.folder
             if subject.kind == "auto":
-                patient = self.choose_subject(level.number, subject)[0]
-            path = self.find_example([level.number, patient], among=chosen)
+                patient = tree.choose_subject(level.number, subject)[0]
+            path = tree.find_example([level.number, patient])
             layout = Layout(level.number, patient, None)
             reading = describe_reading(layout, path, folder_of(path, level.number), folder_of(path, patient))
             settings = [f"data.label: folder:{level.number}"]
@@ -315,30 +322,25 @@ class _Decision(Tree):
 
     def _read_parts_of_names(self, levels: Sequence[Level]) -> list[str]:
         """The readings of ALL_01 and P01_ALL, where the class is part of the patient's name, and of P01/ALL_1.png."""
-        level, shown = levels[-1], []
+        level = levels[-1]
         if len(levels) > 1:
             return []
-        above = f"^{'[^/]+/' * (level.number - 1)}"
+        above, shown = f"^{'[^/]+/' * (level.number - 1)}", []
+        patient = None if any(map(has_part_word, level.names)) else level.number
         for pattern in (f"{above}(?P<label>{_WORD})", f"{above}[^/]*?(?P<label>{_WORD})/"):
-            labels, path = _search_labels(pattern, self.paths), self.find_example([level.number])
-            if 1 < len(set(map(key_of, labels.values()))) <= len(level.names) / 2:
-                reading = describe_reading(
-                    Layout(None, level.number, None), path, labels[path], folder_of(path, level.number)
-                )
-                settings = [f"data.label: pattern:{pattern}", f"data.subject: folder:{level.number}"]
-                shown.append(_show_reading(reading, settings))
+            labels = set(_search_labels(pattern, self.paths).values())
+            if 1 < len(set(map(key_of, labels))) <= len(level.names) / 2 and not any(map(name_part, labels)):
+                shown.append(self._show_pattern(pattern, patient))
         if not shown and (pattern := find_file_pattern(self.paths)):
-            path, patient = self.paths[0], level.number if level.coded and not level.single else None
-            label = re.search(pattern, path)
-            reading = describe_reading(
-                Layout(None, patient, None), path, label["label"] if label else "", folder_of(path, patient)
-            )
-            settings = [
-                f"data.label: pattern:{pattern}",
-                *([f"data.subject: folder:{patient}"] if patient else []),
-            ]
-            shown.append(_show_reading(reading, settings))
+            shown.append(self._show_pattern(pattern, patient if level.coded and not level.single else None))
         return shown
+
+    def _show_pattern(self, pattern: str, patient: int | None) -> str:
+        path = self.find_example([patient])
+        label = _search_labels(pattern, [path])[path]
+        reading = describe_reading(Layout(None, patient, None), path, label, folder_of(path, patient))
+        settings = [f"data.label: pattern:{pattern}"]
+        return _show_reading(reading, settings + [f"data.subject: folder:{patient}"] * bool(patient))
 
     def _read_innermost(self, upper: Level, lower: Level) -> list[str]:
         """The reading of malignant/early, malignant/pre and benign alone: the innermost class, by its name."""
@@ -386,7 +388,10 @@ class _Decision(Tree):
         if subject.kind in ("none", "pattern"):
             return None, []
         if subject.folder:
-            return subject.folder, self._doubt(self.levels[subject.folder - 1], label, stated=True)
+            chosen = self.levels[subject.folder - 1 : subject.folder]  # none below the classes that are used
+            return subject.folder, [
+                doubt for level in chosen for doubt in self._doubt(level, label, stated=True)
+            ]
         others = [each for each in self.levels if each.kind not in ("part", "fold") and not each.single]
         below = [level for level in others if level.number > (label or 0)]
         above = [level for level in others if level.number < (label or 0)]
@@ -468,7 +473,11 @@ class _Decision(Tree):
         below: dict[str, set[str]] = {}
         for names in self.folders:
             inner = names[level.number : level.number + 1]
-            if inner and (is_patient_word(inner[0]) or is_class_word(inner[0])):
+            if inner and (
+                is_patient_word(inner[0])
+                or is_class_word(inner[0])
+                or (is_code(inner[0]) and not is_code(names[level.number - 1]))
+            ):
                 below.setdefault(names[level.number - 1], set()).add(self._keys[inner[0]])
         # Where all of them do, as patients hold slides p1 and p2, it is a level of its own.
         if 2 * len(below) > len(level.names):

@@ -41,6 +41,11 @@ _PATIENT = re.compile(
     r"(patient|patientin|pat|pt|p|case|subject|subj|sub|sujet|donor|person|proband|individual|paciente|paziente|pac|paz|cas|caso|fall"
     r"|id|uid|pid|mrn)[a-z]{0,2}-?\d[\w-]*|(患者|病人|病例|受试者)[\w-]+|[\da-f]{8}(-?[\da-f]{4}){3}-?[\da-f]{12}"
 )
+_LETTERED_PATIENT = re.compile(
+    r"(patient|patientin|pat|subject|case|donor|proband|paciente|paziente|caso|cas|fall)[\s_.-]+"
+    r"([a-z]|[ivx]+|one|two|three|four|five|six|seven|eight|nine|ten)",
+    re.IGNORECASE,
+)
 COUNTED = re.compile(r"\D*\d{1,3}\D?")
 """Patients' names that people give by counting, and so may give twice: ``1``, ``P01``, ``Pat. 7``."""
 _DATE = re.compile(
@@ -141,7 +146,7 @@ def is_fab_class(name: str) -> bool:
 
 def is_patient_word(name: str) -> bool:
     """Whether a name says itself that it is a patient's: ``Patient 3``, ``case-12``, ``P01``."""
-    return bool(_PATIENT.fullmatch(key_of(name)))
+    return bool(_PATIENT.fullmatch(key_of(name)) or _LETTERED_PATIENT.fullmatch(name.strip()))
 
 
 def strip_copy_words(name: str) -> str:
