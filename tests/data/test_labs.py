@@ -289,6 +289,129 @@ LAYOUTS = [
     Layout(
         "other suffixes", tree("{c}/{p}/{n}{q}", q=lambda c, p, n: (".jpe", ".jfif", ".webp", ".TIF")[n - 1])
     ),
+    # folders that mislead
+    Layout(
+        "a copy of the tree beside the classes",
+        many(tree("{c}/{p}/{n}.png"), tree("backup/{c}/{p}/{n}.png")),
+        refused=(
+            r"backup beside ALL, normal.*folder:1 --set data.subject=folder:2 --set 'data.classes=\[ALL, normal\]'",
+        ),
+        cured={"label": "folder:1", "subject": "folder:2", "classes": ["ALL", "normal"]},
+        said="left out: backup",
+    ),
+    Layout(
+        "patients of a test part beside classes",
+        many(tree("train/{c}/{p}/{n}.png"), tree("test/{q}/{n}.png", q=lambda c, p, n: f"P2{p[2]}")),
+        refused=("P21, P22, P23.* beside ALL, normal",),
+        cured={"label": "folder:2", "subject": "folder:3", "classes": ["ALL", "normal"]},
+        said="P21",
+    ),
+    Layout(
+        "a second folder of a class",
+        many(tree("{c}/{p}/{n}.png"), lambda root: put(root / "ALL (2)/P20/1.png")),
+        classes={"ALL": 12, "normal": 12, "ALL (2)": 1},
+        patients=7,
+        said=r"ALL and ALL \(2\) are taken for two classes",
+    ),
+    Layout(
+        "images that nobody labelled",
+        many(tree("{c}/{p}/{n}.png"), lambda root: put(root / "unlabelled/P20/1.png")),
+        classes={"ALL": 12, "normal": 12, "unlabelled": 1},
+        patients=7,
+        said=r"set data.classes: \[ALL, normal\]",
+    ),
+    Layout(
+        "every class counts its own patients",
+        tree("{c}/Pat. {q}/{n}.png", q=lambda c, p, n: PATIENTS.index(p) % 3 + 1),
+        patients=3,
+        said="if every class counts its own",
+    ),
+    Layout(
+        "every class counts its own patients, told by the pattern of the warning",
+        tree("{c}/Pat. {q}/{n}.png", q=lambda c, p, n: PATIENTS.index(p) % 3 + 1),
+        settings={"subject": "pattern:^(?P<subject>[^/]+/[^/]+)/"},
+    ),
+    Layout(
+        "patients of a year beside patients",
+        tree("{c}/{q}/{n}.png", q=lambda c, p, n: f"2021/{p}" if p in ("P02", "P03") else p),
+        patients=5,
+        said="2021 are taken for one patient each",
+    ),
+    Layout(
+        "patients of a year beside patients, told by the pattern of the warning",
+        tree("{c}/{q}/{n}.png", q=lambda c, p, n: f"2021/{p}" if p in ("P02", "P03") else p),
+        settings={"subject": "pattern:(?P<subject>[^/]+)/[^/]+$"},
+    ),
+    Layout(
+        "subtypes of one class alone",
+        tree("{q}/{p}/{n}.png", q=lambda c, p, n: f"ALL/L{p[2]}" if c == "ALL" else c),
+        patients=3,
+        said="3 more; their patient is not known. If the innermost folder|7 more; their patient is not known. If the inner",
+    ),
+    Layout(
+        "visits of a patient",
+        tree("{c}/{p}_2021-03-0{n}/{n}.png"),
+        patients=24,
+        said="differ by a date, a visit.*P01_2021-03-01 and P01_2021-03-02",
+    ),
+    Layout(
+        "the class ends the patient's name",
+        tree("{p}_{c}/{n}.png"),
+        refused=(r"P01_ALL/1.png: class ALL \(by the pattern\), patient P01_ALL",),
+        cured={"label": r"pattern:^[^/]*?(?P<label>[^\W\d_]+)/", "subject": "folder:1"},
+    ),
+    Layout(
+        "the class begins the file's name",
+        tree("{p}/{c}_{n}.png"),
+        refused=(r"class ALL \(by the pattern\), patient P01 \(1st folder\)",),
+        cured={"label": r"pattern:^(?:.*/)?(?P<label>[^\W\d_]+)[^/]*$", "subject": "folder:1"},
+    ),
+    Layout(
+        "the class ends the file's name",
+        tree("images/Im{k:03}_{q}.png", q=lambda c, p, n: int(c == "ALL")),
+        classes={"0": 12, "1": 12},
+        patients=0,
+        refused=("images, which tells no class",),
+        cured={"label": r"pattern:[_-](?P<label>[^/_.-]+)\.[^/.]+$"},
+    ),
+    Layout(
+        "patients called by letters",
+        tree("{c}/Patient {q}/{n}.png", q=lambda c, p, n: "ABCDEF"[PATIENTS.index(p)]),
+    ),
+    Layout(
+        "patients called by keys of a database",
+        tree("{c}/{q}/{n}.png", q=lambda c, p, n: f"abcdefab-cdef-abcd-efab-cdefabcdef{p[1:]}"),
+    ),
+    Layout(
+        "in Chinese",
+        tree(
+            "{r}/{q}/{p}/{n}.png",
+            q=lambda c, p, n: {"ALL": "白血病", "normal": "正常"}[c],
+            r=lambda c, p, n: "测试" if p in ("P03", "P12") else "训练",
+        ),
+        classes={"白血病": 12, "正常": 12},
+        parts=("测试", "训练"),
+    ),
+    Layout(
+        "signs tell the classes apart",
+        tree("{q}/{p}/{n}.png", q=lambda c, p, n: {"ALL": "blasts >20%", "normal": "blasts <5%"}[c]),
+        classes={"blasts >20%": 12, "blasts <5%": 12},
+    ),
+    Layout(
+        "a table beside the folders",
+        many(tree("{c}/{p}/{n}.png"), lambda root: (root / "cells.csv").write_text("path,label\n")),
+        said="not from cells.csv",
+    ),
+    Layout(
+        "a table beside the images",
+        many(tree("{p}_{n}.png"), lambda root: (root / "cells.csv").write_text("path,label\n")),
+        refused=("give the path of the table cells.csv",),
+    ),
+    Layout(
+        "packed",
+        many(lambda root: root, lambda root: (root / "cells.zip").write_bytes(b"PK")),
+        refused=("unpack cells.zip",),
+    ),
     # tables
     Layout("path,label,subject", table(lines("path,label,subject", "{f},{c},{p}"))),
     Layout("column patient", table(lines("path,label,patient", "{f},{c},{p}"))),
@@ -388,6 +511,48 @@ LAYOUTS = [
             lambda rows: lines("path,label,subject", "{f},{c},{p}")([*rows, (rows[0][0], "normal", "P01")])
         ),
         refused=("26", "P01_1.png"),
+    ),
+    Layout(
+        "headers that explain themselves",
+        table(lines("Image [png];Label (0 = normal);Patient (ID)", "{f};{c};{p}")),
+    ),
+    Layout("Italian", table(lines("immagine;diagnosi;paziente", "{f};{c};{p}"))),
+    Layout("Portuguese", table(lines("arquivo;diagnóstico;doente", "{f};{c};{p}"))),
+    Layout("Chinese", table(lines("文件名,诊断,患者编号", "{f},{c},{p}"))),
+    Layout(
+        "two tables, one below the other",
+        table(lambda rows: (half := lines("path,label,subject", "{f},{c},{p}"))(rows[:9]) + half(rows[9:])),
+        said="line 11 repeats the names",
+    ),
+    Layout(
+        "a table in which every class counts its own patients",
+        table(
+            lambda rows: lines("path,label,subject", "{f},{c},{p}")(
+                [(f, c, PATIENTS.index(p) % 3 + 1) for f, c, p in rows]
+            )
+        ),
+        patients=3,
+        said="if every class counts its own",
+    ),
+    Layout(
+        "numbers that a spreadsheet shortened",
+        table(lines("path,label,subject", "{f},{c},1.{p}E+12".replace("{p}", "{p[1]}{p[2]}"))),
+        said="several may be one",
+    ),
+    Layout(
+        "numbers that a spreadsheet made days of",
+        table(lines("path,label,subject", "{f},{c},{p[1]}{p[2]}-Jan")),
+        said="look like days",
+    ),
+    Layout(
+        "a class called nan",
+        table(
+            lambda rows: lines("path,label,subject", "{f},{c},{p}")(
+                [(f, "nan" if f.endswith("P01_1.png") else c, p) for f, c, p in rows]
+            )
+        ),
+        classes={"ALL": 11, "normal": 12, "nan": 1},
+        said="nan beside ALL, normal",
     ),
     Layout("an old .xls", table(lines("path,label", "{f},{c}"), "cells.xls"), refused=(".xlsx",)),
 ]
