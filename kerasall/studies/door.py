@@ -10,23 +10,21 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from kerasall.components.example_gen import read_collection_of
+from kerasall.components.example_gen import OWN_IMAGES, read_collection_of
 from kerasall.components.transform import draw_split
 from kerasall.data.examples import Collection
 from kerasall.data.sources import detect_source
 from kerasall.data.splits import Split, check_leaks, group_examples
 from kerasall.data.stratification import inner_validation
-from kerasall.errors import DataError, KerasallError, SettingsError, near_names
+from kerasall.errors import DataError, KerasallError, ModelError, SettingsError, near_names
 from kerasall.evaluation.findings import LEAST_KNOWN
 from kerasall.files import require_room
 from kerasall.models.backbones import get_backbone
 from kerasall.models.weights import resolve_weights
+from kerasall.serving.card import require_same_classes
 from kerasall.settings import CheckSettings, DataSettings, Settings, SplitSettings
 from kerasall.settings.loading import validate
 from kerasall.studies.setting_checks import check_names, list_backbones
-
-OWN = ("folder", "csv")
-"""Sources that hold a person's own images. The others say themselves what their classes and patients are."""
 
 NEEDED_BYTES = 2 << 30
 """Free space below which no run starts: caches, checkpoints and exports of the smallest systems."""
@@ -125,8 +123,8 @@ def ask_of_data(collection: Collection, data: DataSettings, checks: CheckSetting
 def is_own(data: DataSettings) -> bool:
     """Whether the images are a person's own, in a folder or a table."""
     if data.source != "auto" or not data.path:
-        return data.source in (*OWN, "auto")
-    return detect_source(data.path) in OWN
+        return data.source in (*OWN_IMAGES, "auto")
+    return detect_source(data.path) in OWN_IMAGES
 
 
 def read_names(data: DataSettings, cache: Path = Path()) -> Collection:
@@ -155,13 +153,9 @@ def _ask_of_malignant(collection: Collection, malignant: tuple[str, ...]) -> Ite
         cure = ",".join(likely) or "NAME"
         yield Question(
             "malignant",
-            f"data.malignant must name classes of the data, but {', '.join(unknown)} {_are(unknown)} not there; the "
+            f"data.malignant must name classes of the data, but {', '.join(unknown)} {'is' if len(unknown) == 1 else 'are'} not there; the "
             f"classes found are {found}: write `malignant: [{cure}]` below data, or give --malignant {cure}",
         )
-
-
-def _are(things: list[str]) -> str:
-    return "is" if len(things) == 1 else "are"
 
 
 def likely_classes(names: Iterable[str], labels: Iterable[str]) -> list[str]:
@@ -339,21 +333,12 @@ def _ask_of_places(data: DataSettings, written: Iterable[Path]) -> Iterator[Ques
 
 
 def _ask_of_model_name(collection: Collection | None, pushed: Path) -> Iterator[Question]:
-    versions = sorted((p for p in pushed.glob("*/labels.txt") if p.parent.name.isdigit()), key=_version)
-    if collection is None or not versions:
+    if collection is None:
         return
-    known = tuple(versions[-1].read_text(encoding="utf-8").splitlines())
-    if known != collection.labels:
-        other = f"{pushed.name}-2"
-        yield Question(
-            "name",
-            f"versions of one model must have the same classes, but {versions[-1].parent} has {', '.join(known)} and "
-            f"the data have {', '.join(collection.labels)}: give --name {other}, or move that model away",
-        )
-
-
-def _version(labels: Path) -> int:
-    return int(labels.parent.name)
+    try:
+        require_same_classes(pushed, collection.labels)
+    except ModelError as error:
+        yield Question("name", f"{error}, such as --name {pushed.name}-2, or move that model away")
 
 
 def _ask_of_weights(settings: Settings, folder: Path | None) -> Iterator[Question]:

@@ -12,7 +12,6 @@ from statistics import median
 from typing import Any
 
 import numpy as np
-import yaml
 
 from kerasall.data.examples import Collection
 from kerasall.data.sources import AUTO, detect_source
@@ -41,6 +40,7 @@ from kerasall.studies.presets import (
     estimate_seconds,
     preset_values,
 )
+from kerasall.studies.setting_reference import as_yaml
 
 _HEADERS = 24
 """Images, evenly spaced, whose sizes are looked at."""
@@ -174,20 +174,15 @@ class Draft:
 def _yaml_lines(values: Mapping[str, Any], indent: str = "") -> Iterator[str]:
     """Few lines: what fits stands in one, and the settings to look at first each in their own."""
     for key, value in values.items():
-        line, comment = f"{indent}{key}: {_flow(value)}", _COMMENTS.get(key)
+        line, comment = f"{indent}{key}: {as_yaml(value)}", _COMMENTS.get(key)
         if isinstance(value, Mapping) and (key == "data" or len(line) > _LINE):
             yield f"{indent}{key}:"
             yield from _yaml_lines(value, indent + "  ")
         elif isinstance(value, list) and len(line) > _LINE:
             yield f"{indent}{key}:"
-            yield from (f"{indent}  - {_flow(each)}" for each in value)
+            yield from (f"{indent}  - {as_yaml(each)}" for each in value)
         else:
             yield f"{line}  # {comment}" if comment else line
-
-
-def _flow(value: Any) -> str:
-    text = yaml.safe_dump(value, default_flow_style=True, sort_keys=False, allow_unicode=True, width=10**6)
-    return text.removesuffix("\n").removesuffix("\n...")
 
 
 def _absolute(path: Path) -> Path:

@@ -11,6 +11,7 @@ import numpy as np
 
 from kerasall.decoding import DEFAULT_LIMITS
 from kerasall.errors import ModelError, SettingsError, did_you_mean
+from kerasall.evaluation.scores import name_malignant
 from kerasall.files import atomic_path
 from kerasall.runtime import quiet_tensorflow
 from kerasall.studies.answers import answer_pixels, as_png, as_tensor, count_classes
@@ -68,11 +69,8 @@ def export(
         ModelError: model, chain and labels do not fit together, or it gives no probabilities.
         SettingsError: the folder exists, or a malignant class is none of the labels.
     """
-    folder, diseased = (
-        Path(folder).expanduser(),
-        [malignant] if isinstance(malignant, str) else list(malignant),
-    )
-    _require_exportable(folder, labels, diseased, preprocess_input)
+    folder, diseased = Path(folder).expanduser(), name_malignant(malignant, labels)
+    _require_exportable(folder, preprocess_input)
     with quiet_tensorflow():
         import keras
 
@@ -97,7 +95,7 @@ def export(
         files = [np.random.default_rng(n).integers(0, 256, (*size, 3), np.uint8) for n in range(_PROBES)]
         expected, _ = answer_pixels(model, np.stack([np.asarray(chain(as_tensor(each))) for each in files]))
         _require_probabilities(model, expected)
-        card = _describe_export(folder, model, chain, list(labels), diseased, description)
+        card = _describe_export(folder, model, chain, list(labels), list(diseased), description)
         with atomic_path(folder) as temporary:
             explain, _ = find_explanations(model)
             export_saved_model(model, chain, labels, temporary, explain=explain, card=card)
@@ -105,7 +103,7 @@ def export(
     return folder
 
 
-def _require_exportable(folder: Path, labels: Sequence[str], malignant: list[str], scaling: str) -> None:
+def _require_exportable(folder: Path, scaling: str) -> None:
     if folder.exists():
         raise SettingsError(
             f"{folder} must not exist yet, but does: name another folder, such as the next version"
@@ -113,10 +111,6 @@ def _require_exportable(folder: Path, labels: Sequence[str], malignant: list[str
     if scaling not in _SCALINGS:
         cure = did_you_mean(scaling, _SCALINGS, "choose one of these, or leave it out")
         raise SettingsError(f"preprocess_input must be tf, torch or caffe, but is {scaling!r}: {cure}")
-    if unknown := [name for name in malignant if name not in labels]:
-        raise SettingsError(
-            f"malignant classes must be among {', '.join(labels)}, but {', '.join(unknown)} is not: correct malignant"
-        )
 
 
 def _image_size(model: keras.Model) -> tuple[int, int]:

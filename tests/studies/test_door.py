@@ -119,7 +119,7 @@ def test_all_that_is_missing_is_told_in_one_message(tables, tmp_path):
         "data.malignant",
         "fewest_images",
         "split asked for",
-        "blast, other",
+        "'blast', 'other'",
         "--set model.weights=random",
     )
     assert all(word in line for word, line in zip(words, lines[1:], strict=True))
