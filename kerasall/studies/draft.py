@@ -15,6 +15,7 @@ import numpy as np
 
 from kerasall.data.examples import Collection
 from kerasall.data.sources import AUTO, detect_source
+from kerasall.data.spelling import find_name
 from kerasall.decoding.headers import read_header, read_image_bytes
 from kerasall.errors import KerasallError, SettingsError
 from kerasall.files import write_text
@@ -216,7 +217,9 @@ def draft_config(
     name = name or as_file_name(whole.stem if whole.is_file() else whole.name, "images")
     first = _settings_of(values, name, whole)
     collection = read_names(first.data)
-    malignant = _name_classes(stated.malignant, collection) or list(collection.malignant)
+    # What is no class stays as it was written, and is asked for.
+    malignant = [find_name(name, collection.labels) or name for name in stated.malignant]
+    malignant = malignant or list(collection.malignant)
     if malignant and not first.data.malignant:
         data["malignant"] = malignant
     if is_own(first.data):
@@ -232,13 +235,6 @@ def draft_config(
 def _settings_of(values: dict[str, Any], name: str, path: Path) -> Settings:
     whole = {**values, "experiment": name, "data": {**values["data"], "path": str(path)}}
     return validate(whole, f"what is stated of {path}")
-
-
-def _name_classes(stated: Sequence[str], collection: Collection) -> list[str]:
-    """Class names as the data spell them; what is no class stays as it was written, and is asked for."""
-    known = collection.labels
-    folded = {label.casefold(): label for label in known}
-    return [name if name in known else folded.get(name.casefold(), name) for name in stated]
 
 
 def choose_split(collection: Collection, preset: Preset) -> dict[str, Any]:

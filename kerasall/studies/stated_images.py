@@ -10,7 +10,9 @@ from typing import Any
 from kerasall.components.example_gen import OWN_IMAGES, read_collection_of
 from kerasall.components.example_validator import examine
 from kerasall.data.examples import Collection
+from kerasall.data.own_images import name_classes
 from kerasall.data.sources import read_source
+from kerasall.data.spelling import find_name
 from kerasall.data.validation import Examined
 from kerasall.errors import SettingsError
 from kerasall.paths import runs_folder
@@ -67,15 +69,14 @@ def read_stated(settings: Settings, lenient: bool = False) -> Collection:
     """
     data = settings.data
     if data.source == "synthetic" and data.path:
-        return read_source(
-            "synthetic", data.path
-        )  # rendered ones that lie somewhere, not others to be rendered
-    collection = read_names(data, runs_folder() / "cache")
-    if data.malignant is None:
-        return collection
-    return replace(
-        collection, malignant=tuple(n for n in data.malignant if n in collection.labels or not lenient)
-    )
+        # Rendered ones that lie somewhere, not others to be rendered.
+        return read_source("synthetic", data.path)
+    cache = runs_folder() / "cache"
+    if not (lenient and data.malignant):
+        return read_collection_of(data, cache)
+    collection = read_names(data, cache)
+    named = [name for name in data.malignant if find_name(name, collection.labels)]
+    return replace(collection, malignant=name_classes(named, collection.labels, "data.malignant"))
 
 
 def check(path: str | Path, *, checks: Mapping[str, Any] | None = None, **data: Any) -> Examined:
@@ -103,4 +104,4 @@ def check(path: str | Path, *, checks: Mapping[str, Any] | None = None, **data: 
     plain = {name: str(value) if isinstance(value, Path) else value for name, value in data.items()}
     stated = {"experiment": "images", "data": {"path": str(path), **plain}, "checks": dict(checks or {})}
     settings = validate(stated, where=f"check({str(path)!r})")
-    return examine(read_collection_of(settings.data, runs_folder() / "cache"), settings.checks)
+    return examine(read_stated(settings), settings.checks)
