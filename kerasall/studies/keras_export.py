@@ -14,7 +14,7 @@ from kerasall.errors import ModelError, SettingsError, did_you_mean
 from kerasall.evaluation.scores import name_malignant
 from kerasall.files import atomic_path
 from kerasall.runtime import quiet_tensorflow
-from kerasall.studies.answers import answer_pixels, as_png, as_tensor, count_classes
+from kerasall.studies.answers import as_png, as_tensor, count_classes
 from kerasall.version import __version__
 
 if TYPE_CHECKING:
@@ -76,6 +76,7 @@ def export(
 
         from kerasall.components.exporter import find_explanations
         from kerasall.models.base import as_functional, build_preprocess
+        from kerasall.models.prediction import predict_classes
         from kerasall.preprocessing.operations import Chain, Resize
         from kerasall.serving.export import export_saved_model
         from kerasall.serving.predictor import Predictor
@@ -93,7 +94,8 @@ def export(
                 f"{chain.output_size[0]} x {chain.output_size[1]}: end it with a resize to that size"
             )
         files = [np.random.default_rng(n).integers(0, 256, (*size, 3), np.uint8) for n in range(_PROBES)]
-        expected, _ = answer_pixels(model, np.stack([np.asarray(chain(as_tensor(each))) for each in files]))
+        pixels = np.stack([np.asarray(chain(as_tensor(each))) for each in files])
+        expected, _ = predict_classes(model, [pixels])
         _require_probabilities(model, expected)
         card = _describe_export(folder, model, chain, list(labels), list(diseased), description)
         with atomic_path(folder) as temporary:
