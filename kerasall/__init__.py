@@ -23,11 +23,11 @@ if TYPE_CHECKING:
     from kerasall.settings.loading import load_settings
     from kerasall.studies.answers import load_model, predict
     from kerasall.studies.comparison import compare
-    from kerasall.studies.data_check import check
     from kerasall.studies.experiment import run_experiment
     from kerasall.studies.finished_run import Run
     from kerasall.studies.keras_export import export
     from kerasall.studies.start import train
+    from kerasall.studies.stated_images import check
     from kerasall.taguchi.analysis import analyze
     from kerasall.taguchi.oracle import TaguchiOracle
 
@@ -49,11 +49,11 @@ _MODULES = {
     "settings.loading": ("load_settings",),
     "studies.answers": ("load_model", "predict"),
     "studies.comparison": ("compare",),
-    "studies.data_check": ("check",),
     "studies.experiment": ("run_experiment",),
     "studies.finished_run": ("Run",),
     "studies.keras_export": ("export",),
     "studies.start": ("train",),
+    "studies.stated_images": ("check",),
     "taguchi.analysis": ("analyze",),
     "taguchi.oracle": ("TaguchiOracle",),
 }

@@ -1,4 +1,4 @@
-"""A lab's own images for tests: small pictures in a table that names class and patient."""
+"""A lab's own images for tests: empty files for what reads names alone, and small pictures in a table."""
 
 from __future__ import annotations
 
@@ -8,6 +8,14 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
+
+
+def touch(root: Path, *names: str) -> Path:
+    """Lays empty files of these names below ``root``, and gives it."""
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).touch()
+    return root
 
 
 def write_table(folder: Path, patients: Mapping[str, Mapping[str, int]], side: int = 40) -> Path:

@@ -13,8 +13,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from PIL import Image
+from typer.testing import CliRunner
 
 import kerasall
+from kerasall.cli.app import app
 
 TINY = {
     "pipeline": str(Path(__file__).parents[1] / "pipelines" / "single_classifier.py"),
@@ -22,8 +25,7 @@ TINY = {
     "split": {"kind": "holdout", "validation": 0.25, "test": 0.25},
     "preprocess": [{"op": "resize", "height": 32, "width": 32}],
     "model": {"backbone": "mobilenet", "alpha": 0.25, "weights": "random"},
-    "train": {"batch_size": 8, "stages": [{"name": "learn", "trainable": "all", "train_batch_norm": True, "epochs": 1,
-                                           "optimizer": {"name": "adam", "learning_rate": 0.003}}]},
+    "train": {"batch_size": 8, "stages": [{"name": "head", "epochs": 1}]},
     "evaluate": {"main_metric": "accuracy", "resamples": 100},
 }  # fmt: skip
 NAMES = [name for name in kerasall.__all__ if name != "__version__"]
@@ -32,19 +34,14 @@ NAMES = [name for name in kerasall.__all__ if name != "__version__"]
 @pytest.fixture(scope="module")
 def workplace(tmp_path_factory):
     """A folder with cells and a config, in which the run ``tiny`` is finished: what the examples speak of."""
-    from PIL import Image
-
     folder = tmp_path_factory.mktemp("workplace")
     (folder / "tiny.yaml").write_text(yaml.safe_dump(TINY))
     rng = np.random.default_rng(0)
-    for label, number in [(label, number) for label in ("all", "hem") for number in range(8)]:
-        (folder / "cells" / label).mkdir(parents=True, exist_ok=True)
-        pixels = rng.integers(0, 256, (32, 32, 3), dtype=np.uint8)
-        Image.fromarray(pixels).save(folder / "cells" / label / f"{number}.png")
-    for label, patient, number in [(c, p, n) for c in ("all", "hem") for p in range(6) for n in range(4)]:
-        (folder / "grown" / label / f"P{label[0]}{patient}").mkdir(parents=True, exist_ok=True)
-        pixels = rng.integers(0, 256, (32, 32, 3), dtype=np.uint8)
-        Image.fromarray(pixels).save(folder / "grown" / label / f"P{label[0]}{patient}" / f"{number}.png")
+    names = [f"cells/{c}/{n}.png" for c in ("all", "hem") for n in range(8)]
+    names += [f"grown/{c}/P{c[0]}{p}/{n}.png" for c in ("all", "hem") for p in range(6) for n in range(4)]
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(0, 256, (32, 32, 3), dtype=np.uint8)).save(folder / name)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         for name in ("KERASALL_RUNS", "KERASALL_SAVEDMODELS", "KERASALL_WEIGHTS"):
@@ -85,6 +82,27 @@ def test_a_run_holds_numbers_as_numbers_and_paths_as_paths(workplace):
     table = kerasall.predict(run.model(), workplace / "cells", chain=run.chain(), labels=run.scores.classes)
     served = kerasall.predict(run, workplace / "cells")
     np.testing.assert_allclose(table[["all", "hem"]], served[["all", "hem"]], atol=1e-5)
+
+
+def test_the_command_goes_on_with_what_python_trained_and_so_does_its_config(workplace):
+    small = ["train.stages.0.epochs=2", "preprocess=[{op: resize, height: 32, width: 32}]", "split.folds=2"]
+    small.insert(2, "model={alpha: 0.25, weights: random}")
+    run = kerasall.train("grown", "all", name="grown_all", overrides=small)
+    assert run.scores.accuracy.groups == 12
+
+    def call(*arguments: str) -> str:
+        shown = CliRunner().invoke(app, list(arguments), catch_exceptions=False).output
+        assert set(kerasall.Run.find("grown_all").states.values()) == {"cached"}
+        return shown
+
+    options = [word for each in small for word in ("--set", each)]
+    shown = call("train", "grown", "--malignant", "ALL", "--name", "grown_all", *options)
+    for words in (
+        "12 patients", "split into 2 folds, by patient", "as it lies there", "score:", "missed:", "verdict:", "report:",
+        "kerasall explain grown_all IMAGES",
+    ):  # fmt: skip
+        assert words in shown
+    call("run", "grown_all.yaml")
 
 
 def test_what_is_not_evaluated_yet_has_no_score(workplace):

@@ -9,7 +9,12 @@ import time
 from pathlib import Path
 
 import pytest
-from test_experiment import ROOT, TINY, House
+from test_experiment import TINY, House
+from typer.testing import CliRunner
+
+from kerasall.cli.app import app
+from kerasall.errors import KerasallError
+from kerasall.studies.experiment import settle
 
 PIPELINE = """
 import threading
@@ -59,25 +64,6 @@ def words_of(process: subprocess.Popen, status: int) -> str:
     return out + err
 
 
-def test_the_first_stops_safely_and_says_what_goes_on(tmp_path):
-    house, config = make_house(tmp_path)
-    process = house.start("run", config)
-    wait_for((tmp_path / "waiting_5").exists, process)
-    process.send_signal(signal.SIGINT)
-    err = words_of(process, 130)
-    assert "kerasall: stopping ... (a second Ctrl-C ends at once)" in err
-    assert (
-        f"stopped in step 1 of 1, Wait; finished steps and stored epochs are kept in {tmp_path / 'runs'}"
-        in err
-    )
-    assert f"the same command goes on from there:\n  python -m kerasall run {config}\n" in err
-    assert house.run("cells")["state"] == "interrupted"
-    (tmp_path / "open").touch()
-    _, err = house.call("run", config)
-    assert "the run cells goes on: it was stopped in step 1 of 1, Wait" in err
-    assert house.states("cells") == {"Wait": "complete"}
-
-
 def test_a_second_one_ends_at_once_whatever_is_at_work(tmp_path):
     house, config = make_house(tmp_path, deaf=True)
     process = house.start("run", config)
@@ -89,7 +75,7 @@ def test_a_second_one_ends_at_once_whatever_is_at_work(tmp_path):
     assert "ended at once; the same command goes on from what is stored" in words_of(process, 130)
 
 
-def test_two_at_once_one_of_the_same_data_and_one_of_others(tmp_path):
+def test_two_at_once_each_keep_their_run_stop_safely_and_go_on(tmp_path):
     house, config = make_house(tmp_path)
     one = house.start("run", config)
     wait_for((tmp_path / "waiting_5").exists, one)
@@ -100,35 +86,41 @@ def test_two_at_once_one_of_the_same_data_and_one_of_others(tmp_path):
     assert "data.synthetic.seed: there 5, here 7" in err
     wait_for((tmp_path / "waiting_6").exists, other)
     out, _ = house.call("runs", "--json")
-    assert {row["name"]: row["state"] for row in json.loads(out)} == {
-        "cells": "running",
-        "cells-2": "running",
-    }
+    assert {row["name"]: row["state"] for row in json.loads(out)} == dict.fromkeys(
+        ("cells", "cells-2"), "running"
+    )
+    one.send_signal(signal.SIGINT)
+    err = words_of(one, 130)
+    assert "kerasall: stopping ... (a second Ctrl-C ends at once)" in err
+    kept = f"finished steps and stored epochs are kept in {tmp_path / 'runs'}"
+    assert f"stopped in step 1 of 1, Wait; {kept}" in err
+    assert f"the same command goes on from there:\n  python -m kerasall run {config}\n" in err
     other.send_signal(signal.SIGTERM)
     err = words_of(other, 130)
     assert "this is the run cells-2" in err
     assert "stopped in step 1 of 1, Wait" in err
     (tmp_path / "open").touch()
-    words_of(one, 0)
+    _, err = house.call("run", config)
+    assert "the run cells goes on: it was stopped in step 1 of 1, Wait" in err
     for name, state, seed in (("cells", "complete", 5), ("cells-2", "interrupted", 6)):
         record = house.run(name)
         assert (record["state"], record["settings"]["data"]["synthetic"]["seed"]) == (state, seed)
 
 
-def test_where_nothing_can_be_written_is_found_at_the_door(tmp_path):
-    house, config = make_house(tmp_path)
+def test_where_nothing_can_be_written_is_found_at_the_door(tmp_path, monkeypatch):
     (tmp_path / "file").touch()
+    place = tmp_path / "file" / "place"
     for variable, what in (("KERASALL_RUNS", "the runs folder"), ("KERASALL_SAVEDMODELS", "pushed models")):
-        place = tmp_path / "file" / "place"
-        house.environment = lambda: House(tmp_path).environment() | {variable: str(place)}  # noqa: B023
-        _, err = house.call("run", config, status=1)
-        assert what in err
-        assert f"{place} must be writable, but is not" in err
-        assert f"set {variable} to a folder that is" in err
-    house.environment = House(tmp_path).environment
+        with monkeypatch.context() as patch:
+            patch.setenv("KERASALL_RUNS", str(tmp_path / "runs"))
+            patch.setenv(variable, str(place))
+            with pytest.raises(
+                KerasallError, match=f"{what} {place} must be writable.*set {variable} to a folder"
+            ):
+                settle("demo")
     assert not (tmp_path / "runs").exists()
-    _, err = house.call("check", tmp_path, "--report", tmp_path / "file" / "card.html", status=1)
-    assert err.startswith(f"kerasall: error: the output {tmp_path / 'file' / 'card.html'} must be writable")
+    with pytest.raises(KerasallError, match=f"the output {place} must be writable, but is not"):
+        CliRunner().invoke(app, ["check", str(tmp_path), "--report", str(place)], catch_exceptions=False)
 
 
 @pytest.mark.slow
@@ -136,7 +128,6 @@ def test_a_training_that_is_stopped_goes_on_from_a_stored_epoch(tmp_path):
     house = House(tmp_path)
     stage = TINY["train"]["stages"][0] | {"epochs": 80}
     config = house.config("cells", train=TINY["train"] | {"stages": [stage]})
-    assert (ROOT / "pipelines").is_dir()
     process = house.start("run", config, "--force")
     folder = tmp_path / "runs" / "artifacts" / "Trainer"
 

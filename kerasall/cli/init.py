@@ -38,13 +38,15 @@ def init(
 ) -> None:
     """Look at your images, ask what cannot be seen, and write a short config for `kerasall run`."""
     from kerasall.studies.door import list_questions
-    from kerasall.studies.draft import write_draft
+    from kerasall.studies.draft import Stated, write_draft
 
     if out and out.suffix.lower() not in (".yaml", ".yml"):
         raise SettingsError(f"--out must name a .yaml file, but names {out}: for example cells.yaml")
-    stated = state(malignant, subject, label, columns, preset, source, set_)
+    named = console.split_pairs(columns, "--columns")
+    words = console.split_words(malignant)
+    stated = Stated(words, subject, label, named, preset, source, tuple(set_ or ()))
     name = name or (out.stem if out else None)
-    draft = look(path, stated, name, weights)
+    draft = _look(path, stated, name, weights)
     for line in draft.describe():
         console.note(line)
     if sys.stdin.isatty():
@@ -63,20 +65,7 @@ def init(
     print(command)
 
 
-def state(
-    malignant: list[str] | None, subject: str | None, label: str | None, columns: str | None, preset: str,
-    source: str, set_: list[str] | None,
-) -> Stated:  # fmt: skip
-    """What the options of ``init`` and ``train`` state."""
-    from kerasall.studies.draft import Stated
-
-    named = console.split_pairs(columns, "--columns")
-    words = console.split_words(malignant)
-    return Stated(words, subject, label, named, preset, source, tuple(set_ or ()))
-
-
-def look(path: Path, stated: Stated, name: str | None, weights: Path | None) -> Draft:
-    """Looks at images by name; arguments as of the commands."""
+def _look(path: Path, stated: Stated, name: str | None, weights: Path | None) -> Draft:
     from kerasall.studies.draft import draft_config, has_gpu
 
     return draft_config(path, stated, name=name, weights=weights_folder(weights), gpu=has_gpu())
@@ -98,7 +87,7 @@ def _ask_person(draft: Draft, path: Path, stated: Stated, weights: Path | None) 
         else:
             break
         try:
-            draft, stated = look(path, answered, draft.name, weights), answered
+            draft, stated = _look(path, answered, draft.name, weights), answered
         except KerasallError as error:  # an answer that cannot be read is asked for again
             console.note(str(error))
     return draft

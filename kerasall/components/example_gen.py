@@ -17,6 +17,9 @@ from kerasall.files import sha256_of_file, sha256_of_json
 from kerasall.pipeline.component import Output, Unkeyed, component
 from kerasall.settings import DataSettings
 
+OWN_IMAGES = ("folder", "csv")
+"""Sources that hold a person's own images. The others say themselves what their classes and patients are."""
+
 
 def list_files(data: DataSettings) -> str | None:
     """Digest of names, sizes and times of the files that the reader finds, and of corrections' contents.
@@ -77,27 +80,21 @@ def read_collection_of(data: DataSettings, cache_folder: Path) -> Collection:
         path = _require_path(data)
         name = detect_source(path) if data.source == "auto" else data.source
         collection = read_source(name, path, **_options(data, name, path))
-    if data.classes and collection.source not in _OWN_IMAGES:
+    if data.classes and collection.source not in OWN_IMAGES:
         collection = pick_classes(collection, data.classes)
     if data.malignant is None:
         return collection
     return replace(collection, malignant=name_classes(data.malignant, collection.labels, "data.malignant"))
 
 
-_OWN_IMAGES = ("folder", "csv")
-
-
 def _options(data: DataSettings, name: str, path: Path) -> dict[str, Any]:
     """What the reader is given; of a lab's own images what was said of them."""
-    if name in _OWN_IMAGES:
-        said = ("label", "subject", "columns", "root", "classes")
-        return {
-            key: getattr(data, key)
-            for key in said
-            if getattr(data, key) != DataSettings.model_fields[key].default
-        }
-    for key in ("label", "subject", "columns", "root"):
-        if getattr(data, key) != DataSettings.model_fields[key].default:
+    said = ("label", "subject", "columns", "root", "classes")
+    stated = [key for key in said if getattr(data, key) != DataSettings.model_fields[key].default]
+    if name in OWN_IMAGES:
+        return {key: getattr(data, key) for key in stated}
+    for key in stated:
+        if key != "classes":
             raise SettingsError(
                 f"data.{key} is for folders and tables of your own, but {path} is read as the source {name}: take it out, or "
                 "set data.source: folder"

@@ -162,7 +162,9 @@ def malignant_mask(classes: Sequence[str], malignant: Sequence[str]) -> np.ndarr
     """
     unknown = sorted({str(name) for name in malignant} - set(classes))
     if unknown:
-        raise SettingsError(f"malignant classes must be among {list(classes)}, but {unknown} are not")
+        raise SettingsError(
+            f"malignant classes must be among {', '.join(classes)}, but {', '.join(unknown)} is not: correct malignant"
+        )
     return np.isin(np.asarray(classes, dtype=str), np.asarray(list(malignant), dtype=str))
 
 

@@ -19,6 +19,7 @@ from kerasall.evaluation.metrics import (
     SCORES,
     confusion_matrix,
     find_metric,
+    malignant_mask,
     undefined_reason,
 )
 from kerasall.evaluation.predictions import Predictions
@@ -207,30 +208,36 @@ def take_predictions(
     classes: Sequence[str] | None = None, malignant: str | Sequence[str] | None = None,
 ) -> tuple[Predictions, tuple[str, ...]]:  # fmt: skip
     """A record of plain arrays, and the names of the malignant classes; arguments and errors as ``score``."""
-    named = (malignant,) if isinstance(malignant, str) else tuple(malignant or ())
     if isinstance(labels, Predictions):
         if probabilities is not None or groups is not None or classes is not None:
             raise SettingsError(
                 "predictions must stand alone, as they hold probabilities, groups and classes themselves, but some are "
                 "given beside them: leave these out"
             )
-        return labels, named
+        return labels, name_malignant(malignant, labels.classes)
     if probabilities is None:
         raise DataError("labels must come with probabilities, but none are given: pass both, or Predictions")
     true, chances = np.asarray(labels), _as_numbers(probabilities)
     if true.ndim != 1 or not len(true):
         raise DataError(f"labels must be one class an image, but have the shape {true.shape}: flatten them")
     names = _name_classes(true, chances, classes)
-    unknown = sorted(set(named) - set(names))
-    if unknown:
-        raise SettingsError(
-            f"malignant classes must be among {', '.join(names)}, but {', '.join(unknown)} is not: correct malignant"
-        )
+    named = name_malignant(malignant, names)
     if chances.ndim == 1:
         chances = _both_columns(chances, true, names, named)
     whose = _name_groups(groups, len(true))
     ids = np.char.add("image ", np.arange(len(true)).astype(str))
     return Predictions(ids, whose, whose, _index_labels(true, names), chances, names), named
+
+
+def name_malignant(given: str | Sequence[str] | None, classes: Sequence[str]) -> tuple[str, ...]:
+    """The malignant classes, of one name or several.
+
+    Raises:
+        SettingsError: one is no class.
+    """
+    named = (given,) if isinstance(given, str) else tuple(given or ())
+    malignant_mask(classes, named)
+    return named
 
 
 def _as_numbers(probabilities: Any) -> np.ndarray:

@@ -17,7 +17,7 @@ import numpy as np
 from kerasall.errors import ModelError, SettingsError, did_you_mean
 from kerasall.models.base import as_functional
 from kerasall.models.explanation_networks import Network, Score, find_networks
-from kerasall.models.prediction import predict_outputs, predict_probabilities
+from kerasall.models.prediction import predict_classes
 
 _Tensor = Any
 
@@ -234,10 +234,7 @@ class Explainer:
         """
         pixels, _ = self._checked(pixels, 0)
         batches = [pixels[start : start + batch_size] for start in range(0, len(pixels), batch_size)]
-        if isinstance(self.model.output, Mapping):
-            return predict_outputs(self.model, batches)["label_index"].astype(np.int64)
-        answers = predict_probabilities(self.model, batches)
-        return (answers[:, 0] > 0.5).astype(np.int64) if answers.shape[1] == 1 else answers.argmax(axis=1)
+        return predict_classes(self.model, batches)[1]
 
     def _trace(self) -> Callable[[Any, Any], dict[str, _Tensor]]:
         """The same as one graph, under TensorFlow."""

@@ -11,7 +11,7 @@ import hashlib
 import json
 import math
 import weakref
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from itertools import product
 from pathlib import Path
@@ -52,6 +52,19 @@ _LARGEST: weakref.WeakKeyDictionary[keras.Model, int] = weakref.WeakKeyDictionar
 def predict_probabilities(model: keras.Model, batches: Iterable[Any]) -> np.ndarray:
     """Class probabilities float32 [N, C] of all images, in inference mode: ``predict_activations`` of a whole model."""
     return predict_activations(model, batches)
+
+
+def predict_classes(model: keras.Model, batches: Iterable[Any]) -> tuple[np.ndarray, np.ndarray]:
+    """Probabilities [N, C] of any classifier or ensemble, of one sigmoid those of two classes, and called classes int64 [N]."""
+    if isinstance(model.output, Mapping):
+        outputs = predict_outputs(model, batches)
+        probabilities = outputs["probabilities"]
+        called = outputs["label_index"] if "label_index" in outputs else probabilities.argmax(axis=1)
+        return probabilities, called.astype(np.int64)
+    probabilities = predict_probabilities(model, batches)
+    if probabilities.shape[1] == 1:
+        probabilities = np.concatenate([1 - probabilities, probabilities], axis=1)
+    return probabilities, probabilities.argmax(axis=1)
 
 
 def predict_activations(

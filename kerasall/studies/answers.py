@@ -170,8 +170,10 @@ def _rows(
     images: Sequence[np.ndarray | DecodingError],
 ) -> list[dict[str, Any]]:
     """One row an image; of one that could not be read, why."""
+    from kerasall.models.prediction import predict_classes
+
     readable = [image for image in images if not isinstance(image, DecodingError)]
-    answers = iter(zip(*answer_pixels(model, np.stack(readable)), strict=True) if readable else ())
+    answers = iter(zip(*predict_classes(model, [np.stack(readable)]), strict=True) if readable else ())
     rows = []
     for path, image in zip(paths, images, strict=True):
         if isinstance(image, DecodingError):
@@ -181,21 +183,6 @@ def _rows(
         said = dict(zip(names, probabilities.tolist(), strict=True))
         rows.append({"path": path, "label": names[called], **said, "error": ""})
     return rows
-
-
-def answer_pixels(model: keras.Model, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Probabilities [N, C] and called classes [N]; of one sigmoid those of two classes."""
-    from kerasall.models.prediction import predict_outputs, predict_probabilities
-
-    if isinstance(model.output, Mapping):
-        outputs = predict_outputs(model, [pixels])
-        probabilities = outputs["probabilities"]
-        called = outputs["label_index"] if "label_index" in outputs else probabilities.argmax(axis=1)
-        return probabilities, called
-    probabilities = predict_probabilities(model, [pixels])
-    if probabilities.shape[1] == 1:
-        probabilities = np.concatenate([1 - probabilities, probabilities], axis=1)
-    return probabilities, probabilities.argmax(axis=1)
 
 
 def count_classes(model: keras.Model) -> int:

@@ -5,28 +5,28 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Iterator
+from itertools import count
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pandas as pd
 
-from kerasall.components.example_gen import read_collection_of
+from kerasall.components.example_gen import OWN_IMAGES, read_collection_of
 from kerasall.components.transform import draw_split
 from kerasall.data.examples import Collection
 from kerasall.data.sources import detect_source
-from kerasall.data.splits import Split, check_leaks, group_examples
+from kerasall.data.spelling import find_name, key_of
+from kerasall.data.splits import check_leaks, group_examples
 from kerasall.data.stratification import inner_validation
-from kerasall.errors import DataError, KerasallError, SettingsError, near_names
+from kerasall.errors import DataError, KerasallError, ModelError, SettingsError, near_names
 from kerasall.evaluation.findings import LEAST_KNOWN
 from kerasall.files import require_room
 from kerasall.models.backbones import get_backbone
 from kerasall.models.weights import resolve_weights
+from kerasall.serving.card import require_same_classes
 from kerasall.settings import CheckSettings, DataSettings, Settings, SplitSettings
 from kerasall.settings.loading import validate
 from kerasall.studies.setting_checks import check_names, list_backbones
-
-OWN = ("folder", "csv")
-"""Sources that hold a person's own images. The others say themselves what their classes and patients are."""
 
 NEEDED_BYTES = 2 << 30
 """Free space below which no run starts: caches, checkpoints and exports of the smallest systems."""
@@ -80,7 +80,7 @@ def ask_at_door(
     asked = [
         *([Question("data", fault)] if collection is None else ask_of_images(collection, settings)),
         *_ask_of_places(settings.data, (runs, savedmodels)),
-        *_ask_of_model_name(collection, savedmodels / name),
+        *_ask_of_model_name(collection, savedmodels / name, runs),
         *_ask_of_weights(settings, weights),
         *_ask_of_disk(settings, runs, 0 if collection is None else len(collection.examples)),
     ]
@@ -125,8 +125,8 @@ def ask_of_data(collection: Collection, data: DataSettings, checks: CheckSetting
 def is_own(data: DataSettings) -> bool:
     """Whether the images are a person's own, in a folder or a table."""
     if data.source != "auto" or not data.path:
-        return data.source in (*OWN, "auto")
-    return detect_source(data.path) in OWN
+        return data.source in (*OWN_IMAGES, "auto")
+    return detect_source(data.path) in OWN_IMAGES
 
 
 def read_names(data: DataSettings, cache: Path = Path()) -> Collection:
@@ -149,26 +149,16 @@ def _ask_of_malignant(collection: Collection, malignant: tuple[str, ...]) -> Ite
             f"data.malignant must name the classes that mean leukaemia, but names none; the classes found are {found}: "
             f"write `malignant: [{example}]` below data (or which of them it is), or give --malignant {example}",
         )
-    unknown = [name for name in malignant if name not in collection.labels]
+    unknown = [name for name in malignant if find_name(name, collection.labels) is None]
     if unknown:
-        likely = likely_classes(unknown, collection.labels)
-        cure = ",".join(likely) or "NAME"
+        keys = {key_of(label): label for label in collection.labels}
+        likely = [keys[near] for name in unknown for near in near_names(key_of(name), keys)]
+        cure = ",".join(dict.fromkeys(likely)) or "NAME"
         yield Question(
             "malignant",
-            f"data.malignant must name classes of the data, but {', '.join(unknown)} {_are(unknown)} not there; the "
+            f"data.malignant must name classes of the data, but {', '.join(unknown)} {'is' if len(unknown) == 1 else 'are'} not there; the "
             f"classes found are {found}: write `malignant: [{cure}]` below data, or give --malignant {cure}",
         )
-
-
-def _are(things: list[str]) -> str:
-    return "is" if len(things) == 1 else "are"
-
-
-def likely_classes(names: Iterable[str], labels: Iterable[str]) -> list[str]:
-    """The classes that are meant by names that only look like theirs."""
-    folded = {label.casefold(): label for label in labels}
-    found = [folded.get(near) for name in names for near in near_names(name.casefold(), folded)]
-    return [label for label in dict.fromkeys(found) if label]
 
 
 def _ask_of_patients(collection: Collection, subject: str) -> Iterator[Question]:
@@ -258,16 +248,11 @@ def find_fault(collection: Collection, split: SplitSettings, seed: int) -> str:
     try:
         drawn = draw_split(collection, split, [], seed, "")
         check_leaks(drawn, [], report_only=split.on_leak == "report")
-        _require_inner(drawn, split.inner_validation)
+        for fold in drawn.folds if split.inner_validation else ():  # as the Trainer will
+            inner_validation(drawn, split.inner_validation, drawn.seed, held_out=fold)
     except DataError as error:
         return str(error).partition(": ")[0].rpartition(", but ")[2]
     return ""
-
-
-def _require_inner(drawn: Split, share: float) -> None:
-    """Draws the part of every fold on which its epochs are decided, as the Trainer will."""
-    for fold in drawn.folds if share else ():
-        inner_validation(drawn, share, drawn.seed, held_out=fold)
 
 
 def smaller_splits(settings: Settings) -> list[SplitSettings]:
@@ -338,22 +323,17 @@ def _ask_of_places(data: DataSettings, written: Iterable[Path]) -> Iterator[Ques
         )
 
 
-def _ask_of_model_name(collection: Collection | None, pushed: Path) -> Iterator[Question]:
-    versions = sorted((p for p in pushed.glob("*/labels.txt") if p.parent.name.isdigit()), key=_version)
-    if collection is None or not versions:
+def _ask_of_model_name(collection: Collection | None, pushed: Path, runs: Path) -> Iterator[Question]:
+    if collection is None:
         return
-    known = tuple(versions[-1].read_text(encoding="utf-8").splitlines())
-    if known != collection.labels:
-        other = f"{pushed.name}-2"
-        yield Question(
-            "name",
-            f"versions of one model must have the same classes, but {versions[-1].parent} has {', '.join(known)} and "
-            f"the data have {', '.join(collection.labels)}: give --name {other}, or move that model away",
+    try:
+        require_same_classes(pushed, collection.labels)
+    except ModelError as error:
+        others = (f"{pushed.name}-{number}" for number in count(2))
+        other = next(
+            each for each in others if not any((folder / each).exists() for folder in (pushed.parent, runs))
         )
-
-
-def _version(labels: Path) -> int:
-    return int(labels.parent.name)
+        yield Question("name", f"{error}, such as --name {other}, or move that model away")
 
 
 def _ask_of_weights(settings: Settings, folder: Path | None) -> Iterator[Question]:

@@ -12,10 +12,10 @@ from statistics import median
 from typing import Any
 
 import numpy as np
-import yaml
 
 from kerasall.data.examples import Collection
 from kerasall.data.sources import AUTO, detect_source
+from kerasall.data.spelling import find_name
 from kerasall.decoding.headers import read_header, read_image_bytes
 from kerasall.errors import KerasallError, SettingsError
 from kerasall.files import write_text
@@ -41,6 +41,7 @@ from kerasall.studies.presets import (
     estimate_seconds,
     preset_values,
 )
+from kerasall.studies.setting_reference import as_yaml
 
 _HEADERS = 24
 """Images, evenly spaced, whose sizes are looked at."""
@@ -174,20 +175,15 @@ class Draft:
 def _yaml_lines(values: Mapping[str, Any], indent: str = "") -> Iterator[str]:
     """Few lines: what fits stands in one, and the settings to look at first each in their own."""
     for key, value in values.items():
-        line, comment = f"{indent}{key}: {_flow(value)}", _COMMENTS.get(key)
+        line, comment = f"{indent}{key}: {as_yaml(value)}", _COMMENTS.get(key)
         if isinstance(value, Mapping) and (key == "data" or len(line) > _LINE):
             yield f"{indent}{key}:"
             yield from _yaml_lines(value, indent + "  ")
         elif isinstance(value, list) and len(line) > _LINE:
             yield f"{indent}{key}:"
-            yield from (f"{indent}  - {_flow(each)}" for each in value)
+            yield from (f"{indent}  - {as_yaml(each)}" for each in value)
         else:
             yield f"{line}  # {comment}" if comment else line
-
-
-def _flow(value: Any) -> str:
-    text = yaml.safe_dump(value, default_flow_style=True, sort_keys=False, allow_unicode=True, width=10**6)
-    return text.removesuffix("\n").removesuffix("\n...")
 
 
 def _absolute(path: Path) -> Path:
@@ -221,7 +217,9 @@ def draft_config(
     name = name or as_file_name(whole.stem if whole.is_file() else whole.name, "images")
     first = _settings_of(values, name, whole)
     collection = read_names(first.data)
-    malignant = _name_classes(stated.malignant, collection) or list(collection.malignant)
+    # What is no class stays as it was written, and is asked for.
+    malignant = [find_name(name, collection.labels) or name for name in stated.malignant]
+    malignant = malignant or list(collection.malignant)
     if malignant and not first.data.malignant:
         data["malignant"] = malignant
     if is_own(first.data):
@@ -237,13 +235,6 @@ def draft_config(
 def _settings_of(values: dict[str, Any], name: str, path: Path) -> Settings:
     whole = {**values, "experiment": name, "data": {**values["data"], "path": str(path)}}
     return validate(whole, f"what is stated of {path}")
-
-
-def _name_classes(stated: Sequence[str], collection: Collection) -> list[str]:
-    """Class names as the data spell them; what is no class stays as it was written, and is asked for."""
-    known = collection.labels
-    folded = {label.casefold(): label for label in known}
-    return [name if name in known else folded.get(name.casefold(), name) for name in stated]
 
 
 def choose_split(collection: Collection, preset: Preset) -> dict[str, Any]:

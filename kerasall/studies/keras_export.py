@@ -11,9 +11,10 @@ import numpy as np
 
 from kerasall.decoding import DEFAULT_LIMITS
 from kerasall.errors import ModelError, SettingsError, did_you_mean
+from kerasall.evaluation.scores import name_malignant
 from kerasall.files import atomic_path
 from kerasall.runtime import quiet_tensorflow
-from kerasall.studies.answers import answer_pixels, as_png, as_tensor, count_classes
+from kerasall.studies.answers import as_png, as_tensor, count_classes
 from kerasall.version import __version__
 
 if TYPE_CHECKING:
@@ -68,16 +69,14 @@ def export(
         ModelError: model, chain and labels do not fit together, or it gives no probabilities.
         SettingsError: the folder exists, or a malignant class is none of the labels.
     """
-    folder, diseased = (
-        Path(folder).expanduser(),
-        [malignant] if isinstance(malignant, str) else list(malignant),
-    )
-    _require_exportable(folder, labels, diseased, preprocess_input)
+    folder, diseased = Path(folder).expanduser(), name_malignant(malignant, labels)
+    _require_exportable(folder, preprocess_input)
     with quiet_tensorflow():
         import keras
 
         from kerasall.components.exporter import find_explanations
         from kerasall.models.base import as_functional, build_preprocess
+        from kerasall.models.prediction import predict_classes
         from kerasall.preprocessing.operations import Chain, Resize
         from kerasall.serving.export import export_saved_model
         from kerasall.serving.predictor import Predictor
@@ -95,9 +94,10 @@ def export(
                 f"{chain.output_size[0]} x {chain.output_size[1]}: end it with a resize to that size"
             )
         files = [np.random.default_rng(n).integers(0, 256, (*size, 3), np.uint8) for n in range(_PROBES)]
-        expected, _ = answer_pixels(model, np.stack([np.asarray(chain(as_tensor(each))) for each in files]))
+        pixels = np.stack([np.asarray(chain(as_tensor(each))) for each in files])
+        expected, _ = predict_classes(model, [pixels])
         _require_probabilities(model, expected)
-        card = _describe_export(folder, model, chain, list(labels), diseased, description)
+        card = _describe_export(folder, model, chain, list(labels), list(diseased), description)
         with atomic_path(folder) as temporary:
             explain, _ = find_explanations(model)
             export_saved_model(model, chain, labels, temporary, explain=explain, card=card)
@@ -105,7 +105,7 @@ def export(
     return folder
 
 
-def _require_exportable(folder: Path, labels: Sequence[str], malignant: list[str], scaling: str) -> None:
+def _require_exportable(folder: Path, scaling: str) -> None:
     if folder.exists():
         raise SettingsError(
             f"{folder} must not exist yet, but does: name another folder, such as the next version"
@@ -113,10 +113,6 @@ def _require_exportable(folder: Path, labels: Sequence[str], malignant: list[str
     if scaling not in _SCALINGS:
         cure = did_you_mean(scaling, _SCALINGS, "choose one of these, or leave it out")
         raise SettingsError(f"preprocess_input must be tf, torch or caffe, but is {scaling!r}: {cure}")
-    if unknown := [name for name in malignant if name not in labels]:
-        raise SettingsError(
-            f"malignant classes must be among {', '.join(labels)}, but {', '.join(unknown)} is not: correct malignant"
-        )
 
 
 def _image_size(model: keras.Model) -> tuple[int, int]:

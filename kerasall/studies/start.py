@@ -10,7 +10,7 @@ from kerasall.errors import SettingsError
 from kerasall.paths import runs_folder, savedmodels_folder, weights_folder
 from kerasall.runtime import quiet_tensorflow
 from kerasall.studies.door import ask_at_door, list_questions
-from kerasall.studies.draft import Draft, Stated, adopt_config, draft_config, has_gpu, write_draft
+from kerasall.studies.draft import Stated, adopt_config, draft_config, has_gpu, write_draft
 from kerasall.studies.experiment import run_experiment
 from kerasall.studies.finished_run import Run
 
@@ -56,7 +56,10 @@ def train(
     draft = draft_config(Path(path), stated, name=name, weights=folder, gpu=has_gpu())
     for line in (*draft.describe(), draft.describe_cost()):
         say(line)
-    _ask(draft, folder)
+    where, runs, models = f"what is said of {path}", runs_folder(), savedmodels_folder()
+    ask_at_door(draft.settings, where, draft.name, runs=runs, savedmodels=models, weights=folder)
+    if draft.questions:  # of sources that the door does not ask
+        raise SettingsError(list_questions(draft.questions, where))
     file = Path(f"{draft.name}.yaml")
     known = adopt_config(draft, file, stated)
     if not known:
@@ -64,11 +67,3 @@ def train(
     say(f"config: {file}, {'as it lies there' if known else 'to change and to run again'}: {spell(file)}")
     with quiet_tensorflow():
         return run_experiment(file, weights=weights, force=force, say=say)
-
-
-def _ask(draft: Draft, weights: Path | None) -> None:
-    where = f"what is said of {draft.path}"
-    runs, models = runs_folder(), savedmodels_folder()
-    ask_at_door(draft.settings, where, draft.name, runs=runs, savedmodels=models, weights=weights)
-    if draft.questions:  # of sources that the door does not ask
-        raise SettingsError(list_questions(draft.questions, where))

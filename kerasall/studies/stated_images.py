@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from kerasall.components.example_gen import OWN_IMAGES, read_collection_of
+from kerasall.components.example_validator import examine
 from kerasall.data.examples import Collection
+from kerasall.data.own_images import name_classes
 from kerasall.data.sources import read_source
+from kerasall.data.spelling import find_name
+from kerasall.data.validation import Examined
 from kerasall.errors import SettingsError
 from kerasall.paths import runs_folder
 from kerasall.settings import Settings
 from kerasall.settings.loading import anchor_paths, apply_override, load_settings, validate
-from kerasall.studies.door import OWN, read_names
+from kerasall.studies.door import read_names
 
 _SECTIONS = ("data.", "checks.")
 
@@ -42,7 +47,7 @@ def settle_images(
     if config is not None:
         stated = load_settings(config, [*where, *overrides])
         # Another path of a lab's own images may be a folder where the config has a table.
-        if source != "auto" or (path is not None and stated.data.source in OWN):
+        if source != "auto" or (path is not None and stated.data.source in OWN_IMAGES):
             return load_settings(config, [*where, f"data.source={source}", *overrides])
         return stated
     values: dict[str, Any] = {"experiment": "images", "data": {"source": source}}
@@ -64,12 +69,39 @@ def read_stated(settings: Settings, lenient: bool = False) -> Collection:
     """
     data = settings.data
     if data.source == "synthetic" and data.path:
-        return read_source(
-            "synthetic", data.path
-        )  # rendered ones that lie somewhere, not others to be rendered
-    collection = read_names(data, runs_folder() / "cache")
-    if data.malignant is None:
-        return collection
-    return replace(
-        collection, malignant=tuple(n for n in data.malignant if n in collection.labels or not lenient)
-    )
+        # Rendered ones that lie somewhere, not others to be rendered.
+        return read_source("synthetic", data.path)
+    cache = runs_folder() / "cache"
+    if not (lenient and data.malignant):
+        return read_collection_of(data, cache)
+    collection = read_names(data, cache)
+    named = [name for name in data.malignant if find_name(name, collection.labels)]
+    return replace(collection, malignant=name_classes(named, collection.labels, "data.malignant"))
+
+
+def check(path: str | Path, *, checks: Mapping[str, Any] | None = None, **data: Any) -> Examined:
+    """Looks at a data set before anything trains, as ``kerasall check`` does.
+
+    Example:
+        >>> found = kerasall.check("cells", source="folder", malignant="all").found
+        >>> found["images"], found["classes"], len(found["errors"])
+        (16, {'all': 8, 'hem': 8}, 0)
+
+    Args:
+        path: folder or table of images.
+        checks: settings of what is looked for, such as ``{"near_duplicates": {"enabled": False}}``.
+        data: settings of how it is read, such as ``source``, ``label``, ``subject``, ``columns``, ``classes`` and
+            ``malignant``; see ``kerasall.settings.DataSettings``.
+
+    Returns:
+        What was seen: ``found`` (counts, notes, errors and warnings as ``kerasall check --json`` prints them),
+        ``find_anomalies()``, the ``collection`` with its table of examples, and the ``scan``, a row an image.
+
+    Raises:
+        SettingsError: an unknown setting, or one of the wrong kind.
+        DataError: the path holds no images that its reader understands.
+    """
+    plain = {name: str(value) if isinstance(value, Path) else value for name, value in data.items()}
+    stated = {"experiment": "images", "data": {"path": str(path), **plain}, "checks": dict(checks or {})}
+    settings = validate(stated, where=f"check({str(path)!r})")
+    return examine(read_stated(settings), settings.checks)

@@ -39,7 +39,7 @@ def test_what_a_run_would_ask_is_a_warning_and_no_error(table):
 
 
 def test_options_answer(table):
-    answers = ("--malignant", "ALL,other", "--subject", "none", "--set", "checks.fewest_images=30")
+    answers = ("--malignant", "all,other", "--subject", "none", "--set", "checks.fewest_images=30")
     assert asked(table, *answers) == ["before_a_run_images"]
     assert asked(table, "--malignant", "blast") == asked(table)
 

@@ -1,4 +1,4 @@
-"""``kerasall init``: by options, and as a person at a terminal."""
+"""``kerasall init`` by options and as a person at a terminal, and ``train`` at the door (``tests/test_python_names.py`` trains)."""
 
 from __future__ import annotations
 
@@ -83,3 +83,13 @@ def test_a_person_at_a_terminal_is_asked_until_it_is_known(here):
     assert "Where does the patient stand" in err
     settings = load_settings("cells.yaml")
     assert (settings.data.malignant, settings.data.subject) == (("ALL",), "none")
+
+
+def test_nothing_is_left_of_a_training_that_is_refused_at_the_door(here, monkeypatch):
+    monkeypatch.setenv("KERASALL_RUNS", str(here / "runs"))
+    train = ["train", "cells.csv", "--subject", "none", "--set", "model.weights=/no/such.h5"]
+    with pytest.raises(
+        SettingsError, match=r"(?s)2 things are missing.*--malignant ALL.*no/such\.h5 must exist"
+    ):
+        CliRunner().invoke(app, train, catch_exceptions=False)
+    assert [path.name for path in here.iterdir() if path.suffix != ".png"] == ["cells.csv"]

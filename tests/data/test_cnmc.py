@@ -8,6 +8,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from lab_images import touch
 
 from kerasall.data.cnmc import LABEL_TABLE, parse_cell_name, read_cnmc
 from kerasall.errors import DataError
@@ -23,14 +24,6 @@ PRELIMINARY = {"1.bmp": "UID_57_29_1_all.bmp", "2.bmp": "UID_H25_1_2_hem.bmp"}
 PRELIMINARY_FOLDER = "validation_data/C-NMC_test_prelim_phase_data"
 
 
-def _touch(root: Path, names) -> Path:
-    for name in names:
-        path = root / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch()
-    return root
-
-
 def _write_table(path: Path, rows=None, head="Patient_ID,new_names,labels") -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     default = [f"{cell},{new},{int(cell.endswith('all.bmp'))}" for new, cell in PRELIMINARY.items()]
@@ -39,8 +32,8 @@ def _write_table(path: Path, rows=None, head="Patient_ID,new_names,labels") -> P
 
 
 def _whole(root: Path, training="training_data", preliminary=PRELIMINARY_FOLDER) -> Path:
-    _touch(root, [f"{training}/{name}" for name in TRAINING])
-    return _touch(root, [f"{preliminary}/{name}" for name in PRELIMINARY])
+    touch(root, *[f"{training}/{name}" for name in TRAINING])
+    return touch(root, *[f"{preliminary}/{name}" for name in PRELIMINARY])
 
 
 @pytest.fixture(scope="module")
@@ -107,7 +100,7 @@ def test_the_published_hashes_bear_out_what_the_notes_say(real_data):
     "prefix", ["", "training_data/", "C-NMC_Leukemia/training_data/", "C-NMC_training_data/"]
 )
 def test_public_layouts_of_the_training_folds(tmp_path, prefix):
-    _touch(tmp_path, [prefix + name for name in TRAINING])
+    touch(tmp_path, *[prefix + name for name in TRAINING])
     collection = read_cnmc(tmp_path)
     examples = collection.examples
     assert list(examples["id"]) == sorted(prefix + name for name in TRAINING)
@@ -121,7 +114,7 @@ def test_public_layouts_of_the_training_folds(tmp_path, prefix):
 
 @pytest.mark.parametrize(("below", "fold"), [("fold_2", "fold_2"), ("fold_2/hem", "fold_2")])
 def test_a_part_of_the_tree_keeps_its_fold(tmp_path, below, fold):
-    _touch(tmp_path, TRAINING)
+    touch(tmp_path, *TRAINING)
     examples = read_cnmc(tmp_path / below).examples
     assert set(examples["fold"]) == {fold}
     assert set(examples["label"]) == {"hem"}
@@ -155,7 +148,7 @@ def test_label_table_is_found_below_and_beside(tmp_path, table):
 
 
 def test_label_table_can_be_passed_even_for_a_flat_folder(tmp_path):
-    _touch(tmp_path / "images", PRELIMINARY)
+    touch(tmp_path / "images", *PRELIMINARY)
     table = _write_table(tmp_path / "elsewhere" / "mine.csv")
     examples = read_cnmc(tmp_path / "images", label_csv=table).examples
     assert list(examples["fold"]) == ["prelim", "prelim"]
@@ -181,7 +174,7 @@ def test_preliminary_images_without_table_are_left_out_with_the_cure(tmp_path):
 
 
 def test_preliminary_images_that_the_table_lacks_are_named(tmp_path):
-    root = _touch(_whole(tmp_path), [f"{PRELIMINARY_FOLDER}/3.bmp"])
+    root = touch(_whole(tmp_path), f"{PRELIMINARY_FOLDER}/3.bmp")
     _write_table(root / LABEL_TABLE)
     (warning,) = read_cnmc(root).read_warnings
     assert f"{PRELIMINARY_FOLDER}/3.bmp" in warning
@@ -212,7 +205,7 @@ def test_a_label_table_that_contradicts_itself_is_refused(tmp_path, rows, head, 
 
 def test_mislabelled_files_are_named_and_give_their_subject_two_labels(tmp_path):
     wrong = "fold_0/hem/UID_1_1_2_all.bmp"
-    collection = read_cnmc(_touch(tmp_path, [*TRAINING, wrong]))
+    collection = read_cnmc(touch(tmp_path, *TRAINING, wrong))
     (warning,) = collection.read_warnings
     assert warning.startswith("mislabelled")
     assert wrong in warning
@@ -221,7 +214,7 @@ def test_mislabelled_files_are_named_and_give_their_subject_two_labels(tmp_path)
 
 def test_names_that_cannot_be_read_are_left_out_and_named(tmp_path):
     odd = ["fold_0/all/cell.bmp", "fold_0/all/UID_1_1_1_all (1).bmp", "fold_1/all/UID_X_1_1_all.bmp"]
-    collection = read_cnmc(_touch(tmp_path, [*TRAINING, *odd, "readme.txt", ".hidden/UID_9_1_1_all.bmp"]))
+    collection = read_cnmc(touch(tmp_path, *TRAINING, *odd, "readme.txt", ".hidden/UID_9_1_1_all.bmp"))
     assert len(collection.examples) == len(TRAINING)
     names, others = collection.read_warnings
     assert all(name in names for name in odd)
@@ -229,7 +222,7 @@ def test_names_that_cannot_be_read_are_left_out_and_named(tmp_path):
 
 
 def test_a_cell_name_in_two_folders_and_a_shared_subject_are_named(tmp_path):
-    root = _touch(_whole(tmp_path), ["training_data/fold_1/all/UID_1_1_1_all.bmp"])
+    root = touch(_whole(tmp_path), "training_data/fold_1/all/UID_1_1_1_all.bmp")
     _write_table(root / LABEL_TABLE, ["UID_2_9_9_all.bmp,1.bmp,1", "UID_H25_1_2_hem.bmp,2.bmp,0"])
     twice, shared = read_cnmc(root).read_warnings
     assert "uid_1_1_1_all" in twice
@@ -246,7 +239,7 @@ def test_a_cell_name_in_two_folders_and_a_shared_subject_are_named(tmp_path):
 )
 def test_a_folder_without_cells_says_what_it_holds(tmp_path, names, message):
     with pytest.raises(DataError, match=message):
-        read_cnmc(_touch(tmp_path, names))
+        read_cnmc(touch(tmp_path, *names))
 
 
 def test_two_readings_are_equal(tmp_path):

@@ -5,13 +5,13 @@ from __future__ import annotations
 import re
 import shlex
 from dataclasses import dataclass
-from pathlib import Path
 from random import Random
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from lab_images import touch
 from PIL import Image
 
 from kerasall.components.example_gen import read_collection_of
@@ -119,13 +119,6 @@ REFUSED = {
 }  # fmt: skip
 
 
-def touch(root: Path, paths: list[str]) -> Path:
-    for name in paths:
-        (root / name).parent.mkdir(parents=True, exist_ok=True)
-        (root / name).touch()
-    return root
-
-
 def decide(paths, label="auto", subject="auto"):
     found = decide_layout(paths, parse_location(label, "data.label"), parse_location(subject, "data.subject"))
     return found.label, found.subject, found.fold
@@ -134,7 +127,7 @@ def decide(paths, label="auto", subject="auto"):
 @pytest.mark.parametrize("name", UNDERSTOOD)
 def test_a_tree_is_understood_and_the_reading_is_told_with_an_example(tmp_path, name):
     wanted = UNDERSTOOD[name]
-    collection = read_image_folder(touch(tmp_path, wanted.paths))
+    collection = read_image_folder(touch(tmp_path, *wanted.paths))
     for number, column in ((wanted.label, "label"), (wanted.subject, "subject"), (wanted.fold, "fold")):
         folders = [path.split("/")[:-1] for path in collection.examples["id"]]
         there = [names[number - 1] if number and len(names) >= number else "" for names in folders]
@@ -153,7 +146,7 @@ def test_a_tree_is_understood_and_the_reading_is_told_with_an_example(tmp_path, 
 
 
 def test_a_pure_patient_level_is_no_doubt(tmp_path):
-    collection = read_image_folder(touch(tmp_path, UNDERSTOOD["class and patient"].paths))
+    collection = read_image_folder(touch(tmp_path, *UNDERSTOOD["class and patient"].paths))
     note = "Folders are read as in ALL/A00/0.png: class ALL (1st folder), patient A00 (2nd folder)."
     assert (collection.notes, collection.read_warnings) == ((note,), ())
     assert (collection.subject_kind, collection.labels) == ("subject", ("ALL", "normal"))
@@ -173,7 +166,7 @@ def settings_in(message: str) -> list[dict[str, str]]:
 @pytest.mark.parametrize("name", REFUSED)
 def test_a_tree_with_two_readings_is_refused_and_each_cure_works(tmp_path, name):
     paths, label, subject = REFUSED[name]
-    root = touch(tmp_path, paths)
+    root = touch(tmp_path, *paths)
     with pytest.raises(DataError, match=re.escape(str(root))) as refused:
         read_image_folder(root)
     cures = settings_in(str(refused.value))
@@ -188,7 +181,7 @@ def test_a_tree_with_two_readings_is_refused_and_each_cure_works(tmp_path, name)
 
 
 def test_the_class_that_begins_a_patients_name_is_found_by_the_pattern_that_the_error_gives(tmp_path):
-    root = touch(tmp_path, REFUSED["classes counted through"][0])
+    root = touch(tmp_path, *REFUSED["classes counted through"][0])
     with pytest.raises(DataError) as refused:
         read_image_folder(root)
     collection = read_image_folder(root, **settings_in(str(refused.value))[1])
@@ -198,7 +191,7 @@ def test_the_class_that_begins_a_patients_name_is_found_by_the_pattern_that_the_
 
 def test_classes_at_different_depths_are_found_by_the_patterns_that_the_error_gives(tmp_path):
     stages = trees("malignant/{c}/{p}/{i}.png", ("early", "pre"), (A, N))
-    root = touch(tmp_path, [*stages, *trees("benign/{p}/{i}.png", ("x",), (["C1", "C2"],))])
+    root = touch(tmp_path, *stages, *trees("benign/{p}/{i}.png", ("x",), (["C1", "C2"],)))
     with pytest.raises(DataError, match="two levels of folders are classes") as refused:
         read_image_folder(root)
     outer, inner = (read_image_folder(root, **cure) for cure in settings_in(str(refused.value)))
@@ -224,13 +217,13 @@ def test_classes_at_different_depths_are_found_by_the_patterns_that_the_error_gi
     ],
 )
 def test_settings_that_fit_no_tree_are_answered(tmp_path, label, subject, message):
-    root = touch(tmp_path, UNDERSTOOD["class and patient"].paths)
+    root = touch(tmp_path, *UNDERSTOOD["class and patient"].paths)
     with pytest.raises(KerasallError, match=message):
         read_image_folder(root, label, subject)
 
 
 def test_what_is_said_goes_before_what_is_seen(tmp_path):
-    root = touch(tmp_path, [*trees("{c}/{p}/{i}.png"), "ALL/loose.png"])
+    root = touch(tmp_path, *trees("{c}/{p}/{i}.png"), "ALL/loose.png")
     waived = read_image_folder(root, subject="none")
     assert waived.subject_kind == "none"
     assert "waived by data.subject: none" in waived.notes[1]
@@ -242,12 +235,12 @@ def test_what_is_said_goes_before_what_is_seen(tmp_path):
     assert joined.labels == ("A", "n")
     assert joined.examples["subject"].nunique() == 17
     by_file = read_image_folder(
-        touch(tmp_path / "b", trees("{p}/{c}{i}.png")), "pattern:/(?P<label>ALL|normal)"
+        touch(tmp_path / "b", *trees("{p}/{c}{i}.png")), "pattern:/(?P<label>ALL|normal)"
     )
     assert by_file.examples["subject"].nunique() == 16
     flat = read_image_folder(root, "folder", "folder")
     assert set(flat.examples["subject"]) == {"", *A, *N}
-    files = touch(tmp_path / "flat", ["ALL_P1_1.png", "ALL_P2_1.png", "hem_P3_1.png"])
+    files = touch(tmp_path / "flat", "ALL_P1_1.png", "ALL_P2_1.png", "hem_P3_1.png")
     named = read_image_folder(files, "pattern:^(?P<label>[^_]+)", "pattern:_(?P<subject>P[0-9]+)_")
     assert list(named.examples["subject"]) == ["P1", "P2", "P3"]
     assert named.labels == ("ALL", "hem")
@@ -263,7 +256,7 @@ def test_spellings_of_classes_and_patients_are_one_and_words_for_unknown_none(tm
         "gesund/unknown/1.png",
     ]
     paths += ["gesund/N.A./2.png", "ALL/P7/1.png"]
-    collection = read_image_folder(touch(tmp_path, paths), "folder:1", "folder:2")
+    collection = read_image_folder(touch(tmp_path, *paths), "folder:1", "folder:2")
     assert collection.labels == ("ALL", "gesund")
     subjects = collection.examples.set_index("id")["subject"]
     assert subjects["All/P 01/4.png"] == subjects["all/p01/3.png"] == "P01" != subjects["ALL/P1/1.png"]
@@ -278,7 +271,7 @@ def test_spellings_of_classes_and_patients_are_one_and_words_for_unknown_none(tm
 
 
 def test_one_name_for_most_images_is_no_patient_unless_somebody_says_so(tmp_path):
-    root = touch(tmp_path, [*trees("{c}/{p}/{i}.png"), *(f"ALL/X99/{i}.png" for i in range(60))])
+    root = touch(tmp_path, *trees("{c}/{p}/{i}.png"), *(f"ALL/X99/{i}.png" for i in range(60)))
     seen = read_image_folder(root)
     assert "X99 stands for the patient of 60 of 108 images" in "\n".join(seen.notes)
     assert "X99" not in set(seen.examples["subject"])
@@ -286,7 +279,7 @@ def test_one_name_for_most_images_is_no_patient_unless_somebody_says_so(tmp_path
 
 
 def test_classes_are_picked_ordered_renamed_and_joined(tmp_path):
-    root = touch(tmp_path, trees("{c}/{p}/{i}.png", ("early", "pre", "normal"), (A, N, ["C1", "C2"])))
+    root = touch(tmp_path, *trees("{c}/{p}/{i}.png", ("early", "pre", "normal"), (A, N, ["C1", "C2"])))
     picked = read_image_folder(root, classes=["Normal", "EARLY"])
     assert picked.labels == ("normal", "early")
     assert "pre (24)" in picked.read_warnings[0]
@@ -302,7 +295,7 @@ def test_classes_are_picked_ordered_renamed_and_joined(tmp_path):
 
 
 def test_settings_reach_the_reader_and_malignant_classes_are_known_by_any_spelling(tmp_path):
-    root = touch(tmp_path, REFUSED["patient and class"][0])
+    root = touch(tmp_path, *REFUSED["patient and class"][0])
     data = {"path": str(root), "label": "folder:2", "subject": "folder:1", "malignant": "all"}
     collection = read_collection_of(DataSettings(**data), tmp_path)
     assert (collection.malignant, collection.examples["subject"].nunique()) == (("ALL",), 16)
@@ -316,10 +309,10 @@ def test_a_labs_own_folders_of_the_four_classes_are_not_the_public_set(tmp_path)
     four = ("Benign", "Early", "Pre", "Pro")
     patients = tuple([f"{c}{i}" for i in range(3)] for c in "abcd")
     own = read_collection_of(
-        DataSettings(path=str(touch(tmp_path / "own", trees("{c}/{p}/{i}.png", four, patients)))), tmp_path
+        DataSettings(path=str(touch(tmp_path / "own", *trees("{c}/{p}/{i}.png", four, patients)))), tmp_path
     )
     assert (own.source, own.examples["subject"].nunique()) == ("folder", 12)
-    public = touch(tmp_path / "public", trees("{c}/{i}.png", four, patients))
+    public = touch(tmp_path / "public", *trees("{c}/{i}.png", four, patients))
     data = DataSettings(
         path=str(public),
         classes={"leukaemia": ["Early", "Pre", "Pro"], "benign": ["Benign"]},
@@ -343,7 +336,7 @@ def test_a_labs_own_folders_of_the_four_classes_are_not_the_public_set(tmp_path)
 
 
 def given_parts(tmp_path, paths, clusters=(), report_only=False, **options):
-    collection = read_image_folder(touch(tmp_path, paths))
+    collection = read_image_folder(touch(tmp_path, *paths))
     split = draw_split(collection, SplitSettings(kind="given", **options), list(clusters), 0, "")
     check_leaks(split, clusters, report_only=report_only, cure="set split.kind: holdout")
     return split

@@ -7,20 +7,14 @@ import sys
 from pathlib import Path
 
 import pytest
+from lab_images import touch
 
 from kerasall.data.sources import SOURCES, detect_source, read_source
 from kerasall.errors import DataError, SettingsError
 
 
-def _touch(root: Path, *names: str) -> Path:
-    for name in names:
-        (root / name).parent.mkdir(parents=True, exist_ok=True)
-        (root / name).touch()
-    return root
-
-
 def _four_classes(root: Path) -> Path:
-    return _touch(
+    return touch(
         root, *(f"{label}/{i}.jpg" for label in ("Benign", "Early", "Pre", "Pro") for i in range(10))
     )
 
@@ -32,11 +26,11 @@ def test_every_row_is_known_by_its_name_and_described():
 
 
 def test_detection_takes_the_most_particular_source(tmp_path):
-    assert detect_source(_touch(tmp_path / "c", "fold_0/all/UID_1_1_1_all.bmp")) == "cnmc"
+    assert detect_source(touch(tmp_path / "c", "fold_0/all/UID_1_1_1_all.bmp")) == "cnmc"
     assert detect_source(_four_classes(tmp_path / "a")) == "aria"
     assert detect_source(_four_classes(tmp_path / "b" / "Original").parent) == "aria"
-    assert detect_source(_touch(tmp_path / "f", "x/1.png", "y/2.png")) == "folder"
-    assert detect_source(_touch(tmp_path, "t.CSV") / "t.CSV") == "csv"
+    assert detect_source(touch(tmp_path / "f", "x/1.png", "y/2.png")) == "folder"
+    assert detect_source(touch(tmp_path, "t.CSV") / "t.CSV") == "csv"
 
 
 def test_real_data_are_detected(real_data):
@@ -70,7 +64,7 @@ def test_paths_that_hold_nothing_known(tmp_path):
     with pytest.raises(DataError, match="does not exist"):
         read_source("auto", tmp_path / "none")
     with pytest.raises(DataError, match="neither"):
-        read_source("auto", _touch(tmp_path, "x.dat") / "x.dat")
+        read_source("auto", touch(tmp_path, "x.dat") / "x.dat")
 
 
 def test_readers_load_no_tensorflow():

@@ -2,24 +2,16 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
+from lab_images import touch
 
 from kerasall.errors import DataError
 from kerasall.listing.folders import FoundFiles, find_files, list_some, walk_files, walk_images
 
 
-def _touch(root: Path, *names: str) -> Path:
-    for name in names:
-        (root / name).parent.mkdir(parents=True, exist_ok=True)
-        (root / name).touch()
-    return root
-
-
 def test_files_come_in_the_order_of_their_paths(tmp_path):
     names = ["b/x", "b.png", "a/y/z", "a/k", "c", "a-b/1"]
-    assert list(walk_files(_touch(tmp_path, *names))) == ["a/k", "a/y/z", "a-b/1", "b/x", "b.png", "c"]
+    assert list(walk_files(touch(tmp_path, *names))) == ["a/k", "a/y/z", "a-b/1", "b/x", "b.png", "c"]
 
 
 @pytest.mark.parametrize(
@@ -27,12 +19,12 @@ def test_files_come_in_the_order_of_their_paths(tmp_path):
     [".hidden.png", ".trash/1.png", "@eaDir/1.png", "__MACOSX/a/._1.png", "a/Thumbs.db", "DESKTOP.INI", "$RECYCLE.BIN/1.png"],
 )  # fmt: skip
 def test_what_systems_leave_is_passed_over_without_a_word(tmp_path, name):
-    assert list(walk_files(_touch(tmp_path, name, "a.png"))) == ["a.png"]
+    assert list(walk_files(touch(tmp_path, name, "a.png"))) == ["a.png"]
 
 
 def test_linked_folders_are_followed_once_and_loops_end(tmp_path):
-    store = _touch(tmp_path / "store", "1.png")
-    root = _touch(tmp_path / "root", "z.png")
+    store = touch(tmp_path / "store", "1.png")
+    root = touch(tmp_path / "root", "z.png")
     for link, target in (
         (root / "a", store),
         (root / "b", store),
@@ -55,11 +47,11 @@ def test_suffixes_of_images_in_any_case(tmp_path):
             (".bmp", ".PNG", ".jpg", ".Jpeg", ".jpe", ".jfif", ".tif", ".tiff", ".webp")
         )
     ]
-    assert list(find_files(_touch(tmp_path, *names)).images) == names
+    assert list(find_files(touch(tmp_path, *names)).images) == names
 
 
 def test_both_ways_tell_the_same_of_what_is_left_out(tmp_path):
-    _touch(tmp_path, "a/1.png", *(f"a/{i}.txt" for i in range(7)))
+    touch(tmp_path, "a/1.png", *(f"a/{i}.txt" for i in range(7)))
     for name, content in (
         ("cell", b"\x89PNG\r\n\x1a\n"),
         ("b.dat", b"RIFF\0\0\0\0WEBPVP8 "),

@@ -62,7 +62,6 @@ WHOLE = "whole"
 ASKED = {
     "no malignant class": (WHOLE, ["data.malignant=null"], "malignant", r"ALL \(24 images\), normal \(24 images\)"),
     "a misspelt one": (WHOLE, ["data.malignant=al"], "malignant", r"al is not there.*--malignant ALL"),
-    "another case": (WHOLE, ["data.malignant=all"], "malignant", r"all is not there.*--malignant ALL"),
     "no patient": ("nameless", [], "subject", r"no image has one \(such as img0000\.png\).*column:NAME.*pattern:"),
     "hardly any": ("half", [], "subject", r"32 of 48 images have none \(such as img0008\.png\): name the patients"),
     "few images": ("few", [], "images", r"normal has 12.*checks\.fewest_images=12"),
@@ -105,6 +104,7 @@ def test_all_that_is_missing_is_told_in_one_message(tables, tmp_path):
     known = tmp_path / "models" / "cells" / "1"
     known.mkdir(parents=True)
     (known / "labels.txt").write_text("blast\nother\n", encoding="utf-8")
+    (tmp_path / "cells-2").mkdir()  # a run of that name
     settings = make(tables["few"], "split.folds=9", "data.malignant=null", model={"weights": "imagenet"})
     (tmp_path / "weights").mkdir()
     with pytest.raises(SettingsError) as error:
@@ -119,7 +119,7 @@ def test_all_that_is_missing_is_told_in_one_message(tables, tmp_path):
         "data.malignant",
         "fewest_images",
         "split asked for",
-        "blast, other",
+        "--name cells-3",
         "--set model.weights=random",
     )
     assert all(word in line for word, line in zip(words, lines[1:], strict=True))
