@@ -461,7 +461,7 @@ LAYOUTS = [
     Layout(
         "two patient columns",
         table(lines("path,label,patient,patient_id", "{f},{c},{p},{p}")),
-        refused=(r"data\.columns, such as \{subject: patient\}", "patient.*patient_id"),
+        refused=(r"data\.columns: \{subject: patient\}", "patient.*patient_id"),
         cured={"columns": {"subject": "patient"}},
     ),
     Layout(
