@@ -375,6 +375,17 @@ LAYOUTS = [
         cured={"label": r"pattern:[_-](?P<label>[^/_.-]+)\.[^/.]+$"},
     ),
     Layout(
+        "sites above patients, and classes that no word tells",
+        tree(
+            "{r}/{p}/{q}/{n}.png",
+            q=lambda c, p, n: {"ALL": "foo", "normal": "bar"}[c],
+            r=lambda c, p, n: "Berlin" if p in ("P01", "P07", "P11") else "Paris",
+        ),
+        classes={"foo": 12, "bar": 12},
+        refused=("bar, foo come back below P01",),
+        cured={"label": "folder:3", "subject": "folder:2"},
+    ),
+    Layout(
         "patients called by letters",
         tree("{c}/Patient {q}/{n}.png", q=lambda c, p, n: "ABCDEF"[PATIENTS.index(p)]),
     ),
@@ -528,7 +539,7 @@ LAYOUTS = [
         "a table in which every class counts its own patients",
         table(
             lambda rows: lines("path,label,subject", "{f},{c},{p}")(
-                [(f, c, PATIENTS.index(p) % 3 + 1) for f, c, p in rows]
+                [(f, c, str(PATIENTS.index(p) % 3 + 1)) for f, c, p in rows]
             )
         ),
         patients=3,
