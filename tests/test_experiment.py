@@ -301,7 +301,7 @@ def test_mistakes_get_one_line_and_exit_status_one(house, tmp_path):
         (["run", house.config("tiny"), "--set", "trian.x=1"], "did you mean train"),
         (["run", house.config("tiny"), "--weights", tmp_path / "none"], "weights folder"),
         (["predict", tmp_path, "x.png"], "matches nothing"),
-        (["check", tmp_path / "none"], "does not exist"),
+        (["check", tmp_path / "none"], "must exist, but does not"),
     ):
         _, err = house.call(*arguments, status=1)
         assert message in err

@@ -35,9 +35,10 @@ def example_validator(
     Raises:
         SettingsError: a metric names a class that the data do not have.
     """
-    collection, scan = read_collection(examples), read_scan(statistics / SCAN)
+    collection = read_collection(examples)
     for name in metrics:
         find_metric(name, collection.labels)
+    scan = read_scan(statistics / SCAN)
     collection, left_out = settle_unreadable(collection, scan, checks.unreadable)
     found = Examined(
         collection, scan, read_duplicates(statistics), Schema.from_json(read_json(schema / "schema.json")),

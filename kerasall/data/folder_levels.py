@@ -19,6 +19,7 @@ from kerasall.data.vocabulary import (
     is_other_word,
     is_patient_word,
     name_part,
+    strip_copy_words,
 )
 
 MANY_NUMBERS = 10
@@ -151,5 +152,6 @@ def _are_whole_words(names: Sequence[str], known: frozenset[str]) -> bool:
         return True
     if all(map(is_numbered_class, names)):
         return True
-    bare = {re.sub(r"[\W\d_]+", "", name).casefold() for name in names}
+    names = sorted({strip_copy_words(name) for name in names})
+    bare = {re.sub(r"\d+", "", key_of(name)) for name in names}  # signs stay: ALL+ and ALL- are two
     return len(bare) > 0.75 * len(names)

@@ -8,12 +8,13 @@ from pathlib import Path, PurePosixPath
 
 from kerasall.data.examples import Collection
 from kerasall.data.folder_levels import folder_of
-from kerasall.data.layouts import Layout, decide_layout, describe_reading
+from kerasall.data.layouts import Layout, decide_layout, describe_reading, find_file_pattern
 from kerasall.data.locations import Location, parse_location
 from kerasall.data.own_images import Classes, make_collection
 from kerasall.data.spelling import is_placeholder
 from kerasall.errors import DataError, SettingsError
 from kerasall.listing.folders import FoundFiles, find_files, is_text, list_folders, list_some, require_folder
+from kerasall.listing.tables import TABLE_SUFFIXES
 
 
 def read_image_folder(
@@ -59,8 +60,15 @@ def read_image_folder(
         warnings += _describe_unknown(rows, layout, patients)
     return make_collection(
         "folder", root, rows, classes=classes, subject=subject,
-        notes=[_describe_example(rows, layout)], warnings=[*warnings, *found.warnings()],
+        notes=[_describe_example(rows, layout)], warnings=[*warnings, *found.warnings(_is_table)],
     )  # fmt: skip
+
+
+_PACKED = frozenset((".zip", ".rar", ".7z", ".tar", ".gz", ".tgz", ".bz2"))
+
+
+def _is_table(name: str) -> bool:
+    return PurePosixPath(name).suffix.lower() in TABLE_SUFFIXES - {".txt"}
 
 
 def _parse(text: str, setting: str, root: Path) -> Location:
@@ -87,10 +95,15 @@ def _search_labels(location: Location, images: Sequence[str]) -> dict[str, str] 
 def _require_images(inner: Sequence[str], found: FoundFiles) -> None:
     if not inner:
         lie = f"{len(found.images)} images lie in it directly" if found.images else "no images lie below it"
+        packed = [name for name in found.others if PurePosixPath(name).suffix.lower() in _PACKED]
+        listed = [name for name in found.others if _is_table(name)]
+        unpack = f"unpack {list_some(packed)}, " if packed else ""
+        take = f"give the path of the table {list_some(listed)} in place of the folder's, " if listed else ""
+        pattern = find_file_pattern(found.images) or "^(?P<label>[A-Za-z]+)"
         raise DataError(
-            f"it must hold one folder per class with images inside (<class>/<image>), but {lie}: sort the images into class "
-            "folders, list them in a table with the columns path and label, or, where the files' names tell the class, "
-            "set data.label, for example --set 'data.label=pattern:^(?P<label>[A-Za-z]+)'"
+            f"it must hold one folder per class with images inside (<class>/<image>), but {lie}: {unpack}{take}sort the images "
+            "into class folders, list them in a table with the columns path and label, or, where the files' names tell the "
+            f"class, set data.label, for example --set 'data.label=pattern:{pattern}'"
         )
 
 
@@ -124,6 +137,11 @@ def _describe_left_out(
         warnings.append(f"{len(loose)} images outside any class folder were left out: {list_some(loose)}")
     filled = {image.partition("/")[0] for image in found.images if "/" in image}
     folders = [folder.name for folder in list_folders(root)]
+    if listed := [name for name in found.others if _is_table(name)]:
+        warnings.append(
+            f"classes and patients are read from the folders, not from {list_some(listed)}: to read such a table, give its "
+            "path in place of the folder's"
+        )
     if layout.label == 1 and (empty := [name for name in folders if is_text(name) and name not in filled]):
         warnings.append(f"folders without images are not taken for classes: {list_some(empty)}")
     return warnings
@@ -140,8 +158,11 @@ def _describe_unknown(
             f"the pattern of data.subject matches {len(unknown)} of {len(rows)} images not: {list_some(unknown)}"
         ]
     if layout.subject is not None:
+        cure = ""
+        if layout.label and any(image.count("/") > layout.label for image in unknown):
+            cure = ". If the innermost folder is the patient, set data.subject: 'pattern:(?P<subject>[^/]+)/[^/]+$'"
         return [
-            f"{len(unknown)} images lie in no patient's folder: {list_some(unknown)}; their patient is not known"
+            f"{len(unknown)} images lie in no patient's folder: {list_some(unknown)}; their patient is not known{cure}"
         ]
     stems = [PurePosixPath(image).stem for image in unknown]
     codes = {found[1] for stem in stems if (found := re.fullmatch(r"([^_]*\d[^_]*)_.*", stem))}

@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 
 from kerasall.data.examples import Collection
 from kerasall.data.locations import Location, parse_location
-from kerasall.data.own_images import Classes, make_collection
+from kerasall.data.own_images import Classes, find_counted_again, make_collection
 from kerasall.data.spelling import key_of
 from kerasall.errors import DataError, SettingsError, near_names
 from kerasall.listing import tables
@@ -72,6 +72,11 @@ def read_table(
         raise DataError(_describe(file, problems))
     if unused := [name or "(no name)" for at, name in enumerate(table.columns) if at not in places.values()]:
         warnings.append(f"columns without a use here were left out: {list_some(unused)}")
+    if again := find_counted_again(rows.values()):
+        warnings.append(
+            f"numbers of patients such as {list_some(again, 3)} come back under several classes and are taken for the same "
+            "patients; if every class counts its own, write the class in front of them"
+        )
     if "subject" in named:
         subject = f"column:{named['subject']}"
     notes = _describe_reading(table, places, locations, next(iter(rows.values()), {}))
@@ -159,7 +164,7 @@ def _find_places(
                 names = [table.columns[at] for at in found]
                 problems.append(
                     f"one column must hold the {role}, but {' and '.join(map(repr, names))} may: say which by "
-                    f"data.columns, such as {{{role}: {names[0]}}} (--set 'data.columns.{role}={names[0]}')"
+                    f"data.columns: {{{role}: {names[0]}}} (--set 'data.columns.{role}={names[0]}')"
                 )
             elif not found and role in ("path", "label"):
                 problems.append(_describe_absent(role, table))
@@ -181,7 +186,8 @@ def _describe_absent(role: str, table: tables.Table) -> str:
     if role == "label":
         cure += ", or, if the path tells the class, set data.label to folder:N or pattern:REGEX"
     known = ", ".join(ROLES[role][0][:3] + ROLES[role][1][:3])
-    above = f" ({table.notes[-1]})" if table.notes and "#" in table.notes[-1] else ""
+    read = [note for note in table.notes if "#" in note or "sheets" in note]
+    above = f" ({'; '.join(read)})" if read else ""
     return (
         f"no column is known as the {role} by its name ({known}, ...): {_list_columns(table)}{above}; {cure}"
     )

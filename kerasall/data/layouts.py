@@ -8,14 +8,27 @@ these, are classes below patients. A doubtful patient is told, a doubtful class 
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Collection as Names
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import yaml
+
 from kerasall.data.folder_levels import MANY_NUMBERS, Level, Tree, folder_of
 from kerasall.data.locations import Location
 from kerasall.data.spelling import key_of
-from kerasall.data.vocabulary import has_part_word, is_class_word, is_other_word, name_part
+from kerasall.data.vocabulary import (
+    CLASS_WORDS,
+    COUNTED,
+    has_part_word,
+    is_class_word,
+    is_code,
+    is_other_word,
+    is_patient_word,
+    name_part,
+    strip_copy_words,
+)
 from kerasall.errors import DataError
 from kerasall.listing.folders import list_some
 
@@ -23,6 +36,11 @@ _MANY_CLASSES = 30
 """More folders than these with names that say nothing are hardly classes."""
 _FEW_FOLDERS = 6
 """Fewer folders whose names say nothing are hardly patients."""
+_WORD = r"[^\W\d_]+"
+_FILE_PATTERNS = (
+    rf"^(?:.*/)?(?P<label>{_WORD})[^/]*$", r"[_-](?P<label>[^/_.-]+)\.[^/.]+$", rf"[_-](?P<label>{_WORD})[_-][^/]*$",
+)  # fmt: skip
+"""Where names of files have the class: in front, at the end, between."""
 _RARE = 0.25
 """Share of images: a folder that fewer of them lie in is no rival for the class."""
 
@@ -64,9 +82,12 @@ def decide_layout(
     tree = _Decision(paths, frozenset(map(key_of, classes)))
     for location in (label, subject):
         tree.require_folder(location)
-    number = (
-        tree.find_labels(labels) if labels is not None else label.folder or tree.choose_class(label, subject)
-    )
+    if labels is not None:
+        number = tree.find_labels(labels)
+    elif not (number := label.folder):
+        number = tree.choose_class(label, subject)
+        tree.require_alike(tree.levels[number - 1], subject)
+    tree = tree.narrow(number, tree.known)
     patient, warnings = tree.choose_subject(number, subject)
     if number is not None and number == patient:
         raise DataError(
@@ -101,6 +122,11 @@ class _Decision(Tree):
                 f"the deepest path has {self.depth}, {self.find_example([self.depth])}: 1 is the folder right below data.path"
             )
 
+    def narrow(self, number: int | None, keys: Names[str]) -> _Decision:
+        """The tree below the folders of a level that are named so, if there are any; else all of it."""
+        below = [path for path in self.paths if number and key_of(folder_of(path, number)) in keys]
+        return _Decision(below, self.known) if below else self
+
     # --- the class ---
 
     def choose_class(self, label: Location, subject: Location) -> int:
@@ -117,6 +143,7 @@ class _Decision(Tree):
         words = [level for level in rivals if level.kind == "class"]
         words = words[:1] + [level for level in words[1:] if not self.repeats(words[0], level)]
         if len(words) > 1:
+            self.require_alike(words[0], subject)
             inner = self._read_innermost(words[0], words[1])
             levels = words[:1] if inner else words[:2]
             self._refuse("the names of two levels of folders are classes", levels, subject, inner)
@@ -135,6 +162,9 @@ class _Decision(Tree):
     def _list_rivals(self, subject: Location) -> list[Level]:
         """The levels that could be the class, from the top; at least one."""
         levels = [each for each in self.levels if each.kind != "part" and each.number != subject.folder]
+        if levels and all(level.single and level.kind in ("other", "date") for level in levels):
+            reason = f"all images lie below {_show(levels[-1])}, which tells no class from another"
+            self._refuse(reason, levels[-1:], subject)
         telling = [each for each in levels if not each.single and each.kind not in ("other", "date", "fold")]
         telling = [each for each in telling if each.images >= _RARE * len(self.paths)] or telling
         if not any(level.kind == "class" for level in telling):
@@ -210,23 +240,48 @@ class _Decision(Tree):
             self._refuse(reason, [upper, lower], subject)
         return self._require_class(upper, subject)
 
+    def require_alike(self, level: Level, subject: Location) -> None:
+        """No folder beside the classes may be a patient's, nor hold folders that are named as classes.
+
+        Raises:
+            DataError: one does; the message has the classes without it.
+        """
+        named = {self._keys[name] for name in level.names if not any(map(str.isdigit, name))}
+        words = [name for name in level.names if is_class_word(name) or self._keys[name] in self.known]
+        if self.known & {self._keys[name] for name in level.names}:  # somebody said which are
+            return
+        odd = [name for name in level.names if words and name not in words and is_patient_word(name)]
+        for names in self.folders:
+            above, below = names[level.number - 1 : level.number], names[level.number :]
+            ours = {self._keys[name] for name in below} - {self._keys[name] for name in above}
+            wanted = named if above and above[0] in words else named | CLASS_WORDS
+            if above and ours & wanted and self._keys[above[0]] not in map(key_of, odd):
+                odd.append(above[0])
+        rest = [name for name in level.names if name not in odd]
+        if odd and rest:
+            reason = f"{list_some(odd, 3)} beside {list_some(rest, 3)} are patients' folders, or hold folders named as classes do"
+            self._refuse(reason, [level], subject, without=rest)
+
     def _refuse(
-        self, reason: str, levels: Sequence[Level], subject: Location, more: Sequence[str] = ()
-    ) -> None:
+        self, reason: str, levels: Sequence[Level], subject: Location, more: Sequence[str] = (),
+        without: Sequence[str] = (),
+    ) -> None:  # fmt: skip
         """Shows every reading with its settings."""
         shown = []
-        for level in levels:
-            patient = subject.folder
+        for level, chosen in [*([(levels[0], without)] if without else []), *((each, ()) for each in levels)]:
+            tree, patient = self.narrow(level.number, set(map(key_of, chosen))), subject.folder
             if subject.kind == "auto":
-                patient = self.choose_subject(level.number, subject)[0]
-            path = self.find_example([level.number, patient])
+                patient = tree.choose_subject(level.number, subject)[0]
+            path = tree.find_example([level.number, patient])
             layout = Layout(level.number, patient, None)
             reading = describe_reading(layout, path, folder_of(path, level.number), folder_of(path, patient))
             settings = [f"data.label: folder:{level.number}"]
             if patient and subject.kind == "auto":
                 settings.append(f"data.subject: folder:{patient}")
+            if chosen:
+                settings.append(f"data.classes: {_list(chosen)}")
             shown.append(_show_reading(reading, settings))
-        shown += more or self._read_leading_letters(levels)
+        shown += more if more or without else self._read_parts_of_names(levels)
         which = (
             "one of these readings is right, set what stands below it"
             if len(shown) > 1
@@ -238,31 +293,54 @@ class _Decision(Tree):
         )
 
     def doubt_classes(self, number: int | None) -> list[str]:
-        """A warning where folders such as masks stand beside the classes."""
+        """Warnings where folders such as masks, or a second one of a class, stand beside the classes."""
         names = self.levels[number - 1].names if number else ()
-        odd = [name for name in names if is_other_word(name) and key_of(name) not in self.known]
-        rest = [name for name in names if name not in odd]
-        if not odd or not rest:
-            return []
-        return [
-            f"{list_some(odd)} beside {list_some(rest)} are taken for classes too; if they are none, set data.classes: "
-            f"[{', '.join(rest)}]"
+        if self.known & {self._keys[name] for name in names}:
+            return []  # somebody said which are
+        doubts = []
+        odd = [
+            name for name in names
+            if not is_class_word(name) and (is_other_word(name) or is_patient_word(name))
+        ]  # fmt: skip
+        if odd and (rest := [name for name in names if name not in odd]):
+            doubts.append(
+                f"{list_some(odd)} beside {list_some(rest)} are taken for classes too; if they are none, set data.classes: "
+                f"{_list(rest)}"
+            )
+        spelt = {self._keys[name]: name for name in names}
+        twice = [
+            (one, name)
+            for name in names
+            if (one := spelt.get(key_of(strip_copy_words(name)))) and one != name
         ]
+        for one, name in twice:
+            doubts.append(
+                f"{one} and {name} are taken for two classes; if they are one, set data.classes to join them, such as "
+                f"{{{one}: {_list([one, name])}}}, with every other class in a list of its own"
+            )
+        return doubts
 
-    def _read_leading_letters(self, levels: Sequence[Level]) -> list[str]:
-        """The reading of ALL_01, ALL_02, normal_01: the class begins the patient's name."""
+    def _read_parts_of_names(self, levels: Sequence[Level]) -> list[str]:
+        """The readings of ALL_01 and P01_ALL, where the class is part of the patient's name, and of P01/ALL_1.png."""
         level = levels[-1]
-        letters = [re.match(r"[^\W\d_]+", name) for name in level.names]
-        found = {match[0].casefold() for match in letters if match}
-        if len(levels) > 1 or not all(letters) or not 1 < len(found) <= len(level.names) / 2:
+        if len(levels) > 1:
             return []
-        path = self.find_example([level.number])
-        name = folder_of(path, level.number)
-        label = re.match(r"[^\W\d_]+", name)
-        layout = Layout(None, level.number, None)
-        pattern = f"pattern:^{'[^/]+/' * (level.number - 1)}(?P<label>[^\\W\\d_]+)"
-        reading = describe_reading(layout, path, label[0] if label else "", name)
-        return [_show_reading(reading, [f"data.label: {pattern}", f"data.subject: folder:{level.number}"])]
+        above, shown = f"^{'[^/]+/' * (level.number - 1)}", []
+        patient = None if any(map(has_part_word, level.names)) else level.number
+        for pattern in (f"{above}(?P<label>{_WORD})", f"{above}[^/]*?(?P<label>{_WORD})/"):
+            labels = set(_search_labels(pattern, self.paths).values())
+            if 1 < len(set(map(key_of, labels))) <= len(level.names) / 2 and not any(map(name_part, labels)):
+                shown.append(self._show_pattern(pattern, patient))
+        if not shown and (pattern := find_file_pattern(self.paths)):
+            shown.append(self._show_pattern(pattern, patient if level.coded and not level.single else None))
+        return shown
+
+    def _show_pattern(self, pattern: str, patient: int | None) -> str:
+        path = self.find_example([patient])
+        label = _search_labels(pattern, [path])[path]
+        reading = describe_reading(Layout(None, patient, None), path, label, folder_of(path, patient))
+        settings = [f"data.label: pattern:{pattern}"]
+        return _show_reading(reading, settings + [f"data.subject: folder:{patient}"] * bool(patient))
 
     def _read_innermost(self, upper: Level, lower: Level) -> list[str]:
         """The reading of malignant/early, malignant/pre and benign alone: the innermost class, by its name."""
@@ -275,13 +353,12 @@ class _Decision(Tree):
             elif outer:
                 above.add(outer)
                 names.setdefault(outer, path)
-        if not above or above & {
-            folder_of(path, upper.number) for name, path in names.items() if name not in above
-        }:
+        inside = {name: path for name, path in names.items() if name not in above}
+        if not above or not inside or above & {folder_of(path, upper.number) for path in inside.values()}:
             return []
         either = "|".join(map(re.escape, sorted(names)))
         label, subject = f"(?:^|/)(?P<label>{either})/", f"(?:^|/)(?:{either})/(?P<subject>[^/]+)/"
-        path = names[min(set(names) - above)]
+        path = inside[min(inside)]
         settings, patient = [f"data.label: pattern:{label}"], re.search(subject, path)
         if patient and self.choose_subject(upper.number, Location("data.subject", "auto"))[0]:
             settings.append(f"data.subject: pattern:{subject}")
@@ -308,8 +385,13 @@ class _Decision(Tree):
 
     def choose_subject(self, label: int | None, subject: Location) -> tuple[int | None, list[str]]:
         """Number of the level that is the patient, and what is doubtful about it."""
-        if subject.kind in ("none", "pattern") or subject.folder:
-            return subject.folder, []
+        if subject.kind in ("none", "pattern"):
+            return None, []
+        if subject.folder:
+            chosen = self.levels[subject.folder - 1 : subject.folder]  # none below the classes that are used
+            return subject.folder, [
+                doubt for level in chosen for doubt in self._doubt(level, label, stated=True)
+            ]
         others = [each for each in self.levels if each.kind not in ("part", "fold") and not each.single]
         below = [level for level in others if level.number > (label or 0)]
         above = [level for level in others if level.number < (label or 0)]
@@ -354,20 +436,61 @@ class _Decision(Tree):
             return "they are few, and their names do not say that they are patients"
         return ""
 
-    def _doubt(self, level: Level, label: int | None) -> list[str]:
+    def _doubt(self, level: Level, label: int | None, stated: bool = False) -> list[str]:
+        """What may be wrong with a level of patients; that somebody stated it, only that names may mean several."""
         doubts = []
-        if level.kind == "unknown":
+        if level.kind == "unknown" and not stated:
             doubts.append(
                 f"{len(level.names)} folders such as {_show(level)} are taken for patients because of their place and "
                 "number; if they are none, set data.subject: none"
             )
-        shared = label is not None and self.count_pairs(label, level.number) > len(level.names)
-        if shared and level.kind == "number":
+        above = [
+            each.number for each in self.levels[: level.number - 1] if not each.single and each.kind != "fold"
+        ]
+        again = [number for number in above if self._comes_back(number, level)]
+        if again:
+            upper = "class" if label in again else f"folder such as {self.levels[again[0] - 1].names[0]}"
             doubts.append(
-                "numbers of patients come back under several classes and are taken for the same patients; if every class "
-                f"counts its own, set data.subject: 'pattern:{_pattern_from(label or 1, level.number)}'"
+                f"numbers of patients come back under several {'classes' if label in again else 'folders'} and are taken for "
+                f"the same patients; if every {upper} counts its own, set data.subject: "
+                f"'pattern:{_pattern_from(again[0], level.number)}'"
+            )
+        if holding := self._find_holding_patients(level):
+            doubts.append(
+                f"folders such as {list_some(holding, 3)} are taken for one patient each, but hold folders named as patients or "
+                "classes; if the innermost folder is the patient, set data.subject: 'pattern:(?P<subject>[^/]+)/[^/]+$'"
+            )
+        vague = [name for name in level.names if is_other_word(name)] if level.coded else []
+        if vague:
+            doubts.append(
+                f"{list_some(vague, 3)} beside patients such as {next(n for n in level.names if n not in vague)} are taken for "
+                "one patient each; if they hold images of several, call them unknown"
             )
         return doubts
+
+    def _find_holding_patients(self, level: Level) -> list[str]:
+        """Folders of a level of patients that hold folders of patients, as ``2021/P01`` beside ``P02``."""
+        below: dict[str, set[str]] = {}
+        for names in self.folders:
+            inner = names[level.number : level.number + 1]
+            if inner and (
+                is_patient_word(inner[0])
+                or is_class_word(inner[0])
+                or (is_code(inner[0]) and not is_code(names[level.number - 1]))
+            ):
+                below.setdefault(names[level.number - 1], set()).add(self._keys[inner[0]])
+        # Where all of them do, as patients hold slides p1 and p2, it is a level of its own.
+        if 2 * len(below) > len(level.names):
+            return []
+        return sorted(name for name, inner in below.items() if not is_patient_word(name))
+
+    def _comes_back(self, upper: int, level: Level) -> bool:
+        """Whether several names that may be counted, such as 1 or P01, stand below more than one of the upper."""
+        above: dict[str, set[str]] = {}
+        for names in self.folders:
+            if len(names) >= level.number and COUNTED.fullmatch(names[level.number - 1]):
+                above.setdefault(self._keys[names[level.number - 1]], set()).add(self._keys[names[upper - 1]])
+        return any(len(each) > 1 for each in above.values())
 
     def choose_fold(self, taken: Names[int | None]) -> int | None:
         """The level of ready-made parts, or else of numbered folds."""
@@ -378,13 +501,34 @@ class _Decision(Tree):
         return None
 
 
+def find_file_pattern(paths: Sequence[str]) -> str:
+    """A pattern under which the names of all files begin, end, or go on with one of few classes; "" where none is."""
+    fitting = {}
+    for pattern in _FILE_PATTERNS:
+        found = set(map(key_of, _search_labels(pattern, paths).values()))
+        if 1 < len(found) <= min(_MANY_CLASSES, len(paths) / 2):
+            fitting[pattern] = (not any(map(is_class_word, found)), len(found))
+    return min(fitting, key=fitting.__getitem__, default="")
+
+
+def _search_labels(pattern: str, paths: Sequence[str]) -> dict[str, str]:
+    """Path -> class; nothing where the pattern does not match them all."""
+    found = {path: match["label"] for path in paths if (match := re.search(pattern, path))}
+    return found if len(found) == len(paths) else {}
+
+
+def _list(names: Sequence[str]) -> str:
+    """Names as a list in a config: in quotation marks where YAML needs them."""
+    return yaml.safe_dump(list(names), default_flow_style=True, allow_unicode=True, width=10**6).strip()
+
+
 def _show_reading(reading: str, settings: Sequence[str]) -> str:
     """A reading with its settings, for a config and for the command line; patterns in quotation marks, for both."""
     pairs = [each.split(": ", 1) for each in settings]
-    config = " and ".join(f"{key}: '{value}'" if "(" in value else f"{key}: {value}" for key, value in pairs)
-    options = " ".join(
-        f"--set '{key}={value}'" if "(" in value else f"--set {key}={value}" for key, value in pairs
+    config = " and ".join(
+        f"{key}: '{value}'" if value.startswith("pattern:") else f"{key}: {value}" for key, value in pairs
     )
+    options = " ".join(f"--set {shlex.quote(f'{key}={value}')}" for key, value in pairs)
     return f"\n  {reading}\n    {config} ({options})"
 
 

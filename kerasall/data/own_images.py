@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,8 +16,9 @@ from kerasall.data.spelling import (
     find_zero_padded,
     is_placeholder,
     join_spellings,
+    key_of,
 )
-from kerasall.data.vocabulary import name_part
+from kerasall.data.vocabulary import name_part, strip_visit
 from kerasall.errors import SettingsError
 from kerasall.listing.folders import list_some
 
@@ -28,6 +30,12 @@ WAIVED_NOTE = (
     "Patients are waived by data.subject: none: splits keep duplicates together but may put images of one "
     "patient on both sides, so scores may be optimistic."
 )
+_DAY = re.compile(
+    r"\d{4}-\d\d-\d\d|\d\d?[./]\d\d?[./](\d\d)?\d\d"
+    r"|(\d{1,4}[. -]{1,2})?(jan|feb|m[aä]r|mrz|apr|ma[iy]|jun|jul|aug|sep|o[ck]t|nov|de[cz])\.?([ -]\d{1,4})?",
+    re.IGNORECASE,
+)
+"""A day as a spreadsheet shows or stores it: of 12-1 it makes 12-Jan."""
 Classes = Sequence[str] | Mapping[str, Sequence[str]]
 
 
@@ -54,7 +62,7 @@ def make_collection(
         SettingsError: ``classes`` names what is not there.
     """
     table = sorted(map(dict, rows), key=lambda row: row["id"])
-    said, doubts = _join_labels(table), []
+    said, doubts = _join_labels(table), _doubt_labels({row["label"] for row in table}, classes)
     if subject == "none":
         table = [{**row, "subject": ""} for row in table]
     else:
@@ -116,6 +124,26 @@ def _join_labels(table: list[dict[str, str]]) -> list[str]:
     return [note for note in (describe_joined(kept, "class"),) if note]
 
 
+def _doubt_labels(labels: Set[str], classes: Classes | None) -> list[str]:
+    """A warning on classes such as nan, where nobody said which classes there are."""
+    none = sorted(filter(is_placeholder, labels))
+    if classes or not none or len(none) == len(labels):
+        return []
+    return [
+        f"{list_some(none)} beside {list_some(sorted(labels - set(none)))} are taken for classes too; if they stand for "
+        "images whose class is not known, name the others by data.classes, and these are left out"
+    ]
+
+
+def find_counted_again(rows: Iterable[Mapping[str, str]]) -> list[str]:
+    """Patients who are called by small numbers that stand under more than one class: perhaps each class counts its own."""
+    classes: dict[str, set[str]] = {}
+    for row in rows:
+        if re.fullmatch(r"\d{1,3}", name := row.get("subject", "")):
+            classes.setdefault(name, set()).add(key_of(row["label"]))
+    return sorted(name for name, found in classes.items() if len(found) > 1)
+
+
 def _clean_subjects(table: list[dict[str, str]], stated: bool) -> tuple[list[str], list[str]]:
     """Sets the subject of every row to the one spelling of a patient, or to "". Returns notes and warnings."""
     written = Counter(row.get("subject", "") for row in table)
@@ -139,9 +167,36 @@ def _clean_subjects(table: list[dict[str, str]], stated: bool) -> tuple[list[str
         )
     for row in table:
         row["subject"] = kept.get(row.get("subject", ""), "")
-    pairs = [" and ".join(pair) for pair in find_zero_padded(filter(None, kept.values()))]
-    doubt = f"patients that differ by leading zeros alone are taken for two each: {list_some(pairs)}; if they are one, "
-    return notes, [f"{doubt}write them alike"] if pairs else []
+    return notes, _doubt_patients(sorted(filter(None, set(kept.values()))))
+
+
+def _doubt_patients(patients: Sequence[str]) -> list[str]:
+    """Warnings on patients who may be one under two names, or several under one."""
+    doubts = []
+    if pairs := [" and ".join(pair) for pair in find_zero_padded(patients)]:
+        doubts.append(
+            f"patients that differ by leading zeros alone are taken for two each: {list_some(pairs)}; if they are one, "
+            "write them alike"
+        )
+    visits: dict[str, list[str]] = {}
+    for name in patients:
+        visits.setdefault(key_of(strip_visit(name)), []).append(name)
+    if several := [" and ".join(names[:2]) for names in visits.values() if len(names) > 1]:
+        doubts.append(
+            f"patients that differ by a date, a visit, a slide or a letter at the end alone are taken for two each: "
+            f"{list_some(several)}; if they are one, write them alike, or set data.subject to a pattern that ends before it"
+        )
+    if shortened := [name for name in patients if re.fullmatch(r"\d([.,]\d+)?[eE]\+?\d+", name)]:
+        doubts.append(
+            f"patients such as {list_some(shortened, 2)} are numbers that a spreadsheet shortened, so that several may be "
+            "one: make the column text in the original and export it again"
+        )
+    if days := [name for name in patients if _DAY.fullmatch(name)]:
+        doubts.append(
+            f"patients such as {list_some(days, 2)} look like days: a spreadsheet makes them of numbers such as 12-1, and several "
+            "patients may share a day; look whether each is one patient"
+        )
+    return doubts
 
 
 def _resolve(classes: Classes, known: Sequence[str]) -> dict[str, tuple[str, ...]]:

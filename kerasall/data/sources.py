@@ -77,8 +77,8 @@ def detect_source(path: str | Path) -> str:
         if source.detect(path):
             return source.name
     raise DataError(
-        f"{path} must be a folder of images or a table (.csv, .xlsx, .parquet), but is neither: name the source, or correct "
-        "the path"
+        f"{path} must be a folder of images or a table (.csv, .xlsx, .parquet), but is neither: unpack it if it is an archive, "
+        "name the source, or correct the path"
     )
 
 

@@ -25,6 +25,9 @@ _LETTERS = {
 _PLAIN = {"\u00f8": "o", "\u00e6": "a", "\u0142": "l", "\u0131": "i"}
 """Letters that Unicode does not take apart -> without their stroke."""
 
+_ACCENTED = "\u0000-\u03ff\u0435"
+"""Letters that stay the same with an accent: Latin, Greek and the Russian e. Elsewhere a sign makes another letter."""
+
 PLACEHOLDERS = frozenset(
     (
         "", "-", "--", "---", "?", "??", "???", ".", "/", "unknown", "unk", "na", "n/a", "n.a.", "n.a", "#n/a", "nan",
@@ -121,7 +124,8 @@ def _take_apart(name: str) -> str:
 
 def _close_up(text: str) -> str:
     """Without accents, decimals of whole numbers and what separates words."""
-    plain = "".join(_PLAIN.get(letter, letter) for letter in text if not unicodedata.combining(letter))
+    plain = re.sub(f"(?<=[{_ACCENTED}])[\u0300-\u036f]+", "", text)
+    plain = "".join(_PLAIN.get(letter, letter) for letter in plain)
     if re.fullmatch(r"\d+\.0+", plain):
         return plain.partition(".")[0]
     plain = re.sub(r"(?<=\d)[\s_-]+(?=\d)", "-", plain)

@@ -22,9 +22,12 @@ sain sains saine saines malade malades temoin temoins normale normaux benin beni
 blastes lymphoblastes lymphocytes positif negatif
 sano sanos sana sanas enfermo enfermos benigno benignos maligno malignos leucemia blasto blastos linfoblasto
 linfoblastos linfocito linfocitos positivo positivos negativo negativos
+malato malati malata leucemico leucemici linfoblasti linfociti controllo controlli benigni maligni
+doente doentes saudavel saudaveis controle controles
+急性淋巴细胞白血病 白血病 白血病细胞 正常 正常细胞 健康 对照 患病 良性 恶性 阳性 阴性 原始细胞 淋巴细胞 原始淋巴细胞
 """
 CLASS_WORDS = frozenset(_CLASS_WORDS.split())
-"""Leukaemia, its stages and its opposite, in English, German, French and Spanish."""
+"""Leukaemia, its stages and its opposite, in English, German, French, Spanish, Italian, Portuguese and Chinese."""
 
 _SHORT_WORDS = frozenset(("pos", "neg", "pre", "pro", "hem"))
 """Words that are a class alone; within a longer name they mean little."""
@@ -35,9 +38,16 @@ _NUMBERED_CLASS = re.compile(
 _FAB = re.compile(r"(l[1-3]|m[0-7])[a-z]?")
 
 _PATIENT = re.compile(
-    r"(patient|patientin|pat|pt|p|case|subject|subj|sub|sujet|donor|person|proband|individual|paciente|pac|cas|caso|fall"
-    r"|id|uid|pid|mrn)[a-z]{0,2}-?\d[\w-]*"
+    r"(patient|patientin|pat|pt|p|case|subject|subj|sub|sujet|donor|person|proband|individual|paciente|paziente|pac|paz|cas|caso|fall"
+    r"|id|uid|pid|mrn)[a-z]{0,2}-?\d[\w-]*|(患者|病人|病例|受试者)[\w-]+|[\da-f]{8}(-?[\da-f]{4}){3}-?[\da-f]{12}"
 )
+_LETTERED_PATIENT = re.compile(
+    r"(patient|patientin|pat|subject|case|donor|proband|paciente|paziente|caso|cas|fall)[\s_.-]+"
+    r"([a-z]|[ivx]+|one|two|three|four|five|six|seven|eight|nine|ten)",
+    re.IGNORECASE,
+)
+COUNTED = re.compile(r"\D*\d{1,3}\D?")
+"""Patients' names that people give by counting, and so may give twice: ``1``, ``P01``, ``Pat. 7``."""
 _DATE = re.compile(
     r"(19|20)\d\d[-.](0?[1-9]|1[0-2])([-.](0?[1-9]|[12]\d|3[01]))?"
     r"|(0?[1-9]|[12]\d|3[01])[-.](0?[1-9]|1[0-2])[-.]((19|20)?\d\d)"
@@ -52,12 +62,27 @@ _OTHER = re.compile(
     r"|\d+x|x\d+"
     r"|images|raw|png|jpe?g|bmp|tiff?|original|originals|processed|preprocessed|cropped|segmented|augmented|masks?|new|old"
     r"|data|left|right|good|bad|others?|misc|colou?r|gr[ae]y|greyscale|grayscale|rgb|mgg|wright|giemsa|copy|export"
-    r"|bilder|bilddaten|daten|images?brutes|imagenes|fotos"
+    r"|bilder|bilddaten|daten|images?brutes|imagenes|fotos|immagini|imagens"
+    r"|unlabell?ed|unsorted|unsortiert|unclassified|unsure|unclear|todo|excluded?|discard(ed)?|rejected|trash|backup|bak|te?mp"
+    r"|sonstiges?|verschiedenes?|divers|mixed|various|varios|varie|export|archiv[eo]?"
+)
+_SECOND = re.compile(
+    r"[\W_]*(\(\d+\)|\b(copy|kopie|copie|copia|backup|bak|old|alt|new|neu|more|again|2nd|second)(\W*\(?\d+\)?)?)$"
+    r"|[\W_]+(copy|kopie|copie|copia|backup|bak|old|alt|new|neu|more)\d*$|^(copy of|kopie von|copie de|copia di) ",
+    re.IGNORECASE,
+)
+_VISIT = re.compile(
+    r"[\W_]+((19|20)\d\d[-._]?\d\d[-._]?\d\d|\d\d?[-._]\d\d?[-._](\d\d)?\d\d"
+    r"|(visit|visite|v|slide|smear|ausstrich|scan|day|tag|d|sample|probe|lot|run|t|diagnosis|relapse|rezidiv|followup|fu"
+    r"|left|right|pre|post|before|after|bm|pb|km)[\W_]?\d*)$|(?<=\d)[\W_]?[a-f]$",
+    re.IGNORECASE,
 )
 _PARTS = {
-    "train": "train training tr trn trainset trainingset trainingsdaten entrainement apprentissage entrenamiento",
-    "validation": "validation val valid dev validationset valset validierung validacion",
-    "test": "test testing tst holdout testset prueba",
+    "train": "train training tr trn trainset trainingset trainingsdaten entrainement apprentissage entrenamiento "
+    "addestramento treino treinamento 训练 训练集",
+    "validation": "validation val valid dev validationset valset validierung validacion "
+    "convalida validazione validacao 验证 验证集",
+    "test": "test testing tst holdout testset prueba prova teste 测试 测试集",
 }
 _PART_OF = {word: part for part, words in _PARTS.items() for word in words.split()}
 
@@ -121,7 +146,17 @@ def is_fab_class(name: str) -> bool:
 
 def is_patient_word(name: str) -> bool:
     """Whether a name says itself that it is a patient's: ``Patient 3``, ``case-12``, ``P01``."""
-    return bool(_PATIENT.fullmatch(key_of(name)))
+    return bool(_PATIENT.fullmatch(key_of(name)) or _LETTERED_PATIENT.fullmatch(name.strip()))
+
+
+def strip_copy_words(name: str) -> str:
+    """A folder's name without what a second one of it bears: ``ALL (2)``, ``ALL - Kopie``, ``ALL_old``."""
+    return _SECOND.sub("", name) or name
+
+
+def strip_visit(name: str) -> str:
+    """A patient's name without what tells visits, slides and second folders apart: ``P01_2021-03-01``, ``P01b``."""
+    return _VISIT.sub("", strip_copy_words(name)) or name
 
 
 def is_date(name: str) -> bool:

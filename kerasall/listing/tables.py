@@ -103,10 +103,13 @@ def read_table(path: Path, what: str) -> Table:
         DataError: it cannot be read as a table; the message names the line.
     """
     stream = stream_table(path, what)
-    lines, uneven = {}, []
+    lines, uneven, repeated_names = {}, [], []
     for number, fields in stream.lines:
         while len(fields) > len(stream.columns) and not fields[-1]:
             fields.pop()  # a spreadsheet's empty columns
+        if tuple(fields) == stream.columns:
+            repeated_names.append(str(number))  # of tables written one below the other
+            continue
         lines[number] = fields
         if len(fields) != len(stream.columns):
             uneven.append(number)
@@ -118,7 +121,10 @@ def read_table(path: Path, what: str) -> Table:
             "once: rename or remove one"
         )
     even = {number: fields for number, fields in lines.items() if len(fields) == len(stream.columns)}
-    return Table(stream.columns, stream.header, even, stream.notes, tuple(problems))
+    notes = [*stream.notes]
+    if repeated_names:
+        notes.append(f"line {list_some(repeated_names)} repeats the names of the columns and was passed over")
+    return Table(stream.columns, stream.header, even, tuple(notes), tuple(problems))
 
 
 def _describe_uneven(stream: TableStream, lines: dict[int, list[str]], uneven: list[int]) -> list[str]:

@@ -130,7 +130,7 @@ class Draft:
         lines = [
             f"{len(collection.examples):,} images: {count_classes(collection)}; {count:,} {unit}{'s' * (count != 1)}"
         ]
-        lines += collection.notes
+        lines += [*collection.notes, *(f"warning: {warning}" for warning in collection.read_warnings)]
         if self.sizes:
             width, height = (round(median(side)) for side in zip(*self.sizes, strict=True))
             lines.append(

@@ -32,11 +32,12 @@ def test_what_is_left_out_is_said_and_hidden_files_are_not_mentioned(tmp_path):
     collection = read_image_folder(root, classes=["b", "a"])
     assert collection.labels == ("b", "a")
     assert list(collection.examples["id"]) == ["a/1.png", "b/2.png"]
-    unused, loose, empty, others = collection.read_warnings
+    unused, loose, table, empty, others = collection.read_warnings
     assert "1 images outside any class folder were left out: loose.png" in loose
     assert "c (1)" in unused
     assert empty.endswith("empty")
-    assert "3 files that are no images were left out: a/notes.txt, empty/readme.md, table.csv" in others
+    assert "not from table.csv: to read such a table, give its path in place of the folder's" in table
+    assert "2 files that are no images were left out: a/notes.txt, empty/readme.md" in others
 
 
 @pytest.mark.parametrize(

@@ -192,4 +192,4 @@ def test_settings_refuse_what_is_no_path():
     from kerasall.settings.loading import validate
 
     with pytest.raises(SettingsError, match=r"data\.corrections"):
-        validate({"experiment": "x", "pipeline": "x", "data": {"corrections": 3}}, "config")
+        validate({"experiment": "x", "pipeline": "x", "data": {"corrections": {"file": 3}}}, "config")

@@ -22,6 +22,7 @@ from kerasall.data.vocabulary import name_part
         ["São Paulo", "sao-paulo", "Sa\u0303oPaulo"],
         ["pre-B", "Pre B", "preB"],
         ["ALL", "all", "Ａｌｌ"],
+        ["Пётр", "Петр"],
     ],
 )
 def test_these_are_one(names):
@@ -33,6 +34,7 @@ def test_these_are_one(names):
     [
         ["pre", "pre-B", "pro"], ["P1", "P01", "P11"], ["1-12", "11-2", "112"], ["-1", "1", "+1"],
         ["CD19+", "CD19-", "CD19"], ["5.0", "50", "5.5", "05"], ["blau", "blu"], ["Mueller", "Muller"],
+        ["かき", "かぎ"], ["กา", "ก่า"], ["Кий", "Кии"],
     ],
 )  # fmt: skip
 def test_these_are_several(names):

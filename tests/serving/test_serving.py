@@ -16,7 +16,7 @@ import pytest
 import tensorflow as tf
 
 from kerasall.decoding import Limits
-from kerasall.errors import ArtifactError, DataError, ModelError
+from kerasall.errors import ArtifactError, DataError, KerasallError, ModelError
 from kerasall.files import read_json, write_json, write_text
 from kerasall.preprocessing.operations import Chain
 from kerasall.serving.batch import predict_files
@@ -313,7 +313,7 @@ def test_a_destination_that_cannot_be_written_is_refused_beforehand(tmp_path):
     (tmp_path / "folder.csv").mkdir()
     (tmp_path / "file").touch()
     for out in ("folder.csv", "file/out.csv", "out.xlsx"):
-        with pytest.raises(DataError):
+        with pytest.raises(KerasallError):
             require_destination(tmp_path / out)
     assert require_destination(tmp_path / "new" / "out.JSONL").suffix == ".JSONL"
 

@@ -98,3 +98,14 @@ def test_a_config_that_lies_there_is_taken_where_it_is_what_is_asked_for(table, 
     other = Stated(malignant=("normal",))
     with pytest.raises(SettingsError, match=r"differs in data"):
         adopt_config(draft_config(table, other), file, other)
+
+
+def test_what_the_reader_doubts_is_told_with_what_was_understood(tmp_path):
+    for label in ("ALL", "normal"):
+        for name in ("1/a.png", "2/a.png", "2/b.png"):
+            (tmp_path / label / name).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / label / name).touch()
+    told = draft_config(tmp_path, Stated(malignant=("ALL",))).describe()
+    assert any(
+        line.startswith("warning: numbers of patients come back under several classes") for line in told
+    )
