@@ -4,28 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
-from kerasall.cli.console import (
-    JsonOption,
-    LabelOption,
-    MalignantOption,
-    SetOption,
-    SourceOption,
-    SubjectOption,
-    data_overrides,
-    note,
-    print_found,
-    require_place,
-    spell,
-)
+from kerasall.cli import console
 from kerasall.errors import KerasallError, SettingsError
-
-if TYPE_CHECKING:
-    from kerasall.data.examples import Collection
-    from kerasall.settings import Settings
 
 data_app = typer.Typer(name="data", help="Turn data sets into other forms.", no_args_is_help=True)
 
@@ -39,7 +23,10 @@ def _root() -> None:
 def build(
     path: Annotated[Path, typer.Argument(help="Folder or table of images.")],
     out: Annotated[
-        Path, typer.Option(callback=require_place, help="Folder for the records; must not exist or be empty.")
+        Path,
+        typer.Option(
+            callback=console.require_place, help="Folder for the records; must not exist or be empty."
+        ),
     ],
     source: Annotated[
         str, typer.Option(help="auto, cnmc, aria, folder, csv, synthetic or records.")
@@ -48,7 +35,7 @@ def build(
     near_duplicates: Annotated[
         bool, typer.Option(help="Look for near duplicates and keep them in one group.")
     ] = True,
-    as_json: JsonOption = False,
+    as_json: console.JsonOption = False,
 ) -> None:
     """Write a data set as TFRecords with its groups, hashes and an index."""
     from kerasall.data.duplicates import NearDuplicateSettings
@@ -62,24 +49,24 @@ def build(
         settings = NearDuplicateSettings(enabled=near_duplicates)
         records = write_records(collection, out, shards=shards, near_duplicate_settings=settings)
     index = records.index
-    print_found(as_json, index, lambda: [*_describe(index), f"records: {records.folder}"])
+    console.print_found(as_json, index, lambda: [*_describe(index), f"records: {records.folder}"])
 
 
 def check(
     path: Annotated[Path, typer.Argument(help="Folder or table of images.")],
-    source: SourceOption = "auto",
-    malignant: MalignantOption = None,
-    subject: SubjectOption = None,
-    label: LabelOption = None,
+    source: console.SourceOption = "auto",
+    malignant: console.MalignantOption = None,
+    subject: console.SubjectOption = None,
+    label: console.LabelOption = None,
     config: Annotated[
         Path | None, typer.Option(help="YAML file whose settings are taken, but for the path.")
     ] = None,
-    set_: SetOption = None,
-    as_json: JsonOption = False,
+    set_: console.SetOption = None,
+    as_json: console.JsonOption = False,
     report: Annotated[
         Path | None,
         typer.Option(
-            callback=require_place,
+            callback=console.require_place,
             metavar="PAGE.html",
             help="Also write a data card: one self-contained page.",
         ),
@@ -87,6 +74,7 @@ def check(
 ) -> None:
     """Look at a data set before anything trains, and say what a run would ask; exit status 1 if it holds errors."""
     from kerasall.components.example_validator import examine, nothing_to_check
+    from kerasall.studies.draft import foresee_questions
     from kerasall.studies.stated_images import read_stated, settle_images
 
     try:
@@ -94,39 +82,31 @@ def check(
             raise SettingsError(
                 f"--report must name an .html file, but names {report}: for example card.html"
             )
-        settings = settle_images(path, source, config, data_overrides(malignant, subject, label, set_))
+        settings = settle_images(
+            path, source, config, console.data_overrides(malignant, subject, label, set_)
+        )
         examined = examine(read_stated(settings, lenient=True), settings.checks)
         found = examined.found
-        found["warnings"] += _foresee(examined.collection, settings, config)
+        found["warnings"] += [
+            {"code": f"before_a_run_{about}", "message": f"before a run: {text}", "files": [], "count": 1}
+            for about, text in foresee_questions(examined.collection, settings, has_config=config is not None)
+        ]
         if report:
             from kerasall.report.pages.data_card import write_data_card
 
-            options = {
-                "source": None if source == "auto" else source,
-                "malignant": malignant,
-                "subject": subject,
-            }
-            options |= {"label": label, "config": config, "set": set_, "report": report}
-            write_data_card(examined, report, spell("check", path, **options))
-            note(f"data card: {report}")
+            command = console.spell(
+                "check", path, source=None if source == "auto" else source, malignant=malignant, subject=subject,
+                label=label, config=config, set=set_, report=report,
+            )  # fmt: skip
+            write_data_card(examined, report, command)
+            console.note(f"data card: {report}")
     except KerasallError as error:
         if not as_json:
             raise
         found = nothing_to_check(str(error))
-    print_found(as_json, found, lambda: _describe_check(found))
+    console.print_found(as_json, found, lambda: _describe_check(found))
     if found["errors"]:
         raise typer.Exit(1)
-
-
-def _foresee(collection: Collection, settings: Settings, config: Path | None) -> list[dict[str, Any]]:
-    """What a run would ask before it reads a pixel, as warnings."""
-    from kerasall.studies.draft import foresee_questions
-
-    questions = foresee_questions(collection, settings, has_config=config is not None)
-    return [
-        {"code": f"before_a_run_{about}", "message": f"before a run: {text}", "files": [], "count": 1}
-        for about, text in questions
-    ]
 
 
 def _describe_check(found: dict[str, Any]) -> Iterator[str]:

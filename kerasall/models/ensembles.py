@@ -26,6 +26,7 @@ from kerasall.evaluation.ensemble_rules import (
 )  # fmt: skip
 from kerasall.models.base import as_functional, name_operations
 from kerasall.models.classifier import find_parts, rename
+from kerasall.models.prediction import require_probabilities
 
 Step = Mapping[str, Any]
 """An operation in a chain's JSON form: ``{"op": "resize", "height": 224, "width": 224}``."""
@@ -270,22 +271,12 @@ def _check_members(members: Sequence[keras.Model]) -> int:
             "members must give one probability per class, but have a single output: use a softmax"
         )
     for member in members:
-        _require_probabilities(member)
+        try:
+            find_parts(member)
+        except ModelError:  # of another make
+            blank = np.zeros((1, *member.inputs[0].shape[1:]), np.float32)
+            require_probabilities(member, keras.ops.convert_to_numpy(member(blank, training=False)))
     return counts[0] if counts else 0
-
-
-def _require_probabilities(member: keras.Model) -> None:
-    """Asks a member of another make: the mean of logits would pass for a probability."""
-    try:
-        find_parts(member)
-    except ModelError:
-        blank = np.zeros((1, *member.inputs[0].shape[1:]), np.float32)
-        given = np.asarray(keras.ops.convert_to_numpy(member(blank, training=False)), np.float64)[0]
-        if not (given >= 0).all() or abs(given.sum() - 1) > 1e-3:
-            raise ModelError(
-                f"members must give probabilities that sum to 1, but {member.name} gives a blank image values that sum to "
-                f"{given.sum():.4g}: end it with a softmax"
-            ) from None
 
 
 def _name_members(members: Sequence[keras.Model], names: Sequence[str] | None) -> None:

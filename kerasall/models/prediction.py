@@ -67,6 +67,20 @@ def predict_classes(model: keras.Model, batches: Iterable[Any]) -> tuple[np.ndar
     return probabilities, probabilities.argmax(axis=1)
 
 
+def require_probabilities(model: keras.Model, answers: np.ndarray) -> None:
+    """Refuses a model whose answers [N, C] are logits: their mean would pass for a probability.
+
+    Raises:
+        ModelError: some are negative, or do not sum to 1.
+    """
+    sums = answers.astype(np.float64).sum(axis=1)
+    if not (answers >= 0).all() or np.abs(sums - 1).max() > 1e-3:
+        raise ModelError(
+            f"{model.name} must give probabilities that sum to 1, but gives an image values that sum to {sums[0]:.4g}: "
+            "end it with a softmax"
+        )
+
+
 def predict_activations(
     model: keras.Model, batches: Iterable[Any], out: np.ndarray | None = None, fold: bool = False
 ) -> np.ndarray:

@@ -120,13 +120,6 @@ class Draft:
         """What is missing before it can be run."""
         return tuple(ask_of_images(self.collection, self.settings))
 
-    @property
-    def seconds(self) -> float:
-        """What a run will take without a GPU, by a rough rule."""
-        folds = self.settings.split.folds if self.settings.split.kind == "folds" else 1
-        cores, images = os.cpu_count() or 1, len(self.collection.examples)
-        return estimate_seconds(self.preset, images, self.alpha, self.side, folds, cores)
-
     def describe(self) -> list[str]:
         """What was understood, sentence by sentence."""
         collection = self.collection
@@ -153,8 +146,11 @@ class Draft:
 
     def describe_cost(self) -> str:
         """Preset and time in words."""
-        minutes = max(1, round(self.seconds / 60))
-        cores = os.cpu_count() or 1
+        split, cores = self.settings.split, os.cpu_count() or 1
+        folds = split.folds if split.kind == "folds" else 1
+        images = len(self.collection.examples)
+        seconds = estimate_seconds(self.preset, images, self.alpha, self.side, folds, cores)
+        minutes = max(1, round(seconds / 60))
         return (
             f"{self.preset.name}: {self.preset.description}; about {minutes} minute{'s' * (minutes > 1)} on "
             f"{cores} cores without a GPU, by a rough rule"
@@ -166,9 +162,8 @@ class Draft:
         Args:
             command: that runs it.
         """
-        head = [f"# {line}" for line in (f"command: {command}", self.describe_cost(), *self.describe())][
-            :_HEAD
-        ]
+        lines = (f"command: {command}", self.describe_cost(), *self.describe())
+        head = [f"# {line}" for line in lines[:_HEAD]]
         return "\n".join([*head, *_yaml_lines(self.values)]) + "\n"
 
 

@@ -66,7 +66,7 @@ class Places:
 def run_experiment(
     config: str | Path, *, data: str | Path | None = None, weights: str | Path | None = None,
     overrides: Sequence[str] = (), name: str | None = None, force: bool = False, workers: int = 0,
-    say: Callable[[str], None] | None = None,
+    say: Callable[[str], None] = lambda line: print(line, file=sys.stderr, flush=True),
 ) -> Run:  # fmt: skip
     """Runs an experiment, or goes on with it, or finds that all of it is at hand.
 
@@ -102,7 +102,6 @@ def run_experiment(
     models = savedmodels_folder()
     ask_at_door(settings, str(config), runs.name, runs=runs.root, savedmodels=models, weights=weights)
     check_arguments(settings, str(config), weights)
-    say = say or _say
     runs = claim_run(runs.root, settings, name, command_line())
     if line := describe_name(runs, settings, name):
         say(line)
@@ -115,10 +114,6 @@ def run_experiment(
         command=places.command, say=say, texts={"settings.yaml": dump_settings(settings)},
     )  # fmt: skip
     return Run.read(runs.folder)
-
-
-def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
 
 
 def settle(

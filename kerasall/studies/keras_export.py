@@ -76,7 +76,7 @@ def export(
 
         from kerasall.components.exporter import find_explanations
         from kerasall.models.base import as_functional, build_preprocess
-        from kerasall.models.prediction import predict_classes
+        from kerasall.models.prediction import predict_classes, require_probabilities
         from kerasall.preprocessing.operations import Chain, Resize
         from kerasall.serving.export import export_saved_model
         from kerasall.serving.predictor import Predictor
@@ -96,7 +96,7 @@ def export(
         files = [np.random.default_rng(n).integers(0, 256, (*size, 3), np.uint8) for n in range(_PROBES)]
         pixels = np.stack([np.asarray(chain(as_tensor(each))) for each in files])
         expected, _ = predict_classes(model, [pixels])
-        _require_probabilities(model, expected)
+        require_probabilities(model, expected)
         card = _describe_export(folder, model, chain, list(labels), list(diseased), description)
         with atomic_path(folder) as temporary:
             explain, _ = find_explanations(model)
@@ -123,15 +123,6 @@ def _image_size(model: keras.Model) -> tuple[int, int]:
             "a fixed image size"
         )
     return int(shapes[0][1]), int(shapes[0][2])
-
-
-def _require_probabilities(model: keras.Model, answers: np.ndarray) -> None:
-    sums = answers.sum(axis=1)
-    if not (answers >= 0).all() or np.abs(sums - 1).max() > 1e-3:
-        raise ModelError(
-            f"{model.name} must give probabilities that sum to 1, but gives a random image values that sum to {sums[0]:.4g}: "
-            "end it with a softmax"
-        )
 
 
 def _require_equal(model: keras.Model, expected: np.ndarray, served: Answers) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 import pytest
@@ -10,7 +9,6 @@ import yaml
 
 from kerasall.errors import SettingsError
 from kerasall.settings.loading import dump_settings, load_settings, validate
-from kerasall.settings.shipped import find_script
 
 ROOT = Path(__file__).parents[2]
 
@@ -19,19 +17,6 @@ def write(folder: Path, name: str, text: str) -> Path:
     path = folder / name
     path.write_text(text, encoding="utf-8")
     return path
-
-
-@pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.yaml")), ids=lambda p: p.stem)
-def test_shipped_configs_load_name_a_script_and_carry_their_command(path):
-    settings = load_settings(path)
-    assert settings.experiment == path.stem
-    assert find_script(settings.pipeline).is_file()
-    header = path.read_text(encoding="utf-8").split("\n\n")[0]
-    assert any(
-        re.search(rf"kerasall {command} {path.stem}$|kerasall {command} {path.stem} ", header, re.M)
-        for command in ("run", "tune")
-    )
-    assert "expect:" in header
 
 
 def test_an_unknown_key_names_the_near_ones(tmp_path):
@@ -101,12 +86,6 @@ def test_wrong_overrides_say_what_is_wrong(tmp_path, override, message):
 def test_files_that_are_no_settings_are_refused(tmp_path, text, message):
     with pytest.raises(SettingsError, match=message):
         load_settings(write(tmp_path, "x.yaml", text))
-
-
-def test_a_missing_file_names_its_neighbours(tmp_path):
-    write(tmp_path, "demo.yaml", "pipeline: p.py\n")
-    with pytest.raises(SettingsError, match=r"there are: .*demo\.yaml"):
-        load_settings(tmp_path / "demmo.yaml")
 
 
 def test_leaks_may_be_reported_only_under_the_faithful_protocol():

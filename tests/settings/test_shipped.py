@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -82,6 +83,10 @@ def test_a_printed_config_works_as_an_own_file(name):
     mine, shipped = load_settings(own), load_settings(name)
     assert mine.model_copy(update={"experiment": name}) == shipped
     assert find_script(mine.pipeline).is_file()
+    assert shipped.experiment == name
+    header = own.read_text(encoding="utf-8").split("\n\n")[0]
+    assert re.search(rf"kerasall (run|tune) {name}( |$)", header, re.MULTILINE)
+    assert "expect:" in header
 
 
 @pytest.mark.parametrize(("stated", "found"), [("own.py", "below/own.py"), ("../over.py", "over.py")])
