@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Iterator
+from itertools import count
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -37,8 +38,11 @@ WAIVER = "none"
 _PLENTY = 20
 """Groups of every class per part from which on a split is sure to be found, and none is tried."""
 
-_CODE_IN_NAME = r"(?P<subject>[^/_-]+)[_-][^/]*$"
-"""What stands before the first ``_`` or ``-`` of a file's name: where labs most often put the patient."""
+_CODES_IN_NAME = tuple(
+    rf"{before}(?P<subject>[^/_-]+)[_-][^/]*$"
+    for before in ("", "(?:^|/)[^/_-]+[_-]", "(?:^|/)[^/_-]+[_-][^/_-]+[_-]")
+)
+"""What stands before the first, second and third ``_`` or ``-`` of a file's name: where labs put the patient."""
 
 
 class Question(NamedTuple):
@@ -80,7 +84,7 @@ def ask_at_door(
     asked = [
         *([Question("data", fault)] if collection is None else ask_of_images(collection, settings)),
         *_ask_of_places(settings.data, (runs, savedmodels)),
-        *_ask_of_model_name(collection, savedmodels / name),
+        *_ask_of_model_name(collection, savedmodels / name, runs),
         *_ask_of_weights(settings, weights),
         *_ask_of_disk(settings, runs, 0 if collection is None else len(collection.examples)),
     ]
@@ -197,11 +201,16 @@ def _places(collection: Collection) -> Iterator[str]:
         # Fewer names than there may be patients are those of classes or of parts.
         if len(set(found)) > len(collection.labels):
             yield f"a folder: `subject: folder:{level}`, --subject folder:{level}, such as {found[0]}"
-    pattern = f"pattern:{_CODE_IN_NAME}"
-    found = {match["subject"] for match in map(re.compile(_CODE_IN_NAME).search, names) if match}
-    likely = len(collection.labels) < len(found) <= len(names) / 2
-    would = f", which would find {len(found):,} such as {min(found)}" if likely else ", for example"
-    yield f"the name: `subject: '{pattern}'`, --subject '{pattern}'{would}"
+    for pattern in _CODES_IN_NAME:
+        found = {match["subject"] for match in map(re.compile(pattern).search, names) if match}
+        # What is almost as often as the images counts them, and patients do not.
+        if len(collection.labels) < len(found) <= len(names) / 2:
+            yield (
+                f"the name: `subject: 'pattern:{pattern}'`, --subject 'pattern:{pattern}', which would find "
+                f"{len(found):,} such as {min(found)}"
+            )
+            return
+    yield "elsewhere in the name: --subject 'pattern:REGEX' with a group (?P<subject>...)"
 
 
 def _ask_of_images(collection: Collection, fewest: int) -> Iterator[Question]:
@@ -313,7 +322,7 @@ def describe_split(split: SplitSettings) -> str:
         shares = {name: getattr(split, name) for name in ("validation", "test", "selection")}
         drawn = [f"{share:.0%} {name}" for name, share in shares.items() if share]
         return f"training, {' and '.join(drawn)}" if drawn else "training alone"
-    return f"{split.kind.replace('_', ' ')} of the data"
+    return {"given": "the ready-made parts of the data"}.get(split.kind, split.kind.replace("_", " "))
 
 
 def count_groups(collection: Collection) -> dict[str, int]:
@@ -338,13 +347,16 @@ def _ask_of_places(data: DataSettings, written: Iterable[Path]) -> Iterator[Ques
         )
 
 
-def _ask_of_model_name(collection: Collection | None, pushed: Path) -> Iterator[Question]:
+def _ask_of_model_name(collection: Collection | None, pushed: Path, runs: Path) -> Iterator[Question]:
     versions = sorted((p for p in pushed.glob("*/labels.txt") if p.parent.name.isdigit()), key=_version)
     if collection is None or not versions:
         return
     known = tuple(versions[-1].read_text(encoding="utf-8").splitlines())
     if known != collection.labels:
-        other = f"{pushed.name}-2"
+        others = (f"{pushed.name}-{number}" for number in count(2))
+        other = next(
+            each for each in others if not any((folder / each).exists() for folder in (pushed.parent, runs))
+        )
         yield Question(
             "name",
             f"versions of one model must have the same classes, but {versions[-1].parent} has {', '.join(known)} and "

@@ -58,7 +58,7 @@ def train(
         say(line)
     _ask(draft, folder)
     file = Path(f"{draft.name}.yaml")
-    known = adopt_config(draft, file, stated)
+    known = adopt_config(draft, file, stated, spell(file))
     if not known:
         write_draft(draft, file, spell(file))
     say(f"config: {file}, {'as it lies there' if known else 'to change and to run again'}: {spell(file)}")

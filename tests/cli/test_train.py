@@ -51,7 +51,9 @@ def test_one_command_trains_and_the_same_again_and_its_config_go_on(here):
         "report:",
     ):
         assert word in shown
-    assert "kerasall predict cells IMAGES" in shown
+    assert "kerasall explain cells IMAGES" in shown
+    assert "kerasall predict cells IMAGES" not in shown  # which has no model to answer with
+    assert " --force  # push it all the same" in shown
     report = json.loads(Path("runs/cells/report.json").read_text(encoding="utf-8"))
     assert report["results"]["metrics"]["accuracy"]["groups"] == 10
     assert states() == {"complete"}
