@@ -61,8 +61,10 @@ def explain(
     require_explainable(predictor)
     chosen = None if class_name is None else find_class(predictor.labels, class_name)
     folder = out or runs_folder() / "explanations" / run.title
-    verdict = f"run {run.name}: {run.words.get('verdict') or 'no verdict yet'}"
-    note(describe_verdict(run.saved_model) if run.saved_model else verdict)
+    if run.saved_model:
+        note(describe_verdict(run.saved_model))
+    else:
+        note(f"run {run.name}: {run.words.get('verdict') or 'no verdict yet'}")
     rows, shown = _explain_all(predictor, paths, chosen, method, folder)
     failed = sum(bool(row["error"]) for row in rows)
     _write_summary(folder, {"model": str(predictor.folder), "method": method, "images": rows}, shown)

@@ -18,7 +18,7 @@ from kerasall.data.examples import Collection
 from kerasall.data.sources import AUTO, detect_source
 from kerasall.decoding.headers import read_header, read_image_bytes
 from kerasall.errors import KerasallError, SettingsError
-from kerasall.files import write_text
+from kerasall.files import require_writable, write_text
 from kerasall.paths import as_file_name
 from kerasall.runtime import quiet_tensorflow
 from kerasall.settings import Settings, SplitSettings
@@ -302,6 +302,7 @@ def write_draft(draft: Draft, file: Path, command: str) -> None:
         file: to write to; what lies there is replaced.
         command: that runs it, for its head.
     """
+    require_writable(file, "the config", "work in another folder")
     values = deepcopy(draft.values)
     if _absolute(file).parent != Path.cwd():
         anchor_paths(values, Path.cwd())

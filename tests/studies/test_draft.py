@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -82,6 +83,15 @@ def test_the_width_is_the_preferred_one_at_hand(tmp_path, monkeypatch):
 @pytest.mark.parametrize(("side", "size"), [(None, 224), (450, 224), (112, 224), (70, 160), (20, 96)])
 def test_small_images_are_not_blown_up_beyond_twice_their_size(side, size):
     assert choose_size(PRESETS["standard"], side) == size
+
+
+def test_a_path_that_leads_through_the_folder_above_is_the_same_the_second_time(table, tmp_path, monkeypatch):
+    here = tmp_path / "here"
+    here.mkdir()
+    monkeypatch.chdir(here)
+    draft = draft_config(Path(os.path.relpath(table, here)), Stated(malignant=("ALL",), preset="quick"))
+    write_draft(draft, Path("cells.yaml"), "")
+    assert adopt_config(draft, Path("cells.yaml"), Stated(malignant=("ALL",), preset="quick"), "go on")
 
 
 def test_a_config_that_lies_there_is_taken_where_it_is_what_is_asked_for(table, tmp_path):
