@@ -99,9 +99,10 @@ def test_the_command_goes_on_with_what_python_trained_and_so_does_its_config(wor
     shown = call("train", "grown", "--malignant", "ALL", "--name", "grown_all", *options)
     for words in (
         "12 patients", "split into 2 folds, by patient", "as it lies there", "score:", "missed:", "verdict:", "report:",
-        "kerasall explain grown_all IMAGES",
+        "kerasall explain grown_all IMAGES", " --force  # push it all the same",
     ):  # fmt: skip
         assert words in shown
+    assert "kerasall predict grown_all" not in shown  # nothing was pushed to answer with
     call("run", "grown_all.yaml")
 
 

@@ -48,7 +48,7 @@ class _Commands(typer.core.TyperGroup):
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt as stop:
-            note(f"kerasall: {stop or 'stopped'}")
+            note(f"kerasall: {str(stop) or 'stopped'}")
             raise SystemExit(STOPPED) from None
 
 

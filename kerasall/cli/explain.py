@@ -57,11 +57,14 @@ def explain(
         from kerasall.serving.explanation import find_class, require_explainable
         from kerasall.serving.predictor import Predictor, describe_verdict
 
-        predictor = Predictor(run.exported)
+        predictor = Predictor(run.saved_model or run.exported)
     require_explainable(predictor)
     chosen = None if class_name is None else find_class(predictor.labels, class_name)
     folder = out or runs_folder() / "explanations" / run.title
-    note(describe_verdict(predictor.folder))
+    if run.saved_model:
+        note(describe_verdict(run.saved_model))
+    else:
+        note(f"run {run.name}: {run.words.get('verdict') or 'no verdict yet'}")
     rows, shown = _explain_all(predictor, paths, chosen, method, folder)
     failed = sum(bool(row["error"]) for row in rows)
     _write_summary(folder, {"model": str(predictor.folder), "method": method, "images": rows}, shown)

@@ -73,18 +73,22 @@ def _look(path: Path, stated: Stated, name: str | None, weights: Path | None) ->
 
 def _ask_person(draft: Draft, path: Path, stated: Stated, weights: Path | None) -> Draft:
     """Asks for what is missing and a person can say, until it is there."""
-    for _ in range(_TRIES):
+    for attempt in range(_TRIES):
         asked = {question.about: question.text for question in draft.questions}
         answered = stated
         if "malignant" in asked:
+            if attempt:
+                console.note(asked["malignant"])
             classes = ", ".join(draft.collection.labels)
             answer = _ask(f"Which classes mean leukaemia ({classes}; commas between)?")
-            answered = replace(stated, malignant=console.split_words([answer]))
+            answered = replace(stated, malignant=console.split_words([answer or ""]))
         elif "subject" in asked:
             console.note(asked["subject"])
             answer = _ask("Where does the patient stand (folder:N, column:NAME, pattern:REGEX, or none)?")
             answered = replace(stated, subject=answer or None)
         else:
+            break
+        if answer is None:
             break
         try:
             draft, stated = _look(path, answered, draft.name, weights), answered
@@ -93,7 +97,8 @@ def _ask_person(draft: Draft, path: Path, stated: Stated, weights: Path | None) 
     return draft
 
 
-def _ask(question: str) -> str:
-    """A person's answer; asked on standard error, as standard output is for the next command alone."""
+def _ask(question: str) -> str | None:
+    """A person's answer, None at the end of input; standard error, as standard output is for the next command alone."""
     print(question, end=" ", file=sys.stderr, flush=True)
-    return sys.stdin.readline().strip()
+    line = sys.stdin.readline()
+    return line.strip() if line else None

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from kerasall.cli import console
+
+if TYPE_CHECKING:
+    from kerasall.studies.finished_run import Run
 
 
 def train(
@@ -36,12 +40,18 @@ def train(
     )  # fmt: skip
     console.print_outcome(result)
     print(f"{'config:':<14} {result.record['experiment']}.yaml")
-    _print_next(result.name)
+    _print_next(result)
 
 
-def _print_next(run: str) -> None:
-    """What a person does next with a model: the run's own name is enough, pushed or not."""
+def _print_next(run: Run) -> None:
+    """What works next: the run's own name is enough; predicting and serving need a model that was pushed."""
+    words = [("explain", run.name, "IMAGES"), ("review", run.name)]
+    if run.saved_model:
+        words = [("predict", run.name, "IMAGES"), ("serve", run.name), *words]
+    extra = "" if find_spec("uvicorn") else "  # needs: pip install 'kerasall[web]'"
     console.note("next:")
-    for words in (("predict", run, "IMAGES"), ("serve", run), ("explain", run, "IMAGES"), ("review", run)):
-        console.note(f"  {console.spell(*words)}")
+    for each in words:
+        console.note(f"  {console.spell(*each)}{extra if each[0] == 'serve' else ''}")
+    if not run.saved_model:
+        console.note(f"  {run.force_command}  # push it all the same, to predict with it; its card says so")
     console.note(console.RESEARCH_ONLY)

@@ -92,7 +92,7 @@ def map_classes(
     stated = dict(stated or {})
     sides = _Sides(theirs, their_malignant, ours, our_malignant)
     sides.require_known(stated)
-    targets = {name: stated.get(name) or (name if name in ours else None) for name in theirs}
+    targets = {name: stated.get(name) or sides.named_alike(name) for name in theirs}
     scored = [target for target in targets.values() if target != LEFT_OUT]
     if not scored:
         raise SettingsError("at least one class of the images must be scored, but all are left out")
@@ -105,6 +105,7 @@ def map_classes(
             f"the classes {list(theirs)} are not all the model's ({list(ours)}), and its card names no malignant "
             "classes to join them by: train it with data.malignant, or state every class with --map"
         )
+    sides.require_meanings(targets)
     kinds = {name: sides.kind_of(name, target) for name, target in targets.items()}
     sides.require_agreement(targets, stated)
     return ClassMapping(kinds, KINDS, (MALIGNANT,), tuple(stated), kinds=True)
@@ -129,17 +130,28 @@ class _Sides:
                         f"--map must name a class of the {whose}, {known}, but names {value!r}{hint and f': {hint}'}"
                     )
 
+    def named_alike(self, name: str) -> str | None:
+        """The model's class of this name, or the one of them that differs in case alone."""
+        alike = [ours for ours in self.ours if ours.casefold() == name.casefold()]
+        return name if name in self.ours else alike[0] if len(alike) == 1 else None
+
+    def require_meanings(self, targets: Mapping[str, str | None]) -> None:
+        """Where it is not known which of the images' classes mean leukaemia, each must be the model's or stated."""
+        open_ = [name for name, target in targets.items() if target is None]
+        if open_ and not self.their_malignant:
+            names, cure = ", ".join(map(repr, open_)), " ".join(f"--map {name}=..." for name in open_)
+            raise SettingsError(
+                f"every class of the images must count as something, but {names} {'is' if len(open_) == 1 else 'are'} "
+                f"none of the model's {list(self.ours)}, and which classes are malignant is not known of these images: "
+                f"name those that are, --malignant NAME, or state each, {cure}, as "
+                f"{', '.join(self.ours)}, malignant, benign or exclude"
+            )
+
     def kind_of(self, name: str, target: str | None) -> str:
         if target == LEFT_OUT or (target in KINDS and target not in self.ours):
             return str(target)
         if target in self.ours:
             return MALIGNANT if target in self.our_malignant else BENIGN
-        if not self.their_malignant:
-            raise SettingsError(
-                f"every class of the images must count as something, but {name!r} is none of the model's "
-                f"{list(self.ours)}, and which classes are malignant is not known of these images: state it, for "
-                f"example --map {name}=malignant, --map {name}=benign or --map {name}=exclude"
-            )
         return MALIGNANT if name in self.their_malignant else BENIGN
 
     def require_agreement(self, targets: Mapping[str, str | None], stated: Mapping[str, str]) -> None:

@@ -59,7 +59,10 @@ def describe_verdict(criteria: Sequence[Criterion]) -> str:
     """``blessed``, or ``not blessed`` with every criterion that is not met; then what ``describe_patients`` says."""
     failed = [describe_criterion(criterion) for criterion in criteria if not criterion.met]
     caveat = list(filter(None, [describe_patients(criteria)]))
-    return f"not blessed: {'; '.join(failed + caveat)}" if failed else ", ".join(["blessed", *caveat])
+    if not failed:
+        return ", ".join(["blessed", *caveat])
+    # Each sentence says what must hold: without these words it reads as if it did.
+    return "; ".join([f"not blessed, as this does not hold: {'; '.join(failed)}", *caveat])
 
 
 def describe_main_score(findings: Findings) -> str:

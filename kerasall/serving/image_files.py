@@ -13,7 +13,7 @@ from pathlib import Path
 from kerasall.errors import DataError
 from kerasall.listing.columns import find_columns
 from kerasall.listing.folders import IMAGE_SUFFIXES, walk_images
-from kerasall.listing.tables import TableStream, holds_table, stream_table, stream_text_lines
+from kerasall.listing.tables import TABLE_SUFFIXES, TableStream, holds_table, stream_table, stream_text_lines
 from kerasall.listing.written_paths import Parts, find_as_written, find_moved, is_absolute, split_path
 
 Tell = Callable[[str], None]
@@ -121,6 +121,10 @@ def _match_local(argument: str, tell: Tell) -> Iterator[str]:
     if path.is_dir():
         yield from (str(path / name) for name in walk_images(path, tell))
     elif path.exists() or path.is_symlink():
+        if path.suffix.lower() in TABLE_SUFFIXES - {".txt"}:
+            raise DataError(
+                f"{path} must be an image, but is a table: give the images that it lists by --manifest {path}"
+            )
         yield str(path)
     else:
         yield from (str(Path(p)) for p in sorted(glob.iglob(argument, recursive=True)) if _is_listed(Path(p)))

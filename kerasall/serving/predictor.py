@@ -254,7 +254,9 @@ def describe_verdict(folder: Path) -> str:
     elif blessing["blessed"]:
         verdict = "blessed"
     else:
-        verdict = "NOT BLESSED: " + "; ".join(text for text, met in blessing["criteria"] if not met)
+        verdict = "NOT BLESSED, as this does not hold: " + "; ".join(
+            text for text, met in blessing["criteria"] if not met
+        )
     caveat = (blessing or {}).get("caveat")  # not in cards of 0.1.0
     return f"model {folder}: {'; '.join(filter(None, (verdict, caveat)))}"
 

@@ -37,8 +37,11 @@ WAIVER = "none"
 _PLENTY = 20
 """Groups of every class per part from which on a split is sure to be found, and none is tried."""
 
-_CODE_IN_NAME = r"(?P<subject>[^/_-]+)[_-][^/]*$"
-"""What stands before the first ``_`` or ``-`` of a file's name: where labs most often put the patient."""
+_CODES_IN_NAME = tuple(
+    rf"{before}(?P<subject>[^/_-]+)[_-][^/]*$"
+    for before in ("", "(?:^|/)[^/_-]+[_-]", "(?:^|/)[^/_-]+[_-][^/_-]+[_-]")
+)
+"""What stands before the first, second and third ``_`` or ``-`` of a file's name: where labs put the patient."""
 
 
 class Question(NamedTuple):
@@ -187,11 +190,16 @@ def _places(collection: Collection) -> Iterator[str]:
         # Fewer names than there may be patients are those of classes or of parts.
         if len(set(found)) > len(collection.labels):
             yield f"a folder: `subject: folder:{level}`, --subject folder:{level}, such as {found[0]}"
-    pattern = f"pattern:{_CODE_IN_NAME}"
-    found = {match["subject"] for match in map(re.compile(_CODE_IN_NAME).search, names) if match}
-    likely = len(collection.labels) < len(found) <= len(names) / 2
-    would = f", which would find {len(found):,} such as {min(found)}" if likely else ", for example"
-    yield f"the name: `subject: '{pattern}'`, --subject '{pattern}'{would}"
+    for pattern in _CODES_IN_NAME:
+        found = {match["subject"] for match in map(re.compile(pattern).search, names) if match}
+        # What is almost as often as the images counts them, and patients do not.
+        if len(collection.labels) < len(found) <= len(names) / 2:
+            yield (
+                f"the name: `subject: 'pattern:{pattern}'`, --subject 'pattern:{pattern}', which would find "
+                f"{len(found):,} such as {min(found)}"
+            )
+            return
+    yield "elsewhere in the name: --subject 'pattern:REGEX' with a group (?P<subject>...)"
 
 
 def _ask_of_images(collection: Collection, fewest: int) -> Iterator[Question]:
@@ -298,7 +306,7 @@ def describe_split(split: SplitSettings) -> str:
         shares = {name: getattr(split, name) for name in ("validation", "test", "selection")}
         drawn = [f"{share:.0%} {name}" for name, share in shares.items() if share]
         return f"training, {' and '.join(drawn)}" if drawn else "training alone"
-    return f"{split.kind.replace('_', ' ')} of the data"
+    return {"given": "the ready-made parts of the data"}.get(split.kind, split.kind.replace("_", " "))
 
 
 def count_groups(collection: Collection) -> dict[str, int]:

@@ -18,7 +18,7 @@ from kerasall.data.sources import AUTO, detect_source
 from kerasall.data.spelling import find_name
 from kerasall.decoding.headers import read_header, read_image_bytes
 from kerasall.errors import KerasallError, SettingsError
-from kerasall.files import write_text
+from kerasall.files import require_writable, write_text
 from kerasall.paths import as_file_name
 from kerasall.runtime import quiet_tensorflow
 from kerasall.settings import Settings, SplitSettings
@@ -288,6 +288,7 @@ def write_draft(draft: Draft, file: Path, command: str) -> None:
         file: to write to; what lies there is replaced.
         command: that runs it, for its head.
     """
+    require_writable(file, "the config", "work in another folder")
     values = deepcopy(draft.values)
     if _absolute(file).parent != Path.cwd():
         anchor_paths(values, Path.cwd())
@@ -296,15 +297,21 @@ def write_draft(draft: Draft, file: Path, command: str) -> None:
     write_text(file, replace(draft, values=values).text(command))
 
 
-def adopt_config(draft: Draft, file: Path, stated: Stated) -> bool:
+def adopt_config(draft: Draft, file: Path, stated: Stated, command: str) -> bool:
     """Whether a config that lies at ``file`` is what is asked for; False where there is none.
+
+    Args:
+        draft: what is asked for.
+        file: where its config would lie.
+        stated: what of it a person stated.
+        command: that runs the config, for the message.
 
     Raises:
         SettingsError: it is another one; the message says in what, and the cures.
     """
     if not file.exists():
         return False
-    existing, wanted = load_settings(file), draft.settings
+    existing, wanted = (_with_plain_path(settings) for settings in (load_settings(file), draft.settings))
     names = [name for name in Settings.model_fields if getattr(existing, name) != getattr(wanted, name)]
     free = stated.preset == AUTO and not stated.overrides
     # What a preset found out, such as weights at hand, may have changed since; the config holds what was run.
@@ -312,8 +319,14 @@ def adopt_config(draft: Draft, file: Path, stated: Stated) -> bool:
         return True
     raise SettingsError(
         f"{file} must hold what is asked for, but differs in {', '.join(names)}: give --name for another experiment, "
-        f"move the file away, or go on with it by `kerasall run {file}`"
+        f"move the file away, or go on with it by `{command}`"
     )
+
+
+def _with_plain_path(settings: Settings) -> Settings:
+    """The same with the images' path in its shortest form: ``here/../cells`` and ``cells`` are one."""
+    path = settings.data.path and os.path.abspath(settings.data.path)
+    return settings.model_copy(update={"data": settings.data.model_copy(update={"path": path})})
 
 
 def has_gpu() -> bool:

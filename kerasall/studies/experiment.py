@@ -109,11 +109,27 @@ def run_experiment(
     for line in sweep_leftovers(runs.artifacts, (runs.root, places.savedmodels)):
         say(line)
     pipeline = load_pipeline(settings, places)
+    before = Run.read(runs.folder)
     run_pipeline(
         pipeline, runs, experiment=settings.experiment, settings=settings.model_dump(mode="json"),
         command=places.command, say=say, texts={"settings.yaml": dump_settings(settings)},
     )  # fmt: skip
-    return Run.read(runs.folder)
+    after = Run.read(runs.folder)
+    if line := _describe_other_images(before, after):
+        say(line)
+    return after
+
+
+def _describe_other_images(before: Run, after: Run) -> str:
+    """A line where a run's images have changed in their place, and with them its report; "" where they have not."""
+    was, now = (run.numbers.get("results", {}).get("fingerprint") for run in (before, after))
+    if was is None or now is None or was == now:
+        return ""
+    kept = [o["path"] for o in before.outputs if o.get("type") == "Report" and Path(o["path"]).is_dir()]
+    return (
+        f"the images are others than when {after.name} was run before: its report is now of these"
+        f"{f'; the one before is kept in {kept[-1]}' if kept else ''}; to keep both, give --name to the next"
+    )
 
 
 def settle(

@@ -272,11 +272,22 @@ class Run:
             ArtifactError: the run has pushed none.
         """
         found = self.saved_model
+        if found is None and "Pusher" in self.metrics and not self.metrics["Pusher"].get("path"):
+            raise ArtifactError(
+                f"the run {self.name} must have pushed a model, but its model was not blessed: read why in "
+                f"{self.folder / 'report.html'}, or push it all the same, with a card that says so: {self.force_command}"
+            )
         if found is None:
             raise ArtifactError(
                 f"the run {self.name} must have pushed a model, but has not: see `kerasall status {self.name}`"
             )
         return found
+
+    @property
+    def force_command(self) -> str:
+        """The run's command once more, so that it pushes its model whatever the verdict."""
+        command = self.record.get("command") or f"kerasall run {self.folder / 'settings.yaml'}"
+        return command if "--force" in command.split() else f"{command} --force"
 
     @property
     def card_folder(self) -> Path:

@@ -61,7 +61,7 @@ def train(
     if draft.questions:  # of sources that the door does not ask
         raise SettingsError(list_questions(draft.questions, where))
     file = Path(f"{draft.name}.yaml")
-    known = adopt_config(draft, file, stated)
+    known = adopt_config(draft, file, stated, spell(file))
     if not known:
         write_draft(draft, file, spell(file))
     say(f"config: {file}, {'as it lies there' if known else 'to change and to run again'}: {spell(file)}")

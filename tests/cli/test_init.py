@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from lab_images import evenly, write_table
 from typer.testing import CliRunner
 
 from kerasall.cli.app import app
+from kerasall.cli.init import init
 from kerasall.errors import SettingsError
 from kerasall.settings.loading import load_settings
 
@@ -80,6 +82,7 @@ def test_a_person_at_a_terminal_is_asked_until_it_is_known(here):
     assert process.returncode == 0, err
     assert out == "kerasall run cells.yaml\n"
     assert err.count("Which classes mean leukaemia (ALL, normal") == 2
+    assert "blasts is not there" in err
     assert "Where does the patient stand" in err
     settings = load_settings("cells.yaml")
     assert (settings.data.malignant, settings.data.subject) == (("ALL",), "none")
@@ -93,3 +96,15 @@ def test_nothing_is_left_of_a_training_that_is_refused_at_the_door(here, monkeyp
     ):
         CliRunner().invoke(app, train, catch_exceptions=False)
     assert [path.name for path in here.iterdir() if path.suffix != ".png"] == ["cells.csv"]
+
+
+def test_the_end_of_input_ends_the_questions(here, monkeypatch):
+    monkeypatch.setattr("sys.stdin", Terminal("ALL\n"))
+    with pytest.raises(SettingsError, match="one thing is missing"):
+        init(Path("cells.csv"))
+    assert not Path("cells.yaml").exists()
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True

@@ -36,10 +36,10 @@ def patients_of(subjects: str, kind: str = "subject", stated: str = "auto") -> P
     [
         (patients_of("p" * 20), True, "blessed"),
         (patients_of("-" + "p" * 19), True, "blessed"),
-        (patients_of("--" + "p" * 18), False, "not blessed: The patient is known of at least 95.0% of the images of every "
-         "class (here 90.0%), or waived by data.subject: none"),
-        (patients_of("-" * 20, "none"), False, "not blessed: The patient is known of at least 95.0% of the images of every "
-         "class (here 0.0%), or waived by data.subject: none"),
+        (patients_of("--" + "p" * 18), False, "not blessed, as this does not hold: The patient is known of at least 95.0% of the "
+         "images of every class (here 90.0%), or waived by data.subject: none"),
+        (patients_of("-" * 20, "none"), False, "not blessed, as this does not hold: The patient is known of at least 95.0% of the "
+         "images of every class (here 0.0%), or waived by data.subject: none"),
         (patients_of("-" * 20, "none", "none"), True, f"blessed, {WAIVED}"),
         (patients_of("p" * 20, "block"), True, f"blessed, {BLOCKS}"),
         (patients_of("p" * 20, "block", "none"), True, f"blessed, {WAIVED}"),
@@ -55,7 +55,7 @@ def test_patients_are_known_or_the_verdict_says_what_stands_in_their_place(patie
 
 def test_a_verdict_that_fails_otherwise_names_the_waiver_too():
     words = describe_verdict(criteria_of(patients_of("-" * 20, "none", "none"), errors=1))
-    assert words == f"not blessed: No validation error in the data; {WAIVED}"
+    assert words == f"not blessed, as this does not hold: No validation error in the data; {WAIVED}"
 
 
 def test_the_criterion_in_words_and_for_programs():

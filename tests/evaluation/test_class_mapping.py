@@ -34,6 +34,7 @@ def test_the_same_classes_are_scored_as_they_are():
     assert not found.kinds
     assert found.classes == ARIA
     assert found.targets == {"Pro": "Pro", "Benign": "Benign"}
+    assert map_classes(("PRO", "benign"), (), ARIA, BLASTS).targets == {"PRO": "Pro", "benign": "Benign"}
 
 
 def test_a_statement_comes_first():
@@ -50,7 +51,7 @@ def test_a_statement_comes_first():
 @pytest.mark.parametrize(
     ("theirs", "malignant", "ours", "stated", "message"),
     [
-        (("blast", "normal"), (), BLASTS, {}, "--map blast=malignant"),
+        (("blast", "normal"), (), BLASTS, {}, "--malignant NAME.*--map blast=.*--map normal="),
         (("all", "hem"), ("all",), (), {}, "names no malignant classes"),
         (("all", "hem"), ("all",), BLASTS, {"hen": "benign"}, "did you mean 'hem'"),
         (("all", "hem"), ("all",), BLASTS, {"hem": "benig"}, "did you mean 'benign'"),

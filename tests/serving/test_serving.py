@@ -140,6 +140,9 @@ def test_files_folders_and_patterns_are_found_once(images):
     assert [p.name for p in everything] == ["a.bmp", "b.png", "c.jpg", "d.tif", "e.PNG"]
     with pytest.raises(DataError, match="matches nothing"):
         find_images([str(images / "*.gif")])
+    (images.parent / "list.csv").write_text("path\na.bmp\n", encoding="utf-8")
+    with pytest.raises(DataError, match="is a table: give the images that it lists by --manifest"):
+        find_images([str(images.parent / "list.csv")])
 
 
 def test_a_link_that_leads_nowhere_gets_a_row_with_an_error(saved, images, tmp_path):

@@ -84,6 +84,32 @@ def test_what_is_missing_is_asked_and_the_cure_followed_to_the_letter_cures(tabl
     assert ask(make(tables[table], *overrides, *cures)) == {}
 
 
+NAMED = {
+    "the first code": ("{subject}_{label}_{image}.png", r"which would find 12 such as P00"),
+    "the second": ("{label}_{subject}_{image}.png", r"which would find 12 such as P00"),
+    "the third": ("{label}-day-{subject}-{image}.png", r"which would find 12 such as P00"),
+    "none that repeats": ("{label}_{image}.png", r"elsewhere in the name"),
+    "no code": ("{image}.png", r"elsewhere in the name"),
+}
+
+
+@pytest.mark.parametrize("name", NAMED)
+def test_a_pattern_is_offered_only_where_it_finds_patients(tmp_path, name):
+    written, words = NAMED[name]
+    for number in range(48):
+        file = written.format(subject=f"P{number // 4:02d}", label="AB"[number // 24], image=f"{number:x}z")
+        path = tmp_path / "AB"[number // 24] / file
+        path.parent.mkdir(exist_ok=True)
+        path.touch()  # names are looked at alone
+    overrides = ["data.source=folder", "data.malignant=A"]
+    asked = ask(make(tmp_path, *overrides))
+    assert words in asked["subject"]
+    cures = re.findall(r"--subject ('pattern:\S+\[\S+')", asked["subject"])
+    assert len(cures) == ("which would find" in words)
+    for cure in cures:
+        assert ask(make(tmp_path, *overrides, f"data.subject={cure}")) == {}
+
+
 def test_no_split_at_all_says_how_many_patients_more_are_needed(tables):
     asked = ask(make(tables["one"]))
     assert "no split by patient works here" in asked["split"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -84,20 +85,29 @@ def test_small_images_are_not_blown_up_beyond_twice_their_size(side, size):
     assert choose_size(PRESETS["standard"], side) == size
 
 
+def test_a_path_that_leads_through_the_folder_above_is_the_same_the_second_time(table, tmp_path, monkeypatch):
+    here = tmp_path / "here"
+    here.mkdir()
+    monkeypatch.chdir(here)
+    draft = draft_config(Path(os.path.relpath(table, here)), Stated(malignant=("ALL",), preset="quick"))
+    write_draft(draft, Path("cells.yaml"), "")
+    assert adopt_config(draft, Path("cells.yaml"), Stated(malignant=("ALL",), preset="quick"), "go on")
+
+
 def test_a_config_that_lies_there_is_taken_where_it_is_what_is_asked_for(table, tmp_path):
     file, stated = tmp_path / "cells.yaml", Stated(malignant=("ALL",))
     draft = draft_config(table, stated)
-    assert not adopt_config(draft, file, stated)
+    assert not adopt_config(draft, file, stated, "go on")
     write_draft(draft, file, "")
-    assert adopt_config(draft, file, stated)
+    assert adopt_config(draft, file, stated, "go on")
     file.write_text(file.read_text(encoding="utf-8").replace("epochs: 40", "epochs: 4"), encoding="utf-8")
-    assert adopt_config(draft, file, stated)
+    assert adopt_config(draft, file, stated, "go on")
     asked = Stated(malignant=("ALL",), overrides=("train.batch_size=8",))
     with pytest.raises(SettingsError, match=r"differs in train: give --name"):
-        adopt_config(draft_config(table, asked), file, asked)
+        adopt_config(draft_config(table, asked), file, asked, "go on")
     other = Stated(malignant=("normal",))
     with pytest.raises(SettingsError, match=r"differs in data"):
-        adopt_config(draft_config(table, other), file, other)
+        adopt_config(draft_config(table, other), file, other, "go on")
 
 
 def test_what_the_reader_doubts_is_told_with_what_was_understood(tmp_path):

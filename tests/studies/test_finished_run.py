@@ -193,6 +193,13 @@ def test_what_a_run_lacks_is_said_with_how_far_it_is(inside, tmp_path, monkeypat
         print(run.pushed)
     with pytest.raises(ArtifactError, match=r"a model that a run in .* pushed, but none says so"):
         print(Run.find("savedmodels/tiny").folder)
+    pusher = {"step": "Pusher", "metrics": {"path": None}, "outputs": {}, "state": "complete"}
+    record = {"state": "complete", "steps": [pusher], "command": "kerasall train cells --malignant ALL"}
+    write_json(tmp_path / "begun" / "run.json", record)
+    with pytest.raises(
+        ArtifactError, match=r"not blessed.*report\.html.*kerasall train cells --malignant ALL --force"
+    ):
+        print(Run.find("begun").pushed)
     write_json(tmp_path / "begun" / "run.json", {"state": "running", "steps": []})
     assert Run.find("begun").state == "interrupted"
 

@@ -12,6 +12,8 @@ from kerasall.files import read_json, write_json
 from kerasall.pipeline.runner import RunPlaces, reserve_run
 from kerasall.settings import Settings
 from kerasall.settings.loading import validate
+from kerasall.studies.experiment import _describe_other_images
+from kerasall.studies.finished_run import Run
 from kerasall.studies.run_names import claim_run, describe_name, find_run
 
 
@@ -120,3 +122,14 @@ def test_all_at_once_get_names_of_their_own(tmp_path):
     assert set(names) == {"cells", *(f"cells-{number}" for number in range(2, 7))}
     for settings, name in zip(several, names, strict=True):
         assert read_json(tmp_path / name / "run.json")["settings"]["data"]["path"] == settings.data.path
+
+
+def test_other_images_in_the_same_place_are_told_when_the_report_is_replaced(tmp_path):
+    runs = []
+    for number, fingerprint in enumerate(("one", "two", "two")):
+        folder = tmp_path / str(number) / "cells"
+        write_json(folder / "run.json", {"state": "complete", "steps": []})
+        write_json(folder / "report.json", {"results": {"fingerprint": fingerprint}})
+        runs.append(Run.read(folder))
+    assert "others than when cells was run before" in _describe_other_images(runs[0], runs[1])
+    assert _describe_other_images(runs[1], runs[2]) == ""
