@@ -20,7 +20,7 @@ Prints the share of data sets with p <= .05 as level (power) for
 and the mean number of patients in whom the systems differ at all, without which no test can tell them apart.
 
 Usage:
-    python benchmarks/paired_tests.py                      # 2,000 data sets a row, about 5 minutes on one core
+    python benchmarks/paired_tests.py                      # 2,000 data sets a row, 2 minutes on one core
     python benchmarks/paired_tests.py --simulations 500 --scenario few_bad --sizes small
 
 The same arguments print the same table.

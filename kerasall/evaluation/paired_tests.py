@@ -157,7 +157,8 @@ def sign_flips(first: Predictions, second: Predictions) -> Comparison:
     it is (Fisher, The Design of Experiments, section 21). So images of one patient count together, however
     alike they are. Where every group has one image it is McNemar's exact test (Psychometrika 12:153, 1947);
     where groups are many, Obuchowski's chi-squared test for clustered pairs comes near it (Stat. Med. 17:1495,
-    1998). ``benchmarks/paired_tests.py`` shows its level and power beside that one's and Durkalski's.
+    1998). ``benchmarks/paired_tests.py`` shows its level and power beside that one's and Durkalski's. What it
+    does not know is patients who are not there: a system that fails only on rare ones can look the better.
 
     Returns:
         The statistic is the images that only the first decides rightly less those that only the second does,
