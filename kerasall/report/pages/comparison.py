@@ -309,7 +309,7 @@ def find_warnings(comparison: SystemComparison) -> Iterator[str]:
             "and p-values too small."
         )
     elif groups < FEW_GROUPS:
-        yield f"The images are of {groups} groups only, fewer than {FEW_GROUPS}: intervals and p-values are rough."
+        yield f"The images are of {groups} groups only, fewer than {FEW_GROUPS}: intervals and p-values of differences are rough."
 
 
 def _part_warnings(systems: Sequence[SystemScores]) -> Iterator[str]:
@@ -345,8 +345,8 @@ def test_words(comparison: SystemComparison) -> str:
     if comparison.single:
         return "Every group has one image, so McNemar's test is valid."
     return (
-        "The two systems change places in whole groups, so that images of one patient count together. McNemar's test "
-        "counts them as independent, finds differences where there are none, and is not shown."
+        "The two systems change places in whole groups, so that the images of a group count together. McNemar's test "
+        "counts images as independent, finds differences where there are none, and is not shown."
     )
 
 
