@@ -1,7 +1,8 @@
 """Temperature scaling, fitted on validation predictions only, and whether it made probabilities mean what they say.
 
 Does a probability of 0.8 mean right in 80% of cases? Bins and the expected calibration error answer that on images
-that did not fit the calibration, before and after it.
+that did not fit the calibration, before and after it. So do intercept and slope of the logistic regression of being
+malignant on the logit of its probability.
 """
 
 from __future__ import annotations
@@ -10,9 +11,11 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+from scipy.special import expit, logit, stdtrit
 
 from kerasall.errors import DataError, SettingsError
 from kerasall.evaluation.intervals import Interval, Scorer
+from kerasall.evaluation.metrics import malignant_mask
 from kerasall.evaluation.predictions import Predictions
 from kerasall.evaluation.resampling import draw_weights
 from kerasall.evaluation.safeguards import PROBABILITY_FLOOR, Calibration, softmax
@@ -181,6 +184,76 @@ def _error_interval(scorer: Scorer, place, gaps, error: float, bins: int) -> tup
     return float(np.clip(low - 2 * bias, 0, error)), float(np.clip(high - 2 * bias, error, 1))
 
 
+# --- intercept and slope -----------------------------------------------------------------------------
+
+SANDWICH = "Student's t, standard errors over groups"
+SANDWICH_OF_IMAGES = "Student's t, standard errors over single images (groups unknown)"
+
+
+def recalibrate(scorer: Scorer) -> dict[str, Interval]:
+    """Calibration intercept and slope of the malignant probability (Cox, Biometrika 45:562, 1958).
+
+    Of logit P(malignant) = a + b logit p the slope is b: below 1 the probabilities are too extreme, above 1 too
+    timid. The intercept is a where b is held at 1 (calibration in the large): above 0 they are too low on the
+    whole. Standard errors are a sandwich over groups, with G / (G - 1) (N - 1) / (N - k) for few of them, held
+    against Student's t with G - 1 degrees of freedom.
+
+    Returns:
+        ``intercept`` and ``slope``; nothing where no class is known to be malignant, all images or none are, or
+        there is only one group. The slope is None where no number fits best, for p tells the classes apart
+        without an error or is the same for all.
+    """
+    predictions = scorer.predictions
+    groups = np.unique(predictions.group_names, return_inverse=True)[1]
+    mask = malignant_mask(predictions.classes, scorer.malignant)
+    truth = mask[predictions.labels]
+    if truth.all() or not truth.any() or not groups.any():
+        return {}
+    p = np.clip(predictions.probabilities[:, mask].sum(axis=1), PROBABILITY_FLOOR, 1 - PROBABILITY_FLOOR)
+    given, ones = logit(p), np.ones(len(p))
+    spread = min(given[truth].max(), given[~truth].max()) - max(given[truth].min(), given[~truth].min())
+    slope = _fit_logistic(np.stack([ones, given], axis=1), 0 * given, truth, groups) if spread > 0 else None
+    intercept = _fit_logistic(ones[:, None], given, truth, groups)
+    return {"intercept": _with_interval(scorer, intercept), "slope": _with_interval(scorer, slope)}
+
+
+def _with_interval(scorer: Scorer, fitted: tuple[float, float] | None) -> Interval:
+    groups, method = scorer.units.groups, SANDWICH if scorer.groups_known else SANDWICH_OF_IMAGES
+    if fitted is None:
+        reason = "the probability tells the classes apart without an error, or is the same for all"
+        return Interval(None, None, None, scorer.confidence, method, groups, reason)
+    value, width = fitted[0], float(stdtrit(groups - 1, 0.5 + scorer.confidence / 2)) * fitted[1]
+    return Interval(value, value - width, value + width, scorer.confidence, method, groups)
+
+
+def _fit_logistic(
+    design: np.ndarray, offset: np.ndarray, truth: np.ndarray, groups: np.ndarray
+) -> tuple[float, float] | None:
+    """Last coefficient [K] of the logistic regression with its standard error over groups."""
+    from scipy.optimize import minimize
+
+    def loss(weights: np.ndarray) -> float:
+        margins = offset + design @ weights
+        return float(np.logaddexp(0, np.where(truth, -margins, margins)).mean())
+
+    def slope(weights: np.ndarray) -> np.ndarray:
+        return design.T @ (expit(offset + design @ weights) - truth) / len(truth)
+
+    def curvature(weights: np.ndarray) -> np.ndarray:
+        chance = expit(offset + design @ weights)
+        return (design * (chance * (1 - chance))[:, None]).T @ design / len(truth)
+
+    start = np.zeros(design.shape[1])
+    weights = minimize(loss, start, jac=slope, hess=curvature, method="trust-exact", options={"gtol": 1e-9}).x
+    residuals = (truth - expit(offset + design @ weights))[:, None] * design
+    sums = np.stack([np.bincount(groups, weights=column) for column in residuals.T], axis=1)
+    bread = np.linalg.inv(curvature(weights) * len(truth))
+    count, (images, free) = len(sums), design.shape
+    few = count / (count - 1) * (images - 1) / (images - free)
+    covariance = few * bread @ (sums.T @ sums) @ bread
+    return float(weights[-1]), float(np.sqrt(covariance[-1, -1]))
+
+
 @dataclass(frozen=True, eq=False)
 class Believed:
     """Calibration of one set of probabilities.
@@ -188,10 +261,12 @@ class Believed:
     Attributes:
         reliability: bins and expected calibration error of the decided class's probability.
         scores: name of ``PROPER`` -> interval.
+        recalibration: ``intercept`` and ``slope`` of the malignant probability; empty where they cannot be had.
     """
 
     reliability: Reliability
     scores: dict[str, Interval]
+    recalibration: dict[str, Interval]
 
     def to_json(self) -> dict[str, Any]:
         """A JSON object for programs."""
@@ -201,6 +276,7 @@ class Believed:
             "expected_calibration_error": error
             | {"bins": len(found.counts), "noise_floor": found.noise_floor},
             **{name: interval.to_json() for name, interval in self.scores.items()},
+            **{f"calibration_{name}": interval.to_json() for name, interval in self.recalibration.items()},
         }
 
 
@@ -240,7 +316,7 @@ class CalibrationScores:
 
 def believe(scorer: Scorer, bins: int = 15) -> Believed:
     """Measures how often the decided class is right against its probability, in ``bins`` of equal width."""
-    return Believed(reliability(scorer, bins), scorer.intervals(PROPER))
+    return Believed(reliability(scorer, bins), scorer.intervals(PROPER), recalibrate(scorer))
 
 
 def score_calibration(

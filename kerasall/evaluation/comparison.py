@@ -15,10 +15,10 @@ from kerasall.errors import DataError
 from kerasall.evaluation import confusion_scores as of_matrix
 from kerasall.evaluation.intervals import Interval, Scorer
 from kerasall.evaluation.metrics import MALIGNANT_SCORES, SCORES, confusion_matrix, find_metric
-from kerasall.evaluation.paired_tests import Comparison, cochran_q, holm, mcnemar, paired_difference
+from kerasall.evaluation.paired_tests import Comparison, cochran_q, holm, paired_difference, sign_flips
 from kerasall.evaluation.predictions import Predictions
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 _MOST_NAMED = 3
 
@@ -90,21 +90,21 @@ class Pair:
         first: name of one.
         second: name of the other.
         differences: metric -> first less second, over groups.
-        mcnemar: exact test over images.
+        flips: which system decides more images rightly, tested over groups; where each has one image, McNemar's.
         images: images that both, only the first, only the second and neither decided rightly.
         groups: groups with a higher share right by the first, by the second, and with equal shares.
         adjusted: p-value of the main metric's difference, Holm-adjusted over all pairs; None where undefined.
-        mcnemar_adjusted: that of the test, likewise.
+        flips_adjusted: that of ``flips``, likewise.
     """
 
     first: str
     second: str
     differences: dict[str, Comparison]
-    mcnemar: Comparison
+    flips: Comparison
     images: tuple[int, int, int, int]
     groups: tuple[int, int, int]
     adjusted: float | None = None
-    mcnemar_adjusted: float | None = None
+    flips_adjusted: float | None = None
 
     def to_json(self) -> dict[str, Any]:
         """A JSON object for programs."""
@@ -115,7 +115,7 @@ class Pair:
             "second": self.second,
             "differences": {name: difference.to_json() for name, difference in self.differences.items()},
             "p_value_holm": self.adjusted,
-            "mcnemar": self.mcnemar.to_json() | {"p_value_holm": self.mcnemar_adjusted},
+            "right_images": self.flips.to_json() | {"p_value_holm": self.flips_adjusted},
             "images": dict(zip(images, self.images, strict=True)),
             "groups": dict(zip(groups, self.groups, strict=True)),
         }
@@ -134,9 +134,10 @@ class SystemComparison:
         groups: of them.
         known_groups: False where no patient or group is known.
         joined: whether the systems grouped the images differently, so that their groups were joined.
+        single: whether every group has one image.
         systems: in the order given.
         pairs: every two systems, in the order given.
-        cochran: Cochran's Q over three systems or more, else None.
+        cochran: Cochran's Q over three systems or more where every group has one image, else None.
     """
 
     metric: str
@@ -147,6 +148,7 @@ class SystemComparison:
     groups: int
     known_groups: bool
     joined: bool
+    single: bool
     systems: tuple[SystemScores, ...]
     pairs: tuple[Pair, ...]
     cochran: Comparison | None
@@ -206,6 +208,7 @@ def compare_systems(
     find_metric(main, classes)
     names = _metric_names(main, len(classes), diseased)
     scorers = [Scorer(record, diseased, resamples, seed, confidence) for record in records]
+    single = scorers[0].units.groups == len(records[0])
     return SystemComparison(
         metric=main,
         confidence=confidence,
@@ -215,9 +218,10 @@ def compare_systems(
         groups=scorers[0].units.groups,
         known_groups=scorers[0].groups_known,
         joined=joined,
+        single=single,
         systems=tuple(_score_system(*each, names) for each in zip(systems, scorers, strict=True)),
         pairs=_compare_pairs(systems, scorers, names),
-        cochran=cochran_q(records) if len(systems) > 2 else None,
+        cochran=cochran_q(records) if len(systems) > 2 and single else None,
     )
 
 
@@ -267,11 +271,11 @@ def _compare_pairs(
         first, second = scorer.predictions, other.predictions
         differences = {name: paired_difference(scorer, second, name) for name in metrics}
         counts = _count_right(first, second), _count_better_groups(first, second)
-        pairs.append(Pair(one.name, two.name, differences, mcnemar(first, second), *counts))
+        pairs.append(Pair(one.name, two.name, differences, sign_flips(first, second), *counts))
     adjusted = holm([pair.differences[metrics[0]].p_value for pair in pairs])
-    tests = holm([pair.mcnemar.p_value for pair in pairs])
+    tests = holm([pair.flips.p_value for pair in pairs])
     return tuple(
-        replace(pair, adjusted=main, mcnemar_adjusted=test)
+        replace(pair, adjusted=main, flips_adjusted=test)
         for pair, main, test in zip(pairs, adjusted, tests, strict=True)
     )
 

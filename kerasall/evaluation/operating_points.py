@@ -171,7 +171,9 @@ class NetBenefit(JsonFields):
     Attributes:
         threshold: p_t; a miss counts (1 - p_t) / p_t false alarms.
         model: TP / N - FP / N * p_t / (1 - p_t), in true positives per image.
-        all_called: the same when every image is called positive; calling none gives 0.
+        all_called: the same when every image is called positive; calling none gives 0, so that ``model`` is the
+            gain over that.
+        over_all: gain of the model over calling every image, of the same images.
         called: share of images called.
         missed: positive images not called.
         false_alarms: other images called.
@@ -180,6 +182,7 @@ class NetBenefit(JsonFields):
     threshold: float
     model: Interval
     all_called: float
+    over_all: Interval
     called: float
     missed: int
     false_alarms: int
@@ -188,6 +191,11 @@ class NetBenefit(JsonFields):
     def false_alarms_per_miss(self) -> float:
         """How many false alarms one miss is worth at this threshold."""
         return (1 - self.threshold) / self.threshold
+
+    @property
+    def pays(self) -> bool:
+        """Whether the intervals of the gains over calling all and over calling none both lie above 0."""
+        return all(gain.low is not None and gain.low > 0 for gain in (self.model, self.over_all))
 
 
 def decision_curve(scorer: Scorer, thresholds: Sequence[float] = THRESHOLDS) -> list[NetBenefit]:
@@ -211,8 +219,10 @@ def decision_curve(scorer: Scorer, thresholds: Sequence[float] = THRESHOLDS) -> 
 
 def _benefit_at(scorer: Scorer, scores: np.ndarray, truth: np.ndarray, threshold: float) -> NetBenefit:
     called, price = scores >= threshold, threshold / (1 - threshold)
-    values = np.where(called, np.where(truth, 1.0, -price), 0.0)
-    everyone = float(np.where(truth, 1.0, -price).mean())
+    worth = np.where(truth, 1.0, -price)
     missed, alarms = int((truth & ~called).sum()), int((called & ~truth).sum())
-    model = scorer.mean(values, -price, 1.0)
-    return NetBenefit(float(threshold), model, everyone, float(called.mean()), missed, alarms)
+    model = scorer.mean(np.where(called, worth, 0.0), -price, 1.0)
+    over_all = scorer.mean(np.where(called, 0.0, -worth), -1.0, price)
+    return NetBenefit(
+        float(threshold), model, float(worth.mean()), over_all, float(called.mean()), missed, alarms
+    )

@@ -66,6 +66,8 @@ def compare(
         >>> difference = found.pairs[0].differences["accuracy"]
         >>> round(difference.difference, 3), difference.low < difference.difference < difference.high
         (0.167, True)
+        >>> found.pairs[0].flips.test, found.pairs[0].flips.p_value  # the two differ in two groups only
+        ('sign flips over groups', 0.5)
         >>> kerasall.compare("tiny", kerasall.Run.find("tiny").predictions(), names=["run", "again"]).images
         16
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
+import statsmodels.api as sm
+from scipy.stats import t
 
 from kerasall.errors import ArtifactError, DataError
-from kerasall.evaluation.calibration import fit_calibration, reliability
+from kerasall.evaluation.calibration import fit_calibration, recalibrate, reliability
 from kerasall.evaluation.intervals import Scorer
 from kerasall.evaluation.metrics import METRICS
 from kerasall.evaluation.predictions import Predictions
@@ -139,3 +142,61 @@ def test_missing_images_and_other_classes_are_refused():
         fit_calibration(validation.take(np.zeros(500, bool)))
     with pytest.raises(DataError, match="classes"):
         fit_calibration(validation).apply_to(distorted(1.0, (0.0, 0.0), count=10))
+
+
+# --- intercept and slope -----------------------------------------------------------------------------
+
+
+def of_patients(count: int, sharpened: float, seed: int = 0) -> Predictions:
+    """Two classes; the logit of the stated probability is ``sharpened`` times what it should be, less 0.5."""
+    rng = np.random.default_rng(seed)
+    patients = np.repeat(np.arange(count), rng.integers(1, 40, count))
+    true = rng.normal(size=count)[patients] + rng.normal(size=len(patients))
+    labels = (rng.random(len(true)) > 1 / (1 + np.exp(-true))).astype(int)
+    stated = 1 / (1 + np.exp(0.5 - sharpened * true))
+    names = patients.astype(str)
+    return Predictions(
+        np.arange(len(names)).astype(str), names, names, labels, np.stack([stated, 1 - stated], axis=1), ("all", "hem")
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(("count", "sharpened"), [(8, 1.0), (60, 2.0), (60, 0.5)])
+def test_intercept_and_slope_equal_statsmodels_with_errors_over_groups(count, sharpened):
+    record = of_patients(count, sharpened, seed=count)
+    found = recalibrate(Scorer(record, ["all"]))
+    truth, stated = (record.labels == 0).astype(float), record.probabilities[:, 0]
+    logits = np.log(stated / (1 - stated))
+    errors = {"cov_type": "cluster", "cov_kwds": {"groups": record.groups.astype(int)}}
+    both = sm.GLM(truth, sm.add_constant(logits), family=sm.families.Binomial()).fit(tol=1e-12, **errors)
+    alone = sm.GLM(truth, np.ones(len(truth)), offset=logits, family=sm.families.Binomial()).fit(
+        tol=1e-12, **errors
+    )
+    wide = t.ppf(0.975, count - 1)
+    for name, value, error in (
+        ("slope", both.params[1], both.bse[1]),
+        ("intercept", alone.params[0], alone.bse[0]),
+    ):
+        ours = found[name]
+        assert ours.value == pytest.approx(value, abs=1e-6)
+        assert ours.high - ours.low == pytest.approx(2 * wide * error, rel=1e-5)
+        assert ours.groups == count
+
+
+def test_a_slope_finds_how_much_too_sure_a_model_is():
+    found = recalibrate(Scorer(of_patients(1000, 2.0), ["all"]))["slope"]
+    assert found.low < 0.5 < found.high
+    assert found.value == pytest.approx(0.5, abs=0.05)
+
+
+def test_where_no_slope_fits_best_there_is_none():
+    record = of_patients(30, 1.0)
+    rightly = replace(record, labels=record.probabilities.argmax(axis=1), decisions=None)
+    found = recalibrate(Scorer(rightly, ["all"]))
+    assert found["slope"].value is None
+    assert "without an error" in found["slope"].note
+    assert np.isfinite(found["intercept"].value)
+    assert recalibrate(Scorer(record)) == {}
+    assert recalibrate(Scorer(record.take(record.labels == 0), ["all"])) == {}
+    certain = np.eye(2)[record.labels]
+    certain[:3] = 1 - certain[:3]
+    assert np.isfinite(recalibrate(Scorer(replace(record, probabilities=certain), ["all"]))["slope"].value)

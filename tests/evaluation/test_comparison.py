@@ -15,7 +15,7 @@ from statsmodels.stats.multitest import multipletests
 from kerasall.errors import DataError, SettingsError
 from kerasall.evaluation.comparison import System, compare_systems, share_images
 from kerasall.evaluation.intervals import Scorer
-from kerasall.evaluation.paired_tests import paired_difference
+from kerasall.evaluation.paired_tests import paired_difference, sign_flips
 from kerasall.evaluation.predictions import Predictions
 from kerasall.report.figures_comparison import ForestRow, draw_forest
 from kerasall.report.figures_style import new_figure
@@ -184,17 +184,38 @@ def test_pairs_hold_the_paired_tests_and_their_adjustment():
         assert pair.differences["accuracy"] == paired_difference(Scorer(one, ["all"]), two, "accuracy")
         assert sum(pair.images) == 240
         _, only_first, only_second, _ = pair.images
-        exact = binomtest(only_first, only_first + only_second).pvalue
-        assert pair.mcnemar.p_value == pytest.approx(exact, rel=1e-9)
+        assert pair.flips == sign_flips(one, two)
+        assert pair.flips.test == "sign flips over groups"
         assert pair.differences["accuracy"].difference == pytest.approx((only_first - only_second) / 240)
         assert sum(pair.groups) == 24
     for ours, raw in [
         ([p.adjusted for p in found.pairs], [p.differences["accuracy"].p_value for p in found.pairs]),
-        ([p.mcnemar_adjusted for p in found.pairs], [p.mcnemar.p_value for p in found.pairs]),
+        ([p.flips_adjusted for p in found.pairs], [p.flips.p_value for p in found.pairs]),
     ]:
         np.testing.assert_allclose(ours, multipletests(raw, method="holm")[1], rtol=1e-12)
+    assert found.cochran is None
+    assert not found.single
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_tests_of_images_are_only_where_every_group_has_one(known):
+    names = simulate(1, GOOD).ids if known else np.full(240, "")
+    lone = [
+        replace(s, predictions=replace(s.predictions, subjects=names, groups=names))
+        for s in systems(GOOD, MIDDLE, BAD)
+    ]
+    found = compare_systems(lone, resamples=200)
+    assert found.single
     assert found.cochran is not None
-    assert compare(GOOD, BAD).cochran is None
+    for pair in found.pairs:
+        _, only_first, only_second, _ = pair.images
+        exact = binomtest(only_first, only_first + only_second).pvalue
+        assert pair.flips.p_value == pytest.approx(exact, rel=1e-9)
+    text = describe_comparison(found)
+    assert "Images decided rightly (McNemar, exact)" in text
+    assert "Cochran's Q over all systems: Q = " in text
+    assert ("more patients do not mend that" in text) is not known
+    assert compare_systems(lone[:2], resamples=200).cochran is None
 
 
 def test_groups_in_which_a_system_does_better():
@@ -280,7 +301,10 @@ def test_runs_that_were_not_made_alike_are_warned_of(facts, warning):
 def test_few_unknown_and_equal_are_warned_of():
     one, two = systems(GOOD, BAD)
     few = [replace(s, predictions=s.predictions.take(np.arange(60))) for s in (one, two)]
-    assert "of 6 groups only" in [*find_warnings(compare_systems(few, resamples=200))][-1]
+    found = compare_systems(few, resamples=200)
+    assert "of 6 groups only" in [*find_warnings(found)][-1]
+    assert "groups: no p-value below 0.0" in describe_comparison(found)
+    assert "groups: no p-value below 0.0" in make_comparison_page(found).sections[3].body
     same = compare_systems([one, replace(one, name="again")], resamples=200)
     assert "are they one system?" in [*find_warnings(same)][-1]
     assert same.pairs[0].adjusted == 1.0
@@ -308,7 +332,9 @@ def test_document_is_plain_json():
     assert set(document["pairs"][0]["images"]) == {
         "both_right", "only_first_right", "only_second_right", "neither_right",
     }  # fmt: skip
-    assert "trust the interval that resamples groups" in document["note"]
+    assert "change places in whole groups" in document["note"]
+    assert document["pairs"][0]["right_images"]["test"] == "sign flips over groups"
+    assert document["cochran_q"] is None
 
 
 def test_images_of_one_class_only_leave_scores_open_and_say_so(tmp_path):
@@ -331,8 +357,8 @@ def test_terminal_tells_scores_differences_tests_and_warnings():
         assert re.search(rf"{system.missed} of 120", text)
     assert text.count("Malignant called benign") == 2  # four systems stand in two tables
     assert text.count("does better in") == 6
-    assert "Cochran's Q over all systems: Q = " in text
-    assert "treat images as independent" in text
+    assert "Images decided rightly (sign flips over groups)" in text
+    assert "Cochran" not in text
     assert p_words(0.0004) == "< 0.001"
 
 

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
+from dataclasses import replace
+
 import numpy as np
 import pytest
+from scipy.stats import binomtest
 from statsmodels.stats.contingency_tables import cochrans_q
 from statsmodels.stats.contingency_tables import mcnemar as statsmodels_mcnemar
 from statsmodels.stats.multitest import multipletests
 
 from kerasall.errors import DataError
 from kerasall.evaluation.intervals import Scorer
-from kerasall.evaluation.paired_tests import cochran_q, holm, mcnemar
+from kerasall.evaluation.paired_tests import cochran_q, flip_p_value, holm, sign_flips
 from kerasall.evaluation.paired_tests import paired_difference as difference_of
 from kerasall.evaluation.predictions import Predictions
 
@@ -41,19 +45,61 @@ def paired_difference(first: Predictions, second: Predictions, metric: str):
     return difference_of(Scorer(first), second, metric)
 
 
+def ungrouped(record: Predictions) -> Predictions:
+    return replace(record, subjects=np.full(len(record), ""), groups=np.full(len(record), ""))
+
+
 @pytest.mark.parametrize("seed", range(4))
-def test_mcnemar_equals_statsmodels(seed):
-    first, second = simulate_models(seed)
+@pytest.mark.parametrize("named", [False, True])
+def test_with_one_image_a_group_it_is_mcnemars_exact_test(seed, named):
+    first, second = (ungrouped(record) for record in simulate_models(seed))
+    if named:
+        first, second = (
+            replace(record, subjects=record.ids, groups=record.ids) for record in (first, second)
+        )
     right = [r.labels == r.decisions for r in (first, second)]
     table = [
         [(right[0] & right[1]).sum(), (right[0] & ~right[1]).sum()],
         [(~right[0] & right[1]).sum(), (~right[0] & ~right[1]).sum()],
     ]
-    expected = statsmodels_mcnemar(table, exact=True)
-    ours = mcnemar(first, second)
-    assert ours.p_value == pytest.approx(expected.pvalue, abs=1e-12)
-    assert ours.statistic == expected.statistic
+    ours = sign_flips(first, second)
+    assert ours.p_value == pytest.approx(statsmodels_mcnemar(table, exact=True).pvalue, rel=1e-9)
+    assert ours.test == "McNemar, exact"
+    assert ours.statistic == table[0][1] - table[1][0]
     assert ours.difference == pytest.approx(right[0].mean() - right[1].mean())
+    assert ("independent" in ours.note) is not named
+
+
+def test_published_numbers():
+    """Fisher, The Design of Experiments, section 21: Darwin's 15 pairs of maize give 1,726 of 32,768 flips."""
+    maize = np.array([49, -67, 8, 16, 6, 23, 28, 41, 14, 29, 56, 24, 75, 60, -48])
+    assert flip_p_value(maize) == 1726 / 32768
+    # Armitage and Berry 1994, p. 127: of 50 specimens 12 grew on the first medium only, 2 on the second only.
+    assert flip_p_value(np.array([1] * 12 + [-1] * 2 + [0] * 36)) == pytest.approx(0.0129, abs=5e-5)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_flips_equal_an_enumeration_of_all_of_them(seed):
+    rng = np.random.default_rng(seed)
+    net = rng.integers(-4 - 20 * (seed % 2), 6 + 20 * (seed % 2), 9)
+    sums = [abs(np.dot(signs, net)) for signs in itertools.product((-1, 1), repeat=len(net))]
+    assert flip_p_value(net) == pytest.approx(np.mean(np.array(sums) >= abs(net.sum())), rel=1e-12)
+    assert flip_p_value(rng.permutation(net)) == flip_p_value(net) == flip_p_value(-net)
+
+
+def test_many_groups_of_one_image_are_no_burden():
+    net = np.repeat([1, -1], [30_400, 30_000])
+    assert flip_p_value(net) == pytest.approx(binomtest(30_400, 60_400).pvalue, rel=1e-8)
+    assert flip_p_value(np.zeros(5, int)) == 1
+
+
+def test_few_groups_say_which_p_value_cannot_come_out():
+    first, second = simulate_models(3, groups=4, skill=(3.0, 0.1))
+    found = sign_flips(first, second)
+    assert found.p_value == 0.125
+    assert "differ in 4 groups: no p-value below 0.125 can come out" in found.note
+    assert sign_flips(*simulate_models(3)).note == ""
+    assert sign_flips(first, first).p_value == 1
 
 
 @pytest.mark.parametrize("models", [2, 5])
@@ -82,12 +128,14 @@ def test_paired_difference_of_any_metric(metric):
     assert backward.p_value == pytest.approx(forward.p_value)
 
 
-def test_paired_difference_keeps_its_level_where_mcnemar_does_not():
+def test_tests_over_groups_keep_their_level_where_mcnemar_does_not():
     """Equal models, 28 uneven groups, 300 data sets: 5% of rejections are allowed, 8% is within chance."""
     pairs = [simulate_models(seed) for seed in range(300)]
+    by_flips = np.mean([sign_flips(*pair).p_value <= 0.05 for pair in pairs])
     by_group = np.mean([paired_difference(*pair, "accuracy").p_value <= 0.05 for pair in pairs])
-    by_image = np.mean([mcnemar(*pair).p_value <= 0.05 for pair in pairs])
+    by_image = np.mean([sign_flips(*map(ungrouped, pair)).p_value <= 0.05 for pair in pairs])
     assert by_group <= 0.08
+    assert 0.02 <= by_flips <= 0.08
     assert by_image > 0.2
 
 
@@ -103,13 +151,20 @@ def test_order_of_images_does_not_matter():
     first, second = simulate_models(5)
     shuffled = second.take(np.random.default_rng(0).permutation(len(second)))
     assert paired_difference(first, shuffled, "accuracy") == paired_difference(first, second, "accuracy")
-    assert mcnemar(first, shuffled) == mcnemar(first, second)
+    assert sign_flips(first, shuffled) == sign_flips(first, second)
+    renamed = [replace(r, groups=np.char.add("z", np.char.zfill(r.groups, 4))) for r in (first, second)]
+    assert sign_flips(*renamed) == sign_flips(first, second)
+    turned = sign_flips(second, first)
+    assert (turned.p_value, turned.statistic) == (
+        sign_flips(first, second).p_value,
+        -sign_flips(first, second).statistic,
+    )
 
 
 def test_records_of_other_images_are_refused():
     first, second = simulate_models(6)
     with pytest.raises(DataError, match="same images"):
-        mcnemar(first, second.take(np.arange(5)))
+        sign_flips(first, second.take(np.arange(5)))
     relabelled = Predictions(
         second.ids, second.subjects, second.groups, 1 - second.labels, second.probabilities, second.classes
     )

@@ -62,6 +62,9 @@ def test_net_benefit_by_hand():
     assert (found.missed, found.false_alarms, found.called) == (1, 2, 0.5)
     assert found.false_alarms_per_miss == pytest.approx(4)
     assert found.model.low < found.model.value < found.model.high
+    assert found.over_all.value == pytest.approx(found.model.value - found.all_called)
+    assert found.over_all.low < found.over_all.value < found.over_all.high
+    assert not found.pays
     with pytest.raises(SettingsError, match="between 0 and 1"):
         decision_curve(Scorer(predictions, ["all"]), [0.0])
 
@@ -166,5 +169,11 @@ def test_sections_tell_every_number_with_its_interval(limit):
     }  # fmt: skip
     assert f"{100 * trust.calibration.after.reliability.error:.1f}%" in text
     assert "Wanted sensitivity" in text
+    slope = trust.calibration.after.recalibration["slope"]
+    assert f"{slope.value:.3f}" in text
+    assert f"{slope.low:.3f} to {slope.high:.3f}" in text
+    for each in trust.benefit:
+        assert f"{each.over_all.low:+.3f} to {each.over_all.high:+.3f}" in text
+        assert each.over_all.value == pytest.approx(each.model.value - each.all_called)
     assert ("switched off" in text) is (limit is None)
     assert "by construction" in text

@@ -173,6 +173,9 @@ def test_systems_of_every_kind_are_compared(tmp_path):
     mixed = kerasall.compare(records[0], tmp_path / "b.npz", malignant=["1"], names=["a", "b"])
     assert arrays.to_json()["pairs"] == mixed.to_json()["pairs"]
     assert arrays.groups == 10
+    assert arrays.pairs[0].flips.test == "sign flips over groups"
+    alone = kerasall.compare(first, second, labels=labels, malignant="1", names=["a", "b"])
+    assert alone.pairs[0].flips.test == "McNemar, exact"
     assert arrays.systems[0].missed == ((first.argmax(1) == 0) & (labels == 1)).sum()
     for systems, options, words in (
         ((first, second), {}, "pass labels="),

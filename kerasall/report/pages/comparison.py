@@ -29,11 +29,6 @@ from kerasall.report.format import (
 )
 from kerasall.report.page import Page, Section, draw_picture, render_section
 
-IMAGE_TESTS = (
-    "McNemar's and Cochran's tests treat images as independent, and images of one patient are not: where the "
-    "patients are few, trust the interval that resamples groups."
-)
-
 _MOST_BANDS = 3
 """More curves than this are drawn without bands, which would cover one another."""
 _LONGEST_NAME, _MOST_NAMED = 16, 4
@@ -64,11 +59,11 @@ def make_comparison_page(comparison: SystemComparison, command: str = "") -> Pag
         results=comparison_document(comparison),
         sections=(
             _summary(comparison, shown), _systems(shown), _differences(shown), render_section(
-                "images", pairs=shown.pairs, caution=IMAGE_TESTS,
+                "images", c=shown, words=test_words(shown), notes=_test_notes(shown),
                 cochran=cochran_words(shown.cochran) if shown.cochran else "",
             ), _roc(shown),
             render_section(
-                "method", systems=comparison.systems, command=command,
+                "method", systems=comparison.systems, command=command, test=comparison.pairs[0].flips.test,
                 intervals=comparison.systems[0].intervals[comparison.metric].method,
             ),
         ),
@@ -268,11 +263,11 @@ def describe_comparison(comparison: SystemComparison) -> str:
     lines += ["", f"{title_of(comparison.metric, comparison.classes)}, paired differences over {resampled}"]
     for pair in comparison.pairs:
         lines += [f"  {verdict_words(comparison, pair)}", f"    {groups_words(pair)}"]
-    lines += ["", "Exact McNemar test over images"]
-    lines += [f"  {_mcnemar_line(comparison, pair)}" for pair in comparison.pairs]
+    lines += ["", f"Images decided rightly ({comparison.pairs[0].flips.test})"]
+    lines += [f"  {_right_line(comparison, pair)}" for pair in comparison.pairs]
     if comparison.cochran:
         lines.append(f"  Cochran's Q over all systems: {cochran_words(comparison.cochran)}")
-    lines.append(f"  {IMAGE_TESTS}")
+    lines += [f"  {words}" for words in (*_test_notes(comparison), test_words(comparison))]
     if warnings := [f"warning: {text}" for text in find_warnings(comparison)]:
         lines += ["", *warnings]
     return "\n".join(lines)
@@ -280,7 +275,10 @@ def describe_comparison(comparison: SystemComparison) -> str:
 
 def comparison_document(comparison: SystemComparison) -> dict[str, Any]:
     """The document of ``kerasall compare --json``: the numbers, every warning, and a note on the tests."""
-    return comparison.to_json() | {"warnings": list(find_warnings(comparison)), "note": IMAGE_TESTS}
+    return comparison.to_json() | {
+        "warnings": list(find_warnings(comparison)),
+        "note": test_words(comparison),
+    }
 
 
 def find_warnings(comparison: SystemComparison) -> Iterator[str]:
@@ -311,7 +309,7 @@ def find_warnings(comparison: SystemComparison) -> Iterator[str]:
             "and p-values too small."
         )
     elif groups < FEW_GROUPS:
-        yield f"The images are of {groups} groups only, fewer than {FEW_GROUPS}: intervals and p-values are rough."
+        yield f"The images are of {groups} groups only, fewer than {FEW_GROUPS}: intervals and p-values of differences are rough."
 
 
 def _part_warnings(systems: Sequence[SystemScores]) -> Iterator[str]:
@@ -337,6 +335,29 @@ def groups_words(pair: Pair) -> str:
     return f"{pair.first} does better in {first:,} of {sum(pair.groups):,} groups, {pair.second} in {second:,}, equally well in {equal:,}."
 
 
+def test_words(comparison: SystemComparison) -> str:
+    """What the test of the images decided rightly counts as independent."""
+    if not comparison.known_groups:
+        return (
+            "Neither patients nor groups are known, so McNemar's test counts images as independent: where patients "
+            "have several, its p-value is too small, and more patients do not mend that."
+        )
+    if comparison.single:
+        return "Every group has one image, so McNemar's test is valid."
+    return (
+        "The two systems change places in whole groups, so that the images of a group count together. McNemar's test "
+        "counts images as independent, finds differences where there are none, and is not shown."
+    )
+
+
+def _test_notes(comparison: SystemComparison) -> list[str]:
+    """Pairs that so few groups tell apart that no small p-value can come out."""
+    told = [
+        (pair, pair.flips.note) for pair in comparison.pairs if pair.flips.note and comparison.known_groups
+    ]
+    return [f"{pair.first} and {pair.second}: {note}." for pair, note in told]
+
+
 def cochran_words(found: Comparison) -> str:
     """Statistic and p-value."""
     return f"Q = {found.statistic:.2f}, p {_equals(found.p_value)}"
@@ -347,11 +368,11 @@ def _equals(p_value: float | None) -> str:
     return words if words.startswith("<") else f"= {words}"
 
 
-def _mcnemar_line(comparison: SystemComparison, pair: Pair) -> str:
-    adjusted = f", Holm-adjusted {_equals(pair.mcnemar_adjusted)}" if len(comparison.pairs) > 1 else ""
+def _right_line(comparison: SystemComparison, pair: Pair) -> str:
+    adjusted = f", Holm-adjusted {_equals(pair.flips_adjusted)}" if len(comparison.pairs) > 1 else ""
     return (
         f"only {pair.first} right on {pair.images[1]:,}, only {pair.second} on {pair.images[2]:,}: "
-        f"p {_equals(pair.mcnemar.p_value)}{adjusted}"
+        f"p {_equals(pair.flips.p_value)}{adjusted}"
     )
 
 
