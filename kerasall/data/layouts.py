@@ -12,6 +12,7 @@ import shlex
 from collections.abc import Collection as Names
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import yaml
 
@@ -155,6 +156,7 @@ class _Decision(Tree):
                 self._refuse(f"the names {_show(first)} hold a class and a part of a split", [first], subject)
             return first.number
         self._require_not_above(first, subject)
+        self._require_none_below(rivals, subject)
         if len(rivals) == 1 or rivals[1].images < _RARE * len(self.paths):
             return self._require_class(first, subject)
         return self._choose_by_shape(first, rivals[1], subject)
@@ -208,6 +210,14 @@ class _Decision(Tree):
         if above and above[0].number != subject.folder:
             reason = f"folders such as {_show(above[0])} stand above {_show(first)}, and neither names known classes"
             self._refuse(reason, [first, above[0]], subject)
+
+    def _require_none_below(self, rivals: Sequence[Level], subject: Location) -> None:
+        """Names that say nothing, and below the patients few others that come back: site/patient/class as well."""
+        for upper, lower in pairwise(rivals[1:]):
+            few = len(lower.names) < len(upper.names) and lower.kind not in ("patient", "code")
+            if few and self.count_pairs(upper.number, lower.number) > len(lower.names):
+                reason = f"the names {_show(lower)} come back below {_show(upper)}, and neither they nor {_show(rivals[0])} name known classes"
+                self._refuse(reason, [lower, rivals[0]], subject)
 
     def _require_class(self, level: Level, subject: Location) -> int:
         """The one level there is, unless its names are a patient's or too many."""
@@ -412,10 +422,14 @@ class _Decision(Tree):
         chosen = [*named, *fitting, *over][:1]
         if chosen:
             return chosen[0].number, self._doubt(chosen[0], label)
+        many = [each for each in above if label and len(each.names) > len(self.levels[label - 1].names)]
+        reasons |= {
+            each.number: "they stand above the classes, and their names are not a patient's" for each in many
+        }
         return None, [
             f"folders such as {_show(level)} are not taken for patients: {reasons[level.number]}. If each is one "
             f"patient, set data.subject: folder:{level.number}"
-            for level in below[:1]
+            for level in (below or many)[:1]
         ]
 
     def _find_objection(self, level: Level, label: int | None) -> str:

@@ -293,6 +293,13 @@ LAYOUTS = [
         classes={"0": 12, "1": 12}, patients=0, refused=("images, which tells no class",),
         cured={"label": r"pattern:[_-](?P<label>[^/_.-]+)\.[^/.]+$"},
     ),
+    Layout(
+        "sites above patients, and classes that no word tells",
+        tree("{r}/{p}/{q}/{n}.png", q=lambda c, p, n: {"ALL": "foo", "normal": "bar"}[c], r=lambda c, p, n: "Berlin" if p in ("P01", "P07", "P11") else "Paris"),
+        classes={"foo": 12, "bar": 12},
+        refused=("bar, foo come back below P01",),
+        cured={"label": "folder:3", "subject": "folder:2"},
+    ),
     Layout("patients called by letters", tree("{c}/Patient {q}/{n}.png", q=lambda c, p, n: "ABCDEF"[PATIENTS.index(p)])),
     Layout(
         "patients called by keys of a database",
@@ -385,8 +392,8 @@ LAYOUTS = [
         said="line 11 repeats the names",
     ),
     Layout(
-        "a table in which every class counts its own patients", changed(lambda f, c, p: (f, c, PATIENTS.index(p) % 3 + 1)),
-        patients=3, said="if every class counts its own",
+        "a table in which every class counts its own patients",
+        changed(lambda f, c, p: (f, c, str(PATIENTS.index(p) % 3 + 1))), patients=3, said="if every class counts its own",
     ),
     Layout(
         "numbers that a spreadsheet shortened",
