@@ -9,15 +9,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import command_line
 import numpy as np
 import pandas as pd
 import pytest
 import yaml
 from PIL import Image
-from typer.testing import CliRunner
 
 import kerasall
-from kerasall.cli.app import app
 
 TINY = {
     "pipeline": str(Path(__file__).parents[1] / "pipelines" / "single_classifier.py"),
@@ -91,7 +90,7 @@ def test_the_command_goes_on_with_what_python_trained_and_so_does_its_config(wor
     assert run.scores.accuracy.groups == 12
 
     def call(*arguments: str) -> str:
-        shown = CliRunner().invoke(app, list(arguments), catch_exceptions=False).output
+        shown = command_line.invoke(*arguments).output
         assert set(kerasall.Run.find("grown_all").states.values()) == {"cached"}
         return shown
 

@@ -8,11 +8,10 @@ import subprocess
 import time
 from pathlib import Path
 
+import command_line
 import pytest
 from test_experiment import TINY, House
-from typer.testing import CliRunner
 
-from kerasall.cli.app import app
 from kerasall.errors import KerasallError
 from kerasall.studies.experiment import settle
 
@@ -120,7 +119,7 @@ def test_where_nothing_can_be_written_is_found_at_the_door(tmp_path, monkeypatch
                 settle("demo")
     assert not (tmp_path / "runs").exists()
     with pytest.raises(KerasallError, match=f"the output {place} must be writable, but is not"):
-        CliRunner().invoke(app, ["check", str(tmp_path), "--report", str(place)], catch_exceptions=False)
+        command_line.invoke("check", tmp_path, "--report", place)
 
 
 @pytest.mark.slow

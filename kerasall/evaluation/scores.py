@@ -89,18 +89,15 @@ class Scores(Mapping[str, Score]):
         return pd.DataFrame(rows).set_index("metric") if rows else pd.DataFrame()
 
 
+Values = Sequence[Any] | np.ndarray
+"""One entry an image, or one row."""
+
+
 def score(
-    labels: Predictions | Sequence[Any] | np.ndarray,
-    probabilities: Sequence[Any] | np.ndarray | None = None,
-    groups: Sequence[Any] | np.ndarray | None = None,
-    *,
-    classes: Sequence[str] | None = None,
-    malignant: str | Sequence[str] | None = None,
-    metrics: str | Sequence[str] | None = None,
-    confidence: float = 0.95,
-    resamples: int = 2000,
-    seed: int = 0,
-) -> Scores:
+    labels: Predictions | Values, probabilities: Values | None = None, groups: Values | None = None, *,
+    classes: Sequence[str] | None = None, malignant: str | Sequence[str] | None = None,
+    metrics: str | Sequence[str] | None = None, confidence: float = 0.95, resamples: int = 2000, seed: int = 0,
+) -> Scores:  # fmt: skip
     """Scores predictions, each score with an interval that resamples whole groups.
 
     Example:
@@ -141,17 +138,10 @@ def score(
 
 
 def intervals(
-    labels: Predictions | Sequence[Any] | np.ndarray,
-    probabilities: Sequence[Any] | np.ndarray | None = None,
-    groups: Sequence[Any] | np.ndarray | None = None,
-    *,
-    metrics: str | Sequence[str] | None = None,
-    classes: Sequence[str] | None = None,
-    malignant: str | Sequence[str] | None = None,
-    confidence: float = 0.95,
-    resamples: int = 2000,
-    seed: int = 0,
-) -> dict[str, Interval]:
+    labels: Predictions | Values, probabilities: Values | None = None, groups: Values | None = None, *,
+    metrics: str | Sequence[str] | None = None, classes: Sequence[str] | None = None,
+    malignant: str | Sequence[str] | None = None, confidence: float = 0.95, resamples: int = 2000, seed: int = 0,
+) -> dict[str, Interval]:  # fmt: skip
     """Intervals of any metrics, of all there are where none are named: those of single classes, too.
 
     Example:

@@ -275,7 +275,8 @@ def _check_members(members: Sequence[keras.Model]) -> int:
             find_parts(member)
         except ModelError:  # of another make
             blank = np.zeros((1, *member.inputs[0].shape[1:]), np.float32)
-            require_probabilities(member, keras.ops.convert_to_numpy(member(blank, training=False)))
+            answers = keras.ops.convert_to_numpy(member(blank, training=False))
+            require_probabilities(member, np.asarray(answers))
     return counts[0] if counts else 0
 
 

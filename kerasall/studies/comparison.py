@@ -7,12 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from kerasall.errors import DataError
 from kerasall.evaluation.comparison import System, SystemComparison, compare_systems
 from kerasall.evaluation.predictions import Predictions, read_predictions
-from kerasall.evaluation.scores import take_predictions
+from kerasall.evaluation.scores import Values, take_predictions
 from kerasall.paths import as_file_name, runs_folder
 from kerasall.report.page import write_page
 from kerasall.report.pages.comparison import make_comparison_page
@@ -45,17 +43,10 @@ def read_systems(given: Sequence[str]) -> list[System]:
 
 
 def compare(
-    *systems: Any,
-    labels: Sequence[Any] | np.ndarray | None = None,
-    groups: Sequence[Any] | np.ndarray | None = None,
-    names: Sequence[str] | None = None,
-    metric: str | None = None,
-    classes: Sequence[str] | None = None,
-    malignant: str | Sequence[str] | None = None,
-    confidence: float = 0.95,
-    resamples: int = 2000,
-    seed: int = 0,
-) -> SystemComparison:
+    *systems: Any, labels: Values | None = None, groups: Values | None = None, names: Sequence[str] | None = None,
+    metric: str | None = None, classes: Sequence[str] | None = None, malignant: str | Sequence[str] | None = None,
+    confidence: float = 0.95, resamples: int = 2000, seed: int = 0,
+) -> SystemComparison:  # fmt: skip
     """Compares two systems or more on the images they share: scores, paired differences with intervals, tests.
 
     Example:

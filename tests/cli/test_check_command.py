@@ -5,11 +5,10 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import command_line
 import pytest
 from lab_images import evenly, write_table
-from typer.testing import CliRunner
 
-from kerasall.cli.app import app
 from kerasall.errors import SettingsError
 from kerasall.studies.external_check import read_images
 from kerasall.studies.stated_images import read_stated, settle_images
@@ -22,7 +21,7 @@ def table(tmp_path_factory) -> Path:
 
 
 def call(*arguments: str | Path) -> str:
-    return CliRunner().invoke(app, ["check", *map(str, arguments)], catch_exceptions=False).stdout
+    return command_line.invoke("check", *arguments).stdout
 
 
 def asked(*arguments: str | Path) -> list[str]:

@@ -6,20 +6,16 @@ import json
 import subprocess
 import sys
 from dataclasses import replace
+from functools import partial
 
+import command_line
 import numpy as np
 import pytest
-import typer
-from typer.testing import CliRunner
 
-from kerasall.cli.compare import compare
 from kerasall.errors import ArtifactError, DataError
 from kerasall.evaluation.predictions import Predictions, read_predictions, write_predictions
 from kerasall.files import write_json
 from kerasall.studies.comparison import default_folder, read_systems
-
-app = typer.Typer()
-app.command()(compare)
 
 
 def predict(wrong: int) -> Predictions:
@@ -56,11 +52,7 @@ def root(tmp_path, monkeypatch):
     return folder
 
 
-def invoke(*words):
-    result = CliRunner().invoke(app, [str(word) for word in words])
-    if result.exception and not isinstance(result.exception, SystemExit):
-        raise result.exception
-    return result
+invoke = partial(command_line.invoke, "compare")
 
 
 def test_table_on_standard_output_and_page_in_the_runs_folder(root):

@@ -5,16 +5,16 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
+from functools import partial
 from pathlib import Path
 
+import command_line
 import keras
 import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
-from typer.testing import CliRunner
 
-from kerasall.cli.app import app
 from kerasall.components.exporter import answer_with_safeguards
 from kerasall.data.sources import read_source
 from kerasall.data.statistics import SEEN, read_seen, write_seen
@@ -125,11 +125,7 @@ def paint_subjects(folder: Path, each: int = 4) -> list[tuple[Path, str, str]]:
 MAPS = ("--map", "blast=malignant", "--map", "normal=benign")
 
 
-def invoke(*words):
-    result = CliRunner().invoke(app, ["evaluate", *map(str, words)])
-    if result.exception and not isinstance(result.exception, SystemExit):
-        raise result.exception
-    return result
+invoke = partial(command_line.invoke, "evaluate")
 
 
 def score(model, data, stated):
@@ -249,7 +245,7 @@ def test_a_trained_model_on_other_rendered_cells(tmp_path, monkeypatch):
     config.write_text(yaml.safe_dump(TINY))
     cells = {"source": "synthetic", "synthetic": TINY["data"]["synthetic"] | {"seed": 6}}
     other.write_text(yaml.safe_dump(TINY | {"data": cells}))
-    run = CliRunner().invoke(app, ["run", str(config), "--force"])
+    run = command_line.invoke("run", config, "--force")
     assert run.exit_code == 0, run.output
     for model in ("tiny", tmp_path / "models" / "tiny"):
         found = json.loads(invoke(model, "--config", other, "--out", tmp_path / "out", "--json").stdout)

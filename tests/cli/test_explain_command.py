@@ -5,17 +5,17 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
+import command_line
 import cv2
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-import typer
-from typer.testing import CliRunner
 
-from kerasall.cli.explain import TITLES, explain
+from kerasall.cli.explain import TITLES
 from kerasall.components.exporter import find_explanations
 from kerasall.errors import ArtifactError, ModelError, SettingsError
 from kerasall.files import write_json
@@ -29,8 +29,6 @@ from kerasall.studies.finished_run import Run
 
 LABELS = ("all", "hem", "other")
 SIZE = 40
-app = typer.Typer()
-app.command()(explain)
 
 
 def small_network(seed: int) -> keras.Model:
@@ -75,11 +73,7 @@ def images(tmp_path_factory) -> Path:
     return folder
 
 
-def invoke(*words):
-    result = CliRunner().invoke(app, [str(word) for word in words])
-    if result.exception and not isinstance(result.exception, SystemExit):
-        raise result.exception
-    return result
+invoke = partial(command_line.invoke, "explain")
 
 
 def test_pictures_grid_and_numbers_of_an_ensemble(saved, images, tmp_path):

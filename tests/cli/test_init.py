@@ -8,11 +8,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import command_line
 import pytest
 from lab_images import evenly, write_table
-from typer.testing import CliRunner
 
-from kerasall.cli.app import app
 from kerasall.cli.init import init
 from kerasall.errors import SettingsError
 from kerasall.settings.loading import load_settings
@@ -27,7 +26,7 @@ def here(tmp_path, monkeypatch) -> Path:
 
 def call(*arguments: str) -> str:
     """Standard output; errors are raised."""
-    return CliRunner().invoke(app, ["init", *arguments], catch_exceptions=False).stdout
+    return command_line.invoke("init", *arguments).stdout
 
 
 def test_a_config_is_written_and_the_next_command_printed(here):
@@ -94,7 +93,7 @@ def test_nothing_is_left_of_a_training_that_is_refused_at_the_door(here, monkeyp
     with pytest.raises(
         SettingsError, match=r"(?s)2 things are missing.*--malignant ALL.*no/such\.h5 must exist"
     ):
-        CliRunner().invoke(app, train, catch_exceptions=False)
+        command_line.invoke(*train)
     assert [path.name for path in here.iterdir() if path.suffix != ".png"] == ["cells.csv"]
 
 

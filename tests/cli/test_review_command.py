@@ -7,17 +7,16 @@ import json
 import os
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
+import command_line
 import numpy as np
 import pandas as pd
 import pytest
-import typer
 import yaml
 from page_tables import read_tables, texts
-from typer.testing import CliRunner
 
-from kerasall.cli.review import review
 from kerasall.errors import ArtifactError
 from kerasall.evaluation.predictions import Predictions
 from kerasall.evaluation.review import ReviewItem, ReviewRecord, ReviewSource, write_review_record
@@ -26,9 +25,6 @@ from kerasall.studies.review import describe_overlay
 
 ROOT = Path(__file__).parents[2]
 CLASSES = ("all", "hem")
-
-app = typer.Typer()
-app.command()(review)
 
 
 @pytest.fixture
@@ -72,11 +68,7 @@ def run(tmp_path, monkeypatch) -> Path:
     return tmp_path / "runs" / "mine"
 
 
-def invoke(*words: str | Path):
-    result = CliRunner().invoke(app, [str(word) for word in words])
-    if result.exception and not isinstance(result.exception, SystemExit):
-        raise result.exception
-    return result
+invoke = partial(command_line.invoke, "review")
 
 
 def test_page_and_table_lie_beside_the_run(run, tmp_path):

@@ -196,6 +196,9 @@ def test_an_attribute_of_the_files_that_tells_the_class_is_a_warning(tmp_path, c
     assert words in found[0]["message"]
 
 
+ALIKE = {"quality": 0, "width": 48, "height": 48, "mode": "RGB", "mean_r": 1.0, "mean_g": 2.0, "mean_b": 3.0}
+
+
 @pytest.mark.parametrize(
     ("formats", "subject", "told"),
     [
@@ -214,16 +217,7 @@ def test_an_attribute_of_the_files_that_tells_the_class_is_a_warning(tmp_path, c
 )
 def test_it_is_told_by_groups_and_small_sets_do_not_cry_wolf(formats, subject, told):
     table = pd.DataFrame({"format": list(formats), "group": [subject(n) or str(n) for n in range(24)]})
-    table = table.assign(
-        label=["a"] * 12 + ["b"] * 12,
-        quality=0,
-        width=48,
-        height=48,
-        mode="RGB",
-        mean_r=1.0,
-        mean_g=2.0,
-        mean_b=3.0,
-    )
+    table = table.assign(label=["a"] * 12 + ["b"] * 12, **ALIKE)
     found = find_confounders(table, ["a", "b"])
     assert [each.attribute for each in found] == (["format"] if told else [])
     assert find_confounders(table.sample(frac=1, random_state=0), ["a", "b"]) == found
@@ -231,9 +225,7 @@ def test_it_is_told_by_groups_and_small_sets_do_not_cry_wolf(formats, subject, t
 
 def test_one_class_among_several_is_told_from_the_rest():
     table = pd.DataFrame({"label": list("abcd") * 12, "format": ["PNG", "PNG", "JPEG", "PNG"] * 12})
-    table = table.assign(
-        group=range(48), quality=0, width=48, height=48, mode="RGB", mean_r=1.0, mean_g=2.0, mean_b=3.0
-    )
+    table = table.assign(group=range(48), **ALIKE)
     (found,) = find_confounders(table, list("abcd"))
     assert (found.label, found.value) == ("c", 1.0)
 
