@@ -19,11 +19,14 @@ from kerasall.evaluation.metrics import (
     undefined_reason,
 )
 from kerasall.evaluation.predictions import JsonFields, Predictions
-from kerasall.evaluation.resampling import Draws, Resampler, Units, draw_weights, find_units
+from kerasall.evaluation.resampling import UNSEEN, Draws, Resampler, Units, draw_weights, find_units
 
-GROUPS = "group bootstrap within classes, with half an unseen group each"
+GROUPS = "group bootstrap within classes, with half an unseen group at its worst and its best"
 IMAGES = "bootstrap of single images (groups unknown)"
 WILSON = "Wilson, on single images (groups unknown)"
+
+RESAMPLES = 10_000
+"""Draws by default: with 2,000 an end moves by 0.003 from seed to seed, and reports show a tenth of a percent."""
 
 FEW_GROUPS = 20
 """Below this number an interval says that it is likely too narrow."""
@@ -81,7 +84,7 @@ class Scorer:
 
     predictions: Predictions
     malignant: Sequence[str] = ()
-    resamples: int = 2000
+    resamples: int = RESAMPLES
     seed: int = 0
     confidence: float = 0.95
     graded: Predictions | None = None
@@ -115,12 +118,16 @@ class Scorer:
     @cached_property
     def draws(self) -> Draws:
         """The random weights behind every interval."""
-        return draw_weights(self.units, self.resamples, self.seed)
+        return self.draws_shared(1)
+
+    def draws_shared(self, strata: int) -> Draws:
+        """The same where so many strata share one unseen group."""
+        return draw_weights(self.units, self.resamples, self.seed, UNSEEN / strata)
 
     @cached_property
     def resampler(self) -> Resampler:
         """Scores under the draws."""
-        return Resampler(self.predictions, self.units, self.draws, self.malignant)
+        return Resampler(self.predictions, self.units, self.draws, self.malignant, self.draws_shared)
 
     @cached_property
     def groups_known(self) -> bool:
@@ -160,14 +167,17 @@ class Scorer:
         decisions = np.where(mask, labels, (labels + 1) % classes)
         return self.of(replace(self.predictions, decisions=decisions)).interval("accuracy")
 
-    def mean(self, values: np.ndarray, lowest: float, highest: float) -> Interval:
+    def mean(
+        self, values: np.ndarray, lowest: float | np.ndarray, highest: float | np.ndarray
+    ) -> Interval:
         """Mean of ``values`` over the images, at least one.
 
         Args:
             values: float [N].
-            lowest, highest: limits of what a value can be.
+            lowest, highest: limits of what the value of each image can be, or float [N] of them.
         """
-        metric = Metric("mean", "Mean", "", lowest=lowest, highest=highest, losses=lambda _: values)
+        lowest, highest = (np.broadcast_to(each, np.shape(values)) for each in (lowest, highest))
+        metric = Metric("mean", "Mean", "", losses=lambda _: values, limits=lambda _: (lowest, highest))
         value, (low, high) = float(np.mean(values)), self._quantiles(metric)
         method = GROUPS if self.groups_known else IMAGES
         return Interval(value, min(low, value), max(high, value), self.confidence, method, self.units.groups)

@@ -214,5 +214,5 @@ def _benefit_at(scorer: Scorer, scores: np.ndarray, truth: np.ndarray, threshold
     values = np.where(called, np.where(truth, 1.0, -price), 0.0)
     everyone = float(np.where(truth, 1.0, -price).mean())
     missed, alarms = int((truth & ~called).sum()), int((called & ~truth).sum())
-    model = scorer.mean(values, -price, 1.0)
+    model = scorer.mean(values, np.where(truth, 0.0, -price), truth.astype(float))
     return NetBenefit(float(threshold), model, everyone, float(called.mean()), missed, alarms)

@@ -12,7 +12,7 @@ import pandas as pd
 from kerasall.errors import DataError, SettingsError, did_you_mean
 from kerasall.evaluation import confusion_scores as of_matrix
 from kerasall.evaluation.confusion_scores import PER_CLASS
-from kerasall.evaluation.intervals import Interval, Scorer
+from kerasall.evaluation.intervals import RESAMPLES, Interval, Scorer
 from kerasall.evaluation.metrics import (
     MALIGNANT_SCORES,
     METRICS,
@@ -97,7 +97,7 @@ def score(
     malignant: str | Sequence[str] | None = None,
     metrics: str | Sequence[str] | None = None,
     confidence: float = 0.95,
-    resamples: int = 2000,
+    resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> Scores:
     """Scores predictions, each score with an interval that resamples whole groups.
@@ -148,7 +148,7 @@ def intervals(
     classes: Sequence[str] | None = None,
     malignant: str | Sequence[str] | None = None,
     confidence: float = 0.95,
-    resamples: int = 2000,
+    resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> dict[str, Interval]:
     """Intervals of any metrics, of all there are where none are named: those of single classes, too.

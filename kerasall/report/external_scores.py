@@ -13,7 +13,7 @@ import pandas as pd
 from kerasall.data.examples import Collection
 from kerasall.errors import DataError
 from kerasall.evaluation.class_mapping import ClassMapping
-from kerasall.evaluation.intervals import FEW_GROUPS, Interval, Scorer, groups_known
+from kerasall.evaluation.intervals import FEW_GROUPS, RESAMPLES, Interval, Scorer, groups_known
 from kerasall.evaluation.metrics import MALIGNANT_SCORES, confusion_matrix
 from kerasall.evaluation.operating_points import ScoredPoint, collapse, score_point
 from kerasall.evaluation.predictions import Predictions
@@ -28,7 +28,6 @@ SCORED, MAPPED_OUT, SEEN, BESIDE_SEEN, UNREADABLE = (
 )  # fmt: skip
 """What became of an image, in words."""
 
-RESAMPLES = 2000
 WANTED = ("balanced_accuracy", "accuracy", "f1_macro", "cohen_kappa", "mcc", "roc_auc", "log_loss")
 COMPARED = (*MALIGNANT_SCORES, "balanced_accuracy", "accuracy", "roc_auc")
 """Metrics shown beside those of the model's own evaluation, where both have them."""

@@ -53,7 +53,7 @@ def compare(
     classes: Sequence[str] | None = None,
     malignant: str | Sequence[str] | None = None,
     confidence: float = 0.95,
-    resamples: int = 2000,
+    resamples: int = 10_000,
     seed: int = 0,
 ) -> SystemComparison:
     """Compares two systems or more on the images they share: scores, paired differences with intervals, tests.

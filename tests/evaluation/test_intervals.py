@@ -176,6 +176,65 @@ def test_wilson_of_31_in_32_and_of_all_in_all():
     assert wilson_interval(0, 5)[0] == 0.0
 
 
+@settings(max_examples=40, deadline=None)
+@given(
+    st.lists(st.lists(st.tuples(st.integers(0, 2), st.integers(0, 2)), min_size=1, max_size=6), min_size=2, max_size=9),
+    st.integers(0, 10_000),
+    st.integers(1, 2),
+)
+def test_one_more_error_raises_no_end(groups, which, step):
+    """Groups of images (label, decision), of one class or several; a right image is decided wrongly."""
+    labels, decisions = (np.array([image[k] for group in groups for image in group]) for k in (0, 1))
+    right = np.flatnonzero(labels == decisions)
+    if not len(right):
+        return
+    names = np.repeat(np.arange(len(groups)), [len(group) for group in groups]).astype(str)
+    wrong = decisions.copy()
+    wrong[right[which % len(right)]] = (labels[right[which % len(right)]] + step) % 3
+    metrics = ["accuracy", "malignant_sensitivity", "malignant_specificity", *MACRO, *(f"recall:{c}" for c in "abc")]
+    before, after = (
+        Scorer(make_predictions(labels, names, each, 3), ("b",), resamples=200).intervals(metrics)
+        for each in (decisions, wrong)
+    )
+    for metric in metrics:
+        if before[metric].value is not None:
+            assert after[metric].low <= before[metric].low + 1e-12, metric
+            assert after[metric].high <= before[metric].high + 1e-12, metric
+
+
+MACRO = ("balanced_accuracy", "recall_weighted", "recall_macro")
+
+
+@pytest.mark.parametrize("missed", [1, 3, 40, 100])
+def test_a_miss_never_blesses_three_perfect_groups(missed):
+    """3 malignant groups of 40: with 0 of 120 missed the lower end is what three groups can show, and no more below."""
+    labels, groups = np.repeat([1, 0], [120, 1200]), np.repeat(np.arange(33), 40).astype(str)
+    decisions = labels.copy()
+    perfect = Scorer(make_predictions(labels, groups, decisions), ("b",)).interval("malignant_sensitivity")
+    decisions[np.arange(missed) * 120 // missed] = 0
+    found = Scorer(make_predictions(labels, groups, decisions), ("b",)).interval("malignant_sensitivity")
+    # 1 - the 97.5% point of beta(1/2, 3): the unseen half group's share.
+    assert perfect.low == pytest.approx(1 - betaincinv(0.5, 3, 0.975), abs=0.02)
+    assert found.low < perfect.low
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 999), st.integers(0, 10_000), st.floats(0.01, 0.9))
+def test_a_worse_probability_improves_no_end(seed, which, share):
+    predictions = simulate(seed, 7, 2, size=8)
+    row, worse = which % len(predictions), predictions.probabilities.copy()
+    moved = share * worse[row, predictions.labels[row]]
+    worse[row, predictions.labels[row]] -= moved
+    worse[row, 1 - predictions.labels[row]] += moved
+    before, after = (
+        Scorer(replace(predictions, probabilities=each), ("b",), resamples=200).intervals(["roc_auc", "log_loss", "brier"])
+        for each in (predictions.probabilities, worse)
+    )
+    for name, sign in (("roc_auc", -1), ("log_loss", 1), ("brier", 1)):
+        assert sign * (after[name].low - before[name].low) >= -1e-12, name
+        assert sign * (after[name].high - before[name].high) >= -1e-12, name
+
+
 @pytest.mark.parametrize(
     "name", ["accuracy", "balanced_accuracy", "f1_macro", "cohen_kappa", "mcc", "roc_auc"]
 )
