@@ -155,7 +155,9 @@ class Resampler:
             return self._score_counts(metric)
         every = self._shared(len(self.units.classes))
         if metric.losses is not None:
-            return _resample_losses(metric, metric.losses(self.predictions), self.predictions, self.units, every)
+            return _resample_losses(
+                metric, metric.losses(self.predictions), self.predictions, self.units, every
+            )
         areas = self._areas_of(metric)
         shares = ranking_shares(metric, np.stack([area.positives for area in areas], axis=1))
         lows = np.stack([area.low for area in areas], axis=1)
@@ -305,7 +307,9 @@ def _resample_area(scores: np.ndarray, positive: np.ndarray, units: Units, draws
     our_weight, their_weight = draws.units @ ours, draws.units @ theirs
     # Groups of one class have positives or others, seldom both: most of the table is empty.
     winners, losers = np.flatnonzero(ours), np.flatnonzero(theirs)
-    seen = np.einsum("bg,bg->b", draws.units[:, winners] @ won[np.ix_(winners, losers)], draws.units[:, losers])
+    seen = np.einsum(
+        "bg,bg->b", draws.units[:, winners] @ won[np.ix_(winners, losers)], draws.units[:, losers]
+    )
     our_unseen = draws.unseen @ units.group_means(ours)
     their_unseen = draws.unseen @ units.group_means(theirs)
     positives = our_weight + our_unseen

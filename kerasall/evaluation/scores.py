@@ -12,7 +12,7 @@ import pandas as pd
 from kerasall.errors import DataError, SettingsError, did_you_mean
 from kerasall.evaluation import confusion_scores as of_matrix
 from kerasall.evaluation.confusion_scores import PER_CLASS
-from kerasall.evaluation.intervals import RESAMPLES, Interval, Scorer
+from kerasall.evaluation.intervals import RESAMPLES, Interval, Scorer, list_notes
 from kerasall.evaluation.metrics import (
     MALIGNANT_SCORES,
     METRICS,
@@ -79,8 +79,7 @@ class Scores(Mapping[str, Score]):
     @property
     def notes(self) -> tuple[str, ...]:
         """What a reader must know of the intervals, each once."""
-        notes = (note for score in self.values() for note in score.note.split("; ") if note)
-        return tuple(dict.fromkeys(notes))
+        return tuple(list_notes(self.values()))
 
     def to_frame(self) -> pd.DataFrame:
         """One row a metric: value, low, high, confidence, method, groups, note."""
