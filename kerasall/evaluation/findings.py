@@ -201,7 +201,7 @@ def judge(
         near_searched: whether near duplicates were looked for.
         patients: what is known of them.
     """
-    balanced, floor = intervals["balanced_accuracy"].low, 1 / classes + above_chance
+    whole, floor = intervals["balanced_accuracy"], 1 / classes + above_chance
     sensitivity = intervals.get("malignant_sensitivity")
     return (
         Criterion("data_without_errors", errors == 0, {"errors": errors}),
@@ -213,15 +213,15 @@ def judge(
         ),
         Criterion(
             "balanced_accuracy",
-            _above(balanced, floor),
-            {"low": balanced, "above_chance": above_chance, "floor": floor},
+            _above(whole.low, floor),
+            {"low": whole.low, "above_chance": above_chance, "floor": floor, "groups": whole.groups},
         ),
         Criterion("malignant_classes_named", False)
         if sensitivity is None
         else Criterion(
             "malignant_sensitivity",
             _above(sensitivity.low, sensitivity_floor),
-            {"low": sensitivity.low, "floor": sensitivity_floor},
+            {"low": sensitivity.low, "floor": sensitivity_floor, "groups": sensitivity.groups},
         ),
         Criterion("honest_protocol", protocol == "honest" and scored in HONEST),
         Criterion(
