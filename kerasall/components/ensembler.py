@@ -21,6 +21,7 @@ from kerasall.evaluation.ensemble_rules import (
     stacking_coefficients,
     tie_note,
 )
+from kerasall.evaluation.metrics import malignant_mask
 from kerasall.evaluation.predictions import Predictions, concatenate
 from kerasall.files import read_json
 from kerasall.models.ensembles import build_ensemble
@@ -68,11 +69,11 @@ def ensembler(
     if len(selection) < len(own):
         selection = {}
     deciding = selection if ensemble.weights_from == SELECTION else own
-    chosen = choose_coefficients(list(deciding.values()), ensemble)
+    chosen, named = choose_coefficients(list(deciding.values()), ensemble), data.facts.malignant
 
     model = build_ensemble(
         [load_model(folder / MODEL_FILE) for folder in models], ensemble.rule, chosen.weights, list(own),
-        stacking=chosen.stacking, image_size=Chain.from_json(data.preprocess).output_size,
+        stacking=chosen.stacking, malignant=np.flatnonzero(malignant_mask(data.facts.labels, named)).tolist(), image_size=Chain.from_json(data.preprocess).output_size,
         steps=[list(member.steps) or None for member in members],
     )  # fmt: skip
     write_model(model, data.preprocess, data.facts, trained)
@@ -83,7 +84,7 @@ def ensembler(
     made.write(
         _combine(list(own.values()), ensemble, chosen, data),
         {"parameters": parameters, "seconds": seconds, "fits": {}, "members": told},
-        selection=chosen.combine(selection.values(), ensemble.rule) if selection else None,
+        selection=chosen.combine(selection.values(), ensemble.rule, named) if selection else None,
         ensemble=_describe(list(own), ensemble, chosen, data),
     )
     for name, predictions in own.items():
@@ -121,9 +122,9 @@ class Coefficients:
     weights: np.ndarray | None = None
     stacking: Stacking | None = None
 
-    def combine(self, members: Iterable[Predictions], rule: str) -> Predictions:
+    def combine(self, members: Iterable[Predictions], rule: str, malignant: Sequence[str]) -> Predictions:
         """The ensemble's predictions of the images that all members predicted."""
-        return combine_predictions(list(members), rule, self.weights, self.stacking)
+        return combine_predictions(list(members), rule, self.weights, self.stacking, malignant)
 
 
 def choose_coefficients(deciding: Sequence[Predictions], ensemble: EnsembleSettings) -> Coefficients:
@@ -147,12 +148,12 @@ def _combine(
 ) -> Predictions:
     """Validation predictions combined; out-of-fold ones with coefficients from the other folds."""
     if not data.split.folds or not _are_fitted(ensemble) or ensemble.weights_from == SELECTION:
-        return chosen.combine(own, ensemble.rule)
+        return chosen.combine(own, ensemble.rule, data.facts.malignant)
     parts = []
     for fold in data.split.folds:
         inside = np.isin(own[0].ids, data.split.ids(fold))
         fitted = choose_coefficients([each.take(~inside) for each in own], ensemble)
-        parts.append(fitted.combine([each.take(inside) for each in own], ensemble.rule))
+        parts.append(fitted.combine([each.take(inside) for each in own], ensemble.rule, data.facts.malignant))
     return concatenate(parts)
 
 

@@ -149,7 +149,12 @@ def find_all(
     """Everything that is computed of the scored images."""
     wanted, folds = settings.evaluate, {fold: data.split.ids(fold) for fold in data.split.folds}
     scorer = Scorer(
-        scored.predictions, facts.malignant, wanted.resamples, settings.seed, graded=scored.curves
+        scored.predictions,
+        facts.malignant,
+        wanted.resamples,
+        settings.seed,
+        graded=scored.curves,
+        blocks=facts.subject_kind == "block",
     )
     drawn = replace(scorer.of(scored.curves), resamples=min(wanted.resamples, CURVE_RESAMPLES))
     malignant = MALIGNANT_SCORES if facts.malignant else ()
@@ -175,6 +180,7 @@ def find_all(
         ),
         trust=trust,
         subject_calls=score_subjects(scorer, recorded, facts, folds, fitted_on),
+        by_class=scorer.by_class(),
         views=score_views(scorer, recorded, parity, settings.serve.views, fitted_on),
     )  # fmt: skip
 

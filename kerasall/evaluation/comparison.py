@@ -13,7 +13,7 @@ from scipy.sparse.csgraph import connected_components
 
 from kerasall.errors import DataError
 from kerasall.evaluation import confusion_scores as of_matrix
-from kerasall.evaluation.intervals import Interval, Scorer
+from kerasall.evaluation.intervals import RESAMPLES, Interval, Scorer
 from kerasall.evaluation.metrics import MALIGNANT_SCORES, SCORES, confusion_matrix, find_metric
 from kerasall.evaluation.paired_tests import Comparison, cochran_q, holm, paired_difference, sign_flips
 from kerasall.evaluation.predictions import Predictions
@@ -184,7 +184,7 @@ def compare_systems(
     malignant: Sequence[str] | None = None,
     *,
     confidence: float = 0.95,
-    resamples: int = 2000,
+    resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> SystemComparison:
     """Compares two systems or more on the images that all of them predicted.

@@ -136,15 +136,11 @@ def keep_surest(predictions: Predictions, shares: Sequence[float] | np.ndarray) 
 
 def _kept_accuracies(scorer: Scorer, right: np.ndarray, kept: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Accuracy of the kept images under each draw, the unseen group at its worst and best: [B], [B]."""
-    units, draws = scorer.units, scorer.draws
-    images, hits = units.totals(kept), units.totals(kept & right)
-    called = np.stack([np.zeros(len(images)), hits, images], axis=1)
-    ends = []
-    for side in (-1, 1):
-        unseen = _unseen_rates(called, units, side)[:, 1] * units.group_means(images)
-        total = draws.units @ images + draws.unseen @ units.group_means(images)
-        ends.append((draws.units @ hits + draws.unseen @ unseen) / np.maximum(total, 1e-300))
-    return ends[0], ends[1]
+    units, draws = scorer.units, scorer.draws_shared(len(scorer.units.classes))
+    images, hits = units.totals(kept), draws.units @ units.totals(kept & right)
+    unseen = draws.unseen @ units.group_means(images)
+    total = np.maximum(draws.units @ images + unseen, 1e-300)
+    return hits / total, (hits + unseen) / total
 
 
 # --- a curve of all images, and under each draw of groups ---------------------------------------------
@@ -221,7 +217,7 @@ class _Rates:
         self.scores, self.positive = positive_scores(predictions, positive)
         self.units, self.draws = scorer.units, scorer.draws
         collapsed = collapse(predictions, positive, 0.5)
-        self._resampler = Resampler(collapsed, self.units, self.draws, (POSITIVE,))
+        self._resampler = Resampler(collapsed, self.units, self.draws, (POSITIVE,), scorer.draws_shared)
         levels = np.unique(self.scores)[::-1]
         if len(levels) > _MOST_THRESHOLDS:
             levels = np.quantile(self.scores, np.linspace(1, 0, _MOST_THRESHOLDS), method="nearest")
@@ -245,8 +241,8 @@ class _Rates:
         for kind, end in ((False, -side), (True, side)):
             called = self.called[kind]
             images = called[:, -1]
-            unseen = _unseen_rates(called, self.units, end) * self.units.group_means(images)[:, None]
-            found = self.draws.units @ called + self.draws.unseen @ unseen
+            unseen = self.draws.unseen @ self.units.group_means(images)
+            found = self.draws.units @ called + unseen[:, None] * _unseen_rates(called.shape[1], end)
             rates.append(np.minimum(found / found[:, -1:], 1))
         return rates[0], rates[1]
 
@@ -269,14 +265,8 @@ def _called(scores: np.ndarray, kept: np.ndarray, units: Units, levels: np.ndarr
     return np.cumsum(counts, axis=1)
 
 
-def _unseen_rates(called: np.ndarray, units: Units, side: int) -> np.ndarray:
-    """Rates of the unseen group of each stratum at each threshold: float [S, 1 + K]."""
-    images = called[:, -1]
-    rates = np.zeros((len(units.classes), called.shape[1]))
-    for stratum, members in enumerate(units.membership & (images > 0)):
-        if members.any():
-            inside = called[members] / images[members, None]
-            extreme = inside.max(axis=0) if side > 0 else inside.min(axis=0)
-            rates[stratum] = 2 * extreme - called[members].sum(axis=0) / images[members].sum()
-    # A rate grows as the threshold falls, also that of an imagined group.
-    return np.maximum.accumulate(np.clip(rates, 0, 1), axis=1)
+def _unseen_rates(columns: int, end: int) -> np.ndarray:
+    """Rates of an unseen group at each threshold: float [1 + K]. Nothing is called at the first and all at the last."""
+    rates = np.full(columns, float(end > 0))
+    rates[[0, -1]] = 0, 1
+    return rates

@@ -15,7 +15,7 @@ from typing import Any, Literal
 import numpy as np
 
 from kerasall.errors import DataError, ModelError, SettingsError, did_you_mean
-from kerasall.evaluation.metrics import METRICS, undefined_reason
+from kerasall.evaluation.metrics import METRICS, malignant_mask, undefined_reason
 from kerasall.evaluation.predictions import Predictions
 
 TIE = 1e-6
@@ -95,17 +95,19 @@ def mean_probabilities(ops: Operations, members: Tensor) -> Tensor:
     return ops.mean(members, axis=-2)
 
 
-def decide(ops: Operations, probabilities: Tensor, means: Tensor) -> Tensor:
-    """Index of the most probable class [N]; ties go to the highest mean, then to the first class.
+def decide(ops: Operations, probabilities: Tensor, means: Tensor, malignant: Sequence[int] = ()) -> Tensor:
+    """Index of the most probable class [N]; ties go to the highest mean, then to a malignant class, then to the first.
 
     Args:
         ops: the operations to use.
         probabilities: of the ensemble, [N, C].
         means: of the members, [N, C]. In proportion to their sums, so that a tied majority vote is
             broken by summed probability.
+        malignant: indices of the malignant classes: between calling an image malignant and missing it, it is called.
     """
+    preferred = np.where(np.isin(np.arange(probabilities.shape[-1]), malignant), 2, 1).astype(np.int32)
     tied = ops.where(_highest(ops, probabilities), means, -1.0)
-    return ops.argmax(ops.where(_highest(ops, tied), 1, 0), axis=-1)
+    return ops.argmax(ops.where(_highest(ops, tied), preferred, 0), axis=-1)
 
 
 def _highest(ops: Operations, scores: Tensor) -> Tensor:
@@ -224,7 +226,8 @@ def tie_note(rule: str, members: int, classes: int) -> str:
     why = f"{members} members voting on {classes} classes can tie"
     cure = "" if members % 2 else "; an odd number of members ties less often"
     return (
-        f"{why}: a tie goes to the class with the highest summed probability, then to the first class{cure}"
+        f"{why}: a tie goes to the class with the highest summed probability, then to a malignant class, then to the "
+        f"first{cure}"
     )
 
 
@@ -233,6 +236,7 @@ def combine(
     rule: str,
     weights: Sequence[float] | np.ndarray | None = None,
     stacking: Stacking | None = None,
+    malignant: Sequence[int] = (),
 ) -> tuple[np.ndarray, np.ndarray]:
     """Combines stored probabilities as the ensemble's graph combines its members'.
 
@@ -241,6 +245,7 @@ def combine(
         rule: key in ``RULES``.
         weights: M positive numbers, for the weighted average.
         stacking: for stacking.
+        malignant: indices of the malignant classes, which have the last word in a tie.
 
     Returns:
         probabilities float64 [N, C] (of a majority vote the vote shares) and decided class indices
@@ -260,7 +265,7 @@ def combine(
     row, parameter = check_rule(rule, len(arrays), shapes[0][1] if shapes else 0, weights, stacking)
     stacked = np.stack(arrays, axis=1)
     probabilities = row.formula(np, stacked, parameter)
-    return probabilities, decide(np, probabilities, mean_probabilities(np, stacked))
+    return probabilities, decide(np, probabilities, mean_probabilities(np, stacked), malignant)
 
 
 def combine_predictions(
@@ -268,14 +273,16 @@ def combine_predictions(
     rule: str,
     weights: Sequence[float] | np.ndarray | None = None,
     stacking: Stacking | None = None,
+    malignant: Sequence[str] = (),
 ) -> Predictions:
-    """``combine`` on records of the same images; the record holds the ensemble's decisions.
+    """``combine`` on records of the same images; the record holds the ensemble's decisions. ``malignant`` are names.
 
     Raises:
         DataError: the records are not of the same images, labels and classes in one order.
     """
     require_same_images(members)
-    probabilities, decisions = combine([each.probabilities for each in members], rule, weights, stacking)
+    chances, named = [each.probabilities for each in members], malignant_mask(members[0].classes, malignant)
+    probabilities, decisions = combine(chances, rule, weights, stacking, np.flatnonzero(named).tolist())
     return replace(members[0], probabilities=probabilities, decisions=decisions)
 
 

@@ -134,7 +134,9 @@ def _grow(
     if len(members) < 5 or rule == "stacking":
         return found
     for size in range(3, len(members) + 1, 2):
-        decided = combine_predictions(members[:size], rule, weights and weights[:size])
+        decided = combine_predictions(
+            members[:size], rule, weights and weights[:size], malignant=scorer.malignant
+        )
         graded = for_curves(decided, members[:size], rule)
         found[size] = replace(scorer, predictions=decided, graded=graded).interval(main)
     return found

@@ -102,6 +102,7 @@ class Findings:
         ensemble: the members beside the ensemble; None for one classifier.
         trust: what the exported model's safeguards are worth.
         subject_calls: calls of whole subjects, or why there are none: a word that the report knows (block, none, malignant), or a sentence.
+        by_class: each class against the rest: class -> recall, precision, specificity and F1 with intervals.
         views: what averaging views gains; None where one view answers.
     """
 
@@ -119,6 +120,7 @@ class Findings:
     trust: TrustScores | None = None
     subject_calls: SubjectCalls | str = ""
     views: ViewGain | None = None
+    by_class: Mapping[str, Mapping[str, Interval]] = field(default_factory=dict)
     confusion: np.ndarray = field(init=False)
 
     def __post_init__(self) -> None:
@@ -152,6 +154,10 @@ class Findings:
             "labels": list(self.predictions.classes),
             "malignant": list(self.malignant),
             "metrics": {name: interval.to_json() for name, interval in self.intervals.items()},
+            "by_class": {
+                name: {kind: interval.to_json() for kind, interval in scores.items()}
+                for name, scores in self.by_class.items()
+            },
             "confusion_matrix": self.confusion.tolist(),
             "malignant_called_benign": self.malignant_called_benign,
             "malignant_images": self.malignant_images,
@@ -195,7 +201,7 @@ def judge(
         near_searched: whether near duplicates were looked for.
         patients: what is known of them.
     """
-    balanced, floor = intervals["balanced_accuracy"].low, 1 / classes + above_chance
+    whole, floor = intervals["balanced_accuracy"], 1 / classes + above_chance
     sensitivity = intervals.get("malignant_sensitivity")
     return (
         Criterion("data_without_errors", errors == 0, {"errors": errors}),
@@ -207,15 +213,15 @@ def judge(
         ),
         Criterion(
             "balanced_accuracy",
-            _above(balanced, floor),
-            {"low": balanced, "above_chance": above_chance, "floor": floor},
+            _above(whole.low, floor),
+            {"low": whole.low, "above_chance": above_chance, "floor": floor, "groups": whole.groups},
         ),
         Criterion("malignant_classes_named", False)
         if sensitivity is None
         else Criterion(
             "malignant_sensitivity",
             _above(sensitivity.low, sensitivity_floor),
-            {"low": sensitivity.low, "floor": sensitivity_floor},
+            {"low": sensitivity.low, "floor": sensitivity_floor, "groups": sensitivity.groups},
         ),
         Criterion("honest_protocol", protocol == "honest" and scored in HONEST),
         Criterion(

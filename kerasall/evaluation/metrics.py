@@ -40,6 +40,7 @@ class Metric:
         trials: for a plain proportion, the number of images in its denominator, from the matrices.
         losses: float [N] whose mean is the value, from predictions.
         ranking: how areas under ROC curves are averaged.
+        limits: of ``losses``, the least and the greatest value that each image can have, float [N] both.
     """
 
     name: str
@@ -53,6 +54,7 @@ class Metric:
     trials: Formula | None = None
     losses: Callable[[Predictions], np.ndarray] | None = None
     ranking: Literal["macro", "weighted", "malignant"] | None = None
+    limits: Callable[[Predictions], tuple[np.ndarray, np.ndarray]] | None = None
 
     @property
     def needs_probabilities(self) -> bool:

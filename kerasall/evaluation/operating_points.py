@@ -221,8 +221,10 @@ def _benefit_at(scorer: Scorer, scores: np.ndarray, truth: np.ndarray, threshold
     called, price = scores >= threshold, threshold / (1 - threshold)
     worth = np.where(truth, 1.0, -price)
     missed, alarms = int((truth & ~called).sum()), int((called & ~truth).sum())
-    model = scorer.mean(np.where(called, worth, 0.0), -price, 1.0)
-    over_all = scorer.mean(np.where(called, 0.0, -worth), -1.0, price)
+    model = scorer.mean(np.where(called, worth, 0.0), np.where(truth, 0.0, -price), truth.astype(float))
+    over_all = scorer.mean(
+        np.where(called, 0.0, -worth), np.where(truth, -1.0, 0.0), np.where(truth, 0.0, price)
+    )
     return NetBenefit(
         float(threshold), model, float(worth.mean()), over_all, float(called.mean()), missed, alarms
     )

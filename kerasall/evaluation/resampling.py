@@ -2,17 +2,17 @@
 
 Images of one patient resemble each other, so patients are drawn and not images. Each draw gives every
 group of a class a random positive weight (Rubin's Bayesian bootstrap, Ann. Statist. 9:130, 1981). That
-alone covers too seldom with few groups, because the sample holds too few of the rare bad ones. Each
-class is therefore given half a group more than was seen, which lies as far beyond its worst group (for
-the lower end; its best group for the upper end) as that one lies from the class's mean. The idea is
-that of Clopper and Pearson: were all groups wholly right or wrong, one such group would give their
-interval, and half a one about the mid-P interval. ``benchmarks/interval_coverage.py`` shows the effect.
+alone covers too seldom, because a sample often holds none of the rare bad patients. Each figure therefore
+counts half a group more than was seen, wholly wrong for its lower end and wholly right for its upper one.
+Were all groups wholly right or wrong, one such group would give the interval of Clopper and Pearson, and
+half a one about the mid-P interval. What the group would be like must not be read off those that were
+seen: then one more error could raise an end. ``benchmarks/interval_coverage.py`` shows what the rule is worth.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 
 import numpy as np
@@ -22,7 +22,7 @@ from kerasall.evaluation.metrics import Metric, malignant_mask, ranking_shares, 
 from kerasall.evaluation.predictions import Predictions
 
 UNSEEN = 0.5
-"""Weight of the unseen group of each class, in groups."""
+"""Weight of the unseen group, in groups."""
 
 MOST_UNITS = 500
 """More groups than this are bundled at random within their class: the spread is as well known by then."""
@@ -114,12 +114,11 @@ def draw_weights(units: Units, resamples: int, seed: int, unseen: float = UNSEEN
 def _draw(strata: bytes, dtype: str, resamples: int, seed: int, unseen: float) -> Draws:
     rng, members_of = np.random.default_rng(seed), np.frombuffer(strata, dtype)
     weights = rng.standard_exponential((resamples, len(members_of)))
-    extra = rng.standard_gamma(unseen, (resamples, int(members_of.max()) + 1))
-    for stratum in range(extra.shape[1]):
-        members = members_of == stratum
-        scale = members.sum() / (weights[:, members].sum(axis=1) + extra[:, stratum])
-        weights[:, members] *= scale[:, None]
-        extra[:, stratum] *= scale
+    strata_of_unit = members_of[:, None] == np.arange(int(members_of.max()) + 1)
+    extra = rng.standard_gamma(unseen, (resamples, strata_of_unit.shape[1]))
+    scale = strata_of_unit.sum(axis=0) / (weights @ strata_of_unit.astype(float) + extra)
+    weights *= scale[:, members_of]
+    extra *= scale
     weights.flags.writeable = extra.flags.writeable = False
     return Draws(weights, extra)
 
@@ -127,7 +126,10 @@ def _draw(strata: bytes, dtype: str, resamples: int, seed: int, unseen: float) -
 class Resampler:
     """Scores of one record of predictions under one set of draws."""
 
-    def __init__(self, predictions: Predictions, units: Units, draws: Draws, malignant: Sequence[str] = ()):
+    def __init__(
+        self, predictions: Predictions, units: Units, draws: Draws, malignant: Sequence[str] = (),
+        shared: Callable[[int], Draws] | None = None,
+    ):  # fmt: skip
         """Keeps what is asked for.
 
         Args:
@@ -135,10 +137,13 @@ class Resampler:
             units: ``find_units(predictions)``.
             draws: B draws of weights for them.
             malignant: names of the malignant classes.
+            shared: the same draws where so many strata share one unseen group between them; None: ``draws`` always.
         """
         self.predictions, self.units, self.draws = predictions, units, draws
         self.malignant = malignant_mask(predictions.classes, malignant)
+        self._shared = shared or (lambda _: draws)
         self._areas: dict[bool, list[_Areas]] = {}
+        self._seen: dict[int, np.ndarray] = {}
 
     def score(self, metric: Metric) -> tuple[np.ndarray, np.ndarray]:
         """Scores with the unseen groups at the low and at the high end of the scale: float [B], float [B].
@@ -147,15 +152,40 @@ class Resampler:
             metric: a metric that is defined on the predictions.
         """
         if metric.formula is not None:
-            counts = unit_counts(self.predictions, self.units)
-            return _resample_counts(metric.formula, counts, self.units, self.draws, self.malignant)
+            return self._score_counts(metric)
+        every = self._shared(len(self.units.classes))
         if metric.losses is not None:
-            return _resample_losses(metric, metric.losses(self.predictions), self.units, self.draws)
+            return _resample_losses(
+                metric, metric.losses(self.predictions), self.predictions, self.units, every
+            )
         areas = self._areas_of(metric)
         shares = ranking_shares(metric, np.stack([area.positives for area in areas], axis=1))
         lows = np.stack([area.low for area in areas], axis=1)
         highs = np.stack([area.high for area in areas], axis=1)
         return (shares * lows).sum(axis=1), (shares * highs).sum(axis=1)
+
+    @cached_property
+    def counts(self) -> np.ndarray:
+        """Confusion matrix of each unit: float [G, C, C]."""
+        return unit_counts(self.predictions, self.units)
+
+    def _score_counts(self, metric: Metric) -> tuple[np.ndarray, np.ndarray]:
+        sharing, classes = self._strata_of(metric), len(self.malignant)
+        draws = self._shared(sharing)
+        if sharing not in self._seen:
+            self._seen[sharing] = draws.units @ self.counts.reshape(len(self.counts), -1)
+        ends = []
+        for unseen in _unseen_counts(metric.formula, self.counts, self.units, self.malignant):
+            matrices = self._seen[sharing] + draws.unseen @ unseen.reshape(len(unseen), -1)
+            ends.append(metric.formula(matrices.reshape(-1, classes, classes), self.malignant))
+        return ends[0], ends[1]
+
+    def _strata_of(self, metric: Metric) -> int:
+        """How many strata share one unseen group: those in the denominator of a plain proportion; else each has its own."""
+        if metric.trials is None:
+            return 1
+        of_strata = self.units.group_means(self.counts)
+        return max(1, int((metric.trials(of_strata, self.malignant) > 0).sum()))
 
     def _areas_of(self, metric: Metric) -> list[_Areas]:
         # The macro and the weighted mean ask the same questions, and these take the longest.
@@ -164,31 +194,12 @@ class Resampler:
             scores, positive = ranking_tasks(metric, self.predictions, self.malignant)
             asked = positive.any(axis=1) & ~positive.all(axis=1)
             tasks = zip(scores[asked], positive[asked], strict=True)
-            self._areas[key] = [_resample_area(s, p, self.units, self.draws) for s, p in tasks]
+            every = self._shared(len(self.units.classes))
+            self._areas[key] = [_resample_area(s, p, self.units, every) for s, p in tasks]
         return self._areas[key]
 
 
-# --- where the unseen group of each stratum lies -----------------------------------------------------
-
-
-def _extrapolate(values: np.ndarray, sizes: np.ndarray, units: Units, side: int) -> np.ndarray:
-    """Value of the unseen group, float [S]: twice the extreme unit's less the mean; NaN without spread.
-
-    Args:
-        values: float [G], a mean over each unit's images; NaN where the unit has none.
-        sizes: float [G], the number of those images.
-        units: G units in S strata.
-        side: -1 for the lower end, 1 for the upper.
-    """
-    unseen = np.full(len(units.classes), np.nan)
-    for stratum, members in enumerate(units.membership & (sizes > 0)):
-        if members.any():
-            inside = values[members]
-            extreme = inside.max() if side > 0 else inside.min()
-            mean = np.average(inside, weights=sizes[members])
-            if np.ptp(inside) > 1e-9:
-                unseen[stratum] = 2 * extreme - mean
-    return unseen
+# --- what the unseen group of each stratum is like -----------------------------------------------------
 
 
 def unit_counts(predictions: Predictions, units: Units) -> np.ndarray:
@@ -197,19 +208,6 @@ def unit_counts(predictions: Predictions, units: Units) -> np.ndarray:
     cells = (units.rows * classes + predictions.labels) * classes + predictions.decisions
     counts = np.bincount(cells, minlength=len(units.sizes) * classes * classes)
     return counts.reshape(-1, classes, classes).astype(float)
-
-
-def _resample_counts(
-    formula: Formula, counts: np.ndarray, units: Units, draws: Draws, mask: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    gradient, classes = _gradient(formula, counts.sum(axis=0), mask), len(mask)
-    seen = draws.units @ counts.reshape(len(counts), -1)
-    ends = []
-    for side in (-1, 1):
-        unseen = _unseen_counts(counts, gradient, units, side)
-        matrices = seen + draws.unseen @ unseen.reshape(len(unseen), -1)
-        ends.append(formula(matrices.reshape(-1, classes, classes), mask))
-    return ends[0], ends[1]
 
 
 def _gradient(formula: Formula, matrix: np.ndarray, mask: np.ndarray) -> np.ndarray:
@@ -221,42 +219,50 @@ def _gradient(formula: Formula, matrix: np.ndarray, mask: np.ndarray) -> np.ndar
     return np.round(change / max(np.abs(change).max(), 1e-300), 4)
 
 
-def _unseen_counts(counts: np.ndarray, gradient: np.ndarray, units: Units, side: int) -> np.ndarray:
-    """Matrix of each stratum's unseen group, of its groups' mean size: float [S, C, C]."""
-    profiles = counts / units.sizes[:, None, None]
-    effects = (profiles * gradient).sum(axis=(1, 2))
-    strata = units.membership
-    sizes = units.group_means(units.sizes)[:, None, None]
-    means = units.group_means(counts) / sizes
-    unseen = np.full(means.shape, np.nan)
-    for stratum, members in enumerate(strata):
-        if np.ptp(effects[members]) > 1e-9:
-            extreme = profiles[members][np.argmax(side * effects[members])]
-            beyond = np.maximum(2 * extreme - means[stratum], 0)
-            unseen[stratum] = beyond / beyond.sum()
-    moved = np.abs(unseen - means).sum(axis=(1, 2)) / 2
-    # A stratum without spread moves as far as the one that moves most, or all the way if none has any.
-    share = 1.0 if np.isnan(moved).all() else np.nanmax(moved)
-    for stratum in np.flatnonzero(np.isnan(moved)):
-        best = np.eye(gradient.shape[0])[np.argmax(side * gradient, axis=1)]
-        target = means[stratum].sum(axis=1, keepdims=True) * best
-        unseen[stratum] = (1 - share) * means[stratum] + share * target
-    return unseen * sizes
+def _unseen_counts(formula: Formula, counts: np.ndarray, units: Units, mask: np.ndarray) -> list[np.ndarray]:
+    """Matrices of each stratum's unseen group at its worst and at its best: two of float [S, C, C].
+
+    It has the mean size of the stratum's groups, and their mean labels.
+    """
+    labelled = units.group_means(counts.sum(axis=2))
+    gradient = _gradient(formula, counts.sum(axis=0), mask)
+    decided = (np.eye(len(mask))[np.argmax(side * gradient, axis=1)] for side in (-1, 1))
+    return [labelled[:, :, None] * each for each in decided]
 
 
 def _resample_losses(
-    metric: Metric, losses: np.ndarray, units: Units, draws: Draws
+    metric: Metric, losses: np.ndarray, predictions: Predictions, units: Units, draws: Draws
 ) -> tuple[np.ndarray, np.ndarray]:
-    sums = units.totals(losses)
-    sizes = units.group_means(units.sizes)
-    means = units.group_means(sums) / sizes
+    sums, sizes = units.totals(losses), units.group_means(units.sizes)
+    total, images = draws.units @ sums, draws.units @ units.sizes + draws.unseen @ sizes
     ends = []
-    for side in (-1, 1):
-        unseen = _extrapolate(sums / units.sizes, units.sizes, units, side)
-        unseen = np.clip(np.where(np.isnan(unseen), means, unseen), metric.lowest, metric.highest)
-        total = draws.units @ sums + draws.unseen @ (sizes * unseen)
-        ends.append(total / (draws.units @ units.sizes + draws.unseen @ sizes))
+    for unseen in _unseen_losses(metric, sums / units.sizes, predictions, units):
+        ends.append((total + draws.unseen @ (sizes * unseen)) / images)
     return ends[0], ends[1]
+
+
+def _unseen_losses(
+    metric: Metric, means: np.ndarray, predictions: Predictions, units: Units
+) -> tuple[np.ndarray, np.ndarray]:
+    """Mean loss of each stratum's unseen group at the low and the high end: float [S], float [S].
+
+    A gain lies between the limits of each image. A loss has no useful upper limit: at the high end the group is twice
+    as bad as the stratum's worst, and at least as bad as one that was guessed.
+    """
+    if metric.limits is not None:
+        low, high = (units.group_means(units.totals(each)) for each in metric.limits(predictions))
+        sizes = units.group_means(units.sizes)
+        return low / sizes, high / sizes
+    guessed = float(metric.losses(guess(predictions)).max())
+    worst = np.array([means[members].max() for members in units.membership])
+    lowest = np.full(len(worst), metric.lowest)
+    return lowest, np.minimum(np.maximum(2 * worst, guessed), metric.highest)
+
+
+def guess(predictions: Predictions) -> Predictions:
+    """The first image's record where every class is as probable as another."""
+    classes = len(predictions.classes)
+    return replace(predictions.take(np.arange(1)), probabilities=np.full((1, classes), 1 / classes))
 
 
 # --- areas under ROC curves --------------------------------------------------------------------------
@@ -299,27 +305,14 @@ def _resample_area(scores: np.ndarray, positive: np.ndarray, units: Units, draws
     won, ours = pairs_won(scores, positive, units), units.totals(positive)
     theirs = units.sizes - ours
     our_weight, their_weight = draws.units @ ours, draws.units @ theirs
-    seen = np.einsum("bg,bg->b", draws.units @ won, draws.units)
-    our_unseen = draws.unseen * units.group_means(ours)
-    their_unseen = draws.unseen * units.group_means(theirs)
-    positives = our_weight + our_unseen.sum(axis=1)
-    pairs = positives * (their_weight + their_unseen.sum(axis=1))
-    ends = []
-    for side in (-1, 1):
-        our_share, their_share = _unseen_shares(won, ours, theirs, units, side)
-        gained, granted = our_unseen @ our_share, their_unseen @ their_share
-        ends.append((seen + gained * their_weight + our_weight * granted + gained * granted) / pairs)
-    return _Areas(ends[0], ends[1], positives)
-
-
-def _unseen_shares(won, ours, theirs, units: Units, side: int) -> tuple[np.ndarray, np.ndarray]:
-    """Share of pairs that unseen positives win, and that positives win against unseen others: [S], [S]."""
-    shares = []
-    for sums, sizes, pairs in ((won.sum(axis=1), ours, theirs.sum()), (won.sum(axis=0), theirs, ours.sum())):
-        values = np.divide(sums, sizes * pairs, out=np.full(len(sums), np.nan), where=sizes > 0)
-        shares.append(np.clip(_extrapolate(values, sizes, units, side), 0, 1))
-    if np.isnan(shares).all():
-        return np.full(len(units.classes), float(side > 0)), np.full(len(units.classes), float(side > 0))
-    # A stratum without spread is given the most extreme share of the others.
-    extreme = np.nanmax(shares) if side > 0 else np.nanmin(shares)
-    return np.nan_to_num(shares[0], nan=extreme), np.nan_to_num(shares[1], nan=extreme)
+    # Groups of one class have positives or others, seldom both: most of the table is empty.
+    winners, losers = np.flatnonzero(ours), np.flatnonzero(theirs)
+    seen = np.einsum(
+        "bg,bg->b", draws.units[:, winners] @ won[np.ix_(winners, losers)], draws.units[:, losers]
+    )
+    our_unseen = draws.unseen @ units.group_means(ours)
+    their_unseen = draws.unseen @ units.group_means(theirs)
+    positives = our_weight + our_unseen
+    pairs = positives * (their_weight + their_unseen)
+    # At the low end unseen images lose every pair, at the high end they win it.
+    return _Areas(seen / pairs, 1 - (our_weight * their_weight - seen) / pairs, positives)

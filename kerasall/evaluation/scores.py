@@ -12,7 +12,7 @@ import pandas as pd
 from kerasall.errors import DataError, SettingsError, did_you_mean
 from kerasall.evaluation import confusion_scores as of_matrix
 from kerasall.evaluation.confusion_scores import PER_CLASS
-from kerasall.evaluation.intervals import Interval, Scorer
+from kerasall.evaluation.intervals import RESAMPLES, Interval, Scorer, list_notes
 from kerasall.evaluation.metrics import (
     MALIGNANT_SCORES,
     METRICS,
@@ -80,8 +80,7 @@ class Scores(Mapping[str, Score]):
     @property
     def notes(self) -> tuple[str, ...]:
         """What a reader must know of the intervals, each once."""
-        notes = (note for score in self.values() for note in score.note.split("; ") if note)
-        return tuple(dict.fromkeys(notes))
+        return tuple(list_notes(self.values()))
 
     def to_frame(self) -> pd.DataFrame:
         """One row a metric: value, low, high, confidence, method, groups, note."""
@@ -96,7 +95,7 @@ Values = Sequence[Any] | np.ndarray
 def score(
     labels: Predictions | Values, probabilities: Values | None = None, groups: Values | None = None, *,
     classes: Sequence[str] | None = None, malignant: str | Sequence[str] | None = None,
-    metrics: str | Sequence[str] | None = None, confidence: float = 0.95, resamples: int = 2000, seed: int = 0,
+    metrics: str | Sequence[str] | None = None, confidence: float = 0.95, resamples: int = RESAMPLES, seed: int = 0,
 ) -> Scores:  # fmt: skip
     """Scores predictions, each score with an interval that resamples whole groups.
 
@@ -140,7 +139,7 @@ def score(
 def intervals(
     labels: Predictions | Values, probabilities: Values | None = None, groups: Values | None = None, *,
     metrics: str | Sequence[str] | None = None, classes: Sequence[str] | None = None,
-    malignant: str | Sequence[str] | None = None, confidence: float = 0.95, resamples: int = 2000, seed: int = 0,
+    malignant: str | Sequence[str] | None = None, confidence: float = 0.95, resamples: int = RESAMPLES, seed: int = 0,
 ) -> dict[str, Interval]:  # fmt: skip
     """Intervals of any metrics, of all there are where none are named: those of single classes, too.
 

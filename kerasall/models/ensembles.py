@@ -167,6 +167,7 @@ def build_ensemble(
     names: Sequence[str] | None = None,
     *,
     stacking: Stacking | None = None,
+    malignant: Sequence[int] = (),
     image_size: tuple[int, int] | None = None,
     steps: Sequence[Sequence[Step] | None] | None = None,
     name: str = "ensemble",
@@ -195,6 +196,7 @@ def build_ensemble(
         weights: M positive numbers, for the weighted average.
         names: M different names. By default the members' own where they differ, else ``member_1`` ...
         stacking: coefficients, for stacking.
+        malignant: indices of the malignant classes: one of them has the last word in a tie.
         image_size: height and width of the ensemble's images, which are those after the common chain.
             By default the size of the member with the largest images.
         steps: what each member does to these images before it looks at them (``fit_pixels``); None,
@@ -226,12 +228,14 @@ def build_ensemble(
         answers.append(see(member, image, own))
     joined: _Tensor = keras.ops.stack(answers, axis=1)
     joined._keras_history.operation.name = MEMBERS
-    model = keras.Model(image, _answers(row, parameter, joined, classes), name=name)
+    model = keras.Model(image, _answers(row, parameter, joined, classes, malignant), name=name)
     name_operations(model, [*_RESERVED, *(member.name for member in members)])
     return model
 
 
-def _answers(row: Rule, parameter: Any, members: _Tensor, classes: int) -> dict[str, _Tensor]:
+def _answers(
+    row: Rule, parameter: Any, members: _Tensor, classes: int, malignant: Sequence[int]
+) -> dict[str, _Tensor]:
     if row.parameter == "stacking":
         # The same formula as a layer, so that what was fitted is weights of the model and not its text.
         dense = keras.layers.Dense(
@@ -244,7 +248,7 @@ def _answers(row: Rule, parameter: Any, members: _Tensor, classes: int) -> dict[
     means = mean_probabilities(keras.ops, members)
     return {
         "probabilities": probabilities,
-        "label_index": decide(keras.ops, probabilities, means),
+        "label_index": decide(keras.ops, probabilities, means, malignant),
         MEMBERS: members,
         "votes": count_votes(keras.ops, members),
         "mean_probabilities": means,

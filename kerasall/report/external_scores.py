@@ -13,14 +13,14 @@ import pandas as pd
 from kerasall.data.examples import Collection
 from kerasall.errors import DataError
 from kerasall.evaluation.class_mapping import ClassMapping
-from kerasall.evaluation.intervals import FEW_GROUPS, Interval, Scorer, groups_known
+from kerasall.evaluation.intervals import FEW_GROUPS, RESAMPLES, Interval, Scorer, groups_known
 from kerasall.evaluation.metrics import MALIGNANT_SCORES, confusion_matrix
 from kerasall.evaluation.operating_points import ScoredPoint, collapse, score_point
 from kerasall.evaluation.predictions import Predictions
 from kerasall.evaluation.safeguards import UNLIKE, Safeguards
 from kerasall.evaluation.subject_calls import SubjectCalls, count_subjects, score_calls
 from kerasall.evaluation.trust_scores import ReferScores, score_referral
-from kerasall.report.format import Score, format_value, score_of
+from kerasall.report.format import Score, format_value, over_groups, score_of
 from kerasall.report.page import render_sentences
 
 SCORED, MAPPED_OUT, SEEN, BESIDE_SEEN, UNREADABLE = (
@@ -28,7 +28,6 @@ SCORED, MAPPED_OUT, SEEN, BESIDE_SEEN, UNREADABLE = (
 )  # fmt: skip
 """What became of an image, in words."""
 
-RESAMPLES = 2000
 WANTED = ("balanced_accuracy", "accuracy", "f1_macro", "cohen_kappa", "mcc", "roc_auc", "log_loss")
 COMPARED = (*MALIGNANT_SCORES, "balanced_accuracy", "accuracy", "roc_auc")
 """Metrics shown beside those of the model's own evaluation, where both have them."""
@@ -138,6 +137,7 @@ class ExternalScores:
         self.scorer = Scorer(check.scored, self.malignant, RESAMPLES, seed)
         names = [*(MALIGNANT_SCORES if self.malignant else ()), *WANTED]
         self.intervals = self.scorer.intervals(names)
+        self.by_class = self.scorer.by_class()
         self.unlike = self._unlike()
         self.referral = self._referral()
         self.points = self._points()
@@ -199,6 +199,10 @@ class ExternalScores:
             "images": len(check.table),
             "fates": {str(name): int(count) for name, count in check.table["fate"].value_counts().items()},
             "metrics": {name: found.to_json() for name, found in self.intervals.items()},
+            "by_class": {
+                name: {kind: found.to_json() for kind, found in scores.items()}
+                for name, scores in self.by_class.items()
+            },
             "own_metrics": self.own_metrics,
             "confusion_matrix": confusion_matrix(check.scored).tolist(),
             "unlike_training_images": self.unlike and self.unlike.to_json(),
@@ -254,7 +258,7 @@ def describe_scores(scores: ExternalScores) -> list[str]:
     lines = [f"{len(check.scored):,} of {len(check.table):,} images scored", *check.mapping.describe()]
     for name, found in scores.intervals.items():
         score = read_external_score(scores, name)
-        lines.append(f"{name:<24} {score.text:<8} {score.interval or found.note}")
+        lines.append(f"{name:<24} {score.text:<8} {over_groups(score) or found.note}")
     if scores.unlike is not None:
         lines.append(f"{'unlike training images':<24} {format_value(scores.unlike.value)}")
     return [*lines, *(f"caution: {each}" for each in scores.cautions)]

@@ -91,6 +91,7 @@ class Score:
         percent: whether 0.95 reads as 95.0% (shares) or as 0.950 (AUC, kappa).
         meaning: one sentence for a reader who does not know the score.
         chance: what guessing would reach, or None.
+        groups: groups with images in its denominator, or None.
     """
 
     label: str
@@ -100,6 +101,7 @@ class Score:
     percent: bool = True
     meaning: str = ""
     chance: float | None = None
+    groups: int | None = None
 
     @property
     def text(self) -> str:
@@ -133,7 +135,14 @@ def score_of(name: str, found: Interval, classes: Sequence[str]) -> Score:
     """
     chance = 1 / len(classes) if name == "balanced_accuracy" else None
     meaning, percent = MEANINGS.get(name, ""), is_percent(name)
-    return Score(title_of(name, classes), found.value, found.low, found.high, percent, meaning, chance)
+    return Score(
+        title_of(name, classes), found.value, found.low, found.high, percent, meaning, chance, found.groups
+    )
+
+
+def over_groups(score: Score) -> str:
+    """For example ``95.1% to 98.4%, 12 groups``; "" where there is no interval."""
+    return f"{score.interval}, {score.groups:,} groups" if score.interval and score.groups else score.interval
 
 
 def interval_words(metric: str, interval: Interval) -> tuple[str, str]:

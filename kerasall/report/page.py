@@ -38,6 +38,7 @@ from kerasall.report.format import (
     format_value,
     interval_words,
     is_percent,
+    over_groups,
     p_words,
 )
 
@@ -231,7 +232,7 @@ def sentence(text: str) -> str:
 
 
 _FUNCTIONS: dict[str, Callable[..., Any]] = {
-    "cell": cell, "difference": difference, "interval_words": interval_words, "is_percent": is_percent, "score": Score,
+    "cell": cell, "difference": difference, "interval_words": interval_words, "over_groups": over_groups, "is_percent": is_percent, "score": Score,
     "score_cell": score_cell, "scores_of": scores_of, "sentence": sentence, "wilson": wilson,
 }  # fmt: skip
 _FILTERS: dict[str, Callable[..., Any]] = {

@@ -11,8 +11,8 @@ _WORDS = {
     "near_duplicates_kept_together": "Near duplicates were looked for and kept on one side of the split",
     "export_parity": "Trained model, exported model and command line agree within {tolerance:g} "
     "(largest difference {largest_difference:.1e} on {images} images)",
-    "balanced_accuracy": "Lower bound of balanced accuracy, {low:%}, is above chance + {above_chance:%} = {floor:%}",
-    "malignant_sensitivity": "Lower bound of sensitivity to malignant cells, {low:%}, is above the floor of {floor:%}",
+    "balanced_accuracy": "Lower bound of balanced accuracy, {low:%}{over}, is above chance + {above_chance:%} = {floor:%}",
+    "malignant_sensitivity": "Lower bound of sensitivity to malignant cells, {low:%}{over}, is above the floor of {floor:%}",
     "malignant_classes_named": "The malignant classes are named (data.malignant)",
     "patients_known": "The patient is known of at least {least:%} of the images of every class (here {known:%}), or "
     "waived by data.subject: none",
@@ -46,7 +46,8 @@ def describe_criterion(criterion: Criterion) -> str:
         return f"{caveat[0].upper()}{caveat[1:]}"
     values = {name: float("nan") if value is None else value for name, value in criterion.values.items()}
     shares = {name: _Share(value) if isinstance(value, float) else value for name, value in values.items()}
-    return _WORDS[criterion.name].format(**shares)
+    over = f" over {values['groups']:,} groups" if "groups" in values else ""
+    return _WORDS[criterion.name].format(over=over, **shares)
 
 
 def describe_patients(criteria: Sequence[Criterion]) -> str:
@@ -79,4 +80,5 @@ def describe_missed(findings: Findings) -> str:
     if findings.malignant_called_benign is None:
         return "unknown: no class is named malignant (data.malignant)"
     missed, total = findings.malignant_called_benign, findings.malignant_images
-    return f"{missed:,} of {total:,} malignant images called benign"
+    groups = findings.intervals["malignant_sensitivity"].groups
+    return f"{missed:,} of {total:,} malignant images called benign, {groups:,} groups"

@@ -27,7 +27,7 @@ class EvaluateSettings(Strict):
     """scores to report beside those of every report"""
     main_metric: str = "accuracy"
     """the score that stands first, is compared, and chooses among combinations and cells"""
-    resamples: Annotated[int, Field(ge=100)] = 2000
+    resamples: Annotated[int, Field(ge=100)] = 10_000
     """resampled sets of groups behind every bootstrap interval; curves take fewer"""
     gallery: Positive = 24
     """most images in the report's gallery: up to half wrong calls, the surest first, the rest right ones drawn

@@ -45,7 +45,7 @@ def read_systems(given: Sequence[str]) -> list[System]:
 def compare(
     *systems: Any, labels: Values | None = None, groups: Values | None = None, names: Sequence[str] | None = None,
     metric: str | None = None, classes: Sequence[str] | None = None, malignant: str | Sequence[str] | None = None,
-    confidence: float = 0.95, resamples: int = 2000, seed: int = 0,
+    confidence: float = 0.95, resamples: int = 10_000, seed: int = 0,
 ) -> SystemComparison:  # fmt: skip
     """Compares two systems or more on the images they share: scores, paired differences with intervals, tests.
 

@@ -72,6 +72,25 @@ def test_ties_of_a_vote(members, shares, decided):
     assert decision.tolist() == [decided]
 
 
+@pytest.mark.parametrize(
+    ("members", "malignant", "decided"),
+    [
+        (([0.6, 0.4], [0.4, 0.6]), [1], 1),  # votes and sums are equal: rather call than miss
+        (([0.6, 0.4], [0.4, 0.6]), [0], 0),
+        (([0.6, 0.4], [0.45, 0.55]), [1], 0),  # the sum decides first
+        (([0.0, 0.5, 0.5], [0.5, 0.5, 0.0]), [2], 1),  # class 2 is not among the tied
+        (([0.5, 0.2, 0.3], [0.1, 0.6, 0.3], [0.3, 0.1, 0.6]), [1, 2], 2),  # sums .9 .9 1.2
+        (
+            ([0.5, 0.2, 0.3], [0.2, 0.5, 0.3], [0.3, 0.3, 0.4]),
+            [1, 2],
+            1,
+        ),  # all equal: the first malignant one
+    ],
+)
+def test_a_full_tie_goes_to_a_malignant_class(members, malignant, decided):
+    assert combine(rows(*members), "majority_vote", malignant=malignant)[1].tolist() == [decided]
+
+
 def test_rounding_in_float32_decides_no_tie():
     """.1 + .2 is not .3 to a computer: equal sums added in any order fall to the first class."""
     pairs = np.random.default_rng(0).uniform(0.5, 1, (500, 2)).astype(np.float32)

@@ -20,6 +20,7 @@ from kerasall.evaluation.intervals import (
     IMAGES,
     WILSON,
     Scorer,
+    list_notes,
     wilson_interval,
 )
 from kerasall.evaluation.metrics import METRICS, confusion_matrix, find_metric
@@ -89,11 +90,11 @@ def test_coverage_reaches_the_bar(groups):
 @pytest.mark.parametrize("name", [n for n in METRICS if not n.startswith("malignant")])
 @pytest.mark.parametrize("classes", [2, 4])
 def test_ends_lie_in_range_around_the_value(name, classes):
-    predictions = simulate(1, 24, classes)
+    predictions = simulate(1, 24 * classes, classes)
     interval = Scorer(predictions, resamples=300).interval(name)
     assert interval.value == pytest.approx(METRICS[name](predictions))
     assert METRICS[name].lowest <= interval.low < interval.value < interval.high <= METRICS[name].highest
-    assert (interval.method, interval.groups, interval.note) == (GROUPS, 24, "")
+    assert (interval.method, interval.groups, interval.note) == (GROUPS, 24 * classes, "")
 
 
 def test_weighted_scores_equal_scores_of_repeated_images():
@@ -176,6 +177,77 @@ def test_wilson_of_31_in_32_and_of_all_in_all():
     assert wilson_interval(0, 5)[0] == 0.0
 
 
+@settings(max_examples=40, deadline=None)
+@given(
+    st.lists(
+        st.lists(st.tuples(st.integers(0, 2), st.integers(0, 2)), min_size=1, max_size=6),
+        min_size=2,
+        max_size=9,
+    ),
+    st.integers(0, 10_000),
+    st.integers(1, 2),
+)
+def test_one_more_error_raises_no_end(groups, which, step):
+    """Groups of images (label, decision), of one class or several; a right image is decided wrongly."""
+    labels, decisions = (np.array([image[k] for group in groups for image in group]) for k in (0, 1))
+    right = np.flatnonzero(labels == decisions)
+    if not len(right):
+        return
+    names = np.repeat(np.arange(len(groups)), [len(group) for group in groups]).astype(str)
+    wrong = decisions.copy()
+    wrong[right[which % len(right)]] = (labels[right[which % len(right)]] + step) % 3
+    metrics = [
+        "accuracy",
+        "malignant_sensitivity",
+        "malignant_specificity",
+        *MACRO,
+        *(f"recall:{c}" for c in "abc"),
+    ]
+    before, after = (
+        Scorer(make_predictions(labels, names, each, 3), ("b",), resamples=200).intervals(metrics)
+        for each in (decisions, wrong)
+    )
+    for metric in metrics:
+        if before[metric].value is not None:
+            assert after[metric].low <= before[metric].low + 1e-12, metric
+            assert after[metric].high <= before[metric].high + 1e-12, metric
+
+
+MACRO = ("balanced_accuracy", "recall_weighted", "recall_macro")
+
+
+@pytest.mark.parametrize("missed", [1, 3, 40, 100])
+def test_a_miss_never_blesses_three_perfect_groups(missed):
+    """3 malignant groups of 40: with 0 of 120 missed the lower end is what three groups can show, and no more below."""
+    labels, groups = np.repeat([1, 0], [120, 1200]), np.repeat(np.arange(33), 40).astype(str)
+    decisions = labels.copy()
+    perfect = Scorer(make_predictions(labels, groups, decisions), ("b",)).interval("malignant_sensitivity")
+    decisions[np.arange(missed) * 120 // missed] = 0
+    found = Scorer(make_predictions(labels, groups, decisions), ("b",)).interval("malignant_sensitivity")
+    # 1 - the 97.5% point of beta(1/2, 3): the unseen half group's share.
+    assert perfect.low == pytest.approx(1 - betaincinv(0.5, 3, 0.975), abs=0.02)
+    assert found.low < perfect.low
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 999), st.integers(0, 10_000), st.floats(0.01, 0.9))
+def test_a_worse_probability_improves_no_end(seed, which, share):
+    predictions = simulate(seed, 7, 2, size=8)
+    row, worse = which % len(predictions), predictions.probabilities.copy()
+    moved = share * worse[row, predictions.labels[row]]
+    worse[row, predictions.labels[row]] -= moved
+    worse[row, 1 - predictions.labels[row]] += moved
+    before, after = (
+        Scorer(replace(predictions, probabilities=each), ("b",), resamples=200).intervals(
+            ["roc_auc", "log_loss", "brier"]
+        )
+        for each in (predictions.probabilities, worse)
+    )
+    for name, sign in (("roc_auc", -1), ("log_loss", 1), ("brier", 1)):
+        assert sign * (after[name].low - before[name].low) >= -1e-12, name
+        assert sign * (after[name].high - before[name].high) >= -1e-12, name
+
+
 @pytest.mark.parametrize(
     "name", ["accuracy", "balanced_accuracy", "f1_macro", "cohen_kappa", "mcc", "roc_auc"]
 )
@@ -190,7 +262,7 @@ def test_all_right_gives_a_lower_end_that_an_unseen_group_could_reach(name):
 
 def test_few_groups_and_lone_groups_are_noted():
     few = Scorer(simulate(7, 12)).interval("accuracy")
-    assert "fewer than 20 groups: the interval is likely too narrow" in few.note
+    assert "fewer than 20 groups (12): the interval is rough" in few.note
     labels = np.r_[np.zeros(200, int), np.ones(10, int)]
     groups = np.r_[np.repeat(np.arange(20), 10), np.full(10, 99)].astype(str)
     rng = np.random.default_rng(0)
@@ -199,6 +271,31 @@ def test_few_groups_and_lone_groups_are_noted():
     assert "only one group of b" in interval.note
     # Nothing is known of how such groups differ, so the interval is wide.
     assert interval.high - interval.low > 0.15
+
+
+def test_each_figure_counts_the_groups_in_its_denominator():
+    """3 malignant groups beside 30 benign ones; one benign group is called malignant."""
+    labels, groups = np.repeat([1, 0], [30, 300]), np.repeat(np.arange(33), 10).astype(str)
+    decisions = np.where(groups == "32", 1, labels)
+    scorer = Scorer(make_predictions(labels, groups, decisions), ("b",), resamples=200)
+    found = scorer.intervals(
+        ["accuracy", "balanced_accuracy", "malignant_sensitivity", "recall:a", "precision:b"]
+    )
+    assert {name: each.groups for name, each in found.items()} == {
+        "accuracy": 33, "balanced_accuracy": 33, "malignant_sensitivity": 3, "recall:a": 30, "precision:b": 4,
+    }  # fmt: skip
+    assert "only 3 groups have images of b: the interval is rough" in found["malignant_sensitivity"].note
+    assert "only 4 groups have images called b" in found["precision:b"].note
+    assert "few groups (3 of b)" in found["balanced_accuracy"].note
+    assert (found["accuracy"].note, found["recall:a"].note) == ("", "")
+    notes = list_notes(found.values())
+    assert len(notes) == len(set(notes)) >= 4
+    assert scorer.by_class()["b"]["precision"] == found["precision:b"]
+
+
+def test_blocks_of_file_numbers_are_no_patients():
+    found = Scorer(simulate(1, 40), resamples=200, blocks=True).interval("accuracy")
+    assert "no patient is named" in found.note
 
 
 def test_an_undefined_score_has_no_interval_but_a_reason():

@@ -77,10 +77,12 @@ def lively_classifier(small_classifier) -> Callable[..., keras.Model]:
 @pytest.mark.parametrize("classes", [2, 4])
 @pytest.mark.parametrize("count", [4, 5])
 @pytest.mark.parametrize("rule", RULES)
-def test_the_graph_and_the_records_agree_ties_included(rule, count, classes):
+@pytest.mark.parametrize("malignant", [(), (1,)])
+def test_the_graph_and_the_records_agree_ties_included(rule, count, classes, malignant):
     answers = hard_answers(count, classes)
     members = [table_member(rows, f"m{k}") for k, rows in enumerate(answers)]
     parameter = parameter_for(rule, count, classes)
+    parameter["malignant"] = malignant
     model = build_ensemble(members, rule, **parameter)
     found = model(numbered(answers.shape[1]))
     probabilities, decided = combine(list(answers), rule, **parameter)

@@ -13,7 +13,8 @@ from kerasall.decoding import DEFAULT_LIMITS
 from kerasall.evaluation.calibration import score_calibration
 from kerasall.evaluation.class_mapping import MALIGNANT
 from kerasall.evaluation.curves import precision_recall_curves, roc_curves
-from kerasall.evaluation.metrics import MALIGNANT_SCORES, confusion_matrix, per_class_table
+from kerasall.evaluation.intervals import list_notes
+from kerasall.evaluation.metrics import MALIGNANT_SCORES, confusion_matrix
 from kerasall.report import sections
 from kerasall.report.evidence import FITTED
 from kerasall.report.external_scores import (
@@ -67,10 +68,10 @@ def _all_scores(scores: ExternalScores) -> Section | None:
     return render_section(
         "scores",
         scores=[read_external_score(scores, name) for name in scores.intervals],
-        per_class=per_class_table(scores.check.scored).to_dict("records"),
+        per_class=scores.by_class, class_images=confusion_matrix(scores.check.scored).sum(axis=1).tolist(),
         folds=(), main=None, picture=None,
         method=f"Nothing was chosen on these images. Intervals: {first.method}, {first.groups:,} groups.",
-        notes=sorted({each.note for each in scores.intervals.values() if each.note}),
+        notes=list_notes(scores.intervals.values()),
     )  # fmt: skip
 
 

@@ -10,7 +10,8 @@ from dataclasses import replace
 import numpy as np
 
 from kerasall.data.label_corrections import CorrectionFile, read_corrections
-from kerasall.evaluation.metrics import find_metric, per_class_table
+from kerasall.evaluation.intervals import list_notes
+from kerasall.evaluation.metrics import find_metric
 from kerasall.evaluation.review import build_queue
 from kerasall.files import read_json
 from kerasall.report import sections
@@ -96,11 +97,11 @@ def make_scores(e: Evidence) -> Section | None:
     return render_section(
         "scores",
         scores=[e.score(name) for name in found.intervals],
-        per_class=per_class_table(found.predictions).to_dict("records"),
+        per_class=found.by_class, class_images=found.confusion.sum(axis=1).tolist(),
         folds=found.folds, main=main, picture=picture,
         method=f"Intervals resample {groups} {e.group_kind}: images of one group resemble each other, so single images "
         "would make them far too narrow.",
-        notes=sorted({each.note for each in found.intervals.values() if each.note}),
+        notes=list_notes(found.intervals.values()),
     )  # fmt: skip
 
 
