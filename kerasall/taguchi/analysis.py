@@ -36,6 +36,29 @@ HALF = "half"
 
 
 @dataclass(frozen=True)
+class RawAnalysis:
+    """The responses of single runs as they are, against the noise from run to run.
+
+    Attributes:
+        anova: the table; its error is what the model leaves of the runs.
+        prediction: of the mean response at the best levels, and of the confirmation runs.
+        between_df: degrees of freedom of the error between rows (lack of fit); the others lie inside rows.
+    """
+
+    anova: Anova
+    prediction: Prediction
+    between_df: int
+
+    def to_json(self) -> dict[str, Any]:
+        """Like the analysis' own, with the ends of the interval for confirmation runs."""
+        return {
+            **tabulate_anova(self.anova),
+            "predicted": asdict(self.prediction),
+            "between_df": self.between_df,
+        }
+
+
+@dataclass(frozen=True)
 class Analysis:
     """All that ``analyze`` found.
 
@@ -52,6 +75,7 @@ class Analysis:
         confidence: of the intervals.
         significance: largest p that is called significant.
         model: the fitted model.
+        raw: the same of single runs; None where no row was repeated.
     """
 
     signal: ChosenSignal
@@ -66,6 +90,7 @@ class Analysis:
     confidence: float
     significance: float
     model: Model
+    raw: RawAnalysis | None = None
 
     @property
     def best_values(self) -> dict[str, Any]:
@@ -135,28 +160,35 @@ class Analysis:
 
     def to_json(self) -> dict[str, Any]:
         """The document of ``kerasall taguchi analyze --json``; every number finite or null."""
-        anova = self.anova
-        factors, error, total = [asdict(row) for row in anova.rows], asdict(anova.error), asdict(anova.total)
-        corrected = {row["factor"]: row.pop("corrected_contribution_percent") for row in [*factors, error]}
-        tested = ("sum_of_squares", "df", "mean_square", "contribution_percent")
         return {
             "signal_to_noise": [float(ratio) for ratio in self.signal_to_noise],
             "response_table": self.response_table,
             "effects": self.effects,
             "ranks": self.ranks,
             "best_levels": self.best_levels,
-            "anova": factors,
-            "error": {
-                **{key: error[key] for key in tested},
-                "pooled": [row.factor for row in anova.pooled],
-                "corrected_contribution_percent": corrected,
-            },
-            "total": {key: total[key] for key in ("sum_of_squares", "df", "contribution_percent")},
+            **tabulate_anova(self.anova),
             "predicted": {
                 key: getattr(self.prediction, key) for key in ("value", "low", "high", "levels", "confirmed")
             },
             "warnings": self.warnings,
+            "raw": self.raw and self.raw.to_json(),
         }
+
+
+def tabulate_anova(anova: Anova) -> dict[str, Any]:
+    """The lines of a table under ``anova``, ``error`` and ``total``, as JSON."""
+    factors, error, total = [asdict(row) for row in anova.rows], asdict(anova.error), asdict(anova.total)
+    corrected = {row["factor"]: row.pop("corrected_contribution_percent") for row in [*factors, error]}
+    tested = ("sum_of_squares", "df", "mean_square", "contribution_percent")
+    return {
+        "anova": factors,
+        "error": {
+            **{key: error[key] for key in tested},
+            "pooled": [row.factor for row in anova.pooled],
+            "corrected_contribution_percent": corrected,
+        },
+        "total": {key: total[key] for key in ("sum_of_squares", "df", "contribution_percent")},
+    }
 
 
 def _contrast_names(df: int) -> list[str]:
@@ -214,16 +246,19 @@ def analyze(
     check_estimable(model)
     if pool:
         pooled = smallest_half(model) if pool == HALF and HALF not in table else _names(pool, factors)
-        model = Model(factors, tuple(f for f in factors if f.name not in pooled), ratio)
+        model = model.without(pooled)
     anova = analyze_variance(model)
     response_table = {factor.name: model.level_means(factor) for factor in factors}
     effects = {name: _spread(means) for name, means in response_table.items()}
     order = sorted(effects, key=lambda name: -effects[name])
     best = {name: _first_best(means) for name, means in response_table.items()}
     confirmed = None if confirmation is None else float(chosen.compute(as_matrix([confirmation]))[0])
-    prediction = predict_ratio(model, best, confidence, confirmed)
     repeats = (~np.isnan(responses)).sum(axis=1)
-    cautions = _find_cautions(model, anova, prediction, repeats, levels_as, significance)
+    runs = None if confirmation is None else len(confirmation)
+    noise = chosen.noise_of_runs(runs, repeats) if runs else 1.0
+    prediction = predict_ratio(model, best, confidence, confirmed, runs, noise)
+    raw = _analyze_runs(model, responses, best, confidence, confirmation) if repeats.max() > 1 else None
+    cautions = _find_cautions(model, anova, prediction, repeats, levels_as, significance, raw)
     return Analysis(
         signal=chosen,
         signal_to_noise=ratio,
@@ -237,7 +272,24 @@ def analyze(
         confidence=confidence,
         significance=significance,
         model=model,
+        raw=raw,
     )
+
+
+def _analyze_runs(
+    model: Model,
+    responses: np.ndarray,
+    best: Mapping[str, int],
+    confidence: float,
+    confirmation: Sequence[float] | None,
+) -> RawAnalysis:
+    """The model of the ratios, fitted to single runs; see ``analyze`` for the arguments."""
+    present = ~np.isnan(responses)
+    raw = model.of_runs(np.nonzero(present)[0], responses[present])
+    confirmed = None if confirmation is None else float(np.mean(confirmation))
+    runs = 1 if confirmation is None else len(confirmation)
+    prediction = predict_ratio(raw, best, confidence, confirmed, runs, 1 / runs)
+    return RawAnalysis(analyze_variance(raw), prediction, model.error_df)
 
 
 def smallest_half(model: Model) -> list[str]:
@@ -284,6 +336,7 @@ def _find_cautions(
     repeats: np.ndarray,
     levels_as: str,
     significance: float,
+    raw: RawAnalysis | None,
 ) -> Iterator[str]:
     """All warnings of an analysis.
 
@@ -294,6 +347,7 @@ def _find_cautions(
         repeats: int [rows], responses of each row.
         levels_as: ``dummy`` or ``separate``.
         significance: largest p that is called significant.
+        raw: analysis of single runs, if any.
     """
     yield _about_significance(anova, significance)
     yield from (_about_levels(factor, levels_as) for factor in model.factors)
@@ -320,9 +374,29 @@ def _find_cautions(
     if prediction.confirmed_as_predicted is False:
         yield (
             f"The confirmation runs gave {prediction.confirmed:.2f}, outside the "
-            f"{prediction.confirmation_low:.2f} to {prediction.confirmation_high:.2f} expected of a new row: "
-            "the additive model does not hold there (interactions, or chance)."
+            f"{prediction.confirmation_low:.2f} to {prediction.confirmation_high:.2f} expected of "
+            f"{_runs(prediction.runs)}: the model does not hold there (interactions, or chance)."
         )
+    if raw and raw.prediction.confirmed_as_predicted is False:
+        found = raw.prediction
+        yield (
+            f"The mean of the confirmation runs is {found.confirmed:.4g}, outside the {found.confirmation_low:.4g} to "
+            f"{found.confirmation_high:.4g} expected of {_runs(found.runs)} where runs differ by chance alone: the best "
+            "levels were partly the luckiest, or factors interact."
+        )
+    if (
+        prediction.confirmed is not None
+        and prediction.low is not None
+        and prediction.confirmation_low is None
+    ):
+        yield (
+            f"No interval for the confirmation: a ratio of the spread from {prediction.runs} runs cannot be compared with "
+            "that of a row with another number of runs."
+        )
+
+
+def _runs(count: int | None) -> str:
+    return "a new row" if count is None else "one run" if count == 1 else f"the mean of {count} runs"
 
 
 def _about_significance(anova: Anova, significance: float) -> str:
@@ -378,5 +452,6 @@ def describe_ratio(analysis: Analysis) -> dict[str, Any]:
             "low": best.confirmation_low,
             "high": best.confirmation_high,
             "as_predicted": best.confirmed_as_predicted,
+            "expected_of": _runs(best.runs),
         },
     }

@@ -46,13 +46,25 @@ def make_contrasts(codes: np.ndarray) -> Contrasts:
     return Contrasts(by_level, by_level[codes])
 
 
+def cross_contrasts(
+    first: Contrasts, second: Contrasts, first_codes: np.ndarray, second_codes: np.ndarray
+) -> Contrasts:
+    """Products of the contrasts of two factors: their interaction, ``by_level`` at each pair of levels.
+
+    Orthonormal, and clear of mean and main effects, where every pair is run as often as its levels ask for.
+    """
+    products = np.einsum("ai,bj->abij", first.by_level, second.by_level) * np.sqrt(len(first_codes))
+    by_level = products.reshape(len(first.by_level) * len(second.by_level), -1)
+    return Contrasts(by_level, by_level[first_codes * len(second.by_level) + second_codes])
+
+
 @dataclass(frozen=True)
 class Fit:
-    """Least squares of a response on main effects.
+    """Least squares of a response on main effects and interactions.
 
     Attributes:
         mean: mean response.
-        coefficients: float [df of each factor], one array a factor.
+        coefficients: float [df of each term], one array a term.
         inverse: float [total df, total df], (X'X)^-1 of the stacked contrasts.
         residual: float [rows].
         rank: rank of the stacked contrasts.
@@ -70,10 +82,10 @@ class Fit:
 
 
 def fit_main_effects(contrasts: Sequence[Contrasts], response: np.ndarray) -> Fit:
-    """Fits mean + sum of main effects; balanced or not.
+    """Fits mean + sum of main effects and interactions; balanced or not.
 
     Args:
-        contrasts: one a factor.
+        contrasts: one a term.
         response: float [rows].
     """
     mean = float(response.mean())

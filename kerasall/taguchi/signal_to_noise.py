@@ -139,6 +139,21 @@ class ChosenSignal:
             )
         return ratio
 
+    def noise_of_runs(self, runs: int, repeats: np.ndarray) -> float:
+        """Variance of the ratio of new runs, in units of that of a row, as far as runs differ by chance alone.
+
+        Args:
+            runs: number of the new ones.
+            repeats: int [rows], runs of each row.
+
+        Returns:
+            n / r; nan for a ratio of the spread, whose mean moves with the number of runs, unless they are as many.
+        """
+        of_a_row = 1 / float(np.mean(1 / repeats))
+        if self.signal.needs_repeats and abs(of_a_row - runs) > 1e-9:
+            return float("nan")
+        return of_a_row / runs
+
     def describe_size(self, ratio: float) -> str:
         """What a ratio means in the unit of the responses; empty where it means no size.
 

@@ -38,7 +38,10 @@ def test_analyze_prints_only_json(paper):
     assert document["anova"][0]["f"] == pytest.approx(36.8, abs=0.05)
     assert document["predicted"]["value"] == pytest.approx(15.38, abs=0.005)
     assert document["predicted"]["confirmed"] == pytest.approx(14.94, abs=0.005)
-    assert document["warnings"] == ["No factor is significant at 0.05: the smallest p is 0.104 (A)."]
+    none, luckiest = document["warnings"]
+    assert none == "No factor is significant at 0.05: the smallest p is 0.104 (A)."
+    assert "0.8209, outside the 0.8365 to 0.8614 expected of the mean of 9 runs" in luckiest
+    assert (document["raw"]["error"]["df"], round(document["raw"]["anova"][0]["f"])) == (19, 319)
 
 
 def test_separate_levels_saturate(paper):

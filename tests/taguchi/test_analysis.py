@@ -29,6 +29,7 @@ KEYS = [
     "total",
     "predicted",
     "warnings",
+    "raw",
 ]
 ANOVA_KEYS = ["factor", "sum_of_squares", "df", "mean_square", "f", "p", "contribution_percent"]
 
@@ -100,6 +101,16 @@ def test_a_confirmation_far_off_is_a_warning():
     assert found.prediction.confirmed == pytest.approx(305)
     assert found.prediction.confirmed_as_predicted is False
     assert any("outside" in text for text in found.warnings)
+
+
+def test_a_ratio_of_the_spread_is_confirmed_by_rows_of_as_many_runs_alone():
+    noise = np.random.default_rng(0).normal(1, 0.1, (16, 3))
+    table, responses = factorial_table("ABCD"), FILTRATION[:, None] * noise
+    equal = analyze(table, responses, signal="nominal", confirmation=[60.0, 61, 65])
+    assert equal.prediction.confirmation_low is not None
+    more = analyze(table, responses, signal="nominal", confirmation=[60.0, 61, 65, 64])
+    assert more.prediction.confirmed_as_predicted is None
+    assert any("No interval for the confirmation" in text for text in more.warnings)
 
 
 def test_a_wider_confidence_gives_a_wider_interval():
