@@ -63,7 +63,7 @@ def plan(
 def analyze(
     file: Annotated[Path, typer.Argument(metavar="FILE.csv", help="Level numbers by factor; y1, y2, ...")],
     signal: Annotated[
-        str, typer.Option(help="larger, smaller, nominal, target:M, target-runs:M or mean.")
+        str, typer.Option(help="larger, smaller, nominal, target:M, target-runs:M, omega or mean.")
     ] = "larger",
     levels: Annotated[
         list[str] | None,
@@ -81,6 +81,9 @@ def analyze(
         str, typer.Option(metavar="Y,Y,...", help="Responses of runs made at the predicted optimum.")
     ] = "",
     confidence: Annotated[float, typer.Option(help="Of the intervals.")] = 0.95,
+    images: Annotated[
+        int | None, typer.Option(min=1, help="Images behind every response, for signal omega.")
+    ] = None,
     figures: Annotated[Path | None, typer.Option(help="Folder for the figures, as SVG.")] = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -101,6 +104,7 @@ def analyze(
         "pool": analysis.HALF if pooled == [analysis.HALF] else pooled,
         "confirmation": _read_numbers(confirm) if confirm else None,
         "confidence": confidence,
+        "images": images,
     }
     try:
         found = analysis.analyze(results.levels, results.responses, signal=signal, **options)

@@ -69,14 +69,14 @@ def print_runs(settings: Settings) -> None:
     from kerasall.runtime import quiet_tensorflow
 
     with quiet_tensorflow():
-        from kerasall.components.trial_search import direction_of, plan_oracle
+        from kerasall.components.trial_search import plan_oracle
         from kerasall.components.tuner import require_tune
         from kerasall.report.taguchi import describe_plan
         from kerasall.settings.factors import trial_settings
 
         tune = require_tune(settings)
         folds = settings.split.folds if settings.split.kind == "folds" else None
-        design = plan_oracle(trial_settings(settings), tune, direction_of(tune.response), folds).design
+        design = plan_oracle(trial_settings(settings), tune, folds).design
     print(describe_plan(design.plan))
     each = f" in each of {folds} folds" if folds else ""
     print(

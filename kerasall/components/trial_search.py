@@ -20,9 +20,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 import keras_tuner
+import numpy as np
 
 from kerasall.components.trial_training import FOLDERS, SearchJob, TrialTraining
-from kerasall.data.development import Development, read_development
+from kerasall.data.development import SELECTION, Development, read_development
 from kerasall.data.training_record import PROJECT
 from kerasall.errors import KerasallError
 from kerasall.evaluation.metrics import find_metric
@@ -30,6 +31,7 @@ from kerasall.files import read_json, write_json
 from kerasall.settings import TrialSettings, TuneSettings
 from kerasall.settings.factors import as_choices, factor_levels, label_factors
 from kerasall.taguchi.oracle import TaguchiOracle, chief_address, serve_oracle
+from kerasall.taguchi.signal_to_noise import check_range, default_signal, parse_signal
 from kerasall.taguchi.tuner import TaguchiTuner
 
 JOB = "job.json"
@@ -45,46 +47,56 @@ _TAIL_LINES = 12
 
 def make_oracle(job: SearchJob, data: Development) -> TaguchiOracle:
     """The oracle of a search over these rows."""
-    response = find_metric(job.tune.response, data.facts.labels)
-    return plan_oracle(job.base, job.tune, response.direction, len(data.split.folds) or None, job.seed)
+    find_metric(job.tune.response, data.facts.labels)
+    return plan_oracle(job.base, job.tune, len(data.split.folds) or None, job.seed, count_scored(job, data))
+
+
+def count_scored(job: SearchJob, data: Development) -> int:
+    """Images behind every response of an analysis: those of the scored part, or of all held-out folds."""
+    if job.tune.response_on == SELECTION:
+        return len(data.rows_of(SELECTION))
+    return sum(len(data.rows_of(part)) for part in data.split.folds or ("validation",))
 
 
 def plan_oracle(
-    base: TrialSettings, tune: TuneSettings, direction: str, folds: int | None = None, seed: int = 0
+    base: TrialSettings,
+    tune: TuneSettings,
+    folds: int | None = None,
+    seed: int = 0,
+    images: int | None = None,
 ) -> TaguchiOracle:
     """The oracle of an experiment; factors go by their short names, see ``label_factors``.
 
     Args:
         base, tune: of the experiment.
-        direction: of its response, ``higher`` or ``lower``, whichever is better.
         folds: number of held-out folds, or None.
         seed: of the experiment.
+        images: behind every response; None before the split is drawn.
 
     Raises:
         SettingsError: a factor or number cannot be used, no array fits, or the signal contradicts the response.
     """
+    # A score of one class, "recall:ALL", waits for the classes; its range does not.
+    metric = find_metric(tune.response, (tune.response.partition(":")[2],))
+    signal = tune.signal or default_signal(metric.direction, metric.lowest, metric.highest)
+    check_range(parse_signal(signal), tune.response, metric.lowest, metric.highest)
+    bounds = [end if np.isfinite(end) else None for end in (metric.lowest, metric.highest)]
     levels = factor_levels(base, tune.factors)
     labels = label_factors(list(levels))
     pool = tune.pool if isinstance(tune.pool, str) else [labels.get(name, name) for name in tune.pool]
     return TaguchiOracle(
-        keras_tuner.Objective(tune.response, "max" if direction == "higher" else "min"),
+        keras_tuner.Objective(tune.response, "max" if metric.direction == "higher" else "min"),
         {labels[key]: as_choices(values) for key, values in levels.items()},
         array=tune.array,
         repeats=tune.repeats,
         folds=folds,
         seed=seed,
         confirmations=tune.confirmations,
-        signal=tune.signal,
+        signal=signal,
         error_df=tune.error_df,
         retry_failed=True,  # whoever starts the search again wants it to end
-        analysis={"levels_as": tune.levels_as, "pool": pool},
+        analysis={"levels_as": tune.levels_as, "pool": pool, "images": images, "bounds": bounds},
     )
-
-
-def direction_of(response: str) -> str:
-    """Whether a metric is better ``higher`` or ``lower``, before the classes are known."""
-    # A score of one class, "recall:ALL", waits for the classes; all of these are better when higher.
-    return "higher" if ":" in response else find_metric(response, ()).direction
 
 
 def search(training: TrialTraining) -> TaguchiTuner:

@@ -19,7 +19,6 @@ import pandas as pd
 from kerasall.components.classifier_training import stage_settings
 from kerasall.components.training_step import MODEL_FILE, hash_weights
 from kerasall.components.trial_search import (
-    direction_of,
     plan_oracle,
     role_of_process,
     search,
@@ -63,8 +62,8 @@ def require_tune(settings: Settings) -> TuneSettings:
             "this pipeline needs the setting tune, but it is null: state factors with their levels, as "
             "`kerasall configs taguchi_resnet101_vote` shows"
         )
-    plan_oracle(trial_settings(settings), tune, direction_of(tune.response))
-    if parse_signal(tune.signal or "larger").signal.needs_repeats and tune.repeats < 2:
+    plan_oracle(trial_settings(settings), tune)
+    if parse_signal(tune.signal or "mean").signal.needs_repeats and tune.repeats < 2:
         raise SettingsError(
             f"tune.signal {tune.signal} needs tune.repeats of at least 2, but they are {tune.repeats}"
         )

@@ -312,8 +312,8 @@ class TuneSettings(Strict):
     """images of the response; validation also means each held-out fold; selection: the part a faithful copy is
     scored on"""
     signal: str | None = None
-    """signal-to-noise ratio: larger, smaller, nominal, target:M, target-runs:M or mean; null: larger or smaller,
-    by the metric's direction"""
+    """signal-to-noise ratio: larger, smaller, nominal, target:M, target-runs:M, omega or mean; null: omega (log odds)
+    for a metric between 0 and 1, else smaller, larger or mean, by its direction and range"""
     levels_as: Literal["dummy", "separate"] = "dummy"
     """dummy: equal levels of a factor are merged in the analysis; separate: they are kept apart"""
     pool: Literal["half"] | tuple[str, ...] = ()

@@ -29,7 +29,7 @@ from kerasall.taguchi.anova import (
 from kerasall.taguchi.design import group_levels
 from kerasall.taguchi.effects import Interaction, complement, find_interactions, interaction_columns
 from kerasall.taguchi.result_file import as_matrix, read_factors, take_results
-from kerasall.taguchi.signal_to_noise import ChosenSignal, parse_signal
+from kerasall.taguchi.signal_to_noise import ASSUMED_IMAGES, ChosenSignal, name_rows, parse_signal
 
 HALF = "half"
 """``pool=HALF`` pools the smallest factors, see ``smallest_half``."""
@@ -208,6 +208,8 @@ def analyze(
     confirmation: Sequence[float] | None = None,
     confidence: float = 0.95,
     significance: float = 0.05,
+    images: int | None = None,
+    bounds: tuple[float | None, float | None] = (None, None),
 ) -> Analysis:
     """Analyses an experiment.
 
@@ -230,12 +232,14 @@ def analyze(
         confirmation: responses of runs made at the predicted optimum.
         confidence: of intervals, between 0 and 1.
         significance: largest p that is called significant.
+        images: behind every response, for signal ``omega``; 100 are assumed where nobody says.
+        bounds: least and greatest possible response; no prediction lies beyond them. None where there is none.
 
     Raises:
         DataError: the table cannot be analysed.
         SettingsError: an option does not fit the table.
     """
-    chosen = signal if isinstance(signal, ChosenSignal) else parse_signal(signal)
+    chosen = signal if isinstance(signal, ChosenSignal) else parse_signal(signal, images, tuple(bounds))
     table, found = take_results(table, responses)
     responses = as_matrix(found)
     factors = read_factors(table, levels or {}, levels_as, len(responses))
@@ -252,12 +256,17 @@ def analyze(
     effects = {name: _spread(means) for name, means in response_table.items()}
     order = sorted(effects, key=lambda name: -effects[name])
     best = {name: _first_best(means) for name, means in response_table.items()}
-    confirmed = None if confirmation is None else float(chosen.compute(as_matrix([confirmation]))[0])
+    confirmed = None if confirmation is None else float(chosen.compute(as_matrix([confirmation]), ratio)[0])
     repeats = (~np.isnan(responses)).sum(axis=1)
     runs = None if confirmation is None else len(confirmation)
     noise = chosen.noise_of_runs(runs, repeats) if runs else 1.0
     prediction = predict_ratio(model, best, confidence, confirmed, runs, noise)
-    raw = _analyze_runs(model, responses, best, confidence, confirmation) if repeats.max() > 1 else None
+    raw = (
+        _analyze_runs(model, responses, best, confidence, confirmation, chosen.bounds)
+        if repeats.max() > 1
+        else None
+    )
+    unbounded = _about_unbounded(chosen, responses)
     cautions = _find_cautions(model, anova, prediction, repeats, levels_as, significance, raw)
     return Analysis(
         signal=chosen,
@@ -268,7 +277,7 @@ def analyze(
         best_levels=best,
         anova=anova,
         prediction=prediction,
-        warnings=list(filter(None, cautions)),
+        warnings=list(filter(None, (*unbounded, *cautions))),
         confidence=confidence,
         significance=significance,
         model=model,
@@ -282,13 +291,14 @@ def _analyze_runs(
     best: Mapping[str, int],
     confidence: float,
     confirmation: Sequence[float] | None,
+    bounds: tuple[float | None, float | None],
 ) -> RawAnalysis:
     """The model of the ratios, fitted to single runs; see ``analyze`` for the arguments."""
     present = ~np.isnan(responses)
     raw = model.of_runs(np.nonzero(present)[0], responses[present])
     confirmed = None if confirmation is None else float(np.mean(confirmation))
     runs = 1 if confirmation is None else len(confirmation)
-    prediction = predict_ratio(raw, best, confidence, confirmed, runs, 1 / runs)
+    prediction = predict_ratio(raw, best, confidence, confirmed, runs, 1 / runs).clip(bounds)
     return RawAnalysis(analyze_variance(raw), prediction, model.error_df)
 
 
@@ -392,6 +402,20 @@ def _find_cautions(
         yield (
             f"No interval for the confirmation: a ratio of the spread from {prediction.runs} runs cannot be compared with "
             "that of a row with another number of runs."
+        )
+
+
+def _about_unbounded(chosen: ChosenSignal, responses: np.ndarray) -> Iterator[str]:
+    if (rows := chosen.find_unbounded(responses)).any():
+        yield (
+            f"The ratio has no bound in {name_rows(rows)}, where {chosen.signal.infinite_where}: it was taken twice as far out "
+            "as that of any other row (6 dB), so its size means little; another signal, such as omega, would give one."
+        )
+    extreme = np.nanmin(responses, axis=1) == 0, np.nanmax(responses, axis=1) == 1
+    if chosen.signal.name == "omega" and chosen.images is None and (extreme[0] | extreme[1]).any():
+        yield (
+            f"Responses of 0 or 1, as in {name_rows(extreme[0] | extreme[1])}, count by how many images stand behind them: "
+            f"{ASSUMED_IMAGES} were assumed; say how many with images (--images)."
         )
 
 

@@ -383,6 +383,20 @@ class Prediction:
     confirmation_high: float | None = None
     runs: int | None = None
 
+    def clip(self, bounds: tuple[float | None, float | None]) -> Prediction:
+        """The same with no end beyond what a response can be."""
+        low, high = bounds
+
+        def held(value: float | None) -> Any:
+            value = value if low is None or value is None else max(value, low)
+            return value if high is None or value is None else min(value, high)
+
+        ends = {
+            name: held(getattr(self, name))
+            for name in ("low", "high", "confirmation_low", "confirmation_high")
+        }
+        return replace(self, value=held(self.value), **ends)
+
     @property
     def confirmed_as_predicted(self) -> bool | None:
         """Whether the confirmed ratio lies where that of new runs is expected; None if that is unknown."""

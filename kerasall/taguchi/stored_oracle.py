@@ -327,8 +327,8 @@ def _require_agreement(signal: str, goal: tuple[str, str]) -> None:
     """An analysis maximises its ratio, so that of a loss must not grow with it."""
     name, direction = goal
     contrary, sought, cure = {
-        "min": (("larger", "mean"), "largest", "smaller"),
-        "max": (("smaller",), "smallest", "larger, mean"),
+        "min": (("larger", "omega", "mean"), "largest", "smaller"),
+        "max": (("smaller",), "smallest", "larger, omega, mean"),
     }[direction]
     if signal in contrary:
         raise SettingsError(

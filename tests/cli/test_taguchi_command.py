@@ -114,9 +114,9 @@ def test_wrong_options_are_errors_of_the_user(arguments, message, paper):
 
 def test_an_analysis_that_fails_names_the_file_and_the_row(tmp_path):
     path = tmp_path / "hit.csv"
-    path.write_text("A,B,y1\n1,1,0.5\n1,2,1\n2,1,0.7\n2,2,0.8\n")
-    with pytest.raises(DataError, match=r"hit\.csv .*the mean is the target itself, as in row 2"):
-        _call("analyze", str(path), "--signal", "target:1")
+    path.write_text("A,B,y1\n1,1,0.5\n1,2,-1\n2,1,0.7\n2,2,0.8\n")
+    with pytest.raises(DataError, match=r"hit\.csv .*must not be negative.*in row 2"):
+        _call("analyze", str(path), "--signal", "larger")
 
 
 def test_commands_and_analysis_load_no_framework():

@@ -24,6 +24,7 @@ from kerasall.files import read_json, write_json
 from kerasall.models.saving import load_model
 from kerasall.report.page import Page, write_page
 from kerasall.report.pages.run import make_tuning
+from kerasall.report.taguchi import RAW_CAPTION
 from kerasall.settings import TrialSettings, TuneSettings
 from kerasall.settings.factors import factor_levels
 from kerasall.taguchi.stored_oracle import StoredOracle
@@ -260,6 +261,12 @@ def test_the_analysis_names_the_best_levels_and_what_confirms_them(finished):
     assert {path.name for path in (finished.folder / "results").iterdir()} == {ANALYSIS, TRIALS, PROJECT}
 
 
+def test_a_response_between_0_and_1_is_taken_by_its_odds_over_the_images_scored(finished):
+    found = finished.tuner.analyze()
+    assert (str(found.signal), found.signal.images, found.signal.bounds) == ("omega", 8, (0.0, 1.0))
+    assert read_json(finished.folder / "results" / ANALYSIS)["experiment"]["signal"] == "omega"
+
+
 def make_section(folder: Path, **said):
     """The report's section of a recorded experiment."""
     tuning = read_json(folder / ANALYSIS)
@@ -275,7 +282,7 @@ def test_the_report_shows_the_experiment(finished, tmp_path):
     tables = read_tables(section.body)
     assert list(tables) == [
         "Factors", "Accuracy of every run", "Response table", "Analysis of variance of the ratios",
-        "Accuracy of the confirmation runs",
+        RAW_CAPTION, "Accuracy of the confirmation runs",
     ]  # fmt: skip
     found = read_json(finished.folder / "results" / ANALYSIS)
     response = tables["Response table"]

@@ -113,6 +113,25 @@ def test_a_ratio_of_the_spread_is_confirmed_by_rows_of_as_many_runs_alone():
     assert any("No interval for the confirmation" in text for text in more.warnings)
 
 
+@pytest.mark.parametrize("signal", ["target:1", "omega", "nominal", "larger"])
+def test_rows_without_a_single_error_stop_no_analysis_and_predict_no_more_than_everything_right(signal):
+    """Four of 16 rows right in every image: additive ratios would give more than 1."""
+    shares = np.clip(0.55 + FILTRATION / 170, 0, 1)[:, None] + np.array([0.0, -0.01, 0.01])
+    shares[FILTRATION > 85] = 1.0
+    options = {"confirmation": [1.0, 1.0, 1.0], "bounds": (0, 1), "images": None}
+    found = analyze(factorial_table("ABCD"), np.minimum(shares, 1), signal=signal, **options)
+    assert np.isfinite(found.signal_to_noise).all()
+    told = found.describe_sizes()
+    if signal in ("omega", "larger"):
+        assert all(float(word.rstrip(",")) <= 1 for word in told.split() if word[0].isdigit())
+    assert found.raw.prediction.value <= 1
+    assert found.raw.prediction.confirmation_high <= 1
+    caution = {"omega": "100 were assumed", "larger": ""}.get(signal, "The ratio has no bound in rows")
+    assert not caution or any(caution in text for text in found.warnings)
+    known = analyze(factorial_table("ABCD"), np.minimum(shares, 1), signal="omega", images=50)
+    assert not any("assumed" in text for text in known.warnings)
+
+
 def test_a_wider_confidence_gives_a_wider_interval():
     narrow, wide = (
         analyze(_table(), PHADKE_L18_ETA, signal="mean", confidence=c).prediction for c in (0.9, 0.99)
