@@ -25,7 +25,7 @@ import numpy as np
 from kerasall.components.trial_training import FOLDERS, SearchJob, TrialTraining
 from kerasall.data.development import SELECTION, Development, read_development
 from kerasall.data.training_record import PROJECT
-from kerasall.errors import KerasallError
+from kerasall.errors import KerasallError, SettingsError
 from kerasall.evaluation.metrics import find_metric
 from kerasall.files import read_json, write_json
 from kerasall.settings import TrialSettings, TuneSettings
@@ -84,6 +84,7 @@ def plan_oracle(
     levels = factor_levels(base, tune.factors)
     labels = label_factors(list(levels))
     pool = tune.pool if isinstance(tune.pool, str) else [labels.get(name, name) for name in tune.pool]
+    without = {labels[key]: values for key, values in read_without(base, tune).items()}
     return TaguchiOracle(
         keras_tuner.Objective(tune.response, "max" if metric.direction == "higher" else "min"),
         {labels[key]: as_choices(values) for key, values in levels.items()},
@@ -94,9 +95,31 @@ def plan_oracle(
         confirmations=tune.confirmations,
         signal=signal,
         error_df=tune.error_df,
+        without=without,
         retry_failed=True,  # whoever starts the search again wants it to end
         analysis={"levels_as": tune.levels_as, "pool": pool, "images": images, "bounds": bounds},
     )
+
+
+def read_without(base: TrialSettings, tune: TuneSettings) -> dict[str, list[Any]]:
+    """The levels to do without as the oracle's factors hold them, by the keys of the settings.
+
+    Raises:
+        SettingsError: a key is no factor, or a value none of its levels.
+    """
+    found: dict[str, list[Any]] = {}
+    levels = factor_levels(base, tune.factors)
+    for key, values in tune.without.items():
+        if key not in levels:
+            raise SettingsError(f"tune.without must name factors, but {key} is none: {', '.join(levels)}")
+        (read,) = factor_levels(base, {key: values}).values()
+        known = as_choices(levels[key])
+        if wrong := [value for value in read if value not in levels[key]]:
+            raise SettingsError(
+                f"tune.without must name levels of {key}, but {wrong[0]!r} is none: {', '.join(map(str, levels[key]))}"
+            )
+        found[key] = [known[levels[key].index(value)] for value in read]
+    return found
 
 
 def search(training: TrialTraining) -> TaguchiTuner:

@@ -7,7 +7,6 @@ pictures are ReportGen's: a reworded sentence must not run the trials again.
 from __future__ import annotations
 
 import itertools
-import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,11 +19,12 @@ from kerasall.components.classifier_training import stage_settings
 from kerasall.components.training_step import MODEL_FILE, hash_weights
 from kerasall.components.trial_search import (
     plan_oracle,
+    read_without,
     role_of_process,
     search,
     search_with_workers,
 )
-from kerasall.components.trial_training import SearchJob, TrialTraining, settings_at
+from kerasall.components.trial_training import SearchJob, TrialTraining, link_file, settings_at
 from kerasall.data.development import SELECTION, Development, read_development
 from kerasall.data.training_record import ANALYSIS, MEMBERS_FILE, PROJECT, TrainingRecord
 from kerasall.errors import KerasallError, SettingsError
@@ -38,9 +38,9 @@ from kerasall.settings.factors import apply_levels, as_choices, factor_levels, l
 from kerasall.taguchi.analysis import Analysis, describe_ratio
 from kerasall.taguchi.design import plan
 from kerasall.taguchi.signal_to_noise import parse_signal
-from kerasall.taguchi.stored_oracle import FINISHED, StoredOracle
+from kerasall.taguchi.stored_oracle import StoredOracle
 from kerasall.taguchi.trial_events import list_trials, write_csv
-from kerasall.taguchi.trials import CONFIRMATION
+from kerasall.taguchi.trials import CONFIRMATION, FINISHED
 from kerasall.taguchi.tuner import TaguchiTuner, TrialRun
 from kerasall.training.devices import choose_precision
 
@@ -80,7 +80,7 @@ def require_tune(settings: Settings) -> TuneSettings:
 
 
 def settings_of_rows(settings: Settings) -> list[TrialSettings]:
-    """What every row of the array trains with.
+    """What every row of the array that is run trains with.
 
     Raises:
         SettingsError: no array fits the factors, or a row's settings cannot be used together.
@@ -89,7 +89,14 @@ def settings_of_rows(settings: Settings) -> list[TrialSettings]:
     base, tune = trial_settings(settings), settings.tune
     levels = factor_levels(base, tune.factors)
     made = plan({key: as_choices(values) for key, values in levels.items()}, tune.array, tune.error_df)
-    return [settings_at(base, levels, row) for row in made.levels]
+    without = read_without(base, tune)
+    wanted = [
+        row for row in made.levels if not any(
+            as_choices(values)[(level - 1) % len(values)] in without.get(key, ())
+            for (key, values), level in zip(levels.items(), row, strict=True)
+        )
+    ]  # fmt: skip
+    return [settings_at(base, levels, row) for row in wanted]
 
 
 def describe_outside(
@@ -195,7 +202,7 @@ def collect_members(
             source = training.job.scratch / name
             fits |= training.finish_folds(folds[0], fits, source)
         (models / name).mkdir(parents=True)
-        _link(source / MODEL_FILE, models / name / MODEL_FILE)
+        link_file(source / MODEL_FILE, models / name / MODEL_FILE)
         seconds = round(sum(each["seconds"] for each in told), 1)
         TrainingRecord(records / name).write(
             concatenate([each.predictions for each in trials]),
@@ -204,14 +211,6 @@ def collect_members(
         )
     write_json(models / MEMBERS_FILE, [member.model_dump(mode="json") for member in members])
     return members
-
-
-def _link(source: Path, destination: Path) -> None:
-    """The same file at a second place; a copy where the disk does not offer that."""
-    try:
-        os.link(source, destination)
-    except OSError:
-        shutil.copyfile(source, destination)
 
 
 def write_search(
@@ -275,7 +274,14 @@ def list_rows(
             name: analysis.level_names[name][level - 1] for name, level in zip(factors, row, strict=True)
         }
         found = mean_responses(table, number, repeats)
-        rows.append({"row": number, "levels": names, "responses": found, "ratio": float(ratio)})
+        rows.append(
+            {
+                "row": number,
+                "levels": names,
+                "responses": found,
+                "ratio": None if np.isnan(ratio) else float(ratio),
+            }
+        )
     return rows
 
 

@@ -216,7 +216,7 @@ def draw_analysis(analysis: Analysis, interactions: int = _INTERACTIONS) -> dict
     ratio = f"mean S/N ratio ({unit})" if unit else "mean response"
     levels = sum(len(means) for means in analysis.response_table.values())
     figure, axes = new_figure(width=max(4.2, 0.3 * levels))
-    mean = float(analysis.signal_to_noise.mean())
+    mean = float(analysis.model.response.mean())
     text = draw_main_effects(axes, analysis.response_table, analysis.level_names, ratio, mean)
     figures = {"main_effects": (figure, text)}
     effects = analysis.half_normal_effects()

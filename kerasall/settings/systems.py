@@ -319,5 +319,7 @@ class TuneSettings(Strict):
     pool: Literal["half"] | tuple[str, ...] = ()
     """factors whose effects are taken for error; half: the smallest, to about half
     the degrees of freedom"""
+    without: dict[str, tuple[Any, ...]] = Field(default_factory=dict)
+    """key of a factor -> levels whose rows are neither run nor analysed, once they turn out to fail"""
     confirmations: Annotated[int, Field(ge=2)] = 9
     """runs at the predicted optimum: the members of the ensemble"""

@@ -64,7 +64,7 @@ class Analysis:
 
     Attributes:
         signal: the ratio and its target.
-        signal_to_noise: float [rows].
+        signal_to_noise: float [rows]; nan where a row is left out.
         response_table: factor -> mean ratio at each level; dummy levels repeat the merged mean.
         effects: factor -> largest less smallest level mean.
         ranks: factor -> 1 for the largest effect.
@@ -124,7 +124,7 @@ class Analysis:
         rows, columns = by_name[first], by_name[second]
         shape = (max(rows.group) + 1, max(columns.group) + 1)
         sums, counts = np.zeros(shape), np.zeros(shape)
-        np.add.at(sums, (rows.codes, columns.codes), self.signal_to_noise)
+        np.add.at(sums, (rows.codes, columns.codes), self.model.response)
         np.add.at(counts, (rows.codes, columns.codes), 1)
         with np.errstate(invalid="ignore"):
             means = sums / counts
@@ -138,7 +138,7 @@ class Analysis:
         be estimated follow; what is left belongs to the error, under an empty name. Without any real
         effect all are draws of one normal distribution. The table must be nearly balanced.
         """
-        factors, ratio = self.model.factors, self.signal_to_noise
+        factors, ratio = self.model.factors, self.model.response
         named = [
             (f"{factor.name}{kind}", float(c))
             for factor, coefficients in zip(factors, self.model.full_fit.coefficients, strict=True)
@@ -161,7 +161,9 @@ class Analysis:
     def to_json(self) -> dict[str, Any]:
         """The document of ``kerasall taguchi analyze --json``; every number finite or null."""
         return {
-            "signal_to_noise": [float(ratio) for ratio in self.signal_to_noise],
+            "signal_to_noise": [
+                float(ratio) if np.isfinite(ratio) else None for ratio in self.signal_to_noise
+            ],
             "response_table": self.response_table,
             "effects": self.effects,
             "ranks": self.ranks,
@@ -210,6 +212,7 @@ def analyze(
     significance: float = 0.05,
     images: int | None = None,
     bounds: tuple[float | None, float | None] = (None, None),
+    partial: bool = False,
 ) -> Analysis:
     """Analyses an experiment.
 
@@ -234,6 +237,8 @@ def analyze(
         significance: largest p that is called significant.
         images: behind every response, for signal ``omega``; 100 are assumed where nobody says.
         bounds: least and greatest possible response; no prediction lies beyond them. None where there is none.
+        partial: analyse what can be, with a caution: rows without responses are left out, and factors that cannot be
+            told apart in those that are left have no effect; their best level is that of the best plain mean.
 
     Raises:
         DataError: the table cannot be analysed.
@@ -242,10 +247,17 @@ def analyze(
     chosen = signal if isinstance(signal, ChosenSignal) else parse_signal(signal, images, tuple(bounds))
     table, found = take_results(table, responses)
     responses = as_matrix(found)
+    used = np.ones(len(responses), bool)
+    if partial:
+        used = (~np.isnan(responses)).sum(axis=1) >= (2 if chosen.signal.needs_repeats else 1)
+        table, responses = {name: np.asarray(table[name])[used] for name in table}, responses[used]
     factors = read_factors(table, levels or {}, levels_as, len(responses))
     if not 0 < confidence < 1:
         raise SettingsError(f"the confidence must lie between 0 and 1, but is {confidence}: write 0.95")
     ratio = chosen.compute(responses)
+    plain = {factor.name: factor for factor in factors}
+    factors = keep_estimable(factors, ratio) if partial else factors
+    unclear = [f.name for f in factors if f.df < plain[f.name].df]
     model = Model(factors, factors, ratio)
     check_estimable(model)
     if pool:
@@ -256,6 +268,7 @@ def analyze(
     effects = {name: _spread(means) for name, means in response_table.items()}
     order = sorted(effects, key=lambda name: -effects[name])
     best = {name: _first_best(means) for name, means in response_table.items()}
+    best |= {name: _first_best(_plain_means(plain[name], ratio)) for name in unclear}
     confirmed = None if confirmation is None else float(chosen.compute(as_matrix([confirmation]), ratio)[0])
     repeats = (~np.isnan(responses)).sum(axis=1)
     runs = None if confirmation is None else len(confirmation)
@@ -266,18 +279,19 @@ def analyze(
         if repeats.max() > 1
         else None
     )
+    left_out = _about_left_out(used, unclear, {name: plain[name].names[best[name] - 1] for name in unclear})
     unbounded = _about_unbounded(chosen, responses)
-    cautions = _find_cautions(model, anova, prediction, repeats, levels_as, significance, raw)
+    cautions = _find_cautions(model, anova, prediction, repeats, levels_as, significance, raw, unclear)
     return Analysis(
         signal=chosen,
-        signal_to_noise=ratio,
+        signal_to_noise=_spread_out(ratio, used),
         response_table=response_table,
         effects=effects,
         ranks={name: order.index(name) + 1 for name in effects},
         best_levels=best,
         anova=anova,
         prediction=prediction,
-        warnings=list(filter(None, (*unbounded, *cautions))),
+        warnings=list(filter(None, (*left_out, *unbounded, *cautions))),
         confidence=confidence,
         significance=significance,
         model=model,
@@ -347,6 +361,7 @@ def _find_cautions(
     levels_as: str,
     significance: float,
     raw: RawAnalysis | None,
+    unclear: Sequence[str],
 ) -> Iterator[str]:
     """All warnings of an analysis.
 
@@ -358,9 +373,10 @@ def _find_cautions(
         levels_as: ``dummy`` or ``separate``.
         significance: largest p that is called significant.
         raw: analysis of single runs, if any.
+        unclear: factors of which others are told already.
     """
     yield _about_significance(anova, significance)
-    yield from (_about_levels(factor, levels_as) for factor in model.factors)
+    yield from (_about_levels(factor, levels_as) for factor in model.factors if factor.name not in unclear)
     if anova.pooled:
         yield (
             f"Pooled into the error: {', '.join(row.factor for row in anova.pooled)}. If they were chosen because "
@@ -402,6 +418,42 @@ def _find_cautions(
         yield (
             f"No interval for the confirmation: a ratio of the spread from {prediction.runs} runs cannot be compared with "
             "that of a row with another number of runs."
+        )
+
+
+def keep_estimable(factors: Sequence[FactorLevels], ratio: np.ndarray) -> tuple[FactorLevels, ...]:
+    """The factors with those merged into one level that cannot be told from the others; the largest stay.
+
+    Args:
+        factors: of the table.
+        ratio: float [rows]; the spread of its plain means decides which factors are large.
+    """
+    kept: list[FactorLevels] = []
+    for factor in sorted(factors, key=lambda f: -_spread(_plain_means(f, ratio))):
+        tried = (*kept, factor)
+        if Model(tried, tried, ratio).fit.rank == sum(f.df for f in tried):
+            kept.append(factor)
+    names = {factor.name for factor in kept}
+    return tuple(factor if factor.name in names else factor.merge() for factor in factors)
+
+
+def _plain_means(factor: FactorLevels, ratio: np.ndarray) -> list[float | None]:
+    return [None if group < 0 else float(ratio[factor.codes == group].mean()) for group in factor.group]
+
+
+def _spread_out(ratio: np.ndarray, used: np.ndarray) -> np.ndarray:
+    whole = np.full(len(used), np.nan)
+    whole[used] = ratio
+    return whole
+
+
+def _about_left_out(used: np.ndarray, unclear: Sequence[str], best: Mapping[str, str]) -> Iterator[str]:
+    if not used.all():
+        yield f"Without a response to analyse, and left out: {name_rows(~used)} of {len(used)}."
+    for name in unclear:
+        yield (
+            f"Factor {name} cannot be told from the others in the rows that are left: nothing is said of its effect, and "
+            f"{best[name]} is only the level of the best plain mean."
         )
 
 

@@ -65,6 +65,11 @@ class FactorLevels:
         """The factor in other rows: int [runs], the row that each of them repeats."""
         return replace(self, codes=self.codes[rows])
 
+    def merge(self) -> FactorLevels:
+        """The factor with all levels taken for one: without an effect."""
+        group = tuple(min(number, 0) for number in self.group)
+        return replace(self, group=group, codes=np.zeros_like(self.codes))
+
     def describe_uneven_runs(self) -> str:
         """Which level is run less often than another, in words; empty if none is."""
         made = {level: count for level, count in enumerate(self.runs, start=1) if count}
