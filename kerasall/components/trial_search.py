@@ -14,7 +14,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
@@ -30,6 +30,7 @@ from kerasall.evaluation.metrics import find_metric
 from kerasall.files import read_json, write_json
 from kerasall.settings import TrialSettings, TuneSettings
 from kerasall.settings.factors import as_choices, factor_levels, label_factors
+from kerasall.taguchi.design import CROSS, read_pair
 from kerasall.taguchi.oracle import TaguchiOracle, chief_address, serve_oracle
 from kerasall.taguchi.signal_to_noise import check_range, default_signal, parse_signal
 from kerasall.taguchi.tuner import TaguchiTuner
@@ -83,7 +84,7 @@ def plan_oracle(
     bounds = [end if np.isfinite(end) else None for end in (metric.lowest, metric.highest)]
     levels = factor_levels(base, tune.factors)
     labels = label_factors(list(levels))
-    pool = tune.pool if isinstance(tune.pool, str) else [labels.get(name, name) for name in tune.pool]
+    pool = tune.pool if isinstance(tune.pool, str) else [label_term(name, labels) for name in tune.pool]
     without = {labels[key]: values for key, values in read_without(base, tune).items()}
     return TaguchiOracle(
         keras_tuner.Objective(tune.response, "max" if metric.direction == "higher" else "min"),
@@ -95,10 +96,18 @@ def plan_oracle(
         confirmations=tune.confirmations,
         signal=signal,
         error_df=tune.error_df,
+        interactions=[
+            "*".join(labels[key] for key in read_pair(pair, list(levels))) for pair in tune.interactions
+        ],
         without=without,
         retry_failed=True,  # whoever starts the search again wants it to end
         analysis={"levels_as": tune.levels_as, "pool": pool, "images": images, "bounds": bounds},
     )
+
+
+def label_term(name: str, labels: Mapping[str, str]) -> str:
+    """A factor's or an interaction's short name, of one by the settings' keys."""
+    return CROSS.join(labels.get(key.strip(), key.strip()) for key in name.split("*"))
 
 
 def read_without(base: TrialSettings, tune: TuneSettings) -> dict[str, list[Any]]:

@@ -67,9 +67,11 @@ def require_tune(settings: Settings) -> TuneSettings:
         raise SettingsError(
             f"tune.signal {tune.signal} needs tune.repeats of at least 2, but they are {tune.repeats}"
         )
-    if unknown := sorted(set(() if isinstance(tune.pool, str) else tune.pool) - set(tune.factors)):
+    if unknown := sorted(
+        set(() if isinstance(tune.pool, str) else tune.pool) - {*tune.factors, *tune.interactions}
+    ):
         raise SettingsError(
-            f"tune.pool must name factors, but {', '.join(unknown)} is none: {', '.join(tune.factors)}"
+            f"tune.pool must name factors or declared interactions, but {', '.join(unknown)} is none: {', '.join(tune.factors)}"
         )
     for row in settings_of_rows(settings):
         if row.augment is not None:
@@ -88,7 +90,12 @@ def settings_of_rows(settings: Settings) -> list[TrialSettings]:
     assert settings.tune is not None
     base, tune = trial_settings(settings), settings.tune
     levels = factor_levels(base, tune.factors)
-    made = plan({key: as_choices(values) for key, values in levels.items()}, tune.array, tune.error_df)
+    made = plan(
+        {key: as_choices(values) for key, values in levels.items()},
+        tune.array,
+        tune.error_df,
+        tune.interactions,
+    )
     without = read_without(base, tune)
     wanted = [
         row for row in made.levels if not any(

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from kerasall.report.format import COLUMN_GAP, align_rows, cell, format_number
 from kerasall.taguchi.analysis import Analysis, describe_ratio
-from kerasall.taguchi.design import Plan
+from kerasall.taguchi.design import CROSS, Plan
 from kerasall.taguchi.effects import Interaction
 
 if TYPE_CHECKING:
@@ -192,9 +192,15 @@ def describe_plan(plan: Plan) -> str:
         (str(row), *(f"{value} ({level})" for value, level in zip(setting.values(), levels, strict=True)))
         for row, (setting, levels) in enumerate(zip(plan.settings(), plan.levels, strict=True), start=1)
     )
+    held = [
+        f"interaction {CROSS.join(pair)}: "
+        + (f"column{'s' * (len(found) > 1)} {', '.join(map(str, found))}" if found else "beside all columns")
+        for pair, found in plan.crossed.items()
+    ]
     lines = [
         f"{plan.array}: {len(plan.levels)} runs; degrees of freedom: {freedom}, error {plan.error_df}",
         f"columns: {columns}; spare: {spare}",
+        *held,
         *_table_lines(Table("", ("row", *(f">{name} (level)" for name in plan.factors)), runs)),
         "",
         describe_interactions(plan.interactions()),

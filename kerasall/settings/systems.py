@@ -304,6 +304,8 @@ class TuneSettings(Strict):
     """name of an orthogonal array, or auto for the smallest that fits"""
     error_df: Annotated[int, Field(ge=0)] = 0
     """degrees of freedom to leave for the error"""
+    interactions: tuple[str, ...] = ()
+    """pairs of factors, A*B by their keys, whose interaction gets columns of its own and enters the analysis"""
     repeats: Positive = 3
     """runs of every row, each with a seed of its own"""
     response: str = "accuracy"

@@ -9,8 +9,9 @@ model, pooling, dummy levels, prediction).
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +20,16 @@ import numpy as np
 from kerasall.errors import SettingsError
 from kerasall.taguchi.anova import (
     Anova,
+    CrossedLevels,
     FactorLevels,
     Model,
     Prediction,
+    Term,
     analyze_variance,
     check_estimable,
     predict_ratio,
 )
-from kerasall.taguchi.design import group_levels
+from kerasall.taguchi.design import CROSS, group_levels, read_pair
 from kerasall.taguchi.effects import Interaction, complement, find_interactions, interaction_columns
 from kerasall.taguchi.result_file import as_matrix, read_factors, take_results
 from kerasall.taguchi.signal_to_noise import ASSUMED_IMAGES, ChosenSignal, name_rows, parse_signal
@@ -141,7 +144,7 @@ class Analysis:
         factors, ratio = self.model.factors, self.model.response
         named = [
             (f"{factor.name}{kind}", float(c))
-            for factor, coefficients in zip(factors, self.model.full_fit.coefficients, strict=True)
+            for factor, coefficients in zip(factors, self.model.full_fit.coefficients, strict=False)
             for kind, c in zip(_contrast_names(factor.df), coefficients, strict=True)
         ]
         taken = np.column_stack([np.ones(len(ratio)), *[f.contrasts.columns for f in factors]])
@@ -213,6 +216,7 @@ def analyze(
     images: int | None = None,
     bounds: tuple[float | None, float | None] = (None, None),
     partial: bool = False,
+    interactions: Sequence[str | Sequence[str]] = (),
 ) -> Analysis:
     """Analyses an experiment.
 
@@ -231,7 +235,7 @@ def analyze(
         signal: see ``signal_to_noise.SIGNALS``; ``target:M`` carries its target.
         levels: factor -> names of its levels, in order of number; equal names are dummy levels.
         levels_as: ``dummy`` merges levels of equal name, ``separate`` does not.
-        pool: factors whose sums of squares are taken for error, or ``half``.
+        pool: factors, or interactions, whose sums of squares are taken for error, or ``half``.
         confirmation: responses of runs made at the predicted optimum.
         confidence: of intervals, between 0 and 1.
         significance: largest p that is called significant.
@@ -239,6 +243,7 @@ def analyze(
         bounds: least and greatest possible response; no prediction lies beyond them. None where there is none.
         partial: analyse what can be, with a caution: rows without responses are left out, and factors that cannot be
             told apart in those that are left have no effect; their best level is that of the best plain mean.
+        interactions: pairs of factors, ``A*B``, that enter the model; the best levels are those of the model with them.
 
     Raises:
         DataError: the table cannot be analysed.
@@ -255,48 +260,116 @@ def analyze(
     if not 0 < confidence < 1:
         raise SettingsError(f"the confidence must lie between 0 and 1, but is {confidence}: write 0.95")
     ratio = chosen.compute(responses)
-    plain = {factor.name: factor for factor in factors}
-    factors = keep_estimable(factors, ratio) if partial else factors
-    unclear = [f.name for f in factors if f.df < plain[f.name].df]
-    model = Model(factors, factors, ratio)
+    pairs = [read_pair(pair, [f.name for f in factors]) for pair in interactions]
+    model, unclear = _make_model(factors, pairs, ratio, partial)
     check_estimable(model)
     if pool:
-        pooled = smallest_half(model) if pool == HALF and HALF not in table else _names(pool, factors)
+        pooled = smallest_half(model) if pool == HALF and HALF not in table else _names(pool, model.terms)
         model = model.without(pooled)
-    anova = analyze_variance(model)
-    response_table = {factor.name: model.level_means(factor) for factor in factors}
+    best = find_best_levels(model)
+    plain = {factor.name: factor for factor in factors if factor.name in unclear}
+    best |= {name: _first_best(_plain_means(factor, ratio)) for name, factor in plain.items()}
+    found = _predict(chosen, model, best, responses, confirmation, confidence, significance)
+    lost = [pair for pair in map(CROSS.join, pairs) if pair not in {t.name for t in model.crossed}]
+    named = {name: factor.names[best[name] - 1] for name, factor in plain.items()} | dict.fromkeys(lost, "")
+    cautions = (
+        *_about_left_out(used, named),
+        *_about_unbounded(chosen, responses),
+        *_find_cautions(found, (~np.isnan(responses)).sum(axis=1), levels_as, unclear),
+    )
+    return replace(found, signal_to_noise=_spread_out(ratio, used), warnings=list(filter(None, cautions)))
+
+
+def _make_model(
+    factors: tuple[FactorLevels, ...], pairs: Sequence[tuple[str, str]], ratio: np.ndarray, partial: bool
+) -> tuple[Model, list[str]]:
+    """The model with all its terms, and the factors that have no effect in it because none can be estimated."""
+    kept = keep_estimable(factors, ratio) if partial else factors
+    named = {factor.name: factor for factor in kept}
+    crossed = tuple(CrossedLevels(named[a], named[b]) for a, b in pairs if named[a].df and named[b].df)
+    if partial:
+        crossed = _keep_crossed(kept, crossed, ratio)
+    unclear = [f.name for f, whole in zip(kept, factors, strict=True) if f.df < whole.df]
+    return Model(kept, (*kept, *crossed), ratio, crossed), unclear
+
+
+def _predict(
+    chosen: ChosenSignal,
+    model: Model,
+    best: dict[str, int],
+    responses: np.ndarray,
+    confirmation: Sequence[float] | None,
+    confidence: float,
+    significance: float,
+) -> Analysis:
+    """All that follows from the model, but for cautions."""
+    response_table = {factor.name: model.level_means(factor) for factor in model.factors}
     effects = {name: _spread(means) for name, means in response_table.items()}
     order = sorted(effects, key=lambda name: -effects[name])
-    best = {name: _first_best(means) for name, means in response_table.items()}
-    best |= {name: _first_best(_plain_means(plain[name], ratio)) for name in unclear}
+    ratio, repeats = model.response, (~np.isnan(responses)).sum(axis=1)
     confirmed = None if confirmation is None else float(chosen.compute(as_matrix([confirmation]), ratio)[0])
-    repeats = (~np.isnan(responses)).sum(axis=1)
     runs = None if confirmation is None else len(confirmation)
     noise = chosen.noise_of_runs(runs, repeats) if runs else 1.0
-    prediction = predict_ratio(model, best, confidence, confirmed, runs, noise)
-    raw = (
-        _analyze_runs(model, responses, best, confidence, confirmation, chosen.bounds)
-        if repeats.max() > 1
-        else None
-    )
-    left_out = _about_left_out(used, unclear, {name: plain[name].names[best[name] - 1] for name in unclear})
-    unbounded = _about_unbounded(chosen, responses)
-    cautions = _find_cautions(model, anova, prediction, repeats, levels_as, significance, raw, unclear)
+    raw = repeats.max() > 1
     return Analysis(
         signal=chosen,
-        signal_to_noise=_spread_out(ratio, used),
+        signal_to_noise=ratio,
         response_table=response_table,
         effects=effects,
         ranks={name: order.index(name) + 1 for name in effects},
         best_levels=best,
-        anova=anova,
-        prediction=prediction,
-        warnings=list(filter(None, (*left_out, *unbounded, *cautions))),
+        anova=analyze_variance(model),
+        prediction=predict_ratio(model, best, confidence, confirmed, runs, noise),
+        warnings=[],
         confidence=confidence,
         significance=significance,
         model=model,
-        raw=raw,
+        raw=_analyze_runs(model, responses, best, confidence, confirmation, chosen.bounds) if raw else None,
     )
+
+
+def find_best_levels(model: Model) -> dict[str, int]:
+    """Number of every factor's level at the optimum of the model; the first of equals.
+
+    Factors of an interaction are set together, among the pairs that were run; the others by their level means.
+    """
+    crossed = [term for term in model.crossed if term in model.kept]
+    best: dict[str, int] = {}
+    for factor in model.factors:
+        if factor.name in best:
+            continue
+        tied = _tied_factors(factor, crossed)
+        if len(tied) == 1:
+            best[factor.name] = _first_best(model.level_means(factor))
+            continue
+        own = [term for term in crossed if term.first in tied]
+        best |= _best_combination(model, tied, own)
+    return {factor.name: best[factor.name] for factor in model.factors}
+
+
+def _tied_factors(factor: FactorLevels, crossed: Sequence[CrossedLevels]) -> list[FactorLevels]:
+    """The factor and all that interactions tie it to, directly or not."""
+    tied = [factor]
+    for each in tied:
+        for term in crossed:
+            if each in (term.first, term.second):
+                tied += [other for other in (term.first, term.second) if other not in tied]
+    return tied
+
+
+def _best_combination(
+    model: Model, tied: Sequence[FactorLevels], crossed: Sequence[CrossedLevels]
+) -> dict[str, int]:
+    terms = [*(factor for factor in tied if factor in model.kept), *crossed]
+    run = [np.unique(term.place_rows()) for term in crossed]
+    tried = itertools.product(*([i + 1 for i, g in enumerate(factor.group) if g >= 0] for factor in tied))
+    combinations = [dict(zip([factor.name for factor in tied], numbers, strict=True)) for numbers in tried]
+    known = [
+        levels
+        for levels in combinations
+        if all(term.place(levels) in places for term, places in zip(crossed, run, strict=True))
+    ]
+    return known[_first_best([model.contribution(terms, levels) for levels in known]) - 1]
 
 
 def _analyze_runs(
@@ -332,9 +405,10 @@ def smallest_half(model: Model) -> list[str]:
     return pooled
 
 
-def _names(pool: Sequence[str] | str, factors: Sequence[FactorLevels]) -> list[str]:
+def _names(pool: Sequence[str] | str, terms: Sequence[Term]) -> list[str]:
+    known = [term.name for term in terms]
     pooled = [pool] if isinstance(pool, str) else list(pool)
-    known = [factor.name for factor in factors]
+    pooled = [name if name in known else name.replace("*", CROSS) for name in pooled]
     for name in pooled:
         if name not in known:
             raise SettingsError(f"a pooled factor must be one of {', '.join(known)}, but is {name!r}")
@@ -354,27 +428,18 @@ def _first_best(means: Sequence[float | None]) -> int:
 
 
 def _find_cautions(
-    model: Model,
-    anova: Anova,
-    prediction: Prediction,
-    repeats: np.ndarray,
-    levels_as: str,
-    significance: float,
-    raw: RawAnalysis | None,
-    unclear: Sequence[str],
+    found: Analysis, repeats: np.ndarray, levels_as: str, unclear: Sequence[str]
 ) -> Iterator[str]:
-    """All warnings of an analysis.
+    """What a reader must know of an analysis.
 
     Args:
-        model: what was fitted.
-        anova: its table.
-        prediction: at the best levels.
+        found: it, without cautions.
         repeats: int [rows], responses of each row.
         levels_as: ``dummy`` or ``separate``.
-        significance: largest p that is called significant.
-        raw: analysis of single runs, if any.
         unclear: factors of which others are told already.
     """
+    model, anova, prediction, raw = found.model, found.anova, found.prediction, found.raw
+    significance = found.significance
     yield _about_significance(anova, significance)
     yield from (_about_levels(factor, levels_as) for factor in model.factors if factor.name not in unclear)
     if anova.pooled:
@@ -383,7 +448,7 @@ def _find_cautions(
             "they came out small, F is too large, p too small and the interval too narrow; the prediction "
             "leaves them out."
         )
-    columns = np.column_stack([f.contrasts.columns for f in model.factors])
+    columns = np.column_stack([t.contrasts.columns for t in model.terms])
     orthogonal = np.allclose(columns.T @ columns, np.eye(columns.shape[1]), atol=1e-9)
     if anova.total.sum_of_squares and not orthogonal:
         uneven = "; ".join(filter(None, (factor.describe_uneven_runs() for factor in model.factors)))
@@ -404,10 +469,10 @@ def _find_cautions(
             f"{_runs(prediction.runs)}: the model does not hold there (interactions, or chance)."
         )
     if raw and raw.prediction.confirmed_as_predicted is False:
-        found = raw.prediction
+        there = raw.prediction
         yield (
-            f"The mean of the confirmation runs is {found.confirmed:.4g}, outside the {found.confirmation_low:.4g} to "
-            f"{found.confirmation_high:.4g} expected of {_runs(found.runs)} where runs differ by chance alone: the best "
+            f"The mean of the confirmation runs is {there.confirmed:.4g}, outside the {there.confirmation_low:.4g} to "
+            f"{there.confirmation_high:.4g} expected of {_runs(there.runs)} where runs differ by chance alone: the best "
             "levels were partly the luckiest, or factors interact."
         )
     if (
@@ -437,6 +502,18 @@ def keep_estimable(factors: Sequence[FactorLevels], ratio: np.ndarray) -> tuple[
     return tuple(factor if factor.name in names else factor.merge() for factor in factors)
 
 
+def _keep_crossed(
+    factors: tuple[FactorLevels, ...], crossed: Sequence[CrossedLevels], ratio: np.ndarray
+) -> tuple[CrossedLevels, ...]:
+    """The interactions that can be told from the factors and from those before."""
+    kept: tuple[CrossedLevels, ...] = ()
+    for term in crossed:
+        tried = (*factors, *kept, term)
+        if Model(factors, tried, ratio).fit.rank == sum(t.df for t in tried):
+            kept = (*kept, term)
+    return kept
+
+
 def _plain_means(factor: FactorLevels, ratio: np.ndarray) -> list[float | None]:
     return [None if group < 0 else float(ratio[factor.codes == group].mean()) for group in factor.group]
 
@@ -447,13 +524,16 @@ def _spread_out(ratio: np.ndarray, used: np.ndarray) -> np.ndarray:
     return whole
 
 
-def _about_left_out(used: np.ndarray, unclear: Sequence[str], best: Mapping[str, str]) -> Iterator[str]:
+def _about_left_out(used: np.ndarray, best: Mapping[str, str]) -> Iterator[str]:
     if not used.all():
         yield f"Without a response to analyse, and left out: {name_rows(~used)} of {len(used)}."
-    for name in unclear:
+    for name, level in best.items():
+        if not level:
+            yield f"Interaction {name} cannot be estimated in the rows that are left: the model does without it."
+            continue
         yield (
             f"Factor {name} cannot be told from the others in the rows that are left: nothing is said of its effect, and "
-            f"{best[name]} is only the level of the best plain mean."
+            f"{level} is only the level of the best plain mean."
         )
 
 

@@ -109,6 +109,10 @@ class CrossedLevels:
         """Index of ``contrasts.by_level`` at the given level numbers."""
         return self.first.place(levels) * len(self.second.contrasts.by_level) + self.second.place(levels)
 
+    def place_rows(self) -> np.ndarray:
+        """Index of ``contrasts.by_level`` of every row: int [rows]."""
+        return self.first.codes * len(self.second.contrasts.by_level) + self.second.codes
+
     def repeat(self, rows: np.ndarray) -> CrossedLevels:
         """The interaction in other rows: int [runs], the row that each of them repeats."""
         return CrossedLevels(self.first.repeat(rows), self.second.repeat(rows))
@@ -254,6 +258,11 @@ class Model:
             parts.append(row)
         point = np.concatenate([np.empty(0), *parts])
         return value, 1 / len(self.response) + float(point @ self.fit.inverse @ point)
+
+    def contribution(self, terms: Sequence[Term], levels: Mapping[str, int]) -> float:
+        """What some of the kept terms add to the mean ratio at the given level numbers."""
+        by_name = dict(zip([t.name for t in self.kept], self.fit.coefficients, strict=True))
+        return sum(float(t.contrasts.by_level[t.place(levels)] @ by_name[t.name]) for t in terms)
 
     def half_width(self, variance: float, confidence: float) -> float | None:
         """t times the standard error; None where the error has no degree of freedom."""

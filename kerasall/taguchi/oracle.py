@@ -72,6 +72,7 @@ class TaguchiOracle(StoredOracle):
         max_consecutive_failed_trials: the search stops after so many in a row, each at its first run, in rows that have
             no level in common; where they have one, that level is named and the search goes on.
         retry_failed: run once more what had failed for good, after all others, once the search is started anew.
+        interactions: pairs of factors, ``A*B``, that get columns of their own and enter the analysis.
         without: factor -> levels whose rows are neither run nor analysed. They may be named later, once they
             turn out to fail.
         analysis: options of ``kerasall.taguchi.analysis.analyze`` by which the optimum is predicted, such as

@@ -113,6 +113,7 @@ class StoredOracle(keras_tuner.Oracle):
         retry_failed: bool = False,
         analysis: Mapping[str, Any] | None = None,
         without: Mapping[str, Sequence[Any]] | None = None,
+        interactions: Sequence[str] = (),
     ) -> None:
         if isinstance(objective, list | tuple):
             raise SettingsError(f"an experiment must have one objective, but has {objective}: choose one")
@@ -124,7 +125,7 @@ class StoredOracle(keras_tuner.Oracle):
             max_consecutive_failed_trials=max_consecutive_failed_trials,
         )
         goal = (self.objective.name, self.objective.direction)
-        self.design = make_design(factors, array, error_df, goal, repeats, folds, seed)
+        self.design = make_design(factors, array, error_df, goal, repeats, folds, seed, interactions)
         self.signal = signal or ("larger" if goal[1] == "max" else "smaller")
         _require_agreement(parse_signal(self.signal).signal.name, goal)
         self.retry_failed = retry_failed
@@ -158,6 +159,7 @@ class StoredOracle(keras_tuner.Oracle):
             signal=state["signal"],
             analysis=state.get("analysis"),
             without=state.get("without"),
+            interactions=state.get("interactions", ()),
         )
         oracle._set_project_dir(str(directory), project_name)
         return oracle
@@ -217,6 +219,7 @@ class StoredOracle(keras_tuner.Oracle):
             "signal": self.signal,
             "analysis": self.analysis,
             "without": self.without,
+            "interactions": ["*".join(pair) for pair in self.design.plan.crossed],
             "hyperparameters": self.hyperparameters.get_config(),
             "ongoing_trials": {tuner: trial.trial_id for tuner, trial in self.ongoing_trials.items()},
             "start_order": self.start_order,

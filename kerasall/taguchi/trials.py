@@ -147,11 +147,13 @@ def make_design(
     repeats: int,
     folds: int | None,
     seed: int,
+    interactions: Sequence[str] = (),
 ) -> Design:
     """Checks the settings of an experiment and plans it.
 
     Args:
         objective: name and direction.
+        interactions: pairs of factors, ``A*B``, that are to be estimated.
 
     Raises:
         SettingsError: a factor or a number is not usable, or no array fits.
@@ -161,7 +163,7 @@ def make_design(
     if folds is not None:
         _require_whole("folds", folds, 2)
     usable = {name: as_choices(name, values) for name, values in factors.items()}
-    return Design(plan(usable, array, error_df), *objective, repeats, folds, seed)
+    return Design(plan(usable, array, error_df, interactions), *objective, repeats, folds, seed)
 
 
 def _require_whole(name: str, number: Any, least: int) -> None:
@@ -362,7 +364,12 @@ def _analyze_responses(
 ) -> Analysis:
     """With the confirmation runs, where they were made at the optimum of the analysis."""
     partial = bool(np.isnan(responses).all(axis=1).any())
-    arguments = {"levels": design.plan.factors, "partial": partial, **options}
+    arguments = {
+        "levels": design.plan.factors,
+        "partial": partial,
+        "interactions": list(design.plan.crossed),
+        **options,
+    }
     found = analyze(design.plan.table(), responses, **arguments)
     repeats = max((place.repeat for place in objectives if place.row == CONFIRMATION), default=0)
     confirmed = mean_over_folds(objectives, [CONFIRMATION], repeats, design.folds)[0]

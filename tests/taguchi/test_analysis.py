@@ -16,6 +16,7 @@ from kerasall.errors import DataError, SettingsError
 from kerasall.taguchi.analysis import analyze
 from kerasall.taguchi.anova import predict_ratio
 from kerasall.taguchi.arrays import ARRAYS, levels_of, load_array
+from kerasall.taguchi.design import plan
 from kerasall.taguchi.effects import lenth_margin
 
 KEYS = [
@@ -284,3 +285,28 @@ def test_everything_may_be_pooled():
     assert found.warnings[0] == "Every factor is pooled into the error: nothing is left to test."
     assert found.prediction.value == pytest.approx(2.75)
     assert found.anova.error.df == 3
+
+
+def test_the_optimum_is_that_of_the_model_with_its_interactions():
+    """Noise-free on L27: the best pair of A and B lies where neither of their means is best."""
+    made = plan({name: [1, 2, 3] for name in "ABCD"}, "L27", interactions=["A*B"])
+    table = made.table()
+    joint = np.array([[0.0, 0, 9], [5, 7, 0], [5, 4, 0]])
+    response = joint[table["A"] - 1, table["B"] - 1] + 2 * (table["C"] == 2) - (table["D"] == 3)
+    found = analyze(table, response, signal="mean", interactions=["A*B"])
+    assert found.best_levels == {"A": 1, "B": 3, "C": 2, "D": 1}
+    assert found.prediction.value == pytest.approx(11)
+    additive = analyze(table, response, signal="mean")
+    assert (additive.best_levels["A"], additive.best_levels["B"]) == (2, 2)
+    everything = analyze(table, response, signal="mean", interactions=["A*B"], pool=["A*B"])
+    assert everything.best_levels == additive.best_levels
+    rows = {row.factor: row for row in found.anova.rows}
+    assert (rows["A×B"].df, found.anova.error.df) == (4, 26 - 8 - 4)
+    some = analyze(
+        {name: column[table["A"] != 3] for name, column in table.items()},
+        response[table["A"] != 3],
+        signal="mean",
+        interactions=["A*B"],
+        partial=True,
+    )
+    assert some.best_levels == found.best_levels

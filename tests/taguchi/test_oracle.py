@@ -335,6 +335,23 @@ def test_trials_survive_the_way_to_a_worker(tmp_path):
     assert arrived.hyperparameters.values == trial.hyperparameters.values
 
 
+def test_declared_interactions_are_planned_stored_and_analysed(tmp_path):
+    factors = {"A": [1, 2], "B": [1, 2], "C": [1, 2]}
+    oracle = make_oracle(tmp_path, factors=factors, interactions=["A*B"], repeats=1, confirmations=1)
+    while (trial := oracle.create_trial("tuner0")).status == "RUNNING":
+        values = trial.hyperparameters.values
+        oracle.update_trial(
+            trial.trial_id, {"score": 1.0 + (values["A"] == values["B"] == 2) + 0.1 * values["C"]}
+        )
+        trial.status = "COMPLETED"
+        oracle.end_trial(trial)
+    found = oracle.analyze(signal="mean")
+    assert [row.factor for row in found.anova.rows] == ["A", "B", "C", "A×B"]
+    assert found.best_values == {"A": 2, "B": 2, "C": 2}
+    assert found.prediction.confirmed == pytest.approx(2.2)
+    assert TaguchiOracle.from_project(tmp_path, "p").analyze("mean").to_json() == found.to_json()
+
+
 class Failing(FakeTuner):
     """Fails where its class attribute says."""
 
