@@ -1,6 +1,7 @@
 """How often a Taguchi analysis finds the true optimum, and how often its intervals hold the truth.
 
     python benchmarks/taguchi_simulation.py [--runs 1000] [--gap 2.5] [--seed 0]
+    python benchmarks/taguchi_simulation.py --confirmation [--runs 10000]
 
 Simulated experiments have known main effects and normal noise of one decibel from row to row. In
 every factor that matters the best level lies ``gap`` decibels above the next; factors that do
@@ -10,6 +11,11 @@ What to expect: without pooling, 95% intervals hold the truth in about 95% of ex
 factors all matter. They hold it in 78 to 94% where factors that do nothing were set to their luckiest
 level, and in 70 to 98% where the smallest factors were pooled: the less, the more real effects went
 into the error.
+
+With --confirmation: how often confirmation runs at the levels found lie in their 95% interval, for one and three runs a
+row and one, three and nine confirmation runs, by the ratio and by the raw mean. Vectorised, with kerasall's own
+contrasts, signals and interval: 10,000 experiments of each of the three designs take seconds. Expect 94 to 96%
+in all of them.
 """
 
 from __future__ import annotations
@@ -20,7 +26,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from kerasall.taguchi.analysis import HALF, analyze
-from kerasall.taguchi.design import plan
+from kerasall.taguchi.anova import Model, predict_ratio
+from kerasall.taguchi.design import Plan, plan
+from kerasall.taguchi.result_file import read_factors
+from kerasall.taguchi.signal_to_noise import parse_signal
 
 DESIGNS = (
     ("L8(2^7)", (2, 2, 2, 2), 0),
@@ -100,12 +109,130 @@ def _holds(prediction, mean: float) -> bool:
     return prediction.low <= mean <= prediction.high
 
 
+CONFIRMED_DESIGNS = (("L8(2^7)", (2,) * 4), ("L9(3^4)", (3,) * 3), ("L18(2^1 3^7)", (2, 3, 3, 3, 3)))
+"""(array, levels of each factor) whose confirmation is simulated."""
+CONFIRMED_SIGNALS = ("mean", "target:1", "larger")
+
+
+def simulate_confirmation(
+    array: str,
+    levels: tuple[int, ...],
+    repeats: int,
+    confirmations: int,
+    signal: str = "mean",
+    runs: int = 10_000,
+    seed: int = 0,
+) -> tuple[float, float]:
+    """How often confirmation runs lie where they are expected.
+
+    Every factor matters, runs are independent, and the model of the ratio holds: that of the row's effects, in dB
+    unless the signal is the mean.
+
+    Args:
+        array: name of an orthogonal array.
+        levels: number of levels of each factor.
+        repeats: runs of every row.
+        confirmations: runs at the levels found.
+        signal: ratio that is analysed.
+        runs: experiments.
+        seed: of the random numbers.
+
+    Returns:
+        Share inside by the ratio, and by the raw mean response (nan where that model does not hold or rows are not
+        repeated).
+    """
+    rng = np.random.default_rng(seed)
+    made = plan({f"F{i + 1}": range(1, count + 1) for i, count in enumerate(levels)}, array=array)
+    effects = [np.stack([_draw_effects(rng, count, 12.0) for _ in range(runs)]) for count in levels]
+    centres = sum(effect[:, column - 1] for effect, column in zip(effects, made.levels.T, strict=True))
+    responses = _respond(centres[..., None] + np.zeros(repeats), signal, rng)
+    ratio = _ratios(responses, signal)
+    best = np.stack([_best_levels(ratio, column) for column in made.levels.T], axis=1)
+    truth = sum(effect[np.arange(runs), best[:, i]] for i, effect in enumerate(effects))
+    confirmed = _respond(truth[:, None, None] + np.zeros(confirmations), signal, rng)
+    noise = parse_signal(signal).noise_of_runs(confirmations, np.full(len(made.levels), repeats))
+    inside = _share_inside(made, ratio, best, _ratios(confirmed, signal)[:, 0], noise)
+    if signal != "mean" or repeats == 1:
+        return inside, float("nan")
+    rows = np.repeat(np.arange(len(made.levels)), repeats)
+    single = responses.reshape(runs, -1)
+    return inside, _share_inside(made, single, best, confirmed.mean(axis=2)[:, 0], 1 / confirmations, rows)
+
+
+def _respond(centres: np.ndarray, signal: str, rng: np.random.Generator) -> np.ndarray:
+    """Responses of single runs [..., repeats] around effects in standard deviations of a run, or hundredths of dB."""
+    noise = rng.standard_normal(centres.shape)
+    if signal == "mean":
+        return 20 + centres + noise
+    middle = 10 ** (-(20 + centres / 100) / 20)  # a distance to 1, of which a run moves by a thousandth or so
+    return 1 - middle * (1 + noise / 1000) if signal == "target:1" else (1 / middle) * (1 + noise / 1000)
+
+
+def _ratios(responses: np.ndarray, signal: str) -> np.ndarray:
+    """float [runs, rows] of responses [runs, rows, repeats]."""
+    runs, rows, repeats = responses.shape
+    return parse_signal(signal).compute(responses.reshape(-1, repeats)).reshape(runs, rows)
+
+
+def _best_levels(ratio: np.ndarray, column: np.ndarray) -> np.ndarray:
+    return np.argmax([ratio[:, column == level].mean(axis=1) for level in range(1, column.max() + 1)], axis=0)
+
+
+def _share_inside(
+    made: Plan, ratio: np.ndarray, best: np.ndarray, confirmed: np.ndarray, noise: float, rows=None
+) -> float:
+    """Share of experiments whose confirmation lies inside; kerasall's model is solved once for all of them.
+
+    Prediction and error are linear and quadratic in the ratios, the width is the error's times a constant: fits of
+    the first experiments by ``predict_ratio`` say so.
+    """
+    rows = np.arange(len(made.levels)) if rows is None else rows
+    factors = read_factors(made.table(), {}, "dummy", len(made.levels))
+    columns = np.column_stack([np.ones(len(rows)), *[f.contrasts.by_level[f.codes[rows]] for f in factors]])
+    points = np.column_stack(
+        [np.ones(len(best)), *[f.contrasts.by_level[b] for f, b in zip(factors, best.T, strict=True)]]
+    )
+    solved = np.linalg.pinv(columns)
+    value = (points * (ratio @ solved.T)).sum(axis=1)
+    error = ((ratio - ratio @ solved.T @ columns.T) ** 2).sum(axis=1) / (len(rows) - columns.shape[1])
+    low = np.empty(0)
+    for i in range(3):
+        model = Model(factors, factors, np.zeros(len(made.levels))).of_runs(rows, ratio[i])
+        named = {f.name: int(level) + 1 for f, level in zip(factors, best[i], strict=True)}
+        found = predict_ratio(model, named, noise=noise)
+        assert found.confirmation_low is not None
+        np.testing.assert_allclose(found.value, value[i])
+        low = np.append(low, (found.value - found.confirmation_low) / np.sqrt(error[i]))
+    np.testing.assert_allclose(low, low[0])  # in a balanced table every combination is predicted alike
+    return float((np.abs(confirmed - value) <= low[0] * np.sqrt(error)).mean())
+
+
+def print_confirmation(runs: int, seed: int) -> None:
+    """Prints how often confirmation runs lie inside, for every design and number of runs."""
+    print(f"{runs} experiments each; seed {seed}; share of confirmations inside their 95% interval")
+    print("array         signal    runs a row  confirmation runs  by the ratio  by the raw mean")
+    for array, levels in CONFIRMED_DESIGNS:
+        for signal in CONFIRMED_SIGNALS:
+            for repeats in (1, 3):
+                for confirmations in (1, 3, 9):
+                    found = simulate_confirmation(array, levels, repeats, confirmations, signal, runs, seed)
+                    raw = "" if np.isnan(found[1]) else f"{found[1]:.3f}"
+                    print(
+                        f"{array:<13} {signal:<9} {repeats:>10}  {confirmations:>17}  {found[0]:>12.3f}  {raw:>15}"
+                    )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--runs", type=int, default=1000)
+    parser.add_argument("--runs", type=int)
+    parser.add_argument("--confirmation", action="store_true")
     parser.add_argument("--gap", type=float, default=2.5)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
+    if options.confirmation:
+        print_confirmation(options.runs or 10_000, options.seed)
+        return
+    options.runs = options.runs or 1000
     print(
         f"{options.runs} experiments each; gap {options.gap:g} row standard deviations; seed {options.seed}"
     )

@@ -20,6 +20,12 @@ taguchi_app = typer.Typer(
 )
 
 
+InteractionsOption = Annotated[
+    list[str] | None,
+    typer.Option(metavar="A*B", help="An interaction of two factors that is to be estimated; repeat it."),
+]
+
+
 @taguchi_app.command()
 def plan(
     factors: Annotated[
@@ -33,6 +39,7 @@ def plan(
         str, typer.Option(help="auto (fewest runs) or a name such as L9 or L18(2^1 3^7).")
     ] = "auto",
     error_df: Annotated[int, typer.Option(min=0, help="Degrees of freedom to leave for the error.")] = 0,
+    interactions: InteractionsOption = None,
     repeats: Annotated[int, typer.Option(min=0, help="Empty response columns in the file of --out.")] = 3,
     out: Annotated[
         Path | None, typer.Option(callback=require_place, help="CSV file to fill in for taguchi analyze.")
@@ -51,11 +58,12 @@ def plan(
         else:
             pairs += map(_read_factor, re.split(r"[;\s]+(?=[^\s=;,]+=)", text.strip()))
     given = _collect(pairs, "a factor must be given once, but {name} is given twice: rename one")
-    made = make_plan(given, array=array, error_df=error_df)
+    made = make_plan(given, array=array, error_df=error_df, interactions=_split_all(interactions))
     print_found(as_json, made.to_json(), lambda: describe_plan(made))
     if out:
         write_text(out, made.to_csv(repeats))
         levels = " ".join(f'--levels "{n}={",".join(map(str, v))}"' for n, v in made.factors.items())
+        levels += "".join(f' --interactions "{a}*{b}"' for a, b in made.crossed)
         note(f"Fill in {out}, then: kerasall taguchi analyze {out} {levels}")
 
 
@@ -63,7 +71,7 @@ def plan(
 def analyze(
     file: Annotated[Path, typer.Argument(metavar="FILE.csv", help="Level numbers by factor; y1, y2, ...")],
     signal: Annotated[
-        str, typer.Option(help="larger, smaller, nominal, target:M, target-runs:M or mean.")
+        str, typer.Option(help="larger, smaller, nominal, target:M, target-runs:M, omega or mean.")
     ] = "larger",
     levels: Annotated[
         list[str] | None,
@@ -77,10 +85,14 @@ def analyze(
     pool: Annotated[
         str, typer.Option(metavar="F1,F2", help="Factors to take for error; half: the smallest.")
     ] = "",
+    interactions: InteractionsOption = None,
     confirm: Annotated[
         str, typer.Option(metavar="Y,Y,...", help="Responses of runs made at the predicted optimum.")
     ] = "",
     confidence: Annotated[float, typer.Option(help="Of the intervals.")] = 0.95,
+    images: Annotated[
+        int | None, typer.Option(min=1, help="Images behind every response, for signal omega.")
+    ] = None,
     figures: Annotated[Path | None, typer.Option(help="Folder for the figures, as SVG.")] = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -101,6 +113,8 @@ def analyze(
         "pool": analysis.HALF if pooled == [analysis.HALF] else pooled,
         "confirmation": _read_numbers(confirm) if confirm else None,
         "confidence": confidence,
+        "images": images,
+        "interactions": _split_all(interactions),
     }
     try:
         found = analysis.analyze(results.levels, results.responses, signal=signal, **options)
@@ -117,6 +131,10 @@ def analyze(
 
 def _split(text: str) -> list[str]:
     return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def _split_all(texts: Iterable[str] | None) -> list[str]:
+    return [part for text in texts or () for part in _split(text)]
 
 
 def _read_factor(text: str) -> tuple[str, list[str]]:

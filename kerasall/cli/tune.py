@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -33,6 +34,13 @@ def tune(
         bool, typer.Option("--plan", help="Only print the runs, and what every network will cost.")
     ] = False,
     smoke: console.SmokeOption = False,
+    without: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="FACTOR=LEVEL",
+            help="Go on without a level that always fails: its rows are neither run nor analysed; repeat it.",
+        ),
+    ] = None,
 ) -> None:
     """Run a designed experiment over settings, and the ensemble of the runs that confirm its optimum.
 
@@ -42,7 +50,7 @@ def tune(
     from kerasall.runtime import quiet_tensorflow
     from kerasall.studies.experiment import run_experiment, settle
 
-    stated = console.data_overrides(malignant, subject, label, set_)
+    stated = console.data_overrides(malignant, subject, label, set_) + read_without(without or [])
     options: dict[str, Any] = {"data": data, "weights": weights, "overrides": stated, "name": name}
     settings, runs, _ = settle(config, **options, writes=not (plan or smoke))
     if settings.tune is None:
@@ -64,24 +72,38 @@ def tune(
     print(f"{'trials:':<14} {result.folder / 'trials.html'}")
 
 
+def read_without(given: list[str]) -> list[str]:
+    """The override that the options --without stand for; none for none."""
+    found: dict[str, list[str]] = {}
+    for text in given:
+        key, equals, level = text.partition("=")
+        if not equals or not key.strip() or not level.strip():
+            raise SettingsError(f"--without must be written FACTOR=LEVEL, but is {text!r}")
+        found.setdefault(key.strip(), []).append(level.strip())
+    return [f"tune.without={json.dumps(found)}"] if found else []
+
+
 def print_runs(settings: Settings) -> None:
     """Prints the array, its runs, and what they can and cannot tell."""
     from kerasall.runtime import quiet_tensorflow
 
     with quiet_tensorflow():
-        from kerasall.components.trial_search import direction_of, plan_oracle
+        from kerasall.components.trial_search import plan_oracle
         from kerasall.components.tuner import require_tune
         from kerasall.report.taguchi import describe_plan
         from kerasall.settings.factors import trial_settings
 
         tune = require_tune(settings)
         folds = settings.split.folds if settings.split.kind == "folds" else None
-        design = plan_oracle(trial_settings(settings), tune, direction_of(tune.response), folds).design
+        oracle = plan_oracle(trial_settings(settings), tune, folds)
+    design = oracle.design
     print(describe_plan(design.plan))
+    if without := ", ".join(f"{name} = {v}" for name, values in oracle.without.items() for v in values):
+        print(f"Without {without}: the rows at it are left out.")
     each = f" in each of {folds} folds" if folds else ""
     print(
         f"Every run {tune.repeats} times{each}, then {tune.confirmations} at the predicted optimum: "
-        f"{len(design.places(tune.confirmations))} trials.\n"
+        f"{oracle.max_trials} trials.\n"
     )
 
 

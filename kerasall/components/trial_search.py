@@ -14,22 +14,25 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
 import keras_tuner
+import numpy as np
 
 from kerasall.components.trial_training import FOLDERS, SearchJob, TrialTraining
-from kerasall.data.development import Development, read_development
+from kerasall.data.development import SELECTION, Development, read_development
 from kerasall.data.training_record import PROJECT
-from kerasall.errors import KerasallError
+from kerasall.errors import KerasallError, SettingsError
 from kerasall.evaluation.metrics import find_metric
 from kerasall.files import read_json, write_json
 from kerasall.settings import TrialSettings, TuneSettings
 from kerasall.settings.factors import as_choices, factor_levels, label_factors
+from kerasall.taguchi.design import CROSS, read_pair
 from kerasall.taguchi.oracle import TaguchiOracle, chief_address, serve_oracle
+from kerasall.taguchi.signal_to_noise import check_range, default_signal, parse_signal
 from kerasall.taguchi.tuner import TaguchiTuner
 
 JOB = "job.json"
@@ -45,46 +48,87 @@ _TAIL_LINES = 12
 
 def make_oracle(job: SearchJob, data: Development) -> TaguchiOracle:
     """The oracle of a search over these rows."""
-    response = find_metric(job.tune.response, data.facts.labels)
-    return plan_oracle(job.base, job.tune, response.direction, len(data.split.folds) or None, job.seed)
+    find_metric(job.tune.response, data.facts.labels)
+    return plan_oracle(job.base, job.tune, len(data.split.folds) or None, job.seed, count_scored(job, data))
+
+
+def count_scored(job: SearchJob, data: Development) -> int:
+    """Images behind every response of an analysis: those of the scored part, or of all held-out folds."""
+    if job.tune.response_on == SELECTION:
+        return len(data.rows_of(SELECTION))
+    return sum(len(data.rows_of(part)) for part in data.split.folds or ("validation",))
 
 
 def plan_oracle(
-    base: TrialSettings, tune: TuneSettings, direction: str, folds: int | None = None, seed: int = 0
+    base: TrialSettings,
+    tune: TuneSettings,
+    folds: int | None = None,
+    seed: int = 0,
+    images: int | None = None,
 ) -> TaguchiOracle:
     """The oracle of an experiment; factors go by their short names, see ``label_factors``.
 
     Args:
         base, tune: of the experiment.
-        direction: of its response, ``higher`` or ``lower``, whichever is better.
         folds: number of held-out folds, or None.
         seed: of the experiment.
+        images: behind every response; None before the split is drawn.
 
     Raises:
         SettingsError: a factor or number cannot be used, no array fits, or the signal contradicts the response.
     """
+    # A score of one class, "recall:ALL", waits for the classes; its range does not.
+    metric = find_metric(tune.response, (tune.response.partition(":")[2],))
+    signal = tune.signal or default_signal(metric.direction, metric.lowest, metric.highest)
+    check_range(parse_signal(signal), tune.response, metric.lowest, metric.highest)
+    bounds = [end if np.isfinite(end) else None for end in (metric.lowest, metric.highest)]
     levels = factor_levels(base, tune.factors)
     labels = label_factors(list(levels))
-    pool = tune.pool if isinstance(tune.pool, str) else [labels.get(name, name) for name in tune.pool]
+    pool = tune.pool if isinstance(tune.pool, str) else [label_term(name, labels) for name in tune.pool]
+    without = {labels[key]: values for key, values in read_without(base, tune).items()}
     return TaguchiOracle(
-        keras_tuner.Objective(tune.response, "max" if direction == "higher" else "min"),
+        keras_tuner.Objective(tune.response, "max" if metric.direction == "higher" else "min"),
         {labels[key]: as_choices(values) for key, values in levels.items()},
         array=tune.array,
         repeats=tune.repeats,
         folds=folds,
         seed=seed,
         confirmations=tune.confirmations,
-        signal=tune.signal,
+        signal=signal,
         error_df=tune.error_df,
+        interactions=[
+            "*".join(labels[key] for key in read_pair(pair, list(levels))) for pair in tune.interactions
+        ],
+        without=without,
         retry_failed=True,  # whoever starts the search again wants it to end
-        analysis={"levels_as": tune.levels_as, "pool": pool},
+        analysis={"levels_as": tune.levels_as, "pool": pool, "images": images, "bounds": bounds},
     )
 
 
-def direction_of(response: str) -> str:
-    """Whether a metric is better ``higher`` or ``lower``, before the classes are known."""
-    # A score of one class, "recall:ALL", waits for the classes; all of these are better when higher.
-    return "higher" if ":" in response else find_metric(response, ()).direction
+def label_term(name: str, labels: Mapping[str, str]) -> str:
+    """A factor's or an interaction's short name, of one by the settings' keys."""
+    return CROSS.join(labels.get(key.strip(), key.strip()) for key in name.split("*"))
+
+
+def read_without(base: TrialSettings, tune: TuneSettings) -> dict[str, list[Any]]:
+    """The levels to do without as the oracle's factors hold them, by the keys of the settings.
+
+    Raises:
+        SettingsError: a key is no factor, or a value none of its levels.
+    """
+    found: dict[str, list[Any]] = {}
+    levels = factor_levels(base, tune.factors)
+    for key, values in tune.without.items():
+        if key not in levels:
+            raise SettingsError(f"tune.without must name factors, but {key} is none: {', '.join(levels)}")
+        (read,) = factor_levels(base, {key: values}).values()
+        known = as_choices(levels[key])
+        if wrong := [value for value in read if value not in levels[key]]:
+            raise SettingsError(
+                f"tune.without must name levels of {key}, but {wrong[0]!r} is none: {', '.join(map(str, levels[key]))}"
+            )
+        found[key] = [known[levels[key].index(value)] for value in read]
+    return found
 
 
 def search(training: TrialTraining) -> TaguchiTuner:

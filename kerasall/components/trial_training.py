@@ -12,6 +12,7 @@ A trial's folder holds, when it is done,
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -26,20 +27,22 @@ from keras_tuner.errors import FailedTrialError
 from pydantic import TypeAdapter
 
 from kerasall.components.classifier_training import ClassifierTraining
-from kerasall.components.training_step import MODEL_FILE, decode_rows, without_optimizer
+from kerasall.components.training_step import MODEL_FILE, decode_rows, hash_weights, without_optimizer
 from kerasall.data.development import SELECTION, Development, Division
 from kerasall.data.pixel_cache import PixelCache
 from kerasall.data.training_record import PROJECT, TrainingRecord
 from kerasall.evaluation.metrics import find_metric, undefined_reason
 from kerasall.evaluation.predictions import Predictions
-from kerasall.files import read_json, write_json, write_text
+from kerasall.files import atomic_path, read_json, sha256_of_json, write_json, write_text
 from kerasall.models.saving import save_model
+from kerasall.pipeline.component import code_digest
 from kerasall.preprocessing.augmentation import Augmentation
 from kerasall.preprocessing.operations import Chain
 from kerasall.settings import TrialSettings, TuneSettings
 from kerasall.settings.factors import apply_levels, factor_levels
 from kerasall.taguchi.trials import CONFIRMATION
 from kerasall.taguchi.tuner import TrialRun
+from kerasall.training.devices import choose_precision
 from kerasall.training.history import History
 
 FOLDERS = ("development", "scratch", "weights_folder", "cache_folder")
@@ -115,6 +118,38 @@ def settings_at(
     return apply_levels(base, {key: values[(level - 1) % len(values)] for (key, values), level in pairs})
 
 
+KEPT = (
+    "training.json", "epochs.json", "predictions.npz", "selection.npz", MODEL_FILE,
+)  # fmt: skip
+"""Files of a trial that the cache keeps beside the one that says it is done."""
+
+
+def link_files(source: Path, destination: Path, last: str) -> bool:
+    """Gives a finished trial a second folder, ``last`` at the end; whether there was one.
+
+    Args:
+        source: folder that holds ``last`` if the trial is finished.
+        destination: folder; what it holds already stays.
+        last: file that says so.
+    """
+    if not (source / last).is_file():
+        return False
+    destination.mkdir(parents=True, exist_ok=True)
+    for name in (*KEPT, last):
+        if (source / name).is_file() and not (destination / name).exists():
+            with atomic_path(destination / name) as temporary:
+                link_file(source / name, temporary)
+    return True
+
+
+def link_file(source: Path, destination: Path) -> None:
+    """The same file at a second place; a copy where the disk does not offer that."""
+    try:
+        os.link(source, destination)
+    except OSError:
+        shutil.copyfile(source, destination)
+
+
 @dataclass(eq=False)
 class TrialTraining:
     """What all trials of a search have in common; called with a trial, it trains it.
@@ -130,7 +165,10 @@ class TrialTraining:
     def __call__(self, run: TrialRun) -> dict[str, float]:
         """Trains a trial, or goes on with it; returns its metrics, the response among them."""
         if not (run.folder / RESULT).is_file():
-            self._train(run)
+            kept = self._kept_folder(run, RESULT)
+            if not link_files(kept, run.folder, RESULT):
+                self._train(run)
+                link_files(run.folder, kept, RESULT)
         shutil.rmtree(run.folder / "fit", ignore_errors=True)
         return read_json(run.folder / RESULT)
 
@@ -169,7 +207,8 @@ class TrialTraining:
         Returns:
             The histories as JSON.
         """
-        if not (folder / FINAL).is_file():
+        kept = self._kept_folder(run, FINAL)
+        if not (folder / FINAL).is_file() and not link_files(kept, folder, FINAL):
             training = self.training(self._settings_of(run), run.seed)
             histories = [[History.from_json(each) for each in stages] for stages in fits.values()]
             model, made = training.fit_final(histories, folder / "fit")
@@ -177,9 +216,40 @@ class TrialTraining:
             TrainingRecord(folder).write(None, selection=self._predict_selection(training, model))
             write_json(folder / FINAL, {"final": [history.to_json() for history in made]})
             shutil.rmtree(folder / "fit", ignore_errors=True)
+            link_files(folder, kept, FINAL)
             del model, training
             keras.utils.clear_session()
         return read_json(folder / FINAL)
+
+    @cached_property
+    def _common(self) -> dict[str, Any]:
+        """What decides the results of all trials: rows, preprocessing, response, code. No word of their analysis."""
+        job, table = self.job, self.data.examples
+        return {
+            "rows": table.drop(columns="path", errors="ignore").astype(str).to_numpy().tolist(),
+            "split": self.data.split.table.astype(str).to_numpy().tolist(),
+            "classes": [self.data.facts.labels, self.data.facts.malignant],
+            "preprocess": self.data.preprocess,
+            "response": [job.tune.response, job.tune.response_on],
+            "inner_validation": job.inner_validation,
+            "deterministic": job.deterministic,
+            "code": code_digest(__name__),
+            "versions": [keras.__version__, np.__version__],
+        }
+
+    def _kept_folder(self, run: TrialRun, what: str) -> Path:
+        """Where the cache keeps a finished trial: by its own settings, so that another analysis trains none again."""
+        settings = self._settings_of(run)
+        own = {
+            "settings": settings.model_dump(mode="json"),
+            "weights": hash_weights([settings.model], self.job.weights_folder),
+            "precision": choose_precision(settings.train.precision, self.job.deterministic).name,
+            "seed": run.seed,
+            "fold": run.fold,
+            "confirmation": run.row == CONFIRMATION,
+            "what": what,
+        }
+        return self.job.cache_folder / "trials" / sha256_of_json(self._common | own)
 
     def _settings_of(self, run: TrialRun) -> TrialSettings:
         return settings_at(self.job.base, self.job.levels, run.levels.values())

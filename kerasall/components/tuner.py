@@ -7,7 +7,6 @@ pictures are ReportGen's: a reworded sentence must not run the trials again.
 from __future__ import annotations
 
 import itertools
-import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,13 +18,13 @@ import pandas as pd
 from kerasall.components.classifier_training import stage_settings
 from kerasall.components.training_step import MODEL_FILE, hash_weights
 from kerasall.components.trial_search import (
-    direction_of,
     plan_oracle,
+    read_without,
     role_of_process,
     search,
     search_with_workers,
 )
-from kerasall.components.trial_training import SearchJob, TrialTraining, settings_at
+from kerasall.components.trial_training import SearchJob, TrialTraining, link_file, settings_at
 from kerasall.data.development import SELECTION, Development, read_development
 from kerasall.data.training_record import ANALYSIS, MEMBERS_FILE, PROJECT, TrainingRecord
 from kerasall.errors import KerasallError, SettingsError
@@ -39,9 +38,9 @@ from kerasall.settings.factors import apply_levels, as_choices, factor_levels, l
 from kerasall.taguchi.analysis import Analysis, describe_ratio
 from kerasall.taguchi.design import plan
 from kerasall.taguchi.signal_to_noise import parse_signal
-from kerasall.taguchi.stored_oracle import FINISHED, StoredOracle
+from kerasall.taguchi.stored_oracle import StoredOracle
 from kerasall.taguchi.trial_events import list_trials, write_csv
-from kerasall.taguchi.trials import CONFIRMATION
+from kerasall.taguchi.trials import CONFIRMATION, FINISHED
 from kerasall.taguchi.tuner import TaguchiTuner, TrialRun
 from kerasall.training.devices import choose_precision
 
@@ -63,14 +62,16 @@ def require_tune(settings: Settings) -> TuneSettings:
             "this pipeline needs the setting tune, but it is null: state factors with their levels, as "
             "`kerasall configs taguchi_resnet101_vote` shows"
         )
-    plan_oracle(trial_settings(settings), tune, direction_of(tune.response))
-    if parse_signal(tune.signal or "larger").signal.needs_repeats and tune.repeats < 2:
+    plan_oracle(trial_settings(settings), tune)
+    if parse_signal(tune.signal or "mean").signal.needs_repeats and tune.repeats < 2:
         raise SettingsError(
             f"tune.signal {tune.signal} needs tune.repeats of at least 2, but they are {tune.repeats}"
         )
-    if unknown := sorted(set(() if isinstance(tune.pool, str) else tune.pool) - set(tune.factors)):
+    if unknown := sorted(
+        set(() if isinstance(tune.pool, str) else tune.pool) - {*tune.factors, *tune.interactions}
+    ):
         raise SettingsError(
-            f"tune.pool must name factors, but {', '.join(unknown)} is none: {', '.join(tune.factors)}"
+            f"tune.pool must name factors or declared interactions, but {', '.join(unknown)} is none: {', '.join(tune.factors)}"
         )
     for row in settings_of_rows(settings):
         if row.augment is not None:
@@ -81,7 +82,7 @@ def require_tune(settings: Settings) -> TuneSettings:
 
 
 def settings_of_rows(settings: Settings) -> list[TrialSettings]:
-    """What every row of the array trains with.
+    """What every row of the array that is run trains with.
 
     Raises:
         SettingsError: no array fits the factors, or a row's settings cannot be used together.
@@ -89,8 +90,20 @@ def settings_of_rows(settings: Settings) -> list[TrialSettings]:
     assert settings.tune is not None
     base, tune = trial_settings(settings), settings.tune
     levels = factor_levels(base, tune.factors)
-    made = plan({key: as_choices(values) for key, values in levels.items()}, tune.array, tune.error_df)
-    return [settings_at(base, levels, row) for row in made.levels]
+    made = plan(
+        {key: as_choices(values) for key, values in levels.items()},
+        tune.array,
+        tune.error_df,
+        tune.interactions,
+    )
+    without = read_without(base, tune)
+    wanted = [
+        row for row in made.levels if not any(
+            as_choices(values)[(level - 1) % len(values)] in without.get(key, ())
+            for (key, values), level in zip(levels.items(), row, strict=True)
+        )
+    ]  # fmt: skip
+    return [settings_at(base, levels, row) for row in wanted]
 
 
 def describe_outside(
@@ -196,7 +209,7 @@ def collect_members(
             source = training.job.scratch / name
             fits |= training.finish_folds(folds[0], fits, source)
         (models / name).mkdir(parents=True)
-        _link(source / MODEL_FILE, models / name / MODEL_FILE)
+        link_file(source / MODEL_FILE, models / name / MODEL_FILE)
         seconds = round(sum(each["seconds"] for each in told), 1)
         TrainingRecord(records / name).write(
             concatenate([each.predictions for each in trials]),
@@ -205,14 +218,6 @@ def collect_members(
         )
     write_json(models / MEMBERS_FILE, [member.model_dump(mode="json") for member in members])
     return members
-
-
-def _link(source: Path, destination: Path) -> None:
-    """The same file at a second place; a copy where the disk does not offer that."""
-    try:
-        os.link(source, destination)
-    except OSError:
-        shutil.copyfile(source, destination)
 
 
 def write_search(
@@ -276,7 +281,14 @@ def list_rows(
             name: analysis.level_names[name][level - 1] for name, level in zip(factors, row, strict=True)
         }
         found = mean_responses(table, number, repeats)
-        rows.append({"row": number, "levels": names, "responses": found, "ratio": float(ratio)})
+        rows.append(
+            {
+                "row": number,
+                "levels": names,
+                "responses": found,
+                "ratio": None if np.isnan(ratio) else float(ratio),
+            }
+        )
     return rows
 
 

@@ -206,7 +206,7 @@ def draw_analysis(analysis: Analysis, interactions: int = _INTERACTIONS) -> dict
 
     Args:
         analysis: what ``analyze`` found.
-        interactions: draws at most this many interactions, of those that can be estimated. Where none can,
+        interactions: draws at most this many interactions, the declared ones first. Where none can be estimated,
             that of the two largest factors is drawn, marked as aliased.
 
     Returns:
@@ -216,7 +216,7 @@ def draw_analysis(analysis: Analysis, interactions: int = _INTERACTIONS) -> dict
     ratio = f"mean S/N ratio ({unit})" if unit else "mean response"
     levels = sum(len(means) for means in analysis.response_table.values())
     figure, axes = new_figure(width=max(4.2, 0.3 * levels))
-    mean = float(analysis.signal_to_noise.mean())
+    mean = float(analysis.model.response.mean())
     text = draw_main_effects(axes, analysis.response_table, analysis.level_names, ratio, mean)
     figures = {"main_effects": (figure, text)}
     effects = analysis.half_normal_effects()
@@ -225,7 +225,9 @@ def draw_analysis(analysis: Analysis, interactions: int = _INTERACTIONS) -> dict
         text = draw_half_normal(axes, effects, lenth_margin([effect for _, effect in effects]))
         figures["half_normal"] = (figure, text)
     found = analysis.interactions()
-    drawn = [i for i in found if i.estimable][:interactions]
+    declared = {term.name for term in analysis.model.crossed}
+    drawn = [i for i in found if str(i) in declared]  # what they are aliased with was taken for nothing
+    drawn += [i for i in found if i.estimable and i not in drawn][: max(0, interactions - len(drawn))]
     for interaction in drawn or _of_largest_factors(analysis, found):
         first, second = interaction.factors
         figure, axes = new_figure()
@@ -233,7 +235,7 @@ def draw_analysis(analysis: Analysis, interactions: int = _INTERACTIONS) -> dict
         means = analysis.interaction_means(first, second)
         text = draw_interaction(axes, means, first, second, names[first], names[second], ratio)
         stem = re.sub(r"\W+", "_", f"interaction {first} {second}")
-        if not interaction.estimable:
+        if not interaction.estimable and str(interaction) not in declared:
             axes.set_title("Aliased: slopes may be another effect's", fontsize=9)
             text, stem = f"{text} Aliased with {', '.join(interaction.aliased_with)}.", f"aliased_{stem}"
         figures[stem] = (figure, text)

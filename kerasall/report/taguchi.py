@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from kerasall.report.format import COLUMN_GAP, align_rows, cell, format_number
 from kerasall.taguchi.analysis import Analysis, describe_ratio
-from kerasall.taguchi.design import Plan
+from kerasall.taguchi.design import CROSS, Plan
 from kerasall.taguchi.effects import Interaction
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 Row = tuple[str | dict[str, Any] | None, ...]
 _ANOVA = ("Source", ">Sum of squares", ">df", ">Mean square", ">F", ">p", ">Share %", ">Share less noise %")
+RAW_CAPTION = "Analysis of variance of the raw responses, against run-to-run noise alone"
 _PAIRS_SHOWN = 12
 _SHORTEST = 6
 """Characters to which a factor's column may shrink before it is left out."""
@@ -89,8 +90,10 @@ def lay_out(found: Mapping[str, Any]) -> AnalysisLayout:
     )
     taken = (f"Taken for error: {', '.join(error['pooled'])}.",) if error["pooled"] else ()
     anova = Table("Analysis of variance of the ratios", _ANOVA, _anova_rows(found), taken)
-    tables, warnings = (_response_table(found, names), anova), tuple(found["warnings"])
-    return AnalysisLayout(ratio, tables, _optimum(found, names), doubt if doubtful else "", warnings)
+    tables, warnings = [_response_table(found, names), anova], tuple(found["warnings"])
+    if raw := found.get("raw"):
+        tables.append(_raw_table(raw, made))
+    return AnalysisLayout(ratio, tuple(tables), _optimum(found, names), doubt if doubtful else "", warnings)
 
 
 def _response_table(found: Mapping[str, Any], names: Mapping[str, Sequence[str]]) -> Table:
@@ -132,6 +135,16 @@ def _anova_rows(found: Mapping[str, Any]) -> tuple[Row, ...]:
     )  # fmt: skip
 
 
+def _raw_table(raw: Mapping[str, Any], made: Mapping[str, Any]) -> Table:
+    df, between = raw["error"]["df"], raw["between_df"]
+    notes = (
+        f"The error is what the model leaves of single runs: {df - between} degrees of freedom inside rows, {between} "
+        "between them. A factor that stands out here does more than another seed would; whether it does so beside other "
+        "levels, or on other images, this cannot tell.",
+    )
+    return Table(RAW_CAPTION, _ANOVA, _anova_rows({**raw, "experiment": made}), notes)
+
+
 def _optimum(found: Mapping[str, Any], names: Mapping[str, Sequence[str]]) -> dict[str, str]:
     made, best = found["experiment"], found["predicted"]
     own, unit = made["confirmation"], f" {made['unit']}" if made["unit"] else ""
@@ -144,6 +157,8 @@ def _optimum(found: Mapping[str, Any], names: Mapping[str, Sequence[str]]) -> di
     if best["confirmed"] is not None:
         runs = f" from {len(own['responses'])} runs" if own.get("responses") else ""
         facts["Confirmed there"] = f"{best['confirmed']:.3f}{unit}{runs}{_verdict(own)}"
+    if (raw := found.get("raw")) and made["unit"]:
+        facts["Raw responses there"] = _raw_words(raw["predicted"])
     return facts | ({"In its own unit": made["sizes"]} if made.get("sizes") else {})
 
 
@@ -151,7 +166,21 @@ def _verdict(own: Mapping[str, Any]) -> str:
     if own["as_predicted"] is None:
         return ""
     side = "inside" if own["as_predicted"] else "outside"
-    return f", {side} the {own['low']:.3f} to {own['high']:.3f} expected of a new row"
+    expected = own.get("expected_of", "a new row")
+    return f", {side} the {own['low']:.3f} to {own['high']:.3f} expected of {expected}"
+
+
+def _raw_words(raw: Mapping[str, Any]) -> str:
+    """The mean response predicted, and beside it that of the confirmation runs."""
+    if raw["low"] is None:
+        return f"{raw['value']:.4f} predicted"
+    told = f"{raw['value']:.4f} predicted ({raw['low']:.4f} to {raw['high']:.4f})"
+    if raw["confirmed"] is None:
+        return told
+    ends, runs = (raw["confirmation_low"], raw["confirmation_high"]), raw["runs"]
+    side = "inside" if ends[0] <= raw["confirmed"] <= ends[1] else "outside"
+    expected = "one run" if runs == 1 else f"the mean of {runs} runs"
+    return f"{told}, {raw['confirmed']:.4f} confirmed, {side} the {ends[0]:.4f} to {ends[1]:.4f} expected of {expected}"
 
 
 def describe_plan(plan: Plan) -> str:
@@ -163,9 +192,15 @@ def describe_plan(plan: Plan) -> str:
         (str(row), *(f"{value} ({level})" for value, level in zip(setting.values(), levels, strict=True)))
         for row, (setting, levels) in enumerate(zip(plan.settings(), plan.levels, strict=True), start=1)
     )
+    held = [
+        f"interaction {CROSS.join(pair)}: "
+        + (f"column{'s' * (len(found) > 1)} {', '.join(map(str, found))}" if found else "beside all columns")
+        for pair, found in plan.crossed.items()
+    ]
     lines = [
         f"{plan.array}: {len(plan.levels)} runs; degrees of freedom: {freedom}, error {plan.error_df}",
         f"columns: {columns}; spare: {spare}",
+        *held,
         *_table_lines(Table("", ("row", *(f">{name} (level)" for name in plan.factors)), runs)),
         "",
         describe_interactions(plan.interactions()),

@@ -304,6 +304,8 @@ class TuneSettings(Strict):
     """name of an orthogonal array, or auto for the smallest that fits"""
     error_df: Annotated[int, Field(ge=0)] = 0
     """degrees of freedom to leave for the error"""
+    interactions: tuple[str, ...] = ()
+    """pairs of factors, A*B by their keys, whose interaction gets columns of its own and enters the analysis"""
     repeats: Positive = 3
     """runs of every row, each with a seed of its own"""
     response: str = "accuracy"
@@ -312,12 +314,14 @@ class TuneSettings(Strict):
     """images of the response; validation also means each held-out fold; selection: the part a faithful copy is
     scored on"""
     signal: str | None = None
-    """signal-to-noise ratio: larger, smaller, nominal, target:M, target-runs:M or mean; null: larger or smaller,
-    by the metric's direction"""
+    """signal-to-noise ratio: larger, smaller, nominal, target:M, target-runs:M, omega or mean; null: omega (log odds)
+    for a metric between 0 and 1, else smaller, larger or mean, by its direction and range"""
     levels_as: Literal["dummy", "separate"] = "dummy"
     """dummy: equal levels of a factor are merged in the analysis; separate: they are kept apart"""
     pool: Literal["half"] | tuple[str, ...] = ()
     """factors whose effects are taken for error; half: the smallest, to about half
     the degrees of freedom"""
+    without: dict[str, tuple[Any, ...]] = Field(default_factory=dict)
+    """key of a factor -> levels whose rows are neither run nor analysed, once they turn out to fail"""
     confirmations: Annotated[int, Field(ge=2)] = 9
     """runs at the predicted optimum: the members of the ensemble"""

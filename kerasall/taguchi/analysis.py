@@ -9,8 +9,9 @@ model, pooling, dummy levels, prediction).
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,20 +20,45 @@ import numpy as np
 from kerasall.errors import SettingsError
 from kerasall.taguchi.anova import (
     Anova,
+    CrossedLevels,
     FactorLevels,
     Model,
     Prediction,
+    Term,
     analyze_variance,
     check_estimable,
     predict_ratio,
 )
-from kerasall.taguchi.design import group_levels
+from kerasall.taguchi.design import CROSS, group_levels, read_pair
 from kerasall.taguchi.effects import Interaction, complement, find_interactions, interaction_columns
 from kerasall.taguchi.result_file import as_matrix, read_factors, take_results
-from kerasall.taguchi.signal_to_noise import ChosenSignal, parse_signal
+from kerasall.taguchi.signal_to_noise import ASSUMED_IMAGES, ChosenSignal, name_rows, parse_signal
 
 HALF = "half"
 """``pool=HALF`` pools the smallest factors, see ``smallest_half``."""
+
+
+@dataclass(frozen=True)
+class RawAnalysis:
+    """The responses of single runs as they are, against the noise from run to run.
+
+    Attributes:
+        anova: the table; its error is what the model leaves of the runs.
+        prediction: of the mean response at the best levels, and of the confirmation runs.
+        between_df: degrees of freedom of the error between rows (lack of fit); the others lie inside rows.
+    """
+
+    anova: Anova
+    prediction: Prediction
+    between_df: int
+
+    def to_json(self) -> dict[str, Any]:
+        """Like the analysis' own, with the ends of the interval for confirmation runs."""
+        return {
+            **tabulate_anova(self.anova),
+            "predicted": asdict(self.prediction),
+            "between_df": self.between_df,
+        }
 
 
 @dataclass(frozen=True)
@@ -41,7 +67,7 @@ class Analysis:
 
     Attributes:
         signal: the ratio and its target.
-        signal_to_noise: float [rows].
+        signal_to_noise: float [rows]; nan where a row is left out.
         response_table: factor -> mean ratio at each level; dummy levels repeat the merged mean.
         effects: factor -> largest less smallest level mean.
         ranks: factor -> 1 for the largest effect.
@@ -52,6 +78,7 @@ class Analysis:
         confidence: of the intervals.
         significance: largest p that is called significant.
         model: the fitted model.
+        raw: the same of single runs; None where no row was repeated.
     """
 
     signal: ChosenSignal
@@ -66,6 +93,7 @@ class Analysis:
     confidence: float
     significance: float
     model: Model
+    raw: RawAnalysis | None = None
 
     @property
     def best_values(self) -> dict[str, Any]:
@@ -99,7 +127,7 @@ class Analysis:
         rows, columns = by_name[first], by_name[second]
         shape = (max(rows.group) + 1, max(columns.group) + 1)
         sums, counts = np.zeros(shape), np.zeros(shape)
-        np.add.at(sums, (rows.codes, columns.codes), self.signal_to_noise)
+        np.add.at(sums, (rows.codes, columns.codes), self.model.response)
         np.add.at(counts, (rows.codes, columns.codes), 1)
         with np.errstate(invalid="ignore"):
             means = sums / counts
@@ -113,10 +141,10 @@ class Analysis:
         be estimated follow; what is left belongs to the error, under an empty name. Without any real
         effect all are draws of one normal distribution. The table must be nearly balanced.
         """
-        factors, ratio = self.model.factors, self.signal_to_noise
+        factors, ratio = self.model.factors, self.model.response
         named = [
             (f"{factor.name}{kind}", float(c))
-            for factor, coefficients in zip(factors, self.model.full_fit.coefficients, strict=True)
+            for factor, coefficients in zip(factors, self.model.full_fit.coefficients, strict=False)
             for kind, c in zip(_contrast_names(factor.df), coefficients, strict=True)
         ]
         taken = np.column_stack([np.ones(len(ratio)), *[f.contrasts.columns for f in factors]])
@@ -135,28 +163,37 @@ class Analysis:
 
     def to_json(self) -> dict[str, Any]:
         """The document of ``kerasall taguchi analyze --json``; every number finite or null."""
-        anova = self.anova
-        factors, error, total = [asdict(row) for row in anova.rows], asdict(anova.error), asdict(anova.total)
-        corrected = {row["factor"]: row.pop("corrected_contribution_percent") for row in [*factors, error]}
-        tested = ("sum_of_squares", "df", "mean_square", "contribution_percent")
         return {
-            "signal_to_noise": [float(ratio) for ratio in self.signal_to_noise],
+            "signal_to_noise": [
+                float(ratio) if np.isfinite(ratio) else None for ratio in self.signal_to_noise
+            ],
             "response_table": self.response_table,
             "effects": self.effects,
             "ranks": self.ranks,
             "best_levels": self.best_levels,
-            "anova": factors,
-            "error": {
-                **{key: error[key] for key in tested},
-                "pooled": [row.factor for row in anova.pooled],
-                "corrected_contribution_percent": corrected,
-            },
-            "total": {key: total[key] for key in ("sum_of_squares", "df", "contribution_percent")},
+            **tabulate_anova(self.anova),
             "predicted": {
                 key: getattr(self.prediction, key) for key in ("value", "low", "high", "levels", "confirmed")
             },
             "warnings": self.warnings,
+            "raw": self.raw and self.raw.to_json(),
         }
+
+
+def tabulate_anova(anova: Anova) -> dict[str, Any]:
+    """The lines of a table under ``anova``, ``error`` and ``total``, as JSON."""
+    factors, error, total = [asdict(row) for row in anova.rows], asdict(anova.error), asdict(anova.total)
+    corrected = {row["factor"]: row.pop("corrected_contribution_percent") for row in [*factors, error]}
+    tested = ("sum_of_squares", "df", "mean_square", "contribution_percent")
+    return {
+        "anova": factors,
+        "error": {
+            **{key: error[key] for key in tested},
+            "pooled": [row.factor for row in anova.pooled],
+            "corrected_contribution_percent": corrected,
+        },
+        "total": {key: total[key] for key in ("sum_of_squares", "df", "contribution_percent")},
+    }
 
 
 def _contrast_names(df: int) -> list[str]:
@@ -176,6 +213,10 @@ def analyze(
     confirmation: Sequence[float] | None = None,
     confidence: float = 0.95,
     significance: float = 0.05,
+    images: int | None = None,
+    bounds: tuple[float | None, float | None] = (None, None),
+    partial: bool = False,
+    interactions: Sequence[str | Sequence[str]] = (),
 ) -> Analysis:
     """Analyses an experiment.
 
@@ -194,36 +235,82 @@ def analyze(
         signal: see ``signal_to_noise.SIGNALS``; ``target:M`` carries its target.
         levels: factor -> names of its levels, in order of number; equal names are dummy levels.
         levels_as: ``dummy`` merges levels of equal name, ``separate`` does not.
-        pool: factors whose sums of squares are taken for error, or ``half``.
+        pool: factors, or interactions, whose sums of squares are taken for error, or ``half``.
         confirmation: responses of runs made at the predicted optimum.
         confidence: of intervals, between 0 and 1.
         significance: largest p that is called significant.
+        images: behind every response, for signal ``omega``; 100 are assumed where nobody says.
+        bounds: least and greatest possible response; no prediction lies beyond them. None where there is none.
+        partial: analyse what can be, with a caution: rows without responses are left out, and factors that cannot be
+            told apart in those that are left have no effect; their best level is that of the best plain mean.
+        interactions: pairs of factors, ``A*B``, that enter the model; the best levels are those of the model with them.
 
     Raises:
         DataError: the table cannot be analysed.
         SettingsError: an option does not fit the table.
     """
-    chosen = signal if isinstance(signal, ChosenSignal) else parse_signal(signal)
+    chosen = signal if isinstance(signal, ChosenSignal) else parse_signal(signal, images, tuple(bounds))
     table, found = take_results(table, responses)
     responses = as_matrix(found)
+    used = np.ones(len(responses), bool)
+    if partial:
+        used = (~np.isnan(responses)).sum(axis=1) >= (2 if chosen.signal.needs_repeats else 1)
+        table, responses = {name: np.asarray(table[name])[used] for name in table}, responses[used]
     factors = read_factors(table, levels or {}, levels_as, len(responses))
     if not 0 < confidence < 1:
         raise SettingsError(f"the confidence must lie between 0 and 1, but is {confidence}: write 0.95")
     ratio = chosen.compute(responses)
-    model = Model(factors, factors, ratio)
+    pairs = [read_pair(pair, [f.name for f in factors]) for pair in interactions]
+    model, unclear = _make_model(factors, pairs, ratio, partial)
     check_estimable(model)
     if pool:
-        pooled = smallest_half(model) if pool == HALF and HALF not in table else _names(pool, factors)
-        model = Model(factors, tuple(f for f in factors if f.name not in pooled), ratio)
-    anova = analyze_variance(model)
-    response_table = {factor.name: model.level_means(factor) for factor in factors}
+        pooled = smallest_half(model) if pool == HALF and HALF not in table else _names(pool, model.terms)
+        model = model.without(pooled)
+    best = find_best_levels(model)
+    plain = {factor.name: factor for factor in factors if factor.name in unclear}
+    best |= {name: _first_best(_plain_means(factor, ratio)) for name, factor in plain.items()}
+    found = _predict(chosen, model, best, responses, confirmation, confidence, significance)
+    lost = [pair for pair in map(CROSS.join, pairs) if pair not in {t.name for t in model.crossed}]
+    named = {name: factor.names[best[name] - 1] for name, factor in plain.items()} | dict.fromkeys(lost, "")
+    cautions = (
+        *_about_left_out(used, named),
+        *_about_unbounded(chosen, responses),
+        *_find_cautions(found, (~np.isnan(responses)).sum(axis=1), levels_as, unclear),
+    )
+    return replace(found, signal_to_noise=_spread_out(ratio, used), warnings=list(filter(None, cautions)))
+
+
+def _make_model(
+    factors: tuple[FactorLevels, ...], pairs: Sequence[tuple[str, str]], ratio: np.ndarray, partial: bool
+) -> tuple[Model, list[str]]:
+    """The model with all its terms, and the factors that have no effect in it because none can be estimated."""
+    kept = keep_estimable(factors, ratio) if partial else factors
+    named = {factor.name: factor for factor in kept}
+    crossed = tuple(CrossedLevels(named[a], named[b]) for a, b in pairs if named[a].df and named[b].df)
+    if partial:
+        crossed = _keep_crossed(kept, crossed, ratio)
+    unclear = [f.name for f, whole in zip(kept, factors, strict=True) if f.df < whole.df]
+    return Model(kept, (*kept, *crossed), ratio, crossed), unclear
+
+
+def _predict(
+    chosen: ChosenSignal,
+    model: Model,
+    best: dict[str, int],
+    responses: np.ndarray,
+    confirmation: Sequence[float] | None,
+    confidence: float,
+    significance: float,
+) -> Analysis:
+    """All that follows from the model, but for cautions."""
+    response_table = {factor.name: model.level_means(factor) for factor in model.factors}
     effects = {name: _spread(means) for name, means in response_table.items()}
     order = sorted(effects, key=lambda name: -effects[name])
-    best = {name: _first_best(means) for name, means in response_table.items()}
-    confirmed = None if confirmation is None else float(chosen.compute(as_matrix([confirmation]))[0])
-    prediction = predict_ratio(model, best, confidence, confirmed)
-    repeats = (~np.isnan(responses)).sum(axis=1)
-    cautions = _find_cautions(model, anova, prediction, repeats, levels_as, significance)
+    ratio, repeats = model.response, (~np.isnan(responses)).sum(axis=1)
+    confirmed = None if confirmation is None else float(chosen.compute(as_matrix([confirmation]), ratio)[0])
+    runs = None if confirmation is None else len(confirmation)
+    noise = chosen.noise_of_runs(runs, repeats) if runs else 1.0
+    raw = repeats.max() > 1
     return Analysis(
         signal=chosen,
         signal_to_noise=ratio,
@@ -231,13 +318,75 @@ def analyze(
         effects=effects,
         ranks={name: order.index(name) + 1 for name in effects},
         best_levels=best,
-        anova=anova,
-        prediction=prediction,
-        warnings=list(filter(None, cautions)),
+        anova=analyze_variance(model),
+        prediction=predict_ratio(model, best, confidence, confirmed, runs, noise),
+        warnings=[],
         confidence=confidence,
         significance=significance,
         model=model,
+        raw=_analyze_runs(model, responses, best, confidence, confirmation, chosen.bounds) if raw else None,
     )
+
+
+def find_best_levels(model: Model) -> dict[str, int]:
+    """Number of every factor's level at the optimum of the model; the first of equals.
+
+    Factors of an interaction are set together, among the pairs that were run; the others by their level means.
+    """
+    crossed = [term for term in model.crossed if term in model.kept]
+    best: dict[str, int] = {}
+    for factor in model.factors:
+        if factor.name in best:
+            continue
+        tied = _tied_factors(factor, crossed)
+        if len(tied) == 1:
+            best[factor.name] = _first_best(model.level_means(factor))
+            continue
+        own = [term for term in crossed if term.first in tied]
+        best |= _best_combination(model, tied, own)
+    return {factor.name: best[factor.name] for factor in model.factors}
+
+
+def _tied_factors(factor: FactorLevels, crossed: Sequence[CrossedLevels]) -> list[FactorLevels]:
+    """The factor and all that interactions tie it to, directly or not."""
+    tied = [factor]
+    for each in tied:
+        for term in crossed:
+            if each in (term.first, term.second):
+                tied += [other for other in (term.first, term.second) if other not in tied]
+    return tied
+
+
+def _best_combination(
+    model: Model, tied: Sequence[FactorLevels], crossed: Sequence[CrossedLevels]
+) -> dict[str, int]:
+    terms = [*(factor for factor in tied if factor in model.kept), *crossed]
+    run = [np.unique(term.place_rows()) for term in crossed]
+    tried = itertools.product(*([i + 1 for i, g in enumerate(factor.group) if g >= 0] for factor in tied))
+    combinations = [dict(zip([factor.name for factor in tied], numbers, strict=True)) for numbers in tried]
+    known = [
+        levels
+        for levels in combinations
+        if all(term.place(levels) in places for term, places in zip(crossed, run, strict=True))
+    ]
+    return known[_first_best([model.contribution(terms, levels) for levels in known]) - 1]
+
+
+def _analyze_runs(
+    model: Model,
+    responses: np.ndarray,
+    best: Mapping[str, int],
+    confidence: float,
+    confirmation: Sequence[float] | None,
+    bounds: tuple[float | None, float | None],
+) -> RawAnalysis:
+    """The model of the ratios, fitted to single runs; see ``analyze`` for the arguments."""
+    present = ~np.isnan(responses)
+    raw = model.of_runs(np.nonzero(present)[0], responses[present])
+    confirmed = None if confirmation is None else float(np.mean(confirmation))
+    runs = 1 if confirmation is None else len(confirmation)
+    prediction = predict_ratio(raw, best, confidence, confirmed, runs, 1 / runs).clip(bounds)
+    return RawAnalysis(analyze_variance(raw), prediction, model.error_df)
 
 
 def smallest_half(model: Model) -> list[str]:
@@ -256,9 +405,10 @@ def smallest_half(model: Model) -> list[str]:
     return pooled
 
 
-def _names(pool: Sequence[str] | str, factors: Sequence[FactorLevels]) -> list[str]:
+def _names(pool: Sequence[str] | str, terms: Sequence[Term]) -> list[str]:
+    known = [term.name for term in terms]
     pooled = [pool] if isinstance(pool, str) else list(pool)
-    known = [factor.name for factor in factors]
+    pooled = [name if name in known else name.replace("*", CROSS) for name in pooled]
     for name in pooled:
         if name not in known:
             raise SettingsError(f"a pooled factor must be one of {', '.join(known)}, but is {name!r}")
@@ -278,32 +428,27 @@ def _first_best(means: Sequence[float | None]) -> int:
 
 
 def _find_cautions(
-    model: Model,
-    anova: Anova,
-    prediction: Prediction,
-    repeats: np.ndarray,
-    levels_as: str,
-    significance: float,
+    found: Analysis, repeats: np.ndarray, levels_as: str, unclear: Sequence[str]
 ) -> Iterator[str]:
-    """All warnings of an analysis.
+    """What a reader must know of an analysis.
 
     Args:
-        model: what was fitted.
-        anova: its table.
-        prediction: at the best levels.
+        found: it, without cautions.
         repeats: int [rows], responses of each row.
         levels_as: ``dummy`` or ``separate``.
-        significance: largest p that is called significant.
+        unclear: factors of which others are told already.
     """
+    model, anova, prediction, raw = found.model, found.anova, found.prediction, found.raw
+    significance = found.significance
     yield _about_significance(anova, significance)
-    yield from (_about_levels(factor, levels_as) for factor in model.factors)
+    yield from (_about_levels(factor, levels_as) for factor in model.factors if factor.name not in unclear)
     if anova.pooled:
         yield (
             f"Pooled into the error: {', '.join(row.factor for row in anova.pooled)}. If they were chosen because "
             "they came out small, F is too large, p too small and the interval too narrow; the prediction "
             "leaves them out."
         )
-    columns = np.column_stack([f.contrasts.columns for f in model.factors])
+    columns = np.column_stack([t.contrasts.columns for t in model.terms])
     orthogonal = np.allclose(columns.T @ columns, np.eye(columns.shape[1]), atol=1e-9)
     if anova.total.sum_of_squares and not orthogonal:
         uneven = "; ".join(filter(None, (factor.describe_uneven_runs() for factor in model.factors)))
@@ -320,9 +465,94 @@ def _find_cautions(
     if prediction.confirmed_as_predicted is False:
         yield (
             f"The confirmation runs gave {prediction.confirmed:.2f}, outside the "
-            f"{prediction.confirmation_low:.2f} to {prediction.confirmation_high:.2f} expected of a new row: "
-            "the additive model does not hold there (interactions, or chance)."
+            f"{prediction.confirmation_low:.2f} to {prediction.confirmation_high:.2f} expected of "
+            f"{_runs(prediction.runs)}: the model does not hold there (interactions, or chance)."
         )
+    if raw and raw.prediction.confirmed_as_predicted is False:
+        there = raw.prediction
+        yield (
+            f"The mean of the confirmation runs is {there.confirmed:.4g}, outside the {there.confirmation_low:.4g} to "
+            f"{there.confirmation_high:.4g} expected of {_runs(there.runs)} where runs differ by chance alone: the best "
+            "levels were partly the luckiest, or factors interact."
+        )
+    if (
+        prediction.confirmed is not None
+        and prediction.low is not None
+        and prediction.confirmation_low is None
+    ):
+        yield (
+            f"No interval for the confirmation: a ratio of the spread from {prediction.runs} runs cannot be compared with "
+            "that of a row with another number of runs."
+        )
+
+
+def keep_estimable(factors: Sequence[FactorLevels], ratio: np.ndarray) -> tuple[FactorLevels, ...]:
+    """The factors with those merged into one level that cannot be told from the others; the largest stay.
+
+    Args:
+        factors: of the table.
+        ratio: float [rows]; the spread of its plain means decides which factors are large.
+    """
+    kept: list[FactorLevels] = []
+    for factor in sorted(factors, key=lambda f: -_spread(_plain_means(f, ratio))):
+        tried = (*kept, factor)
+        if Model(tried, tried, ratio).fit.rank == sum(f.df for f in tried):
+            kept.append(factor)
+    names = {factor.name for factor in kept}
+    return tuple(factor if factor.name in names else factor.merge() for factor in factors)
+
+
+def _keep_crossed(
+    factors: tuple[FactorLevels, ...], crossed: Sequence[CrossedLevels], ratio: np.ndarray
+) -> tuple[CrossedLevels, ...]:
+    """The interactions that can be told from the factors and from those before."""
+    kept: tuple[CrossedLevels, ...] = ()
+    for term in crossed:
+        tried = (*factors, *kept, term)
+        if Model(factors, tried, ratio).fit.rank == sum(t.df for t in tried):
+            kept = (*kept, term)
+    return kept
+
+
+def _plain_means(factor: FactorLevels, ratio: np.ndarray) -> list[float | None]:
+    return [None if group < 0 else float(ratio[factor.codes == group].mean()) for group in factor.group]
+
+
+def _spread_out(ratio: np.ndarray, used: np.ndarray) -> np.ndarray:
+    whole = np.full(len(used), np.nan)
+    whole[used] = ratio
+    return whole
+
+
+def _about_left_out(used: np.ndarray, best: Mapping[str, str]) -> Iterator[str]:
+    if not used.all():
+        yield f"Without a response to analyse, and left out: {name_rows(~used)} of {len(used)}."
+    for name, level in best.items():
+        if not level:
+            yield f"Interaction {name} cannot be estimated in the rows that are left: the model does without it."
+            continue
+        yield (
+            f"Factor {name} cannot be told from the others in the rows that are left: nothing is said of its effect, and "
+            f"{level} is only the level of the best plain mean."
+        )
+
+
+def _about_unbounded(chosen: ChosenSignal, responses: np.ndarray) -> Iterator[str]:
+    if (rows := chosen.find_unbounded(responses)).any():
+        yield (
+            f"The ratio has no bound in {name_rows(rows)}, where {chosen.signal.infinite_where}: it was taken twice as far out "
+            "as that of any other row (6 dB), so its size means little; another signal, such as omega, would give one."
+        )
+    extreme = np.nanmin(responses, axis=1) == 0, np.nanmax(responses, axis=1) == 1
+    if chosen.signal.name == "omega" and chosen.images is None and (extreme[0] | extreme[1]).any():
+        yield (
+            f"Responses of 0 or 1, as in {name_rows(extreme[0] | extreme[1])}, count by how many images stand behind them: "
+            f"{ASSUMED_IMAGES} were assumed; say how many with images (--images)."
+        )
+
+
+def _runs(count: int | None) -> str:
+    return "a new row" if count is None else "one run" if count == 1 else f"the mean of {count} runs"
 
 
 def _about_significance(anova: Anova, significance: float) -> str:
@@ -378,5 +608,6 @@ def describe_ratio(analysis: Analysis) -> dict[str, Any]:
             "low": best.confirmation_low,
             "high": best.confirmation_high,
             "as_predicted": best.confirmed_as_predicted,
+            "expected_of": _runs(best.runs),
         },
     }

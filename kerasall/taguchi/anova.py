@@ -1,8 +1,8 @@
-"""Analysis of variance of main effects by least squares, and prediction with intervals.
+"""Analysis of variance of main effects and declared interactions by least squares, and prediction with intervals.
 
-For an orthogonal array these are the textbook's sums over level means; for unbalanced tables each
-factor's sum of squares is adjusted for all others (type II, the same as type III without interactions).
-The additive model predicts any combination of levels, with which new runs are compared.
+For an orthogonal array these are the textbook's sums over level means; for unbalanced tables each sum of squares
+is adjusted for all other terms but the interactions that contain it (type II).
+The model predicts any combination of levels, with which new runs are compared.
 """
 
 from __future__ import annotations
@@ -16,7 +16,14 @@ import numpy as np
 from scipy.special import fdtrc, stdtrit
 
 from kerasall.errors import DataError
-from kerasall.taguchi.effects import Contrasts, Fit, fit_main_effects, make_contrasts
+from kerasall.taguchi.effects import (
+    Contrasts,
+    Fit,
+    complement,
+    cross_contrasts,
+    fit_main_effects,
+    make_contrasts,
+)
 
 _ZERO = 1e-20
 """A sum of squares this small against that of the responses is rounding, not variation."""
@@ -50,6 +57,19 @@ class FactorLevels:
     def df(self) -> int:
         return self.contrasts.df
 
+    def place(self, levels: Mapping[str, int]) -> int:
+        """Index of ``contrasts.by_level`` at the given level numbers."""
+        return self.group[levels[self.name] - 1]
+
+    def repeat(self, rows: np.ndarray) -> FactorLevels:
+        """The factor in other rows: int [runs], the row that each of them repeats."""
+        return replace(self, codes=self.codes[rows])
+
+    def merge(self) -> FactorLevels:
+        """The factor with all levels taken for one: without an effect."""
+        group = tuple(min(number, 0) for number in self.group)
+        return replace(self, group=group, codes=np.zeros_like(self.codes))
+
     def describe_uneven_runs(self) -> str:
         """Which level is run less often than another, in words; empty if none is."""
         made = {level: count for level, count in enumerate(self.runs, start=1) if count}
@@ -57,6 +77,49 @@ class FactorLevels:
             return ""
         rare = min(made, key=lambda level: (made[level], -level))
         return f"{self.name} is at level {rare} in {_rows(made[rare])} and at another in {_rows(max(made.values()))}"
+
+
+@dataclass(frozen=True)
+class CrossedLevels:
+    """The interaction of two factors, as it was run.
+
+    Attributes:
+        first: one factor.
+        second: the other.
+    """
+
+    first: FactorLevels
+    second: FactorLevels
+
+    @property
+    def name(self) -> str:
+        return f"{self.first.name}×{self.second.name}"
+
+    @cached_property
+    def contrasts(self) -> Contrasts:
+        return cross_contrasts(
+            self.first.contrasts, self.second.contrasts, self.first.codes, self.second.codes
+        )
+
+    @property
+    def df(self) -> int:
+        return self.first.df * self.second.df
+
+    def place(self, levels: Mapping[str, int]) -> int:
+        """Index of ``contrasts.by_level`` at the given level numbers."""
+        return self.first.place(levels) * len(self.second.contrasts.by_level) + self.second.place(levels)
+
+    def place_rows(self) -> np.ndarray:
+        """Index of ``contrasts.by_level`` of every row: int [rows]."""
+        return self.first.codes * len(self.second.contrasts.by_level) + self.second.codes
+
+    def repeat(self, rows: np.ndarray) -> CrossedLevels:
+        """The interaction in other rows: int [runs], the row that each of them repeats."""
+        return CrossedLevels(self.first.repeat(rows), self.second.repeat(rows))
+
+
+Term = FactorLevels | CrossedLevels
+"""What has a line in the table."""
 
 
 def _rows(count: int) -> str:
@@ -113,28 +176,35 @@ class Anova:
 
 @dataclass(frozen=True)
 class Model:
-    """Main effects fitted to the ratios of the rows.
+    """Main effects and declared interactions, fitted to the ratios of the rows.
 
     Attributes:
         factors: those of the table.
-        kept: those in the model; the others are pooled into the error.
+        kept: terms in the model; the others are pooled into the error.
         response: float [rows].
+        crossed: declared interactions of the factors.
     """
 
     factors: tuple[FactorLevels, ...]
-    kept: tuple[FactorLevels, ...]
+    kept: tuple[Term, ...]
     response: np.ndarray
+    crossed: tuple[CrossedLevels, ...] = ()
+
+    @property
+    def terms(self) -> tuple[Term, ...]:
+        """Factors and interactions, kept or not."""
+        return (*self.factors, *self.crossed)
 
     @cached_property
     def fit(self) -> Fit:
-        return fit_main_effects([f.contrasts for f in self.kept], self.response)
+        return fit_main_effects([t.contrasts for t in self.kept], self.response)
 
     @cached_property
     def full_fit(self) -> Fit:
-        """With the pooled factors too."""
-        if len(self.kept) == len(self.factors):
+        """With the pooled terms too."""
+        if len(self.kept) == len(self.terms):
             return self.fit
-        return fit_main_effects([f.contrasts for f in self.factors], self.response)
+        return fit_main_effects([t.contrasts for t in self.terms], self.response)
 
     @property
     def error_df(self) -> int:
@@ -144,6 +214,23 @@ class Model:
     def error_mean_square(self) -> float | None:
         """None where the error has no degree of freedom."""
         return self.fit.residual_sum_of_squares / self.error_df if self.error_df else None
+
+    def without(self, pooled: Sequence[str]) -> Model:
+        """The model with some terms, by name, taken for error."""
+        return replace(self, kept=tuple(t for t in self.terms if t.name not in pooled))
+
+    def of_runs(self, rows: np.ndarray, responses: np.ndarray) -> Model:
+        """The same model of single runs.
+
+        Args:
+            rows: int [runs], the row of each.
+            responses: float [runs].
+        """
+        made = {term.name: term.repeat(rows) for term in self.factors}
+        made |= {t.name: CrossedLevels(made[t.first.name], made[t.second.name]) for t in self.crossed}  # type: ignore[arg-type]
+        factors = tuple(made[f.name] for f in self.factors)
+        crossed = tuple(made[t.name] for t in self.crossed)
+        return Model(factors, tuple(made[t.name] for t in self.kept), responses, crossed)  # type: ignore[arg-type]
 
     def level_means(self, factor: FactorLevels) -> list[float | None]:
         """Mean ratio at each level, the other factors being as they are over the whole table.
@@ -165,12 +252,17 @@ class Model:
         Pooled factors add nothing: what was taken for noise does not enter a prediction.
         """
         value, parts = self.fit.mean, []
-        for factor, coefficients in zip(self.kept, self.fit.coefficients, strict=True):
-            row = factor.contrasts.by_level[factor.group[levels[factor.name] - 1]]
+        for term, coefficients in zip(self.kept, self.fit.coefficients, strict=True):
+            row = term.contrasts.by_level[term.place(levels)]
             value += float(row @ coefficients)
             parts.append(row)
         point = np.concatenate([np.empty(0), *parts])
         return value, 1 / len(self.response) + float(point @ self.fit.inverse @ point)
+
+    def contribution(self, terms: Sequence[Term], levels: Mapping[str, int]) -> float:
+        """What some of the kept terms add to the mean ratio at the given level numbers."""
+        by_name = dict(zip([t.name for t in self.kept], self.fit.coefficients, strict=True))
+        return sum(float(t.contrasts.by_level[t.place(levels)] @ by_name[t.name]) for t in terms)
 
     def half_width(self, variance: float, confidence: float) -> float | None:
         """t times the standard error; None where the error has no degree of freedom."""
@@ -186,7 +278,7 @@ def check_estimable(model: Model) -> None:
     Raises:
         DataError: too many factors for the rows, or two that cannot be told apart.
     """
-    spent = sum(factor.df for factor in model.factors)
+    spent = sum(term.df for term in model.terms)
     if model.fit.rank == spent:
         return
     rows = len(model.response)
@@ -195,15 +287,19 @@ def check_estimable(model: Model) -> None:
             f"the degrees of freedom of the factors must fit into the {rows - 1} of {rows} rows, but are {spent}: "
             f"{_suspect(model.factors, rows)}leave a factor out or add runs"
         )
-    before: list[FactorLevels] = []
-    for factor in model.factors:
-        tried = Model((*before, factor), (*before, factor), model.response)
-        if tried.fit.rank < sum(f.df for f in tried.kept):
+    before: list[Term] = []
+    for term in model.terms:
+        tried = Model(model.factors, (*before, term), model.response, model.crossed)
+        if tried.fit.rank < sum(t.df for t in tried.kept):
             raise DataError(
-                f"the effects of factor {factor.name} must differ from those of {', '.join(f.name for f in before)}, "
+                f"the effects of {_word(term)} {term.name} must differ from those of {', '.join(f.name for f in before)}, "
                 "but in these rows they are the same: leave one of them out or add runs"
             )
-        before.append(factor)
+        before.append(term)
+
+
+def _word(term: Term) -> str:
+    return "factor" if isinstance(term, FactorLevels) else "interaction"
 
 
 def _suspect(factors: Sequence[FactorLevels], rows: int) -> str:
@@ -242,10 +338,11 @@ def analyze_variance(model: Model) -> Anova:
             ),
         )
 
-    kept = _sums_of_squares(model.kept, model.fit)
-    rows = tuple(line(f.name, s, f.df, tested=True) for f, s in kept)
-    every = _sums_of_squares(model.factors, model.full_fit)
-    pooled = tuple(line(f.name, s, f.df) for f, s in every if f not in model.kept)
+    kept = _sums_of_squares(model.kept, model.response)
+    rows = tuple(line(t.name, s, t.df, tested=True) for t, s in kept)
+    left = {t.name for t in model.terms} - {t.name for t in model.kept}
+    every = _sums_of_squares(model.terms, model.response) if left else []
+    pooled = tuple(line(t.name, s, t.df) for t, s in every if t.name in left)
     # The error takes back what the noise lent to the factors, so that the corrected shares add to 100.
     spent = sum(row.df for row in rows)
     error = line("error", error_sum, model.error_df)
@@ -257,24 +354,27 @@ def analyze_variance(model: Model) -> Anova:
     return Anova(rows, pooled, error, whole)
 
 
-def _sums_of_squares(factors: Sequence[FactorLevels], fit: Fit) -> list[tuple[FactorLevels, float]]:
-    """Each factor with its sum of squares, adjusted for the others among ``factors``.
+def _sums_of_squares(terms: Sequence[Term], response: np.ndarray) -> list[tuple[Term, float]]:
+    """Each term with what the residual would grow by if it were left out.
 
-    It is b' V^-1 b, with b its coefficients and V their block of (X'X)^-1: what the residual would
-    grow by if the factor were left out.
+    Interactions that contain the term stay out of it (type II), as otherwise the contrasts would decide.
     """
-    found, start = [], 0
-    for factor, coefficients in zip(factors, fit.coefficients, strict=True):
-        block = fit.inverse[start : start + factor.df, start : start + factor.df]
-        start += factor.df
-        grown = float(coefficients @ np.linalg.solve(block, coefficients)) if factor.df else 0.0
-        found.append((factor, grown))
+    found, mean = [], np.ones((len(response), 1))
+    for term in terms:
+        others = [t.contrasts.columns for t in terms if t is not term and not _contains(t, term)]
+        basis, _ = np.linalg.qr(np.column_stack([mean, *others]))
+        own = complement(basis, term.contrasts.columns)
+        found.append((term, float(((own.T @ response) ** 2).sum())))
     return found
+
+
+def _contains(term: Term, other: Term) -> bool:
+    return isinstance(term, CrossedLevels) and other.name in (term.first.name, term.second.name)
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """The additive model at one combination of levels.
+    """The model at one combination of levels.
 
     Attributes:
         value: predicted ratio.
@@ -282,8 +382,10 @@ class Prediction:
         high: upper end.
         levels: level number of every factor.
         confirmed: ratio of the confirmation runs, if any were made.
-        confirmation_low: lower end of the interval for the ratio of a new row, wider than the mean's.
+        confirmation_low: lower end of the interval for what new runs give, wider than the mean's; None without an
+            error.
         confirmation_high: upper end.
+        runs: number of the confirmation runs; None for as many as a row has.
     """
 
     value: float
@@ -293,33 +395,61 @@ class Prediction:
     confirmed: float | None = None
     confirmation_low: float | None = None
     confirmation_high: float | None = None
+    runs: int | None = None
+
+    def clip(self, bounds: tuple[float | None, float | None]) -> Prediction:
+        """The same with no end beyond what a response can be."""
+        low, high = bounds
+
+        def held(value: float | None) -> Any:
+            value = value if low is None or value is None else max(value, low)
+            return value if high is None or value is None else min(value, high)
+
+        ends = {
+            name: held(getattr(self, name))
+            for name in ("low", "high", "confirmation_low", "confirmation_high")
+        }
+        return replace(self, value=held(self.value), **ends)
 
     @property
     def confirmed_as_predicted(self) -> bool | None:
-        """Whether the confirmed ratio lies where a new row's is expected; None if that is unknown."""
+        """Whether the confirmed ratio lies where that of new runs is expected; None if that is unknown."""
         if self.confirmed is None or self.confirmation_low is None or self.confirmation_high is None:
             return None
         return self.confirmation_low <= self.confirmed <= self.confirmation_high
 
 
 def predict_ratio(
-    model: Model, levels: Mapping[str, int], confidence: float = 0.95, confirmed: float | None = None
+    model: Model,
+    levels: Mapping[str, int],
+    confidence: float = 0.95,
+    confirmed: float | None = None,
+    runs: int | None = None,
+    noise: float = 1.0,
 ) -> Prediction:
     """Predicts the mean ratio at a combination of levels.
 
     The interval is that of the mean at a combination fixed beforehand; choosing it for its large
-    level means flatters the value, the more so where a factor does nothing.
+    level means flatters the value, the more so where a factor does nothing. Half its width is
+    t sqrt(MS_error / n_eff), that of the confirmation t sqrt(MS_error (1 / n_eff + noise)); with MS_error of
+    single runs and noise = 1 / r it is the textbooks' interval for the mean of r runs.
 
     Args:
         model: the fitted model.
         levels: level number of every factor.
         confidence: of the intervals, between 0 and 1.
         confirmed: ratio of runs made there.
+        runs: number of these.
+        noise: variance of their ratio in units of the error's; nan where it is unknown. n / r for r runs and n runs
+            a row, as far as runs differ by chance alone.
     """
     value, variance = model.estimate(levels)
     mean_width = model.half_width(variance, confidence)
-    row_width = model.half_width(variance + 1, confidence)
-    if mean_width is None or row_width is None:
-        return Prediction(value, None, None, dict(levels), confirmed)
+    runs_width = model.half_width(variance + noise, confidence)
+    if mean_width is None or runs_width is None:
+        return Prediction(value, None, None, dict(levels), confirmed, runs=runs)
     low, high = value - mean_width, value + mean_width
-    return Prediction(value, low, high, dict(levels), confirmed, value - row_width, value + row_width)
+    if np.isnan(runs_width):
+        return Prediction(value, low, high, dict(levels), confirmed, runs=runs)
+    ends = (value - runs_width, value + runs_width)
+    return Prediction(value, low, high, dict(levels), confirmed, *ends, runs)

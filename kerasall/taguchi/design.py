@@ -12,17 +12,42 @@ import io
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from kerasall.errors import SettingsError
 from kerasall.taguchi.arrays import ARRAYS, levels_of, load_array, resolve_name, rows_of
-from kerasall.taguchi.effects import Interaction, choose_clear_columns, find_interactions, make_contrasts
+from kerasall.taguchi.effects import (
+    Interaction,
+    choose_clear_columns,
+    clear_candidates,
+    find_interactions,
+    make_contrasts,
+)
 
 RESERVED_COLUMN = re.compile(r"row|run|y\d*", re.IGNORECASE)
 """Names that a table of results keeps for itself: no factor may have one."""
+
+
+CROSS = "×"
+"""Between the names of two factors: their interaction."""
+
+
+def read_pair(pair: str | Sequence[str], known: Sequence[str]) -> tuple[str, str]:
+    """The two factors of an interaction, written ``A*B`` (or with the sign of ``CROSS``).
+
+    Raises:
+        SettingsError: they are not two different factors.
+    """
+    parts = re.split(rf"[*{CROSS}]", pair) if isinstance(pair, str) else list(pair)
+    names = [part.strip() for part in parts]
+    if len(names) != 2 or len(set(names)) < 2 or not set(names) <= set(known):
+        raise SettingsError(
+            f"an interaction must be written A*B, of two of the factors {', '.join(known)}, but is {pair!r}: correct it"
+        )
+    return names[0], names[1]
 
 
 @dataclass(frozen=True)
@@ -34,7 +59,9 @@ class Plan:
         factors: name -> the value behind each level of its column; dummy levels repeat a value.
         columns: name -> number of its column in the array, from 1.
         levels: int [rows, factors], level numbers from 1, factors in the order of ``factors``.
-        spare_columns: columns that no factor has; they estimate the error.
+        spare_columns: columns that neither factor nor declared interaction has; they estimate the error.
+        crossed: declared interaction -> numbers of the columns that hold it, from 1; no factor and no other declared
+            interaction shares them. None where it lies beside all columns, as that of the first two of L18.
     """
 
     array: str
@@ -42,6 +69,7 @@ class Plan:
     columns: dict[str, int]
     levels: np.ndarray
     spare_columns: tuple[int, ...]
+    crossed: dict[tuple[str, str], tuple[int, ...]] = field(default_factory=dict)
 
     @property
     def degrees_of_freedom(self) -> dict[str, int]:
@@ -56,7 +84,8 @@ class Plan:
     @property
     def error_df(self) -> int:
         """Degrees of freedom left for the error."""
-        return len(self.levels) - 1 - sum(self.degrees_of_freedom.values())
+        df = self.degrees_of_freedom
+        return len(self.levels) - 1 - sum(df.values()) - sum(df[a] * df[b] for a, b in self.crossed)
 
     def settings(self) -> list[dict[str, Any]]:
         """The value of every factor in every row."""
@@ -93,6 +122,7 @@ class Plan:
             "factors": {name: list(values) for name, values in self.factors.items()},
             "columns": dict(self.columns),
             "spare_columns": list(self.spare_columns),
+            "declared_interactions": {CROSS.join(pair): list(found) for pair, found in self.crossed.items()},
             "degrees_of_freedom": self.degrees_of_freedom,
             "error_df": self.error_df,
             "runs": [
@@ -126,7 +156,12 @@ def group_levels(values: Sequence[Any]) -> tuple[int, ...]:
     return tuple(numbers.setdefault(str(value).strip(), len(numbers)) for value in values)
 
 
-def plan(factors: Mapping[str, Sequence[Any]], array: str = "auto", error_df: int = 0) -> Plan:
+def plan(
+    factors: Mapping[str, Sequence[Any]],
+    array: str = "auto",
+    error_df: int = 0,
+    interactions: Sequence[str | Sequence[str]] = (),
+) -> Plan:
     """Plans the runs of an experiment.
 
     Args:
@@ -135,6 +170,8 @@ def plan(factors: Mapping[str, Sequence[Any]], array: str = "auto", error_df: in
             put the one that matters most first.
         array: name of an array, or ``auto`` for the smallest that fits, see ``choose_array``.
         error_df: degrees of freedom that must be left for the error; ``auto`` looks for them.
+        interactions: pairs of factors, ``A*B``, whose interaction is to be estimated: no factor and no other of these
+            interactions gets its columns (one at two levels, two at three).
 
     Returns:
         The plan. Among columns alike, each factor gets the one least aliased with interactions.
@@ -143,16 +180,56 @@ def plan(factors: Mapping[str, Sequence[Any]], array: str = "auto", error_df: in
         SettingsError: a factor is not usable, or no array (or not the named one) fits.
     """
     _check_factors(factors)
-    name = choose_array(factors, error_df) if array == "auto" else resolve_name(array)
+    pairs = list(dict.fromkeys(read_pair(pair, list(factors)) for pair in interactions))
+    if array != "auto":
+        made = _lay_out(resolve_name(array), factors, error_df, pairs)
+        if made is None:
+            raise SettingsError(
+                f"{resolve_name(array)} must hold the interactions {', '.join(map(CROSS.join, pairs))} clear of the factors "
+                f"and of one another, but its columns do not suffice: {_suggest(factors, error_df, pairs)}"
+            )
+        return made
+    for name in rank_arrays(factors, error_df + _count_crossed(factors, pairs)):
+        if (made := _lay_out(name, factors, error_df, pairs)) is not None:
+            return made
+    raise SettingsError(
+        f"an array must hold the interactions {', '.join(map(CROSS.join, pairs))} clear of the factors and of one another, "
+        "but none offered does: declare fewer, or give the factors fewer levels"
+    )
+
+
+def _suggest(factors: Mapping[str, Sequence[Any]], error_df: int, pairs: Sequence[tuple[str, str]]) -> str:
+    try:
+        return f"use {plan(factors, 'auto', error_df, pairs).array} or array: auto"
+    except SettingsError:
+        return "declare fewer; no array offered holds them"
+
+
+def _count_crossed(factors: Mapping[str, Sequence[Any]], pairs: Sequence[tuple[str, str]]) -> int:
+    df = {name: len(set(group_levels(values))) - 1 for name, values in factors.items()}
+    return sum(df[a] * df[b] for a, b in pairs)
+
+
+def _lay_out(
+    name: str, factors: Mapping[str, Sequence[Any]], error_df: int, pairs: Sequence[tuple[str, str]]
+) -> Plan | None:
+    """The plan on one array; None where it does not hold the interactions."""
     needed = _column_levels(levels_of(name), [len(values) for values in factors.values()])
     if needed is None:
         raise SettingsError(
             f"{name} must have a column for every factor, but does not fit {_describe(factors)}: "
-            f"use {choose_array(factors, error_df)} or array: auto"
+            f"{_suggest(factors, error_df, pairs)}"
         )
     found = load_array(name)
     candidates = [[i for i, count in enumerate(found.levels) if count == want] for want in needed]
-    columns = choose_clear_columns(candidates, [make_contrasts(column - 1) for column in found.table.T])
+    contrasts = [make_contrasts(column - 1) for column in found.table.T]
+    order = list(factors)
+    places = [(order.index(a), order.index(b)) for a, b in pairs]
+    clear = clear_candidates(candidates, contrasts, places) if pairs else (candidates, [])
+    if clear is None:
+        return None
+    columns = choose_clear_columns(clear[0], contrasts)
+    held = [column for block in clear[1] for column in block]
     made = Plan(
         array=name,
         factors={
@@ -161,12 +238,13 @@ def plan(factors: Mapping[str, Sequence[Any]], array: str = "auto", error_df: in
         },
         columns={key: column + 1 for key, column in zip(factors, columns, strict=True)},
         levels=found.table[:, columns],
-        spare_columns=tuple(i + 1 for i in range(len(found.levels)) if i not in columns),
+        spare_columns=tuple(i + 1 for i in range(len(found.levels)) if i not in (*columns, *held)),
+        crossed={p: tuple(c + 1 for c in block) for p, block in zip(pairs, clear[1], strict=True)},
     )
     if made.error_df < error_df:
         raise SettingsError(
             f"{error_df} degrees of freedom must be left for the error, but {name} leaves {made.error_df}: "
-            f"use {choose_array(factors, error_df)}"
+            f"{_suggest(factors, error_df, pairs)}"
         )
     return made
 
@@ -199,6 +277,15 @@ def choose_array(factors: Mapping[str, Sequence[Any]], error_df: int = 0) -> str
     >>> choose_array({name: [1, 2, 3] for name in "ABCD"})
     'L9(3^4)'
     """
+    return rank_arrays(factors, error_df)[0]
+
+
+def rank_arrays(factors: Mapping[str, Sequence[Any]], error_df: int = 0) -> list[str]:
+    """Names of all arrays that fit, the smallest first; see ``choose_array``.
+
+    Raises:
+        SettingsError: none is large enough.
+    """
     wanted = [len(values) for values in factors.values()]
     spent = sum(len(set(group_levels(values))) - 1 for values in factors.values())
     fitting = []
@@ -213,7 +300,7 @@ def choose_array(factors: Mapping[str, Sequence[Any]], error_df: int = 0) -> str
             "but none offered does (the largest are L64(2^63), L81(3^40), L64(4^21), L50(2^1 5^11) and "
             "L18(6^1 3^6)): take fewer factors or levels"
         )
-    return min(fitting)[-1]
+    return [each[-1] for each in sorted(fitting)]
 
 
 def _column_levels(offered: Sequence[int], wanted: Sequence[int]) -> list[int] | None:

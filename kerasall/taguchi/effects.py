@@ -46,13 +46,27 @@ def make_contrasts(codes: np.ndarray) -> Contrasts:
     return Contrasts(by_level, by_level[codes])
 
 
+def cross_contrasts(
+    first: Contrasts, second: Contrasts, first_codes: np.ndarray, second_codes: np.ndarray
+) -> Contrasts:
+    """Products of the contrasts of two factors: their interaction, ``by_level`` at each pair of levels.
+
+    Each sums to 0; orthonormal, and clear of main effects, where every pair is run as often as its levels ask for.
+    """
+    products = np.einsum("ai,bj->abij", first.by_level, second.by_level) * np.sqrt(len(first_codes))
+    by_level = products.reshape(len(first.by_level) * len(second.by_level), -1)
+    codes = first_codes * len(second.by_level) + second_codes
+    by_level = by_level - by_level[codes].mean(axis=0)
+    return Contrasts(by_level, by_level[codes])
+
+
 @dataclass(frozen=True)
 class Fit:
-    """Least squares of a response on main effects.
+    """Least squares of a response on main effects and interactions.
 
     Attributes:
         mean: mean response.
-        coefficients: float [df of each factor], one array a factor.
+        coefficients: float [df of each term], one array a term.
         inverse: float [total df, total df], (X'X)^-1 of the stacked contrasts.
         residual: float [rows].
         rank: rank of the stacked contrasts.
@@ -70,10 +84,10 @@ class Fit:
 
 
 def fit_main_effects(contrasts: Sequence[Contrasts], response: np.ndarray) -> Fit:
-    """Fits mean + sum of main effects; balanced or not.
+    """Fits mean + sum of main effects and interactions; balanced or not.
 
     Args:
-        contrasts: one a factor.
+        contrasts: one a term.
         response: float [rows].
     """
     mean = float(response.mean())
@@ -194,6 +208,83 @@ def choose_clear_columns(candidates: Sequence[Sequence[int]], contrasts: Sequenc
             score += np.bincount(owner, lengths, minlength=len(contrasts))
         chosen.append(column)
     return chosen
+
+
+_TRIES = 20_000
+"""Columns tried for the factors of declared interactions before an array is given up."""
+
+
+def clear_candidates(
+    candidates: Sequence[Sequence[int]], contrasts: Sequence[Contrasts], pairs: Sequence[tuple[int, int]]
+) -> tuple[list[list[int]], list[tuple[int, ...]]] | None:
+    """Columns for which declared interactions share nothing with factors or with one another.
+
+    Args:
+        candidates: for each factor the columns that it may take, ascending.
+        contrasts: one a column of the array.
+        pairs: of factors, by their places among the candidates.
+
+    Returns:
+        For each factor the columns that are left to it (one, if it is in a pair), and for each pair the columns that
+        hold its interaction; None where no choice is clear.
+    """
+    tied = list(dict.fromkeys(place for pair in pairs for place in pair))
+    products: dict[tuple[int, int], tuple[np.ndarray, frozenset[int], bool]] = {}
+
+    def cross(a: int, b: int) -> tuple[np.ndarray, frozenset[int], bool]:
+        """Columns of an interaction, those of the array that share something with them, whether all pairs are run."""
+        key = (min(a, b), max(a, b))
+        if key not in products:
+            own = interaction_columns(contrasts[key[0]], contrasts[key[1]])
+            shared = [c for c, each in enumerate(contrasts) if ((own.T @ each.columns) ** 2).sum() > _ALIASED]
+            products[key] = own, frozenset(shared), own.shape[1] == contrasts[a].df * contrasts[b].df
+        return products[key]
+
+    def fits(chosen: dict[int, int]) -> list[tuple[np.ndarray, frozenset[int], bool]] | None:
+        made = [cross(chosen[a], chosen[b]) for a, b in pairs if a in chosen and b in chosen]
+        taken = set(chosen.values())
+        if any(taken & blocked or not complete for _, blocked, complete in made):
+            return None
+        for (one, *_), (other, *_) in combinations(made, 2):
+            if ((one.T @ other) ** 2).sum() > _ALIASED:
+                return None
+        return made
+
+    def leave(chosen: dict[int, int], blocked: set[int]) -> list[list[int]] | None:
+        """What the other factors may take, if it suffices for them."""
+        left = [
+            [chosen[i]] if i in chosen else [c for c in allowed if c not in blocked]
+            for i, allowed in enumerate(candidates)
+        ]
+        for i, allowed in enumerate(left):
+            alike = [
+                j for j in range(len(left)) if j not in chosen and list(candidates[j]) == list(candidates[i])
+            ]
+            if i not in chosen and len(alike) > len(allowed):
+                return None
+        return left
+
+    tries = 0
+
+    def search(chosen: dict[int, int]) -> tuple[list[list[int]], list[tuple[int, ...]]] | None:
+        nonlocal tries
+        made = fits(chosen)
+        if made is None:
+            return None
+        if len(chosen) == len(tied):
+            blocked = set(chosen.values()).union(*(each[1] for each in made))
+            left = leave(chosen, blocked)
+            return left and (left, [tuple(sorted(each[1])) for each in made])
+        place = tied[len(chosen)]
+        for column in candidates[place]:
+            tries += 1
+            if tries > _TRIES:
+                return None
+            if column not in chosen.values() and (found := search(chosen | {place: column})):
+                return found
+        return None
+
+    return search({})
 
 
 def lenth_margin(effects: Sequence[float], confidence: float = 0.95) -> float:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -25,8 +25,8 @@ from keras_tuner.src import protos
 from keras_tuner.src.distribute.oracle_chief import OracleServicer
 
 from kerasall.errors import KerasallError, SettingsError
-from kerasall.taguchi.stored_oracle import FINISHED, StoredOracle
-from kerasall.taguchi.trials import SECONDS, Place, read_levels
+from kerasall.taguchi.stored_oracle import StoredOracle
+from kerasall.taguchi.trials import FINISHED, SECONDS, Place, find_guilty_levels, read_levels, read_place
 
 _IDLE_SECONDS = 0.05
 _PAUSE_SECONDS = 0.2
@@ -69,8 +69,12 @@ class TaguchiOracle(StoredOracle):
             by the objective's direction.
         error_df: degrees of freedom that the array must leave for the error.
         max_retries_per_trial: how often a failed trial is run again.
-        max_consecutive_failed_trials: the search stops after so many in a row.
-        retry_failed: run again what had failed for good, once the search is started anew.
+        max_consecutive_failed_trials: the search stops after so many in a row, each at its first run, in rows that have
+            no level in common; where they have one, that level is named and the search goes on.
+        retry_failed: run once more what had failed for good, after all others, once the search is started anew.
+        interactions: pairs of factors, ``A*B``, that get columns of their own and enter the analysis.
+        without: factor -> levels whose rows are neither run nor analysed. They may be named later, once they
+            turn out to fail.
         analysis: options of ``kerasall.taguchi.analysis.analyze`` by which the optimum is predicted, such as
             ``levels_as`` and ``pool``.
 
@@ -136,7 +140,7 @@ class TaguchiOracle(StoredOracle):
             self._judge(known, trial)
             if known.status in FINISHED:
                 self.end_order.append(known.trial_id)
-                self._failed_in_a_row = self._failed_in_a_row + 1 if known.status == TrialStatus.FAILED else 0
+            self._count_failure(known)
             for tuner_id in [i for i, own in self.ongoing_trials.items() if own is known]:
                 del self.ongoing_trials[tuner_id]
             self._save_trial(known)
@@ -162,9 +166,7 @@ class TaguchiOracle(StoredOracle):
         with self._lock:
             self._load()
             running = {trial.trial_id for trial in self.ongoing_trials.values()}
-            waiting = [
-                n for n in range(len(self._places)) if not self._is_finished(n) and _name(n) not in running
-            ]
+            waiting = [n for n in self._planned if not self._is_finished(n) and _name(n) not in running]
             return not waiting or bool(self.halted)
 
     def _next_trial(self, tuner_id: str) -> Trial:
@@ -178,17 +180,26 @@ class TaguchiOracle(StoredOracle):
         free = [number for number in self._open_numbers() if _name(number) not in running]
         if not free or self.halted:
             return self._no_trial(tuner_id)
-        return self._begin(min(free, key=lambda number: self._order(number, tuner_id)), tuner_id)
+        guilty = find_guilty_levels(self.design, self._ordered_trials())
+        return self._begin(min(free, key=lambda number: self._order(number, tuner_id, guilty)), tuner_id)
 
-    def _order(self, number: int, tuner_id: str) -> tuple[int, int]:
-        """Its own broken-off trial first, then as planned; another tuner's last, it may still be running."""
+    def _order(
+        self, number: int, tuner_id: str, guilty: Sequence[tuple[str, Any]]
+    ) -> tuple[int, bool, bool, int]:
+        """Its own broken-off trial first, then as planned; another tuner's late, it may still be running.
+
+        What has failed before comes after what was never run, and of this last the rows at levels that always failed.
+        """
         owner = next((tuner for tuner, trial in self._former.items() if trial == _name(number)), None)
-        return (0 if owner == tuner_id else 1 if owner is None else 2), number
+        failed, row = self._run_times.get(_name(number), 0) > 0, self._places[number].row
+        settings = {} if isinstance(row, str) else self.design.settings_of(self.design.levels_of(row))
+        suspect = any(settings.get(name) == value for name, value in guilty)
+        return (0 if owner == tuner_id else 1 if owner is None else 2), failed, suspect, number
 
     def _open_numbers(self) -> list[int]:
         """Numbers of the trials that may run now; the confirmation waits for all others."""
         runs = self.design.runs
-        unfinished = [number for number in range(len(self._places)) if not self._is_finished(number)]
+        unfinished = [number for number in self._planned if not self._is_finished(number)]
         return [number for number in unfinished if number < runs] or unfinished
 
     def _is_finished(self, number: int) -> bool:
@@ -260,7 +271,7 @@ class TaguchiOracle(StoredOracle):
         known.status, known.message = reported.status, reported.message
         if known.status == TrialStatus.COMPLETED:
             values = [seen.mean() for seen in known.metrics.get_history(self.objective.name)]
-            if np.isfinite(values).all():
+            if np.isfinite(values[-1]):  # whoever recovered from a step that was not finite has a response
                 self.score_trial(known)
             else:
                 known.status = TrialStatus.INVALID
@@ -272,15 +283,35 @@ class TaguchiOracle(StoredOracle):
         if known.trial_id in self._started:
             self._record(known, SECONDS, round(time.monotonic() - self._started.pop(known.trial_id), 3), 0)
 
+    def _count_failure(self, trial: Trial) -> None:
+        """Remembers trials that failed at their first run, until one succeeds; a retry tells nothing new."""
+        if trial.status == TrialStatus.COMPLETED:
+            self._failed_in_a_row = []
+        elif self._run_times[trial.trial_id] == 1:
+            self._failed_in_a_row.append(trial)
+
     def _check_consecutive_failures(self) -> None:
-        if self._failed_in_a_row < self.max_consecutive_failed_trials:
+        failed = self._failed_in_a_row
+        rows = {read_place(trial.hyperparameters.values).row for trial in failed}
+        if len(rows) < self.max_consecutive_failed_trials:
             return
-        message = self.trials[self.end_order[-1]].message or "its message stayed with its worker"
+        shared = [
+            f"{name} = {failed[0].hyperparameters.values[name]}"
+            for name in self.design.plan.factors
+            if len({trial.hyperparameters.values[name] for trial in failed}) == 1
+        ]
+        if shared:
+            self._display.write(
+                f"{len(failed)} trials in a row failed, all of them with {' and '.join(shared)}: the search goes on with "
+                "the others; to do without that level, name it with `without` (kerasall tune --without)"
+            )
+            return
+        message = failed[-1].message or "its message stayed with its worker"
         error = KerasallError(
-            f"trials must succeed, but {self._failed_in_a_row} in a row failed, the last with: {message.strip()}\n"
-            "Correct the cause and search again; retry_failed=True runs the failed ones again too"
+            f"trials must succeed, but {len(failed)} in a row failed, in rows that have no level in common, the last with: "
+            f"{message.strip()}\nCorrect the cause and search again; retry_failed=True runs the failed ones again too"
         )
-        self._failed_in_a_row = 0
+        self._failed_in_a_row = []
         if not is_chief():
             raise error
         self.halted = str(error)

@@ -26,17 +26,17 @@ from kerasall.files import read_json, write_text
 from kerasall.taguchi.analysis import Analysis
 from kerasall.taguchi.signal_to_noise import parse_signal
 from kerasall.taguchi.trials import (
+    FINISHED,
     SECONDS,
     analyze_trials,
     list_design_differences,
     make_design,
+    mark_rows_at,
     read_place,
     tabulate_trials,
 )
 
 SCHEMA = 1
-FINISHED = (TrialStatus.COMPLETED, TrialStatus.FAILED)
-"""Statuses of a trial that is not run again."""
 
 
 class TrialLog:
@@ -112,6 +112,8 @@ class StoredOracle(keras_tuner.Oracle):
         max_consecutive_failed_trials: int = 3,
         retry_failed: bool = False,
         analysis: Mapping[str, Any] | None = None,
+        without: Mapping[str, Sequence[Any]] | None = None,
+        interactions: Sequence[str] = (),
     ) -> None:
         if isinstance(objective, list | tuple):
             raise SettingsError(f"an experiment must have one objective, but has {objective}: choose one")
@@ -123,11 +125,12 @@ class StoredOracle(keras_tuner.Oracle):
             max_consecutive_failed_trials=max_consecutive_failed_trials,
         )
         goal = (self.objective.name, self.objective.direction)
-        self.design = make_design(factors, array, error_df, goal, repeats, folds, seed)
+        self.design = make_design(factors, array, error_df, goal, repeats, folds, seed, interactions)
         self.signal = signal or ("larger" if goal[1] == "max" else "smaller")
         _require_agreement(parse_signal(self.signal).signal.name, goal)
         self.retry_failed = retry_failed
         self.analysis = dict(analysis or {})
+        self.without = {name: list(values) for name, values in (without or {}).items()}
         self.seed = seed  # keras-tuner takes 0 for "draw one"
         self._plan_confirmations(confirmations)
         self._register_factors()
@@ -135,7 +138,7 @@ class StoredOracle(keras_tuner.Oracle):
         self._loaded, self._saved = False, ""
         self._former: dict[str, str] = {}  # tuner -> the trial it ran when the search was broken off
         self._started: dict[str, float] = {}
-        self._failed_in_a_row = 0
+        self._failed_in_a_row: list[Trial] = []
         self.halted = ""
         self._display = TrialLog(goal[0], self._count, self._pace)
 
@@ -155,6 +158,8 @@ class StoredOracle(keras_tuner.Oracle):
             confirmations=state["confirmations"],
             signal=state["signal"],
             analysis=state.get("analysis"),
+            without=state.get("without"),
+            interactions=state.get("interactions", ()),
         )
         oracle._set_project_dir(str(directory), project_name)
         return oracle
@@ -185,7 +190,11 @@ class StoredOracle(keras_tuner.Oracle):
         with self._lock:
             self._load()
             return analyze_trials(
-                self.design, self._ordered_trials(), signal or self.signal, **self.analysis | options
+                self.design,
+                self._ordered_trials(),
+                signal or self.signal,
+                self.without,
+                **self.analysis | options,
             )
 
     def get_best_trials(self, num_trials: int = 1) -> list[Trial]:
@@ -209,6 +218,8 @@ class StoredOracle(keras_tuner.Oracle):
             "confirmations": self.confirmations,
             "signal": self.signal,
             "analysis": self.analysis,
+            "without": self.without,
+            "interactions": ["*".join(pair) for pair in self.design.plan.crossed],
             "hyperparameters": self.hyperparameters.get_config(),
             "ongoing_trials": {tuner: trial.trial_id for tuner, trial in self.ongoing_trials.items()},
             "start_order": self.start_order,
@@ -294,7 +305,8 @@ class StoredOracle(keras_tuner.Oracle):
         for trial_id in failed if self.retry_failed else []:
             self.trials[trial_id].status = TrialStatus.INVALID
             self.end_order.remove(trial_id)
-            self._run_times.pop(trial_id, None)
+            # One more run, no more: a level that always fails must not be paid for again and again.
+            self._run_times[trial_id] = max(1, self.max_retries_per_trial)
 
     def _save_trial(self, trial: Trial) -> None:
         path = self._folder / f"trial_{trial.trial_id}" / "trial.json"
@@ -303,7 +315,13 @@ class StoredOracle(keras_tuner.Oracle):
     def _plan_confirmations(self, count: int) -> None:
         self.confirmations = count
         self._places = self.design.places(count)
-        self.max_trials = len(self._places)
+        unwanted = mark_rows_at(self.design, self.without)
+        self._planned = [
+            n
+            for n, place in enumerate(self._places)
+            if isinstance(place.row, str) or not unwanted[place.row - 1]
+        ]
+        self.max_trials = len(self._planned)
 
     def _register_factors(self) -> None:
         for name, values in self.design.plan.factors.items():
@@ -316,7 +334,8 @@ class StoredOracle(keras_tuner.Oracle):
         return [self.trials[trial_id] for trial_id in sorted(self.trials)]
 
     def _count(self) -> tuple[int, int]:
-        return len(self.end_order), len(self._places)
+        planned = {f"{number:04d}" for number in self._planned}
+        return len(planned.intersection(self.end_order)), len(planned)
 
     def _pace(self) -> tuple[list[float], int]:
         ended = [trial.metrics for trial in self.trials.values() if trial.metrics.exists(SECONDS)]
@@ -327,8 +346,8 @@ def _require_agreement(signal: str, goal: tuple[str, str]) -> None:
     """An analysis maximises its ratio, so that of a loss must not grow with it."""
     name, direction = goal
     contrary, sought, cure = {
-        "min": (("larger", "mean"), "largest", "smaller"),
-        "max": (("smaller",), "smallest", "larger, mean"),
+        "min": (("larger", "omega", "mean"), "largest", "smaller"),
+        "max": (("smaller",), "smallest", "larger, omega, mean"),
     }[direction]
     if signal in contrary:
         raise SettingsError(

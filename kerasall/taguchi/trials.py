@@ -8,7 +8,7 @@ that exist and needs no other memory. Finished trials become a table of raw resp
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -20,6 +20,7 @@ from kerasall.errors import DataError, SettingsError
 from kerasall.settings.seeds import derive_seed
 from kerasall.taguchi.analysis import Analysis, analyze
 from kerasall.taguchi.design import Plan, plan
+from kerasall.taguchi.signal_to_noise import name_rows
 
 CONFIRMATION = "confirmation"
 """``taguchi/row`` of a trial at the predicted optimum."""
@@ -146,11 +147,13 @@ def make_design(
     repeats: int,
     folds: int | None,
     seed: int,
+    interactions: Sequence[str] = (),
 ) -> Design:
     """Checks the settings of an experiment and plans it.
 
     Args:
         objective: name and direction.
+        interactions: pairs of factors, ``A*B``, that are to be estimated.
 
     Raises:
         SettingsError: a factor or a number is not usable, or no array fits.
@@ -160,7 +163,7 @@ def make_design(
     if folds is not None:
         _require_whole("folds", folds, 2)
     usable = {name: as_choices(name, values) for name, values in factors.items()}
-    return Design(plan(usable, array, error_df), *objective, repeats, folds, seed)
+    return Design(plan(usable, array, error_df, interactions), *objective, repeats, folds, seed)
 
 
 def _require_whole(name: str, number: Any, least: int) -> None:
@@ -271,19 +274,102 @@ def _metric(trial: Trial, name: str) -> float:
     return float(best[0].mean())
 
 
-def analyze_trials(design: Design, trials: Sequence[Trial], signal: str, **options: Any) -> Analysis:
-    """Analyses completed trials; see ``TaguchiOracle.analyze``."""
+FINISHED = (TrialStatus.COMPLETED, TrialStatus.FAILED)
+"""Statuses of a trial that is not run again."""
+
+
+def mark_rows_at(design: Design, levels: Mapping[str, Sequence[Any]]) -> np.ndarray:
+    """Marks the rows that run at one of some levels: bool [rows].
+
+    Args:
+        design: of the experiment.
+        levels: factor -> values of its levels.
+
+    Raises:
+        SettingsError: there is no such factor or level.
+    """
+    for name, values in levels.items():
+        known = design.plan.factors.get(name)
+        if wrong := [value for value in values if known is None or value not in known]:
+            raise SettingsError(
+                f"a level to do without must be one of the experiment's, but {name} = {wrong[0]} is none: "
+                + (
+                    f"{name} has {', '.join(map(str, known))}"
+                    if known
+                    else f"its factors are {', '.join(design.plan.factors)}"
+                )
+            )
+    rows = [any(row[name] in values for name, values in levels.items()) for row in design.plan.settings()]
+    return np.array(rows)
+
+
+def find_guilty_levels(design: Design, trials: Sequence[Trial]) -> list[tuple[str, Any]]:
+    """Factor and value of the levels at which no trial was completed though rows that differ failed."""
+    rows = [(read_place(t.hyperparameters.values).row, t) for t in trials]
+    found = []
+    for name, values in design.plan.factors.items():
+        for value in dict.fromkeys(values):
+            own = [(row, t) for row, t in rows if t.hyperparameters.values[name] == value]
+            failed = {row for row, t in own if t.status in (TrialStatus.FAILED, TrialStatus.INVALID)}
+            if len(failed) > 1 and not any(t.status == TrialStatus.COMPLETED for _, t in own):
+                found.append((name, value))
+    return found
+
+
+def analyze_trials(
+    design: Design,
+    trials: Sequence[Trial],
+    signal: str,
+    without: Mapping[str, Sequence[Any]] | None = None,
+    **options: Any,
+) -> Analysis:
+    """Analyses completed trials; see ``TaguchiOracle.analyze``.
+
+    Rows of which every trial failed, and those at a level to do without, are left out with a caution.
+    """
     done = {read_place(t.hyperparameters.values): t for t in trials if t.status == TrialStatus.COMPLETED}
     objectives = {place: float(t.score) for place, t in done.items() if t.score is not None}
     rows = range(1, len(design.plan.levels) + 1)
     responses = mean_over_folds(objectives, rows, design.repeats, design.folds)
-    if empty := [row for row, found in zip(rows, responses, strict=True) if np.isnan(found).all()]:
+    unwanted = mark_rows_at(design, without or {})
+    responses[unwanted] = np.nan
+    lost = np.isnan(responses).all(axis=1)
+    ended = [read_place(t.hyperparameters.values).row for t in trials if t.status in FINISHED]
+    each = design.repeats * (design.folds or 1)
+    empty = lost & ~unwanted & np.array([ended.count(row) < each for row in rows])
+    if empty.any() or lost.sum() > len(lost) - 2:
+        failed = [t.message for t in trials if t.status == TrialStatus.FAILED and t.message]
         raise DataError(
-            f"every row must have a finished repeat, but row {', '.join(map(str, empty[:5]))}"
-            f"{' and more' if len(empty) > 5 else ''} has none ({len(done)} of {design.runs} trials are completed): "
-            "let the search end, or run the failed trials again with retry_failed=True"
+            f"every row must have a finished repeat, but there is none in {name_rows(lost & ~unwanted)} ({len(done)} of "
+            f"{design.runs} trials are completed): let the search end, or run the failed trials again with "
+            f"retry_failed=True{'; the last failed with: ' + failed[-1].strip().splitlines()[-1] if failed else ''}"
         )
-    arguments = {"signal": signal, "levels": design.plan.factors, **options}
+    guilty = find_guilty_levels(design, trials)
+    cautions = [
+        f"Every run with {name} = {value} failed: that level cannot be chosen." for name, value in guilty
+    ]
+    if unwanted.any():
+        named = ", ".join(f"{name} = {value}" for name, values in (without or {}).items() for value in values)
+        cautions.append(f"Done without {named}: its rows are not analysed, and it cannot be chosen.")
+    found = _analyze_responses(design, done, objectives, responses, {"signal": signal, **options})
+    return replace(found, warnings=[*cautions, *found.warnings])
+
+
+def _analyze_responses(
+    design: Design,
+    done: Mapping[Place, Trial],
+    objectives: Mapping[Place, float],
+    responses: np.ndarray,
+    options: Mapping[str, Any],
+) -> Analysis:
+    """With the confirmation runs, where they were made at the optimum of the analysis."""
+    partial = bool(np.isnan(responses).all(axis=1).any())
+    arguments = {
+        "levels": design.plan.factors,
+        "partial": partial,
+        "interactions": list(design.plan.crossed),
+        **options,
+    }
     found = analyze(design.plan.table(), responses, **arguments)
     repeats = max((place.repeat for place in objectives if place.row == CONFIRMATION), default=0)
     confirmed = mean_over_folds(objectives, [CONFIRMATION], repeats, design.folds)[0]

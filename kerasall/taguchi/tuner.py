@@ -23,6 +23,7 @@ from typing import Any
 
 import keras
 import keras_tuner
+import numpy as np
 import pandas as pd
 from keras_tuner.engine.trial import Trial
 from keras_tuner.src.engine.tuner_utils import TunerCallback
@@ -31,14 +32,13 @@ from kerasall.errors import ArtifactError, SettingsError
 from kerasall.files import atomic_path, read_json, write_text
 from kerasall.taguchi.analysis import Analysis
 from kerasall.taguchi.oracle import TaguchiOracle, is_chief, serve_oracle, wait_for_chief
-from kerasall.taguchi.stored_oracle import FINISHED
 from kerasall.taguchi.trial_events import (
     TENSORBOARD,
     read_epochs,
     write_experiment_events,
     write_trial_events,
 )
-from kerasall.taguchi.trials import RESERVED, read_levels, read_place
+from kerasall.taguchi.trials import FINISHED, RESERVED, read_levels, read_place
 
 CHECKPOINT = "checkpoint.weights.h5"
 """keras-tuner's name for the weights of a trial's best epoch."""
@@ -179,7 +179,14 @@ class TaguchiTuner(keras_tuner.Tuner):
         callbacks = self._deepcopy_callbacks(options.pop("callbacks", []))
         self._configure_tensorboard_dir(callbacks, trial)
         callbacks += [TunerCallback(self, trial), epochs]
+        asked = trial.hyperparameters.values = _AskedValues(trial.hyperparameters.values)
         found = self._build_and_fit_model(trial, *arguments, callbacks=callbacks, **options)
+        trial.hyperparameters.values = dict(asked)
+        if idle := [name for name in self.taguchi_oracle.design.plan.factors if name not in asked.names]:
+            raise keras_tuner.errors.FatalValueError(
+                f"every factor must be asked for by the hypermodel, but {', '.join(idle)} never was: all its levels would "
+                f"be the same. Ask for it (hp.get({idle[0]!r})) in every trial, or leave it out of the factors"
+            )
         if not isinstance(found, keras.callbacks.History) or not epochs.rows:
             return found
         best = epochs.best()
@@ -253,6 +260,22 @@ class TaguchiTuner(keras_tuner.Tuner):
         return self.taguchi_oracle
 
 
+class _AskedValues(dict):
+    """Values of hyperparameters that remember which of them were asked for."""
+
+    def __init__(self, values: Mapping[str, Any]) -> None:
+        super().__init__(values)
+        self.names: set[str] = set()
+
+    def __getitem__(self, name: str) -> Any:
+        self.names.add(name)
+        return super().__getitem__(name)
+
+    def get(self, name: str, default: Any = None) -> Any:
+        self.names.add(name)
+        return super().get(name, default)
+
+
 class TrialEpochs(keras.callbacks.Callback):
     """Stores every epoch of a trial, and restores the last one when training begins again.
 
@@ -276,14 +299,16 @@ class TrialEpochs(keras.callbacks.Callback):
             self.rows = []  # the trial had ended before: this is another run of it
 
     def best(self) -> int | None:
-        """Index of the best finished epoch; None if the objective is no metric of theirs."""
+        """Index of the best finished epoch, the last if none was finite; None if the objective is no metric of theirs."""
+        if not all(map(self._objective.has_value, self.rows)):
+            return None
         found = None
         for index, row in enumerate(self.rows):
-            if not self._objective.has_value(row):
-                return None
+            if not np.isfinite(self._objective.get_value(row)):
+                continue
             if found is None or self._better(row, self.rows[found]):
                 found = index
-        return found
+        return len(self.rows) - 1 if found is None and self.rows else found
 
     def on_train_begin(self, logs: Mapping[str, Any] | None = None) -> None:
         """Restores the last finished epoch, if there is one."""

@@ -38,7 +38,10 @@ def test_analyze_prints_only_json(paper):
     assert document["anova"][0]["f"] == pytest.approx(36.8, abs=0.05)
     assert document["predicted"]["value"] == pytest.approx(15.38, abs=0.005)
     assert document["predicted"]["confirmed"] == pytest.approx(14.94, abs=0.005)
-    assert document["warnings"] == ["No factor is significant at 0.05: the smallest p is 0.104 (A)."]
+    none, luckiest = document["warnings"]
+    assert none == "No factor is significant at 0.05: the smallest p is 0.104 (A)."
+    assert "0.8209, outside the 0.8365 to 0.8614 expected of the mean of 9 runs" in luckiest
+    assert (document["raw"]["error"]["df"], round(document["raw"]["anova"][0]["f"])) == (19, 319)
 
 
 def test_separate_levels_saturate(paper):
@@ -111,9 +114,9 @@ def test_wrong_options_are_errors_of_the_user(arguments, message, paper):
 
 def test_an_analysis_that_fails_names_the_file_and_the_row(tmp_path):
     path = tmp_path / "hit.csv"
-    path.write_text("A,B,y1\n1,1,0.5\n1,2,1\n2,1,0.7\n2,2,0.8\n")
-    with pytest.raises(DataError, match=r"hit\.csv .*the mean is the target itself, as in row 2"):
-        _call("analyze", str(path), "--signal", "target:1")
+    path.write_text("A,B,y1\n1,1,0.5\n1,2,-1\n2,1,0.7\n2,2,0.8\n")
+    with pytest.raises(DataError, match=r"hit\.csv .*must not be negative.*in row 2"):
+        _call("analyze", str(path), "--signal", "larger")
 
 
 def test_commands_and_analysis_load_no_framework():

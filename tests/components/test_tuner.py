@@ -24,6 +24,7 @@ from kerasall.files import read_json, write_json
 from kerasall.models.saving import load_model
 from kerasall.report.page import Page, write_page
 from kerasall.report.pages.run import make_tuning
+from kerasall.report.taguchi import RAW_CAPTION
 from kerasall.settings import TrialSettings, TuneSettings
 from kerasall.settings.factors import factor_levels
 from kerasall.taguchi.stored_oracle import StoredOracle
@@ -260,6 +261,53 @@ def test_the_analysis_names_the_best_levels_and_what_confirms_them(finished):
     assert {path.name for path in (finished.folder / "results").iterdir()} == {ANALYSIS, TRIALS, PROJECT}
 
 
+def test_a_response_between_0_and_1_is_taken_by_its_odds_over_the_images_scored(finished):
+    found = finished.tuner.analyze()
+    assert (str(found.signal), found.signal.images, found.signal.bounds) == ("omega", 8, (0.0, 1.0))
+    assert read_json(finished.folder / "results" / ANALYSIS)["experiment"]["signal"] == "omega"
+
+
+class CountedTrials(TrialTraining):
+    """Trains nothing, but leaves what training would; counts its trials."""
+
+    trained = 0
+
+    def _train(self, run: TrialRun) -> None:
+        self.trained += 1
+        SimulatedTrials(self.job, self.data)(run)
+        noise = np.random.default_rng(run.seed).normal(0, 0.01)
+        write_json(run.folder / RESULT, {"accuracy": 0.8 + noise + EFFECTS["epochs"][run.settings["epochs"]]})
+
+
+def test_another_analysis_trains_no_trial_again(tmp_path):
+    """Trials are keyed by the design; only what is new, such as more confirmations, is trained."""
+    data = make_data(HOLDOUT)
+
+    def count(name: str, seed: int = 0, **options) -> tuple[int, pd.DataFrame]:
+        job = SearchJob(
+            tmp_path, tmp_path / name, BASE, make_tune(**options), 0.2, seed, True, None, tmp_path / "cache"
+        )
+        trials = CountedTrials(job, data)
+        tuner = TaguchiTuner(
+            make_oracle(job, data), run=trials, directory=str(job.scratch), project_name=PROJECT
+        )
+        tuner.search()
+        assert len(confirmation_runs(tuner)) == options.get("confirmations", 3)
+        return trials.trained, tuner.results().drop(columns="seconds")
+
+    once, first = count("first")
+    assert once == 9 * 2 + 3
+    again, second = count("second", levels_as="dummy")
+    assert again == 0
+    pd.testing.assert_frame_equal(first, second)
+    assert count("third", confirmations=5)[0] == 2
+    for changed in ({"signal": "larger"}, {"levels_as": "separate"}, {"pool": ("train.batch_size",)}):
+        assert count(str(changed), **changed)[0] in (0, 3)  # confirmations, where the optimum is another
+    assert count("without", without={"train.stages.0.epochs": [3]})[0] == 3
+    assert count("seed", seed=1)[0] == once
+    assert count("repeats", repeats=3)[0] in (9, 12)
+
+
 def make_section(folder: Path, **said):
     """The report's section of a recorded experiment."""
     tuning = read_json(folder / ANALYSIS)
@@ -275,7 +323,7 @@ def test_the_report_shows_the_experiment(finished, tmp_path):
     tables = read_tables(section.body)
     assert list(tables) == [
         "Factors", "Accuracy of every run", "Response table", "Analysis of variance of the ratios",
-        "Accuracy of the confirmation runs",
+        RAW_CAPTION, "Accuracy of the confirmation runs",
     ]  # fmt: skip
     found = read_json(finished.folder / "results" / ANALYSIS)
     response = tables["Response table"]

@@ -96,6 +96,23 @@ def test_a_factor_that_names_no_setting_or_does_not_fit_is_refused_when_it_is_re
         ({"train.batch_size": [8, 16]}, {"signal": "bigger"}, "larger, smaller"),
         ({"train.batch_size": [8, 16]}, {"response": "log_loss", "signal": "larger"}, "must agree"),
         ({"train.batch_size": [8, 16]}, {"signal": "nominal", "repeats": 1}, "at least 2"),
+        (
+            {"train.batch_size": [8, 16]},
+            {"signal": "target:95"},
+            "accuracy can have, between 0 and 1, but is 95",
+        ),
+        (
+            {"train.batch_size": [8, 16]},
+            {"response": "cohen_kappa", "signal": "larger"},
+            "cohen_kappa lies between -1 and 1",
+        ),
+        ({"train.batch_size": [8, 16]}, {"without": {"train.epochs": [1]}}, "tune.without must name factors"),
+        (
+            {"train.batch_size": [8, 16]},
+            {"without": {"train.batch_size": [9]}},
+            "levels of train.batch_size, but 9",
+        ),
+        ({"train.batch_size": [8, 16]}, {"response": "recal:ALL"}, "did you mean .*recall:ALL"),
         ({"train.batch_size": [8, 16]}, {"pool": ["train.epochs"]}, "tune.pool"),
         ({"train.stages.0.schedule.name": ["constant", "cosin"]}, {}, "cosine"),
         ({"augment.rotation": [1, 2]}, {}, "rotation_degrees"),

@@ -16,6 +16,7 @@ from kerasall.errors import DataError, SettingsError
 from kerasall.taguchi.analysis import analyze
 from kerasall.taguchi.anova import predict_ratio
 from kerasall.taguchi.arrays import ARRAYS, levels_of, load_array
+from kerasall.taguchi.design import plan
 from kerasall.taguchi.effects import lenth_margin
 
 KEYS = [
@@ -29,6 +30,7 @@ KEYS = [
     "total",
     "predicted",
     "warnings",
+    "raw",
 ]
 ANOVA_KEYS = ["factor", "sum_of_squares", "df", "mean_square", "f", "p", "contribution_percent"]
 
@@ -100,6 +102,35 @@ def test_a_confirmation_far_off_is_a_warning():
     assert found.prediction.confirmed == pytest.approx(305)
     assert found.prediction.confirmed_as_predicted is False
     assert any("outside" in text for text in found.warnings)
+
+
+def test_a_ratio_of_the_spread_is_confirmed_by_rows_of_as_many_runs_alone():
+    noise = np.random.default_rng(0).normal(1, 0.1, (16, 3))
+    table, responses = factorial_table("ABCD"), FILTRATION[:, None] * noise
+    equal = analyze(table, responses, signal="nominal", confirmation=[60.0, 61, 65])
+    assert equal.prediction.confirmation_low is not None
+    more = analyze(table, responses, signal="nominal", confirmation=[60.0, 61, 65, 64])
+    assert more.prediction.confirmed_as_predicted is None
+    assert any("No interval for the confirmation" in text for text in more.warnings)
+
+
+@pytest.mark.parametrize("signal", ["target:1", "omega", "nominal", "larger"])
+def test_rows_without_a_single_error_stop_no_analysis_and_predict_no_more_than_everything_right(signal):
+    """Four of 16 rows right in every image: additive ratios would give more than 1."""
+    shares = np.clip(0.55 + FILTRATION / 170, 0, 1)[:, None] + np.array([0.0, -0.01, 0.01])
+    shares[FILTRATION > 85] = 1.0
+    options = {"confirmation": [1.0, 1.0, 1.0], "bounds": (0, 1), "images": None}
+    found = analyze(factorial_table("ABCD"), np.minimum(shares, 1), signal=signal, **options)
+    assert np.isfinite(found.signal_to_noise).all()
+    told = found.describe_sizes()
+    if signal in ("omega", "larger"):
+        assert all(float(word.rstrip(",")) <= 1 for word in told.split() if word[0].isdigit())
+    assert found.raw.prediction.value <= 1
+    assert found.raw.prediction.confirmation_high <= 1
+    caution = {"omega": "100 were assumed", "larger": ""}.get(signal, "The ratio has no bound in rows")
+    assert not caution or any(caution in text for text in found.warnings)
+    known = analyze(factorial_table("ABCD"), np.minimum(shares, 1), signal="omega", images=50)
+    assert not any("assumed" in text for text in known.warnings)
 
 
 def test_a_wider_confidence_gives_a_wider_interval():
@@ -254,3 +285,28 @@ def test_everything_may_be_pooled():
     assert found.warnings[0] == "Every factor is pooled into the error: nothing is left to test."
     assert found.prediction.value == pytest.approx(2.75)
     assert found.anova.error.df == 3
+
+
+def test_the_optimum_is_that_of_the_model_with_its_interactions():
+    """Noise-free on L27: the best pair of A and B lies where neither of their means is best."""
+    made = plan({name: [1, 2, 3] for name in "ABCD"}, "L27", interactions=["A*B"])
+    table = made.table()
+    joint = np.array([[0.0, 0, 9], [5, 7, 0], [5, 4, 0]])
+    response = joint[table["A"] - 1, table["B"] - 1] + 2 * (table["C"] == 2) - (table["D"] == 3)
+    found = analyze(table, response, signal="mean", interactions=["A*B"])
+    assert found.best_levels == {"A": 1, "B": 3, "C": 2, "D": 1}
+    assert found.prediction.value == pytest.approx(11)
+    additive = analyze(table, response, signal="mean")
+    assert (additive.best_levels["A"], additive.best_levels["B"]) == (2, 2)
+    everything = analyze(table, response, signal="mean", interactions=["A*B"], pool=["A*B"])
+    assert everything.best_levels == additive.best_levels
+    rows = {row.factor: row for row in found.anova.rows}
+    assert (rows["A×B"].df, found.anova.error.df) == (4, 26 - 8 - 4)
+    some = analyze(
+        {name: column[table["A"] != 3] for name, column in table.items()},
+        response[table["A"] != 3],
+        signal="mean",
+        interactions=["A*B"],
+        partial=True,
+    )
+    assert some.best_levels == found.best_levels

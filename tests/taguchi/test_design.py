@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kerasall.errors import SettingsError
+from kerasall.report.taguchi import describe_plan
 from kerasall.taguchi.arrays import ARRAYS, levels_of, load_array, rows_of, strength_two_faults
 from kerasall.taguchi.design import choose_array, plan
 
@@ -147,3 +148,60 @@ def test_the_plan_is_json():
     assert document["runs"][2] == {"row": 3, "levels": {"A": 2, "B": 1}, "settings": {"A": "y", "B": 1.5}}
     assert document["spare_columns"] == [3]
     assert document["interactions"] == [{"factors": ["A", "B"], "estimable": True, "aliased_with": []}]
+
+
+@pytest.mark.parametrize(
+    ("counts", "pairs", "array", "columns"),
+    [
+        ((2, 2, 2), ["F1*F2"], "L8(2^7)", [(3,)]),  # with C in column 4, as Taguchi's linear graph has it
+        ((2, 2, 2, 2), ["F1*F2", "F1*F3"], "L8(2^7)", [(3,), (5,)]),
+        ((3, 3, 3), ["F1*F2"], "L27(3^13)", [(3, 4)]),
+        ((3, 3, 3, 3), ["F1*F2", "F1*F3", "F2*F3"], "L27(3^13)", [(3, 4), (6, 7), (8, 11)]),
+        ((2, 3, 3), ["F1*F2"], "L18(2^1 3^7)", [()]),
+        ((4, 2, 2), ["F1*F2"], "L16(4^1 2^12)", None),
+    ],
+)
+def test_declared_interactions_get_columns_of_their_own(counts, pairs, array, columns):
+    made = plan(_factors(*counts), interactions=pairs)
+    assert made.array == array
+    if columns is not None:
+        assert list(made.crossed.values()) == columns
+    held = [column for block in made.crossed.values() for column in block]
+    taken = [*made.columns.values(), *held]
+    assert len(taken) == len(set(taken))
+    assert not set(taken) & set(made.spare_columns)
+    declared = {pair.replace("*", "×") for pair in pairs}
+    for interaction in made.interactions():
+        if str(interaction) in declared:
+            assert interaction.complete
+            assert not {*made.factors, *declared} & set(interaction.aliased_with)
+    df = made.degrees_of_freedom
+    spent = sum(df.values()) + sum(df[a] * df[b] for a, b in made.crossed)
+    assert made.error_df == len(made.levels) - 1 - spent
+
+
+def test_nothing_else_changes_a_plan_than_the_interactions_declared():
+    free, tied = (
+        plan(_factors(2, 2, 2, 2), "L16(2^15)"),
+        plan(_factors(2, 2, 2, 2), "L16(2^15)", interactions=["F1*F2"]),
+    )
+    assert free.crossed == {}
+    assert json.loads(json.dumps(tied.to_json()))["declared_interactions"] == {"F1×F2": [3]}
+    text = describe_plan(tied)
+    assert "interaction F1×F2: column 3" in text
+
+
+@pytest.mark.parametrize(
+    ("counts", "array", "pairs", "message"),
+    [
+        ((3, 3, 3), "L9", ["F1*F2"], r"L9\(3\^4\) must hold the interactions F1×F2.*use L27\(3\^13\)"),
+        ((2,) * 5, "L8", ["F1*F2", "F1*F3", "F2*F3"], r"L8\(2\^7\) must hold.*use L16"),
+        ((2, 2, 2), "L12", ["F1*F2"], r"L12\(2\^11\) must hold.*use L8"),
+        ((6, 6), "auto", ["F1*F2"], "none offered|must fit"),
+        ((2, 2), "auto", ["F1*F1"], "must be written A.B, of two of the factors F1, F2"),
+        ((2, 2), "auto", ["F1*F9"], "but is 'F1.F9'"),
+    ],
+)
+def test_what_an_array_cannot_hold_is_said(counts, array, pairs, message):
+    with pytest.raises(SettingsError, match=message):
+        plan(_factors(*counts), array, interactions=pairs)

@@ -335,6 +335,23 @@ def test_trials_survive_the_way_to_a_worker(tmp_path):
     assert arrived.hyperparameters.values == trial.hyperparameters.values
 
 
+def test_declared_interactions_are_planned_stored_and_analysed(tmp_path):
+    factors = {"A": [1, 2], "B": [1, 2], "C": [1, 2]}
+    oracle = make_oracle(tmp_path, factors=factors, interactions=["A*B"], repeats=1, confirmations=1)
+    while (trial := oracle.create_trial("tuner0")).status == "RUNNING":
+        values = trial.hyperparameters.values
+        oracle.update_trial(
+            trial.trial_id, {"score": 1.0 + (values["A"] == values["B"] == 2) + 0.1 * values["C"]}
+        )
+        trial.status = "COMPLETED"
+        oracle.end_trial(trial)
+    found = oracle.analyze(signal="mean")
+    assert [row.factor for row in found.anova.rows] == ["A", "B", "C", "A×B"]
+    assert found.best_values == {"A": 2, "B": 2, "C": 2}
+    assert found.prediction.confirmed == pytest.approx(2.2)
+    assert TaguchiOracle.from_project(tmp_path, "p").analyze("mean").to_json() == found.to_json()
+
+
 class Failing(FakeTuner):
     """Fails where its class attribute says."""
 
@@ -367,19 +384,114 @@ def test_a_failed_trial_is_retried_then_reported_and_run_again_on_request(tmp_pa
     assert_frame_equal(search(tmp_path, retry_failed=True), unbroken)
 
 
-def test_too_many_failures_stop_the_search_with_their_message(tmp_path, unbroken):
+def test_too_many_failures_in_unlike_rows_stop_the_search_with_their_message(tmp_path, unbroken):
     oracle, tuner = fail_at(tmp_path, ["0001", "0002", "0003"], max_retries_per_trial=0)
-    with pytest.raises(KerasallError, match=r"(?s)3 in a row failed.*out of memory"):
+    with pytest.raises(
+        KerasallError, match=r"(?s)3 in a row failed, in rows.*no level in common.*out of memory"
+    ):
         tuner.search(verbose=0)
     assert list(oracle.results()["status"]) == ["COMPLETED"] + ["FAILED"] * 3
     assert_frame_equal(search(tmp_path, retry_failed=True), unbroken)
 
 
-def test_a_row_without_any_response_is_named(tmp_path):
+class Diverging(FakeTuner):
+    """Fails at one level of a factor, and counts its runs."""
+
+    level = ("learning_rate", 1e-5)
+
+    def run_trial(self, trial, *arguments, **options):
+        ran.append(trial.trial_id)
+        name, value = self.level
+        if trial.hyperparameters.get(name) == value:
+            raise RuntimeError("the loss is not finite")
+        return super().run_trial(trial)
+
+
+ran: list[str] = []
+
+
+def search_diverging(folder, level, **options):
+    ran.clear()
+    oracle = make_oracle(**options)
+    tuner = type("Here", (Diverging,), {"level": level})(
+        oracle=oracle, directory=str(folder), project_name="p"
+    )
+    tuner.search(verbose=0)
+    return oracle
+
+
+@pytest.mark.parametrize(
+    ("level", "rows"),
+    [(("learning_rate", 1e-5), {3, 4, 8}), (("optimizer", "sgdm"), {4, 5, 6}), (("epochs", 8), None)],
+)
+def test_a_level_that_always_fails_stops_neither_search_nor_analysis(level, rows, tmp_path):
+    oracle = search_diverging(tmp_path, level, confirmations=2)
+    table = oracle.results()
+    failed = table[table["status"] == "FAILED"]
+    assert len(failed) == 6
+    assert rows is None or set(failed["row"]) == rows
+    assert len(ran) == 18 + 2 + 6
+    # Whatever failed runs again after all that never ran, and before the confirmation.
+    assert set(ran[-8:-2]) == set(failed["trial"])
+    found = oracle.analyze()
+    assert found.best_values[level[0]] != level[1]
+    assert np.isnan(found.signal_to_noise).sum() == 3
+    assert f"Every run with {level[0]} = {level[1]} failed: that level cannot be chosen." in found.warnings
+    assert any("left out: rows" in text for text in found.warnings)
+    assert json.loads(json.dumps(found.to_json(), allow_nan=False))["signal_to_noise"].count(None) == 3
+    assert found.prediction.confirmed is not None
+    unclear = [text for text in found.warnings if "cannot be told from the others" in text]
+    assert len(unclear) == 1  # of six rows five degrees of freedom are left
+    assert sum(factor.df for factor in found.model.factors) in (4, 5)
+    again = search_diverging(tmp_path, level, confirmations=2, retry_failed=True)
+    assert sorted(ran) == sorted(failed["trial"])  # once more each, and not for ever
+    assert again.analyze().best_levels == found.best_levels
+
+
+def test_a_level_to_do_without_is_neither_run_nor_analysed(tmp_path):
+    options = {"without": {"learning_rate": [1e-5]}, "confirmations": 1}
+    oracle = search_diverging(tmp_path, ("learning_rate", 1e-5), **options)
+    assert len(ran) == 6 * 2 + 1
+    assert oracle.remaining_trials() == 0
+    found = oracle.analyze()
+    assert found.best_values["learning_rate"] != 1e-5
+    assert any("Done without learning_rate = 1e-05" in text for text in found.warnings)
+    assert TaguchiOracle.from_project(tmp_path, "p").analyze().to_json() == found.to_json()
+    with pytest.raises(SettingsError, match="learning_rate = 1 is none: learning_rate has"):
+        make_oracle(without={"learning_rate": [1]})
+    with pytest.raises(SettingsError, match="its factors are optimizer, batch_size"):
+        make_oracle(without={"rate": [1]})
+
+
+def test_a_wholly_broken_search_stops_though_its_first_rows_share_a_level(tmp_path):
+    with pytest.raises(KerasallError, match="3 in a row failed"):
+        fail_at(tmp_path, [f"{n:04d}" for n in range(18)])[1].search(verbose=0)
+
+
+def test_a_row_that_fails_alone_is_left_out(tmp_path):
     oracle, tuner = fail_at(tmp_path, ["0002"], repeats=1, confirmations=1)
-    with pytest.raises(DataError, match="row 3"):
-        tuner.search(verbose=0)
-    assert oracle.remaining_trials() == 1
+    tuner.search(verbose=0)
+    found = oracle.analyze()
+    assert np.flatnonzero(np.isnan(found.signal_to_noise)).tolist() == [2]
+    assert any("left out: row 3 of 9" in text for text in found.warnings)
+
+
+def test_a_row_that_was_not_run_yet_is_waited_for(tmp_path):
+    oracle = make_oracle(tmp_path, repeats=1)
+    for _ in range(6):
+        run_next(oracle)
+    with pytest.raises(DataError, match="rows 7, 8, 9"):
+        oracle.analyze()
+
+
+def test_whoever_recovers_from_a_nan_has_a_response(tmp_path):
+    oracle = make_oracle(tmp_path)
+    trial = oracle.create_trial("tuner0")
+    for step, value in enumerate([0.5, float("nan"), 0.75]):
+        oracle.update_trial(trial.trial_id, {"score": value}, step=step)
+    trial.status = "COMPLETED"
+    oracle.end_trial(trial)
+    assert oracle.trials["0000"].score == 0.75
 
 
 def test_an_objective_that_is_not_a_number_fails_the_trial(tmp_path):

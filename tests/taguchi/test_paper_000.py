@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import numpy as np
+import pandas as pd
 import pytest
+from scipy import stats
+from statsmodels.formula.api import ols
+from statsmodels.stats.anova import anova_lm
 from textbook_data import OPTIMIZERS, RESNET_ACCURACY, RESNET_CONFIRMATION, RESNET_ETA, resnet_table
 
 from kerasall.report.taguchi import describe_analysis
@@ -92,11 +97,45 @@ def test_the_dummy_level_gives_a_degree_of_freedom_to_the_error():
     assert found.prediction.confirmed_as_predicted
     text = describe_analysis(found)
     assert "No factor is significant at 0.05: the smallest p is 0.104 (A)" in text
-    assert "Confirmed there: 14.936 dB, inside" in text
+    assert "Confirmed there: 14.936 dB, inside the 8.157 to 22.611 expected of the mean of 9 runs" in text
     assert (
         "predicted: like a mean 0.1701 off the target, confirmed: like a mean 0.1791 off the target" in text
     )
     assert "It counts on A, B, C, D, not significant here" in text
+
+
+def test_the_27_raw_accuracies_tell_what_9_ratios_cannot():
+    """19 degrees of freedom for the error; F 319, 22, 39 and 152, as statsmodels has them."""
+    found = _analyze("dummy")
+    assert found.raw is not None
+    rows = np.repeat(np.arange(9), 3)
+    frame = pd.DataFrame({f"_{name}": column[rows] for name, column in resnet_table().items()})
+    frame["_A"] = frame["_A"].replace({3: 1})
+    formula = "y ~ " + " + ".join(f"C({name})" for name in frame)
+    fitted = ols(formula, frame.assign(y=RESNET_ACCURACY.ravel())).fit()
+    expected = anova_lm(fitted, typ=2)
+    for row in found.raw.anova.rows:
+        line = expected.loc[f"C(_{row.factor})"]
+        assert [row.sum_of_squares, row.df, row.f, row.p] == pytest.approx(
+            list(line[["sum_sq", "df", "F", "PR(>F)"]])
+        )
+    assert [round(row.f) for row in found.raw.anova.rows] == [319, 22, 39, 152]
+    assert (found.raw.anova.error.df, found.raw.between_df) == (19, 1)
+    assert found.raw.anova.error.sum_of_squares == pytest.approx(expected.loc["Residual", "sum_sq"])
+    best = pd.DataFrame({f"_{name}": [level] for name, level in found.best_levels.items()})
+    interval = fitted.get_prediction(best).summary_frame().iloc[0]
+    there = found.raw.prediction
+    assert [there.value, there.low, there.high] == pytest.approx(
+        list(interval[["mean", "mean_ci_lower", "mean_ci_upper"]])
+    )
+    per_run = found.raw.anova.error.mean_square  # mean_se^2 is MS_error / n_eff
+    width = stats.t.ppf(0.975, 19) * np.sqrt(interval["mean_se"] ** 2 + per_run / 9)
+    assert there.confirmation_high - there.value == pytest.approx(width)
+    text = describe_analysis(found)
+    assert "of the raw responses, against run-to-run noise alone" in text
+    assert "18 degrees of freedom inside rows, 1 between them" in text
+    assert "0.8209 confirmed, outside the 0.8365 to 0.8614 expected of the mean of 9 runs" in text
+    assert _analyze("dummy", RESNET_ACCURACY.mean(axis=1)).raw is None
 
 
 def test_shares_add_up_before_and_after_the_noise_is_taken_off():

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-simulate = runpy.run_path(str(Path(__file__).parents[2] / "benchmarks" / "taguchi_simulation.py"))["simulate"]
+_BENCHMARK = runpy.run_path(str(Path(__file__).parents[2] / "benchmarks" / "taguchi_simulation.py"))
+simulate, simulate_confirmation = _BENCHMARK["simulate"], _BENCHMARK["simulate_confirmation"]
 
 
 @pytest.mark.parametrize(
@@ -24,3 +25,16 @@ def test_optimum_found_and_intervals_cover(array, levels):
 def test_without_effects_there_is_no_optimum_to_find():
     """The canary: the same check fails where the truth cannot be known."""
     assert simulate("L9(3^4)", (3, 3, 3), runs=200, gap=0.2, pooled=False).found < 0.3
+
+
+@pytest.mark.parametrize("repeats", [1, 3])
+@pytest.mark.parametrize("confirmations", [1, 3, 9])
+def test_confirmation_runs_lie_in_their_interval(repeats, confirmations):
+    """10,000 experiments on L9; with the interval of a new row instead, 9 runs lay inside in over 99%."""
+    for signal in ("mean", "target:1"):
+        found = simulate_confirmation("L9(3^4)", (3, 3, 3), repeats, confirmations, signal, seed=4)
+        by_ratio, by_raw_mean = found
+        assert 0.94 <= by_ratio <= 0.96
+        assert (repeats == 1 or signal != "mean") == (by_raw_mean != by_raw_mean)
+        if by_raw_mean == by_raw_mean:
+            assert 0.94 <= by_raw_mean <= 0.96

@@ -23,7 +23,7 @@ from pandas.testing import assert_frame_equal
 from kerasall.errors import ArtifactError, KerasallError, SettingsError
 from kerasall.taguchi.arrays import ARRAYS, levels_of
 from kerasall.taguchi.oracle import TaguchiOracle, serve_oracle, wait_for_chief
-from kerasall.taguchi.tuner import TaguchiTuner, TrialRun
+from kerasall.taguchi.tuner import TaguchiTuner, TrialEpochs, TrialRun
 
 RANDOM = np.random.default_rng(0)
 X = RANDOM.normal(size=(32, 4)).astype("float32")
@@ -246,6 +246,24 @@ def test_a_missing_objective_stops_the_search_and_names_what_there_is(tmp_path):
     tuner = make_tuner(tmp_path)
     with pytest.raises(keras_tuner.errors.FatalError, match="val_accuracy is not one of accuracy, loss"):
         tuner.search(X, Y, epochs=1, verbose=0)
+
+
+def test_a_factor_that_no_model_asks_for_stops_the_search_after_its_first_trial(tmp_path):
+    oracle = TaguchiOracle("val_accuracy", SMALL | {"rates": [0.1, 0.2]}, repeats=1)
+    tuner = TaguchiTuner(oracle, build, directory=str(tmp_path))
+    with pytest.raises(keras_tuner.errors.FatalError, match="hypermodel, but rates never was"):
+        tuner.search(X, Y, validation_data=(X, Y), epochs=1, verbose=0)
+    assert len(oracle.trials) == 1
+
+
+def test_the_best_epoch_is_one_that_is_finite(tmp_path):
+    epochs = TrialEpochs(tmp_path, OBJECTIVE)
+    epochs.rows = [{"score": value} for value in (float("nan"), 0.5, float("nan"), 0.75, 0.6)]
+    assert epochs.best() == 3
+    epochs.rows = epochs.rows[:1] * 2
+    assert epochs.best() == 1
+    epochs.rows = [{"loss": 1.0}]
+    assert epochs.best() is None
 
 
 def as_values(run: TrialRun) -> dict:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -31,6 +33,7 @@ from textbook_data import (
 )
 
 from kerasall.taguchi.analysis import analyze
+from kerasall.taguchi.design import plan
 from kerasall.taguchi.effects import lenth_margin
 
 
@@ -237,3 +240,56 @@ def test_taguchi_and_wus_tiles_have_these_averages_and_this_optimum():
     pooled = analyze(table, -TILES, signal="mean", pool=["B", "C", "D"])
     expected, _ = statsmodels_table({name: table[name] for name in "AEFG"}, -TILES)
     assert_equal(pooled, expected)
+
+
+def type_two(table, response, pairs, names=None) -> tuple[pd.DataFrame, object]:
+    """statsmodels' type II table with interactions, lines named as kerasall names them."""
+    frame = pd.DataFrame(point(table, names))
+    terms = [f"C({name})" for name in frame] + [f"C(_{a}):C(_{b})" for a, b in pairs]
+    fitted = ols("response ~ " + " + ".join(terms), frame.assign(response=response)).fit()
+    lines = anova_lm(fitted, typ=2)
+    short = [re.sub(r"C\(_(\w+)\)", r"\1", name).replace(":", "×") for name in lines.index]
+    return lines.set_axis(short), fitted
+
+
+def test_montgomerys_filtration_rate_with_its_two_interactions():
+    """His final model is A, C, D, AC, AD; main effects alone would choose the high level of C."""
+    table, pairs = factorial_table("ABCD"), ["A*C", "A*D"]
+    found = analyze(table, FILTRATION, signal="mean", interactions=pairs, pool=["B"])
+    kept = {name: column for name, column in table.items() if name != "B"}
+    expected, fitted = type_two(kept, FILTRATION, ["AC", "AD"])
+    assert_equal(found, expected)
+    assert [round(row.f, 1) for row in found.anova.rows] == [95.9, 20.0, 43.8, 67.3, 56.7]
+    assert (found.best_levels["A"], found.best_levels["C"], found.best_levels["D"]) == (2, 1, 2)
+    assert analyze(table, FILTRATION, signal="mean").best_levels["C"] == 2
+    there = found.prediction
+    assert there.value == pytest.approx(70.0625 + (21.625 - 9.875 + 14.625 + 18.125 + 16.625) / 2)
+    best = pd.DataFrame(point({name: [found.best_levels[name]] for name in kept}))
+    interval = fitted.get_prediction(best).summary_frame().iloc[0]
+    assert [there.low, there.high, there.confirmation_low] == pytest.approx(
+        list(interval[["mean_ci_lower", "mean_ci_upper", "obs_ci_lower"]])
+    )
+    assert {
+        row.factor
+        for row in analyze(
+            table, FILTRATION, signal="mean", interactions=pairs, pool=["B", "A*C"]
+        ).anova.pooled
+    } == {"B", "A×C"}
+    assert found.half_normal_effects()
+
+
+@pytest.mark.parametrize("left_out", [(), (4,), (0, 13)])
+def test_interactions_at_three_levels_equal_statsmodels_in_unbalanced_tables_too(left_out):
+    made = plan({"A": [1, 2, 3], "B": ["x", "y", "x"], "C": [1, 2, 3]}, "L27", interactions=["A*B", "B*C"])
+    kept = [row for row in range(27) if row not in left_out]
+    table = {name: column[kept] for name, column in made.table().items()}
+    rng = np.random.default_rng(3)
+    response = rng.normal(size=(len(kept), 2)) + (table["A"] == table["B"])[:, None] + table["C"][:, None]
+    levels = {name: list(values) for name, values in made.factors.items()}
+    found = analyze(table, response, signal="mean", levels=levels, interactions=["A*B", "B*C"])
+    expected, _ = type_two(table, response.mean(axis=1), ["AB", "BC"], {"B": {1: "x", 2: "y", 3: "x"}})
+    assert_equal(found, expected)
+    rows = np.repeat(np.arange(len(kept)), 2)
+    single = {name: column[rows] for name, column in table.items()}
+    expected, _ = type_two(single, response.ravel(), ["AB", "BC"], {"B": {1: "x", 2: "y", 3: "x"}})
+    assert_equal(found.raw, expected)
