@@ -84,9 +84,9 @@ def ask_at_door(
         *([Question("data", fault)] if collection is None else ask_of_images(collection, settings)),
         *_ask_of_places(settings.data, (runs, savedmodels)),
         *_ask_of_model_name(collection, savedmodels / name, runs),
-        *_ask_of_weights(settings, weights),
         *_ask_of_disk(settings, runs, 0 if collection is None else len(collection.examples)),
     ]
+    asked.extend(_ask_of_weights(settings, weights, fetch=not asked))
     if asked:
         raise SettingsError(list_questions(asked, where))
 
@@ -344,11 +344,13 @@ def _ask_of_model_name(collection: Collection | None, pushed: Path, runs: Path) 
         yield Question("name", f"{error}, such as --name {other}, or move that model away")
 
 
-def _ask_of_weights(settings: Settings, folder: Path | None) -> Iterator[Question]:
+def _ask_of_weights(settings: Settings, folder: Path | None, fetch: bool) -> Iterator[Question]:
+    """Weights that cannot be had; those that Keras would download only with ``fetch``: when all else is answered."""
     told = set()
     for key, row in list_backbones(settings):
         asked = (row.backbone, row.alpha, row.weights)
-        if row.weights == "random" or asked in told:
+        unasked = row.weights == "imagenet" and folder is None and not fetch
+        if row.weights == "random" or asked in told or unasked:
             continue
         told.add(asked)
         try:
