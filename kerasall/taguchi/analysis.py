@@ -249,7 +249,9 @@ def analyze(
         DataError: the table cannot be analysed.
         SettingsError: an option does not fit the table.
     """
-    chosen = signal if isinstance(signal, ChosenSignal) else parse_signal(signal, images, tuple(bounds))
+    chosen = (
+        signal if isinstance(signal, ChosenSignal) else parse_signal(signal, images, (bounds[0], bounds[1]))
+    )
     table, found = take_results(table, responses)
     responses = as_matrix(found)
     used = np.ones(len(responses), bool)
