@@ -443,6 +443,8 @@ def _find_cautions(
     model, anova, prediction, raw = found.model, found.anova, found.prediction, found.raw
     significance = found.significance
     yield _about_significance(anova, significance)
+    if anova.saturated and raw and not raw.anova.saturated:
+        yield "The table of the raw responses has an error to test with: the noise from run to run, and nothing else."
     yield from (_about_levels(factor, levels_as) for factor in model.factors if factor.name not in unclear)
     if anova.pooled:
         yield (
