@@ -144,11 +144,13 @@ def simulate_confirmation(
     rng = np.random.default_rng(seed)
     made = plan({f"F{i + 1}": range(1, count + 1) for i, count in enumerate(levels)}, array=array)
     effects = [np.stack([_draw_effects(rng, count, 12.0) for _ in range(runs)]) for count in levels]
-    centres = sum(effect[:, column - 1] for effect, column in zip(effects, made.levels.T, strict=True))
+    centres = np.sum(
+        [effect[:, column - 1] for effect, column in zip(effects, made.levels.T, strict=True)], axis=0
+    )
     responses = _respond(centres[..., None] + np.zeros(repeats), signal, rng)
     ratio = _ratios(responses, signal)
     best = np.stack([_best_levels(ratio, column) for column in made.levels.T], axis=1)
-    truth = sum(effect[np.arange(runs), best[:, i]] for i, effect in enumerate(effects))
+    truth = np.sum([effect[np.arange(runs), best[:, i]] for i, effect in enumerate(effects)], axis=0)
     confirmed = _respond(truth[:, None, None] + np.zeros(confirmations), signal, rng)
     noise = parse_signal(signal).noise_of_runs(confirmations, np.full(len(made.levels), repeats))
     inside = _share_inside(made, ratio, best, _ratios(confirmed, signal)[:, 0], noise)

@@ -33,7 +33,7 @@ from kerasall.data.pixel_cache import PixelCache
 from kerasall.data.training_record import PROJECT, TrainingRecord
 from kerasall.evaluation.metrics import find_metric, undefined_reason
 from kerasall.evaluation.predictions import Predictions
-from kerasall.files import atomic_path, read_json, sha256_of_json, write_json, write_text
+from kerasall.files import atomic_path, read_json, sha256_of_file, sha256_of_json, write_json, write_text
 from kerasall.models.saving import save_model
 from kerasall.pipeline.component import code_digest
 from kerasall.preprocessing.augmentation import Augmentation
@@ -56,6 +56,10 @@ SHOWN = (
     "accuracy", "balanced_accuracy", "f1_weighted", "cohen_kappa", "roc_auc", "log_loss", "malignant_sensitivity",
 )  # fmt: skip
 """Metrics of every trial beside the response."""
+
+
+_DECIDING = ("kerasall.components.classifier_training", "kerasall.evaluation.metrics")
+"""Modules whose code, with all that they import, decides what a trial gives; that of the analysis does not."""
 
 
 @dataclass(frozen=True)
@@ -233,7 +237,7 @@ class TrialTraining:
             "response": [job.tune.response, job.tune.response_on],
             "inner_validation": job.inner_validation,
             "deterministic": job.deterministic,
-            "code": code_digest(__name__),
+            "code": [*map(code_digest, _DECIDING), sha256_of_file(__file__)],
             "versions": [keras.__version__, np.__version__],
         }
 

@@ -113,10 +113,6 @@ class CrossedLevels:
         """Index of ``contrasts.by_level`` of every row: int [rows]."""
         return self.first.codes * len(self.second.contrasts.by_level) + self.second.codes
 
-    def repeat(self, rows: np.ndarray) -> CrossedLevels:
-        """The interaction in other rows: int [runs], the row that each of them repeats."""
-        return CrossedLevels(self.first.repeat(rows), self.second.repeat(rows))
-
 
 Term = FactorLevels | CrossedLevels
 """What has a line in the table."""
@@ -226,11 +222,11 @@ class Model:
             rows: int [runs], the row of each.
             responses: float [runs].
         """
-        made = {term.name: term.repeat(rows) for term in self.factors}
-        made |= {t.name: CrossedLevels(made[t.first.name], made[t.second.name]) for t in self.crossed}  # type: ignore[arg-type]
-        factors = tuple(made[f.name] for f in self.factors)
-        crossed = tuple(made[t.name] for t in self.crossed)
-        return Model(factors, tuple(made[t.name] for t in self.kept), responses, crossed)  # type: ignore[arg-type]
+        factors = tuple(factor.repeat(rows) for factor in self.factors)
+        by_name = {factor.name: factor for factor in factors}
+        crossed = tuple(CrossedLevels(by_name[t.first.name], by_name[t.second.name]) for t in self.crossed)
+        kept = {term.name for term in self.kept}
+        return Model(factors, tuple(t for t in (*factors, *crossed) if t.name in kept), responses, crossed)
 
     def level_means(self, factor: FactorLevels) -> list[float | None]:
         """Mean ratio at each level, the other factors being as they are over the whole table.

@@ -274,7 +274,7 @@ def clear_candidates(
         if len(chosen) == len(tied):
             blocked = set(chosen.values()).union(*(each[1] for each in made))
             left = leave(chosen, blocked)
-            return left and (left, [tuple(sorted(each[1])) for each in made])
+            return (left, [tuple(sorted(each[1])) for each in made]) if left else None
         place = tied[len(chosen)]
         for column in candidates[place]:
             tries += 1

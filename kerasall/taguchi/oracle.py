@@ -140,13 +140,14 @@ class TaguchiOracle(StoredOracle):
             self._judge(known, trial)
             if known.status in FINISHED:
                 self.end_order.append(known.trial_id)
-            self._count_failure(known)
+            new_failure = self._count_failure(known)
             for tuner_id in [i for i, own in self.ongoing_trials.items() if own is known]:
                 del self.ongoing_trials[tuner_id]
             self._save_trial(known)
             self.save()
             self._display.on_trial_end(known)
-            self._check_consecutive_failures()
+            if new_failure:
+                self._check_consecutive_failures()
 
     def update_space(self, hyperparameters: keras_tuner.HyperParameters) -> None:
         """Learns of hyperparameters that are no factors; they keep their defaults in every trial."""
@@ -283,12 +284,18 @@ class TaguchiOracle(StoredOracle):
         if known.trial_id in self._started:
             self._record(known, SECONDS, round(time.monotonic() - self._started.pop(known.trial_id), 3), 0)
 
-    def _count_failure(self, trial: Trial) -> None:
-        """Remembers trials that failed at their first run, until one succeeds; a retry tells nothing new."""
+    def _count_failure(self, trial: Trial) -> bool:
+        """Remembers trials that failed at their first run, until one succeeds; a retry tells nothing new.
+
+        Returns:
+            Whether this one is such a trial.
+        """
         if trial.status == TrialStatus.COMPLETED:
             self._failed_in_a_row = []
         elif self._run_times[trial.trial_id] == 1:
             self._failed_in_a_row.append(trial)
+            return True
+        return False
 
     def _check_consecutive_failures(self) -> None:
         failed = self._failed_in_a_row

@@ -333,7 +333,7 @@ def analyze_trials(
     responses = mean_over_folds(objectives, rows, design.repeats, design.folds)
     unwanted = mark_rows_at(design, without or {})
     responses[unwanted] = np.nan
-    lost = np.isnan(responses).all(axis=1)
+    lost = np.asarray(np.isnan(responses).all(axis=1))
     ended = [read_place(t.hyperparameters.values).row for t in trials if t.status in FINISHED]
     each = design.repeats * (design.folds or 1)
     empty = lost & ~unwanted & np.array([ended.count(row) < each for row in rows])

@@ -75,6 +75,7 @@ def test_separate_levels_leave_nothing_to_test_with():
     text = describe_analysis(found)
     assert "saturated" in text
     assert "no factor is significant at 0.05" in text
+    assert "The table of the raw responses has an error to test with" in text
     assert "Factor A has equal levels (1, 3)" in text
     assert "15.599 dB" in text
 

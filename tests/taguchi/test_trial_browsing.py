@@ -197,7 +197,7 @@ def test_an_experiment_that_goes_on_says_what_is_missing(begun):
     assert begun.statuses == {"COMPLETED": 3, "RUNNING": 1, "WAITING": 4}
     text = describe_trials(begun, width=80)
     assert "3 completed, 1 running, 4 waiting" in text
-    assert "No analysis yet: every row must have a finished repeat, but row 4" in text
+    assert "No analysis yet: every row must have a finished repeat, but there is none in row 4" in text
 
 
 def test_a_folder_without_an_experiment_is_refused(tmp_path):
