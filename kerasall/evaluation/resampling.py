@@ -38,6 +38,7 @@ class Units:
         strata: int [G], index into ``classes`` of the class most of the unit's images have.
         classes: int [S], the classes that are strata, ascending.
         group_counts: int [S], groups of each stratum before bundling.
+        spread: float [S], root mean square of their sizes over the mean size: 1 where all are of one size.
     """
 
     rows: np.ndarray
@@ -45,6 +46,7 @@ class Units:
     strata: np.ndarray
     classes: np.ndarray
     group_counts: np.ndarray
+    spread: np.ndarray
 
     @cached_property
     def membership(self) -> np.ndarray:
@@ -61,6 +63,15 @@ class Units:
         sums = np.stack([totals[members].sum(axis=0) for members in self.membership])
         return sums / self.group_counts.reshape(-1, *[1] * (sums.ndim - 1))
 
+    def of_unseen(self, totals: np.ndarray) -> np.ndarray:
+        """What an unseen group of each stratum holds of the same, float [S, ...].
+
+        Its size is the root mean square of the seen ones: a group moves a score by its size, so that variances go with
+        the squares. With the mean size too few data sets are covered where sizes differ much.
+        """
+        means = self.group_means(totals)
+        return means * self.spread.reshape(-1, *[1] * (means.ndim - 1))
+
     def totals(self, values: np.ndarray) -> np.ndarray:
         """Sums of ``values`` [N] over each unit: float [G]."""
         return np.bincount(self.rows, weights=values, minlength=len(self.sizes))
@@ -73,11 +84,13 @@ def find_units(predictions: Predictions) -> Units:
     groups, kinds = int(rows.max()) + 1, len(predictions.classes)
     labelled = np.bincount(rows * kinds + labels, minlength=groups * kinds).reshape(groups, kinds)
     classes, strata = np.unique(labelled.argmax(axis=1), return_inverse=True)
-    group_counts = np.bincount(strata)
+    group_counts, sizes = np.bincount(strata), np.bincount(rows)
+    squares = np.bincount(strata, weights=sizes**2) / group_counts
+    spread = np.sqrt(squares) / (np.bincount(strata, weights=sizes) / group_counts)
     if groups > MOST_UNITS:
         bundles = _bundle(strata)
         rows, strata = bundles[rows], strata[np.unique(bundles, return_index=True)[1]]
-    return Units(rows, np.bincount(rows), strata, classes, group_counts)
+    return Units(rows, np.bincount(rows), strata, classes, group_counts, spread)
 
 
 def _bundle(strata: np.ndarray) -> np.ndarray:
@@ -222,9 +235,9 @@ def _gradient(formula: Formula, matrix: np.ndarray, mask: np.ndarray) -> np.ndar
 def _unseen_counts(formula: Formula, counts: np.ndarray, units: Units, mask: np.ndarray) -> list[np.ndarray]:
     """Matrices of each stratum's unseen group at its worst and at its best: two of float [S, C, C].
 
-    It has the mean size of the stratum's groups, and their mean labels.
+    Its labels are those that the stratum's groups have on the mean.
     """
-    labelled = units.group_means(counts.sum(axis=2))
+    labelled = units.of_unseen(counts.sum(axis=2))
     gradient = _gradient(formula, counts.sum(axis=0), mask)
     decided = (np.eye(len(mask))[np.argmax(side * gradient, axis=1)] for side in (-1, 1))
     return [labelled[:, :, None] * each for each in decided]
@@ -233,7 +246,7 @@ def _unseen_counts(formula: Formula, counts: np.ndarray, units: Units, mask: np.
 def _resample_losses(
     metric: Metric, losses: np.ndarray, predictions: Predictions, units: Units, draws: Draws
 ) -> tuple[np.ndarray, np.ndarray]:
-    sums, sizes = units.totals(losses), units.group_means(units.sizes)
+    sums, sizes = units.totals(losses), units.of_unseen(units.sizes)
     total, images = draws.units @ sums, draws.units @ units.sizes + draws.unseen @ sizes
     ends = []
     for unseen in _unseen_losses(metric, sums / units.sizes, predictions, units):
@@ -310,8 +323,8 @@ def _resample_area(scores: np.ndarray, positive: np.ndarray, units: Units, draws
     seen = np.einsum(
         "bg,bg->b", draws.units[:, winners] @ won[np.ix_(winners, losers)], draws.units[:, losers]
     )
-    our_unseen = draws.unseen @ units.group_means(ours)
-    their_unseen = draws.unseen @ units.group_means(theirs)
+    our_unseen = draws.unseen @ units.of_unseen(ours)
+    their_unseen = draws.unseen @ units.of_unseen(theirs)
     positives = our_weight + our_unseen
     pairs = positives * (their_weight + their_unseen)
     # At the low end unseen images lose every pair, at the high end they win it.
