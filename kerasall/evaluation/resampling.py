@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property, lru_cache
+from functools import cached_property, lru_cache, partial
 
 import numpy as np
 
@@ -24,7 +24,7 @@ from kerasall.evaluation.predictions import Predictions
 UNSEEN = 0.5
 """Weight of the unseen group, in groups."""
 
-MOST_UNITS = 500
+MOST_UNITS = 300
 """More groups than this are bundled at random within their class: the spread is as well known by then."""
 
 
@@ -165,12 +165,12 @@ class Resampler:
             metric: a metric that is defined on the predictions.
         """
         if metric.formula is not None:
-            return self._score_counts(metric)
+            return self._score_counts(metric.formula, self._strata_of(metric))
         every = self._shared(len(self.units.classes))
         if metric.losses is not None:
-            return _resample_losses(
-                metric, metric.losses(self.predictions), self.predictions, self.units, every
-            )
+            losses = metric.losses(self.predictions)
+            limits = metric.limits or partial(_limit_losses, metric, metric.losses, losses, self.units)
+            return _resample_losses(losses, limits(self.predictions), self.units, every)
         areas = self._areas_of(metric)
         shares = ranking_shares(metric, np.stack([area.positives for area in areas], axis=1))
         lows = np.stack([area.low for area in areas], axis=1)
@@ -182,15 +182,14 @@ class Resampler:
         """Confusion matrix of each unit: float [G, C, C]."""
         return unit_counts(self.predictions, self.units)
 
-    def _score_counts(self, metric: Metric) -> tuple[np.ndarray, np.ndarray]:
-        sharing, classes = self._strata_of(metric), len(self.malignant)
-        draws = self._shared(sharing)
+    def _score_counts(self, formula: Formula, sharing: int) -> tuple[np.ndarray, np.ndarray]:
+        draws, classes = self._shared(sharing), len(self.malignant)
         if sharing not in self._seen:
             self._seen[sharing] = draws.units @ self.counts.reshape(len(self.counts), -1)
         ends = []
-        for unseen in _unseen_counts(metric.formula, self.counts, self.units, self.malignant):
+        for unseen in _unseen_counts(formula, self.counts, self.units, self.malignant):
             matrices = self._seen[sharing] + draws.unseen @ unseen.reshape(len(unseen), -1)
-            ends.append(metric.formula(matrices.reshape(-1, classes, classes), self.malignant))
+            ends.append(formula(matrices.reshape(-1, classes, classes), self.malignant))
         return ends[0], ends[1]
 
     def _strata_of(self, metric: Metric) -> int:
@@ -244,38 +243,29 @@ def _unseen_counts(formula: Formula, counts: np.ndarray, units: Units, mask: np.
 
 
 def _resample_losses(
-    metric: Metric, losses: np.ndarray, predictions: Predictions, units: Units, draws: Draws
+    losses: np.ndarray, limits: tuple[np.ndarray, np.ndarray], units: Units, draws: Draws
 ) -> tuple[np.ndarray, np.ndarray]:
-    sums, sizes = units.totals(losses), units.of_unseen(units.sizes)
-    total, images = draws.units @ sums, draws.units @ units.sizes + draws.unseen @ sizes
-    ends = []
-    for unseen in _unseen_losses(metric, sums / units.sizes, predictions, units):
-        ends.append((total + draws.unseen @ (sizes * unseen)) / images)
-    return ends[0], ends[1]
+    total, images = draws.units @ units.totals(losses), draws.units @ units.sizes
+    images = images + draws.unseen @ units.of_unseen(units.sizes)
+    low, high = (draws.unseen @ units.of_unseen(units.totals(limit)) for limit in limits)
+    return (total + low) / images, (total + high) / images
 
 
-def _unseen_losses(
-    metric: Metric, means: np.ndarray, predictions: Predictions, units: Units
-) -> tuple[np.ndarray, np.ndarray]:
-    """Mean loss of each stratum's unseen group at the low and the high end: float [S], float [S].
+def _limit_losses(
+    metric: Metric, losses_of: Callable[[Predictions], np.ndarray], losses: np.ndarray, units: Units,
+    predictions: Predictions,
+) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
+    """Losses of the images of an unseen group at its best and at its worst, float [N] both.
 
-    A gain lies between the limits of each image. A loss has no useful upper limit: at the high end the group is twice
-    as bad as the stratum's worst, and at least as bad as one that was guessed.
+    A loss has no useful upper limit: the worst is twice the mean loss of the stratum's worst group, and at least that
+    of guessing.
     """
-    if metric.limits is not None:
-        low, high = (units.group_means(units.totals(each)) for each in metric.limits(predictions))
-        sizes = units.group_means(units.sizes)
-        return low / sizes, high / sizes
-    guessed = float(metric.losses(guess(predictions)).max())
-    worst = np.array([means[members].max() for members in units.membership])
-    lowest = np.full(len(worst), metric.lowest)
-    return lowest, np.minimum(np.maximum(2 * worst, guessed), metric.highest)
-
-
-def guess(predictions: Predictions) -> Predictions:
-    """The first image's record where every class is as probable as another."""
     classes = len(predictions.classes)
-    return replace(predictions.take(np.arange(1)), probabilities=np.full((1, classes), 1 / classes))
+    guesses = replace(predictions.take(np.arange(1)), probabilities=np.full((1, classes), 1 / classes))
+    means = units.totals(losses) / units.sizes
+    worst = np.array([means[members].max() for members in units.membership])
+    highest = np.minimum(np.maximum(2 * worst, losses_of(guesses)), metric.highest)
+    return np.full(len(losses), metric.lowest), highest[units.strata[units.rows]]
 
 
 # --- areas under ROC curves --------------------------------------------------------------------------
