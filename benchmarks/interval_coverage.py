@@ -265,16 +265,17 @@ def grid_ends(
         weight: of the unseen group.
     """
     classes, counts = np.unique(strata, return_counts=True)
-    units = Units(np.arange(len(strata)), np.ones(len(strata), int), strata, classes, counts)
+    units = Units(
+        np.arange(len(strata)), np.ones(len(strata), int), strata, classes, counts, np.ones(len(classes))
+    )
     ours, rng = draw_weights(units, resamples, seed, weight / len(classes)), np.random.default_rng(seed)
     plain = np.zeros_like(ours.units)
     for members in units.membership:
         plain[:, members] = rng.multinomial(
             members.sum(), np.full(members.sum(), 1 / members.sum()), resamples
         )
-    unseen = (
-        np.stack([sizes[:, members].mean(axis=1) for members in units.membership], axis=1) @ ours.unseen.T
-    )
+    typical = [np.sqrt((sizes[:, members] ** 2).mean(axis=1)) for members in units.membership]
+    unseen = np.stack(typical, axis=1) @ ours.unseen.T
     right, images = rights @ ours.units.T, sizes @ ours.units.T + unseen
     value = rights.sum(axis=1) / sizes.sum(axis=1)
     shares = (rights @ plain.T) / (sizes @ plain.T)

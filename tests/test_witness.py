@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 import subprocess
 import sys
 import tarfile
@@ -146,15 +147,20 @@ def results_of_a_run(folder: Path, config: str, *options: str) -> dict[str, Any]
     return json.loads((folder / "runs" / config / "report.json").read_text(encoding="utf-8"))["results"]
 
 
+ENDS = re.compile(r"(?!/subject_calls/subjects/|/trust/referral/prediction_sets/groups).*/(low|high|groups)")
+"""Ends of the intervals and what they rest on: 0.1.0 made them by another rule."""
+
+
 def require_equal(found: dict[str, Any], expected: dict[str, Any]) -> None:
-    """Every number as 0.1.0 had it, to the last digit.
+    """Every number as 0.1.0 had it, to the last digit; ends of intervals follow another rule by now.
 
     On a processor that adds in another order a training goes another way; there every metric must lie in the
     interval that 0.1.0 gave it.
     """
     if machine() == RESULTS["machine"]:
         new = numbers_of(found)
-        assert {place: new.get(place) for place in numbers_of(expected)} == numbers_of(expected)
+        old = {place: n for place, n in numbers_of(expected).items() if not ENDS.fullmatch(place)}
+        assert {place: new.get(place) for place in old} == old
     for name, metric in expected["metrics"].items():
         assert metric["low"] <= found["metrics"][name]["value"] <= metric["high"], name
 

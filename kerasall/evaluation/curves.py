@@ -138,7 +138,7 @@ def _kept_accuracies(scorer: Scorer, right: np.ndarray, kept: np.ndarray) -> tup
     """Accuracy of the kept images under each draw, the unseen group at its worst and best: [B], [B]."""
     units, draws = scorer.units, scorer.draws_shared(len(scorer.units.classes))
     images, hits = units.totals(kept), draws.units @ units.totals(kept & right)
-    unseen = draws.unseen @ units.group_means(images)
+    unseen = draws.unseen @ units.of_unseen(images)
     total = np.maximum(draws.units @ images + unseen, 1e-300)
     return hits / total, (hits + unseen) / total
 
@@ -241,7 +241,7 @@ class _Rates:
         for kind, end in ((False, -side), (True, side)):
             called = self.called[kind]
             images = called[:, -1]
-            unseen = self.draws.unseen @ self.units.group_means(images)
+            unseen = self.draws.unseen @ self.units.of_unseen(images)
             found = self.draws.units @ called + unseen[:, None] * _unseen_rates(called.shape[1], end)
             rates.append(np.minimum(found / found[:, -1:], 1))
         return rates[0], rates[1]

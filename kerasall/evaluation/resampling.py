@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property, lru_cache
+from functools import cached_property, lru_cache, partial
 
 import numpy as np
 
@@ -24,7 +24,7 @@ from kerasall.evaluation.predictions import Predictions
 UNSEEN = 0.5
 """Weight of the unseen group, in groups."""
 
-MOST_UNITS = 500
+MOST_UNITS = 300
 """More groups than this are bundled at random within their class: the spread is as well known by then."""
 
 
@@ -38,6 +38,7 @@ class Units:
         strata: int [G], index into ``classes`` of the class most of the unit's images have.
         classes: int [S], the classes that are strata, ascending.
         group_counts: int [S], groups of each stratum before bundling.
+        spread: float [S], root mean square of their sizes over the mean size: 1 where all are of one size.
     """
 
     rows: np.ndarray
@@ -45,6 +46,7 @@ class Units:
     strata: np.ndarray
     classes: np.ndarray
     group_counts: np.ndarray
+    spread: np.ndarray
 
     @cached_property
     def membership(self) -> np.ndarray:
@@ -61,6 +63,15 @@ class Units:
         sums = np.stack([totals[members].sum(axis=0) for members in self.membership])
         return sums / self.group_counts.reshape(-1, *[1] * (sums.ndim - 1))
 
+    def of_unseen(self, totals: np.ndarray) -> np.ndarray:
+        """What an unseen group of each stratum holds of the same, float [S, ...].
+
+        Its size is the root mean square of the seen ones: a group moves a score by its size, so that variances go with
+        the squares. With the mean size too few data sets are covered where sizes differ much.
+        """
+        means = self.group_means(totals)
+        return means * self.spread.reshape(-1, *[1] * (means.ndim - 1))
+
     def totals(self, values: np.ndarray) -> np.ndarray:
         """Sums of ``values`` [N] over each unit: float [G]."""
         return np.bincount(self.rows, weights=values, minlength=len(self.sizes))
@@ -73,11 +84,13 @@ def find_units(predictions: Predictions) -> Units:
     groups, kinds = int(rows.max()) + 1, len(predictions.classes)
     labelled = np.bincount(rows * kinds + labels, minlength=groups * kinds).reshape(groups, kinds)
     classes, strata = np.unique(labelled.argmax(axis=1), return_inverse=True)
-    group_counts = np.bincount(strata)
+    group_counts, sizes = np.bincount(strata), np.bincount(rows)
+    squares = np.bincount(strata, weights=sizes**2) / group_counts
+    spread = np.sqrt(squares) / (np.bincount(strata, weights=sizes) / group_counts)
     if groups > MOST_UNITS:
         bundles = _bundle(strata)
         rows, strata = bundles[rows], strata[np.unique(bundles, return_index=True)[1]]
-    return Units(rows, np.bincount(rows), strata, classes, group_counts)
+    return Units(rows, np.bincount(rows), strata, classes, group_counts, spread)
 
 
 def _bundle(strata: np.ndarray) -> np.ndarray:
@@ -152,12 +165,12 @@ class Resampler:
             metric: a metric that is defined on the predictions.
         """
         if metric.formula is not None:
-            return self._score_counts(metric)
+            return self._score_counts(metric.formula, self._strata_of(metric))
         every = self._shared(len(self.units.classes))
         if metric.losses is not None:
-            return _resample_losses(
-                metric, metric.losses(self.predictions), self.predictions, self.units, every
-            )
+            losses = metric.losses(self.predictions)
+            limits = metric.limits or partial(_limit_losses, metric, metric.losses, losses, self.units)
+            return _resample_losses(losses, limits(self.predictions), self.units, every)
         areas = self._areas_of(metric)
         shares = ranking_shares(metric, np.stack([area.positives for area in areas], axis=1))
         lows = np.stack([area.low for area in areas], axis=1)
@@ -169,15 +182,14 @@ class Resampler:
         """Confusion matrix of each unit: float [G, C, C]."""
         return unit_counts(self.predictions, self.units)
 
-    def _score_counts(self, metric: Metric) -> tuple[np.ndarray, np.ndarray]:
-        sharing, classes = self._strata_of(metric), len(self.malignant)
-        draws = self._shared(sharing)
+    def _score_counts(self, formula: Formula, sharing: int) -> tuple[np.ndarray, np.ndarray]:
+        draws, classes = self._shared(sharing), len(self.malignant)
         if sharing not in self._seen:
             self._seen[sharing] = draws.units @ self.counts.reshape(len(self.counts), -1)
         ends = []
-        for unseen in _unseen_counts(metric.formula, self.counts, self.units, self.malignant):
+        for unseen in _unseen_counts(formula, self.counts, self.units, self.malignant):
             matrices = self._seen[sharing] + draws.unseen @ unseen.reshape(len(unseen), -1)
-            ends.append(metric.formula(matrices.reshape(-1, classes, classes), self.malignant))
+            ends.append(formula(matrices.reshape(-1, classes, classes), self.malignant))
         return ends[0], ends[1]
 
     def _strata_of(self, metric: Metric) -> int:
@@ -222,47 +234,38 @@ def _gradient(formula: Formula, matrix: np.ndarray, mask: np.ndarray) -> np.ndar
 def _unseen_counts(formula: Formula, counts: np.ndarray, units: Units, mask: np.ndarray) -> list[np.ndarray]:
     """Matrices of each stratum's unseen group at its worst and at its best: two of float [S, C, C].
 
-    It has the mean size of the stratum's groups, and their mean labels.
+    Its labels are those that the stratum's groups have on the mean.
     """
-    labelled = units.group_means(counts.sum(axis=2))
+    labelled = units.of_unseen(counts.sum(axis=2))
     gradient = _gradient(formula, counts.sum(axis=0), mask)
     decided = (np.eye(len(mask))[np.argmax(side * gradient, axis=1)] for side in (-1, 1))
     return [labelled[:, :, None] * each for each in decided]
 
 
 def _resample_losses(
-    metric: Metric, losses: np.ndarray, predictions: Predictions, units: Units, draws: Draws
+    losses: np.ndarray, limits: tuple[np.ndarray, np.ndarray], units: Units, draws: Draws
 ) -> tuple[np.ndarray, np.ndarray]:
-    sums, sizes = units.totals(losses), units.group_means(units.sizes)
-    total, images = draws.units @ sums, draws.units @ units.sizes + draws.unseen @ sizes
-    ends = []
-    for unseen in _unseen_losses(metric, sums / units.sizes, predictions, units):
-        ends.append((total + draws.unseen @ (sizes * unseen)) / images)
-    return ends[0], ends[1]
+    total, images = draws.units @ units.totals(losses), draws.units @ units.sizes
+    images = images + draws.unseen @ units.of_unseen(units.sizes)
+    low, high = (draws.unseen @ units.of_unseen(units.totals(limit)) for limit in limits)
+    return (total + low) / images, (total + high) / images
 
 
-def _unseen_losses(
-    metric: Metric, means: np.ndarray, predictions: Predictions, units: Units
-) -> tuple[np.ndarray, np.ndarray]:
-    """Mean loss of each stratum's unseen group at the low and the high end: float [S], float [S].
+def _limit_losses(
+    metric: Metric, losses_of: Callable[[Predictions], np.ndarray], losses: np.ndarray, units: Units,
+    predictions: Predictions,
+) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
+    """Losses of the images of an unseen group at its best and at its worst, float [N] both.
 
-    A gain lies between the limits of each image. A loss has no useful upper limit: at the high end the group is twice
-    as bad as the stratum's worst, and at least as bad as one that was guessed.
+    A loss has no useful upper limit: the worst is twice the mean loss of the stratum's worst group, and at least that
+    of guessing.
     """
-    if metric.limits is not None:
-        low, high = (units.group_means(units.totals(each)) for each in metric.limits(predictions))
-        sizes = units.group_means(units.sizes)
-        return low / sizes, high / sizes
-    guessed = float(metric.losses(guess(predictions)).max())
-    worst = np.array([means[members].max() for members in units.membership])
-    lowest = np.full(len(worst), metric.lowest)
-    return lowest, np.minimum(np.maximum(2 * worst, guessed), metric.highest)
-
-
-def guess(predictions: Predictions) -> Predictions:
-    """The first image's record where every class is as probable as another."""
     classes = len(predictions.classes)
-    return replace(predictions.take(np.arange(1)), probabilities=np.full((1, classes), 1 / classes))
+    guesses = replace(predictions.take(np.arange(1)), probabilities=np.full((1, classes), 1 / classes))
+    means = units.totals(losses) / units.sizes
+    worst = np.array([means[members].max() for members in units.membership])
+    highest = np.minimum(np.maximum(2 * worst, losses_of(guesses)), metric.highest)
+    return np.full(len(losses), metric.lowest), highest[units.strata[units.rows]]
 
 
 # --- areas under ROC curves --------------------------------------------------------------------------
@@ -310,8 +313,8 @@ def _resample_area(scores: np.ndarray, positive: np.ndarray, units: Units, draws
     seen = np.einsum(
         "bg,bg->b", draws.units[:, winners] @ won[np.ix_(winners, losers)], draws.units[:, losers]
     )
-    our_unseen = draws.unseen @ units.group_means(ours)
-    their_unseen = draws.unseen @ units.group_means(theirs)
+    our_unseen = draws.unseen @ units.of_unseen(ours)
+    their_unseen = draws.unseen @ units.of_unseen(theirs)
     positives = our_weight + our_unseen
     pairs = positives * (their_weight + their_unseen)
     # At the low end unseen images lose every pair, at the high end they win it.

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import runpy
 import time
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -138,6 +141,24 @@ def test_clopper_pearson_is_the_case_of_one_unseen_group_and_all_or_nothing_grou
     expected = betaincinv(27, 4, 0.025), betaincinv(28, 3, 0.975)
     assert np.quantile(low, 0.025) == pytest.approx(expected[0], abs=0.004)
     assert np.quantile(high, 0.975) == pytest.approx(expected[1], abs=0.004)
+
+
+@pytest.mark.parametrize("classes", [1, 2])
+def test_the_grid_of_the_benchmark_simulates_these_intervals(classes):
+    """Its groups are counts alone, many data sets at a time; the ends are those of the package."""
+    grid = SimpleNamespace(
+        **runpy.run_path(str(Path(__file__).parents[2] / "benchmarks" / "interval_coverage.py"))
+    )
+    cell = grid.Cell(4, 0.8, "clustered", True, classes)
+    rights, sizes = cell.draw(3)
+    low, high = grid.grid_ends(rights, sizes, cell.strata, 400, seed=5)["ours"]
+    for row, (right, size) in enumerate(zip(rights.astype(int), sizes.astype(int), strict=True)):
+        labels = np.repeat(cell.strata, size)
+        names = np.repeat([f"{k:03d}" for k in range(len(size))], size)
+        decided = np.concatenate([np.arange(n) < r for r, n in zip(right, size, strict=True)])
+        predictions = make_predictions(labels, names, np.where(decided, labels, 1 - labels))
+        found = Scorer(predictions, resamples=400, seed=5).interval("accuracy")
+        assert (found.low, found.high) == pytest.approx((low[row], high[row]), abs=1e-12)
 
 
 def test_order_of_images_does_not_matter_and_the_seed_decides():

@@ -65,12 +65,13 @@ def _summary(scores: ExternalScores) -> Section | None:
 
 def _all_scores(scores: ExternalScores) -> Section | None:
     first = next(iter(scores.intervals.values()))
+    groups = max(each.groups for each in scores.intervals.values())
     return render_section(
         "scores",
         scores=[read_external_score(scores, name) for name in scores.intervals],
         per_class=scores.by_class, class_images=confusion_matrix(scores.check.scored).sum(axis=1).tolist(),
         folds=(), main=None, picture=None,
-        method=f"Nothing was chosen on these images. Intervals: {first.method}, {first.groups:,} groups.",
+        method=f"Nothing was chosen on these images. Intervals: {first.method}, {groups:,} groups.",
         notes=list_notes(scores.intervals.values()),
     )  # fmt: skip
 

@@ -93,7 +93,7 @@ def make_scores(e: Evidence) -> Section | None:
     if found.folds:
         names, values = [fold.fold for fold in found.folds], [fold.score for fold in found.folds]
         picture = draw_picture("folds", draw_fold_scores, names, values, main, height=3.0)
-    groups = next(iter(found.intervals.values())).groups
+    groups = max(each.groups for each in found.intervals.values())
     return render_section(
         "scores",
         scores=[e.score(name) for name in found.intervals],
