@@ -41,6 +41,7 @@ from kerasall.evaluation.ensemble_scores import (
 )
 from kerasall.evaluation.findings import (
     Findings,
+    Floors,
     FoldScore,
     Patients,
     judge,
@@ -161,14 +162,17 @@ def find_all(
     intervals = scorer.intervals(
         list(dict.fromkeys([wanted.main_metric, *SCORES, *malignant, *wanted.metrics]))
     )
+    by_class = scorer.by_class()
+    counts = np.bincount(scored.predictions.labels, minlength=len(facts.labels)).tolist()
     trust = score_trust(scorer.of(scored.curves), scored, safeguards, folds)
     fitted_on = trust.safeguards.fitted_on
     return Findings(
         scored=scored.kind, predictions=scored.predictions, curves=scored.curves, malignant=facts.malignant,
         main=wanted.main_metric, intervals=intervals,
         criteria=judge(
-            intervals, classes=len(facts.labels), above_chance=settings.bless.balanced_accuracy_above_chance,
-            sensitivity_floor=settings.bless.malignant_sensitivity, protocol=settings.protocol, scored=scored.kind,
+            intervals, {name: found["recall"] for name, found in by_class.items()},
+            images=dict(zip(facts.labels, counts, strict=True)), malignant=len(facts.malignant),
+            floors=Floors(**settings.bless.model_dump()), protocol=settings.protocol, scored=scored.kind,
             errors=errors, parity=parity, near_searched=settings.checks.near_duplicates.enabled,
             patients=patients,
         ),
@@ -180,7 +184,7 @@ def find_all(
         ),
         trust=trust,
         subject_calls=score_subjects(scorer, recorded, facts, folds, fitted_on),
-        by_class=scorer.by_class(),
+        by_class=by_class,
         views=score_views(scorer, recorded, parity, settings.serve.views, fitted_on),
     )  # fmt: skip
 

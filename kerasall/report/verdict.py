@@ -12,7 +12,13 @@ _WORDS = {
     "export_parity": "Trained model, exported model and command line agree within {tolerance:g} "
     "(largest difference {largest_difference:.1e} on {images} images)",
     "balanced_accuracy": "Lower bound of balanced accuracy, {low:%}{over}, is above chance + {above_chance:%} = {floor:%}",
-    "malignant_sensitivity": "Lower bound of sensitivity to malignant cells, {low:%}{over}, is above the floor of {floor:%}",
+    "class_sensitivity": "Lower bound of every class's sensitivity, least {low:%}{over} ({label}), is above {floor:%}: no "
+    "guess reaches that in every class",
+    "images_per_class": "At least {floor} images of every class are scored (fewest: {images} of {label})",
+    "groups_per_class": "At least {floor} groups of every class are scored (fewest: {groups} of {label})",
+    "malignant_sensitivity": "Lower bound of sensitivity to malignant cells, {low:%}{over}, is above the floor of {floor:%}{guess}",
+    "malignant_specificity": "Lower bound of the share of benign cells called benign, {low:%}{over}, is above the floor of "
+    "{floor:%}{guess}",
     "malignant_classes_named": "The malignant classes are named (data.malignant)",
     "patients_known": "The patient is known of at least {least:%} of the images of every class (here {known:%}), or "
     "waived by data.subject: none",
@@ -47,7 +53,9 @@ def describe_criterion(criterion: Criterion) -> str:
     values = {name: float("nan") if value is None else value for name, value in criterion.values.items()}
     shares = {name: _Share(value) if isinstance(value, float) else value for name, value in values.items()}
     over = f" over {values['groups']:,} groups" if "groups" in values else ""
-    return _WORDS[criterion.name].format(over=over, **shares)
+    # Not in what earlier versions judged.
+    guess = f" (guessing reaches {shares['chance']:%})" if "chance" in shares else ""
+    return _WORDS[criterion.name].format(over=over, guess=guess, **shares)
 
 
 def describe_patients(criteria: Sequence[Criterion]) -> str:
