@@ -3,7 +3,7 @@ sets, and whether an expert should look.
 
 The formulas take ``ops``, numpy or ``keras.ops``, so that the exported graph and a report compute the same.
 
-Prediction sets hold the classes that cannot be ruled out, calibrated patient by patient. A class is in the set of
+Prediction sets hold the classes that cannot be ruled out, calibrated group by group. A class is in the set of
 an image where its probability is at least a threshold t. With s_i = 1 - p_i of the true class of validation image
 i, in one of K groups of N_k images, t = 1 - q and
 

@@ -18,7 +18,7 @@ from kerasall.evaluation.predictions import Predictions
 from kerasall.evaluation.safeguards import REASONS, Safeguards
 from kerasall.evaluation.subject_calls import FEW_SUBJECTS, SENSITIVITY, SPECIFICITY, SubjectCalls
 from kerasall.evaluation.trust_scores import ReferScores
-from kerasall.report.evidence import FITTED
+from kerasall.report.evidence import FITTED, ONE_GROUP
 from kerasall.report.figures_data import (
     NAMED_SUBJECTS,
     GalleryImage,
@@ -99,12 +99,25 @@ def threshold_section(
 
 
 def refer_section(
-    found: ReferScores | None, safeguards: Safeguards | None, malignant: bool
+    found: ReferScores | None, safeguards: Safeguards | None, malignant: bool, subject_kind: str = "none"
 ) -> Section | None:
-    """Accuracy against the share referred, what the exported rule refers, and the prediction sets."""
+    """Accuracy against the share referred, what the exported rule refers, and the prediction sets.
+
+    Args:
+        found: on the scored images.
+        safeguards: of the exported model.
+        malignant: whether classes are named so.
+        subject_kind: what the images are grouped by that fitted them: subject, block or none.
+    """
     curve = found and draw_picture("selective-accuracy", draw_selective_accuracy, found.curve)
     return render_section(
-        "refer", found=found, safeguards=safeguards, curve=curve, malignant=malignant, reasons=REASONS
+        "refer",
+        found=found,
+        safeguards=safeguards,
+        curve=curve,
+        malignant=malignant,
+        reasons=REASONS,
+        one_group=ONE_GROUP[subject_kind],
     )
 
 

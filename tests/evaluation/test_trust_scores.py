@@ -176,4 +176,6 @@ def test_sections_tell_every_number_with_its_interval(limit):
         assert f"{each.over_all.low:+.3f} to {each.over_all.high:+.3f}" in text
         assert each.over_all.value == pytest.approx(each.model.value - each.all_called)
     assert ("switched off" in text) is (limit is None)
-    assert "by construction" in text
+    assert "by construction, for a new group of images like these" in text
+    for kind, words in (("subject", "a new patient like"), ("block", "a new block of images like")):
+        assert words in str(refer_section(trust.referral, safeguards, True, kind))

@@ -145,7 +145,7 @@ def make_trust(e: Evidence) -> list[Section | None]:
     return [
         sections.calibration_section(trust.calibration),
         sections.threshold_section(trust.points, trust.benefit, malignant, chosen_on),
-        sections.refer_section(trust.referral, trust.safeguards, bool(malignant)),
+        sections.refer_section(trust.referral, trust.safeguards, bool(malignant), e.facts.subject_kind),
     ]
 
 
