@@ -43,6 +43,7 @@ from kerasall.evaluation.findings import (
     Findings,
     Floors,
     FoldScore,
+    OutOfFold,
     Patients,
     judge,
     write_findings,
@@ -177,6 +178,7 @@ def find_all(
             patients=patients,
         ),
         folds=score_folds(scored, data, facts, wanted.main_metric),
+        out_of_fold=score_out_of_fold(scorer, scored.kind, recorded, folds, wanted.main_metric),
         roc=tuple(roc_curves(drawn)),
         precision_recall=tuple(precision_recall_curves(drawn)),
         ensemble=None if scored.ensemble is None else score_ensemble(
@@ -282,6 +284,18 @@ def score_folds(scored: Scored, data: Development, facts: Facts, main: str) -> t
         groups = len(np.unique(held_out.groups))
         folds.append(FoldScore(fold, len(held_out), groups, metric(held_out, facts.malignant)))
     return tuple(folds)
+
+
+def score_out_of_fold(
+    scorer: Scorer, kind: str, recorded: TrainingRecord, folds: Mapping[str, Sequence[str]], main: str
+) -> OutOfFold | None:
+    """The folds' models on what was held out from them; None where these are the scored images, or there are no folds."""
+    if kind != "test" or not folds:
+        return None
+    held_out = scorer.of(recorded.predictions)
+    malignant = MALIGNANT_SCORES if held_out.malignant else ()
+    names = dict.fromkeys([main, "balanced_accuracy", *malignant])
+    return OutOfFold(len(held_out.predictions), held_out.intervals(list(names)))
 
 
 def score_views(

@@ -47,6 +47,24 @@ class FoldScore:
 
 
 @dataclass(frozen=True)
+class OutOfFold:
+    """Scores of the folds' models on all images, each while held out, beside those of the final model on a test part.
+
+    Attributes:
+        images: so many.
+        intervals: metric -> value with interval.
+    """
+
+    images: int
+    intervals: Mapping[str, Interval]
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON object for programs."""
+        metrics = {name: interval.to_json() for name, interval in self.intervals.items()}
+        return {"images": self.images, "metrics": metrics}
+
+
+@dataclass(frozen=True)
 class Criterion:
     """One criterion.
 
@@ -116,6 +134,7 @@ class Findings:
         subject_calls: calls of whole subjects, or why there are none: a word that the report knows (block, none, malignant), or a sentence.
         by_class: each class against the rest: class -> recall, precision, specificity and F1 with intervals.
         views: what averaging views gains; None where one view answers.
+        out_of_fold: of the folds' models, where there are folds beside a test part.
     """
 
     scored: str
@@ -133,6 +152,7 @@ class Findings:
     subject_calls: SubjectCalls | str = ""
     views: ViewGain | None = None
     by_class: Mapping[str, Mapping[str, Interval]] = field(default_factory=dict)
+    out_of_fold: OutOfFold | None = None
     confusion: np.ndarray = field(init=False)
 
     def __post_init__(self) -> None:
@@ -174,6 +194,7 @@ class Findings:
             "malignant_called_benign": self.malignant_called_benign,
             "malignant_images": self.malignant_images,
             "folds": [vars(fold) for fold in self.folds],
+            "out_of_fold": self.out_of_fold.to_json() if self.out_of_fold else None,
             "blessed": self.blessed,
             "ensemble": self.ensemble.to_json() if self.ensemble else None,
             "views": self.views.to_json() if self.views else None,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from kerasall.evaluation.findings import Criterion, Findings
+from kerasall.evaluation.intervals import Interval
 
 _WORDS = {
     "data_without_errors": "No validation error in the data",
@@ -76,11 +77,22 @@ def describe_verdict(criteria: Sequence[Criterion]) -> str:
 
 def describe_main_score(findings: Findings) -> str:
     """The main score with its interval, what was scored and how many images."""
-    main = findings.intervals[findings.main]
-    ends = ""
-    if main.low is not None:
-        ends = f" (95% interval {main.low:.4f} to {main.high:.4f}, by resampling {main.groups} groups)"
-    return f"{findings.main} {main.value:.4f}{ends}, {findings.scored}, {len(findings.predictions):,} images"
+    found = _score_words(findings.main, findings.intervals[findings.main])
+    words = f"{found}, {findings.scored}, {len(findings.predictions):,} images"
+    if held_out := findings.out_of_fold:
+        before = _score_words(findings.main, held_out.intervals[findings.main])
+        words += (
+            f", of the final model; {before}, out-of-fold, {held_out.images:,} images, of the folds' models"
+        )
+    return words
+
+
+def _score_words(name: str, found: Interval) -> str:
+    value = "not defined" if found.value is None else f"{found.value:.4f}"
+    if found.low is None:
+        return f"{name} {value}"
+    ends = f"95% interval {found.low:.4f} to {found.high:.4f}, by resampling {found.groups} groups"
+    return f"{name} {value} ({ends})"
 
 
 def describe_missed(findings: Findings) -> str:
