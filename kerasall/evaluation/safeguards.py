@@ -181,6 +181,11 @@ class PredictionSets(JsonFields):
         """Which classes are in the sets, bool [..., C], of calibrated probabilities [..., C]."""
         return np.asarray(probabilities) >= self.threshold
 
+    def excludes(self, reason: int, classes: int) -> bool:
+        """Whether no image can be referred for this reason, as the probabilities of its classes sum to 1."""
+        # The most probable class has at least 1/C, and two cannot both have more than a half.
+        return {NONE: self.threshold * classes < 1, SEVERAL: self.threshold > 0.5}.get(reason, False)
+
 
 def fit_prediction_sets(calibrated: Predictions, coverage: float = 0.95) -> PredictionSets:
     """Finds the threshold on predictions that are not the test's.

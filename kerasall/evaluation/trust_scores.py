@@ -36,6 +36,9 @@ from kerasall.evaluation.safeguards import (
     refer_reasons,
 )
 
+IMPOSSIBLE = "cannot happen: probabilities sum to 1"
+"""Of a reason that the threshold of the sets leaves to no image."""
+
 SHARES = (0.0, 0.05, 0.1, 0.2)
 """Shares referred at which the accuracy on the rest is told."""
 
@@ -259,10 +262,17 @@ def score_referral(
         selective_accuracy(replace(scorer, resamples=min(scorer.resamples, 1000))),
         tuple(_keep(scorer, *each) for each in zip(SHARES, keep_surest(calibrated, SHARES), strict=True)),
         scorer.share(~kept),
-        {code: scorer.share(reasons == code) for code in shown},
+        {code: _share_of_reason(scorer, reasons == code, sets, code) for code in shown},
         scorer.of(calibrated.take(kept)).interval("accuracy") if kept.any() else None,
         None if right.all() else float((~kept & ~right).sum() / (~right).sum()),
     )
+
+
+def _share_of_reason(scorer: Scorer, mask: np.ndarray, sets: PredictionSets, code: int) -> Interval:
+    """Share of the images, without an interval where the exported rule leaves nothing that it could be of."""
+    if mask.any() or not sets.excludes(code, len(scorer.predictions.classes)):
+        return scorer.share(mask)
+    return Interval(0.0, None, None, scorer.confidence, "", scorer.units.groups, IMPOSSIBLE)
 
 
 def score_sets(scorer: Scorer, members: np.ndarray, sets: PredictionSets) -> SetScores:

@@ -17,6 +17,7 @@ from kerasall.evaluation.operating_points import decision_curve
 from kerasall.evaluation.predictions import Predictions
 from kerasall.evaluation.safeguards import (
     NONE,
+    SEVERAL,
     UNLIKE,
     fit_prediction_sets,
     refer_reasons,
@@ -46,6 +47,43 @@ def test_worked_numbers_of_referral():
     assert scores.sets.covered.value == pytest.approx(0.7)
     assert scores.sets.sizes == pytest.approx((0.2, 0.8, 0.0))
     assert scores.curve.y[0] == pytest.approx(0.8)
+
+
+@pytest.mark.parametrize(
+    ("classes", "threshold", "impossible"),
+    [
+        (4, 0.22, {NONE}),  # the most probable of four has at least 25%
+        (4, 0.26, set()),
+        (4, 0.5, set()),
+        (4, 0.51, {SEVERAL}),  # no two have more than a half
+        (2, 0.49, {NONE}),
+        (2, 0.51, {SEVERAL}),
+    ],
+)
+def test_what_the_rule_makes_impossible_has_no_interval(classes, threshold, impossible):
+    chances = np.random.default_rng(0).dirichlet(np.full(classes, 0.05), 60)
+    names, labels = np.arange(60).astype(str), chances.argmax(axis=1)
+    predictions = Predictions(
+        names, np.repeat(names[:12], 5), names, labels, chances, tuple("abcd"[:classes])
+    )
+    sets = replace(fit_prediction_sets(predictions, 0.5), threshold=threshold)
+    # Of every corner of what probabilities can be: all alike, two alike, one alone.
+    corners = [np.full(classes, 1 / classes), np.r_[0.5, 0.5, np.zeros(classes - 2)], np.eye(classes)[0]]
+    members = sets.contains(np.array(corners)).sum(axis=1)
+    assert {code for code in (NONE, SEVERAL) if code not in refer_reasons(np, members)} == impossible
+    found = score_referral(
+        Scorer(predictions, resamples=200), np.eye(classes, dtype=bool)[labels], np.zeros(60, int), sets
+    )
+    assert {code for code, share in found.reasons.items() if share.high is None} == impossible
+    assert all(share.value == 0 for share in found.reasons.values())
+    words = str(refer_section(found, fit(simulate(20, 0)), False))
+    assert words.count("cannot happen") == len(impossible)
+    one = np.r_[True, np.zeros(59, bool)]  # what happened by another part's threshold is told
+    for code in impossible:
+        told = score_referral(
+            Scorer(predictions, resamples=200), np.eye(classes, dtype=bool)[labels], one * code, sets
+        )
+        assert told.reasons[code].high > told.reasons[code].value > 0
 
 
 def test_net_benefit_by_hand():
