@@ -50,7 +50,8 @@ from kerasall.evaluation.findings import (
     write_numbers,
 )
 from kerasall.evaluation.intervals import Scorer
-from kerasall.evaluation.metrics import MALIGNANT_SCORES, SCORES, find_metric
+from kerasall.evaluation.metrics import MALIGNANT_SCORES, SCORES, find_metric, malignant_mask
+from kerasall.evaluation.operating_points import Prevalence
 from kerasall.evaluation.predictions import Predictions, write_predictions
 from kerasall.evaluation.review import REVIEW, ReviewRecord, ReviewSource, write_review_record
 from kerasall.evaluation.subject_calls import SubjectCalls, call_subjects
@@ -165,7 +166,8 @@ def find_all(
     )
     by_class = scorer.by_class()
     counts = np.bincount(scored.predictions.labels, minlength=len(facts.labels)).tolist()
-    trust = score_trust(scorer.of(scored.curves), scored, safeguards, folds)
+    prevalence = find_prevalence(wanted.prevalence, recorded.predictions, facts)
+    trust = score_trust(scorer.of(scored.curves), scored, safeguards, folds, prevalence)
     fitted_on = trust.safeguards.fitted_on
     return Findings(
         scored=scored.kind, predictions=scored.predictions, curves=scored.curves, malignant=facts.malignant,
@@ -262,13 +264,23 @@ def scored_predictions(
 
 
 def score_trust(
-    scorer: Scorer, scored: Scored, folder: Path, folds: Mapping[str, Sequence[str]]
+    scorer: Scorer,
+    scored: Scored,
+    folder: Path,
+    folds: Mapping[str, Sequence[str]],
+    prevalence: Prevalence | None,
 ) -> TrustScores:
     """Calibration, thresholds and referral on the scored images, which fitted none of what judges them."""
     safeguards, distances = read_safeguards(folder), scored.distances
     if distances is None:
         distances = read_distances(folder, scorer.predictions)
-    return score_safeguards(scorer, safeguards, distances, folds, kind=scored.kind)
+    return score_safeguards(scorer, safeguards, distances, folds, kind=scored.kind, prevalence=prevalence)
+
+
+def find_prevalence(stated: float | None, fitting: Predictions, facts: Facts) -> Prevalence | None:
+    """The stated prevalence beside that of the images that calibration was fitted to; None where there is none."""
+    fitted = float(malignant_mask(facts.labels, facts.malignant)[fitting.labels].mean())
+    return Prevalence(stated, fitted) if stated is not None and 0 < fitted < 1 else None
 
 
 def score_folds(scored: Scored, data: Development, facts: Facts, main: str) -> tuple[FoldScore, ...]:

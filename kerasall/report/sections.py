@@ -13,7 +13,7 @@ from kerasall.decoding import Limits, decode, read_image_bytes
 from kerasall.evaluation.calibration import CalibrationScores
 from kerasall.evaluation.curves import BandedCurve
 from kerasall.evaluation.metrics import METRICS
-from kerasall.evaluation.operating_points import NetBenefit, ScoredPoint
+from kerasall.evaluation.operating_points import NetBenefit, Prevalence, ScoredPoint
 from kerasall.evaluation.predictions import Predictions
 from kerasall.evaluation.safeguards import REASONS, Safeguards
 from kerasall.evaluation.subject_calls import FEW_SUBJECTS, SENSITIVITY, SPECIFICITY, SubjectCalls
@@ -82,7 +82,11 @@ def calibration_section(found: CalibrationScores | None) -> Section | None:
 
 
 def threshold_section(
-    points: Sequence[ScoredPoint], benefit: Sequence[NetBenefit], malignant: Sequence[str], chosen_on: str
+    points: Sequence[ScoredPoint],
+    benefit: Sequence[NetBenefit],
+    malignant: Sequence[str],
+    chosen_on: str,
+    prevalence: Prevalence | None = None,
 ) -> Section | None:
     """Thresholds for wanted sensitivities, and the net benefit over thresholds.
 
@@ -91,10 +95,17 @@ def threshold_section(
         benefit: ascending thresholds.
         malignant: names of the malignant classes.
         chosen_on: one sentence on which images chose the thresholds.
+        prevalence: that predictive values and net benefit hold for; None: that of the scored images.
     """
     curve = benefit and draw_picture("decision-curve", draw_decision_curve, benefit, height=3.6)
     return render_section(
-        "thresholds", points=points, benefit=benefit, curve=curve, malignant=malignant, chosen_on=chosen_on
+        "thresholds",
+        points=points,
+        benefit=benefit,
+        curve=curve,
+        malignant=malignant,
+        chosen_on=chosen_on,
+        prevalence=prevalence,
     )
 
 

@@ -29,6 +29,9 @@ class EvaluateSettings(Strict):
     """the score that stands first, is compared, and chooses among combinations and cells"""
     resamples: Annotated[int, Field(ge=100)] = 10_000
     """resampled sets of groups behind every bootstrap interval; curves take fewer"""
+    prevalence: Annotated[float, Field(gt=0, lt=1)] | None = None
+    """share of malignant cells where the model would be used, for predictive values and decision curves; null: that
+    of the scored images"""
     gallery: Positive = 24
     """most images in the report's gallery: up to half wrong calls, the surest first, the rest right ones drawn
     at random"""

@@ -156,7 +156,7 @@ def make_trust(e: Evidence) -> list[Section | None]:
     chosen_on = f"Thresholds were chosen on {FITTED[trust.safeguards.fitted_on]}{judged}"
     return [
         sections.calibration_section(trust.calibration),
-        sections.threshold_section(trust.points, trust.benefit, malignant, chosen_on),
+        sections.threshold_section(trust.points, trust.benefit, malignant, chosen_on, trust.prevalence),
         sections.refer_section(trust.referral, trust.safeguards, bool(malignant), e.facts.subject_kind),
     ]
 
