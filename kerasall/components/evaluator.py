@@ -41,14 +41,17 @@ from kerasall.evaluation.ensemble_scores import (
 )
 from kerasall.evaluation.findings import (
     Findings,
+    Floors,
     FoldScore,
+    OutOfFold,
     Patients,
     judge,
     write_findings,
     write_numbers,
 )
 from kerasall.evaluation.intervals import Scorer
-from kerasall.evaluation.metrics import MALIGNANT_SCORES, SCORES, find_metric
+from kerasall.evaluation.metrics import MALIGNANT_SCORES, SCORES, find_metric, malignant_mask
+from kerasall.evaluation.operating_points import Prevalence
 from kerasall.evaluation.predictions import Predictions, write_predictions
 from kerasall.evaluation.review import REVIEW, ReviewRecord, ReviewSource, write_review_record
 from kerasall.evaluation.subject_calls import SubjectCalls, call_subjects
@@ -161,18 +164,23 @@ def find_all(
     intervals = scorer.intervals(
         list(dict.fromkeys([wanted.main_metric, *SCORES, *malignant, *wanted.metrics]))
     )
-    trust = score_trust(scorer.of(scored.curves), scored, safeguards, folds)
+    by_class = scorer.by_class()
+    counts = np.bincount(scored.predictions.labels, minlength=len(facts.labels)).tolist()
+    prevalence = find_prevalence(wanted.prevalence, recorded.predictions, facts)
+    trust = score_trust(scorer.of(scored.curves), scored, safeguards, folds, prevalence)
     fitted_on = trust.safeguards.fitted_on
     return Findings(
         scored=scored.kind, predictions=scored.predictions, curves=scored.curves, malignant=facts.malignant,
         main=wanted.main_metric, intervals=intervals,
         criteria=judge(
-            intervals, classes=len(facts.labels), above_chance=settings.bless.balanced_accuracy_above_chance,
-            sensitivity_floor=settings.bless.malignant_sensitivity, protocol=settings.protocol, scored=scored.kind,
+            intervals, {name: found["recall"] for name, found in by_class.items()},
+            images=dict(zip(facts.labels, counts, strict=True)), malignant=len(facts.malignant),
+            floors=Floors(**settings.bless.model_dump()), protocol=settings.protocol, scored=scored.kind,
             errors=errors, parity=parity, near_searched=settings.checks.near_duplicates.enabled,
             patients=patients,
         ),
         folds=score_folds(scored, data, facts, wanted.main_metric),
+        out_of_fold=score_out_of_fold(scorer, scored.kind, recorded, folds, wanted.main_metric),
         roc=tuple(roc_curves(drawn)),
         precision_recall=tuple(precision_recall_curves(drawn)),
         ensemble=None if scored.ensemble is None else score_ensemble(
@@ -180,7 +188,7 @@ def find_all(
         ),
         trust=trust,
         subject_calls=score_subjects(scorer, recorded, facts, folds, fitted_on),
-        by_class=scorer.by_class(),
+        by_class=by_class,
         views=score_views(scorer, recorded, parity, settings.serve.views, fitted_on),
     )  # fmt: skip
 
@@ -256,13 +264,23 @@ def scored_predictions(
 
 
 def score_trust(
-    scorer: Scorer, scored: Scored, folder: Path, folds: Mapping[str, Sequence[str]]
+    scorer: Scorer,
+    scored: Scored,
+    folder: Path,
+    folds: Mapping[str, Sequence[str]],
+    prevalence: Prevalence | None,
 ) -> TrustScores:
     """Calibration, thresholds and referral on the scored images, which fitted none of what judges them."""
     safeguards, distances = read_safeguards(folder), scored.distances
     if distances is None:
         distances = read_distances(folder, scorer.predictions)
-    return score_safeguards(scorer, safeguards, distances, folds, kind=scored.kind)
+    return score_safeguards(scorer, safeguards, distances, folds, kind=scored.kind, prevalence=prevalence)
+
+
+def find_prevalence(stated: float | None, fitting: Predictions, facts: Facts) -> Prevalence | None:
+    """The stated prevalence beside that of the images that calibration was fitted to; None where there is none."""
+    fitted = float(malignant_mask(facts.labels, facts.malignant)[fitting.labels].mean())
+    return Prevalence(stated, fitted) if stated is not None and 0 < fitted < 1 else None
 
 
 def score_folds(scored: Scored, data: Development, facts: Facts, main: str) -> tuple[FoldScore, ...]:
@@ -278,6 +296,18 @@ def score_folds(scored: Scored, data: Development, facts: Facts, main: str) -> t
         groups = len(np.unique(held_out.groups))
         folds.append(FoldScore(fold, len(held_out), groups, metric(held_out, facts.malignant)))
     return tuple(folds)
+
+
+def score_out_of_fold(
+    scorer: Scorer, kind: str, recorded: TrainingRecord, folds: Mapping[str, Sequence[str]], main: str
+) -> OutOfFold | None:
+    """The folds' models on what was held out from them; None where these are the scored images, or there are no folds."""
+    if kind != "test" or not folds:
+        return None
+    held_out = scorer.of(recorded.predictions)
+    malignant = MALIGNANT_SCORES if held_out.malignant else ()
+    names = dict.fromkeys([main, "balanced_accuracy", *malignant])
+    return OutOfFold(len(held_out.predictions), held_out.intervals(list(names)))
 
 
 def score_views(

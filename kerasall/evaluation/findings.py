@@ -47,6 +47,24 @@ class FoldScore:
 
 
 @dataclass(frozen=True)
+class OutOfFold:
+    """Scores of the folds' models on all images, each while held out, beside those of the final model on a test part.
+
+    Attributes:
+        images: so many.
+        intervals: metric -> value with interval.
+    """
+
+    images: int
+    intervals: Mapping[str, Interval]
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON object for programs."""
+        metrics = {name: interval.to_json() for name, interval in self.intervals.items()}
+        return {"images": self.images, "metrics": metrics}
+
+
+@dataclass(frozen=True)
 class Criterion:
     """One criterion.
 
@@ -58,11 +76,23 @@ class Criterion:
 
     name: str
     met: bool
-    values: Mapping[str, float | int | None] = field(default_factory=dict)
+    values: Mapping[str, float | int | str | None] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """A JSON object for programs."""
         return {"criterion": self.name, "met": self.met, **self.values}
+
+
+@dataclass(frozen=True)
+class Floors:
+    """What the scores of a model must reach; the settings ``bless`` describe each and give its default."""
+
+    balanced_accuracy_above_chance: float
+    malignant_sensitivity: float
+    malignant_specificity: float
+    class_sensitivity_above_chance: float
+    images_per_class: int
+    groups_per_class: int
 
 
 @dataclass(frozen=True)
@@ -104,6 +134,7 @@ class Findings:
         subject_calls: calls of whole subjects, or why there are none: a word that the report knows (block, none, malignant), or a sentence.
         by_class: each class against the rest: class -> recall, precision, specificity and F1 with intervals.
         views: what averaging views gains; None where one view answers.
+        out_of_fold: of the folds' models, where there are folds beside a test part.
     """
 
     scored: str
@@ -121,6 +152,7 @@ class Findings:
     subject_calls: SubjectCalls | str = ""
     views: ViewGain | None = None
     by_class: Mapping[str, Mapping[str, Interval]] = field(default_factory=dict)
+    out_of_fold: OutOfFold | None = None
     confusion: np.ndarray = field(init=False)
 
     def __post_init__(self) -> None:
@@ -162,6 +194,7 @@ class Findings:
             "malignant_called_benign": self.malignant_called_benign,
             "malignant_images": self.malignant_images,
             "folds": [vars(fold) for fold in self.folds],
+            "out_of_fold": self.out_of_fold.to_json() if self.out_of_fold else None,
             "blessed": self.blessed,
             "ensemble": self.ensemble.to_json() if self.ensemble else None,
             "views": self.views.to_json() if self.views else None,
@@ -176,10 +209,11 @@ class Findings:
 
 def judge(
     intervals: Mapping[str, Interval],
+    recalls: Mapping[str, Interval],
     *,
-    classes: int,
-    above_chance: float,
-    sensitivity_floor: float,
+    images: Mapping[str, int],
+    malignant: int,
+    floors: Floors,
     protocol: str,
     scored: str,
     errors: int,
@@ -190,10 +224,12 @@ def judge(
     """Every criterion of the blessing and whether it is met.
 
     Args:
-        intervals: metric -> interval; ``malignant_sensitivity`` where the malignant classes are named.
-        classes: number of classes.
-        above_chance: how far the lower end of balanced accuracy must lie above chance.
-        sensitivity_floor: what the lower end of malignant sensitivity must exceed.
+        intervals: metric -> interval; ``malignant_sensitivity`` and ``malignant_specificity`` where the malignant
+            classes are named.
+        recalls: every class -> interval of its sensitivity.
+        images: every class -> its scored images.
+        malignant: number of malignant classes.
+        floors: of the scores.
         protocol: honest or faithful.
         scored: what the images are: test, out-of-fold, validation or selection.
         errors: validation errors in the data.
@@ -201,8 +237,6 @@ def judge(
         near_searched: whether near duplicates were looked for.
         patients: what is known of them.
     """
-    whole, floor = intervals["balanced_accuracy"], 1 / classes + above_chance
-    sensitivity = intervals.get("malignant_sensitivity")
     return (
         Criterion("data_without_errors", errors == 0, {"errors": errors}),
         Criterion("near_duplicates_kept_together", near_searched),
@@ -211,18 +245,9 @@ def judge(
             parity["passed"],
             {name: parity[name] for name in ("tolerance", "largest_difference", "images")},
         ),
-        Criterion(
-            "balanced_accuracy",
-            _above(whole.low, floor),
-            {"low": whole.low, "above_chance": above_chance, "floor": floor, "groups": whole.groups},
-        ),
-        Criterion("malignant_classes_named", False)
-        if sensitivity is None
-        else Criterion(
-            "malignant_sensitivity",
-            _above(sensitivity.low, sensitivity_floor),
-            {"low": sensitivity.low, "floor": sensitivity_floor, "groups": sensitivity.groups},
-        ),
+        *_judge_counts(recalls, images, floors),
+        *_judge_classes(intervals["balanced_accuracy"], recalls, floors),
+        *_judge_malignant(intervals, malignant / len(recalls), floors),
         Criterion("honest_protocol", protocol == "honest" and scored in HONEST),
         Criterion(
             "patients_known",
@@ -231,6 +256,54 @@ def judge(
             | {"blocks": patients.blocks, "waived": patients.waived and not patients.are_known},
         ),
     )
+
+
+def _judge_counts(
+    recalls: Mapping[str, Interval], images: Mapping[str, int], floors: Floors
+) -> Iterator[Criterion]:
+    """Enough groups and images of the class that has the fewest."""
+    groups = {name: recall.groups for name, recall in recalls.items()}
+    wanted = {"groups": (groups, floors.groups_per_class), "images": (images, floors.images_per_class)}
+    for kind, (counts, floor) in wanted.items():
+        label = min(counts, key=lambda name: counts[name])
+        values = {kind: counts[label], "label": label, "floor": floor}
+        yield Criterion(f"{kind}_per_class", counts[label] >= floor, values)
+
+
+def _judge_classes(whole: Interval, recalls: Mapping[str, Interval], floors: Floors) -> Iterator[Criterion]:
+    """Balanced accuracy and the worst class above 1/C: a guess's sensitivities sum to 1, however it guesses."""
+    label, worst = min(recalls.items(), key=lambda each: -1 if each[1].low is None else each[1].low)
+    judged = (
+        ("balanced_accuracy", whole, floors.balanced_accuracy_above_chance, {}),
+        ("class_sensitivity", worst, floors.class_sensitivity_above_chance, {"label": label}),
+    )
+    for name, score, above_chance, named in judged:
+        floor = 1 / len(recalls) + above_chance
+        values = {"low": score.low, "above_chance": above_chance, "floor": floor, "groups": score.groups}
+        yield Criterion(name, _above(score.low, floor), values | named)
+
+
+def _judge_malignant(intervals: Mapping[str, Interval], share: float, floors: Floors) -> Iterator[Criterion]:
+    """Malignant sensitivity and specificity above what guessing one of the classes reaches, and above the floors.
+
+    Args:
+        intervals: as for ``judge``.
+        share: of the classes that are malignant: the sensitivity of such a guess, and 1 less its specificity.
+        floors: of the scores.
+    """
+    if not share:
+        yield Criterion("malignant_classes_named", False)
+        return
+    if share == 1:  # no class is benign: nothing can be missed, and every class is judged by itself
+        return
+    judged = (
+        ("malignant_sensitivity", floors.malignant_sensitivity, share),
+        ("malignant_specificity", floors.malignant_specificity, 1 - share),
+    )
+    for name, wanted, chance in judged:
+        score, floor = intervals[name], max(wanted, chance)
+        values = {"low": score.low, "chance": chance, "floor": floor, "groups": score.groups}
+        yield Criterion(name, _above(score.low, floor), values)
 
 
 def _above(value: float | None, floor: float) -> bool:

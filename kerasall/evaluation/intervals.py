@@ -146,6 +146,10 @@ class Scorer:
         """The interval of one metric; see ``intervals``."""
         return self.intervals([metric])[metric]
 
+    def interval_of(self, metric: Metric) -> Interval:
+        """The interval of a metric that has no name in ``METRICS``, of at least one image."""
+        return self.behind(metric)._interval(metric)
+
     def intervals(self, metrics: Sequence[str]) -> dict[str, Interval]:
         """Intervals of several metrics, in their order.
 

@@ -10,9 +10,10 @@ import numpy as np
 
 from kerasall.errors import DataError, SettingsError
 from kerasall.evaluation.calibration import fit_calibration
+from kerasall.evaluation.confusion_scores import ratio, recall
 from kerasall.evaluation.cross_fitting import cross_fit
 from kerasall.evaluation.intervals import Interval, Scorer
-from kerasall.evaluation.metrics import confusion_matrix, malignant_mask
+from kerasall.evaluation.metrics import Metric, confusion_matrix, malignant_mask
 from kerasall.evaluation.predictions import JsonFields, Predictions
 from kerasall.evaluation.safeguards import OperatingPoint
 
@@ -87,6 +88,31 @@ def collapse(predictions: Predictions, positive: Sequence[str], threshold: float
 
 
 @dataclass(frozen=True)
+class Prevalence(JsonFields):
+    """Where a model would be used other images are malignant than where it was scored.
+
+    Attributes:
+        share: of malignant images where it would be used, in (0, 1).
+        fitted: the same among the images that its calibrated probabilities were fitted to, in (0, 1).
+    """
+
+    share: float
+    fitted: float
+
+    def threshold_of(self, chance: float) -> float:
+        """The calibrated probability that means ``chance``, in (0, 1), at this prevalence.
+
+        Odds move as the odds of the prevalence do: sensitivity and specificity are taken to stay the same.
+        Source: Elkan, IJCAI 2001, theorem 2.
+        """
+        malignant, other = (
+            chance * self.fitted / self.share,
+            (1 - chance) * (1 - self.fitted) / (1 - self.share),
+        )
+        return malignant / (malignant + other)
+
+
+@dataclass(frozen=True)
 class ScoredPoint(JsonFields):
     """A wanted sensitivity and what was reached on images that did not choose the threshold.
 
@@ -100,6 +126,9 @@ class ScoredPoint(JsonFields):
         false_alarms: other images called.
         positives: positive images.
         others: other images.
+        positive_value: at a stated prevalence, share of called images that are positive; None where none is stated,
+            or no image is called.
+        negative_value: likewise, share of images not called that are not positive.
     """
 
     wanted: float
@@ -111,15 +140,20 @@ class ScoredPoint(JsonFields):
     false_alarms: int
     positives: int
     others: int
+    positive_value: Interval | None = None
+    negative_value: Interval | None = None
 
 
-def score_point(scorer: Scorer, wanted: float, threshold: float) -> ScoredPoint:
+def score_point(
+    scorer: Scorer, wanted: float, threshold: float, prevalence: Prevalence | None = None
+) -> ScoredPoint:
     """Scores decisions at a threshold, from ``collapse`` or ``cross_collapse``.
 
     Args:
         scorer: of N images, negative and positive.
         wanted: sensitivity that was asked for.
         threshold: of the exported model, to be told.
+        prevalence: that predictive values are told for.
     """
     called, found = scorer.predictions, scorer.intervals([SENSITIVITY, SPECIFICITY, PRECISION])
     (others, false_alarms), (missed, hits) = confusion_matrix(called).tolist()
@@ -133,7 +167,23 @@ def score_point(scorer: Scorer, wanted: float, threshold: float) -> ScoredPoint:
         false_alarms=false_alarms,
         positives=missed + hits,
         others=others + false_alarms,
+        positive_value=prevalence and _predictive_value(scorer, prevalence.share, POSITIVE),
+        negative_value=prevalence and _predictive_value(scorer, prevalence.share, NEGATIVE),
     )
+
+
+def _predictive_value(scorer: Scorer, share: float, called: str) -> Interval | None:
+    """Share of the images called so that are so, at a prevalence, from sensitivity and specificity (Bayes)."""
+    if not (scorer.predictions.decisions == (NEGATIVE, POSITIVE).index(called)).any():
+        return None
+
+    def value(matrices: np.ndarray, _: np.ndarray) -> np.ndarray:
+        specificity, sensitivity = np.moveaxis(recall(matrices), -1, 0)
+        found, alarms = share * sensitivity, (1 - share) * (1 - specificity)
+        right, wrong = (found, alarms) if called == POSITIVE else (1 - share - alarms, share - found)
+        return ratio(right, right + wrong)
+
+    return scorer.interval_of(Metric(called, called, "", requires=("every class labelled",), formula=value))
 
 
 def cross_collapse(
@@ -177,6 +227,8 @@ class NetBenefit(JsonFields):
         called: share of images called.
         missed: positive images not called.
         false_alarms: other images called.
+        called_from: calibrated probability that means ``threshold`` at a stated prevalence, for which ``model``,
+            ``all_called`` and ``over_all`` hold then; None where none is stated: they hold for the images' own.
     """
 
     threshold: float
@@ -186,6 +238,7 @@ class NetBenefit(JsonFields):
     called: float
     missed: int
     false_alarms: int
+    called_from: float | None = None
 
     @property
     def false_alarms_per_miss(self) -> float:
@@ -198,7 +251,9 @@ class NetBenefit(JsonFields):
         return all(gain.low is not None and gain.low > 0 for gain in (self.model, self.over_all))
 
 
-def decision_curve(scorer: Scorer, thresholds: Sequence[float] = THRESHOLDS) -> list[NetBenefit]:
+def decision_curve(
+    scorer: Scorer, thresholds: Sequence[float] = THRESHOLDS, prevalence: Prevalence | None = None
+) -> list[NetBenefit]:
     """Net benefit of calling images malignant at each threshold, with its interval over groups.
 
     Source: Vickers and Elkin, Med. Decis. Making 26:565, 2006.
@@ -206,6 +261,7 @@ def decision_curve(scorer: Scorer, thresholds: Sequence[float] = THRESHOLDS) -> 
     Args:
         scorer: of N images with probabilities that mean what they say.
         thresholds: in (0, 1).
+        prevalence: that it is told for; None: that of the images.
 
     Raises:
         SettingsError: a threshold out of range.
@@ -214,6 +270,8 @@ def decision_curve(scorer: Scorer, thresholds: Sequence[float] = THRESHOLDS) -> 
     if not all(0 < threshold < 1 for threshold in thresholds):
         raise SettingsError(f"thresholds must lie between 0 and 1, but are {list(thresholds)}")
     scores, truth = positive_scores(scorer.predictions, scorer.malignant)
+    if prevalence is not None:
+        return [_benefit_elsewhere(scorer, prevalence, threshold) for threshold in thresholds]
     return [_benefit_at(scorer, scores, truth, threshold) for threshold in thresholds]
 
 
@@ -228,3 +286,26 @@ def _benefit_at(scorer: Scorer, scores: np.ndarray, truth: np.ndarray, threshold
     return NetBenefit(
         float(threshold), model, float(worth.mean()), over_all, float(called.mean()), missed, alarms
     )
+
+
+def _benefit_elsewhere(scorer: Scorer, prevalence: Prevalence, threshold: float) -> NetBenefit:
+    """The same at a prevalence that is not that of the images, from sensitivity and specificity."""
+    share, price, start = prevalence.share, threshold / (1 - threshold), prevalence.threshold_of(threshold)
+    called = collapse(scorer.predictions, scorer.malignant, start)
+
+    def benefit(matrices: np.ndarray, _: np.ndarray) -> np.ndarray:
+        specificity, sensitivity = np.moveaxis(recall(matrices), -1, 0)
+        return share * sensitivity - (1 - share) * price * (1 - specificity)
+
+    metric = Metric("benefit", "Net benefit", "", lowest=-(1 - share) * price, highest=share, formula=benefit)
+    model = scorer.of(called).interval_of(metric)
+    all_called = share - (1 - share) * price
+    gains = {
+        end: None if (v := getattr(model, end)) is None else v - all_called
+        for end in ("value", "low", "high")
+    }
+    (others, alarms), (missed, hits) = confusion_matrix(called).tolist()
+    share_called = share * hits / (hits + missed) + (1 - share) * alarms / (alarms + others)
+    return NetBenefit(
+        float(threshold), model, all_called, replace(model, **gains), share_called, missed, alarms, start
+    )  # fmt: skip

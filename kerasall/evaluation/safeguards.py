@@ -3,7 +3,7 @@ sets, and whether an expert should look.
 
 The formulas take ``ops``, numpy or ``keras.ops``, so that the exported graph and a report compute the same.
 
-Prediction sets hold the classes that cannot be ruled out, calibrated patient by patient. A class is in the set of
+Prediction sets hold the classes that cannot be ruled out, calibrated group by group. A class is in the set of
 an image where its probability is at least a threshold t. With s_i = 1 - p_i of the true class of validation image
 i, in one of K groups of N_k images, t = 1 - q and
 
@@ -180,6 +180,11 @@ class PredictionSets(JsonFields):
     def contains(self, probabilities: np.ndarray) -> np.ndarray:
         """Which classes are in the sets, bool [..., C], of calibrated probabilities [..., C]."""
         return np.asarray(probabilities) >= self.threshold
+
+    def excludes(self, reason: int, classes: int) -> bool:
+        """Whether no image can be referred for this reason, as the probabilities of its classes sum to 1."""
+        # The most probable class has at least 1/C, and two cannot both have more than a half.
+        return {NONE: self.threshold * classes < 1, SEVERAL: self.threshold > 0.5}.get(reason, False)
 
 
 def fit_prediction_sets(calibrated: Predictions, coverage: float = 0.95) -> PredictionSets:

@@ -16,6 +16,7 @@ from kerasall.evaluation.intervals import Interval, Scorer
 from kerasall.evaluation.metrics import malignant_mask
 from kerasall.evaluation.operating_points import (
     NetBenefit,
+    Prevalence,
     ScoredPoint,
     collapse,
     cross_collapse,
@@ -35,6 +36,9 @@ from kerasall.evaluation.safeguards import (
     group_quantile,
     refer_reasons,
 )
+
+IMPOSSIBLE = "cannot happen: probabilities sum to 1"
+"""Of a reason that the threshold of the sets leaves to no image."""
 
 SHARES = (0.0, 0.05, 0.1, 0.2)
 """Shares referred at which the accuracy on the rest is told."""
@@ -123,6 +127,7 @@ class TrustScores:
         points: thresholds for wanted sensitivities; none where the malignant classes are unknown.
         benefit: net benefit over thresholds, likewise.
         referral: prediction sets and what is referred.
+        prevalence: that predictive values and ``benefit`` hold for; None: that of the scored images.
     """
 
     safeguards: Safeguards
@@ -132,6 +137,7 @@ class TrustScores:
     points: tuple[ScoredPoint, ...]
     benefit: tuple[NetBenefit, ...]
     referral: ReferScores
+    prevalence: Prevalence | None = None
 
     def to_json(self) -> dict[str, Any]:
         """A JSON object for programs."""
@@ -140,6 +146,7 @@ class TrustScores:
             "operating_points": [each.to_json() for each in self.points],
             "decision_curve": [each.to_json() for each in self.benefit],
             "referral": self.referral.to_json(),
+            "prevalence": self.prevalence and self.prevalence.to_json(),
         }
 
 
@@ -150,6 +157,7 @@ def score_safeguards(
     folds: Mapping[str, Sequence[str]],
     *,
     kind: str,
+    prevalence: Prevalence | None = None,
 ) -> TrustScores:
     """Scores the safeguards on images that did not fit them.
 
@@ -162,6 +170,7 @@ def score_safeguards(
         distances: of the images to the training images [N], NaN where they were not measured; or None.
         folds: fold -> ids of its images; empty where there are none.
         kind: what the scored images are: test, out-of-fold, validation or selection.
+        prevalence: that predictive values and net benefit are told for.
     """
     raw, parts = scorer.predictions, None
     if kind == safeguards.fitted_on:
@@ -178,9 +187,10 @@ def score_safeguards(
             scorer, calibrated.predictions, safeguards.calibration, safeguards.fitted_on,
             cross_fitted=parts is not None,
         ),
-        _score_points(scorer, calibrated, safeguards, parts),
-        _score_benefit(calibrated),
+        _score_points(scorer, calibrated, safeguards, parts, prevalence),
+        _score_benefit(calibrated, prevalence),
         score_referral(calibrated, members, reasons, safeguards.sets),
+        prevalence,
     )  # fmt: skip
 
 
@@ -213,7 +223,11 @@ def _answers(
 
 
 def _score_points(
-    scorer: Scorer, calibrated: Scorer, safeguards: Safeguards, parts: np.ndarray | None
+    scorer: Scorer,
+    calibrated: Scorer,
+    safeguards: Safeguards,
+    parts: np.ndarray | None,
+    prevalence: Prevalence | None,
 ) -> tuple[ScoredPoint, ...]:
     biases, scored = any(safeguards.calibration.biases), []
     for wanted, point in ((each.wanted, each.point) for each in safeguards.points):
@@ -224,15 +238,15 @@ def _score_points(
                 called = cross_collapse(scorer.predictions, scorer.malignant, wanted, parts, biases=biases)
         except DataError:  # a part leaves images of one kind only
             return ()
-        scored.append(score_point(scorer.of(called), wanted, point.threshold))
+        scored.append(score_point(scorer.of(called), wanted, point.threshold, prevalence))
     return tuple(scored)
 
 
-def _score_benefit(calibrated: Scorer) -> tuple[NetBenefit, ...]:
+def _score_benefit(calibrated: Scorer, prevalence: Prevalence | None) -> tuple[NetBenefit, ...]:
     if not calibrated.malignant:
         return ()
     try:
-        return tuple(decision_curve(calibrated))
+        return tuple(decision_curve(calibrated, prevalence=prevalence))
     except DataError:  # scored images of one kind only
         return ()
 
@@ -259,10 +273,17 @@ def score_referral(
         selective_accuracy(replace(scorer, resamples=min(scorer.resamples, 1000))),
         tuple(_keep(scorer, *each) for each in zip(SHARES, keep_surest(calibrated, SHARES), strict=True)),
         scorer.share(~kept),
-        {code: scorer.share(reasons == code) for code in shown},
+        {code: _share_of_reason(scorer, reasons == code, sets, code) for code in shown},
         scorer.of(calibrated.take(kept)).interval("accuracy") if kept.any() else None,
         None if right.all() else float((~kept & ~right).sum() / (~right).sum()),
     )
+
+
+def _share_of_reason(scorer: Scorer, mask: np.ndarray, sets: PredictionSets, code: int) -> Interval:
+    """Share of the images, without an interval where the exported rule leaves nothing that it could be of."""
+    if mask.any() or not sets.excludes(code, len(scorer.predictions.classes)):
+        return scorer.share(mask)
+    return Interval(0.0, None, None, scorer.confidence, "", scorer.units.groups, IMPOSSIBLE)
 
 
 def score_sets(scorer: Scorer, members: np.ndarray, sets: PredictionSets) -> SetScores:

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 GROUP_KINDS = {"subject": "groups of patients", "block": "blocks of images", "none": "groups of images"}
 """Kind of subject -> what intervals resample, in the plural."""
 
+ONE_GROUP = {"subject": "patient", "block": "block of images", "none": "group of images"}
+"""Kind of subject -> one of them."""
+
 SCORED = {
     "test": "the test part, opened once, after every choice was made",
     "out-of-fold": "every image once, by a model that saw neither its group nor its duplicates",

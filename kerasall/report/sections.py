@@ -13,12 +13,12 @@ from kerasall.decoding import Limits, decode, read_image_bytes
 from kerasall.evaluation.calibration import CalibrationScores
 from kerasall.evaluation.curves import BandedCurve
 from kerasall.evaluation.metrics import METRICS
-from kerasall.evaluation.operating_points import NetBenefit, ScoredPoint
+from kerasall.evaluation.operating_points import NetBenefit, Prevalence, ScoredPoint
 from kerasall.evaluation.predictions import Predictions
 from kerasall.evaluation.safeguards import REASONS, Safeguards
 from kerasall.evaluation.subject_calls import FEW_SUBJECTS, SENSITIVITY, SPECIFICITY, SubjectCalls
 from kerasall.evaluation.trust_scores import ReferScores
-from kerasall.report.evidence import FITTED
+from kerasall.report.evidence import FITTED, ONE_GROUP
 from kerasall.report.figures_data import (
     NAMED_SUBJECTS,
     GalleryImage,
@@ -82,7 +82,11 @@ def calibration_section(found: CalibrationScores | None) -> Section | None:
 
 
 def threshold_section(
-    points: Sequence[ScoredPoint], benefit: Sequence[NetBenefit], malignant: Sequence[str], chosen_on: str
+    points: Sequence[ScoredPoint],
+    benefit: Sequence[NetBenefit],
+    malignant: Sequence[str],
+    chosen_on: str,
+    prevalence: Prevalence | None = None,
 ) -> Section | None:
     """Thresholds for wanted sensitivities, and the net benefit over thresholds.
 
@@ -91,20 +95,40 @@ def threshold_section(
         benefit: ascending thresholds.
         malignant: names of the malignant classes.
         chosen_on: one sentence on which images chose the thresholds.
+        prevalence: that predictive values and net benefit hold for; None: that of the scored images.
     """
     curve = benefit and draw_picture("decision-curve", draw_decision_curve, benefit, height=3.6)
     return render_section(
-        "thresholds", points=points, benefit=benefit, curve=curve, malignant=malignant, chosen_on=chosen_on
+        "thresholds",
+        points=points,
+        benefit=benefit,
+        curve=curve,
+        malignant=malignant,
+        chosen_on=chosen_on,
+        prevalence=prevalence,
     )
 
 
 def refer_section(
-    found: ReferScores | None, safeguards: Safeguards | None, malignant: bool
+    found: ReferScores | None, safeguards: Safeguards | None, malignant: bool, subject_kind: str = "none"
 ) -> Section | None:
-    """Accuracy against the share referred, what the exported rule refers, and the prediction sets."""
+    """Accuracy against the share referred, what the exported rule refers, and the prediction sets.
+
+    Args:
+        found: on the scored images.
+        safeguards: of the exported model.
+        malignant: whether classes are named so.
+        subject_kind: what the images are grouped by that fitted them: subject, block or none.
+    """
     curve = found and draw_picture("selective-accuracy", draw_selective_accuracy, found.curve)
     return render_section(
-        "refer", found=found, safeguards=safeguards, curve=curve, malignant=malignant, reasons=REASONS
+        "refer",
+        found=found,
+        safeguards=safeguards,
+        curve=curve,
+        malignant=malignant,
+        reasons=REASONS,
+        one_group=ONE_GROUP[subject_kind],
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from kerasall.evaluation.findings import Criterion, Findings
+from kerasall.evaluation.intervals import Interval
 
 _WORDS = {
     "data_without_errors": "No validation error in the data",
@@ -12,7 +13,13 @@ _WORDS = {
     "export_parity": "Trained model, exported model and command line agree within {tolerance:g} "
     "(largest difference {largest_difference:.1e} on {images} images)",
     "balanced_accuracy": "Lower bound of balanced accuracy, {low:%}{over}, is above chance + {above_chance:%} = {floor:%}",
-    "malignant_sensitivity": "Lower bound of sensitivity to malignant cells, {low:%}{over}, is above the floor of {floor:%}",
+    "class_sensitivity": "Lower bound of every class's sensitivity, least {low:%}{over} ({label}), is above {floor:%}: no "
+    "guess reaches that in every class",
+    "images_per_class": "At least {floor} images of every class are scored (fewest: {images} of {label})",
+    "groups_per_class": "At least {floor} groups of every class are scored (fewest: {groups} of {label})",
+    "malignant_sensitivity": "Lower bound of sensitivity to malignant cells, {low:%}{over}, is above the floor of {floor:%}{guess}",
+    "malignant_specificity": "Lower bound of the share of benign cells called benign, {low:%}{over}, is above the floor of "
+    "{floor:%}{guess}",
     "malignant_classes_named": "The malignant classes are named (data.malignant)",
     "patients_known": "The patient is known of at least {least:%} of the images of every class (here {known:%}), or "
     "waived by data.subject: none",
@@ -47,7 +54,9 @@ def describe_criterion(criterion: Criterion) -> str:
     values = {name: float("nan") if value is None else value for name, value in criterion.values.items()}
     shares = {name: _Share(value) if isinstance(value, float) else value for name, value in values.items()}
     over = f" over {values['groups']:,} groups" if "groups" in values else ""
-    return _WORDS[criterion.name].format(over=over, **shares)
+    # Not in what earlier versions judged.
+    guess = f" (guessing reaches {shares['chance']:%})" if "chance" in shares else ""
+    return _WORDS[criterion.name].format(over=over, guess=guess, **shares)
 
 
 def describe_patients(criteria: Sequence[Criterion]) -> str:
@@ -68,11 +77,22 @@ def describe_verdict(criteria: Sequence[Criterion]) -> str:
 
 def describe_main_score(findings: Findings) -> str:
     """The main score with its interval, what was scored and how many images."""
-    main = findings.intervals[findings.main]
-    ends = ""
-    if main.low is not None:
-        ends = f" (95% interval {main.low:.4f} to {main.high:.4f}, by resampling {main.groups} groups)"
-    return f"{findings.main} {main.value:.4f}{ends}, {findings.scored}, {len(findings.predictions):,} images"
+    found = _score_words(findings.main, findings.intervals[findings.main])
+    words = f"{found}, {findings.scored}, {len(findings.predictions):,} images"
+    if held_out := findings.out_of_fold:
+        before = _score_words(findings.main, held_out.intervals[findings.main])
+        words += (
+            f", of the final model; {before}, out-of-fold, {held_out.images:,} images, of the folds' models"
+        )
+    return words
+
+
+def _score_words(name: str, found: Interval) -> str:
+    value = "not defined" if found.value is None else f"{found.value:.4f}"
+    if found.low is None:
+        return f"{name} {value}"
+    ends = f"95% interval {found.low:.4f} to {found.high:.4f}, by resampling {found.groups} groups"
+    return f"{name} {value} ({ends})"
 
 
 def describe_missed(findings: Findings) -> str:

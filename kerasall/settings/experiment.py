@@ -29,6 +29,9 @@ class EvaluateSettings(Strict):
     """the score that stands first, is compared, and chooses among combinations and cells"""
     resamples: Annotated[int, Field(ge=100)] = 10_000
     """resampled sets of groups behind every bootstrap interval; curves take fewer"""
+    prevalence: Annotated[float, Field(gt=0, lt=1)] | None = None
+    """share of malignant cells where the model would be used, for predictive values and decision curves; null: that
+    of the scored images"""
     gallery: Positive = 24
     """most images in the report's gallery: up to half wrong calls, the surest first, the rest right ones drawn
     at random"""
@@ -60,11 +63,21 @@ class ServeSettings(Strict):
 class BlessSettings(Strict):
     """What a model must reach before it is pushed (the interval's lower bounds are compared)."""
 
+    images_per_class: Positive = 30
+    """fewest scored images of every class"""
+    groups_per_class: Positive = 5
+    """fewest scored groups (patients with their copies; blocks or images where none is known) of every class"""
     balanced_accuracy_above_chance: Share = 0.05
     """how far the lower 95% bound of balanced accuracy must lie above chance, which is 1 over the number of
     classes"""
+    class_sensitivity_above_chance: Share = 0.0
+    """how far the lower 95% bound of the sensitivity to every single class must lie above chance"""
     malignant_sensitivity: Share = 0.5
-    """what the lower 95% bound of the sensitivity to malignant cells must lie above"""
+    """what the lower 95% bound of the sensitivity to malignant cells must lie above; at least what guessing
+    reaches, which is the share of the classes that are malignant"""
+    malignant_specificity: Share = 0.5
+    """what the lower 95% bound of the share of benign cells that are called benign must lie above; at least
+    what guessing reaches, which is the share of the classes that are benign"""
 
 
 class Settings(Strict):

@@ -13,7 +13,7 @@ from pydantic import BaseModel
 
 import kerasall.settings
 from kerasall.cli.app import main
-from kerasall.settings import Settings, TrialSettings
+from kerasall.settings import BlessSettings, Settings, TrialSettings
 from kerasall.settings.base import Strict
 from kerasall.settings.shipped import shipped_files
 from kerasall.studies import setting_reference
@@ -100,7 +100,7 @@ def test_every_setting_is_found_by_its_key():
         ("members.model", ["members.*.model"]),
         ("aria.blocks", ["data.aria.blocks"]),
         ("leukaemia", ["data.malignant"]),
-        ("bless", ["bless", "bless.balanced_accuracy_above_chance", "bless.malignant_sensitivity"]),
+        ("bless", ["bless", *(f"bless.{name}" for name in BlessSettings.model_fields)]),
         ("clahe", ["preprocess", "members.*.steps", "deep_features.extractors.*.steps"]),
         ("rotation_degrees", ["augment"]),
     ],

@@ -13,10 +13,11 @@ from kerasall.evaluation.cross_fitting import deal_parts
 from kerasall.evaluation.curves import MACRO, precision_recall_curves, roc_curves
 from kerasall.evaluation.intervals import Scorer
 from kerasall.evaluation.metrics import METRICS
-from kerasall.evaluation.operating_points import decision_curve
+from kerasall.evaluation.operating_points import Prevalence, decision_curve, score_point
 from kerasall.evaluation.predictions import Predictions
 from kerasall.evaluation.safeguards import (
     NONE,
+    SEVERAL,
     UNLIKE,
     fit_prediction_sets,
     refer_reasons,
@@ -48,6 +49,43 @@ def test_worked_numbers_of_referral():
     assert scores.curve.y[0] == pytest.approx(0.8)
 
 
+@pytest.mark.parametrize(
+    ("classes", "threshold", "impossible"),
+    [
+        (4, 0.22, {NONE}),  # the most probable of four has at least 25%
+        (4, 0.26, set()),
+        (4, 0.5, set()),
+        (4, 0.51, {SEVERAL}),  # no two have more than a half
+        (2, 0.49, {NONE}),
+        (2, 0.51, {SEVERAL}),
+    ],
+)
+def test_what_the_rule_makes_impossible_has_no_interval(classes, threshold, impossible):
+    chances = np.random.default_rng(0).dirichlet(np.full(classes, 0.05), 60)
+    names, labels = np.arange(60).astype(str), chances.argmax(axis=1)
+    predictions = Predictions(
+        names, np.repeat(names[:12], 5), names, labels, chances, tuple("abcd"[:classes])
+    )
+    sets = replace(fit_prediction_sets(predictions, 0.5), threshold=threshold)
+    # Of every corner of what probabilities can be: all alike, two alike, one alone.
+    corners = [np.full(classes, 1 / classes), np.r_[0.5, 0.5, np.zeros(classes - 2)], np.eye(classes)[0]]
+    members = sets.contains(np.array(corners)).sum(axis=1)
+    assert {code for code in (NONE, SEVERAL) if code not in refer_reasons(np, members)} == impossible
+    found = score_referral(
+        Scorer(predictions, resamples=200), np.eye(classes, dtype=bool)[labels], np.zeros(60, int), sets
+    )
+    assert {code for code, share in found.reasons.items() if share.high is None} == impossible
+    assert all(share.value == 0 for share in found.reasons.values())
+    words = str(refer_section(found, fit(simulate(20, 0)), False))
+    assert words.count("cannot happen") == len(impossible)
+    one = np.r_[True, np.zeros(59, bool)]  # what happened by another part's threshold is told
+    for code in impossible:
+        told = score_referral(
+            Scorer(predictions, resamples=200), np.eye(classes, dtype=bool)[labels], one * code, sets
+        )
+        assert told.reasons[code].high > told.reasons[code].value > 0
+
+
 def test_net_benefit_by_hand():
     """Four malignant and six benign images; at 20% one miss counts as four false alarms."""
     score = np.array([0.9, 0.6, 0.3, 0.1, 0.5, 0.25, 0.15, 0.1, 0.05, 0.02])
@@ -67,6 +105,55 @@ def test_net_benefit_by_hand():
     assert not found.pays
     with pytest.raises(SettingsError, match="between 0 and 1"):
         decision_curve(Scorer(predictions, ["all"]), [0.0])
+
+
+@pytest.mark.parametrize(
+    ("share", "positive", "negative"),
+    [(0.5, 0.9, 0.9), (0.01, 0.009 / 0.108, 0.891 / 0.892), (0.9, 0.81 / 0.82, 0.09 / 0.18)],
+)
+def test_predictive_values_at_a_stated_prevalence(share, positive, negative):
+    """Sensitivity and specificity 90% each: where 1% are malignant, 1 of 12 called so are."""
+    labels = np.repeat([1, 0], 200)
+    decisions = np.where(np.arange(400) % 10 == 0, 1 - labels, labels)
+    groups, names = (np.arange(400) // 10).astype(str), np.arange(400).astype(str)
+    called = Predictions(names, groups, groups, labels, np.eye(2)[decisions], ("negative", "positive"))
+    scorer = Scorer(called, resamples=200)
+    point = score_point(scorer, 0.95, 0.5, Prevalence(share, 0.5))
+    assert (point.positive_value.value, point.negative_value.value) == pytest.approx((positive, negative))
+    for found in (point.positive_value, point.negative_value):
+        assert found.low < found.value < found.high
+    alike = score_point(scorer, 0.95, 0.5, Prevalence(0.5, 0.5))
+    assert alike.positive_value.value == pytest.approx(alike.precision.value)
+    nobody = scorer.of(replace(called, decisions=np.zeros(400, int)))
+    assert score_point(nobody, 0.95, 0.5, Prevalence(share, 0.5)).positive_value is None
+    assert score_point(scorer, 0.95, 0.5).positive_value is None
+
+
+def test_a_decision_curve_at_a_stated_prevalence():
+    predictions = simulate(40, 0)
+    scorer = Scorer(predictions, ["a"], resamples=200)
+    own = float((predictions.labels == 0).mean())
+    here, stated = decision_curve(scorer), decision_curve(scorer, prevalence=Prevalence(own, own))
+    for one, other in zip(here, stated, strict=True):
+        assert (other.model.value, other.all_called, other.over_all.value, other.called) == pytest.approx(
+            (one.model.value, one.all_called, one.over_all.value, one.called)
+        )
+        assert (other.missed, other.false_alarms) == (one.missed, one.false_alarms)
+    rare = decision_curve(scorer, prevalence=Prevalence(0.05, own))
+    assert all(
+        one.called_from > one.threshold for one in rare
+    )  # fewer are malignant, so more must speak for it
+    assert all(one.model.high <= 0.05 for one in rare)
+    assert rare[-1].all_called == pytest.approx(0.05 - 0.95)
+    assert all(one.over_all.low == pytest.approx(one.model.low - one.all_called) for one in rare)
+
+
+def test_probabilities_move_with_the_prevalence():
+    """80% among as many malignant as other images are odds of 4, and of 4 x 1/9 where one in ten is malignant."""
+    moved = Prevalence(0.1, 0.5)
+    odds = 80 / 20 * (0.1 / 0.9)
+    assert moved.threshold_of(odds / (1 + odds)) == pytest.approx(0.8)
+    assert Prevalence(0.3, 0.3).threshold_of(0.2) == pytest.approx(0.2)
 
 
 def test_intervals_of_shares_and_means_hold_their_value():
@@ -172,8 +259,19 @@ def test_sections_tell_every_number_with_its_interval(limit):
     slope = trust.calibration.after.recalibration["slope"]
     assert f"{slope.value:.3f}" in text
     assert f"{slope.low:.3f} to {slope.high:.3f}" in text
+    elsewhere = score_safeguards(
+        scorer, safeguards, distances, {}, kind="validation", prevalence=Prevalence(0.05, 0.6)
+    )
+    told = str(threshold_section(elsewhere.points, elsewhere.benefit, ["a", "b"], "", elsewhere.prevalence))
+    assert told.count("evaluate.prevalence") == 2
+    assert "where 5.0% of cells are malignant" in told
+    assert f"{100 * elsewhere.points[0].positive_value.value:.1f}%" in told
+    assert "evaluate.prevalence states another" in text
+    assert elsewhere.to_json()["prevalence"] == {"share": 0.05, "fitted": 0.6}
     for each in trust.benefit:
         assert f"{each.over_all.low:+.3f} to {each.over_all.high:+.3f}" in text
         assert each.over_all.value == pytest.approx(each.model.value - each.all_called)
     assert ("switched off" in text) is (limit is None)
-    assert "by construction" in text
+    assert "by construction, for a new group of images like these" in text
+    for kind, words in (("subject", "a new patient like"), ("block", "a new block of images like")):
+        assert words in str(refer_section(trust.referral, safeguards, True, kind))

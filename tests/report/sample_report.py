@@ -117,6 +117,7 @@ def make_summary(**changes: Any) -> Section:
     sensitivity = Score("Sensitivity to malignant cells", 0.9960, 0.9912, 0.9985)
     plain = {
         "main": main,
+        "held_out": None,
         "others": [Score("Balanced accuracy", 0.9761, 0.957, 0.984, meaning="mean of the classes' sensitivities")],
         "missed": {
             "called_benign": 11, "total": 2752, "sensitivity": sensitivity, "specificity": Score("Specificity", 0.97),

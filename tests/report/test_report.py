@@ -264,6 +264,25 @@ def test_summary_without_malignant_classes_or_interval_says_so():
     assert "No interval." in text
 
 
+def test_summary_says_of_which_model_each_score_is():
+    held_out = {
+        "score": Score("Accuracy", 0.814, 0.77, 0.85, groups=51),
+        "images": 8000,
+        "far": "15.1 points lower",
+    }
+    training = {"parameters": 1, "how": None, "stages": [1], "each": False, "final": [[7]]}
+    section = make_summary(
+        main=Score("Accuracy", 0.663), held_out=held_out, missed=None, others=[], training=training
+    )
+    (_, final), (_, folds) = _tiles(section)
+    assert "Of the final model, on the test part" in final
+    assert "Of the folds' models, on 8,000 images, each while held out" in folds
+    assert "77.0% to 85.0%, 51 groups" in folds
+    assert "on the test part is 15.1 points lower" in folds
+    assert "the score is that of this final model on the test part" in Page(section.body).text
+    assert "the score is that of the folds' models" in Page(make_summary(training=training).body).text
+
+
 def test_summary_draws_no_range_for_scores_outside_zero_to_one():
     loss = Score("Log loss", 1.7, 1.2, 2.1, percent=False)
     undefined = Score("Kappa", float("nan"), percent=False)

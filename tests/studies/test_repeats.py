@@ -131,7 +131,7 @@ def test_the_page_tells_seeds_from_patients_and_headlines_no_best_run(tmp_path):
     page = write_page(tmp_path, make_repeats_page(scores, BACKGROUND), name="repeats")
     assert page.name == "repeats.html"
     text = page.read_text(encoding="utf-8")
-    assert "not the uncertainty over patients" in text
+    assert "not the uncertainty over groups of" in text
     assert "Quote the mean" in text
     document = json.loads((tmp_path / "repeats.json").read_text())
     assert document["results"]["ddof"] == 1

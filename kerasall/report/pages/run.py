@@ -6,10 +6,12 @@ import platform
 import resource
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
 from kerasall.data.label_corrections import CorrectionFile, read_corrections
+from kerasall.evaluation.findings import OutOfFold
 from kerasall.evaluation.intervals import list_notes
 from kerasall.evaluation.metrics import find_metric
 from kerasall.evaluation.review import build_queue
@@ -18,7 +20,7 @@ from kerasall.report import sections
 from kerasall.report.evidence import FITTED, SCORED, Evidence
 from kerasall.report.figures_scores import draw_fold_scores
 from kerasall.report.figures_taguchi import draw_analysis
-from kerasall.report.format import format_value, is_percent, title_of
+from kerasall.report.format import format_length, format_value, is_percent, score_of, title_of
 from kerasall.report.page import Page, Picture, Section, draw_picture, render_section
 from kerasall.report.pages.review import review_section
 from kerasall.report.pages.run_training import describe_exported, make_training, training_facts
@@ -74,9 +76,10 @@ def make_summary(e: Evidence) -> Section | None:
         }  # fmt: skip
     groups, kind = e.split.table["group"].nunique(), e.facts.subject_kind
     split = {"unit": e.split.unit, "folds": len(e.split.folds), "groups": groups, "subjects": kind}
+    held_out = found.out_of_fold
     return render_section(
         "summary",
-        main=e.score(found.main), missed=missed, resampled=f"{found.intervals[found.main].groups} {e.group_kind}",
+        main=e.score(found.main), held_out=held_out and describe_held_out(e, held_out), missed=missed, resampled=f"{found.intervals[found.main].groups} {e.group_kind}",
         others=[] if found.main == "balanced_accuracy" else [e.score("balanced_accuracy")],
         blessed=found.blessed, caveat=describe_patients(found.criteria), criteria=[(describe_criterion(c), c.met) for c in found.criteria],
         model=describe_exported(e), training=training_facts(e),
@@ -84,6 +87,15 @@ def make_summary(e: Evidence) -> Section | None:
         scored=SCORED[found.scored], images=len(found.predictions), split=split,
         data_notes=e.facts.notes, protocol=e.settings.protocol,
     )  # fmt: skip
+
+
+def describe_held_out(e: Evidence, held_out: OutOfFold) -> dict[str, Any]:
+    """The main score out of fold, and how far the final model's on the test part lies from it."""
+    name = e.findings.main
+    before, after = held_out.intervals[name], e.findings.intervals[name]
+    gap = None if before.value is None or after.value is None else after.value - before.value
+    far = "" if gap is None else f"{format_length(name, abs(gap))} {'lower' if gap < 0 else 'higher'}"
+    return {"score": score_of(name, before, e.facts.labels), "images": held_out.images, "far": far}
 
 
 def make_scores(e: Evidence) -> Section | None:
@@ -144,8 +156,8 @@ def make_trust(e: Evidence) -> list[Section | None]:
     chosen_on = f"Thresholds were chosen on {FITTED[trust.safeguards.fitted_on]}{judged}"
     return [
         sections.calibration_section(trust.calibration),
-        sections.threshold_section(trust.points, trust.benefit, malignant, chosen_on),
-        sections.refer_section(trust.referral, trust.safeguards, bool(malignant)),
+        sections.threshold_section(trust.points, trust.benefit, malignant, chosen_on, trust.prevalence),
+        sections.refer_section(trust.referral, trust.safeguards, bool(malignant), e.facts.subject_kind),
     ]
 
 

@@ -96,18 +96,18 @@ def describe_spread(scores: RepeatedScores, background: Background) -> list[str]
     found = [
         "All repetitions share one split, and are scored on the same images. Only the seeds of training differ: first "
         "weights, order of batches, augmentation, repeated images.",
-        "The spread over seeds is not the uncertainty over patients. The interval below each mean resamples "
-        f"{groups_words(scores, background)}; {count} trainings on the same patients say nothing about others.",
+        f"The spread over seeds is not the uncertainty over {background.group_kind}. The interval below each mean resamples "
+        f"{groups_words(scores, background)}; {count} trainings on the same ones say nothing about others.",
     ]
     if spread.mean is not None and spread.lowest == spread.highest:
         found.append(f"{name} scores the same in every repetition: no seed changes its decisions.")
     elif spread.mean is not None:
-        seeds, patients = (
+        seeds, groups = (
             format_length(scores.main, None if low is None or high is None else high - low)
             for low, high in ((spread.lowest, spread.highest), (spread.low, spread.high))
         )
         found.append(
-            f"{name}: the repetitions lie within {seeds} of one another, the interval over groups is {patients} wide. "
+            f"{name}: the repetitions lie within {seeds} of one another, the interval over groups is {groups} wide. "
             "Another system's score must differ by more than both before it is better."
         )
     found.append(
