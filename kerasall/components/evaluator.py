@@ -169,6 +169,7 @@ def find_all(
         criteria=judge(
             intervals, classes=len(facts.labels), above_chance=settings.bless.balanced_accuracy_above_chance,
             sensitivity_floor=settings.bless.malignant_sensitivity, protocol=settings.protocol, scored=scored.kind,
+            chosen_on=recorded.chosen_on,
             errors=errors, parity=parity, near_searched=settings.checks.near_duplicates.enabled,
             patients=patients,
         ),

@@ -16,11 +16,17 @@ BLOCKS = "blocks of file numbers stand in for patients: images of one patient ma
 PARITY = {"passed": True, "tolerance": 1e-4, "largest_difference": 1e-6, "images": 4}
 
 
-def criteria_of(patients: Patients, errors: int = 0) -> tuple[Criterion, ...]:
+def criteria_of(
+    patients: Patients,
+    errors: int = 0,
+    protocol: str = "honest",
+    scored: str = "test",
+    chosen_on: tuple[str, ...] = (),
+) -> tuple[Criterion, ...]:
     good = Interval(0.95, 0.9, 0.99, 0.95, "bootstrap", 20)
     return judge(
         {"balanced_accuracy": good, "malignant_sensitivity": good}, classes=2, above_chance=0.05, sensitivity_floor=0.5,
-        protocol="honest", scored="test", errors=errors, parity=PARITY, near_searched=True, patients=patients,
+        protocol=protocol, scored=scored, chosen_on=chosen_on, errors=errors, parity=PARITY, near_searched=True, patients=patients,
     )  # fmt: skip
 
 
@@ -68,3 +74,22 @@ def test_the_criterion_in_words_and_for_programs():
     assert known.to_json() == {
         "criterion": "patients_known", "met": True, "known": 1.0, "least": 0.95, "blocks": False, "waived": False,
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("protocol", "scored", "chosen_on", "met"),
+    [
+        ("honest", "test", (), True),
+        ("honest", "test", ("out-of-fold",), True),
+        ("honest", "out-of-fold", (), True),
+        ("honest", "out-of-fold", ("out-of-fold",), False),
+        ("honest", "validation", (), False),
+        ("faithful", "test", (), False),
+    ],
+)
+def test_a_score_on_images_that_chose_the_model_is_not_honest(protocol, scored, chosen_on, met):
+    criteria = criteria_of(patients_of("p" * 20), 0, protocol, scored, chosen_on)
+    (found,) = [each for each in criteria if each.name == "honest_protocol"]
+    assert found.met is met
+    assert "by this run" in describe_criterion(found)
+    assert describe_verdict(criteria).startswith("blessed") is met
