@@ -26,6 +26,7 @@ from kerasall.components.sweep import checkpoint, read_checkpoint, sweep_trainer
 from kerasall.data.development import Development, Facts, read_development, write_development
 from kerasall.data.input_pipeline import epoch_batches
 from kerasall.data.splits import Split
+from kerasall.data.training_record import TrainingRecord
 from kerasall.decoding import decode
 from kerasall.errors import ModelError, SettingsError
 from kerasall.evaluation.predictions import read_predictions
@@ -145,6 +146,7 @@ def test_every_combination_is_scored_out_of_fold_and_the_named_one_is_kept(folde
     assert len(rows) == 1 + 4
     assert rows[1][0].note == "exported"
     assert "named in the config" in " ".join(table["notes"])
+    assert TrainingRecord(folders["record"]).chosen_on == ()
 
 
 def test_the_model_of_all_folds_answers_like_a_classifier_fitted_to_all_rows(folded, table):
@@ -208,6 +210,7 @@ def test_a_faithful_copy_chooses_on_the_selection_part_and_says_so(table, tmp_pa
     folders = run_features(development, tmp_path, augment, **settings)
     training = json.loads((folders["record"] / "training.json").read_text())
     assert training["chosen"] == {"features": ["vgg16"], "classifier": "mlp"}
+    assert TrainingRecord(folders["record"]).chosen_on == ("selection",)
     assert "too high" in training["tables"][0]["notes"][0]
     scored, selection = (
         read_predictions(folders["record"] / name) for name in ("predictions.npz", "selection.npz")
@@ -317,6 +320,7 @@ def test_every_cell_of_a_sweep_is_scored_and_the_exported_one_is_the_best(swept,
     values = [c["main"]["value"] for c in training["combinations"]]
     best = training["combinations"][int(np.argmax(values))]
     assert training["chosen"] == {name: best[name] for name in ("backbone", "optimizer", "epochs")}
+    assert TrainingRecord(folders["record"]).chosen_on == ("selection",)
     kept = read_predictions(folders["record"] / "predictions.npz")
     assert np.mean(kept.decisions == kept.labels) == pytest.approx(max(values))
     rows = table.set_index("id").loc[kept.ids]

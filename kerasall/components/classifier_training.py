@@ -81,11 +81,12 @@ class ClassifierTraining:
         """
         rows = self.balance(rows)
         histories = []
+        # All of them first: what is wrong with the last stage is said before the first is trained.
+        made = [stage_settings(each, self.train, (epochs or {}).get(each.name)) for each in self.train.stages]
         self.say_caution()
         with computing_in(self.precision), spread_over(self.train.devices):
             model = self.build(name)
-            for stage in self.train.stages:
-                settings = stage_settings(stage, self.train, (epochs or {}).get(stage.name))
+            for stage, settings in zip(self.train.stages, made, strict=True):
                 histories.append(
                     self.fit_part(
                         *self._part_to_train(model, stage), settings, name, rows, validation,
@@ -97,7 +98,10 @@ class ClassifierTraining:
     def fit_final(
         self, histories: Iterable[Sequence[History]], state_folder: Path
     ) -> tuple[keras.Model, list[History]]:
-        """Trains on all folds, every stage for the median of the folds' best epochs.
+        """Trains on all folds, every stage for the median of the folds' best epochs, on the folds' schedule.
+
+        It stops inside the schedule as the folds' models did: a cosine squeezed into fewer epochs would end at
+        another rate than that of any model that was scored, and could be shorter than its own warm-up.
 
         Args:
             histories: of each fold, one per stage.
@@ -300,11 +304,12 @@ def stage_settings(
     Args:
         stage: one of ``train.stages``.
         train: what all stages have in common.
-        epochs: their number, where it is fixed and nothing may stop them.
+        epochs: their number, where it is fixed and nothing may stop them; the schedule stays that of the stage.
     """
     schedule = dict(stage.schedule)
     return training.StageSettings(
-        name=stage.name, epochs=epochs or stage.epochs, patience=None if epochs else stage.patience,
+        name=stage.name, epochs=epochs or stage.epochs, horizon=stage.epochs,
+        patience=None if epochs else stage.patience,
         monitor=stage.monitor, restore_best=stage.keep == "best", optimizer=stage.optimizer.name,
         learning_rate=stage.optimizer.learning_rate, optimizer_constants=stage.optimizer.constants,
         schedule=schedule.pop("name", "constant"), schedule_constants=schedule, loss=train.loss,

@@ -57,7 +57,8 @@ class Comparison(Generic[Cell]):
         name: Callable[[Cell], dict[str, Any]], beside: Mapping[Cell, dict[str, Any]] | None = None,
         notes: Sequence[str] = (),
     ) -> dict[str, Any]:  # fmt: skip
-        """What training.json says of them: the chosen one, every score, and the table for the report.
+        """What training.json says of them: the chosen one, the images that chose it (None where the config named
+        it), every score, and the table for the report.
 
         Args:
             what: was combined, for the table's caption.
@@ -82,7 +83,8 @@ class Comparison(Generic[Cell]):
             "notes": [self._describe_choice(), *notes],
             "tall": len(rows) > 12,
         }
-        return {"chosen": name(self.chosen), "combinations": combinations, "tables": [table]}
+        made = {"chosen": name(self.chosen), "chosen_on": None if self.named else self.data.compared}
+        return {**made, "combinations": combinations, "tables": [table]}
 
     def _describe_choice(self) -> str:
         metric = find_metric(self.evaluate.main_metric, self.data.facts.labels).title.lower()

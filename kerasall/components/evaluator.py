@@ -176,6 +176,7 @@ def find_all(
             intervals, {name: found["recall"] for name, found in by_class.items()},
             images=dict(zip(facts.labels, counts, strict=True)), malignant=len(facts.malignant),
             floors=Floors(**settings.bless.model_dump()), protocol=settings.protocol, scored=scored.kind,
+            chosen_on=recorded.chosen_on,
             errors=errors, parity=parity, near_searched=settings.checks.near_duplicates.enabled,
             patients=patients,
         ),

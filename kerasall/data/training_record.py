@@ -96,6 +96,13 @@ class TrainingRecord:
         """The analysis of that experiment."""
         return self._json(ANALYSIS)
 
+    @property
+    def chosen_on(self) -> tuple[str, ...]:
+        """Kinds of images on which this run chose among models: one of several combinations, or the levels of a
+        designed experiment."""
+        searched = (self.analysis or {}).get("experiment", {}).get("scored_on")
+        return tuple(filter(None, (self.training.get("chosen_on"), searched)))
+
     def member(self, name: str) -> TrainingRecord:
         """Where one member's predictions lie."""
         return TrainingRecord(self.folder / MEMBERS / name)

@@ -32,7 +32,9 @@ _PARTS = 10
 """Parts of the groups that are left out in turn."""
 
 
-def fit_calibration(validation: Predictions, *, biases: bool = False) -> Calibration:
+def fit_calibration(
+    validation: Predictions, *, biases: bool = False, like: Calibration | None = None
+) -> Calibration:
     """Fits the temperature, and biases if wanted, by least log loss.
 
     The loss is convex in 1 / T and b, so the fit has one answer. A model is made surer of itself (T below 1)
@@ -41,10 +43,13 @@ def fit_calibration(validation: Predictions, *, biases: bool = False) -> Calibra
     Args:
         validation: predictions that are not the test's; out-of-fold ones are good.
         biases: also fit one bias per class; needs images of every class.
+        like: of more images, whose choices are taken instead of made again, so that it is judged and not another
+            one: biases or none, and whether the model may be made surer.
 
     Raises:
         DataError: no images, or a class without images where biases are wanted.
     """
+    biases = biases if like is None else any(like.biases)
     counts = np.bincount(validation.labels, minlength=len(validation.classes))
     if len(validation) == 0 or (biases and (counts == 0).any()):
         raise DataError(
@@ -59,7 +64,10 @@ def fit_calibration(validation: Predictions, *, biases: bool = False) -> Calibra
     if (validation.probabilities.argmax(axis=1) == labels).all():
         return replace(unmoved, at_limit=True)
     fitted = _minimize(logarithms, labels, np.r_[1.0, np.zeros(free)])
-    if fitted[0] > 1 and not _helps_others(logarithms, labels, validation.group_names, fitted):
+    groups = validation.group_names
+    if fitted[0] > 1 and not (
+        _helps_others(logarithms, labels, groups, fitted) if like is None else biases or like.temperature < 1
+    ):
         return replace(unmoved, refused=float(1 / fitted[0]))
     offsets = fitted[1:] - fitted[1:].mean() if free else np.zeros(len(validation.classes))
     edges = [abs(fitted[0] - limit) < 1e-6 for limit in _LIMITS]

@@ -5,7 +5,7 @@ before it is pushed, criterion by criterion.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
@@ -33,7 +33,8 @@ LEAST_KNOWN = 0.95
 split; so few of them cannot carry a score."""
 
 HONEST = ("test", "out-of-fold")
-"""Kinds of scored images that decided nothing."""
+"""Kinds of scored images that decide no epochs and no weights; whether one of several models was chosen on them, a
+run's record says."""
 
 
 @dataclass(frozen=True)
@@ -216,6 +217,7 @@ def judge(
     floors: Floors,
     protocol: str,
     scored: str,
+    chosen_on: Collection[str],
     errors: int,
     parity: Mapping[str, Any],
     near_searched: bool,
@@ -232,6 +234,7 @@ def judge(
         floors: of the scores.
         protocol: honest or faithful.
         scored: what the images are: test, out-of-fold, validation or selection.
+        chosen_on: the kinds of images on which the run chose among models.
         errors: validation errors in the data.
         parity: of the exported with the trained model: passed, tolerance, largest_difference, images.
         near_searched: whether near duplicates were looked for.
@@ -248,7 +251,7 @@ def judge(
         *_judge_counts(recalls, images, floors),
         *_judge_classes(intervals["balanced_accuracy"], recalls, floors),
         *_judge_malignant(intervals, malignant / len(recalls), floors),
-        Criterion("honest_protocol", protocol == "honest" and scored in HONEST),
+        Criterion("honest_protocol", protocol == "honest" and scored in HONEST and scored not in chosen_on),
         Criterion(
             "patients_known",
             patients.are_known or patients.blocks or patients.waived,

@@ -15,7 +15,7 @@ from kerasall.evaluation.cross_fitting import cross_fit
 from kerasall.evaluation.intervals import Interval, Scorer
 from kerasall.evaluation.metrics import Metric, confusion_matrix, malignant_mask
 from kerasall.evaluation.predictions import JsonFields, Predictions
-from kerasall.evaluation.safeguards import OperatingPoint
+from kerasall.evaluation.safeguards import Calibration, OperatingPoint
 
 NEGATIVE, POSITIVE = "negative", "positive"
 
@@ -63,12 +63,33 @@ def operating_point(validation: Predictions, positive: Sequence[str], sensitivit
     if not 0 < sensitivity <= 1:
         raise SettingsError(f"a wanted sensitivity must be above 0 and at most 1, but is {sensitivity}")
     scores, truth = positive_scores(validation, positive)
-    needed = ceil(sensitivity * truth.sum() - 1e-9)
+    needed = _count_needed(sensitivity, int(truth.sum()))
     lowest = np.sort(scores[truth])[::-1][needed - 1]
     below = scores[scores < lowest]
     threshold = (lowest + below.max()) / 2 if len(below) else lowest / 2
     called = scores >= threshold
     return OperatingPoint(float(threshold), float(called[truth].mean()), float(1 - called[~truth].mean()))
+
+
+def expect_sensitivity(wanted: float, positives: int) -> float:
+    """What ``operating_point`` can be expected to reach on new images: ceil(wanted n) / (n + 1).
+
+    Its threshold is the score of the ceil(wanted n)-th of n positive images, and a new one's rank among them is
+    uniform; half-way down to the next score it gains at most 1 / (n + 1). Where a group's images are alike, n counts
+    groups; where they are not, images; so that both bound what few groups can promise.
+
+    Args:
+        wanted: sensitivity on the images that choose the threshold, in (0, 1].
+        positives: n, at least 1.
+
+    >>> round(expect_sensitivity(0.99, 20), 3), expect_sensitivity(0.99, 99)
+    (0.952, 0.99)
+    """
+    return _count_needed(wanted, positives) / (positives + 1)
+
+
+def _count_needed(sensitivity: float, positives: int) -> int:
+    return ceil(sensitivity * positives - 1e-9)
 
 
 def collapse(predictions: Predictions, positive: Sequence[str], threshold: float) -> Predictions:
@@ -143,6 +164,14 @@ class ScoredPoint(JsonFields):
     positive_value: Interval | None = None
     negative_value: Interval | None = None
 
+    @property
+    def expected(self) -> tuple[float, float]:
+        """Sensitivity that a threshold chosen on these very images is expected to reach on new ones, see
+        ``expect_sensitivity``: where a group's images are alike, and where they are not."""
+        return expect_sensitivity(self.wanted, self.sensitivity.groups), expect_sensitivity(
+            self.wanted, self.positives
+        )
+
 
 def score_point(
     scorer: Scorer, wanted: float, threshold: float, prevalence: Prevalence | None = None
@@ -187,7 +216,11 @@ def _predictive_value(scorer: Scorer, share: float, called: str) -> Interval | N
 
 
 def cross_collapse(
-    raw: Predictions, positive: Sequence[str], sensitivity: float, parts: np.ndarray, *, biases: bool = False
+    raw: Predictions,
+    positive: Sequence[str],
+    sensitivity: float,
+    parts: np.ndarray,
+    like: Calibration | None = None,
 ) -> Predictions:
     """Negative and positive decisions, each image's threshold chosen on the other parts alone.
 
@@ -198,13 +231,13 @@ def cross_collapse(
         positive: the classes to find.
         sensitivity: wanted.
         parts: number of each image's part, int [N].
-        biases: whether calibration has biases.
+        like: the calibration of the exported model, whose choices are taken.
     """
     mask = malignant_mask(raw.classes, positive)
 
     def answer(others: np.ndarray, inside: np.ndarray) -> np.ndarray:
         fitting = raw.take(others)
-        calibration = fit_calibration(fitting, biases=biases)
+        calibration = fit_calibration(fitting, like=like)
         point = operating_point(calibration.apply_to(fitting), positive, sensitivity)
         scores = calibration.apply(raw.probabilities[inside])[:, mask].sum(axis=1)
         return np.stack([np.clip(scores, 0, 1), scores >= point.threshold], axis=1)

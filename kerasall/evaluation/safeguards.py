@@ -15,11 +15,16 @@ hierarchical conformal prediction (Lee, Barber and Willett, arXiv:2306.06342) wi
 Wasserman (J. Am. Stat. Assoc. 114:223, 2019). Fewer than coverage / (1 - coverage) groups cannot give it; then the
 unseen group is left out (pooled distribution functions, Dunn, Wasserman and Ramdas, J. Am. Stat. Assoc. 118:2491,
 2023), and the record says that nothing is guaranteed.
+
+Written without the unseen group the rule is: share of the K groups with s_i <= s at least L, where L is
+coverage (K + 1) / K with the guarantee and coverage without. A refit on fewer groups, by which the rule is judged,
+takes L as it is: with its own K it would be another rule, for between 19 and 25 groups it falls on the other side.
 """
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, replace
+from math import ceil
 from typing import Any, Literal
 
 import numpy as np
@@ -177,6 +182,16 @@ class PredictionSets(JsonFields):
     groups: int
     guaranteed: bool
 
+    @property
+    def level(self) -> float:
+        """Share of the images it was calibrated on, groups counting alike, whose true class is in their set: L."""
+        return min(1.0, self.coverage * (self.groups + 1) / self.groups) if self.guaranteed else self.coverage
+
+    @property
+    def least_groups(self) -> int:
+        """Groups from which on the coverage can be guaranteed: coverage / (1 - coverage), 19 for 95%."""
+        return ceil(self.coverage / (1 - self.coverage) - 1e-9)
+
     def contains(self, probabilities: np.ndarray) -> np.ndarray:
         """Which classes are in the sets, bool [..., C], of calibrated probabilities [..., C]."""
         return np.asarray(probabilities) >= self.threshold
@@ -187,13 +202,16 @@ class PredictionSets(JsonFields):
         return {NONE: self.threshold * classes < 1, SEVERAL: self.threshold > 0.5}.get(reason, False)
 
 
-def fit_prediction_sets(calibrated: Predictions, coverage: float = 0.95) -> PredictionSets:
+def fit_prediction_sets(
+    calibrated: Predictions, coverage: float = 0.95, *, like: PredictionSets | None = None
+) -> PredictionSets:
     """Finds the threshold on predictions that are not the test's.
 
     Args:
         calibrated: N images with calibrated probabilities, their groups known (an image without one is a
             group of its own).
         coverage: wanted share of images whose set holds the true class, in (0, 1).
+        like: of other images, whose coverage and level are taken: it decided whether an unseen group counts.
 
     Raises:
         DataError: no images.
@@ -206,10 +224,12 @@ def fit_prediction_sets(calibrated: Predictions, coverage: float = 0.95) -> Pred
     scores = 1 - calibrated.of_truth
     names = calibrated.group_names
     groups = len(np.unique(names))
-    guaranteed = groups / (groups + 1) >= coverage - 1e-12
-    bound = group_quantile(scores, names, coverage, unseen_group=guaranteed)
+    decided = like or PredictionSets(
+        float(coverage), 0.0, groups, bool(groups / (groups + 1) >= coverage - 1e-12)
+    )
+    bound = group_quantile(scores, names, decided.level, unseen_group=False)
     threshold = float(np.clip(min(1 - bound, SURE_ENOUGH) - _SLACK, 0, 1))
-    return PredictionSets(float(coverage), threshold, groups, bool(guaranteed))
+    return replace(decided, threshold=threshold, groups=groups)
 
 
 def group_quantile(values: np.ndarray, groups: np.ndarray, share: float, *, unseen_group: bool) -> float:

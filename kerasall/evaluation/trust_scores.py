@@ -89,10 +89,14 @@ class ReferScores:
         sets: prediction sets.
         curve: accuracy on the rest against the share referred, least sure first.
         kept: the same at ``SHARES``.
-        referred: share of images that the exported model's rule refers.
+        referred: share of images that the exported model's rule refers; of images that fitted it, the same rule
+            fitted to the other parts.
         reasons: code of ``REASONS`` -> share of images.
         accuracy: on the images that the rule keeps; None where it keeps none.
         caught: share of the wrong answers that are referred; None where there is none.
+        exported: share of the images that fitted it that the exported rule refers; None where others are scored.
+        unguaranteed: the same without the unseen group in the prediction sets, that is, without their guarantee;
+            None also where they have none.
     """
 
     sets: SetScores
@@ -102,6 +106,8 @@ class ReferScores:
     reasons: dict[int, Interval]
     accuracy: Interval | None
     caught: float | None
+    exported: float | None = None
+    unguaranteed: float | None = None
 
     def to_json(self) -> dict[str, Any]:
         """A JSON object for programs."""
@@ -112,6 +118,8 @@ class ReferScores:
             "reasons": {REASONS[code]: each.to_json() for code, each in self.reasons.items()},
             "accuracy_of_kept": self.accuracy and self.accuracy.to_json(),
             "share_of_wrong_answers_referred": self.caught,
+            "referred_by_exported_rule": self.exported,
+            "referred_without_guarantee": self.unguaranteed,
         }
 
 
@@ -177,8 +185,9 @@ def score_safeguards(
         parts = number_folds(raw, folds) if folds else deal_parts(raw)
     probabilities, members, limits = _answers(raw, safeguards, distances, parts)
     calibrated = scorer.of(replace(raw, probabilities=probabilities))
-    known = None if distances is None else np.where(np.isnan(distances), -np.inf, distances)
-    reasons = refer_reasons(np, members.sum(axis=1), known, limits)
+    referral = score_referral(calibrated, members, _reasons(members, distances, limits), safeguards.sets)
+    if parts is not None:
+        referral = replace(referral, **_refer_fitted(raw, safeguards, distances))
     return TrustScores(
         safeguards,
         raw,
@@ -189,9 +198,29 @@ def score_safeguards(
         ),
         _score_points(scorer, calibrated, safeguards, parts, prevalence),
         _score_benefit(calibrated, prevalence),
-        score_referral(calibrated, members, reasons, safeguards.sets),
+        referral,
         prevalence,
     )  # fmt: skip
+
+
+def _reasons(members: np.ndarray, distances: np.ndarray | None, limits: np.ndarray | None) -> np.ndarray:
+    known = None if distances is None else np.where(np.isnan(distances), -np.inf, distances)
+    return refer_reasons(np, members.sum(axis=1), known, limits)
+
+
+def _refer_fitted(
+    raw: Predictions, safeguards: Safeguards, distances: np.ndarray | None
+) -> dict[str, float | None]:
+    """Share of the images that fitted the exported rule that it refers, with and without the guarantee of its sets."""
+    rules = {"exported": safeguards}
+    if safeguards.sets.guaranteed:
+        calibrated, without = safeguards.calibration.apply_to(raw), replace(safeguards.sets, guaranteed=False)
+        rules["unguaranteed"] = replace(safeguards, sets=fit_prediction_sets(calibrated, like=without))
+    shares = {}
+    for name, rule in rules.items():
+        _, members, limits = _answers(raw, rule, distances, None)
+        shares[name] = float((_reasons(members, distances, limits) != KEPT).mean())
+    return shares
 
 
 def _answers(
@@ -203,12 +232,11 @@ def _answers(
         probabilities = safeguards.calibration.apply(raw.probabilities)
         limits = None if domain is None else np.full(len(raw), domain.limit)
         return probabilities, safeguards.sets.contains(probabilities), limits
-    biases = any(safeguards.calibration.biases)
 
     def answer(others: np.ndarray, inside: np.ndarray) -> np.ndarray:
         fitting = raw.take(others)
-        calibration = fit_calibration(fitting, biases=biases)
-        sets = fit_prediction_sets(calibration.apply_to(fitting), safeguards.sets.coverage)
+        calibration = fit_calibration(fitting, like=safeguards.calibration)
+        sets = fit_prediction_sets(calibration.apply_to(fitting), like=safeguards.sets)
         probabilities = calibration.apply(raw.probabilities[inside])
         limit = np.inf
         if domain is not None and distances is not None:
@@ -229,13 +257,13 @@ def _score_points(
     parts: np.ndarray | None,
     prevalence: Prevalence | None,
 ) -> tuple[ScoredPoint, ...]:
-    biases, scored = any(safeguards.calibration.biases), []
+    calibration, scored = safeguards.calibration, []
     for wanted, point in ((each.wanted, each.point) for each in safeguards.points):
         try:
             if parts is None:
                 called = collapse(calibrated.predictions, scorer.malignant, point.threshold)
             else:
-                called = cross_collapse(scorer.predictions, scorer.malignant, wanted, parts, biases=biases)
+                called = cross_collapse(scorer.predictions, scorer.malignant, wanted, parts, calibration)
         except DataError:  # a part leaves images of one kind only
             return ()
         scored.append(score_point(scorer.of(called), wanted, point.threshold, prevalence))

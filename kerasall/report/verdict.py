@@ -23,7 +23,7 @@ _WORDS = {
     "malignant_classes_named": "The malignant classes are named (data.malignant)",
     "patients_known": "The patient is known of at least {least:%} of the images of every class (here {known:%}), or "
     "waived by data.subject: none",
-    "honest_protocol": "Honest protocol: nothing was chosen on the images it is scored on",
+    "honest_protocol": "Honest protocol: nothing was chosen by this run on the images it is scored on",
 }
 """Criterion -> its sentence; ``{low:%}`` reads 93.0%, or "not defined"."""
 

@@ -153,6 +153,12 @@ class Settings(Strict):
         """Seed of everything that is trained; the split and the intervals keep ``seed`` in all repetitions."""
         return name_seed(self.seed, f"repeat {self.repeat}") if self.repeat else self.seed
 
+    @property
+    def choosing(self) -> tuple[str, ...]:
+        """Settings whose step keeps the best of several models by its score: an honest one comes from a test part."""
+        parts = {"deep_features": self.deep_features, "sweep": self.sweep, "tune": self.tune}
+        return tuple(name for name, part in parts.items() if part and not getattr(part, "chosen", None))
+
     @model_validator(mode="after")
     def _leaks_only_where_faithful(self) -> Settings:
         split = self.split
@@ -174,15 +180,14 @@ class Settings(Strict):
 
     @model_validator(mode="after")
     def _nothing_is_chosen_on_scored_images(self) -> Settings:
-        if self.protocol != "honest" or self.split.has_test:
+        # A split file has its own parts: ``check_names`` reads it.
+        if self.protocol != "honest" or self.split.has_test or self.split.file:
             return self
-        for name in ("deep_features", "sweep"):
-            part = getattr(self, name)
-            if part is not None and part.chosen is None:
-                raise ValueError(
-                    f"{name}.chosen must name what is exported, or the split must have a test part: without one the "
-                    "best would be chosen on the images it is scored on"
-                )
+        if found := [name for name in self.choosing if name != "tune"]:
+            raise ValueError(
+                f"{found[0]}.chosen must name what is exported, or the split must have a test part: without one the "
+                "best would be chosen on the images it is scored on"
+            )
         return self
 
     @model_validator(mode="after")
@@ -233,7 +238,7 @@ class Settings(Strict):
             )
         if on == "validation" and split.kind == "holdout" and not split.validation:
             raise ValueError("tune.response_on: validation needs split.validation above 0, or folds")
-        if self.protocol == "honest" and not split.has_test:
+        if self.protocol == "honest" and not (split.has_test or split.file):
             raise ValueError(
                 "tune chooses levels on validation or held-out images, so the score must come from others: set "
                 "split.test or split.test_folds"

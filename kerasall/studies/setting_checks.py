@@ -56,7 +56,9 @@ class Trained:
 
 
 def check_names(settings: Settings, where: str) -> None:
-    """Checks the pipeline, metrics, backbones, blocks and what early stopping needs. Loads no TensorFlow.
+    """Checks the pipeline, metrics, backbones, blocks, and what early stopping and an honest choice need.
+
+    Loads no TensorFlow.
 
     Args:
         settings: of an experiment.
@@ -66,7 +68,8 @@ def check_names(settings: Settings, where: str) -> None:
         SettingsError: naming every wrong setting, each with the nearest known name.
     """
     script: Check = ("pipeline", partial(find_script, settings.pipeline))
-    _require_all([script, *_metrics(settings), *_networks(settings), *_stages(settings)], where)
+    found = [*_metrics(settings), *_networks(settings), *_stages(settings), *_choices(settings)]
+    _require_all([script, *found], where)
 
 
 def check_arguments(settings: Settings, where: str, weights_folder: Path | None = None) -> None:
@@ -172,6 +175,22 @@ def _require_validation(split: SplitSettings, patience: int) -> None:
         raise SettingsError(
             f"patience {patience} needs images that decide when to stop, but the split has no validation part: set "
             "split.validation above 0, or patience to null"
+        )
+
+
+def _choices(settings: Settings) -> Iterator[Check]:
+    if settings.split.file and settings.protocol == "honest" and settings.choosing:
+        yield "split.file", partial(_require_test_part, settings.split.file, settings.choosing)
+
+
+def _require_test_part(split_file: str, choosing: tuple[str, ...]) -> None:
+    parts = read_split(split_file).parts
+    if "test" not in parts:
+        named = [f"{name}.chosen" for name in choosing if name != "tune"]
+        raise SettingsError(
+            f"{choosing[0]} keeps the best of several models, so the split must have a test part, but that of "
+            f"{split_file} has only {', '.join(parts)}: the best would be scored on the images it was chosen on. "
+            f"Use a split with a test part{f', or name what is exported in {named[0]}' if named else ''}"
         )
 
 

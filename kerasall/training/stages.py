@@ -16,6 +16,7 @@ import keras
 from kerasall.errors import SettingsError
 from kerasall.training.history import MONITORS
 from kerasall.training.optimizers import (
+    LearningRate,
     check_loss,
     check_optimizer,
     find_row,
@@ -23,7 +24,7 @@ from kerasall.training.optimizers import (
     make_optimizer,
     require_number,
 )
-from kerasall.training.schedules import RateOfUpdates, check_schedule, make_schedule
+from kerasall.training.schedules import RateOfUpdates, make_schedule
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,8 @@ class StageSettings:
     Attributes:
         name: of the stage, for example "head" or "fine_tune".
         epochs: epochs at most, at least 1.
+        horizon: epochs that the schedule reckons with, at least ``epochs``; None: ``epochs``. A stage that ends
+            before its horizon has at every step the rate of one that goes on.
         patience: epochs without improvement of the monitor after which the stage ends; None: never.
         monitor: key of ``MONITORS``: what is validated.
         min_delta: what an improvement must exceed, at least 0.
@@ -69,18 +72,31 @@ class StageSettings:
     jit_compile: bool | None = None
     accumulate: int = 1
     steps_per_execution: int = 1
+    horizon: int | None = None
 
     def __post_init__(self) -> None:
         for name in ("epochs", "accumulate", "steps_per_execution"):
             _require_count(getattr(self, name), name)
         if self.patience is not None:
             _require_count(self.patience, "patience")
+        if self.horizon is not None and self.horizon < self.epochs:
+            raise SettingsError(
+                f"the horizon of a schedule must be at least the stage's {self.epochs} epochs, but is {self.horizon}"
+            )
         find_row(MONITORS, self.monitor, "the monitor")
         require_number(self.min_delta, "min_delta", exclusive=False)
         require_number(self.learning_rate, "the learning rate")
         check_optimizer(self.optimizer, self.optimizer_constants)
-        check_schedule(self.schedule, self.schedule_constants)
+        self.rate(
+            steps_per_epoch=1
+        )  # before anything is trained: its values, and that it fits into the epochs
         check_loss(self.loss, self.loss_constants)
+
+    def rate(self, steps_per_epoch: int) -> LearningRate:
+        """The learning rate by optimizer step, see ``make_schedule``."""
+        epochs = self.horizon or self.epochs
+        constants = self.schedule_constants
+        return make_schedule(self.schedule, self.learning_rate, steps_per_epoch, epochs, **constants)
 
     def to_json(self) -> dict[str, Any]:
         """A JSON object of all settings."""
@@ -104,9 +120,7 @@ def compile_stage(model: keras.Model, settings: StageSettings, batches_per_epoch
             f"with accumulate {settings.accumulate} an epoch must have a multiple of as many batches, but has "
             f"{batches_per_epoch}: cut every batch into as many parts (epoch_batches does, given parts)"
         )
-    rate = make_schedule(
-        settings.schedule, settings.learning_rate, steps, settings.epochs, **settings.schedule_constants
-    )
+    rate = settings.rate(steps)
     if settings.accumulate > 1 and isinstance(rate, keras.optimizers.schedules.LearningRateSchedule):
         rate = RateOfUpdates(rate, settings.accumulate)
     jit = choose_jit() if settings.jit_compile is None else settings.jit_compile

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import keras
@@ -9,14 +10,16 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from kerasall.components.classifier_training import ClassifierTraining
+from kerasall.components.classifier_training import ClassifierTraining, stage_settings
 from kerasall.components.sweep import pool_once
 from kerasall.data.development import Development, Facts
 from kerasall.data.pixel_cache import PixelCache
 from kerasall.data.splits import Split
+from kerasall.errors import SettingsError
 from kerasall.models.classifier import find_parts, freeze
 from kerasall.settings import ModelSettings, TrainSettings
 from kerasall.training.devices import PRECISIONS
+from kerasall.training.history import History
 
 SIDE = 32
 STAGES = [
@@ -105,3 +108,37 @@ def test_a_sweeps_features_are_keyed_by_precision_and_its_model_is_float32(tmp_p
     assert len(list((tmp_path / "cache" / "activations").iterdir())) == 2
     assert found[0].dtype == found[1].dtype == np.float32
     np.testing.assert_allclose(found[0], found[1], atol=0.05 * np.abs(found[0]).max())
+
+
+COSINE = {"name": "cosine", "warmup_epochs": 3}
+
+
+def test_a_final_model_is_on_the_schedule_of_the_folds():
+    """Rate 1e-2, 10 steps an epoch, 30 of them to warm up: step 119 is (119 - 30) / 270 of the way down, so that
+    the rate is 1e-2 (1 + cos(pi 89 / 270)) / 2 = 7.550e-3; a cosine of 12 epochs would end there, at 3e-6."""
+    optimizer = {"name": "adam", "learning_rate": 1e-2}
+    stage = {"name": "head", "epochs": 30, "schedule": COSINE, "optimizer": optimizer}
+    train = TrainSettings.model_validate({"stages": [stage]})
+    fold, final = (stage_settings(train.stages[0], train, epochs) for epochs in (None, 12))
+    assert (fold.epochs, final.epochs) == (30, 12)
+    for step in (0, 29, 119):
+        assert float(final.rate(10)(step)) == float(fold.rate(10)(step))
+    assert float(final.rate(10)(119)) == pytest.approx(7.5502e-3, rel=1e-5)
+
+
+def test_a_median_epoch_within_the_warm_up_ends_well(tmp_path):
+    training = make_training(tmp_path, stages=[{"name": "head", "epochs": 5, "schedule": COSINE}])
+    examples = training.data.examples
+    table = examples.assign(part=np.resize(["fold_1", "fold_2"], len(examples)))
+    training = replace(training, data=replace(training.data, split=Split("folds", table, 0)))
+    best = [[History("head", "val_loss", (), epoch, True)] for epoch in (1, 2, 5)]
+    _, (history,) = training.fit_final(best, tmp_path / "final")
+    assert len(history.epochs) == 2
+    assert [row.learning_rate for row in history.epochs] == pytest.approx([0, 1e-3 / 3], rel=1e-5)
+
+
+def test_a_schedule_that_does_not_fit_is_said_before_the_first_stage_trains(tmp_path):
+    training = make_training(tmp_path, stages=[STAGES[0], {"name": "last", "epochs": 3, "schedule": COSINE}])
+    with pytest.raises(SettingsError, match="warmup_epochs must be below the stage's 3 epochs"):
+        training.fit("holdout", np.arange(16), np.arange(16, 22), tmp_path / "state")
+    assert not (tmp_path / "state").exists()

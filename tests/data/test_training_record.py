@@ -22,6 +22,7 @@ def test_one_classifier_has_its_predictions_and_nothing_else(tmp_path):
     record = TrainingRecord(tmp_path)
     record.write(predict(0.9), {"seconds": 1.0})
     assert record.training == {"seconds": 1.0}
+    assert record.chosen_on == ()
     assert firsts(record.predictions, record.one_view, record.selection, record.scored) == [
         0.9, None, None, 0.9,
     ]  # fmt: skip
@@ -44,11 +45,13 @@ def test_an_ensemble_names_its_members_and_keeps_the_experiment_behind_them(tmp_
 
     (tmp_path / "search" / PROJECT).mkdir(parents=True)
     (tmp_path / "search" / PROJECT / "oracle.json").write_text("{}")
-    write_json(tmp_path / "search" / ANALYSIS, {"best_levels": {}})
+    analysis = {"best_levels": {}, "experiment": {"scored_on": "out-of-fold"}}
+    write_json(tmp_path / "search" / ANALYSIS, analysis)
     write_json(tmp_path / MEMBERS_FILE, [{"name": "model_1"}])
     record.keep_experiment(tmp_path / MEMBERS_FILE, tmp_path / "search")
     assert record.tuned_members == [{"name": "model_1"}]
-    assert record.analysis == {"best_levels": {}}
+    assert record.analysis == analysis
+    assert record.chosen_on == ("out-of-fold",)
     assert (record.folder / PROJECT / "oracle.json").is_file()
 
 

@@ -42,7 +42,8 @@ def record_of(right: Sequence[Sequence[int]], size: int) -> Predictions:
 
 
 def criteria_of(
-    patients: Patients = KNOWN, errors: int = 0, record: Predictions | None = None, malignant: str = "a", **floors: float
+    patients: Patients = KNOWN, errors: int = 0, record: Predictions | None = None, malignant: str = "a",
+    protocol: str = "honest", scored: str = "test", chosen_on: tuple[str, ...] = (), **floors: float,
 ) -> tuple[Criterion, ...]:  # fmt: skip
     record = record_of([[10] * 12] * 2, 10) if record is None else record
     scorer, images = Scorer(record, tuple(malignant), seed=1), np.bincount(record.labels).tolist()
@@ -50,7 +51,7 @@ def criteria_of(
         scorer.intervals(["balanced_accuracy", *(MALIGNANT_SCORES if malignant else ())]),
         {name: found["recall"] for name, found in scorer.by_class().items()},
         images=dict(zip(record.classes, images, strict=True)), malignant=len(malignant),
-        floors=Floors(**BlessSettings.model_validate(floors).model_dump()), protocol="honest", scored="test",
+        floors=Floors(**BlessSettings.model_validate(floors).model_dump()), protocol=protocol, scored=scored, chosen_on=chosen_on,
         errors=errors, parity=PARITY, near_searched=True, patients=patients,
     )  # fmt: skip
 
@@ -172,3 +173,22 @@ def test_floors_are_never_below_what_guessing_reaches():
     )
     before = Criterion(SENSITIVITY, True, {"low": 0.97, "floor": 0.5, "groups": 33})  # as 0.1.0 judged
     assert describe_criterion(before).endswith("97.0% over 33 groups, is above the floor of 50.0%")
+
+
+@pytest.mark.parametrize(
+    ("protocol", "scored", "chosen_on", "met"),
+    [
+        ("honest", "test", (), True),
+        ("honest", "test", ("out-of-fold",), True),
+        ("honest", "out-of-fold", (), True),
+        ("honest", "out-of-fold", ("out-of-fold",), False),
+        ("honest", "validation", (), False),
+        ("faithful", "test", (), False),
+    ],
+)
+def test_a_score_on_images_that_chose_the_model_is_not_honest(protocol, scored, chosen_on, met):
+    criteria = criteria_of(protocol=protocol, scored=scored, chosen_on=chosen_on)
+    (found,) = [each for each in criteria if each.name == "honest_protocol"]
+    assert found.met is met
+    assert "by this run" in describe_criterion(found)
+    assert describe_verdict(criteria).startswith("blessed") is met

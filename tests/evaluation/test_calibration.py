@@ -200,3 +200,20 @@ def test_where_no_slope_fits_best_there_is_none():
     certain = np.eye(2)[record.labels]
     certain[:3] = 1 - certain[:3]
     assert np.isfinite(recalibrate(Scorer(replace(record, probabilities=certain), ["all"]))["slope"].value)
+
+
+def test_a_refit_takes_the_choices_of_the_exported_calibration():
+    """Temperatures below 1 that were refused stay refused on fewer images, and used ones are used, whatever these
+    images would choose by themselves."""
+    sharp, few = distorted(0.4, count=2000), distorted(0.4, count=12)
+    used = fit_calibration(sharp)
+    assert used.temperature < 1
+    refused = replace(used, temperature=1.0, refused=used.temperature)
+    for images in (sharp, few):
+        assert fit_calibration(images, like=used).temperature < 1
+        assert fit_calibration(images, like=refused).temperature == 1
+        assert fit_calibration(images, like=refused).refused < 1
+    assert fit_calibration(distorted(3.0, count=500), like=refused).temperature > 1
+    biased = fit_calibration(distorted(2.0, count=500), biases=True)
+    assert any(fit_calibration(distorted(2.0, count=400), like=biased).biases)
+    assert not any(fit_calibration(distorted(2.0, count=400), biases=True, like=used).biases)

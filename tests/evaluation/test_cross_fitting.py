@@ -13,7 +13,13 @@ from kerasall.evaluation.calibration import believe, fit_calibration, reliabilit
 from kerasall.evaluation.cross_fitting import cross_fit, deal_parts, number_folds
 from kerasall.evaluation.intervals import Scorer
 from kerasall.evaluation.metrics import METRICS
-from kerasall.evaluation.operating_points import collapse, cross_collapse, operating_point, score_point
+from kerasall.evaluation.operating_points import (
+    collapse,
+    cross_collapse,
+    expect_sensitivity,
+    operating_point,
+    score_point,
+)
 from kerasall.evaluation.predictions import Predictions
 
 
@@ -118,3 +124,33 @@ def test_cross_fitted_thresholds_reach_the_wanted_sensitivity():
     labels[parts == 2] = np.roll(labels[parts == 2], 7)
     again = cross_collapse(replace(predictions, labels=labels), ["a"], 0.95, parts)
     assert (again.decisions[parts == 2] == called.decisions[parts == 2]).all()
+
+
+@pytest.mark.parametrize(("groups", "expected"), [(20, 20 / 21), (40, 40 / 41), (99, 0.99), (200, 198 / 201)])
+def test_thresholds_fall_short_on_new_groups_by_what_few_groups_cannot_promise(groups, expected):
+    """2,000 simulated choices of a threshold for 99% sensitivity, one image a group; see ``expect_sensitivity``."""
+    rng = np.random.default_rng(groups)
+    names = np.arange(2 * groups).astype(str)
+    labels = np.repeat([0, 1], groups)
+    reached = []
+    for scores in rng.random((2000, 2 * groups)):
+        probabilities = np.stack([scores, 1 - scores], axis=1)
+        chosen_on = Predictions(names, names, names, labels, probabilities, ("a", "b"))
+        reached.append(
+            1 - operating_point(chosen_on, ["a"], 0.99).threshold
+        )  # of uniform scores on new images
+    assert expect_sensitivity(0.99, groups) == pytest.approx(expected)
+    error = np.std(reached) / np.sqrt(2000)
+    # Half-way down to the next score, here of 2 n: a quarter of 1 / (n + 1) more.
+    assert np.mean(reached) == pytest.approx(expected + 0.25 / (groups + 1), abs=4 * error)
+
+
+def test_a_scored_point_tells_what_its_threshold_can_promise():
+    """The bounds: 4 groups whose 32 images are alike, 4 / 5; images that are not, 32 / 33."""
+    names = np.arange(64).astype(str)
+    groups = np.repeat(np.arange(8), 8).astype(str)
+    called = Predictions(
+        names, groups, groups, np.repeat([0, 1], 32), np.full((64, 2), 0.5), ("negative", "positive")
+    )
+    found = score_point(Scorer(called, resamples=200), 0.99, 0.5)
+    assert found.expected == pytest.approx((4 / 5, 32 / 33))

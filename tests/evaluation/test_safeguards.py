@@ -98,6 +98,23 @@ def test_too_few_groups_guarantee_nothing_and_say_so():
     assert fit_prediction_sets(simulate(19, seed=0), 0.95).guaranteed
 
 
+@pytest.mark.parametrize(("groups", "level"), [(18, 0.95), (19, 1.0), (20, 0.9975), (24, 0.9896), (95, 0.96)])
+def test_the_level_is_the_rule_without_its_unseen_group(groups, level):
+    """coverage (K + 1) / K with the guarantee, from 19 groups on at 95%: 0.95 * 21 / 20 = 0.9975."""
+    predictions = simulate(groups, seed=2)
+    sets = fit_prediction_sets(predictions, 0.95)
+    assert sets.level == pytest.approx(level, abs=5e-5)
+    assert (sets.guaranteed, sets.least_groups) == (groups >= 19, 19)
+    names, scores = predictions.group_names, 1 - predictions.of_truth
+    bound = group_quantile(scores, names, 0.95, unseen_group=sets.guaranteed)
+    assert sets.threshold == pytest.approx(1 - bound, abs=2e-6)
+    few = predictions.take(np.isin(names, np.unique(names)[:16]))
+    refit = fit_prediction_sets(few, like=sets)
+    assert (refit.groups, refit.guaranteed) == (16, sets.guaranteed)
+    bound = group_quantile(1 - few.of_truth, few.group_names, sets.level, unseen_group=False)
+    assert refit.threshold == pytest.approx(1 - bound, abs=2e-6)
+
+
 def test_permuted_validation_labels_change_the_threshold():
     predictions = simulate(30, seed=0)
     permuted = Predictions(

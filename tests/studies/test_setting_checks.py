@@ -6,12 +6,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from kerasall.components.example_gen import example_gen
 from kerasall.components.example_validator import example_validator
 from kerasall.data.splits import write_split
-from kerasall.data.stratification import holdout_split
+from kerasall.data.stratification import fold_split, holdout_split
 from kerasall.data.synthetic import SyntheticSettings, render_cells
 from kerasall.errors import SettingsError
 from kerasall.settings import Settings
@@ -171,3 +172,46 @@ def test_a_metric_of_a_class_that_the_data_lack_stops_before_training(tmp_path):
             examples=examples, statistics=tmp_path, schema=tmp_path, checks=make().checks, folds=0,
             anomalies=tmp_path, metrics=["recall:al"],
         )  # fmt: skip
+
+
+CHOOSING = {
+    "deep_features": {
+        "extractors": [{"name": "a", "backbone": "vgg16"}], "combinations": [["a"]], "classifiers": ["linear_svm", "mlp"],
+    },
+    "sweep": {
+        "backbones": [{"name": "a", "backbone": "vgg16"}], "optimizers": [{"name": "adam"}, {"name": "rmsprop"}],
+        "epochs": [2],
+    },
+    "tune": {"factors": {"train.batch_size": [8, 16]}, "response_on": "validation"},
+}  # fmt: skip
+CHOSEN = {
+    "deep_features": {"features": ["a"], "classifier": "mlp"},
+    "sweep": {"backbone": "a", "optimizer": "adam", "epochs": 2},
+}
+
+
+@pytest.mark.parametrize("name", CHOOSING)
+def test_the_parts_of_a_split_file_decide_whether_a_choice_is_honest(name, tmp_path):
+    ids = [f"{label}{number}" for label in "ab" for number in range(12)]
+    rows = pd.DataFrame({"id": ids, "label": [i[0] for i in ids], "subject": ids, "fold": ""})
+    drawn = {
+        "folds": fold_split(rows, folds=3, seed=0),
+        "parts": holdout_split(rows, shares={"validation": 0.25, "test": 0.25}, seed=0),
+    }
+    for kind, split in drawn.items():
+        write_split(split, tmp_path / f"{kind}.json")
+
+    def check(kind: str, **changes) -> None:
+        # What the other settings of the split claim does not count: the file has its own parts.
+        claimed = {"kind": "holdout" if kind == "folds" else "folds", "file": str(tmp_path / f"{kind}.json")}
+        check_names(make(**{name: CHOOSING[name]}, split=claimed, **changes), "here")
+
+    check("parts")
+    with pytest.raises(SettingsError, match=rf"split\.file: {name} keeps the best .*only fold_"):
+        check("folds")
+    check("folds", protocol="faithful")
+    if name in CHOSEN:
+        named = make(
+            **{name: CHOOSING[name] | {"chosen": CHOSEN[name]}}, split={"file": str(tmp_path / "folds.json")}
+        )
+        check_names(named, "here")

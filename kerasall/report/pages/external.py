@@ -71,7 +71,7 @@ def _all_scores(scores: ExternalScores) -> Section | None:
         scores=[read_external_score(scores, name) for name in scores.intervals],
         per_class=scores.by_class, class_images=confusion_matrix(scores.check.scored).sum(axis=1).tolist(),
         folds=(), main=None, picture=None,
-        method=f"Nothing was chosen on these images. Intervals: {first.method}, {groups:,} groups.",
+        method=f"This check chose nothing on these images. Intervals: {first.method}, {groups:,} groups.",
         notes=list_notes(scores.intervals.values()),
     )  # fmt: skip
 

@@ -14,6 +14,7 @@ from kerasall.data.label_corrections import CorrectionFile, read_corrections
 from kerasall.evaluation.findings import OutOfFold
 from kerasall.evaluation.intervals import list_notes
 from kerasall.evaluation.metrics import find_metric
+from kerasall.evaluation.operating_points import ScoredPoint
 from kerasall.evaluation.review import build_queue
 from kerasall.files import read_json
 from kerasall.report import sections
@@ -154,11 +155,23 @@ def make_trust(e: Evidence) -> list[Section | None]:
         else ", none of which is scored here."
     )
     chosen_on = f"Thresholds were chosen on {FITTED[trust.safeguards.fitted_on]}{judged}"
+    if trust.calibration.cross_fitted and trust.points:
+        chosen_on += f" {describe_shortfall(trust.points[-1])}"
     return [
         sections.calibration_section(trust.calibration),
         sections.threshold_section(trust.points, trust.benefit, malignant, chosen_on, trust.prevalence),
         sections.refer_section(trust.referral, trust.safeguards, bool(malignant), e.facts.subject_kind),
     ]
+
+
+def describe_shortfall(point: ScoredPoint) -> str:
+    """What a threshold that was chosen on few groups can be expected to reach on others."""
+    alike, unlike = point.expected
+    return (
+        f"Few groups promise less than they show: a threshold that just reaches {point.wanted:.1%} of {point.positives:,} "
+        f"malignant images of {point.sensitivity.groups:,} groups is expected to reach {alike:.1%} (where a group's "
+        f"images are alike) to {unlike:.1%} (where they are not) on new groups."
+    )
 
 
 def make_views(e: Evidence) -> Section | None:
