@@ -258,7 +258,7 @@ def _describe(
     return {
         "model": f"Head of {backbone}, trained with {optimizer} for {epochs} epochs",
         "how": "the frozen network's activations stored, the head alone trained"
-        + (", in the end on all images; scores out of fold are those of the folds' heads" if folds else ""),
+        + (", in the end on the images of all folds; scores out of fold are those of the folds' heads" if folds else ""),
         "curves": {"Trained": "the head alone, in one run for all numbers of epochs", "Kept": "nothing by its curve"},
         "fits": {f"{name} {optimizer}": [_mean_history(each)] for (name, optimizer), each in histories.items()},
         "runs": {f"{n} {o}": [history.to_json() for history in each] for (n, o), each in histories.items()},

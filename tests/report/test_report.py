@@ -269,6 +269,7 @@ def test_summary_says_of_which_model_each_score_is():
         "score": Score("Accuracy", 0.814, 0.77, 0.85, groups=51),
         "images": 8000,
         "far": "15.1 points lower",
+        "chosen": False,
     }
     training = {"parameters": 1, "how": None, "stages": [1], "each": False, "final": [[7]]}
     section = make_summary(
@@ -278,6 +279,9 @@ def test_summary_says_of_which_model_each_score_is():
     assert "Of the final model, on the test part" in final
     assert "Of the folds' models, on 8,000 images, each while held out" in folds
     assert "77.0% to 85.0%, 51 groups" in folds
+    assert "flatter" not in folds
+    chosen = make_summary(held_out=held_out | {"chosen": True}, missed=None, others=[])
+    assert "chosen on these very predictions: they flatter" in _tiles(chosen)[1][1]
     assert "on the test part is 15.1 points lower" in folds
     assert "the score is that of this final model on the test part" in Page(section.body).text
     assert "the score is that of the folds' models" in Page(make_summary(training=training).body).text

@@ -96,7 +96,10 @@ def describe_held_out(e: Evidence, held_out: OutOfFold) -> dict[str, Any]:
     before, after = held_out.intervals[name], e.findings.intervals[name]
     gap = None if before.value is None or after.value is None else after.value - before.value
     far = "" if gap is None else f"{format_length(name, abs(gap))} {'lower' if gap < 0 else 'higher'}"
-    return {"score": score_of(name, before, e.facts.labels), "images": held_out.images, "far": far}
+    searched = [part for part in (e.settings.deep_features, e.settings.sweep) if part is not None]
+    chosen = bool(e.settings.tune) or any(part.chosen is None for part in searched)
+    score = score_of(name, before, e.facts.labels)
+    return {"score": score, "images": held_out.images, "far": far, "chosen": chosen}
 
 
 def make_scores(e: Evidence) -> Section | None:
