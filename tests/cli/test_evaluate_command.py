@@ -191,7 +191,7 @@ def test_nothing_but_seen_images_is_refused(model, tmp_path):
 
 def test_a_class_that_nobody_mapped_is_refused_before_anything_is_predicted(model, tmp_path):
     table = write_table(tmp_path, paint_subjects(tmp_path))
-    with pytest.raises(SettingsError, match="--map blast=malignant"):
+    with pytest.raises(SettingsError, match="--malignant NAME, or state each"):
         invoke(model, "--data", table, "--out", tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
