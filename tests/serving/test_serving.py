@@ -264,7 +264,7 @@ def test_a_card_of_another_make_is_refused(tmp_path, card, place):
         ({"blessed": True, "caveat": "patients waived", "criteria": []}, "blessed; patients waived"),
         (
             {"blessed": False, "caveat": "blocks", "criteria": [["A", True], ["B", False]]},
-            "NOT BLESSED: B; blocks",
+            "NOT BLESSED, as this does not hold: B; blocks",
         ),
     ],
 )
