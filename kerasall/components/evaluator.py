@@ -169,6 +169,8 @@ def find_all(
     prevalence = find_prevalence(wanted.prevalence, recorded.predictions, facts)
     trust = score_trust(scorer.of(scored.curves), scored, safeguards, folds, prevalence)
     fitted_on = trust.safeguards.fitted_on
+    scored_rows = pd.DataFrame({"id": scored.predictions.ids, "group": scored.predictions.groups})
+    beside = data.trained_beside(scored.kind, scored_rows)
     return Findings(
         scored=scored.kind, predictions=scored.predictions, curves=scored.curves, malignant=facts.malignant,
         main=wanted.main_metric, intervals=intervals,
@@ -178,9 +180,10 @@ def find_all(
             floors=Floors(**settings.bless.model_dump()), protocol=settings.protocol, scored=scored.kind,
             chosen_on=recorded.chosen_on,
             errors=errors, parity=parity, near_searched=settings.checks.near_duplicates.enabled,
-            patients=patients,
+            patients=patients, trained_beside=int(beside.sum()),
         ),
         folds=score_folds(scored, data, facts, wanted.main_metric),
+        apart=score_apart(scorer, beside, wanted.main_metric),
         out_of_fold=score_out_of_fold(scorer, scored.kind, recorded, folds, wanted.main_metric),
         roc=tuple(roc_curves(drawn)),
         precision_recall=tuple(precision_recall_curves(drawn)),
@@ -309,6 +312,22 @@ def score_out_of_fold(
     malignant = MALIGNANT_SCORES if held_out.malignant else ()
     names = dict.fromkeys([main, "balanced_accuracy", *malignant])
     return OutOfFold(len(held_out.predictions), held_out.intervals(list(names)))
+
+
+def score_apart(scorer: Scorer, beside: np.ndarray, main: str) -> OutOfFold | None:
+    """The scored images whose patients and copies were not trained on; None where that is all of them, or none.
+
+    Args:
+        scorer: of all scored images [N].
+        beside: which of them were trained on beside images of their groups, bool [N].
+        main: name of the main metric.
+    """
+    if not beside.any() or beside.all():
+        return None
+    apart = scorer.of(scorer.predictions.take(~beside))
+    malignant = MALIGNANT_SCORES if apart.malignant else ()
+    names = dict.fromkeys([main, "balanced_accuracy", *malignant])
+    return OutOfFold(len(apart.predictions), apart.intervals(list(names)))
 
 
 def score_views(

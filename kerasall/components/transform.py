@@ -139,10 +139,14 @@ def draw_split(
                 "split.kind: given takes all parts from the data: leave out split.test_folds, split.selection and "
                 "split.selection_folds"
             )
-        return given_split(collection.examples, clusters, shares=shares, seed=seed, fingerprint=fingerprint)
+        return given_split(
+            collection.examples, clusters, shares=shares, seed=seed, fingerprint=fingerprint,
+            joined=collection.joined_subjects,
+        )  # fmt: skip
     named = {"test": split.test_folds, "selection": split.selection_folds}
     fixed = {part: folds for part, folds in named.items() if folds}
     options: dict[str, Any] = {"seed": seed, "fixed": fixed, "fingerprint": fingerprint}
+    options |= {"joined": collection.joined_subjects, "keep_joined": split.joined == "keep"}
     if split.kind == "official_folds":
         return official_fold_split(collection.examples, clusters, **options)
     options["unit"] = split.unit

@@ -2,9 +2,10 @@
 
 The public set has 10,661 training images of 73 subjects (47 all, 26 hem) in three folds that share no
 subject id, 1,867 preliminary test images of 28 subjects (13 all, 15 hem) whose names stand in a label
-table, and 2,586 final test images without public labels. By the published list of hashes, no id and no
-file of the preliminary part occurs in the training folds; but within the training folds 104 groups of
-byte-identical files join the 73 ids into 66 groups, four of which span folds.
+table, and 2,586 final test images without public labels.
+
+Subject ids are not patients: the same cells occur under several ids, across the official folds and between them and the
+preliminary part; see ``kerasall.data.cnmc_subjects``.
 """
 
 from __future__ import annotations
@@ -12,10 +13,13 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
+from kerasall.data.cnmc_subjects import PRELIMINARY_IMAGES, TRAINING_IMAGES, join_subjects
 from kerasall.data.examples import Collection, make_examples
+from kerasall.data.splits import natural_order
 from kerasall.errors import DataError
 from kerasall.listing.folders import FoundFiles, find_files, list_some, require_folder, walk_files
 from kerasall.listing.tables import read_table
@@ -24,15 +28,6 @@ LABELS = ("all", "hem")
 MALIGNANT = ("all",)
 LABEL_TABLE = "C-NMC_test_prelim_phase_data_labels.csv"
 PRELIMINARY = "prelim"
-
-TRAINING_NOTE = (
-    "C-NMC: in the published training folds byte-identical cells join the 73 subject ids into 66 groups, four of "
-    "which span official folds: ids joined so may be one patient."
-)
-PRELIMINARY_NOTE = (
-    "C-NMC: the published preliminary test part shares no subject id and no byte-identical file with the training "
-    "folds."
-)
 
 # One published subject is spelt with a small h in the names of all its files.
 _CELL_NAME = re.compile(r"UID_(?P<subject>H?\d+)_\d+_\d+_(?P<label>all|hem)", re.IGNORECASE)
@@ -85,9 +80,10 @@ def read_cnmc(path: str | Path, label_csv: str | Path | None = None) -> Collecti
     found = find_files(root)
     images = _sort_images(found.images, root, numbered_everywhere=label_csv is not None)
     table = _find_label_table(root, found, label_csv) if images.numbered or label_csv else None
-    unlabelled = _add_preliminary(images, root, table)
+    unlabelled, unfilled = _add_preliminary(images, root, table)
     if not images.rows:
         raise DataError(_describe_nothing_found(root, images))
+    joined = join_subjects({row["subject"] for row in images.rows})
     return Collection(
         source="cnmc",
         root=root,
@@ -95,9 +91,11 @@ def read_cnmc(path: str | Path, label_csv: str | Path | None = None) -> Collecti
         labels=LABELS,
         malignant=MALIGNANT,
         subject_kind="subject",
-        notes=_choose_notes(images.rows),
+        notes=(_describe_share(images.rows), _describe_joined(joined)),
+        joined_subjects=joined,
         read_warnings=(
             *_describe_oddities(images),
+            *_describe_unfilled(unfilled, table),
             *_describe_unlabelled(unlabelled, table, root),
             *found.warnings(expected=_is_label_table),
         ),
@@ -164,14 +162,17 @@ def _is_label_table(name: str) -> bool:
     return PurePosixPath(name).name.lower() == LABEL_TABLE.lower()
 
 
-def _add_preliminary(images: _Sorted, root: Path, table: Path | None) -> list[str]:
-    """Adds the numbered images that the table labels; gives the others."""
+def _add_preliminary(images: _Sorted, root: Path, table: Path | None) -> tuple[list[str], list[str]]:
+    """Adds the numbered images that the table labels; gives the others, and the table's rows without an image."""
     labelled = _read_label_table(table) if table else {}
     known = {image: labelled.get(PurePosixPath(image).stem.lower()) for image in images.numbered}
     images.rows += [
         _make_row(image, root, row[1], row[0], PRELIMINARY) for image, row in known.items() if row
     ]
-    return [image for image, row in known.items() if not row]
+    found = {PurePosixPath(image).stem.lower() for image in images.numbered}
+    return [image for image, row in known.items() if not row], [
+        name for name in labelled if name not in found
+    ]
 
 
 def _read_label_table(path: Path) -> dict[str, tuple[str, str]]:
@@ -197,10 +198,25 @@ def _read_label_table(path: Path) -> dict[str, tuple[str, str]]:
     return labelled
 
 
-def _choose_notes(rows: list[dict[str, str]]) -> tuple[str, ...]:
-    folds = {row["fold"] for row in rows}
-    training = (TRAINING_NOTE,) if folds - {PRELIMINARY} else ()
-    return training + ((PRELIMINARY_NOTE,) if PRELIMINARY in folds else ())
+def _describe_share(rows: list[dict[str, str]]) -> str:
+    """How much of the published set is at hand."""
+    preliminary = sum(row["fold"] == PRELIMINARY for row in rows)
+    return (
+        f"C-NMC: of the published set {len(rows) - preliminary:,} of {TRAINING_IMAGES:,} training images and {preliminary:,} of "
+        f"{PRELIMINARY_IMAGES:,} preliminary test images are here."
+    )
+
+
+def _describe_joined(joined: tuple[tuple[str, ...], ...]) -> str:
+    known = (
+        f"these are kept together as one patient each: {'; '.join(' = '.join(subjects) for subjects in joined)}"
+        if joined
+        else "none of these is known to be another"
+    )
+    return (
+        f"C-NMC: subject ids are not patients: the same cells occur under several ids. Of the ids here {known}. Two thirds "
+        "of the published cells were compared: there may be more."
+    )
 
 
 def _describe_oddities(images: _Sorted) -> list[str]:
@@ -223,12 +239,30 @@ def _describe_oddities(images: _Sorted) -> list[str]:
     counts = Counter(PurePosixPath(row["id"]).stem.lower() for row in training)
     if twice := sorted(name for name, count in counts.items() if count > 1):
         warnings.append(f"{len(twice)} cell names occur in more than one folder: {_list(twice)}")
+    warnings += _describe_lacking_classes(images.rows)
     preliminary = {row["subject"] for row in images.rows if row["fold"] == PRELIMINARY}
     if shared := sorted(preliminary.intersection(row["subject"] for row in training)):
         warnings.append(
             f"subjects with images both in the training folds and in the preliminary test: {_list(shared)}"
         )
     return warnings
+
+
+def _describe_lacking_classes(rows: list[dict[str, str]]) -> Iterator[str]:
+    found: dict[str, set[str]] = {}
+    for row in rows:
+        found.setdefault(row["fold"], set()).add(row["label"])
+    for fold in sorted(set(found) - {""}, key=natural_order):
+        if missing := [label for label in LABELS if label not in found[fold]]:
+            yield f"the part {fold} has no images of {missing[0]}: it cannot be held out by itself"
+
+
+def _describe_unfilled(names: list[str], table: Path | None) -> Iterator[str]:
+    if names:
+        yield (
+            f"{len(names):,} rows of {table} name images of the preliminary test that are not here: {_list(names)}; put "
+            "them in place"
+        )
 
 
 def _describe_unlabelled(images: list[str], table: Path | None, root: Path) -> list[str]:

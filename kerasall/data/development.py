@@ -144,6 +144,23 @@ class Development:
             ids, subjects, groups, self.labels[rows], probabilities, self.facts.labels, **called
         )
 
+    def trained_beside(self, kind: str, rows: pd.DataFrame) -> np.ndarray:
+        """Which of some scored images have a group with images that the scored models were fitted to or watched on: bool [N].
+
+        Args:
+            kind: what the images are: test, out-of-fold, validation or selection.
+            rows: their columns id and group.
+        """
+        group = self.split.table.set_index("id")["group"]
+        if kind != "out-of-fold":
+            used = group[~group.index.isin(rows["id"])]
+            return rows["group"].isin(set(used)).to_numpy()
+        beside = np.zeros(len(rows), dtype=bool)
+        for fold in self.split.folds:
+            used = set(group.loc[self.split.development_ids(fold)])
+            beside |= (rows["id"].isin(self.split.ids(fold)) & rows["group"].isin(used)).to_numpy()
+        return beside
+
     def _hold_out(self, fold: str, inner_validation: float) -> Division:
         split, others = self.split, self.rows(self.split.development_ids(fold))
         if not inner_validation:

@@ -179,7 +179,9 @@ def group_collection(
     table = collection.examples[list(COLUMNS)].merge(
         scan.table[["id", "sha256", "bytes", "native"]], on="id", validate="one_to_one"
     )
-    table["group"] = table["id"].map(group_examples(collection.examples, found.clusters))
+    table["group"] = table["id"].map(
+        group_examples(collection.examples, found.clusters, collection.joined_subjects)
+    )
     return table.sort_values("id", ignore_index=True), fingerprint_data(collection, scan)
 
 

@@ -41,6 +41,7 @@ class Collection:
             numbers as a stand-in, or nothing.
         notes: sentences every report on these data must carry.
         read_warnings: what the reader found odd, for the report of ``check``.
+        joined_subjects: sets of subjects that the source knows to be one patient each.
     """
 
     source: str
@@ -51,6 +52,7 @@ class Collection:
     subject_kind: SubjectKind = "none"
     notes: tuple[str, ...] = ()
     read_warnings: tuple[str, ...] = field(default=())
+    joined_subjects: tuple[tuple[str, ...], ...] = ()
 
     def __post_init__(self) -> None:
         _require_valid(self.examples, self.labels, where=f"the {self.source} reader on {self.root}")
@@ -97,7 +99,10 @@ def read_collection(folder: str | Path) -> Collection:
     stored = read_json(folder / "collection.json")
     facts: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in stored.items()}
     examples = read_examples(folder / "examples.csv")
-    return Collection(**facts | {"root": Path(facts["root"]), "examples": examples})
+    joined = tuple(tuple(subjects) for subjects in stored.get("joined_subjects", ()))
+    return Collection(
+        **facts | {"root": Path(facts["root"]), "examples": examples, "joined_subjects": joined}
+    )
 
 
 def _require_valid(examples: pd.DataFrame, labels: Sequence[str], where: str) -> None:

@@ -183,6 +183,7 @@ def read_records(path: str | Path) -> Collection:
         subject_kind=index["subject_kind"],
         notes=tuple(index["notes"]),
         read_warnings=tuple(index["read_warnings"]),
+        joined_subjects=tuple(tuple(subjects) for subjects in index.get("joined_subjects", ())),
     )
 
 
@@ -312,6 +313,7 @@ def _describe(collection: Collection, table: pd.DataFrame, fingerprint: str, fol
         "transcoded": int((~table["native"]).sum()),
         "notes": list(collection.notes),
         "read_warnings": list(collection.read_warnings),
+        "joined_subjects": [list(subjects) for subjects in collection.joined_subjects],
         "fingerprint": fingerprint,
         "table": _identify(folder / TABLE),
         "shards": [_identify(folder / name) | {"images": int(shards[name])} for name in sorted(shards.index)],

@@ -211,12 +211,15 @@ def merge_clusters(clusters: Sequence[Sequence[str]]) -> list[list[str]]:
     return sorted(merged.values())
 
 
-def group_examples(examples: pd.DataFrame, clusters: Sequence[Sequence[str]] = ()) -> pd.Series:
+def group_examples(
+    examples: pd.DataFrame, clusters: Sequence[Sequence[str]] = (), joined: Sequence[Sequence[str]] = ()
+) -> pd.Series:
     """Joins subjects and duplicate clusters into groups that are independent of one another.
 
     Args:
         examples: table with the columns id and subject ("" = unknown: the image is on its own).
         clusters: lists of ids that show the same cell; ids not in the table are passed over.
+        joined: sets of subjects that are one patient each; see ``Collection.joined_subjects``.
 
     Returns:
         Series id -> group, sorted by id. A group is named by its subjects joined with "+", or by its
@@ -224,7 +227,9 @@ def group_examples(examples: pd.DataFrame, clusters: Sequence[Sequence[str]] = (
     """
     table = examples[["id", "subject"]].astype(str).sort_values("id", ignore_index=True)
     row = {name: index for index, name in enumerate(table["id"])}
-    edges = [list(rows) for rows in table[table["subject"] != ""].groupby("subject").groups.values()]
+    patient = {name: subjects[0] for subjects in joined for name in subjects}
+    patients = table["subject"].map(lambda name: patient.get(name, name))
+    edges = [list(rows) for rows in patients[patients != ""].groupby(patients).groups.values()]
     edges += [[row[name] for name in cluster if name in row] for cluster in clusters]
     component = _join_linked([members for members in edges if members], len(table))
     names = _group_names(table, component)

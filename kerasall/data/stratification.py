@@ -5,7 +5,7 @@ Indivisible groups are dealt out to parts so that every part gets its share of e
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -42,6 +42,8 @@ def holdout_split(
     fixed: Mapping[str, Sequence[str]] | None = None,
     unit: Unit = "group",
     fingerprint: str = "",
+    joined: Sequence[Sequence[str]] = (),
+    keep_joined: bool = False,
 ) -> Split:
     """Splits into training and other parts: no group on two sides, near the shares in every class.
 
@@ -51,11 +53,14 @@ def holdout_split(
         shares: part -> share of the images that are not in a fixed part, for example
             {"validation": 0.15, "test": 0.15}; the rest is the training part.
         seed: equal seeds give equal splits on any order of the rows.
-        fixed: part -> the publisher's folds that are this part, for example {"test": ["prelim"]}. Copies of
-            its images among the others become the part "dropped".
+        fixed: part -> the publisher's folds that are this part, for example {"test": ["prelim"]}. Images among the
+            others whose group has images in it (copies, and all images of subjects joined to it) become the part
+            "dropped".
         unit: "image" deals out single images whatever they belong to, which leaks: only for faithful copies
             of papers that did so.
         fingerprint: the data's fingerprint, kept in the split file.
+        joined: sets of subjects that are one patient each; see ``Collection.joined_subjects``.
+        keep_joined: drop copies alone, and train on other images of subjects that are joined to a fixed part.
 
     Raises:
         DataError: shares that are no shares, a part with no images, or a class that cannot stand in a part.
@@ -70,7 +75,7 @@ def holdout_split(
         )
     if both := sorted(wanted.keys() & fixed.keys()):
         raise DataError(f"a part is either fixed or drawn, but {both} are both: set their shares to 0")
-    table, notes = _start(examples, clusters, fixed)
+    table, notes = _start(examples, clusters, fixed, joined, keep_joined)
     _deal(table, {"train": 1 - sum(wanted.values()), **wanted}, seed, unit)
     return _finish(Split("holdout", table, seed, fingerprint, unit, tuple(fixed), notes=notes))
 
@@ -84,6 +89,8 @@ def fold_split(
     fixed: Mapping[str, Sequence[str]] | None = None,
     unit: Unit = "group",
     fingerprint: str = "",
+    joined: Sequence[Sequence[str]] = (),
+    keep_joined: bool = False,
 ) -> Split:
     """Splits into ``folds`` parts fold_0, fold_1, ... of near equal class counts, no group in two of them.
 
@@ -91,7 +98,7 @@ def fold_split(
     """
     if folds < 2:
         raise DataError(f"the number of folds must be at least 2, but is {folds}")
-    table, notes = _start(examples, clusters, fixed or {})
+    table, notes = _start(examples, clusters, fixed or {}, joined, keep_joined)
     _deal(table, {f"fold_{index}": 1 / folds for index in range(folds)}, seed, unit)
     return _finish(Split("folds", table, seed, fingerprint, unit, tuple(fixed or {}), notes=notes))
 
@@ -103,16 +110,19 @@ def official_fold_split(
     seed: int = 0,
     fixed: Mapping[str, Sequence[str]] | None = None,
     fingerprint: str = "",
+    joined: Sequence[Sequence[str]] = (),
+    keep_joined: bool = False,
 ) -> Split:
-    """Keeps the publisher's folds (column ``fold``); only copies across folds are dropped from training.
+    """Keeps the publisher's folds (column ``fold``) and trains on no image that is joined to the held-out one.
 
-    Of each duplicate pair across two folds, the copy outside the held-out fold is listed in
-    ``Split.dropped[held-out fold]``; both copies are still scored when their own fold is held out.
+    Images of other folds whose group has images in the held-out fold are listed in ``Split.dropped[held-out
+    fold]``: copies, and all images of subjects joined to it (with ``keep_joined`` copies alone). They are still
+    scored when their own fold is held out. Other arguments as ``holdout_split``.
 
     Raises:
         DataError: fewer than two folds, an image without one, or a fold that lacks a class.
     """
-    table, notes = _start(examples, clusters, fixed or {})
+    table, notes = _start(examples, clusters, fixed or {}, joined, keep_joined)
     own = table["part"] == ""
     without = table["id"][own & (table["fold"] == "")]
     folds = sorted(set(table["fold"][own]) - {""}, key=natural_order)
@@ -127,12 +137,17 @@ def official_fold_split(
             "rename them in the source"
         )
     table.loc[own, "part"] = table["fold"][own]
-    dropped = _copies_by_fold(table, clusters, folds)
-    if joined := _joined_subjects(table[table["part"].isin(folds)]):
+    dropped = _drop_by_fold(table, clusters if keep_joined else None, folds)
+    if found := _joined_subjects(table[table["part"].isin(folds)]):
+        count = sum(map(len, dropped.values()))
+        fate = (
+            f"Copies of held-out images ({count:,} in all folds) are not trained on, other images of these subjects are."
+            if keep_joined
+            else f"While a fold is held out, no image of a subject joined to it is trained on ({count:,} in all folds)."
+        )
         note = (
-            "Official folds are kept as published. Subject ids joined by identical cells stand in different folds "
-            f"and may be one patient each: {'; '.join(joined)}. Copies of held-out images "
-            f"({sum(map(len, dropped.values()))} in all folds) are not trained on, other images of these subjects are."
+            "Official folds are kept as published. Subject ids joined by identical or near-identical cells stand in "
+            f"different folds and may be one patient each: {'; '.join(found)}. {fate}"
         )
         notes = (*notes, note)
     fixed_parts = (*folds, *(fixed or {}))
@@ -146,6 +161,7 @@ def given_split(
     shares: Mapping[str, float],
     seed: int,
     fingerprint: str = "",
+    joined: Sequence[Sequence[str]] = (),
 ) -> Split:
     """Takes over the parts that stand in the column ``fold``: train, and validation, test or both.
 
@@ -153,14 +169,14 @@ def given_split(
     stands on two sides is for ``check_leaks`` to find.
 
     Args:
-        examples, clusters, seed, fingerprint: as ``holdout_split``.
+        examples, clusters, seed, fingerprint, joined: as ``holdout_split``.
         shares: share of the training part that becomes the validation part, under "validation", where none is given;
             0 for none. Under "test" whether a test part is asked for (above 0).
 
     Raises:
         DataError: names that are no parts, images without one, or no training or test part.
     """
-    table, _ = _start(examples, clusters, {})
+    table, _ = _start(examples, clusters, {}, joined)
     require_given_parts(examples, shares)
     table["part"] = table["fold"].map(name_part)
     given = [part for part in HOLDOUT_PARTS if (table["part"] == part).any()]
@@ -244,11 +260,12 @@ def inner_validation(split: Split, share: float, seed: int, held_out: str | None
 
 
 def _start(
-    examples: pd.DataFrame, clusters: Sequence[Sequence[str]], fixed: Mapping[str, Sequence[str]]
-) -> tuple[pd.DataFrame, tuple[str, ...]]:
+    examples: pd.DataFrame, clusters: Sequence[Sequence[str]], fixed: Mapping[str, Sequence[str]],
+    joined: Sequence[Sequence[str]], keep_joined: bool = False,
+) -> tuple[pd.DataFrame, tuple[str, ...]]:  # fmt: skip
     """Table sorted by id with groups; part is set for fixed and dropped images, "" for those to deal out."""
     table = examples[["id", "label", "subject", "fold"]].astype(str).sort_values("id", ignore_index=True)
-    table["group"] = group_examples(examples, clusters).to_numpy()
+    table["group"] = group_examples(examples, clusters, joined).to_numpy()
     table["part"] = ""
     for part, folds in fixed.items():
         chosen = table["fold"].isin(list(folds))
@@ -259,11 +276,37 @@ def _start(
                 f"it: --set split.{part}_folds=[]"
             )
         table.loc[chosen, "part"] = part
-    taken = table["id"][table["part"] != ""]
-    copies = _copies(taken, clusters).difference(taken)
-    table.loc[table["id"].isin(copies), "part"] = DROPPED
-    note = f"{len(copies)} copies of images of {sorted(fixed)} are left out of training and validation."
-    return table, (note,) if copies else ()
+    taken = table["part"] != ""
+    both = set(table["group"][taken]) & set(table["group"][~taken])
+    found = _joined_subjects(
+        table[table["group"].isin(both)].assign(part=table["fold"].replace("", "other images"))
+    )
+    if keep_joined:
+        dropped = table["id"].isin(_copies(table["id"][taken], clusters)) & ~taken
+    else:
+        dropped = table["group"].isin(set(table["group"][taken])) & ~taken
+    table.loc[dropped, "part"] = DROPPED
+    return table, tuple(_describe_dropped(int(dropped.sum()), fixed, found, keep_joined))
+
+
+def _describe_dropped(
+    count: int, fixed: Mapping[str, Sequence[str]], joined: list[str], keep_joined: bool
+) -> Iterator[str]:
+    """What a report must say of images that are joined to a part which the publisher of the data drew."""
+    if count:
+        which = (
+            "copies of its images" if keep_joined else "copies of its images, and others of the same patients"
+        )
+        yield (
+            f"{count:,} images are left out of training and validation because of the published part "
+            f"{' and '.join(sorted(fixed))}: {which}."
+        )
+    if joined:
+        fate = "trained on all the same (split.joined: keep)" if keep_joined else "not trained on"
+        yield (
+            "Subject ids joined by identical or near-identical cells stand inside and outside of the published part "
+            f"{' and '.join(sorted(fixed))}, and may be one patient each: {'; '.join(joined)}. Their images outside are {fate}."
+        )
 
 
 def _copies(ids: pd.Series, clusters: Sequence[Sequence[str]]) -> set[str]:
@@ -272,14 +315,18 @@ def _copies(ids: pd.Series, clusters: Sequence[Sequence[str]]) -> set[str]:
     return {name for cluster in merge_clusters(clusters) if wanted.intersection(cluster) for name in cluster}
 
 
-def _copies_by_fold(
-    table: pd.DataFrame, clusters: Sequence[Sequence[str]], folds: Sequence[str]
+def _drop_by_fold(
+    table: pd.DataFrame, clusters: Sequence[Sequence[str]] | None, folds: Sequence[str]
 ) -> dict[str, tuple[str, ...]]:
-    """Fold -> ids of the copies of its images in other folds, where there are any."""
+    """Fold -> ids in other folds not to train on while it is held out: of its groups, or its copies in ``clusters`` alone."""
     found = {}
     for fold in folds:
-        copies = table["id"].isin(_copies(table["id"][table["part"] == fold], clusters))
-        found[fold] = tuple(table["id"][copies & table["part"].isin(folds) & (table["part"] != fold)])
+        held_out = table["part"] == fold
+        if clusters is None:
+            alike = table["group"].isin(set(table["group"][held_out]))
+        else:
+            alike = table["id"].isin(_copies(table["id"][held_out], clusters))
+        found[fold] = tuple(table["id"][alike & table["part"].isin(folds) & ~held_out])
     return {fold: ids for fold, ids in found.items() if ids}
 
 

@@ -108,7 +108,7 @@ class Cnmc(_CellImages):
     def _info(self) -> tfds.core.DatasetInfo:
         return self._describe(
             "White blood cells cut out of stained bone-marrow smears, on black: acute lymphoblastic leukaemia "
-            "(all) and healthy (hem). Training folds share no subject id, yet byte-identical cells join some.",
+            "(all) and healthy (hem). The same cells occur under several subject ids, also across folds.",
             "https://doi.org/10.7937/tcia.2019.dc64i46r",
             "Gupta, A. and Gupta, R. (2019). ALL Challenge dataset of ISBI 2019 (C-NMC 2019). "
             "The Cancer Imaging Archive. https://doi.org/10.7937/tcia.2019.dc64i46r",

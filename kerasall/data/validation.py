@@ -5,6 +5,7 @@ One function finds the anomalies of one kind.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -31,6 +32,8 @@ _LEAVE_COPIES_OUT = (
 )
 _FEW_GROUPS = 5
 """Below so many independent groups of a class, no k folds of use and only very wide intervals."""
+SOURCES_WITH_JOINED_IDS = ("cnmc",)
+"""Sources that come with a list of subjects who are known to be joined."""
 _CONSTANT = 0.5
 """Standard deviation of the grey levels below which a whole image is one colour."""
 
@@ -68,6 +71,37 @@ class ValidationSettings:
     smallest_side: int = 32
 
 
+@dataclass(frozen=True)
+class JoinedSubjects:
+    """Subjects that may be one patient, as they show the same cells.
+
+    Attributes:
+        subjects: their ids.
+        folds: the publisher's folds and parts in which they have images.
+        duplicates: groups of duplicates here that hold images of several of them.
+        new: those of the ids that the source did not know to be joined.
+    """
+
+    subjects: tuple[str, ...]
+    folds: tuple[str, ...]
+    duplicates: int
+    new: tuple[str, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON object for programs."""
+        return {
+            name: list(value) if isinstance(value, tuple) else value for name, value in vars(self).items()
+        }
+
+    def describe(self, listed: bool) -> str:
+        """The ids, where they stand and what joins them; ``listed``: whether the source comes with a list of such ids."""
+        *others, last = self.subjects
+        where = f" ({', '.join(self.folds)})" if self.folds else ""
+        found = f"{self.duplicates} groups of duplicates here" if self.duplicates else "no duplicates here"
+        told = f", new: {', '.join(self.new)}" if self.new else ", known of this data set"
+        return f"{', '.join(others)} and {last}{where}: {found}{told if listed else ''}"
+
+
 @dataclass(frozen=True, eq=False)
 class Examined:
     """A collection with what one pass over its pixels found.
@@ -91,7 +125,29 @@ class Examined:
     @cached_property
     def groups(self) -> pd.Series:
         """Group of every id: subjects joined by duplicates."""
-        return group_examples(self.collection.examples, self.duplicates.clusters)
+        return group_examples(
+            self.collection.examples, self.duplicates.clusters, self.collection.joined_subjects
+        )
+
+    @cached_property
+    def joined_subjects(self) -> list[JoinedSubjects]:
+        """Sets of subjects that may be one patient each; those found here by most duplicates first."""
+        if self.collection.subject_kind != "subject":
+            return []
+        known = self.collection.examples[self.collection.examples["subject"] != ""].set_index("id")
+        stated = {name: set(subjects) for subjects in self.collection.joined_subjects for name in subjects}
+        links = Counter(
+            self.groups[cluster[0]]
+            for cluster in self.crossing([*self.duplicates.exact, *self.duplicates.near, *self.duplicates.named], "subject")
+        )  # fmt: skip
+        found = []
+        for group, members in known.groupby(self.groups.reindex(known.index).to_numpy()):
+            subjects = tuple(sorted(set(members["subject"]), key=natural_order))
+            if len(subjects) > 1:
+                folds = tuple(sorted(set(members["fold"]) - {""}, key=natural_order))
+                new = tuple(name for name in subjects if name not in stated)
+                found.append(JoinedSubjects(subjects, folds, links[group], new))
+        return sorted(found, key=lambda each: (-each.duplicates, natural_order(each.subjects[0])))
 
     @cached_property
     def readable(self) -> pd.DataFrame:
@@ -127,6 +183,7 @@ class Examined:
             ),
             *_find_two_label_duplicates(self, self.duplicates.named, "named_copies", "copies by name"),
             *_find_untold_copies(self),
+            *_find_joined_subjects(self),
         ]
         by_subject = errors if self.settings.two_label_subjects == "error" else warnings
         by_subject.extend(_find_two_label_subjects(self))
@@ -151,6 +208,7 @@ class Examined:
             "cross_subject_near_duplicate_groups": len(self.crossing(near, "subject")),
             "cross_subject_named_copy_groups": len(self.crossing(named, "subject")),
             "cross_fold_duplicate_groups": len(self.crossing(exact, "fold")),
+            "joined_subjects": [each.to_json() for each in self.joined_subjects],
             "split_groups": int(self.groups.nunique()),
             "notes": list(self.collection.notes),
             "errors": [anomaly.to_json() for anomaly in errors],
@@ -225,6 +283,20 @@ def _find_confounders(data: Examined) -> Iterator[Anomaly]:
             "the files does not undo it"
         )
         yield Anomaly(f"{found.attribute}_tells_class", message, count=1)
+
+
+def _find_joined_subjects(data: Examined) -> Iterator[Anomaly]:
+    if joined := data.joined_subjects:
+        subjects = {name for each in joined for name in each.subjects}
+        examples = data.collection.examples
+        shown = "; ".join(
+            each.describe(data.collection.source in SOURCES_WITH_JOINED_IDS)
+            for each in joined[:_LISTED_FILES]
+        )
+        more = f"; and {len(joined) - _LISTED_FILES} more" if len(joined) > _LISTED_FILES else ""
+        message = f"subjects that show the same cells may be one patient each, and are kept on one side of a split: {shown}{more}"
+        ids = tuple(examples["id"][examples["subject"].isin(subjects)])
+        yield Anomaly("joined_subjects", message, ids, len(joined))
 
 
 def _find_untold_copies(data: Examined) -> Iterator[Anomaly]:

@@ -136,6 +136,7 @@ class Findings:
         by_class: each class against the rest: class -> recall, precision, specificity and F1 with intervals.
         views: what averaging views gains; None where one view answers.
         out_of_fold: of the folds' models, where there are folds beside a test part.
+        apart: of those of the scored images whose group was not trained on, where some were (split.joined: keep).
     """
 
     scored: str
@@ -154,6 +155,7 @@ class Findings:
     views: ViewGain | None = None
     by_class: Mapping[str, Mapping[str, Interval]] = field(default_factory=dict)
     out_of_fold: OutOfFold | None = None
+    apart: OutOfFold | None = None
     confusion: np.ndarray = field(init=False)
 
     def __post_init__(self) -> None:
@@ -196,6 +198,7 @@ class Findings:
             "malignant_images": self.malignant_images,
             "folds": [vars(fold) for fold in self.folds],
             "out_of_fold": self.out_of_fold.to_json() if self.out_of_fold else None,
+            "apart": self.apart.to_json() if self.apart else None,
             "blessed": self.blessed,
             "ensemble": self.ensemble.to_json() if self.ensemble else None,
             "views": self.views.to_json() if self.views else None,
@@ -222,6 +225,7 @@ def judge(
     parity: Mapping[str, Any],
     near_searched: bool,
     patients: Patients,
+    trained_beside: int,
 ) -> tuple[Criterion, ...]:
     """Every criterion of the blessing and whether it is met.
 
@@ -239,6 +243,7 @@ def judge(
         parity: of the exported with the trained model: passed, tolerance, largest_difference, images.
         near_searched: whether near duplicates were looked for.
         patients: what is known of them.
+        trained_beside: scored images of patients of whom other images were trained on.
     """
     return (
         Criterion("data_without_errors", errors == 0, {"errors": errors}),
@@ -252,6 +257,7 @@ def judge(
         *_judge_classes(intervals["balanced_accuracy"], recalls, floors),
         *_judge_malignant(intervals, malignant / len(recalls), floors),
         Criterion("honest_protocol", protocol == "honest" and scored in HONEST and scored not in chosen_on),
+        Criterion("patients_apart", not trained_beside, {"images": trained_beside}),
         Criterion(
             "patients_known",
             patients.are_known or patients.blocks or patients.waived,

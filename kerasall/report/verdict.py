@@ -23,6 +23,7 @@ _WORDS = {
     "malignant_classes_named": "The malignant classes are named (data.malignant)",
     "patients_known": "The patient is known of at least {least:%} of the images of every class (here {known:%}), or "
     "waived by data.subject: none",
+    "patients_apart": "No scored image is of a patient (or a copy) of whom other images were trained on ({images} are)",
     "honest_protocol": "Honest protocol: nothing was chosen by this run on the images it is scored on",
 }
 """Criterion -> its sentence; ``{low:%}`` reads 93.0%, or "not defined"."""
@@ -84,6 +85,9 @@ def describe_main_score(findings: Findings) -> str:
         words += (
             f", of the final model; {before}, out-of-fold, {held_out.images:,} images, of the folds' models"
         )
+    if apart := findings.apart:
+        alone = _score_words(findings.main, apart.intervals[findings.main])
+        words += f"; {alone}, on the {apart.images:,} scored images of whose patients none was trained on"
     return words
 
 

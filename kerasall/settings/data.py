@@ -147,6 +147,9 @@ class SplitSettings(Strict):
     file: str | None = None
     """a frozen split.json of an earlier run, relative to the config, that is used again instead of drawing one
 """
+    joined: Literal["drop", "keep"] = "drop"
+    """images of patients that stand in a held-out part under another subject id, where the publisher's folds or parts
+    are kept: drop trains on none of them; keep drops copies alone, for comparison: never blessed"""
     on_leak: Literal["stop", "report"] = "stop"
     """what a patient or copy on two sides does: stop the run, or be listed in the report (protocol faithful
     alone)"""

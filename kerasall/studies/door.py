@@ -312,7 +312,7 @@ def describe_split(split: SplitSettings) -> str:
 def count_groups(collection: Collection) -> dict[str, int]:
     """Class -> patients with images of it; an image without a patient counts as one of its own."""
     examples: pd.DataFrame = collection.examples
-    groups = pd.Series(group_examples(examples, []).to_numpy(), index=examples.index)
+    groups = examples["id"].map(group_examples(examples, [], collection.joined_subjects))
     counts = groups.groupby(examples["label"]).nunique()
     return {name: int(counts.get(name, 0)) for name in collection.labels}
 

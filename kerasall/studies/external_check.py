@@ -13,7 +13,6 @@ import pandas as pd
 
 from kerasall.components.example_validator import examine
 from kerasall.data.examples import Collection
-from kerasall.data.splits import group_examples
 from kerasall.data.statistics import fingerprint_data, read_seen
 from kerasall.errors import DataError
 from kerasall.evaluation.class_mapping import ClassMapping, join_sets, map_classes, to_scored
@@ -86,7 +85,7 @@ def check_externally(
     mapping = map_classes(collection.labels, collection.malignant, predictor.labels, model.malignant, stated)
     examined = examine(collection, checks)
     scan = examined.scan
-    groups = group_examples(collection.examples, examined.duplicates.clusters)
+    groups = examined.groups
     table = collection.examples[["id", "path", "label", "subject"]].reset_index(drop=True)
     table["group"] = groups.reindex(table["id"]).to_numpy()
     table["error"] = scan.table["error"].to_numpy()

@@ -5,12 +5,15 @@ from __future__ import annotations
 import csv
 import shutil
 from collections import Counter
+from itertools import combinations
 from pathlib import Path
 
 import pytest
 from lab_images import touch
 
 from kerasall.data.cnmc import LABEL_TABLE, parse_cell_name, read_cnmc
+from kerasall.data.cnmc_subjects import join_subjects, list_joined_ids
+from kerasall.data.stratification import official_fold_split
 from kerasall.errors import DataError
 
 TRAINING = (
@@ -29,6 +32,11 @@ def _write_table(path: Path, rows=None, head="Patient_ID,new_names,labels") -> P
     default = [f"{cell},{new},{int(cell.endswith('all.bmp'))}" for new, cell in PRELIMINARY.items()]
     path.write_text("\n".join([head, *(default if rows is None else rows)]) + "\n", encoding="utf-8")
     return path
+
+
+def _warnings(collection) -> list[str]:
+    """Without those of folds that lack a class, which these few files leave."""
+    return [text for text in collection.read_warnings if "cannot be held out by itself" not in text]
 
 
 def _whole(root: Path, training="training_data", preliminary=PRELIMINARY_FOLDER) -> Path:
@@ -64,13 +72,71 @@ def test_real_names_give_the_published_counts(real_tree):
     assert preliminary["label"].value_counts().to_dict() == {"all": 1219, "hem": 648}
     assert preliminary["subject"].nunique() == 28
     assert not set(preliminary["subject"]) & set(training["subject"])
-    (warning,) = collection.read_warnings
+    (warning,) = _warnings(collection)
     assert "2586 images of the final test were left out" in warning
     assert (collection.labels, collection.malignant, collection.subject_kind) == (
         ("all", "hem"),
         ("all",),
         "subject",
     )
+
+
+def test_on_the_real_names_ids_are_joined_before_an_image_is_read(real_tree):
+    collection = read_cnmc(real_tree)
+    assert "10,661 of 10,661 training images and 1,867 of 1,867 preliminary" in collection.notes[0]
+    assert collection.joined_subjects == (
+        ("1", "15", "16", "17", "20", "21"), ("43", "44"), ("51", "55", "75", "78"), ("H2", "H4", "H5", "H6", "H7"),
+        ("H3", "H10"), ("H14", "H24"),
+    )  # fmt: skip
+    assert "51 = 55 = 75 = 78" in collection.notes[1]
+    given = {"joined": collection.joined_subjects, "fixed": {"test": ["prelim"]}}
+    split = official_fold_split(collection.examples, **given)
+    counts = split.table["part"].value_counts()
+    # Training ids 51, 75 and 78 have 757, 99 and 218 images: 55 is in the preliminary part.
+    assert (counts["dropped"], counts["test"], counts.sum()) == (757 + 99 + 218, 1867, 12_528)
+    subject = split.table.set_index("id")["subject"]
+    assert set(subject.loc[list(split.dropped["fold_1"])]) == {
+        *["1", "15", "17", "20", "21", "43", "H24", "H3"]
+    }
+    assert {"51", "75", "78"} == set(split.table["subject"][split.table["part"] == "dropped"])
+    kept = official_fold_split(collection.examples, keep_joined=True, **given)
+    assert (kept.table["part"] == "dropped").sum() == 0
+
+
+def test_joined_ids_are_those_of_the_table_and_join_through_ids_that_are_absent():
+    pairs = list_joined_ids()
+    assert len({frozenset((pair.first, pair.second)) for pair in pairs}) == len(pairs) == 18
+    for pair in pairs:
+        many = "high" if pair.near_duplicate_groups >= 5 else "likely"
+        assert pair.certainty == ("certain" if pair.identical_groups else many)
+        assert pair.first.startswith("H") == pair.second.startswith("H")  # none crosses the classes
+    assert join_subjects({"75", "78", "2"}) == (("75", "78"),)
+    assert join_subjects({"75", "2"}) == ()
+
+
+def test_identical_files_under_two_ids_are_those_of_the_published_hashes(real_data):
+    holders: dict[str, set[str]] = {}
+    with open(real_data / "cnmc_manifest.csv", encoding="utf-8", newline="") as file:
+        for row in csv.DictReader(file):
+            if known := parse_cell_name(row["path"]):
+                holders.setdefault(row["sha256"], set()).add(known[0])
+    found = Counter(frozenset(pair) for ids in holders.values() for pair in combinations(ids, 2))
+    listed = {frozenset((pair.first, pair.second)): pair.identical_groups for pair in list_joined_ids()}
+    assert found == {pair: count for pair, count in listed.items() if count}
+
+
+def test_a_fold_that_lacks_a_class_and_rows_of_the_label_table_without_files_are_named(tmp_path):
+    root = touch(tmp_path, *TRAINING, f"{PRELIMINARY_FOLDER}/1.bmp")
+    _write_table(root / LABEL_TABLE)
+    warnings = read_cnmc(root).read_warnings
+    assert [w for w in warnings if "cannot be held out by itself" in w] == [
+        "the part fold_1 has no images of hem: it cannot be held out by itself",
+        "the part fold_2 has no images of all: it cannot be held out by itself",
+        "the part prelim has no images of hem: it cannot be held out by itself",
+    ]
+    (unfilled,) = [w for w in warnings if "not here" in w]
+    assert unfilled.startswith(f"1 rows of {root / LABEL_TABLE} name images")
+    assert "2" in unfilled
 
 
 def test_the_published_hashes_bear_out_what_the_notes_say(real_data):
@@ -108,8 +174,8 @@ def test_public_layouts_of_the_training_folds(tmp_path, prefix):
     assert list(examples["label"]) == ["all", "hem", "all", "hem", "hem"]
     assert list(examples["subject"]) == ["1", "H1", "2", "H3", "H3"]
     assert all(Path(path).is_absolute() and Path(path).is_file() for path in examples["path"])
-    assert collection.read_warnings == ()
-    assert len(collection.notes) == 1
+    assert _warnings(collection) == []
+    assert len(collection.notes) == 2
 
 
 @pytest.mark.parametrize(("below", "fold"), [("fold_2", "fold_2"), ("fold_2/hem", "fold_2")])
@@ -143,7 +209,7 @@ def test_label_table_is_found_below_and_beside(tmp_path, table):
     preliminary = collection.examples.query("fold == 'prelim'")
     assert list(preliminary["subject"]) == ["57", "H25"]
     assert list(preliminary["label"]) == ["all", "hem"]
-    assert collection.read_warnings == ()
+    assert _warnings(collection) == []
     assert len(collection.notes) == 2
 
 
@@ -166,7 +232,7 @@ def test_preliminary_folder_given_directly_finds_the_table_beside(tmp_path):
 def test_preliminary_images_without_table_are_left_out_with_the_cure(tmp_path):
     collection = read_cnmc(_whole(tmp_path))
     assert len(collection.examples) == len(TRAINING)
-    (warning,) = collection.read_warnings
+    (warning,) = _warnings(collection)
     assert "2 images of the preliminary test" in warning
     assert f"put {LABEL_TABLE} into {tmp_path}" in warning
     with pytest.raises(DataError, match="without their label table"):
@@ -176,7 +242,7 @@ def test_preliminary_images_without_table_are_left_out_with_the_cure(tmp_path):
 def test_preliminary_images_that_the_table_lacks_are_named(tmp_path):
     root = touch(_whole(tmp_path), f"{PRELIMINARY_FOLDER}/3.bmp")
     _write_table(root / LABEL_TABLE)
-    (warning,) = read_cnmc(root).read_warnings
+    (warning,) = _warnings(read_cnmc(root))
     assert f"{PRELIMINARY_FOLDER}/3.bmp" in warning
 
 
@@ -206,7 +272,7 @@ def test_a_label_table_that_contradicts_itself_is_refused(tmp_path, rows, head, 
 def test_mislabelled_files_are_named_and_give_their_subject_two_labels(tmp_path):
     wrong = "fold_0/hem/UID_1_1_2_all.bmp"
     collection = read_cnmc(touch(tmp_path, *TRAINING, wrong))
-    (warning,) = collection.read_warnings
+    (warning,) = _warnings(collection)
     assert warning.startswith("mislabelled")
     assert wrong in warning
     assert set(collection.examples.query("subject == '1'")["label"]) == {"all", "hem"}
@@ -216,7 +282,7 @@ def test_names_that_cannot_be_read_are_left_out_and_named(tmp_path):
     odd = ["fold_0/all/cell.bmp", "fold_0/all/UID_1_1_1_all (1).bmp", "fold_1/all/UID_X_1_1_all.bmp"]
     collection = read_cnmc(touch(tmp_path, *TRAINING, *odd, "readme.txt", ".hidden/UID_9_1_1_all.bmp"))
     assert len(collection.examples) == len(TRAINING)
-    names, others = collection.read_warnings
+    names, others = _warnings(collection)
     assert all(name in names for name in odd)
     assert "readme.txt" in others
 
@@ -224,7 +290,7 @@ def test_names_that_cannot_be_read_are_left_out_and_named(tmp_path):
 def test_a_cell_name_in_two_folders_and_a_shared_subject_are_named(tmp_path):
     root = touch(_whole(tmp_path), "training_data/fold_1/all/UID_1_1_1_all.bmp")
     _write_table(root / LABEL_TABLE, ["UID_2_9_9_all.bmp,1.bmp,1", "UID_H25_1_2_hem.bmp,2.bmp,0"])
-    twice, shared = read_cnmc(root).read_warnings
+    twice, shared = _warnings(read_cnmc(root))
     assert "uid_1_1_1_all" in twice
     assert shared.endswith("preliminary test: 2")
 

@@ -192,7 +192,7 @@ def test_shares_that_are_none_are_refused():
 def test_official_folds_drop_the_training_copies_of_held_out_images():
     examples = _small()
     clusters = [["0_0", "2_1"], ["1_0", "1_1"]]  # f0 and f1; within f0
-    split = official_fold_split(examples, clusters)
+    split = official_fold_split(examples, clusters, keep_joined=True)
     assert split.folds == ("f0", "f1", "f2")
     assert dict(zip(split.table["id"], split.table["part"], strict=True)) == dict(
         zip(examples["id"], examples["fold"], strict=True)
@@ -203,6 +203,43 @@ def test_official_folds_drop_the_training_copies_of_held_out_images():
     assert "0_0" in split.ids("f0")  # still scored when its own fold is held out
     assert check_leaks(split, clusters) == []
     assert "s0 and s2 (f0, f1)" in split.notes[0]
+    assert "other images of these subjects are" in split.notes[0]
+
+
+def test_official_folds_train_on_no_patient_who_is_held_out_under_another_id():
+    examples = _small()
+    clusters, joined = (
+        [["0_0", "2_1"]],
+        [("s1", "s5", "s7")],
+    )  # f0 and f1; f0, f2, f0 by what the source knows
+    split = official_fold_split(examples, clusters, joined=joined)
+    own = {name: tuple(f"{name[1:]}_{i}" for i in range(3)) for name in ("s0", "s1", "s2", "s5", "s7")}
+    assert split.dropped == {"f0": own["s2"] + own["s5"], "f1": own["s0"], "f2": own["s1"] + own["s7"]}
+    assert {"0_0", "2_1"} <= set(split.development_ids())  # a model refitted on all folds
+    assert "s0 and s2 (f0, f1)" in split.notes[0]
+    assert "s1, s5 and s7 (f0, f2)" in split.notes[0]
+    for fold in split.folds:
+        trained = split.table[split.table["id"].isin(split.development_ids(fold))]
+        held_out = split.table[split.table["part"] == fold]
+        assert not set(trained["group"]) & set(held_out["group"])
+
+
+def test_a_fixed_part_takes_its_patients_out_of_training_under_every_id():
+    examples = _small(subjects=24)
+    joined = [("s4", "s0")]  # f2, here the test part, and f0
+    given = {"seed": 0, "fixed": {"test": ["f2"]}, "joined": joined}
+    for split in (
+        holdout_split(examples, shares={"validation": 0.3}, **given),
+        fold_split(examples, folds=3, **given),
+        official_fold_split(examples, **given),
+    ):
+        assert split.table["id"][split.table["part"] == "dropped"].tolist() == ["0_0", "0_1", "0_2"]
+        assert "3 images are left out" in split.notes[0]
+        assert "s0 and s4 (f0, f2)" in split.notes[1]
+        assert "not trained on" in split.notes[1]
+    kept = holdout_split(examples, shares={"validation": 0.3}, keep_joined=True, **given)
+    assert "dropped" not in set(kept.table["part"])
+    assert "trained on all the same" in kept.notes[0]
 
 
 def test_official_folds_must_be_there():
@@ -213,7 +250,9 @@ def test_official_folds_must_be_there():
 def test_fixed_part_is_kept_and_its_copies_leave_training():
     examples = _small(subjects=24)
     clusters = [["4_0", "0_0"], ["0_0", "2_2"]]  # subject 4 is in fold f2, here the test part
-    split = holdout_split(examples, clusters, shares={"validation": 0.3}, seed=0, fixed={"test": ["f2"]})
+    split = holdout_split(
+        examples, clusters, shares={"validation": 0.3}, seed=0, fixed={"test": ["f2"]}, keep_joined=True
+    )
     in_f2 = set(examples["id"][examples["fold"] == "f2"])
     assert set(split.ids("test")) == in_f2
     assert set(split.table["id"][split.table["part"] == "dropped"]) == {"0_0", "2_2"} - in_f2

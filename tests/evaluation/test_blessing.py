@@ -42,7 +42,7 @@ def record_of(right: Sequence[Sequence[int]], size: int) -> Predictions:
 
 
 def criteria_of(
-    patients: Patients = KNOWN, errors: int = 0, record: Predictions | None = None, malignant: str = "a",
+    patients: Patients = KNOWN, errors: int = 0, record: Predictions | None = None, malignant: str = "a", trained_beside: int = 0,
     protocol: str = "honest", scored: str = "test", chosen_on: tuple[str, ...] = (), **floors: float,
 ) -> tuple[Criterion, ...]:  # fmt: skip
     record = record_of([[10] * 12] * 2, 10) if record is None else record
@@ -52,7 +52,7 @@ def criteria_of(
         {name: found["recall"] for name, found in scorer.by_class().items()},
         images=dict(zip(record.classes, images, strict=True)), malignant=len(malignant),
         floors=Floors(**BlessSettings.model_validate(floors).model_dump()), protocol=protocol, scored=scored, chosen_on=chosen_on,
-        errors=errors, parity=PARITY, near_searched=True, patients=patients,
+        errors=errors, parity=PARITY, near_searched=True, patients=patients, trained_beside=trained_beside,
     )  # fmt: skip
 
 

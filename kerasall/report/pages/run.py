@@ -80,7 +80,7 @@ def make_summary(e: Evidence) -> Section | None:
     held_out = found.out_of_fold
     return render_section(
         "summary",
-        main=e.score(found.main), held_out=held_out and describe_held_out(e, held_out), missed=missed, resampled=f"{found.intervals[found.main].groups} {e.group_kind}",
+        main=e.score(found.main), held_out=held_out and describe_held_out(e, held_out), apart=found.apart and describe_apart(e, found.apart), missed=missed, resampled=f"{found.intervals[found.main].groups} {e.group_kind}",
         others=[] if found.main == "balanced_accuracy" else [e.score("balanced_accuracy")],
         blessed=found.blessed, caveat=describe_patients(found.criteria), criteria=[(describe_criterion(c), c.met) for c in found.criteria],
         model=describe_exported(e), training=training_facts(e),
@@ -100,6 +100,12 @@ def describe_held_out(e: Evidence, held_out: OutOfFold) -> dict[str, Any]:
     chosen = bool(e.settings.tune) or any(part.chosen is None for part in searched)
     score = score_of(name, before, e.facts.labels)
     return {"score": score, "images": held_out.images, "far": far, "chosen": chosen}
+
+
+def describe_apart(e: Evidence, apart: OutOfFold) -> dict[str, Any]:
+    """The main score of those images alone of whose patients none was trained on."""
+    score = score_of(e.findings.main, apart.intervals[e.findings.main], e.facts.labels)
+    return {"score": score, "images": apart.images, "others": len(e.findings.predictions) - apart.images}
 
 
 def make_scores(e: Evidence) -> Section | None:
