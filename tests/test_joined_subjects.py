@@ -72,7 +72,7 @@ def test_check_names_ids_that_are_one_patient_though_no_cell_of_theirs_is_alike(
 
 @pytest.mark.slow
 def test_published_parts_drop_joined_patients_or_keep_them_with_two_scores(cells, tmp_path, monkeypatch):
-    dropped, found = run(tmp_path, monkeypatch, cells, "dropped")
+    _, found = run(tmp_path, monkeypatch, cells, "dropped")
     assert (found["scored"], found["images"], found["apart"]) == ("test", 36, None)
     assert {"criterion": "patients_apart", "met": True, "images": 0} in found["criteria"]
     page = (tmp_path / "runs" / "dropped" / "report.html").read_text()
@@ -96,7 +96,7 @@ def test_folds_that_are_drawn_keep_joined_ids_whole_and_folds_as_published_score
     cells, tmp_path, monkeypatch
 ):
     folds = tmp_path / "runs"
-    drawn, found = run(tmp_path, monkeypatch, cells, "drawn", kind="folds", folds=3, test_folds=[])
+    _, found = run(tmp_path, monkeypatch, cells, "drawn", kind="folds", folds=3, test_folds=[])
     assert found["apart"] is None
     rows = read_json(next(folds.glob("drawn/**/split.json")))
     part = {row[2]: row[4] for row in rows["examples"]}
