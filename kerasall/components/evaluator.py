@@ -407,7 +407,7 @@ def make_card(
         "model": _model_json(settings, training),
         "preprocess": data.preprocess,
         "limits": asdict(data.limits),
-        "data": {"source": facts.source, "notes": list(facts.notes)},
+        "data": {"source": facts.source, "notes": [*facts.notes, *data.split.notes]},
         "safeguards": findings.trust.safeguards.to_json() if findings.trust else None,
         "results": results,
     }

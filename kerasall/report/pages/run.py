@@ -86,7 +86,7 @@ def make_summary(e: Evidence) -> Section | None:
         model=describe_exported(e), training=training_facts(e),
         classes={label: int(counts.get(label, 0)) for label in e.facts.labels},
         scored=SCORED[found.scored], images=len(found.predictions), split=split,
-        data_notes=e.facts.notes, protocol=e.settings.protocol,
+        data_notes=(*e.facts.notes, *e.split.notes), protocol=e.settings.protocol,
     )  # fmt: skip
 
 
