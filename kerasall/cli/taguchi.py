@@ -155,14 +155,9 @@ def _collect(pairs: Iterable[tuple[str, list[Any]]], message: str) -> dict[str, 
 
 
 def _read_factor_file(path: Path) -> list[tuple[str, list[Any]]]:
-    import yaml
+    from kerasall.settings.yaml_text import read_yaml
 
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise SettingsError(
-            f"{path} must be a YAML file of factors, but reading it failed: {error}"
-        ) from None
+    content = read_yaml(path, "the file of factors")
     if not isinstance(content, dict) or not all(isinstance(values, list) for values in content.values()):
         raise SettingsError(f"{path} must map each factor to a list of levels, but holds {content!r}")
     return [(str(name), values) for name, values in content.items()]

@@ -14,12 +14,11 @@ from dataclasses import MISSING, asdict, dataclass, fields
 from functools import cache
 from typing import Any
 
-import yaml
-
 from kerasall.errors import SettingsError, did_you_mean
 from kerasall.runtime import quiet_tensorflow
 from kerasall.settings import Settings
 from kerasall.settings.shipped import shipped_files
+from kerasall.settings.yaml_text import write_yaml
 
 _FILLED_IN = {"experiment": "the config's file name, without .yaml"}
 """Settings that must be given, and what gives them where the config does not."""
@@ -127,7 +126,7 @@ def _shortened(default: Any, properties: Mapping[str, Any]) -> Any:
 
 def as_yaml(value: Any) -> str:
     """A value on one line, as it is written in a config."""
-    text = yaml.safe_dump(value, default_flow_style=True, width=10_000, allow_unicode=True, sort_keys=False)
+    text = write_yaml(value, default_flow_style=True, width=10_000)
     return text.removesuffix("\n").removesuffix("\n...")
 
 
