@@ -17,6 +17,7 @@ from kerasall.errors import SettingsError
 from kerasall.files import require_writable
 
 if TYPE_CHECKING:
+    from kerasall.pipeline.runner import RunPlaces
     from kerasall.settings import Settings
     from kerasall.studies.finished_run import Run
 
@@ -137,14 +138,16 @@ def spell(*words: str | Path, **options: Any) -> str:
     return shlex.join(spelled)
 
 
-def print_plan(settings: Settings, smoke: bool) -> None:
-    """Prints what every network of an experiment will cost."""
+def print_plan(settings: Settings, where: str, runs: RunPlaces, weights: Path | None, smoke: bool) -> None:
+    """Prints what every network of an experiment will cost, if a run would take its settings."""
     from kerasall.runtime import quiet_tensorflow
 
     with quiet_tensorflow():
+        from kerasall.studies.experiment import require_runnable
         from kerasall.studies.planned_fits import describe_split, plan_split
         from kerasall.studies.planning import format_plan, plan_experiment
 
+        require_runnable(settings, where, runs, weights)
         planned = plan_split(settings)
     drawn, data = planned or (None, None)
     note(describe_split(drawn) if drawn else "images: unknown (give --data)")

@@ -52,14 +52,14 @@ def tune(
 
     stated = console.data_overrides(malignant, subject, label, set_) + read_without(without or [])
     options: dict[str, Any] = {"data": data, "weights": weights, "overrides": stated, "name": name}
-    settings, runs, _ = settle(config, **options, writes=not (plan or smoke))
+    settings, runs, folder = settle(config, **options, writes=not (plan or smoke))
     if settings.tune is None:
         raise SettingsError(
             f"{config} must state tune with its factors, but does not: see `kerasall run` for others"
         )
     if plan or smoke:
         print_runs(settings)
-        console.print_plan(settings, smoke)
+        console.print_plan(settings, str(config), runs, folder, smoke)
         return
     with quiet_tensorflow():
         from kerasall.components.trial_search import role_of_process

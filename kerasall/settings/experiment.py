@@ -100,7 +100,7 @@ class Settings(Strict):
     protocol: Protocol = "honest"
     """honest: nothing is chosen on scored images; faithful: a copy of a paper's protocol, leaks and all, whose
     model is never blessed"""
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     """of the split, the training and the intervals"""
     repeat: Annotated[int, Field(ge=0)] = 0
     """number of the repetition: another seed for all training, the same split; see `kerasall run --repeats`"""

@@ -132,6 +132,21 @@ def _describe_other_images(before: Run, after: Run) -> str:
     )
 
 
+def require_runnable(settings: Settings, where: str, runs: RunPlaces, weights: Path | None = None) -> None:
+    """What a run refuses in its settings before it reads a pixel, for whoever only plans it. Loads TensorFlow.
+
+    Args:
+        settings: of the experiment.
+        where: what messages call them.
+        runs, weights: as ``settle`` gave them.
+
+    Raises:
+        SettingsError: a constant cannot be used, or the pipeline passes over what is stated.
+    """
+    check_arguments(settings, where, weights)
+    load_pipeline(settings, Places(runs.root / "cache", savedmodels_folder(), weights, name=runs.name))
+
+
 def settle(
     config: str | Path, *, data: str | Path | None = None, weights: str | Path | None = None,
     overrides: Sequence[str] = (), name: str | None = None, writes: bool = True,
