@@ -15,7 +15,6 @@ from pathlib import Path
 from kerasall.errors import KerasallError
 from kerasall.files import require_readable
 
-
 _MOST_PIPED = 2 << 30
 
 
@@ -49,7 +48,25 @@ def weights_folder(given: str | Path | None = None) -> Path | None:
 
 def as_file_name(text: str, otherwise: str) -> str:
     """A name for a file or folder, of letters, digits, ``_``, ``.`` and ``-``; ``otherwise`` where nothing is left."""
-    return re.sub(r"[^\w.-]+", "-", text).strip(".-") or otherwise
+    return shorten_name(re.sub(r"[^\w.-]+", "-", text).strip(".-") or otherwise)
+
+
+def shorten_name(name: str, suffix: str = "", most_bytes: int = 200) -> str:
+    """A file's name that leaves room for what is added to it: file systems take 255 bytes.
+
+    A name that is cut keeps its beginning and gets eight digits of its hash, so that two that differ only behind the cut
+    stay two.
+
+    Args:
+        name: what the name is made of.
+        suffix: its end, such as ".png", which is kept whole.
+        most_bytes: of the whole name in UTF-8.
+    """
+    data = os.fsencode(name)
+    if len(data) + len(suffix) <= most_bytes:
+        return name + suffix
+    end = f"~{blake2b(data, digest_size=4).hexdigest()}{suffix}"
+    return data[: most_bytes - len(end)].decode("utf-8", "ignore") + end
 
 
 def is_pipe(path: str | Path) -> bool:
@@ -75,8 +92,20 @@ def as_file(path: str | Path) -> Path:
 
 
 def folder_of(path: str | Path) -> Path:
-    """What relative paths in a file start from: its folder, and of a pipe, which has none, the working directory."""
-    return Path() if is_pipe(path) else Path(path).parent
+    """What relative paths in a file start from: its folder; of ``/dev/stdin`` and pipes the working directory."""
+    return Path() if is_pipe(path) or Path(path).parts[:2] in (("/", "dev"), ("/", "proc")) else Path(path).parent
+
+
+def require_lasting(path: str | Path, what: str) -> None:
+    """For what is read again when the same command goes on, perhaps by another process.
+
+    Raises:
+        KerasallError: a pipe lies there.
+    """
+    if is_pipe(path):
+        raise KerasallError(
+            f"{what} must be a file that is still there when a run goes on, but {path} is a pipe: save it as a file"
+        )
 
 
 @cache

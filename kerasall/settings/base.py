@@ -32,7 +32,11 @@ class Strict(BaseModel):
     """
 
     model_config = ConfigDict(
-        extra="forbid", frozen=True, protected_namespaces=(), use_attribute_docstrings=True, allow_inf_nan=False
+        extra="forbid",
+        frozen=True,
+        protected_namespaces=(),
+        use_attribute_docstrings=True,
+        allow_inf_nan=False,
     )
 
     @field_validator("*", mode="before")
@@ -65,7 +69,9 @@ def _as_words(value: Any, wanted: Any) -> Any:
 def _as_word(value: Any) -> Any:
     if isinstance(value, bool | float) or value is None:
         shown = {True: "true", False: "false", None: "null"}.get(value, value)
-        raise ValueError(f"must be words, but {shown} is none: if it names something, put it in quotation marks")
+        raise ValueError(
+            f"must be words, but {shown} is none: if it names something, put it in quotation marks"
+        )
     return str(value) if isinstance(value, int) else value
 
 

@@ -85,7 +85,9 @@ def load_settings(path: str | Path, overrides: Sequence[str] = ()) -> Settings:
         apply_override(values, override)
     anchor_paths(values, Path.cwd())  # what is relative still comes from an override
     if is_pipe(path) and not values.get("experiment"):
-        raise SettingsError(f"a config from a pipe must have a name, but {path} states none: add `experiment: NAME` to it")
+        raise SettingsError(
+            f"a config from a pipe must have a name, but {path} states none: add `experiment: NAME` to it"
+        )
     values.setdefault("experiment", path.stem)
     return validate(values, where=str(path))
 

@@ -10,7 +10,7 @@ import codecs
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import yaml
 
@@ -41,8 +41,8 @@ _RESOLVERS = {
 class _Loader(yaml.SafeLoader):
     """Safe, and bounded: what aliases unfold to is counted before anything is made of it."""
 
-    yaml_implicit_resolvers: dict[str, Any] = {}
-    yaml_constructors: dict[str | None, Any] = {}
+    yaml_implicit_resolvers: ClassVar[dict[str, Any]] = {}
+    yaml_constructors: ClassVar[dict[str | None, Any]] = {}
 
     def __init__(self, text: str) -> None:
         super().__init__(text)
@@ -62,7 +62,9 @@ class _Loader(yaml.SafeLoader):
         if self._depth > MOST_DEPTH:
             raise _wrong(event, f"it is nested more than {MOST_DEPTH} deep")
         if self._values > MOST_VALUES:
-            raise _wrong(event, f"it holds more than {MOST_VALUES:,} values, those that aliases repeat counted too")
+            raise _wrong(
+                event, f"it holds more than {MOST_VALUES:,} values, those that aliases repeat counted too"
+            )
         node: Any = super().compose_node(parent, index)
         self._depth -= 1
         if isinstance(node, yaml.MappingNode) and not isinstance(event, yaml.AliasEvent):

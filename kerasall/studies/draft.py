@@ -19,7 +19,7 @@ from kerasall.data.spelling import find_name
 from kerasall.decoding.headers import read_header, read_image_bytes
 from kerasall.errors import KerasallError, SettingsError
 from kerasall.files import require_writable, write_text
-from kerasall.paths import as_file_name
+from kerasall.paths import as_file_name, require_lasting
 from kerasall.runtime import quiet_tensorflow
 from kerasall.settings import Settings, SplitSettings
 from kerasall.settings.loading import anchor_paths, apply_override, load_settings, validate
@@ -200,6 +200,7 @@ def draft_config(
     Raises:
         KerasallError: the images cannot be read as anything, or a setting is wrong.
     """
+    require_lasting(path, "the table of images")
     whole = _absolute(path)
     source = detect_source(whole) if stated.source == AUTO else stated.source
     named = {"label": stated.label, "subject": stated.subject, "columns": dict(stated.columns or {})}

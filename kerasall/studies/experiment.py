@@ -16,7 +16,7 @@ from types import ModuleType
 
 from kerasall.errors import SettingsError
 from kerasall.files import require_readable, require_room, require_writable
-from kerasall.paths import runs_folder, savedmodels_folder, weights_folder
+from kerasall.paths import require_lasting, runs_folder, savedmodels_folder, weights_folder
 from kerasall.pipeline.artifacts import sweep_leftovers
 from kerasall.pipeline.component import Pipeline
 from kerasall.pipeline.runner import RunPlaces, run_pipeline
@@ -166,6 +166,7 @@ def settle(
     check_names(settings, str(config))
     runs = find_run(runs_folder(), settings, name)
     if settings.data.path:
+        require_lasting(settings.data.path, "data.path")
         require_readable(settings.data.path, "the data", "correct data.path or --data, or the rights")
     if writes:
         for folder, what, variable in (

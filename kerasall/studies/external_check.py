@@ -19,7 +19,7 @@ from kerasall.errors import DataError
 from kerasall.evaluation.class_mapping import ClassMapping, join_sets, map_classes, to_scored
 from kerasall.evaluation.predictions import Predictions, write_predictions
 from kerasall.files import atomic_path, read_json
-from kerasall.paths import as_file_name, runs_folder
+from kerasall.paths import as_file_name, runs_folder, shorten_name
 from kerasall.report.external_scores import (
     BESIDE_SEEN,
     MAPPED_OUT,
@@ -153,7 +153,7 @@ def write_external_check(scores: ExternalScores, folder: Path | None, command: s
     """
     found = scores.check
     name = f"{found.model.name}_on_{as_file_name(found.collection.root.name, 'images')}"
-    folder = folder or runs_folder() / "external" / name
+    folder = folder or runs_folder() / "external" / shorten_name(name)
     page = write_page(folder, make_external_page(scores, command))
     write_predictions(found.scored, folder / "predictions.csv")
     with atomic_path(folder / "images.csv") as temporary:

@@ -264,7 +264,9 @@ def _require_pairs(settings: Settings, tune: TuneSettings) -> None:
                         _make_constants(stage, train)
                         done.add(key)
             except SettingsError as error:
-                raise SettingsError(f"{one} = {this} must go together with {two} = {that}, but: {error}") from None
+                raise SettingsError(
+                    f"{one} = {this} must go together with {two} = {that}, but: {error}"
+                ) from None
 
 
 def _weights(settings: Settings, folder: Path | None) -> Iterator[Check]:

@@ -150,9 +150,7 @@ def exponential_decay(
         decay_steps = _in_steps(decay_epochs, steps)
     decay_steps = int(require_number(decay_steps, "decay_steps", 1, exclusive=False))
     rate = require_number(rate, "rate of the exponential decay", 0, maximum=1)
-    return keras.optimizers.schedules.ExponentialDecay(
-        learning_rate, decay_steps, rate, staircase=staircase
-    )
+    return keras.optimizers.schedules.ExponentialDecay(learning_rate, decay_steps, rate, staircase=staircase)
 
 
 def cosine(
