@@ -40,6 +40,13 @@ SmokeOption = Annotated[
 SourceOption = Annotated[str, typer.Option(help="auto, cnmc, aria, folder, csv or records.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print only JSON on standard output.")]
 
+ExcelOption = Annotated[
+    bool,
+    typer.Option(
+        "--excel", help="Begin the CSV with a byte order mark, so that Excel reads names with accents right."
+    ),
+]
+
 MalignantOption = Annotated[
     list[str] | None,
     typer.Option(metavar="NAME[,NAME]", help="Classes that mean leukaemia (data.malignant)."),

@@ -51,6 +51,9 @@ class NameSet:
     def __contains__(self, name: str) -> bool:
         return _digest(name) in self._digests
 
+    def __len__(self) -> int:
+        return len(self._digests)
+
     def add(self, name: str) -> bool:
         """Adds a name; False if it was there."""
         before = len(self._digests)
