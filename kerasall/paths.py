@@ -93,7 +93,11 @@ def as_file(path: str | Path) -> Path:
 
 def folder_of(path: str | Path) -> Path:
     """What relative paths in a file start from: its folder; of ``/dev/stdin`` and pipes the working directory."""
-    return Path() if is_pipe(path) or Path(path).parts[:2] in (("/", "dev"), ("/", "proc")) else Path(path).parent
+    return (
+        Path()
+        if is_pipe(path) or Path(path).parts[:2] in (("/", "dev"), ("/", "proc"))
+        else Path(path).parent
+    )
 
 
 def require_lasting(path: str | Path, what: str) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import os
 import shlex
 import sys
 import time
@@ -77,6 +79,20 @@ LOG_SECONDS = 60
 """How often a line tells of the progress where there is no terminal for a bar."""
 
 
+def speak_utf8() -> None:
+    """Takes names of files for UTF-8 whatever the locale says, and prints what a terminal cannot show as escapes.
+
+    Under the locale C, or that of another encoding, Python would read names with accents as other names, and stop at the
+    first letter that it cannot print. How names are read is settled when Python starts: so it is started once more.
+    """
+    if sys.executable and sys.getfilesystemencoding() != "utf-8" and os.environ.get("PYTHONUTF8") != "1":
+        os.environ["PYTHONUTF8"] = "1"
+        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
 def note(line: str) -> None:
     """A line for the person at the terminal, on standard error: standard output is for results."""
     print(line, file=sys.stderr, flush=True)
@@ -91,7 +107,9 @@ def print_found(as_json: bool, document: Any, lines: Callable[[], str | Iterable
         lines: makes what people read.
     """
     if as_json:
-        print(json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False))
+        # What cannot be printed is written in JSON's own escapes.
+        plain = (sys.stdout.encoding or "").lower().replace("-", "") != "utf8"
+        print(json.dumps(document, indent=2, ensure_ascii=plain, allow_nan=False))
         return
     words = lines()
     for line in [words] if isinstance(words, str) else words:

@@ -188,8 +188,8 @@ class _Task:
         from kerasall.serving.prediction_tables import require_destination
 
         if self.out is None:
-            if isinstance(sys.stdout, io.TextIOWrapper):
-                sys.stdout.reconfigure(errors="backslashreplace")
+            if isinstance(sys.stdout, io.TextIOWrapper):  # a table is UTF-8 wherever it goes
+                sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace", newline="")
             return
         if is_remote(self.out):
             raise DataError(

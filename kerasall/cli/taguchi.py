@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from kerasall.cli.console import JsonOption, note, print_found, require_place
+from kerasall.cli.console import ExcelOption, JsonOption, note, print_found, require_place
 from kerasall.errors import DataError, SettingsError
 
 taguchi_app = typer.Typer(
@@ -44,6 +44,7 @@ def plan(
     out: Annotated[
         Path | None, typer.Option(callback=require_place, help="CSV file to fill in for taguchi analyze.")
     ] = None,
+    excel: ExcelOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Print the runs of the smallest orthogonal array that fits the factors."""
@@ -61,7 +62,7 @@ def plan(
     made = make_plan(given, array=array, error_df=error_df, interactions=_split_all(interactions))
     print_found(as_json, made.to_json(), lambda: describe_plan(made))
     if out:
-        write_text(out, made.to_csv(repeats))
+        write_text(out, ("\ufeff" if excel else "") + made.to_csv(repeats))
         levels = " ".join(f'--levels "{n}={",".join(map(str, v))}"' for n, v in made.factors.items())
         levels += "".join(f' --interactions "{a}*{b}"' for a, b in made.crossed)
         note(f"Fill in {out}, then: kerasall taguchi analyze {out} {levels}")

@@ -8,9 +8,17 @@ from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
-Positive = Annotated[int, Field(gt=0, lt=2**63)]
+
+def _fits(number: int) -> int:
+    if number >= 2**63:
+        raise ValueError("must be a whole number of at most 18 digits")
+    return number
+
+
+Positive = Annotated[int, Field(gt=0), AfterValidator(_fits)]
+Seed = Annotated[int, Field(ge=0), AfterValidator(_fits)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Protocol = Literal["honest", "faithful"]
 
