@@ -163,8 +163,16 @@ def spell(*words: str | Path, **options: Any) -> str:
     return shlex.join(spelled)
 
 
-def print_plan(settings: Settings, where: str, runs: RunPlaces, weights: Path | None, smoke: bool) -> None:
-    """Prints what every network of an experiment will cost, if a run would take its settings."""
+def print_plan(settings: Settings, where: str, runs: RunPlaces, weights: Path | None, smoke: bool,
+    first: Callable[[], None] = lambda: None,
+) -> None:  # fmt: skip
+    """Prints what every network of an experiment will cost, if a run would take its settings.
+
+    Args:
+        settings, where, runs, weights: as ``require_runnable``.
+        smoke: run a step of every stage.
+        first: prints what stands above.
+    """
     from kerasall.runtime import quiet_tensorflow
 
     with quiet_tensorflow():
@@ -173,6 +181,7 @@ def print_plan(settings: Settings, where: str, runs: RunPlaces, weights: Path | 
         from kerasall.studies.planning import format_plan, plan_experiment
 
         require_runnable(settings, where, runs, weights)
+        first()
         planned = plan_split(settings)
     drawn, data = planned or (None, None)
     note(describe_split(drawn) if drawn else "images: unknown (give --data)")

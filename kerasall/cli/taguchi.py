@@ -158,7 +158,7 @@ def _collect(pairs: Iterable[tuple[str, list[Any]]], message: str) -> dict[str, 
 def _read_factor_file(path: Path) -> list[tuple[str, list[Any]]]:
     from kerasall.settings.yaml_text import read_yaml
 
-    content = read_yaml(path, "the file of factors")
+    content = read_yaml(path, kind="a YAML file of factors")
     if not isinstance(content, dict) or not all(isinstance(values, list) for values in content.values()):
         raise SettingsError(f"{path} must map each factor to a list of levels, but holds {content!r}")
     return [(str(name), values) for name, values in content.items()]

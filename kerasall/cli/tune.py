@@ -58,8 +58,7 @@ def tune(
             f"{config} must state tune with its factors, but does not: see `kerasall run` for others"
         )
     if plan or smoke:
-        print_runs(settings)
-        console.print_plan(settings, str(config), runs, folder, smoke)
+        console.print_plan(settings, str(config), runs, folder, smoke, first=lambda: print_runs(settings))
         return
     with quiet_tensorflow():
         from kerasall.components.trial_search import role_of_process

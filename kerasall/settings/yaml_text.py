@@ -17,7 +17,7 @@ import yaml
 from kerasall.errors import SettingsError
 from kerasall.paths import as_file
 
-MOST_BYTES = 1 << 20
+MOST_BYTES = 1 << 18
 MOST_DEPTH = 50
 MOST_VALUES = 20_000
 """Values of a document, those that aliases (``*name``) repeat counted each time."""
@@ -126,48 +126,50 @@ class _Dumper(yaml.SafeDumper):
 _Dumper.add_implicit_resolver(f"{_CORE}float", re.compile(_FLOAT), [*"-+.0123456789"])
 
 
-def read_yaml(path: Path, what: str) -> Any:
+def read_yaml(path: Path, what: str = "", kind: str = "YAML") -> Any:
     """The values of a YAML file, or of a pipe.
 
     Args:
         path: of the file, UTF-8 or, with a byte order mark, UTF-16.
-        what: it must be, in the words of a message; the path follows.
+        what: it is, in front of its path in messages.
+        kind: what it must be, in the words of messages.
 
     Raises:
         SettingsError: it cannot be read; the message names line and column.
     """
+    name = f"{what} {path}".strip()
     try:
         with open(as_file(path), "rb") as file:
             data = file.read(MOST_BYTES + 1)
     except OSError as error:
-        raise _failure(f"{what} {path}", error.strerror or error) from None
-    if len(data) > MOST_BYTES:
-        raise _failure(f"{what} {path}", f"it holds more than {MOST_BYTES:,} bytes")
+        raise _failure(name, kind, error.strerror or error) from None
     utf16 = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    if len(data) > MOST_BYTES:
+        raise _failure(name, kind, f"it holds more than {MOST_BYTES:,} bytes")
     try:
         text = data.decode("utf-16" if utf16 else "utf-8-sig")
     except UnicodeDecodeError as error:
         line = data[: error.start].count(b"\n") + 1
-        raise _failure(f"{what} {path}", f"line {line} is no UTF-8: save the file as UTF-8") from None
-    return parse_yaml(text, f"{what} {path}")
+        raise _failure(name, kind, f"line {line} is no UTF-8: save the file as UTF-8") from None
+    return parse_yaml(text, name, kind)
 
 
-def parse_yaml(text: str, what: str) -> Any:
-    """The values of a text of YAML.
+def parse_yaml(text: str, what: str, kind: str = "YAML") -> Any:
+    """The values of a text of YAML; arguments as ``read_yaml``.
 
     Raises:
         SettingsError: it is none, or deeper or larger than any config; the message names line and column.
     """
     if len(text) > MOST_BYTES:
-        raise _failure(what, f"it holds more than {MOST_BYTES:,} letters")
+        raise _failure(what, kind, f"it holds more than {MOST_BYTES:,} letters")
     try:
         return yaml.load(text, Loader=_Loader)
     except yaml.YAMLError as error:
-        raise _failure(what, error) from None
+        raise _failure(what, kind, error) from None
 
 
-def _failure(what: str, reason: Any) -> SettingsError:
-    return SettingsError(f"{what} must be YAML, but reading it failed: {reason}")
+def _failure(what: str, kind: str, reason: Any) -> SettingsError:
+    return SettingsError(f"{what} must be {kind}, but reading it failed: {reason}")
 
 
 def write_yaml(value: Any, **options: Any) -> str:

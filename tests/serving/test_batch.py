@@ -307,6 +307,17 @@ def test_a_manifest_names_files_once_and_those_that_are_gone(predictor, images, 
     assert "does not exist" in read_rows(tmp_path / "out.csv")[2]["error"]
 
 
+@pytest.mark.parametrize("content", ["a.png\nsub/d.png\n", "path;x\na.png;1\nsub/d.png;2\n", '{"path": "a.png"}\n{"path": "sub/d.png"}\n'])  # fmt: skip
+def test_a_manifest_that_comes_through_a_pipe_is_read_twice_and_starts_here(images, monkeypatch, content):
+    monkeypatch.chdir(images)
+    ending, begun = os.pipe()
+    os.write(begun, content.encode())
+    os.close(begun)
+    names = ImageNames(manifest=f"/dev/fd/{ending}")
+    assert list(names) == list(names) == ["a.png", "sub/d.png"]
+    os.close(ending)
+
+
 def test_manifests_of_spreadsheets_and_frames_are_read(images, tmp_path):
     rows = ["images/a.png", "images/z.png", "images/gone.png"]
     book = openpyxl.Workbook()
