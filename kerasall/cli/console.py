@@ -17,6 +17,7 @@ import typer
 
 from kerasall.errors import SettingsError
 from kerasall.files import require_writable
+from kerasall.settings.yaml_text import write_line
 
 if TYPE_CHECKING:
     from kerasall.pipeline.runner import RunPlaces
@@ -145,8 +146,7 @@ def data_overrides(
 ) -> list[str]:
     """The overrides that the options on the data stand for, before those of --set, which so have the last word."""
     stated = {"malignant": list(split_words(malignant)), "subject": subject, "label": label}
-    # JSON is YAML that takes every text for a text: a class "no", a pattern with a colon.
-    return [f"data.{key}={json.dumps(value)}" for key, value in stated.items() if value] + (given or [])
+    return [f"data.{key}={write_line(value)}" for key, value in stated.items() if value] + (given or [])
 
 
 def spell(*words: str | Path, **options: Any) -> str:

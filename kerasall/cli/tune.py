@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,6 +10,7 @@ import typer
 
 from kerasall.cli import console
 from kerasall.errors import SettingsError
+from kerasall.settings.yaml_text import write_line
 
 if TYPE_CHECKING:
     from kerasall.settings import Settings
@@ -79,7 +79,7 @@ def read_without(given: list[str]) -> list[str]:
         if not equals or not key.strip() or not level.strip():
             raise SettingsError(f"--without must be written FACTOR=LEVEL, but is {text!r}")
         found.setdefault(key.strip(), []).append(level.strip())
-    return [f"tune.without={json.dumps(found)}"] if found else []
+    return [f"tune.without={write_line(found)}"] if found else []
 
 
 def print_runs(settings: Settings) -> None:

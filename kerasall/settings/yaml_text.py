@@ -175,3 +175,8 @@ def _failure(what: str, kind: str, reason: Any) -> SettingsError:
 def write_yaml(value: Any, **options: Any) -> str:
     """YAML that ``parse_yaml`` reads as ``value`` again; options as ``yaml.dump``."""
     return yaml.dump(value, Dumper=_Dumper, allow_unicode=True, **{"sort_keys": False, **options})
+
+
+def write_line(value: Any) -> str:
+    """A value on one line, as it is written in a config or behind ``--set KEY=``: a path with ``#`` in quotation marks."""
+    return write_yaml(value, default_flow_style=True, width=10**9).removesuffix("\n").removesuffix("\n...")

@@ -23,6 +23,7 @@ from kerasall.pipeline.runner import RunPlaces, run_pipeline
 from kerasall.settings import Settings
 from kerasall.settings.loading import dump_settings, load_settings
 from kerasall.settings.shipped import find_script, is_script
+from kerasall.settings.yaml_text import write_line
 from kerasall.studies.door import NEEDED_BYTES, ask_at_door
 from kerasall.studies.finished_run import Run
 from kerasall.studies.run_names import claim_run, describe_name, find_run
@@ -161,7 +162,7 @@ def settle(
         KerasallError: as ``run_experiment``.
     """
     if data is not None:
-        overrides = (*overrides, f"data.path={Path(data).expanduser().absolute()}")
+        overrides = (*overrides, f"data.path={write_line(str(Path(data).expanduser().absolute()))}")
     settings = load_settings(config, overrides)
     check_names(settings, str(config))
     runs = find_run(runs_folder(), settings, name)

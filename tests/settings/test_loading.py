@@ -10,6 +10,7 @@ import yaml
 
 from kerasall.errors import SettingsError
 from kerasall.settings.loading import dump_settings, load_settings, validate
+from kerasall.settings.yaml_text import parse_yaml, write_line
 
 ROOT = Path(__file__).parents[2]
 
@@ -228,6 +229,15 @@ def test_what_is_written_is_what_is_meant(tmp_path):
     assert (settings.train.batch_size, settings.model.alpha, settings.data.label) == (10, 0.5, "no")
     assert load_settings(write(tmp_path, "again.yaml", dump_settings(settings))) == settings
     assert validate(yaml.safe_load(dump_settings(settings)), "YAML 1.1") == settings
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["/x: y", "a #2", "no", "1e5", "007", "[a", "*a", "😀 ä", "a\x7f\x85b", "'\"", " a ", "null", "x" * 300],
+)
+def test_what_is_written_for_a_person_reads_back(text):
+    assert parse_yaml(write_line(text), "it") == text
+    assert parse_yaml(write_line({text: [text]}), "it") == {text: [text]}
 
 
 def test_a_config_may_be_utf16_and_may_come_through_a_pipe(tmp_path, monkeypatch):
