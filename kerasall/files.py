@@ -59,7 +59,8 @@ def atomic_path(destination: str | Path) -> Iterator[Path]:
     destination.parent.mkdir(parents=True, exist_ok=True)
     # The name keeps its suffix: several writers choose their format by it.
     own = f".kerasall-{_place()}-{os.getpid()}-{uuid.uuid4().hex[:8]}."
-    temporary = destination.with_name(own + destination.name)
+    # The end of a long one is enough: file systems take names of 255 bytes.
+    temporary = destination.with_name(own + os.fsdecode(os.fsencode(destination.name)[-150:]))
     try:
         yield temporary
         _sync([temporary] if temporary.is_file() else (p for p in temporary.rglob("*") if p.is_file()))

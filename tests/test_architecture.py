@@ -24,7 +24,7 @@ FLOORS = [
 ]
 """Rooms from the ground up. A room imports from the floors below it, never from its own or above: nothing imports the
 front door ``kerasall`` itself, which knows every room."""
-BESIDE = {"files": {"errors"}, "settings": {"files"}, "paths": {"files"}}
+BESIDE = {"files": {"errors"}, "settings": {"files", "paths"}, "paths": {"files"}, "listing": {"paths"}}
 """Room -> neighbours on its floor that it may import all the same."""
 BLIND = {
     "pipeline": {"data", "evaluation", "settings", "decoding"},

@@ -10,7 +10,7 @@ import typer.core
 
 from kerasall.cli.compare import compare
 from kerasall.cli.configs import configs
-from kerasall.cli.console import note
+from kerasall.cli.console import note, speak_utf8
 from kerasall.cli.data import check, data_app
 from kerasall.cli.evaluate import evaluate
 from kerasall.cli.explain import explain
@@ -78,6 +78,7 @@ def _root(version: Annotated[bool, typer.Option("--version", help="Print the ver
 
 def main(arguments: list[str] | None = None) -> None:
     """Entry point: errors that a user can cure are printed without a traceback."""
+    speak_utf8()
     try:
         with stopping_safely():
             app(arguments)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import os
 import shlex
 import sys
 import time
@@ -15,8 +17,10 @@ import typer
 
 from kerasall.errors import SettingsError
 from kerasall.files import require_writable
+from kerasall.settings.yaml_text import write_line
 
 if TYPE_CHECKING:
+    from kerasall.pipeline.runner import RunPlaces
     from kerasall.settings import Settings
     from kerasall.studies.finished_run import Run
 
@@ -38,6 +42,13 @@ SmokeOption = Annotated[
 ]
 SourceOption = Annotated[str, typer.Option(help="auto, cnmc, aria, folder, csv or records.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print only JSON on standard output.")]
+
+ExcelOption = Annotated[
+    bool,
+    typer.Option(
+        "--excel", help="Begin the CSV with a byte order mark, so that Excel reads names with accents right."
+    ),
+]
 
 MalignantOption = Annotated[
     list[str] | None,
@@ -69,6 +80,20 @@ LOG_SECONDS = 60
 """How often a line tells of the progress where there is no terminal for a bar."""
 
 
+def speak_utf8() -> None:
+    """Takes names of files for UTF-8 whatever the locale says, and prints what a terminal cannot show as escapes.
+
+    Under the locale C, or that of another encoding, Python would read names with accents as other names, and stop at the
+    first letter that it cannot print. How names are read is settled when Python starts: so it is started once more.
+    """
+    if sys.executable and sys.getfilesystemencoding() != "utf-8" and os.environ.get("PYTHONUTF8") != "1":
+        os.environ["PYTHONUTF8"] = "1"
+        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
 def note(line: str) -> None:
     """A line for the person at the terminal, on standard error: standard output is for results."""
     print(line, file=sys.stderr, flush=True)
@@ -83,7 +108,9 @@ def print_found(as_json: bool, document: Any, lines: Callable[[], str | Iterable
         lines: makes what people read.
     """
     if as_json:
-        print(json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False))
+        # What cannot be printed is written in JSON's own escapes.
+        plain = (sys.stdout.encoding or "").lower().replace("-", "") != "utf8"
+        print(json.dumps(document, indent=2, ensure_ascii=plain, allow_nan=False))
         return
     words = lines()
     for line in [words] if isinstance(words, str) else words:
@@ -119,8 +146,7 @@ def data_overrides(
 ) -> list[str]:
     """The overrides that the options on the data stand for, before those of --set, which so have the last word."""
     stated = {"malignant": list(split_words(malignant)), "subject": subject, "label": label}
-    # JSON is YAML that takes every text for a text: a class "no", a pattern with a colon.
-    return [f"data.{key}={json.dumps(value)}" for key, value in stated.items() if value] + (given or [])
+    return [f"data.{key}={write_line(value)}" for key, value in stated.items() if value] + (given or [])
 
 
 def spell(*words: str | Path, **options: Any) -> str:
@@ -137,14 +163,25 @@ def spell(*words: str | Path, **options: Any) -> str:
     return shlex.join(spelled)
 
 
-def print_plan(settings: Settings, smoke: bool) -> None:
-    """Prints what every network of an experiment will cost."""
+def print_plan(settings: Settings, where: str, runs: RunPlaces, weights: Path | None, smoke: bool,
+    first: Callable[[], None] = lambda: None,
+) -> None:  # fmt: skip
+    """Prints what every network of an experiment will cost, if a run would take its settings.
+
+    Args:
+        settings, where, runs, weights: as ``require_runnable``.
+        smoke: run a step of every stage.
+        first: prints what stands above.
+    """
     from kerasall.runtime import quiet_tensorflow
 
     with quiet_tensorflow():
+        from kerasall.studies.experiment import require_runnable
         from kerasall.studies.planned_fits import describe_split, plan_split
         from kerasall.studies.planning import format_plan, plan_experiment
 
+        require_runnable(settings, where, runs, weights)
+        first()
         planned = plan_split(settings)
     drawn, data = planned or (None, None)
     note(describe_split(drawn) if drawn else "images: unknown (give --data)")

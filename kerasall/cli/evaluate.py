@@ -37,6 +37,7 @@ def evaluate(
             help="Folder of the results; default runs/external/<model>_on_<data>.",
         ),
     ] = None,
+    excel: console.ExcelOption = False,
     as_json: console.JsonOption = False,
 ) -> None:
     """Score a trained model on other images than its own: an external check, with every warning it deserves."""
@@ -58,7 +59,7 @@ def evaluate(
         "evaluate", model, data=data, source=None if source == "auto" else source, malignant=malignant,
         subject=subject, label=label, set=set_, config=config, map=map_, out=out
     )  # fmt: skip
-    files = write_external_check(scores, out, command)
+    files = write_external_check(scores, out, command, excel)
     console.print_found(as_json, scores.to_json(), lambda: describe_scores(scores))
     for label, path in files.items():
         console.note(f"{label + ':':<13}{path}")

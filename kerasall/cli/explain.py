@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+import unicodedata
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,7 +11,7 @@ import typer
 from kerasall.cli.console import RESEARCH_ONLY, ModelArgument, note, require_place, show_progress
 from kerasall.errors import DecodingError, ModelError, SettingsError, did_you_mean
 from kerasall.files import atomic_path, write_json
-from kerasall.paths import runs_folder
+from kerasall.paths import runs_folder, shorten_name
 from kerasall.studies.finished_run import Run
 
 if TYPE_CHECKING:
@@ -86,10 +86,11 @@ def _explain_all(
     from kerasall.decoding import read_image_bytes
     from kerasall.report.figures_explanation import draw_explanation
     from kerasall.serving.explanation import explain_image
+    from kerasall.serving.image_files import as_written
 
     rows: list[dict[str, Any]] = []
     shown: list[ExplainedImage] = []
-    names: Counter[str] = Counter()
+    taken: set[str] = set()
     with show_progress(len(paths), "explaining") as advance:
         for path in paths:
             advance(1)
@@ -97,10 +98,9 @@ def _explain_all(
                 data = read_image_bytes(path, predictor.limits)
                 found = explain_image(predictor, data, str(path), chosen, method)
             except (DecodingError, ModelError) as error:
-                rows.append({"path": str(path), "error": str(error)})
+                rows.append({"path": as_written(str(path)), "error": as_written(str(error))})
                 continue
-            names[path.stem] += 1
-            file = f"{path.stem}_{names[path.stem]}.png" if names[path.stem] > 1 else f"{path.stem}.png"
+            file = _name_picture(path, taken)
             image = _to_draw(path, found, predictor.labels)
             figure, words = draw_explanation(image)
             _save(figure, folder / "overlays" / file)
@@ -110,8 +110,23 @@ def _explain_all(
     return rows, shown
 
 
+def _name_picture(path: Path, taken: set[str]) -> str:
+    """A name of its own for an image's picture, also where upper and lower case are one; ``taken`` takes it up."""
+    from kerasall.serving.image_files import as_written
+
+    stem, number = as_written(path.stem), 1
+    while True:
+        file = shorten_name(stem if number == 1 else f"{stem}_{number}", ".png")
+        key = unicodedata.normalize("NFC", file).casefold()
+        if key not in taken:
+            taken.add(key)
+            return file
+        number += 1
+
+
 def _to_draw(path: Path, found: ServedExplanation, labels: tuple[str, ...]) -> ExplainedImage:
     from kerasall.report.figures_explanation import ExplainedImage
+    from kerasall.serving.image_files import as_written
 
     called, explained = labels[found.label_index], labels[found.class_index]
     words = f"called {called} {100 * found.probabilities[found.label_index]:.1f}%"
@@ -124,12 +139,14 @@ def _to_draw(path: Path, found: ServedExplanation, labels: tuple[str, ...]) -> E
         )
     )
     return ExplainedImage(
-        path.name, f"{words} · {TITLES[found.method]}", found.pixels, found.heatmap,
+        as_written(path.name), f"{words} · {TITLES[found.method]}", found.pixels, found.heatmap,
         members if len(members) > 1 else (), bool(found.has_evidence.any()),
     )  # fmt: skip
 
 
 def _row(path: Path, found: ServedExplanation, labels: tuple[str, ...]) -> dict[str, Any]:
+    from kerasall.serving.image_files import as_written
+
     peak = divmod(int(found.heatmap.argmax()), found.heatmap.shape[1])
     networks = [
         {
@@ -144,7 +161,7 @@ def _row(path: Path, found: ServedExplanation, labels: tuple[str, ...]) -> dict[
     ]
     evidence = bool(found.has_evidence.any())
     return {
-        "path": str(path),
+        "path": as_written(str(path)),
         "label": labels[found.label_index],
         "probability": float(found.probabilities[found.label_index]),
         "explained_class": labels[found.class_index],

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from kerasall.cli.console import RESEARCH_ONLY, ModelArgument, note, show_progress
+from kerasall.cli.console import RESEARCH_ONLY, ExcelOption, ModelArgument, note, show_progress
 from kerasall.errors import DataError, SettingsError
 from kerasall.paths import runs_folder
 from kerasall.studies.finished_run import Run
@@ -78,6 +78,7 @@ def predict(
     manifest: _Manifest = None,
     out: _Out = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Begin the output anew.")] = False,
+    excel: ExcelOption = False,
     batch_size: Annotated[int, typer.Option(min=1, help="Images per call of the model.")] = 32,
     max_side: _MaxSide = None,
     max_pixels: _MaxPixels = None,
@@ -88,7 +89,10 @@ def predict(
     part_files: _PartFiles = 10_000,
     beam_option: _BeamOptions = None,
 ) -> None:
-    """Predict images, one row a file, going on where the output ends; exit status 1 if any failed."""
+    """Predict images, one row a file, going on where the output ends; exit status 1 if any failed.
+
+    Files that failed before are tried again.
+    """
     from kerasall.serving.image_files import ImageNames
 
     choice = choose_runtime(runtime, precision)
@@ -97,7 +101,11 @@ def predict(
     names = ImageNames(
         tuple(images or ()), manifest, tell=cache(note)
     )  # names are listed twice, and told once
-    task = _Task(model, names, out, overwrite, batch_size, max_side, max_pixels)
+    if excel and (runner is not None or not (out or ".csv").lower().endswith(".csv")):
+        raise SettingsError(
+            "--excel is for one CSV file, but another kind is asked for: leave it out, or --runner"
+        )
+    task = _Task(model, names, out, overwrite, batch_size, max_side, max_pixels, excel)
     if runner is not None:
         _require_runner(runner, choice)
         tally = task.run_with_beam(runner, workers, part_files, tuple(beam_option or ()))
@@ -107,7 +115,9 @@ def predict(
         )
     else:
         tally = task.run_here(choice)
-    held = f", {tally.held} of them passed over" if tally.held else ""
+    passed = tally.held - tally.again
+    held = f", {passed} of them passed over" if passed else ""
+    held += f", {tally.again} that failed before tried again" if tally.again else ""
     note(f"{tally.files} files{held}, {tally.failed} failed{f'; predictions: {out}' if out else ''}")
     note(RESEARCH_ONLY)
     if tally.failed:
@@ -145,6 +155,7 @@ class _Task:
     batch_size: int
     max_side: int | None
     max_pixels: int | None
+    excel: bool = False
 
     def run_here(self, runtime: RuntimeChoice) -> Tally:
         from kerasall.decoding import with_limits
@@ -161,6 +172,7 @@ class _Task:
         note_model(predictor.folder, runtime)
         with show_progress(total) as show:
             told = {"batch_size": self.batch_size, "advance": _telling_parity(predictor, show)}
+            told["excel"] = self.excel
             if self.out is not None:
                 try:
                     return resume_predictions(predictor, self.names, self.out, **told)
@@ -176,8 +188,8 @@ class _Task:
         from kerasall.serving.prediction_tables import require_destination
 
         if self.out is None:
-            if isinstance(sys.stdout, io.TextIOWrapper):
-                sys.stdout.reconfigure(errors="backslashreplace")
+            if isinstance(sys.stdout, io.TextIOWrapper):  # a table is UTF-8 wherever it goes
+                sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace", newline="")
             return
         if is_remote(self.out):
             raise DataError(

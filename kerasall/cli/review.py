@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from kerasall.cli.console import JsonOption, note, print_found, require_place
+from kerasall.cli.console import ExcelOption, JsonOption, note, print_found, require_place
 
 
 def review(
@@ -32,6 +32,7 @@ def review(
     overlays: Annotated[
         bool, typer.Option(help="Show where the exported model sees its call; loads TensorFlow.")
     ] = True,
+    excel: ExcelOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """List images whose labels an expert should look at again, as a page and a table to fill in."""
@@ -39,7 +40,7 @@ def review(
     from kerasall.studies.review import review_run
 
     found = review_run(Run.find(run_name), at_least, most, out)
-    found.write(overlays)
+    found.write(overlays, excel)
     files = [f"page:   {found.folder / 'review.html'}", f"table:  {found.folder / 'review.csv'}"]
     print_found(as_json, found.to_json(), lambda: [*found.describe(), *files])
     if not as_json:

@@ -42,9 +42,9 @@ def run(
     stated = console.data_overrides(malignant, subject, label, set_)
     options: dict[str, Any] = {"data": data, "weights": weights, "overrides": stated, "name": name}
     # What a mistyped command would stumble over is found before TensorFlow takes its seconds.
-    settings, *_ = settle(config, **options, writes=not (plan or smoke))
+    settings, runs, folder = settle(config, **options, writes=not (plan or smoke))
     if plan or smoke:
-        console.print_plan(settings, smoke)
+        console.print_plan(settings, str(config), runs, folder, smoke)
         return
     if learning_curve and repeats > 1:
         raise SettingsError("--learning-curve and --repeats must not stand together, but do: choose one")

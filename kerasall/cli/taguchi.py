@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from kerasall.cli.console import JsonOption, note, print_found, require_place
+from kerasall.cli.console import ExcelOption, JsonOption, note, print_found, require_place
 from kerasall.errors import DataError, SettingsError
 
 taguchi_app = typer.Typer(
@@ -44,6 +44,7 @@ def plan(
     out: Annotated[
         Path | None, typer.Option(callback=require_place, help="CSV file to fill in for taguchi analyze.")
     ] = None,
+    excel: ExcelOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Print the runs of the smallest orthogonal array that fits the factors."""
@@ -61,7 +62,7 @@ def plan(
     made = make_plan(given, array=array, error_df=error_df, interactions=_split_all(interactions))
     print_found(as_json, made.to_json(), lambda: describe_plan(made))
     if out:
-        write_text(out, made.to_csv(repeats))
+        write_text(out, ("\ufeff" if excel else "") + made.to_csv(repeats))
         levels = " ".join(f'--levels "{n}={",".join(map(str, v))}"' for n, v in made.factors.items())
         levels += "".join(f' --interactions "{a}*{b}"' for a, b in made.crossed)
         note(f"Fill in {out}, then: kerasall taguchi analyze {out} {levels}")
@@ -155,14 +156,9 @@ def _collect(pairs: Iterable[tuple[str, list[Any]]], message: str) -> dict[str, 
 
 
 def _read_factor_file(path: Path) -> list[tuple[str, list[Any]]]:
-    import yaml
+    from kerasall.settings.yaml_text import read_yaml
 
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise SettingsError(
-            f"{path} must be a YAML file of factors, but reading it failed: {error}"
-        ) from None
+    content = read_yaml(path, kind="a YAML file of factors")
     if not isinstance(content, dict) or not all(isinstance(values, list) for values in content.values()):
         raise SettingsError(f"{path} must map each factor to a list of levels, but holds {content!r}")
     return [(str(name), values) for name, values in content.items()]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,6 +10,7 @@ import typer
 
 from kerasall.cli import console
 from kerasall.errors import SettingsError
+from kerasall.settings.yaml_text import write_line
 
 if TYPE_CHECKING:
     from kerasall.settings import Settings
@@ -52,14 +52,13 @@ def tune(
 
     stated = console.data_overrides(malignant, subject, label, set_) + read_without(without or [])
     options: dict[str, Any] = {"data": data, "weights": weights, "overrides": stated, "name": name}
-    settings, runs, _ = settle(config, **options, writes=not (plan or smoke))
+    settings, runs, folder = settle(config, **options, writes=not (plan or smoke))
     if settings.tune is None:
         raise SettingsError(
             f"{config} must state tune with its factors, but does not: see `kerasall run` for others"
         )
     if plan or smoke:
-        print_runs(settings)
-        console.print_plan(settings, smoke)
+        console.print_plan(settings, str(config), runs, folder, smoke, first=lambda: print_runs(settings))
         return
     with quiet_tensorflow():
         from kerasall.components.trial_search import role_of_process
@@ -80,7 +79,7 @@ def read_without(given: list[str]) -> list[str]:
         if not equals or not key.strip() or not level.strip():
             raise SettingsError(f"--without must be written FACTOR=LEVEL, but is {text!r}")
         found.setdefault(key.strip(), []).append(level.strip())
-    return [f"tune.without={json.dumps(found)}"] if found else []
+    return [f"tune.without={write_line(found)}"] if found else []
 
 
 def print_runs(settings: Settings) -> None:

@@ -28,6 +28,7 @@ from kerasall.files import read_json, sha256_of_json, write_json
 from kerasall.models.deep_features import build_extractor, build_feature_model, extract_features
 from kerasall.models.feature_classifiers import CLASSIFIERS, FeatureClassifier, fit_feature_classifier
 from kerasall.models.prediction import predict_outputs
+from kerasall.paths import shorten_name
 from kerasall.pipeline.component import Input, Output, Scratch, Unkeyed, component
 from kerasall.preprocessing.augmentation import Augmentation
 from kerasall.preprocessing.operations import Chain
@@ -268,7 +269,7 @@ class Fitting:
         return np.concatenate([self.features[name][copy][rows] for name in cell[0]], axis=1)
 
     def _predict_division(self, cell: Cell, division: Division, scratch: Path) -> Predictions:
-        path = scratch / division.name / f"{'+'.join(cell[0])}_{cell[1]}.npz"
+        path = scratch / division.name / shorten_name(f"{'+'.join(cell[0])}_{cell[1]}", ".npz")
         if not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True)
             classifier = self.fit(cell, division.fitted)

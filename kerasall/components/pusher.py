@@ -95,7 +95,7 @@ def _push(model: Path, evaluation: Path, report: Path, verdict: dict[str, Any], 
     parent.mkdir(parents=True, exist_ok=True)
     with open(parent.with_name(f".{parent.name}.lock"), "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # two runs that push to one name must not take the same number
-        versions = sorted((p for p in parent.glob("*") if p.name.isdigit()), key=lambda p: int(p.name))
+        versions = sorted((p for p in parent.glob("*") if p.name.isdecimal()), key=lambda p: int(p.name))
         for folder in versions:
             # A push that was killed before its step was noted down is found again, not repeated.
             if _is_whole(folder) and read_json(folder / CARD).get("origin") == origin:

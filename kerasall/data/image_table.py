@@ -16,6 +16,7 @@ from kerasall.listing import tables
 from kerasall.listing.columns import ROLES, find_column, find_columns
 from kerasall.listing.folders import is_image_name, list_some
 from kerasall.listing.written_paths import FolderIndex, find_as_written, is_absolute, split_path
+from kerasall.paths import folder_of
 
 Row = dict[str, str]
 """What one line says, by role: the path as it is written."""
@@ -45,7 +46,7 @@ def read_table(
         DataError: what is wrong with the table, all in one message, each problem with its lines and its cure.
     """
     file = _absolute(path)
-    folder = file.parent if root is None else _absolute(root)
+    folder = folder_of(file).absolute() if root is None else _absolute(root)
     locations = {
         "label": parse_location(label, "data.label"),
         "subject": parse_location(subject, "data.subject"),
@@ -269,7 +270,7 @@ def _search(
 
 
 def _hint(written: str, index: FolderIndex, file: Path) -> str:
-    if find_as_written(file.parent, written):
+    if find_as_written(folder_of(file), written):
         return "the first lies below the table's own folder; leave data.root out"
     alike = index.find(split_path(written)[-1:]) or index.find(
         (PurePosixPath(written.replace("\\", "/")).stem,)

@@ -14,8 +14,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-import yaml
-
 from kerasall.data.folder_levels import MANY_NUMBERS, Level, Tree, folder_of
 from kerasall.data.locations import Location
 from kerasall.data.spelling import key_of
@@ -32,6 +30,7 @@ from kerasall.data.vocabulary import (
 )
 from kerasall.errors import DataError
 from kerasall.listing.folders import list_some
+from kerasall.settings.yaml_text import write_yaml
 
 _MANY_CLASSES = 30
 """More folders than these with names that say nothing are hardly classes."""
@@ -533,7 +532,7 @@ def _search_labels(pattern: str, paths: Sequence[str]) -> dict[str, str]:
 
 def _list(names: Sequence[str]) -> str:
     """Names as a list in a config: in quotation marks where YAML needs them."""
-    return yaml.safe_dump(list(names), default_flow_style=True, allow_unicode=True, width=10**6).strip()
+    return write_yaml(list(names), default_flow_style=True, width=10**6).strip()
 
 
 def _show_reading(reading: str, settings: Sequence[str]) -> str:

@@ -63,7 +63,7 @@ def parse_location(text: str, setting: str) -> Location:
     kind, colon, rest = text.strip().partition(":")
     if not colon and kind in ("auto", "folder", "none") and (kind, setting) != ("none", "data.label"):
         return Location(setting, kind)
-    if kind == "folder" and rest.strip().isdecimal() and int(rest) > 0:
+    if kind == "folder" and re.fullmatch(r"\s*0*[1-9]\d{0,3}\s*", rest):
         return Location(setting, "folder", folder=int(rest))
     if kind == "column" and rest.strip():
         return Location(setting, "column", column=rest.strip())

@@ -17,6 +17,7 @@ from kerasall.data.records import looks_like_records, read_records
 from kerasall.data.synthetic import is_synthetic, read_synthetic
 from kerasall.errors import DataError, SettingsError, did_you_mean
 from kerasall.listing.tables import TABLE_SUFFIXES
+from kerasall.paths import is_pipe
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ class Source:
 
 
 def _is_table(path: Path) -> bool:
-    return path.is_file() and path.suffix.lower() in TABLE_SUFFIXES
+    return is_pipe(path) or (path.is_file() and path.suffix.lower() in TABLE_SUFFIXES)
 
 
 _ROWS = (

@@ -5,7 +5,12 @@ Indivisible groups are dealt out to parts so that every part gets its share of e
 
 from __future__ import annotations
 
+<<<<<<< HEAD
 from collections.abc import Iterator, Mapping, Sequence
+=======
+import re
+from collections.abc import Mapping, Sequence
+>>>>>>> words
 from dataclasses import replace
 
 import numpy as np
@@ -130,6 +135,14 @@ def official_fold_split(
         raise DataError(
             f"official folds need at least two folds and one for every image, but {len(without)} images have "
             f"none ({without.tolist()[:3]}) and the folds are {folds}: use folds drawn by kerasall instead"
+        )
+    # Models and histories are kept by the fold's name, that of the model of all folds as "final".
+    if unfit := [
+        fold for fold in folds if fold == "final" or not re.fullmatch(r"[^./\\\0][^/\\\0]{0,60}", fold)
+    ]:
+        raise DataError(
+            "folds must have names that can name a folder, of at most 61 letters without / and \\, not begun by a dot, and "
+            f"not final, but one is {unfit[0][:80]!r}: rename it in the source"
         )
     if reserved := sorted({*folds} & {*HOLDOUT_PARTS, DROPPED}):
         raise DataError(

@@ -90,7 +90,7 @@ def walk_files(root: Path) -> Iterator[str]:
                 continue
             with os.scandir(path) as entries:
                 listed = sorted(
-                    ((entry.name, entry.is_dir()) for entry in entries if not _is_ignored(entry.name)),
+                    ((entry.name, _is_folder(entry)) for entry in entries if not _is_ignored(entry.name)),
                     reverse=True,
                 )
         except OSError as error:
@@ -100,6 +100,14 @@ def walk_files(root: Path) -> Iterator[str]:
         entered.add((status.st_dev, status.st_ino))
         prefix = f"{name}/" if name else ""
         waiting.extend((path / each, prefix + each, below) for each, below in listed)
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    """False of a link that leads to itself, which the system refuses to follow: it is a file that cannot be read."""
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
 
 
 def walk_images(root: Path, tell: Callable[[str], None]) -> Iterator[str]:

@@ -23,6 +23,7 @@ from typing import Any
 
 from kerasall.errors import DataError
 from kerasall.listing.folders import list_some
+from kerasall.paths import as_file
 
 _FOREIGN = {
     ".xls": "an Excel file of the old kind", ".xlsb": "a binary Excel file", ".ods": "an OpenDocument table",
@@ -146,15 +147,16 @@ def _describe_uneven(stream: TableStream, lines: dict[int, list[str]], uneven: l
 def stream_table(path: Path, what: str) -> TableStream:
     """As ``read_table``, line by line: memory stays flat however long a text or a Parquet file is."""
     try:
-        kind = _find_kind(path)
+        file = as_file(path)  # read more than once
+        kind = _find_kind(file)
         if kind == "parquet":
-            stream = _open_parquet(path)
+            stream = _open_parquet(file)
         elif kind == "excel":
-            stream = _take_header(*_read_excel(path))
-        elif path.suffix.lower() == ".jsonl":
-            stream = _open_json_lines(path)
+            stream = _take_header(*_read_excel(file))
+        elif kind == "json lines":
+            stream = _open_json_lines(file)
         else:
-            stream = _take_header(*_open_text(path))
+            stream = _take_header(*_open_text(file))
     except DataError as error:
         raise _describe_failure(path, what, error) from None
     except Exception as error:  # whatever a broken file provokes in openpyxl and pyarrow
@@ -165,12 +167,13 @@ def stream_table(path: Path, what: str) -> TableStream:
 def stream_text_lines(path: Path, what: str) -> tuple[Iterator[str], tuple[str, ...]]:
     """Lines of a text file without their ends, and notes on its encoding; decoded as the text of tables is."""
     try:
-        encoding, notes = _find_encoding(path)
+        file = as_file(path)
+        encoding, notes = _find_encoding(file)
     except (OSError, DataError) as error:
         raise _describe_failure(path, what, error) from None
 
     def read() -> Iterator[Line]:
-        with open(path, encoding=encoding, newline="") as text:
+        with open(file, encoding=encoding, newline="") as text:
             for number, line in enumerate(text, 1):
                 yield number, [line.rstrip("\r\n")]
 
@@ -180,7 +183,7 @@ def stream_text_lines(path: Path, what: str) -> tuple[Iterator[str], tuple[str, 
 def holds_table(path: Path) -> bool:
     """Whether a file is a table by its suffix or, as Excel and Parquet are, by its first bytes; ``.txt`` may be a list."""
     suffix = path.suffix.lower()
-    return (suffix in TABLE_SUFFIXES and suffix != ".txt") or _find_kind(path) != "text"
+    return (suffix in TABLE_SUFFIXES and suffix != ".txt") or _find_kind(as_file(path)) != "text"
 
 
 def _guard(path: Path, what: str, lines: Iterable[Line]) -> Iterator[Line]:
@@ -189,6 +192,7 @@ def _guard(path: Path, what: str, lines: Iterable[Line]) -> Iterator[Line]:
     except (
         OSError,
         ValueError,
+        RecursionError,
         csv.Error,
     ) as error:  # DataError, UnicodeDecodeError and pyarrow's are ValueErrors
         raise _describe_failure(path, what, error) from None
@@ -211,6 +215,8 @@ def _find_kind(path: Path) -> str:
         )
     if start.startswith(b"PAR1"):
         return "parquet"
+    if suffix == ".jsonl" or (not suffix and start.removeprefix(codecs.BOM_UTF8).lstrip().startswith(b'{"')):
+        return "json lines"
     return "excel" if start.startswith(b"PK\x03\x04") else "text"
 
 
@@ -318,7 +324,7 @@ def _open_json_lines(path: Path) -> TableStream:
             for number, line in enumerate(text, 1):
                 try:
                     row = json.loads(line) if line.strip() else {}
-                except json.JSONDecodeError as error:
+                except (ValueError, RecursionError) as error:  # more digits, or deeper, than Python reads
                     raise DataError(f"line {number} is no JSON ({error}); correct it") from None
                 if not isinstance(row, dict):
                     raise DataError(f"line {number} is no JSON object; write one object a line")

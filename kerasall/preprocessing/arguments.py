@@ -61,6 +61,8 @@ def unknown_name(what: str, name: str, known: Sequence[str]) -> SettingsError:
 def require_integer(operation: Any, name: str, low: int, high: int | None = None) -> None:
     """Requires a whole number in [low, high]."""
     value = getattr(operation, name)
+    if isinstance(value, float) and value.is_integer():  # 1e2, as settings of a known kind take it
+        value = int(value)
     if not isinstance(value, numbers.Integral) or not _is_number(value, low, high):
         raise _wrong(operation, name, f"a whole number {_range(low, high)}", value)
     object.__setattr__(operation, name, int(value))
@@ -102,8 +104,8 @@ def require_boolean(operation: Any, name: str) -> None:
 def _is_number(value: Any, low: float | None, high: float | None) -> bool:
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         return False
-    number = float(value)
-    return math.isfinite(number) and (low is None or number >= low) and (high is None or number <= high)
+    # Compared, not converted: a whole number may be too large for a float.
+    return abs(value) < math.inf and (low is None or value >= low) and (high is None or value <= high)
 
 
 def _range(low: float | None, high: float | None) -> str:

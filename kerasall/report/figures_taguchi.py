@@ -14,6 +14,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from scipy.special import ndtri
 
+from kerasall.paths import shorten_name
 from kerasall.report.figures_style import (
     GUIDE,
     INK,
@@ -235,6 +236,7 @@ def draw_analysis(analysis: Analysis, interactions: int = _INTERACTIONS) -> dict
         means = analysis.interaction_means(first, second)
         text = draw_interaction(axes, means, first, second, names[first], names[second], ratio)
         stem = re.sub(r"\W+", "_", f"interaction {first} {second}")
+        stem = shorten_name(stem)
         if not interaction.estimable and str(interaction) not in declared:
             axes.set_title("Aliased: slopes may be another effect's", fontsize=9)
             text, stem = f"{text} Aliased with {', '.join(interaction.aliased_with)}.", f"aliased_{stem}"

@@ -10,7 +10,7 @@ from typing import IO
 
 from kerasall.errors import DataError
 from kerasall.files import atomic_path
-from kerasall.serving.image_files import NameSet
+from kerasall.serving.image_files import NameSet, as_written
 from kerasall.serving.prediction_tables import (
     PrintedTable,
     Row,
@@ -36,11 +36,13 @@ class Tally:
         files: how many were named, each once.
         held: how many of them the table held already.
         failed: how many rows of the table have an error.
+        again: how many of those held had an error, and were tried again.
     """
 
     files: int
     held: int
     failed: int
+    again: int = 0
 
 
 def predict_files(
@@ -50,6 +52,7 @@ def predict_files(
     *,
     batch_size: int = 32,
     advance: Advance = lambda count: None,
+    excel: bool = False,
 ) -> int:
     """Writes one row a file: path, label, one probability per class, error, and what else the model says.
 
@@ -60,16 +63,17 @@ def predict_files(
             (CSV).
         batch_size: files per call of the model; memory grows with this, not with the number of files.
         advance: told how many files were done.
+        excel: begin a CSV with a byte order mark, by which Excel knows it for UTF-8.
 
     Returns:
         How many files failed.
     """
     columns = list_columns(predictor)
     if not isinstance(out, str | Path):
-        return _predict(predictor, paths, PrintedTable(out, columns), batch_size, advance)
+        return _predict(predictor, paths, PrintedTable(out, columns, excel), batch_size, advance)
     out = require_destination(out)
     with atomic_path(out) as temporary:
-        with open_table(temporary, columns) as table:
+        with open_table(temporary, columns, excel) as table:
             list(table.held())  # none: this makes the header
             failed = _predict(predictor, paths, table, batch_size, advance)
         if out.is_dir():
@@ -84,9 +88,11 @@ def resume_predictions(
     *,
     batch_size: int = 32,
     advance: Advance = lambda count: None,
+    excel: bool = False,
 ) -> Tally:
     """As ``predict_files``, but goes on where ``out`` ends: files that it holds are passed over.
 
+    Those that it holds an error of are tried again, for a disk that was away may be back; their rows keep their places.
     A few of the rows held are predicted again first, so that answers of two models never stand in one table.
 
     Args:
@@ -95,22 +101,33 @@ def resume_predictions(
         out: ``.csv`` or ``.jsonl`` file or ``.parquet`` folder, appended to.
         batch_size: files per call of the model.
         advance: told how many files were done or passed over.
+        excel: as ``predict_files``.
 
     Raises:
         DataError: ``out`` holds something else than this model's predictions, or is being written to.
     """
-    held, failed, sample = NameSet(), 0, []
-    with open_table(out, list_columns(predictor)) as table:
+    held, failing, again, sample = NameSet(), NameSet(), NameSet(), []
+    with open_table(out, list_columns(predictor), excel) as table:
         for row in table.held():
             held.add(row["path"])
             if row["error"]:
-                failed += 1
+                failing.add(row["path"])
             else:  # the first ones, and then always the last
                 sample = [*sample[:3], row]
         _require_same_model(predictor, sample, Path(out))
+        odd: dict[str, str] = {}  # names that are no UTF-8, by what stands for them
+        for name in names if len(failing) else ():
+            if name in failing:
+                again.add(name)
+                if (written := as_written(name)) != name:
+                    odd[written] = name
+        failed = len(failing) - len(again)
+        failed += table.retry(
+            again, lambda paths: predict_rows(predictor, [odd.get(path, path) for path in paths]), batch_size
+        )
         fresh = Fresh(names, held, advance)
         failed += _predict(predictor, fresh, table, batch_size, advance)
-    return Tally(fresh.files, fresh.passed, failed)
+    return Tally(fresh.files, fresh.passed, failed, len(again))
 
 
 class Fresh:

@@ -99,7 +99,7 @@ def require_same_classes(
     Raises:
         ModelError: the newest version has other classes, or another order of them, or other malignant ones.
     """
-    versions = [p for p in Path(folder).glob("*") if p.name.isdigit() and (p / LABELS).is_file()]
+    versions = [p for p in Path(folder).glob("*") if p.name.isdecimal() and (p / LABELS).is_file()]
     if not versions:
         return
     newest = max(versions, key=lambda path: int(path.name))

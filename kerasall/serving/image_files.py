@@ -15,6 +15,7 @@ from kerasall.listing.columns import find_columns
 from kerasall.listing.folders import IMAGE_SUFFIXES, walk_images
 from kerasall.listing.tables import TABLE_SUFFIXES, TableStream, holds_table, stream_table, stream_text_lines
 from kerasall.listing.written_paths import Parts, find_as_written, find_moved, is_absolute, split_path
+from kerasall.paths import folder_of
 
 Tell = Callable[[str], None]
 """Told, in a sentence, what was left out or guessed."""
@@ -49,6 +50,9 @@ class NameSet:
 
     def __contains__(self, name: str) -> bool:
         return _digest(name) in self._digests
+
+    def __len__(self) -> int:
+        return len(self._digests)
 
     def add(self, name: str) -> bool:
         """Adds a name; False if it was there."""
@@ -138,14 +142,14 @@ def read_manifest(manifest: str | Path, tell: Tell = _tell_nobody) -> Iterator[s
     """Names of the files that a manifest lists, in its order; memory stays flat.
 
     It is a list, one path a line, or a table as data sets are read from, whose column of paths is known by its name.
-    Relative paths start at the manifest's folder, with slashes of either kind. Absolute paths of another machine
+    Relative paths start at the manifest's folder, and those that come through a pipe here, with slashes of either kind. Absolute paths of another machine
     are looked for there too; what front of theirs the first loses, all lose.
 
     Raises:
         DataError: unreadable, without a column of paths or with several, a row without a path, or without a single name.
     """
     manifest = Path(manifest)
-    moved = _Moved(manifest.parent)
+    moved = _Moved(folder_of(manifest))
     count = 0
     for name in _listed_names(manifest, tell):
         count += 1
@@ -214,4 +218,4 @@ def _find_table(manifest: Path) -> TableStream | None:
     except DataError:  # a path may hold what a table's line may not
         return None
     at = find_columns(table.columns, "path")
-    return table if at and not find_as_written(manifest.parent, table.columns[at[0]]) else None
+    return table if at and not find_as_written(folder_of(manifest), table.columns[at[0]]) else None

@@ -1,12 +1,13 @@
 """Tables of predictions on disk that grow row by row and can be gone on with: CSV, JSONL, Parquet parts.
 
-A row says what a model says of one image file; a bad file's has the error. A CSV or JSONL file is appended to in place:
+A row says what a model says of one image file; a bad file's has the error, and may be tried again. A CSV or JSONL file is appended to in place:
 what it holds after a kill is every finished row and at most one half-written last line, which is dropped. A Parquet
 table is a folder of numbered parts, each written atomically: a kill costs the rows of the part that was not finished.
 """
 
 from __future__ import annotations
 
+import codecs
 import csv
 import fcntl
 import io
@@ -14,6 +15,7 @@ import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 from typing import IO, Any, BinaryIO
 
@@ -22,14 +24,18 @@ import numpy as np
 from kerasall.errors import DataError
 from kerasall.evaluation.safeguards import REASONS
 from kerasall.files import atomic_path, is_abandoned, require_writable
-from kerasall.serving.image_files import as_written
+from kerasall.serving.image_files import NameSet, as_written
 from kerasall.serving.predictor import Answers, Predictor
 
 PARQUET = ".parquet"
 PART_ROWS = 5_000
 """Rows of one Parquet part: held in memory until it is written, and what a kill costs."""
 
+_CHUNK = 1 << 20
+
 Row = dict[str, Any]
+Answer = Callable[[Sequence[str]], Sequence[Row]]
+"""Files by their paths in a table -> one row each."""
 Kind = type[str] | type[float] | type[bool]
 
 _EXTRAS: dict[str, tuple[Kind, Callable[[Any, Sequence[str]], Any]]] = {
@@ -90,14 +96,18 @@ class TextFormat:
     Args:
         columns: of every row, in order.
 
+        excel: whether Excel shall know it for UTF-8 when it is opened, by a byte order mark.
+
     Attributes:
         header: what stands before the first row.
+        mark: what a file begins with, before the header: of one that was read, what is there.
     """
 
     header = ""
 
-    def __init__(self, columns: Iterable[str]) -> None:
+    def __init__(self, columns: Iterable[str], excel: bool = False) -> None:
         self.columns = list(columns)
+        self.mark = codecs.BOM_UTF8 if excel else b""
 
     def line(self, row: Row) -> str:
         """A row's line, with its end."""
@@ -121,21 +131,28 @@ class TextFormat:
 
 
 class _Csv(TextFormat):
-    def __init__(self, columns: Iterable[str]) -> None:
-        super().__init__(columns)
+    def __init__(self, columns: Iterable[str], excel: bool = False) -> None:
+        super().__init__(columns, excel)
         self.header = _csv_line(self.columns)
 
     def line(self, row: Row) -> str:
         return _csv_line([_shown(row[column]) for column in self.columns])
 
     def read(self, file: BinaryIO, path: Path) -> Iterator[tuple[Row, int]]:
-        header = encode(self.header)
+        header, first = encode(self.header), file.read(len(codecs.BOM_UTF8))
+        if codecs.BOM_UTF8.startswith(first):
+            if first != codecs.BOM_UTF8:
+                return  # empty, or killed within the mark
+            self.mark = first
+        else:
+            self.mark = b""
+            file.seek(0)
         start = file.read(len(header))
         if start != header:
             if header.startswith(start):
                 return  # killed within the header
             raise self._foreign(path, "does not begin with these columns")
-        lines = _Lines(file, len(header))
+        lines = _Lines(file, len(self.mark) + len(header))
         try:
             for fields in csv.reader(lines, strict=True):
                 if len(fields) != len(self.columns):
@@ -210,6 +227,19 @@ class Table:
         """The rows that it held when opened, read one after another; to be exhausted before any is added."""
         return iter(())
 
+    def retry(self, names: NameSet, answer: Answer, batch_size: int) -> int:
+        """Asks again for the rows of some files, and puts what changed in their place, all of it at once.
+
+        Args:
+            names: of files that it holds.
+            answer: paths as they stand in the table -> new rows.
+            batch_size: how many are asked for at once.
+
+        Returns:
+            How many still failed.
+        """
+        return 0
+
     def append(self, rows: Sequence[Row]) -> None:
         """Adds rows."""
 
@@ -220,9 +250,9 @@ class Table:
 class PrintedTable(Table):
     """CSV on a text stream, such as standard output."""
 
-    def __init__(self, stream: IO[str], columns: Iterable[str]) -> None:
+    def __init__(self, stream: IO[str], columns: Iterable[str], excel: bool = False) -> None:
         self._stream, self._form = stream, _Csv(columns)
-        stream.write(self._form.header)
+        stream.write(("\ufeff" if excel else "") + self._form.header)
 
     def append(self, rows: Sequence[Row]) -> None:
         self._stream.writelines(map(self._form.line, rows))
@@ -252,7 +282,7 @@ def require_destination(out: str | Path) -> Path:
 
 
 @contextmanager
-def open_table(out: str | Path, columns: Mapping[str, Kind]) -> Iterator[Table]:
+def open_table(out: str | Path, columns: Mapping[str, Kind], excel: bool = False) -> Iterator[Table]:
     """Opens a table to go on with, or makes an empty one; nobody else can write to it meanwhile.
 
     It is finished at the end of the block, unless that fails.
@@ -260,6 +290,7 @@ def open_table(out: str | Path, columns: Mapping[str, Kind]) -> Iterator[Table]:
     Args:
         out: ``.csv`` or ``.jsonl`` file, or ``.parquet`` folder.
         columns: columns and their kinds, in order.
+        excel: of a CSV file: whether it begins with a byte order mark, by which Excel knows it for UTF-8.
 
     Raises:
         DataError: ``out`` holds something else, or another process is writing to it.
@@ -279,14 +310,19 @@ def open_table(out: str | Path, columns: Mapping[str, Kind]) -> Iterator[Table]:
     out.parent.mkdir(parents=True, exist_ok=True)
     with open(out, "a+b") as file:
         _lock(file.fileno(), out)
-        table = _TextTable(out, file, TEXT_FORMATS[out.suffix.lower()](columns))
-        yield table
-        table.finish()
+        table = _TextTable(out, file, TEXT_FORMATS[out.suffix.lower()](columns, excel))
+        try:
+            yield table
+            table.finish()
+        finally:
+            table.close()
 
 
 def _lock(descriptor: int, out: Path) -> None:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if not os.path.samestat(os.fstat(descriptor), os.stat(out)):
+            raise BlockingIOError  # another process put a new one in its place since it was opened
     except BlockingIOError:
         raise DataError(
             f"only one process may write to {out}, but another does: wait for it to end"
@@ -309,18 +345,82 @@ def as_utf8(row: Row) -> Row:
 class _TextTable(Table):
     def __init__(self, path: Path, file: BinaryIO, form: TextFormat) -> None:
         self._path, self._file, self._form = path, file, form
+        self._mark, self._whole = form.mark, 0
 
     def held(self) -> Iterator[Row]:
         self._file.seek(0)
         whole = 0
         for row, end in self._form.read(self._file, self._path):
-            whole = end
+            self._whole = whole = end
             yield row
         # A table without rows is begun anew: its header may be half-written too.
         self._file.truncate(whole)
         self._file.seek(0, os.SEEK_END)
         if not whole:
-            self._file.write(encode(self._form.header))
+            self._form.mark = self._mark
+            self._file.write(self._mark + encode(self._form.header))
+
+    def retry(self, names: NameSet, answer: Answer, batch_size: int) -> int:
+        failed = 0
+
+        def changes() -> Iterator[tuple[int, int, bytes]]:
+            nonlocal failed
+            self._file.seek(0)
+            start, waiting = len(self._form.mark) + len(encode(self._form.header)), []
+            for row, end in chain(self._form.read(self._file, self._path), [(None, 0)]):
+                if row is not None and row["path"] in names:
+                    waiting.append((row["path"], start, end))
+                start = end
+                if row is None or len(waiting) == batch_size:
+                    for (_, first, last), new in zip(
+                        waiting, answer([path for path, *_ in waiting]), strict=True
+                    ):
+                        failed += bool(new["error"])
+                        line = encode(self._form.line(new))
+                        if line != os.pread(self._file.fileno(), last - first, first):
+                            yield first, last, line
+                    waiting.clear()
+
+        self._rewrite(changes() if len(names) else iter(()))
+        return failed
+
+    def _rewrite(self, changes: Iterator[tuple[int, int, bytes]]) -> None:
+        """Writes other lines in the place of some, from byte to byte, in order, and the mark that was asked for."""
+        first = next(changes, None)
+        marked = self._mark if self._form.mark == b"" else b""
+        if first is None and not marked:
+            return
+        stop: BaseException | None = None
+        with atomic_path(os.path.realpath(self._path)) as temporary:  # a link stays one
+            new = open(temporary, "x+b")  # noqa: SIM115 - written on after the rename, and closed with the table
+            try:
+                _lock(new.fileno(), temporary)  # before anybody else can find it
+                new.write(marked)
+                at = 0
+                try:
+                    for start, end, line in chain([first] if first else [], changes):
+                        self._copy(new, at, start)
+                        new.write(line)
+                        at = end
+                except BaseException as error:  # what was answered till then is kept
+                    stop = error
+                self._copy(new, at, self._whole)
+                new.flush()
+            except BaseException:
+                new.close()
+                raise
+        self.close()
+        self._file = new
+        if stop is not None:
+            raise stop
+
+    def _copy(self, new: BinaryIO, start: int, end: int) -> None:
+        for at in range(start, end, _CHUNK):
+            new.write(os.pread(self._file.fileno(), min(_CHUNK, end - at), at))
+
+    def close(self) -> None:
+        """Gives the file free for others."""
+        self._file.close()
 
     def append(self, rows: Sequence[Row]) -> None:
         self._file.write(encode("".join(map(self._form.line, rows))))
@@ -357,6 +457,24 @@ class _ParquetTable(Table):
                     )
                 for batch in file.iter_batches(batch_size=1024):
                     yield from batch.to_pylist()
+
+    def retry(self, names: NameSet, answer: Answer, batch_size: int) -> int:
+        import pyarrow.parquet
+
+        failed = 0
+        for part in self._parts() if len(names) else ():
+            rows = pyarrow.parquet.read_table(part).to_pylist()
+            before = list(rows)
+            meant = [at for at, row in enumerate(rows) if row["path"] in names]
+            for first in range(0, len(meant), batch_size):
+                places = meant[first : first + batch_size]
+                for at, new in zip(places, answer([rows[at]["path"] for at in places]), strict=True):
+                    failed += bool(new["error"])
+                    rows[at] = as_utf8(new)
+            if rows != before:
+                with atomic_path(part) as temporary:
+                    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows, self._schema), temporary)
+        return failed
 
     def append(self, rows: Sequence[Row]) -> None:
         self._waiting.extend(map(as_utf8, rows))

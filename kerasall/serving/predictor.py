@@ -270,7 +270,7 @@ def newest_version(folder: str | Path) -> Path:
     folder = Path(folder)
     if (folder / "saved_model.pb").is_file():
         return folder
-    versions = [p for p in folder.glob("*") if p.name.isdigit() and (p / "saved_model.pb").is_file()]
+    versions = [p for p in folder.glob("*") if p.name.isdecimal() and (p / "saved_model.pb").is_file()]
     if not versions:
         raise ArtifactError(
             f"{folder} must be a SavedModel, or hold numbered versions of one, but does not: "

@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
-Positive = Annotated[int, Field(gt=0)]
+
+def _fits(number: int) -> int:
+    if number >= 2**63:
+        raise ValueError("must be a whole number of at most 18 digits")
+    return number
+
+
+Positive = Annotated[int, Field(gt=0), AfterValidator(_fits)]
+Seed = Annotated[int, Field(ge=0), AfterValidator(_fits)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Protocol = Literal["honest", "faithful"]
+
+_NUMBER = re.compile(r"[-+]?(?:\d{1,300}\.?\d*|\.\d+)(?:[eE][-+]?\d+)?", re.ASCII)
+_YES_NO = {"yes": True, "on": True, "true": True, "no": False, "off": False, "false": False}
 
 
 def require_different(what: str, names: Sequence[str]) -> None:
@@ -28,13 +40,18 @@ class Strict(BaseModel):
     """
 
     model_config = ConfigDict(
-        extra="forbid", frozen=True, protected_namespaces=(), use_attribute_docstrings=True
+        extra="forbid",
+        frozen=True,
+        protected_namespaces=(),
+        use_attribute_docstrings=True,
+        allow_inf_nan=False,
     )
 
     @field_validator("*", mode="before")
     @classmethod
     def _take_one_word_for_a_list_of_one(cls, value: Any, info: ValidationInfo) -> Any:
-        return _as_words(value, cls.model_fields[info.field_name or ""].annotation)
+        wanted = cls.model_fields[info.field_name or ""].annotation
+        return _as_values(value) if _is_free(wanted) else _as_words(value, wanted)
 
     def keyed(self) -> dict[str, Any]:
         """The values that enter a step's key: of a file of weights its content does, and not where it lies."""
@@ -58,4 +75,27 @@ def _as_words(value: Any, wanted: Any) -> Any:
 
 
 def _as_word(value: Any) -> Any:
-    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+    if isinstance(value, bool | float) or value is None:
+        shown = {True: "true", False: "false", None: "null"}.get(value, value)
+        raise ValueError(
+            f"must be words, but {shown} is none: if it names something, put it in quotation marks"
+        )
+    return str(value) if isinstance(value, int) else value
+
+
+def _is_free(wanted: Any) -> bool:
+    """Whether these are constants of an operation, a schedule or an augmentation, whose kinds only its room knows."""
+    return wanted == dict[str, Any] or any(_is_free(kind) for kind in get_args(wanted))
+
+
+def _as_values(value: Any) -> Any:
+    """Constants with the numbers and the yes and no that are written as words, as every typed setting takes them."""
+    if isinstance(value, dict):
+        return {key: _as_values(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_as_values(each) for each in value]
+    if not isinstance(value, str):
+        return value
+    if _NUMBER.fullmatch(value):
+        return int(value) if value.lstrip("+-").isdigit() else float(value)
+    return _YES_NO.get(value.lower(), value)

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from kerasall.settings.base import Positive, Share, Strict
+from kerasall.settings.base import Positive, Seed, Share, Strict
 
 
 class SyntheticSettings(Strict):
@@ -21,7 +21,7 @@ class SyntheticSettings(Strict):
     """images per patient on average, up to 10,000; each patient has between half and one and a half of it"""
     size: Positive | None = None
     """side of the square images in pixels, 32 to 2048; null: 450 for cnmc, 224 for aria"""
-    seed: int = 0
+    seed: Seed = 0
     """of all that is drawn; the same settings render the same bytes"""
     shuffle_labels: bool = False
     """permute the labels over all images, so that nothing can be learnt: a model that scores above chance has

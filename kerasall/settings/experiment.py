@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from kerasall.settings.base import Positive, Protocol, Share, Strict, require_different
+from kerasall.settings.base import Positive, Protocol, Seed, Share, Strict, require_different
 from kerasall.settings.data import CheckSettings, DataSettings, SplitSettings
 from kerasall.settings.seeds import name_seed
 from kerasall.settings.systems import (
@@ -100,7 +100,7 @@ class Settings(Strict):
     protocol: Protocol = "honest"
     """honest: nothing is chosen on scored images; faithful: a copy of a paper's protocol, leaks and all, whose
     model is never blessed"""
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Seed = 0
     """of the split, the training and the intervals"""
     repeat: Annotated[int, Field(ge=0)] = 0
     """number of the repetition: another seed for all training, the same split; see `kerasall run --repeats`"""

@@ -11,13 +11,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import BaseModel, ValidationError
 
 from kerasall.errors import SettingsError, near_names
+from kerasall.paths import folder_of, is_pipe
 from kerasall.settings import Settings
 from kerasall.settings.factors import Place, factor_levels, find_place, find_places, trial_settings
 from kerasall.settings.shipped import find_config, find_extended, is_script
+from kerasall.settings.yaml_text import parse_yaml, read_yaml, write_yaml
 
 PATHS = (
     "data.path",
@@ -83,6 +84,10 @@ def load_settings(path: str | Path, overrides: Sequence[str] = ()) -> Settings:
     for override in overrides:
         apply_override(values, override)
     anchor_paths(values, Path.cwd())  # what is relative still comes from an override
+    if is_pipe(path) and not values.get("experiment"):
+        raise SettingsError(
+            f"a config from a pipe must have a name, but {path} states none: add `experiment: NAME` to it"
+        )
     values.setdefault("experiment", path.stem)
     return validate(values, where=str(path))
 
@@ -107,7 +112,7 @@ def validate(values: Mapping[str, Any], where: str) -> Settings:
 
 def dump_settings(settings: Settings) -> str:
     """The resolved settings as YAML that ``load_settings`` reads again."""
-    return yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+    return write_yaml(settings.model_dump(mode="json"))
 
 
 def read_values(path: Path, seen: tuple[Path, ...] = ()) -> dict[str, Any]:
@@ -123,7 +128,7 @@ def read_values(path: Path, seen: tuple[Path, ...] = ()) -> dict[str, Any]:
     if path.resolve() in seen:
         raise SettingsError(f"{path} must not extend itself, but does by way of {[str(p) for p in seen]}")
     values = _read_yaml(path)
-    anchor_paths(values, path.parent)
+    anchor_paths(values, folder_of(path))
     base = values.pop("extends", None)
     if base is None:
         return values
@@ -133,10 +138,7 @@ def read_values(path: Path, seen: tuple[Path, ...] = ()) -> dict[str, Any]:
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise SettingsError(f"the config {path} must be YAML, but reading it failed: {error}") from None
+    values = read_yaml(path, "the config")
     if not isinstance(values, dict):
         raise SettingsError(
             f"the config {path} must hold `key: value` lines, but holds {type(values).__name__}"
@@ -164,10 +166,7 @@ def apply_override(values: dict[str, Any], override: str) -> None:
     key, equals, text = override.partition("=")
     if not equals or not key:
         raise SettingsError(f"an override must have the form key=value, but is {override!r}")
-    try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise SettingsError(f"the value of override {override!r} must be YAML, but is not: {error}") from None
+    value = parse_yaml(text, f"the value of override {override!r}")
     *parents, last = key.split(".")
     holder: Any = values
     for word in parents:

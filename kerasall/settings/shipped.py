@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from kerasall.errors import SettingsError, did_you_mean
+from kerasall.paths import folder_of, is_pipe
 
 _ENDINGS = {"configs": ".yaml", "pipelines": ".py"}
 
@@ -53,7 +54,7 @@ def find_extended(base: str, config: Path) -> Path:
     Raises:
         SettingsError: there is none.
     """
-    if found := _find_near(Path(base).expanduser(), config.parent, config.resolve()):
+    if found := _find_near(Path(base).expanduser(), folder_of(config), config.resolve()):
         return found
     cure = _near_configs(config.parent / base, shipped_files("configs"))
     raise SettingsError(f"extends in {config} must name a config, but {base!r} does not exist: {cure}")
@@ -91,7 +92,7 @@ def _find_near(path: Path, folder: Path, but: Path | None = None) -> Path | None
     """The file, ``NAME.yaml`` beside it or, for what has no folder, the shipped one."""
     stated = folder / path
     for candidate in (stated, stated.with_name(f"{stated.name}.yaml")):
-        if candidate.is_file() and candidate.resolve() != but:
+        if (candidate.is_file() or is_pipe(candidate)) and candidate.resolve() != but:
             return candidate
     if path.name == str(path):
         return shipped_files("configs").get(path.name.removesuffix(".yaml"))

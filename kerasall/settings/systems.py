@@ -132,7 +132,7 @@ class MemberSettings(Strict):
     experiment's seed and the member's name.
     """
 
-    name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
+    name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=64)]
     """name of the member, in reports and model"""
     model: ModelSettings = ModelSettings()
     """the member's backbone and head"""
@@ -175,7 +175,7 @@ class EnsembleSettings(Strict):
 class BackboneSettings(Strict):
     """One frozen backbone among several that are compared."""
 
-    name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
+    name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=64)]
     """name of the backbone in this experiment, in reports and choices"""
     backbone: str
     """convolutional network of Keras Applications, without its top"""

@@ -11,7 +11,7 @@ from kerasall.errors import DataError
 from kerasall.evaluation.comparison import System, SystemComparison, compare_systems
 from kerasall.evaluation.predictions import Predictions, read_predictions
 from kerasall.evaluation.scores import Values, take_predictions
-from kerasall.paths import as_file_name, runs_folder
+from kerasall.paths import as_file_name, runs_folder, shorten_name
 from kerasall.report.page import write_page
 from kerasall.report.pages.comparison import make_comparison_page
 from kerasall.studies.finished_run import RECORD, Run, predictions_in
@@ -129,7 +129,7 @@ def default_folder(names: Sequence[str]) -> Path:
     """``comparisons/A_vs_B`` below the runs folder; of many systems the first three are named."""
     kept = [as_file_name(name, "system") for name in names[:_MOST_NAMED]]
     more = [f"{len(names) - _MOST_NAMED}_more"] if len(names) > _MOST_NAMED else []
-    return runs_folder() / "comparisons" / "_vs_".join([*kept, *more])
+    return runs_folder() / "comparisons" / shorten_name("_vs_".join([*kept, *more]))
 
 
 def _read_system(file: Path) -> System:

@@ -19,10 +19,11 @@ from kerasall.data.spelling import find_name
 from kerasall.decoding.headers import read_header, read_image_bytes
 from kerasall.errors import KerasallError, SettingsError
 from kerasall.files import require_writable, write_text
-from kerasall.paths import as_file_name
+from kerasall.paths import as_file_name, require_lasting
 from kerasall.runtime import quiet_tensorflow
 from kerasall.settings import Settings, SplitSettings
 from kerasall.settings.loading import anchor_paths, apply_override, load_settings, validate
+from kerasall.settings.yaml_text import write_line
 from kerasall.studies.door import (
     Question,
     ask_of_images,
@@ -41,7 +42,6 @@ from kerasall.studies.presets import (
     estimate_seconds,
     preset_values,
 )
-from kerasall.studies.setting_reference import as_yaml
 
 _HEADERS = 24
 """Images, evenly spaced, whose sizes are looked at."""
@@ -170,13 +170,13 @@ class Draft:
 def _yaml_lines(values: Mapping[str, Any], indent: str = "") -> Iterator[str]:
     """Few lines: what fits stands in one, and the settings to look at first each in their own."""
     for key, value in values.items():
-        line, comment = f"{indent}{key}: {as_yaml(value)}", _COMMENTS.get(key)
+        line, comment = f"{indent}{key}: {write_line(value)}", _COMMENTS.get(key)
         if isinstance(value, Mapping) and (key == "data" or len(line) > _LINE):
             yield f"{indent}{key}:"
             yield from _yaml_lines(value, indent + "  ")
         elif isinstance(value, list) and len(line) > _LINE:
             yield f"{indent}{key}:"
-            yield from (f"{indent}  - {as_yaml(each)}" for each in value)
+            yield from (f"{indent}  - {write_line(each)}" for each in value)
         else:
             yield f"{line}  # {comment}" if comment else line
 
@@ -200,6 +200,7 @@ def draft_config(
     Raises:
         KerasallError: the images cannot be read as anything, or a setting is wrong.
     """
+    require_lasting(path, "the table of images")
     whole = _absolute(path)
     source = detect_source(whole) if stated.source == AUTO else stated.source
     named = {"label": stated.label, "subject": stated.subject, "columns": dict(stated.columns or {})}

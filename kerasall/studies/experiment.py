@@ -16,13 +16,14 @@ from types import ModuleType
 
 from kerasall.errors import SettingsError
 from kerasall.files import require_readable, require_room, require_writable
-from kerasall.paths import runs_folder, savedmodels_folder, weights_folder
+from kerasall.paths import require_lasting, runs_folder, savedmodels_folder, weights_folder
 from kerasall.pipeline.artifacts import sweep_leftovers
 from kerasall.pipeline.component import Pipeline
 from kerasall.pipeline.runner import RunPlaces, run_pipeline
 from kerasall.settings import Settings
 from kerasall.settings.loading import dump_settings, load_settings
 from kerasall.settings.shipped import find_script, is_script
+from kerasall.settings.yaml_text import write_line
 from kerasall.studies.door import NEEDED_BYTES, ask_at_door
 from kerasall.studies.finished_run import Run
 from kerasall.studies.run_names import claim_run, describe_name, find_run
@@ -132,6 +133,21 @@ def _describe_other_images(before: Run, after: Run) -> str:
     )
 
 
+def require_runnable(settings: Settings, where: str, runs: RunPlaces, weights: Path | None = None) -> None:
+    """What a run refuses in its settings before it reads a pixel, for whoever only plans it. Loads TensorFlow.
+
+    Args:
+        settings: of the experiment.
+        where: what messages call them.
+        runs, weights: as ``settle`` gave them.
+
+    Raises:
+        SettingsError: a constant cannot be used, or the pipeline passes over what is stated.
+    """
+    check_arguments(settings, where, weights)
+    load_pipeline(settings, Places(runs.root / "cache", savedmodels_folder(), weights, name=runs.name))
+
+
 def settle(
     config: str | Path, *, data: str | Path | None = None, weights: str | Path | None = None,
     overrides: Sequence[str] = (), name: str | None = None, writes: bool = True,
@@ -146,11 +162,12 @@ def settle(
         KerasallError: as ``run_experiment``.
     """
     if data is not None:
-        overrides = (*overrides, f"data.path={Path(data).expanduser().absolute()}")
+        overrides = (*overrides, f"data.path={write_line(str(Path(data).expanduser().absolute()))}")
     settings = load_settings(config, overrides)
     check_names(settings, str(config))
     runs = find_run(runs_folder(), settings, name)
     if settings.data.path:
+        require_lasting(settings.data.path, "data.path")
         require_readable(settings.data.path, "the data", "correct data.path or --data, or the rights")
     if writes:
         for folder, what, variable in (

@@ -18,7 +18,7 @@ from kerasall.errors import DataError
 from kerasall.evaluation.class_mapping import ClassMapping, join_sets, map_classes, to_scored
 from kerasall.evaluation.predictions import Predictions, write_predictions
 from kerasall.files import atomic_path, read_json
-from kerasall.paths import as_file_name, runs_folder
+from kerasall.paths import as_file_name, runs_folder, shorten_name
 from kerasall.report.external_scores import (
     BESIDE_SEEN,
     MAPPED_OUT,
@@ -142,21 +142,25 @@ def _predict(
     return {name: np.concatenate([part[name] for part in parts]) for name in (parts[0] if parts else ())}
 
 
-def write_external_check(scores: ExternalScores, folder: Path | None, command: str) -> dict[str, Path]:
+def write_external_check(
+    scores: ExternalScores, folder: Path | None, command: str, excel: bool = False
+) -> dict[str, Path]:
     """Writes the report, the scored predictions and a table of all images; gives their files by name.
 
     Args:
         scores: of the check.
         folder: to write into; by default ``external/<model>_on_<data>`` below the runs folder.
         command: that was called, for the report.
+        excel: begin the table of all images with a byte order mark, by which Excel knows it for UTF-8.
     """
     found = scores.check
     name = f"{found.model.name}_on_{as_file_name(found.collection.root.name, 'images')}"
-    folder = folder or runs_folder() / "external" / name
+    folder = folder or runs_folder() / "external" / shorten_name(name)
     page = write_page(folder, make_external_page(scores, command))
     write_predictions(found.scored, folder / "predictions.csv")
     with atomic_path(folder / "images.csv") as temporary:
-        predictions_table(found).to_csv(temporary, index=False, float_format="%.9f")
+        table, encoding = predictions_table(found), "utf-8-sig" if excel else "utf-8"
+        table.to_csv(temporary, index=False, float_format="%.9f", encoding=encoding)
     return {"report": page, "predictions": folder / "predictions.csv", "images": folder / "images.csv"}
 
 

@@ -52,11 +52,12 @@ class Review:
     most: int
     folder: Path
 
-    def write(self, overlays: bool) -> None:
+    def write(self, overlays: bool, excel: bool = False) -> None:
         """Writes the page and the table to fill in.
 
         Args:
             overlays: whether to show where the exported model sees its call. Loads TensorFlow.
+            excel: begin the table with a byte order mark, by which Excel knows it for UTF-8.
         """
         shown = self.queue.first(self.most)
         title = f"{self.run.name}: {', '.join(self.record.classes)}"
@@ -67,7 +68,7 @@ class Review:
             self.queue, self.folder / "review.html", PageFacts(title, model, self.most, paths, drawn)
         )
         with atomic_path(self.folder / "review.csv") as temporary:
-            to_table(shown).to_csv(temporary, index=False)
+            to_table(shown).to_csv(temporary, index=False, encoding="utf-8-sig" if excel else "utf-8")
 
     def describe(self) -> list[str]:
         """What was found, in lines for a terminal."""

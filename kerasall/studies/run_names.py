@@ -21,6 +21,7 @@ from kerasall.pipeline.runner import RunPlaces, reserve_run
 from kerasall.settings import DataSettings, Settings
 from kerasall.studies.finished_run import RECORD, Run
 
+MOST_BYTES = 200
 _RESERVED = ("artifacts", "cache", "metadata.sqlite")
 
 
@@ -134,6 +135,11 @@ def _checked_name(name: str) -> str:
     if name in _RESERVED or not name or name.startswith(".") or Path(name).name != name:
         raise SettingsError(
             f"a run's name must be a plain folder name and not one of {sorted(_RESERVED)}, but is {name!r}"
+        )
+    if len(os.fsencode(name)) > MOST_BYTES:
+        raise SettingsError(
+            f"a run's name must have at most {MOST_BYTES} bytes, for files are named after it, but {name!r} has "
+            f"{len(os.fsencode(name))}: give a shorter --name, or name the config otherwise"
         )
     return name
 

@@ -11,6 +11,7 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from itertools import combinations, product
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +28,9 @@ from kerasall.settings import (
     StageSettings,
     TrainSettings,
     TrialSettings,
+    TuneSettings,
 )
-from kerasall.settings.factors import Place, apply_levels, find_places, trial_settings
+from kerasall.settings.factors import Place, apply_levels, factor_levels, find_places, trial_settings
 from kerasall.settings.shipped import find_script
 
 Check = tuple[str, Callable[[], Any]]
@@ -73,7 +75,10 @@ def check_names(settings: Settings, where: str) -> None:
 
 
 def check_arguments(settings: Settings, where: str, weights_folder: Path | None = None) -> None:
-    """Checks operations, augmentation, schedules, optimizers, losses and files of weights.
+    """Checks operations, augmentation, schedules, optimizers, losses, devices and files of weights.
+
+    Of a designed experiment every level is checked, and every two levels of different factors together: an
+    orthogonal array meets them all.
 
     Loads TensorFlow, where the operations live. Weights that Keras would download are not looked for.
 
@@ -81,6 +86,8 @@ def check_arguments(settings: Settings, where: str, weights_folder: Path | None 
         SettingsError: naming every setting that cannot be used.
     """
     _require_all([*_chains(settings), *_constants(settings), *_weights(settings, weights_folder)], where)
+    if settings.tune:
+        _require_all([("tune.factors", partial(_require_pairs, settings, settings.tune))], where)
 
 
 def _require_all(checks: list[Check], where: str) -> None:
@@ -211,6 +218,7 @@ def _chains(settings: Settings) -> Iterator[Check]:
 
 def _constants(settings: Settings) -> Iterator[Check]:
     from kerasall.models.base import HeadSettings
+    from kerasall.training.devices import choose_devices
 
     trained = list(_trained(settings))
     if settings.sweep:
@@ -221,6 +229,7 @@ def _constants(settings: Settings) -> Iterator[Check]:
     for each in trained:
         for i, stage in enumerate(each.train.stages):
             yield f"{each.key}train.stages.{i}", partial(_make_constants, stage, each.train)
+        yield f"{each.key}train.devices", partial(choose_devices, each.train.devices)
         head = each.model.head
         yield f"{each.key}model.head", partial(HeadSettings, head.dense, head.dropout)
 
@@ -234,8 +243,30 @@ def _make_constants(stage: StageSettings, train: TrainSettings) -> None:
     schedule = constants.pop("name", "constant")
     make_schedule(schedule, stage.optimizer.learning_rate, 1, stage.epochs, **constants)
     others: dict[str, Any] = dict(stage.optimizer.constants)
-    make_optimizer(stage.optimizer.name, stage.optimizer.learning_rate, **others)
+    make_optimizer(stage.optimizer.name, stage.optimizer.learning_rate, train.accumulate, **others)
     make_loss(train.loss, **({"label_smoothing": train.label_smoothing} if train.label_smoothing else {}))
+
+
+def _require_pairs(settings: Settings, tune: TuneSettings) -> None:
+    """Every two levels of different factors must go together, as a schedule's least and highest rate."""
+    base, done = trial_settings(settings), set[str]()
+    levels = {
+        name: [level for level in values if level not in tune.without.get(name, ())]
+        for name, values in factor_levels(base, tune.factors).items()
+    }
+    for (one, these), (two, those) in combinations(levels.items(), 2):
+        for this, that in product(these, those):
+            try:
+                train = apply_levels(base, {one: this, two: that}).train
+                for stage in train.stages:
+                    key = f"{stage.model_dump_json()} {train.accumulate} {train.loss} {train.label_smoothing}"
+                    if key not in done:
+                        _make_constants(stage, train)
+                        done.add(key)
+            except SettingsError as error:
+                raise SettingsError(
+                    f"{one} = {this} must go together with {two} = {that}, but: {error}"
+                ) from None
 
 
 def _weights(settings: Settings, folder: Path | None) -> Iterator[Check]:

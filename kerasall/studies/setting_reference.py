@@ -14,12 +14,11 @@ from dataclasses import MISSING, asdict, dataclass, fields
 from functools import cache
 from typing import Any
 
-import yaml
-
 from kerasall.errors import SettingsError, did_you_mean
 from kerasall.runtime import quiet_tensorflow
 from kerasall.settings import Settings
 from kerasall.settings.shipped import shipped_files
+from kerasall.settings.yaml_text import write_line
 
 _FILLED_IN = {"experiment": "the config's file name, without .yaml"}
 """Settings that must be given, and what gives them where the config does not."""
@@ -101,7 +100,7 @@ def _walk(models: Mapping[str, Any], model: str, prefix: str, places: Mapping[st
         inner, star = _inner(field)
         key, default = f"{prefix}{name}", _FILLED_IN.get(f"{prefix}{name}", "")
         if "default" in field and (not inner or star or field["default"] is None):
-            default = as_yaml(_shortened(field["default"], models[inner]["properties"] if inner else {}))
+            default = write_line(_shortened(field["default"], models[inner]["properties"] if inner else {}))
         like = places[inner] if inner and places[inner] != f"{key}{star}" else ""
         words = " ".join(field.get("description", "").split())
         yield Setting(key, words, _values(field), default, bool(inner), like)
@@ -125,12 +124,6 @@ def _shortened(default: Any, properties: Mapping[str, Any]) -> Any:
     return [{k: v for k, v in each.items() if v != properties[k].get("default")} for each in default]
 
 
-def as_yaml(value: Any) -> str:
-    """A value on one line, as it is written in a config."""
-    text = yaml.safe_dump(value, default_flow_style=True, width=10_000, allow_unicode=True, sort_keys=False)
-    return text.removesuffix("\n").removesuffix("\n...")
-
-
 def _values(field: Mapping[str, Any]) -> str:
     """What a field may be, in words."""
     if "$ref" in field:
@@ -138,7 +131,7 @@ def _values(field: Mapping[str, Any]) -> str:
     if "anyOf" in field:
         return " or ".join(_values(each) for each in field["anyOf"])
     if "const" in field or "enum" in field:
-        return " or ".join(as_yaml(each) for each in field.get("enum") or [field["const"]])
+        return " or ".join(write_line(each) for each in field.get("enum") or [field["const"]])
     if field.get("type") == "array":
         return f"list of {_values(field['items']).replace('block of settings', 'blocks of settings')}"
     if field.get("type") == "object":
@@ -319,7 +312,7 @@ def _optimizers() -> Iterator[Choice]:
     from kerasall.training.optimizers import OPTIMIZERS
 
     for name, row in OPTIMIZERS.items():
-        constants = (Choice(each, "", default=as_yaml(value)) for each, value in row.constants.items())
+        constants = (Choice(each, "", default=write_line(value)) for each, value in row.constants.items())
         yield Choice(name, row.source, arguments=tuple(constants))
 
 
@@ -330,7 +323,7 @@ def _schedules() -> Iterator[Choice]:
         own = [p for p in inspect.signature(function).parameters.values() if p.kind is p.KEYWORD_ONLY]
         constants = (
             Choice(
-                p.name, "", _of_type(str(p.annotation)), "" if p.default is p.empty else as_yaml(p.default)
+                p.name, "", _of_type(str(p.annotation)), "" if p.default is p.empty else write_line(p.default)
             )
             for p in own
         )
@@ -382,7 +375,7 @@ def _arguments(kind: Any, left_out: str = "") -> Iterator[Choice]:
         meaning = " ".join(text.split()).replace("``", "`")
         words |= dict.fromkeys(names.split(", "), meaning)
     for field in fields(kind):
-        default = left_out if field.default is MISSING else as_yaml(_plain(field.default))
+        default = left_out if field.default is MISSING else write_line(_plain(field.default))
         yield Choice(field.name, words.get(field.name, ""), _of_type(str(field.type)), default)
 
 

@@ -18,6 +18,7 @@ from kerasall.errors import SettingsError
 from kerasall.paths import runs_folder
 from kerasall.settings import Settings
 from kerasall.settings.loading import anchor_paths, apply_override, load_settings, validate
+from kerasall.settings.yaml_text import write_line
 from kerasall.studies.door import read_names
 
 _SECTIONS = ("data.", "checks.")
@@ -43,7 +44,7 @@ def settle_images(
         raise SettingsError(
             f"settings of images must stand below data or checks, but {other[0]!r} does not: --set data.KEY=VALUE"
         )
-    where = [] if path is None else [f"data.path={path.expanduser().absolute()}"]
+    where = [] if path is None else [f"data.path={write_line(str(path.expanduser().absolute()))}"]
     if config is not None:
         stated = load_settings(config, [*where, *overrides])
         # Another path of a lab's own images may be a folder where the config has a table.

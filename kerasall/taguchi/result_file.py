@@ -269,4 +269,4 @@ def _is_response(name: str) -> bool:
 
 
 def _response_number(name: str) -> int:
-    return int(name[1:] or 0)
+    return int(name[1:300] or 0)  # of more digits Python makes no number

@@ -160,9 +160,22 @@ def spread_over(devices: int | Literal["all"] = 1) -> Iterator[None]:
     Raises:
         SettingsError: there are fewer, or the backend cannot.
     """
-    if devices == 1:
+    chosen = choose_devices(devices)
+    if not chosen:
         yield
         return
+    with _mirror(chosen) if keras.config.backend() == "tensorflow" else _data_parallel(chosen):
+        yield
+
+
+def choose_devices(devices: int | Literal["all"]) -> list[str]:
+    """Names of the devices that ``spread_over`` would take; none for one, which is left alone.
+
+    Raises:
+        SettingsError: there are fewer, or the backend cannot.
+    """
+    if devices == 1:
+        return []
     backend = keras.config.backend()
     if backend not in ("tensorflow", "jax"):
         raise SettingsError(
@@ -174,9 +187,7 @@ def spread_over(devices: int | Literal["all"] = 1) -> Iterator[None]:
             f"train.devices must be at most {len(names)}, the devices this machine shows ({', '.join(names)}), but is "
             f"{devices}: lower it, or set it to all"
         )
-    chosen = names if devices == "all" else names[:devices]
-    with _mirror(chosen) if backend == "tensorflow" else _data_parallel(chosen):
-        yield
+    return names if devices == "all" else names[:devices]
 
 
 def join_hosts(addresses: str, hosts: int, number: int) -> None:

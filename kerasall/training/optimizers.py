@@ -197,7 +197,7 @@ def require_number(
     Raises:
         SettingsError: it is not.
     """
-    number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    number = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < math.inf
     if number and (value > minimum or (value == minimum and not exclusive)) and value <= maximum:
         return float(value)
     bound = f"{'above' if exclusive else 'at least'} {minimum:g}"

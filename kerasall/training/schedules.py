@@ -144,13 +144,13 @@ def exponential_decay(
             "exponential_decay must have exactly one of decay_steps and decay_epochs, "
             f"but has decay_steps={decay_steps!r} and decay_epochs={decay_epochs!r}"
         )
+    if not isinstance(staircase, bool):
+        raise SettingsError(f"staircase of the exponential decay must be true or false, but is {staircase!r}")
     if decay_steps is None:
         decay_steps = _in_steps(decay_epochs, steps)
     decay_steps = int(require_number(decay_steps, "decay_steps", 1, exclusive=False))
     rate = require_number(rate, "rate of the exponential decay", 0, maximum=1)
-    return keras.optimizers.schedules.ExponentialDecay(
-        learning_rate, decay_steps, rate, staircase=bool(staircase)
-    )
+    return keras.optimizers.schedules.ExponentialDecay(learning_rate, decay_steps, rate, staircase=staircase)
 
 
 def cosine(

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
+import unicodedata
 from functools import partial
 from pathlib import Path
 
@@ -96,6 +98,24 @@ def test_pictures_grid_and_numbers_of_an_ensemble(saved, images, tmp_path):
         picture = cv2.imread(str(tmp_path / "maps" / row["picture"]))
         assert picture.shape[0] > 2 * 6 * SIZE  # three panels above three members, six times as large
     assert cv2.imread(str(tmp_path / "maps" / "grid.png")) is not None
+
+
+def test_every_image_has_a_picture_of_its_own_whatever_it_is_called(saved_single, images, tmp_path):
+    long = "x" * 244
+    names = [f"{long}one.png", f"{long}two.png", "a.png", "sub/a.png", "a_2.png", "A.png"]
+    for name in names:
+        (tmp_path / "in" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "in" / name).write_bytes((images / "a.png").read_bytes())
+    with open(os.fsencode(tmp_path / "in") + b"/caf\xe9.png", "wb") as file:
+        file.write((images / "a.png").read_bytes())
+    (tmp_path / "in" / "loop.png").symlink_to("loop.png")
+    result = invoke(saved_single, tmp_path / "in", "--out", tmp_path / "maps")
+    assert f"{len(names) + 2} files, 1 failed" in result.stderr
+    rows = json.loads((tmp_path / "maps" / "explanations.json").read_text())["images"]
+    pictures = [row["picture"] for row in rows if not row["error"]]
+    assert len({unicodedata.normalize("NFC", each).casefold() for each in pictures}) == len(names) + 1
+    assert all((tmp_path / "maps" / each).is_file() for each in pictures)
+    assert {"overlays/A.png", "overlays/a_2.png"} <= set(pictures)
 
 
 def test_the_picture_shows_the_models_own_pixels_and_the_map(saved_single, images, tmp_path):

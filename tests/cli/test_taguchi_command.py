@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 
@@ -80,6 +81,40 @@ def test_a_plan_is_filled_in_and_analysed(tmp_path):
     found = json.loads(_call("analyze", str(out), "--json").stdout)
     assert found["best_levels"]["A"] == 2
     assert any("saturated" in text for text in found["warnings"])
+
+
+def test_a_plan_for_excel_is_analysed_and_its_names_are_utf8_in_any_locale(tmp_path):
+    """The locale C, an ASCII terminal, and Python told to believe them."""
+    places = {"PATH": os.environ["PATH"], "PYTHONPATH": os.pathsep.join(sys.path), "HOME": str(tmp_path)}
+    locale = {"LC_ALL": "C", "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
+    command = [
+        sys.executable,
+        "-m",
+        "kerasall.cli.app",
+        "taguchi",
+        "plan",
+        "--factors",
+        "Färbung=a,b",
+        "C=c,d",
+    ]
+    made = subprocess.run(
+        [*command, "--out", "Plan ä.csv", "--excel"],
+        cwd=tmp_path,
+        env=places | locale,
+        capture_output=True,
+        timeout=60,
+    )
+    assert made.returncode == 0, made.stderr
+    assert rb"F\xe4rbung" in made.stdout
+    content = (tmp_path / "Plan ä.csv").read_bytes()
+    assert content.startswith("\ufeffrow,Färbung,C,y1".encode())
+    assert os.fsencode(os.listdir(tmp_path)[0]) == "Plan ä.csv".encode()
+    filled = [
+        f"{line.rstrip(',')},{n}.5,{n}.6,{n}" if n else line
+        for n, line in enumerate(content.decode().splitlines())
+    ]
+    (tmp_path / "plan.csv").write_text("\n".join(filled), encoding="utf-8")
+    assert json.loads(_call("analyze", str(tmp_path / "plan.csv"), "--json").stdout)["best_levels"]["Färbung"]
 
 
 def test_factors_come_in_one_word_or_from_yaml(tmp_path):

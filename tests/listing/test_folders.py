@@ -35,6 +35,25 @@ def test_linked_folders_are_followed_once_and_loops_end(tmp_path):
     assert list(walk_files(root)) == ["a/1.png", "z.png"]
 
 
+def test_links_that_lead_to_themselves_are_files_that_cannot_be_read(tmp_path):
+    touch(tmp_path, "a/1.png", "z.png")
+    links = {
+        "loop.png": "loop.png",
+        "a/self": "self",
+        "x": "y",
+        "y": "x",
+        "through.png": "loop.png/1.png",
+        "up": ".",
+        "gone": "no",
+    }
+    for name, target in links.items():
+        (tmp_path / name).symlink_to(target)
+    assert list(find_files(tmp_path).images) == ["a/1.png", "loop.png", "through.png", "z.png"]
+    told = []
+    assert len(list(walk_images(tmp_path, told.append))) == 4
+    assert "4 files that are no images were left out: a/self, gone, x, y" in told[0]
+
+
 def test_links_that_lead_nowhere_stay(tmp_path):
     (tmp_path / "gone.png").symlink_to(tmp_path / "away.png")
     assert list(walk_images(tmp_path, pytest.fail)) == ["gone.png"]

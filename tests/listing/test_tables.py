@@ -6,6 +6,8 @@ import csv
 import datetime
 import io
 import json
+import os
+import threading
 import tracemalloc
 from contextlib import suppress
 from itertools import islice
@@ -292,6 +294,36 @@ def test_a_stream_tells_its_names_before_it_meets_a_fault(tmp_path):
     assert list(islice(stream.read_fields(0), 1)) == [(2, "a")]
     with pytest.raises(DataError, match=r"must be a list.* line 3"):
         next(stream.lines)
+
+
+@pytest.mark.parametrize("name", ["t", "t.csv", "t.jsonl", "t.xlsx", "t.parquet"])
+def test_a_table_that_comes_through_a_pipe_is_read_as_often_as_needed(tmp_path, name):
+    file, pipe = tmp_path / name, tmp_path / "pipes" / name
+    pipe.parent.mkdir()
+    frame = pd.DataFrame({"path": ["ä.png"] * 30_000, "label": "b"})
+    if name == "t.xlsx":
+        frame = frame[:9]
+        frame.to_excel(file, index=False)
+    elif name == "t.parquet":
+        frame.to_parquet(file)
+    elif name == "t.csv":
+        frame.to_csv(file, index=False)
+    else:
+        frame.to_json(file, orient="records", lines=True, force_ascii=False)
+    os.mkfifo(pipe)
+    feeding = threading.Thread(target=lambda: pipe.write_bytes(file.read_bytes()))
+    feeding.start()
+    for _ in range(2):
+        table = _read(pipe)
+        assert (table.columns, len(table.lines)) == (("path", "label"), len(frame))
+    feeding.join()
+    assert next(iter(table.lines.values())) == ["ä.png", "b"]
+
+
+@pytest.mark.parametrize("line", ["[" * 100_000, '{"path": ' + "9" * 5000 + "}"])
+def test_json_lines_that_python_cannot_hold_are_told_by_line(tmp_path, line):
+    with pytest.raises(DataError, match=r"t\.jsonl must be .* line 2 is no JSON"):
+        _read_bytes(tmp_path, b'{"path": "a"}\n' + line.encode() + b"\n", "t.jsonl")
 
 
 def test_kinds_are_told_by_what_a_file_holds(tmp_path):

@@ -116,6 +116,77 @@ def test_a_table_cut_anywhere_is_gone_on_with_to_the_same_end(
     assert cut.read_bytes() == content
 
 
+@pytest.mark.parametrize("name", ["out.csv", "out.jsonl", "out.parquet"])
+def test_files_that_failed_are_tried_again_in_their_places(predictor, images, tmp_path, name):
+    sound = {path: path.read_bytes() for path in (images / "a.png", images / "sub" / "d.png")}
+    odd = os.fsencode(images) + b"/caf\xe9.png"
+    for path in (*sound, odd):
+        with open(path, "wb"):
+            pass  # as on a disk that is half away
+    names, out = ImageNames((str(images),)), tmp_path / name
+    assert resume_predictions(predictor, names, out, batch_size=2).failed == 4
+    before = out.stat().st_ino if out.is_file() else None
+    again = resume_predictions(predictor, names, out, batch_size=2)
+    assert (again.held, again.again, again.failed) == (7, 4, 4)
+    assert before is None or out.stat().st_ino == before  # nothing changed, nothing was written
+    for path, content in sound.items():
+        path.write_bytes(content)
+    with open(odd, "wb") as file:
+        file.write(sound[images / "a.png"])
+    one = resume_predictions(predictor, ImageNames((str(images / "a.png"),)), out)
+    # The others were not asked for, and keep their rows.
+    assert (one.files, one.again, one.failed) == (1, 1, 3)
+    last = resume_predictions(predictor, names, out, batch_size=1)
+    assert (last.files, last.held, last.again, last.failed) == (7, 7, 3, 1)
+    predict_files(predictor, names, tmp_path / f"fresh{name}")
+    require_same(read_rows(out), read_rows(tmp_path / f"fresh{name}"))
+
+
+def test_a_stop_while_failed_files_are_tried_again_keeps_what_was_answered(predictor, images, tmp_path):
+    (images / "a.png").rename(images / "kept")
+    sound = (images / "kept").read_bytes()
+    (images / "a.png").write_bytes(b"")
+    names, out = ImageNames((str(images),)), tmp_path / "out.csv"
+    resume_predictions(predictor, names, out)
+    (images / "a.png").write_bytes(sound)
+
+    class Stopped(Predictor):
+        def predict(self, images, names=None):
+            if names and names[0].endswith("broken.png"):
+                raise KeyboardInterrupt
+            return super().predict(images, names)
+
+    with pytest.raises(KeyboardInterrupt):
+        resume_predictions(Stopped(predictor.folder), names, out, batch_size=1)
+    rows = read_rows(out)
+    assert [bool(row["error"]) for row in rows].count(True) == 1
+    assert len(rows) == 7
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["images", "out.csv"]
+
+
+def test_a_table_for_excel_says_that_it_is_utf8_and_is_gone_on_with(predictor, images, tmp_path):
+    out, plain = tmp_path / "out.csv", tmp_path / "plain.csv"
+    names = ImageNames((str(images),))
+    resume_predictions(predictor, ImageNames((str(images / "a.png"),)), out, excel=True)
+    resume_predictions(predictor, names, out)  # stays as it is
+    resume_predictions(predictor, names, plain)
+    resume_predictions(predictor, names, plain, excel=True)  # becomes one
+    mark = b"\xef\xbb\xbf"
+    assert out.read_bytes()[:3] == plain.read_bytes()[:3] == mark
+    assert out.read_bytes().count(mark) == 1
+    require_same(read_marked(out), read_marked(plain))
+    (tmp_path / "cut.csv").write_bytes(mark[:2])
+    resume_predictions(predictor, names, tmp_path / "cut.csv", excel=True)
+    assert (tmp_path / "cut.csv").read_bytes() == plain.read_bytes()
+    listed = list(ImageNames((), out))  # as a manifest
+    assert listed[0] == str(images / "a.png")
+
+
+def read_marked(out: Path) -> list[dict]:
+    with out.open(encoding="utf-8-sig", newline="") as file:
+        return sorted(csv.DictReader(file), key=lambda row: row["path"])
+
+
 def test_more_files_are_added_to_what_is_there(predictor, images, tmp_path):
     out = tmp_path / "out.csv"
     resume_predictions(predictor, ImageNames((str(images / "a.png"),)), out)
@@ -236,6 +307,17 @@ def test_a_manifest_names_files_once_and_those_that_are_gone(predictor, images, 
     assert "does not exist" in read_rows(tmp_path / "out.csv")[2]["error"]
 
 
+@pytest.mark.parametrize("content", ["a.png\nsub/d.png\n", "path;x\na.png;1\nsub/d.png;2\n", '{"path": "a.png"}\n{"path": "sub/d.png"}\n'])  # fmt: skip
+def test_a_manifest_that_comes_through_a_pipe_is_read_twice_and_starts_here(images, monkeypatch, content):
+    monkeypatch.chdir(images)
+    ending, begun = os.pipe()
+    os.write(begun, content.encode())
+    os.close(begun)
+    names = ImageNames(manifest=f"/dev/fd/{ending}")
+    assert list(names) == list(names) == ["a.png", "sub/d.png"]
+    os.close(ending)
+
+
 def test_manifests_of_spreadsheets_and_frames_are_read(images, tmp_path):
     rows = ["images/a.png", "images/z.png", "images/gone.png"]
     book = openpyxl.Workbook()
@@ -338,7 +420,8 @@ def test_the_command_goes_on_overwrites_and_says_what_it_did(saved, images, tmp_
     assert first.exit_code == 1
     assert first.output.count("1 files that are no images were left out: notes.txt") == 1
     assert "7 files, 1 failed" in first.output
-    assert "7 files, 7 of them passed over, 1 failed" in CliRunner().invoke(app, command).output
+    shown = "7 files, 6 of them passed over, 1 that failed before tried again, 1 failed"
+    assert shown in CliRunner().invoke(app, command).output
     out.write_text("something else\n")
     assert isinstance(CliRunner().invoke(app, command).exception, DataError)
     assert "7 files, 1 failed" in CliRunner().invoke(app, [*command, "--overwrite"]).output

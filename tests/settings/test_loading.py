@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ import yaml
 
 from kerasall.errors import SettingsError
 from kerasall.settings.loading import dump_settings, load_settings, validate
+from kerasall.settings.yaml_text import parse_yaml, write_line
 
 ROOT = Path(__file__).parents[2]
 
@@ -165,3 +167,92 @@ def test_values_that_are_no_paths_are_left_to_the_check_of_kinds(tmp_path):
     path = write(tmp_path, "x.yaml", "pipeline: p.py\ndata: {path: 3}\nmembers: {a: 1}\n")
     with pytest.raises(SettingsError, match=r"data\.path: .*string"):
         load_settings(path)
+
+
+def bomb(first: str) -> str:
+    """Nine aliases in nine, nine times over: 387 million values in some hundred letters."""
+    return f"{first}: &l0 [x]\n" + "".join(
+        f"k{n}: &l{n} [{', '.join([f'*l{n - 1}'] * 9)}]\n" for n in range(1, 10)
+    )
+
+
+HOSTILE = {
+    "deep lists": ("preprocess: " + "[" * 3000 + "]" * 3000, "nested more than 50 deep"),
+    "deep mappings": ("augment: " + "{a: " * 3000 + "}" * 3000, "nested more than 50 deep"),
+    "deep blocks": ("".join(" " * n + "a:\n" for n in range(600)), "nested more than 50 deep"),
+    "5,000 digits": ("seed: " + "9" * 5000, "seed: .*integer, exceeded maximum"),
+    "5,000 hexadecimal digits": ("seed: 0x" + "f" * 5000, "seed: .*valid integer"),
+    "400 digits": ("preprocess: [{op: resize, height: " + "9" * 400 + ", width: 3}]\nseed: " + "9" * 30, "seed: .*18 digits"),
+    "an alias bomb": (bomb("departures"), "more than 20,000 values"),
+    "a bomb of merges": (
+        "k0: &l0 {x0: 1}\n" + "".join(f"k{n}: &l{n} {{<<: [{', '.join([f'*l{n - 1}'] * 9)}]}}\n" for n in range(1, 10)),
+        "more than 20,000 values",
+    ),
+    "an alias in itself": ("preprocess: &a [*a]", r"\*a stands inside &a"),
+    "a large file": ("description: " + "x" * 300_000, "more than 262,144"),
+    "a key twice": ("data: {source: folder}\nsplit: {folds: 3}\ndata: {malignant: b}", "data stands here a second time, after line 1"),
+    "a tab": ("data:\n\tpath: x", r"cannot start any token(.|\n)*line 2"),
+    "a tag of Python": ("data: !!python/object/apply:os.system [id]", "could not determine a constructor"),
+    "a wrong tag": ("seed: !!int x", "must be a whole number"),
+    "half a letter": ('description: "\\ud800"', "surrogate"),
+    "a control character": ("seed: 1\0", "not allowed"),
+    "two documents": ("seed: 1\n---\nseed: 2", "single document"),
+    "not finite": ("model: {alpha: .inf}\nserve: {views: .nan}", r"model\.alpha: .*finite"),
+    "a class that is no word": ("data: {malignant: [true, 1.0]}", "put it in quotation marks"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_hostile_yaml_is_refused_with_words(tmp_path, name):
+    text, message = HOSTILE[name]
+    with pytest.raises(SettingsError, match=message) as error:
+        load_settings(write(tmp_path, "x.yaml", text))
+    assert len(str(error.value)) < 3000
+
+
+def test_what_is_written_is_what_is_meant(tmp_path):
+    text = """
+    description: 2020-13-45
+    data: {malignant: [no, off, 007, 1_2, 1:30, 2020-01-01, 12345678901234567890123], classes: {no: [on, y], "1e5": b}}
+    augment: {horizontal_flip: yes, rotation_degrees: 1e1}
+    train: {batch_size: 1e1, stages: [{name: a, epochs: 2, optimizer: {learning_rate: 1E-3, constants: {epsilon: 1e-8}},
+      schedule: {name: triangular, minimum: 1e-5, step_size_epochs: '2e0'}}]}
+    """
+    settings = load_settings(write(tmp_path, "x.yaml", text), ["model.alpha=5e-1", "data.label=no"])
+    words = ("no", "off", "007", "1_2", "1:30", "2020-01-01", "12345678901234567890123")
+    assert settings.data.malignant == words
+    assert settings.data.classes == {"no": ("on", "y"), "1e5": ("b",)}
+    assert settings.augment == {"horizontal_flip": True, "rotation_degrees": 10.0}
+    stage = settings.train.stages[0]
+    assert stage.schedule == {"name": "triangular", "minimum": 1e-5, "step_size_epochs": 2.0}
+    assert (stage.optimizer.learning_rate, stage.optimizer.constants) == (1e-3, {"epsilon": 1e-8})
+    assert (settings.train.batch_size, settings.model.alpha, settings.data.label) == (10, 0.5, "no")
+    assert load_settings(write(tmp_path, "again.yaml", dump_settings(settings))) == settings
+    assert validate(yaml.safe_load(dump_settings(settings)), "YAML 1.1") == settings
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["/x: y", "a #2", "no", "1e5", "007", "[a", "*a", "😀 ä", "a\x7f\x85b", "'\"", " a ", "null", "x" * 300],
+)
+def test_what_is_written_for_a_person_reads_back(text):
+    assert parse_yaml(write_line(text), "it") == text
+    assert parse_yaml(write_line({text: [text]}), "it") == {text: [text]}
+
+
+def test_a_config_may_be_utf16_and_may_come_through_a_pipe(tmp_path, monkeypatch):
+    (tmp_path / "own.yaml").write_bytes("seed: 3\n".encode("utf-16"))
+    assert load_settings(tmp_path / "own.yaml").seed == 3
+    (tmp_path / "own.yaml").write_bytes("seed: 3\ndescription: ä".encode("latin-1"))
+    with pytest.raises(SettingsError, match="line 2 is no UTF-8"):
+        load_settings(tmp_path / "own.yaml")
+    monkeypatch.chdir(tmp_path)
+    ending, begun = os.pipe()
+    os.write(begun, b"experiment: piped\nextends: base.yaml\ndata: {path: images}\n")
+    os.close(begun)
+    write(tmp_path, "base.yaml", "seed: 5\n")
+    for _ in range(2):  # settled first, then run
+        settings = load_settings(f"/dev/fd/{ending}")
+        assert (settings.experiment, settings.seed) == ("piped", 5)
+        assert settings.data.path == str(tmp_path / "images")
+    os.close(ending)

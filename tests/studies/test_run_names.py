@@ -9,6 +9,7 @@ import pytest
 
 from kerasall.errors import SettingsError
 from kerasall.files import read_json, write_json
+from kerasall.paths import as_file_name
 from kerasall.pipeline.runner import RunPlaces, reserve_run
 from kerasall.settings import Settings
 from kerasall.settings.loading import validate
@@ -35,6 +36,18 @@ def test_each_data_set_keeps_its_own_run(tmp_path):
     line = describe_name(claim_run(tmp_path, two), two)
     assert "cells-2" in line
     assert describe_name(claim_run(tmp_path, one), one) == ""
+
+
+def test_a_name_leaves_room_for_the_files_that_are_named_after_it(tmp_path):
+    own = settings_for("/lab/one")
+    assert find_run(tmp_path, own, "ä" * 100).name == "ä" * 100
+    with pytest.raises(SettingsError, match=r"at most 200 bytes, .* has 201"):
+        find_run(tmp_path, own, "x" * 201)
+    long = [as_file_name("ä" * 300 + end, "images") for end in "ab"]
+    assert long[0] != long[1]
+    assert {len(name.encode()) for name in long} <= set(range(190, 201))
+    write_json(tmp_path / ("x" * 250 + ".json"), {})
+    assert [len(path.name) for path in tmp_path.iterdir()] == [255]
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import command_line
 import pandas as pd
 import pytest
 
@@ -90,6 +91,23 @@ ARGUMENTS = {
     "schedule": (stage(schedule={"name": "cosin"}), r"train\.stages\.0: .*did you mean 'cosine'"),
     "its constant": (stage(schedule={"name": "cosine", "warmup": 1}), r"did you mean 'warmup_epochs'"),
     "optimizer's constant": (stage(optimizer={"constants": {"beta1": 0.9}}), r"did you mean 'beta_1'"),
+    "rate of a schedule": (
+        stage(schedule={"name": "triangular", "minimum": "1e-2", "step_size_epochs": 2}),
+        r"train\.stages\.0: maximum of the cyclic rate must be a number above 0\.01",
+    ),
+    "switch of a schedule": (
+        stage(schedule={"name": "exponential_decay", "rate": 0.5, "decay_epochs": 1, "staircase": "never"}),
+        r"staircase .* must be true or false",
+    ),
+    "clips": (stage(optimizer={"constants": {"clipnorm": 1, "clipvalue": 1}}), r"train\.stages\.0: .*refuses its constants"),
+    "devices": ({"train": {"devices": 99}}, r"train\.devices must be at most"),
+    "two levels": (
+        stage(schedule={"name": "triangular", "minimum": 1e-7, "step_size_epochs": 1})
+        | {"tune": {"factors": {
+            "train.learning_rate": ["1e-5", "1e-3"], "train.stages.0.schedule.minimum": ["1e-6", "1e-4"],
+        }}},
+        r"train\.learning_rate = 1e-05 must go together with train\.stages\.0\.schedule\.minimum = 0\.0001",
+    ),
     "loss": ({"train": {"loss": "focall"}}, r"did you mean 'focal'"),
     "dropout": ({"model": {"head": {"dropout": 1}}}, r"model\.head: .*dropout must lie in"),
     "weights": ({"model": {"weights": "/no/such.h5"}}, r"model\.weights: .*/no/such\.h5 must exist"),
@@ -105,6 +123,19 @@ def test_unusable_arguments_are_errors(name):
     values, message = ARGUMENTS[name]
     with pytest.raises(SettingsError, match=message):
         check_arguments(make(**values), "here")
+
+
+@pytest.mark.parametrize("command", ["run", "tune"])
+def test_a_plan_refuses_what_its_run_would_refuse(tmp_path, monkeypatch, command):
+    monkeypatch.chdir(tmp_path)
+    tune = "tune: {factors: {train.batch_size: [8, 16]}, repeats: 1}\npipeline: taguchi_resnet101_vote\n"
+    Path("a.yaml").write_text("extends: demo\n" + (tune if command == "tune" else ""))
+    schedule = "train.stages=[{name: a, epochs: 2, schedule: {name: triangular, minimum: 1e-1, step_size_epochs: 1}}]"
+    for smoke in ("--plan", "--smoke"):
+        with pytest.raises(SettingsError, match=r"train\.stages\.0: maximum of the cyclic rate must be"):
+            command_line.invoke(command, "a.yaml", smoke, "--set", schedule)
+    with pytest.raises(SettingsError, match=r"at least 2 members|must have the step Tuner"):
+        command_line.invoke(command, "a.yaml", "--plan", "--set", "pipeline=weighted_ensemble")
 
 
 def test_all_wrong_names_are_told_at_once():
