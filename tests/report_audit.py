@@ -20,13 +20,14 @@ import json
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy.optimize import minimize, minimize_scalar
-from scipy.special import logsumexp, xlogy
+from scipy.optimize import minimize_scalar
+from scipy.special import logsumexp
 from scipy.stats import t as student
 
 EXACT = 1e-6
@@ -41,7 +42,9 @@ class Ledger:
 
     rows: list[tuple[str, str, Any, Any, float, float]] = field(default_factory=list)
 
-    def note(self, part: str, figure: str, reported: Any, mine: Any, within: tuple[float, float] | None = None) -> None:
+    def note(
+        self, part: str, figure: str, reported: Any, mine: Any, within: tuple[float, float] | None = None
+    ) -> None:
         """Adds one figure; ``within`` are the ends between which the reported one must lie."""
         if reported is None or mine is None or isinstance(reported, (str, bool)):
             low = high = np.nan
@@ -84,7 +87,14 @@ class Cells:
         return confusion_matrix(self.labels, self.called, labels=range(len(self.classes))).astype(float)
 
     def take(self, rows: np.ndarray) -> Cells:
-        return Cells(self.labels[rows], self.called[rows], self.chances[rows], self.groups[rows], self.classes, self.malignant)
+        return Cells(
+            self.labels[rows],
+            self.called[rows],
+            self.chances[rows],
+            self.groups[rows],
+            self.classes,
+            self.malignant,
+        )
 
 
 def _share(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
@@ -139,7 +149,11 @@ def value_of(name: str, cells: Cells) -> float:
         return score(y == one, d == one)
     every = list(range(len(cells.classes)))
     if name == "roc_auc":
-        return sk.roc_auc_score(y, p[:, 1]) if len(every) == 2 else sk.roc_auc_score(y, p, multi_class="ovr", labels=every)
+        return (
+            sk.roc_auc_score(y, p[:, 1])
+            if len(every) == 2
+            else sk.roc_auc_score(y, p, multi_class="ovr", labels=every)
+        )
     if name == "log_loss":
         return sk.log_loss(y, p, labels=every)
     if name == "brier":
@@ -203,7 +217,11 @@ class Draws:
 
     def _weights(self, shape: float) -> tuple[np.ndarray, np.ndarray]:
         seen = self.exponential.copy()
-        extra = self.rng.standard_gamma(shape, (self.draws, len(self.strata))) if shape else np.zeros((self.draws, len(self.strata)))
+        extra = (
+            self.rng.standard_gamma(shape, (self.draws, len(self.strata)))
+            if shape
+            else np.zeros((self.draws, len(self.strata)))
+        )
         for s, w in enumerate(self.within):
             scale = len(w) / (seen[:, w].sum(1) + extra[:, s])
             seen[:, w] *= scale[:, None]
@@ -211,7 +229,9 @@ class Draws:
         return seen, extra
 
 
-def ends(low: np.ndarray, high: np.ndarray, value: float, confidence: float, theirs: int) -> list[tuple[float, tuple[float, float]]]:
+def ends(
+    low: np.ndarray, high: np.ndarray, value: float, confidence: float, theirs: int
+) -> list[tuple[float, tuple[float, float]]]:
     """Each end with the range in which that of ``theirs`` other draws must lie; no end on the wrong side of the value."""
     found = []
     for drawn, share, side in ((low, (1 - confidence) / 2, min), (high, (1 + confidence) / 2, max)):
@@ -244,7 +264,10 @@ def _unseen_called(score: Callable[[np.ndarray], np.ndarray], matrix: np.ndarray
 
 
 def matrix_ends(
-    score: Callable[[np.ndarray], np.ndarray], whole: Callable[[np.ndarray], np.ndarray] | None, cells: Cells, draws: Draws
+    score: Callable[[np.ndarray], np.ndarray],
+    whole: Callable[[np.ndarray], np.ndarray] | None,
+    cells: Cells,
+    draws: Draws,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Draws of a score of confusion matrices with the unseen groups at their worst, and at their best.
 
@@ -261,7 +284,9 @@ def matrix_ends(
         both.append(extra)
     sharing = 1
     if whole is not None:
-        sharing = max(1, int((whole(np.stack([c.sum(0) for c in (counts[w] for w in draws.within)])) > 0).sum()))
+        sharing = max(
+            1, int((whole(np.stack([c.sum(0) for c in (counts[w] for w in draws.within)])) > 0).sum())
+        )
     seen, unseen = draws.weights(0.5 / sharing)
     total = seen @ counts.reshape(len(counts), -1)
     low, high = (
@@ -270,19 +295,25 @@ def matrix_ends(
     return low, high
 
 
-def mean_ends(values: np.ndarray, least: np.ndarray, most: np.ndarray, draws: Draws) -> tuple[np.ndarray, np.ndarray]:
+def mean_ends(
+    values: np.ndarray, least: np.ndarray, most: np.ndarray, draws: Draws
+) -> tuple[np.ndarray, np.ndarray]:
     """Draws of the mean of values [N], the unseen groups all at the images' least and all at their most."""
     seen, unseen = draws.weights(0.5 / len(draws.strata))
     each, ones = draws.per_unit(values), draws.per_unit(np.ones(len(values)))
     images = seen @ ones + unseen @ draws.unseen(ones)
-    return tuple((seen @ each + unseen @ draws.unseen(draws.per_unit(limit))) / images for limit in (least, most))
+    return tuple(
+        (seen @ each + unseen @ draws.unseen(draws.per_unit(limit))) / images for limit in (least, most)
+    )
 
 
 def worst_losses(values: np.ndarray, draws: Draws, guess: float, cap: float) -> np.ndarray:
     """Of an unseen group's images [N]: twice the mean of the stratum's worst group, at least a guess's, at most ``cap``."""
     means = draws.per_unit(values) / draws.per_unit(np.ones(len(values)))
     worst = np.array([means[w].max() for w in draws.within])
-    return np.minimum(np.maximum(2 * worst, guess), cap)[np.searchsorted(draws.strata, draws.modal[draws.unit])]
+    return np.minimum(np.maximum(2 * worst, guess), cap)[
+        np.searchsorted(draws.strata, draws.modal[draws.unit])
+    ]
 
 
 def area_ends(cells: Cells, draws: Draws) -> tuple[np.ndarray, np.ndarray]:
@@ -357,7 +388,9 @@ def set_threshold(chances: np.ndarray, cells: Cells, level: float) -> float:
     return max(min(1 - worst, 0.99) - 1e-6, 0.0)
 
 
-def recalibration(score: np.ndarray, sick: np.ndarray, groups: np.ndarray, confidence: float) -> dict[str, tuple[float, float, float]]:
+def recalibration(
+    score: np.ndarray, sick: np.ndarray, groups: np.ndarray, confidence: float
+) -> dict[str, tuple[float, float, float]]:
     """Calibration intercept and slope by statsmodels, with a sandwich over groups and Student's t."""
     import statsmodels.api as sm
 
@@ -365,11 +398,18 @@ def recalibration(score: np.ndarray, sick: np.ndarray, groups: np.ndarray, confi
     x, unit = np.log(p) - np.log1p(-p), np.unique(groups, return_inverse=True)[1]
     width = student.ppf(0.5 + confidence / 2, unit.max())
     found = {}
-    for name, design, offset in (("intercept", np.ones((len(x), 1)), x), ("slope", np.column_stack([np.ones(len(x)), x]), None)):
+    for name, design, offset in (
+        ("intercept", np.ones((len(x), 1)), x),
+        ("slope", np.column_stack([np.ones(len(x)), x]), None),
+    ):
         fit = sm.GLM(sick.astype(float), design, family=sm.families.Binomial(), offset=offset).fit(
             cov_type="cluster", cov_kwds={"groups": unit, "use_correction": True}, tol=1e-12, maxiter=200
         )
-        found[name] = (fit.params[-1], fit.params[-1] - width * fit.bse[-1], fit.params[-1] + width * fit.bse[-1])
+        found[name] = (
+            fit.params[-1],
+            fit.params[-1] - width * fit.bse[-1],
+            fit.params[-1] + width * fit.bse[-1],
+        )
     return found
 
 
@@ -412,8 +452,13 @@ class Audit:
         return Draws(cells.groups, cells.labels, len(cells.classes), self.draws, 20_261_129)
 
     def interval(
-        self, part: str, name: str, reported: Mapping[str, Any] | None, value: float | None,
-        pair: tuple[np.ndarray, np.ndarray] | None, groups: int | None = None,
+        self,
+        part: str,
+        name: str,
+        reported: Mapping[str, Any] | None,
+        value: float | None,
+        pair: tuple[np.ndarray, np.ndarray] | None,
+        groups: int | None = None,
     ) -> None:
         """Notes value, both ends, and the number of groups."""
         if reported is None:
@@ -425,14 +470,20 @@ class Audit:
         if pair is None:
             self.ledger.note(part, f"{name} ends", (reported["low"], reported["high"]) == (None, None), True)
             return
-        for end, (mine, within) in zip(("low", "high"), ends(*pair, value, self.confidence, self.theirs), strict=True):
+        for end, (mine, within) in zip(
+            ("low", "high"), ends(*pair, value, self.confidence, self.theirs), strict=True
+        ):
             self.ledger.note(part, f"{name} {end}", reported[end], mine, within)
 
-    def of_matrix(self, part: str, name: str, reported: Mapping[str, Any], cells: Cells, value: float | None = None) -> None:
+    def of_matrix(
+        self, part: str, name: str, reported: Mapping[str, Any], cells: Cells, value: float | None = None
+    ) -> None:
         """A score of the confusion matrix with its interval."""
         whole, counted = denominator(name, cells)
         draws = self.drawn(cells)
-        pair = matrix_ends(lambda m: of_matrices(name, m, cells.classes, cells.malignant), whole, cells, draws)
+        pair = matrix_ends(
+            lambda m: of_matrices(name, m, cells.classes, cells.malignant), whole, cells, draws
+        )
         groups = len(np.unique(cells.groups[counted]))
         self.interval(part, name, reported, value_of(name, cells) if value is None else value, pair, groups)
 
@@ -443,11 +494,20 @@ class Audit:
             self.metric("metrics", name, reported, cells)
         matrix = cells.matrix()
         for (i, j), count in np.ndenumerate(np.asarray(r["confusion_matrix"])):
-            self.ledger.note("confusion matrix", f"{cells.classes[i]} as {cells.classes[j]}", int(count), matrix[i, j])
+            self.ledger.note(
+                "confusion matrix", f"{cells.classes[i]} as {cells.classes[j]}", int(count), matrix[i, j]
+            )
         ill = cells.malignant
         self.ledger.note("confusion matrix", "images", r["images"], len(cells.labels))
-        self.ledger.note("malignant called benign", "missed", r["malignant_called_benign"], (ill[cells.labels] & ~ill[cells.called]).sum())
-        self.ledger.note("malignant called benign", "malignant", r["malignant_images"], ill[cells.labels].sum())
+        self.ledger.note(
+            "malignant called benign",
+            "missed",
+            r["malignant_called_benign"],
+            (ill[cells.labels] & ~ill[cells.called]).sum(),
+        )
+        self.ledger.note(
+            "malignant called benign", "malignant", r["malignant_images"], ill[cells.labels].sum()
+        )
         for label, kinds in r["by_class"].items():
             for kind, reported in kinds.items():
                 self.of_matrix("each class", f"{kind}:{label}", reported, cells)
@@ -492,10 +552,20 @@ class Audit:
         surer = found["calibration"]["temperature"] < 1
         if parts is None:
             after = tempered(c.chances, found["calibration"]["temperature"])
-            thresholds = {each["wanted"]: np.full(len(c.labels), each["threshold"]) for each in found["operating_points"]}
+            thresholds = {
+                each["wanted"]: np.full(len(c.labels), each["threshold"])
+                for each in found["operating_points"]
+            }
             limit, far = np.full(len(c.labels), found["referral"]["prediction_sets"]["threshold"]), None
         else:
-            self.ledger.note("calibration", "temperature", round(found["calibration"]["temperature"], 4), round(fit_temperature(c, True), 4) if surer or found["calibration"]["temperature"] != 1 else 1.0)
+            self.ledger.note(
+                "calibration",
+                "temperature",
+                round(found["calibration"]["temperature"], 4),
+                round(fit_temperature(c, True), 4)
+                if surer or found["calibration"]["temperature"] != 1
+                else 1.0,
+            )
             after, thresholds, limit, far = self.cross_fit(found, parts, surer)
         cooler = Cells(c.labels, c.called, after, c.groups, c.classes, c.malignant)
         self.calibration("before", found["calibration"]["before"], c)
@@ -516,9 +586,16 @@ class Audit:
         exported = tempered(c.chances, found["calibration"]["temperature"])
         every = len(np.unique(c.groups))
         level = sets["coverage"] * ((every + 1) / every if sets["guaranteed"] else 1)
-        self.ledger.note("referral", "sets' threshold", sets["threshold"], set_threshold(exported, c, min(1, level)))
+        self.ledger.note(
+            "referral", "sets' threshold", sets["threshold"], set_threshold(exported, c, min(1, level))
+        )
         self.ledger.note("referral", "sets' groups", sets["groups"], every)
-        self.ledger.note("referral", "guaranteed", sets["guaranteed"], bool(every / (every + 1) >= sets["coverage"] - 1e-12))
+        self.ledger.note(
+            "referral",
+            "guaranteed",
+            sets["guaranteed"],
+            bool(every / (every + 1) >= sets["coverage"] - 1e-12),
+        )
         for each in found["operating_points"]:
             mine = threshold_for(exported[:, c.malignant].sum(1), sick, each["wanted"])
             self.ledger.note("thresholds", f"{each['wanted']} threshold", each["threshold"], mine)
@@ -550,14 +627,30 @@ class Audit:
         seen, _ = self.all.weights(0)
         drawn = np.abs(seen @ self.all.per_unit(gap)).sum(1) / (seen @ self.all.per_unit(np.ones(len(sure))))
         bias = drawn.mean() - error  # gaps of noise add up in each draw as they did in the images
-        for end, side, share in (("low", 0, (1 - self.confidence) / 2), ("high", 1, (1 + self.confidence) / 2)):
+        for end, side, share in (
+            ("low", 0, (1 - self.confidence) / 2),
+            ("high", 1, (1 + self.confidence) / 2),
+        ):
             error_of_share = ERRORS * np.sqrt(share * (1 - share) * (1 / len(drawn) + 1 / self.theirs))
             spread = ERRORS * 2 * drawn.std() * np.sqrt(1 / len(drawn) + 1 / self.theirs)
-            shifted = np.quantile(drawn, np.clip([share - error_of_share, share, share + error_of_share], 0, 1)) - 2 * bias
-            clipped = np.clip(shifted + [-spread, 0, spread], *((0, error) if side == 0 else (error, 1)))
-            self.ledger.note(part, f"ECE {end}", reported["expected_calibration_error"][end], clipped[1], (clipped[0], clipped[2]))
+            shifted = (
+                np.quantile(drawn, np.clip([share - error_of_share, share, share + error_of_share], 0, 1))
+                - 2 * bias
+            )
+            clipped = np.clip(
+                shifted + np.array([-spread, 0, spread]), *((0, error) if side == 0 else (error, 1))
+            )
+            self.ledger.note(
+                part,
+                f"ECE {end}",
+                reported["expected_calibration_error"][end],
+                clipped[1],
+                (clipped[0], clipped[2]),
+            )
         noise = self.noise_floor(sure, place, bins)
-        self.ledger.note(part, "ECE noise floor", reported["expected_calibration_error"]["noise_floor"], noise[0], noise[1])
+        self.ledger.note(
+            part, "ECE noise floor", reported["expected_calibration_error"]["noise_floor"], noise[0], noise[1]
+        )
         for name in ("brier", "log_loss"):
             self.metric(part, name, reported[name], cells)
         sick = c.malignant[c.labels]
@@ -565,13 +658,22 @@ class Audit:
             mine = recalibration(c.chances[:, c.malignant].sum(1), sick, c.groups, self.confidence)
             for name, values in mine.items():
                 for end, value in zip(("value", "low", "high"), values, strict=True):
-                    self.ledger.note(part, f"{name} {end}", reported[f"calibration_{name}"][end], value, (value - 1e-4, value + 1e-4))
+                    self.ledger.note(
+                        part,
+                        f"{name} {end}",
+                        reported[f"calibration_{name}"][end],
+                        value,
+                        (value - 1e-4, value + 1e-4),
+                    )
 
-    def noise_floor(self, sure: np.ndarray, place: np.ndarray, bins: int, rounds: int = 400) -> tuple[float, tuple[float, float]]:
+    def noise_floor(
+        self, sure: np.ndarray, place: np.ndarray, bins: int, rounds: int = 400
+    ) -> tuple[float, tuple[float, float]]:
         """Mean error of as many independent images whose probabilities are true."""
         rng = np.random.default_rng(5)
         errors = [
-            np.abs(np.bincount(place, (rng.random(len(sure)) < sure) - sure, bins)).sum() / len(sure) for _ in range(rounds)
+            np.abs(np.bincount(place, (rng.random(len(sure)) < sure) - sure, bins)).sum() / len(sure)
+            for _ in range(rounds)
         ]
         mean, slack = float(np.mean(errors)), ERRORS * float(np.std(errors)) * np.sqrt(1 / rounds + 1 / 200)
         return mean, (mean - slack, mean + slack)
@@ -579,11 +681,27 @@ class Audit:
     def point(self, point: Mapping[str, Any], cells: Cells, thresholds: np.ndarray) -> None:
         """A wanted sensitivity: what is reached, and predictive values."""
         sick, called = cells.malignant[cells.labels], cells.chances[:, cells.malignant].sum(1) >= thresholds
-        two = Cells(sick.astype(int), called.astype(int), cells.chances, cells.groups, ("negative", "positive"), np.array([False, True]))
+        two = Cells(
+            sick.astype(int),
+            called.astype(int),
+            cells.chances,
+            cells.groups,
+            ("negative", "positive"),
+            np.array([False, True]),
+        )
         part, wanted = "thresholds", point["wanted"]
-        for name, kind in (("sensitivity", "recall"), ("specificity", "specificity"), ("precision", "precision")):
+        for name, kind in (
+            ("sensitivity", "recall"),
+            ("specificity", "specificity"),
+            ("precision", "precision"),
+        ):
             self.of_matrix(f"{part} {wanted}", f"{kind}:positive", point[name], two)
-        counts = {"missed": (sick & ~called).sum(), "false_alarms": (~sick & called).sum(), "positives": sick.sum(), "others": (~sick).sum()}
+        counts = {
+            "missed": (sick & ~called).sum(),
+            "false_alarms": (~sick & called).sum(),
+            "positives": sick.sum(),
+            "others": (~sick).sum(),
+        }
         for name, count in counts.items():
             self.ledger.note(f"{part} {wanted}", name, point[name], count)
 
@@ -599,18 +717,29 @@ class Audit:
         gain = np.where(called, 0, -worth)
         pair = mean_ends(gain, np.where(sick, -1.0, 0), np.where(sick, 0, price), self.all)
         self.interval(part, f"{t} over all", point["over_all"], gain.mean(), pair)
-        for name, mine in (("all_called", worth.mean()), ("called", called.mean()), ("missed", (sick & ~called).sum()), ("false_alarms", (called & ~sick).sum())):
+        for name, mine in (
+            ("all_called", worth.mean()),
+            ("called", called.mean()),
+            ("missed", (sick & ~called).sum()),
+            ("false_alarms", (called & ~sick).sum()),
+        ):
             self.ledger.note(part, f"{t} {name}", point[name], mine)
 
-    def share(self, part: str, name: str, reported: Mapping[str, Any], mask: np.ndarray, cells: Cells) -> None:
+    def share(
+        self, part: str, name: str, reported: Mapping[str, Any], mask: np.ndarray, cells: Cells
+    ) -> None:
         """A share of images with its interval."""
         values, draws = mask.astype(float), self.drawn(cells)
         pair = mean_ends(values, 0 * values, 0 * values + 1, draws)
         if reported["low"] is None:
             pair = None
-        self.interval(part, name, reported, values.mean(), pair, len(np.unique(cells.groups)) if pair else None)
+        self.interval(
+            part, name, reported, values.mean(), pair, len(np.unique(cells.groups)) if pair else None
+        )
 
-    def referral(self, found: Mapping[str, Any], cells: Cells, limit: np.ndarray, far: np.ndarray | None) -> None:
+    def referral(
+        self, found: Mapping[str, Any], cells: Cells, limit: np.ndarray, far: np.ndarray | None
+    ) -> None:
         """Prediction sets, reasons, and accuracy on what is kept."""
         part, c = "referral", cells
         members = c.chances >= limit[:, None]
@@ -620,26 +749,45 @@ class Audit:
         self.share(part, "coverage", sets["measured_coverage"], covered, c)
         for k, label in enumerate(c.classes):
             of = c.labels == k
-            self.share(part, f"coverage of {label}", sets["measured_coverage_by_class"][label], covered[of], c.take(of))
+            self.share(
+                part,
+                f"coverage of {label}",
+                sets["measured_coverage_by_class"][label],
+                covered[of],
+                c.take(of),
+            )
         for count, share in enumerate(sets["share_by_size"]):
             self.ledger.note(part, f"sets of {count}", share, (sizes == count).mean())
         unlike = np.zeros(len(rows), bool)
         if self.distances is not None and far is not None:
             unlike = ~np.isnan(self.distances) & (self.distances > far)
-        reasons = {"unlike": unlike, "more than one": ~unlike & (sizes > 1), "no class": ~unlike & (sizes == 0)}
+        reasons = {
+            "unlike": unlike,
+            "more than one": ~unlike & (sizes > 1),
+            "no class": ~unlike & (sizes == 0),
+        }
         referred = unlike | (sizes != 1)
         self.share(part, "referred", found["referred"], referred, c)
         for words, reported in found["reasons"].items():
             mask = next(mask for key, mask in reasons.items() if key in words)
             self.share(part, words, reported, mask, c)
         self.of_matrix(part, "accuracy", found["accuracy_of_kept"], c.take(~referred))
-        self.ledger.note(part, "wrong answers referred", found["share_of_wrong_answers_referred"], (referred & ~right).sum() / (~right).sum())
+        self.ledger.note(
+            part,
+            "wrong answers referred",
+            found["share_of_wrong_answers_referred"],
+            (referred & ~right).sum() / (~right).sum(),
+        )
         order = np.lexsort((self.ids, c.chances[rows, c.called]))
         for kept in found["accuracy_by_share_referred"]:
             rest = c.take(np.sort(order[int(kept["referred"] * len(rows)) :]))
             self.of_matrix(part, "accuracy", kept["accuracy"], rest)
             ill = c.malignant
-            for name, mine in (("images", len(rest.labels)), ("wrong", (rest.called != rest.labels).sum()), ("missed_malignant", (ill[rest.labels] & ~ill[rest.called]).sum())):
+            for name, mine in (
+                ("images", len(rest.labels)),
+                ("wrong", (rest.called != rest.labels).sum()),
+                ("missed_malignant", (ill[rest.labels] & ~ill[rest.called]).sum()),
+            ):
                 self.ledger.note(part, f"{kept['referred']} {name}", kept[name], mine)
 
     # --- subjects and the blessing -------------------------------------------------------------------
@@ -670,8 +818,12 @@ class Audit:
             self.ledger.note(part, f"{name} share", rows[name]["share"], share[k])
             self.ledger.note(part, f"{name} called", rows[name]["called"], bool(called[k]))
         two = Cells(
-            sick.astype(int), called.astype(int), np.column_stack([1 - share, share]), c.groups[known][first],
-            ("negative", "positive"), np.array([False, True]),
+            sick.astype(int),
+            called.astype(int),
+            np.column_stack([1 - share, share]),
+            c.groups[known][first],
+            ("negative", "positive"),
+            np.array([False, True]),
         )
         for name, reported in found["metrics"].items():
             self.metric(part, name, reported, two)
@@ -688,7 +840,11 @@ class Audit:
         judged = {
             "images_per_class": (min(sizes.values()), floors["images_per_class"], "images"),
             "groups_per_class": (min(groups.values()), floors["groups_per_class"], "groups"),
-            "balanced_accuracy": (metrics["balanced_accuracy"], one + floors["balanced_accuracy_above_chance"], "low"),
+            "balanced_accuracy": (
+                metrics["balanced_accuracy"],
+                one + floors["balanced_accuracy_above_chance"],
+                "low",
+            ),
             "class_sensitivity": (min(lows.values()), one + floors["class_sensitivity_above_chance"], "low"),
         }
         if 0 < ill < 1:
@@ -714,7 +870,7 @@ def choose_share(share: np.ndarray, sick: np.ndarray) -> float:
     """Middle of two neighbouring shares with the highest sensitivity plus specificity; the widest gap, then the lowest."""
     ends_of = np.r_[0, np.unique(share), 1]
     best = []
-    for low, high in zip(ends_of[:-1], ends_of[1:], strict=True):
+    for low, high in pairwise(ends_of):
         if high > low:
             middle = (low + high) / 2
             called = share >= middle
@@ -752,7 +908,7 @@ def denominator(name: str, cells: Cells) -> tuple[Callable[[np.ndarray], np.ndar
 def read_audit(folder: Path, draws: int = 20_000) -> Audit:
     """The audit of a run's folder: report.json, predictions.csv, and of run.json settings and where the split lies."""
     run = json.loads((folder / "run.json").read_text(encoding="utf-8"))
-    outputs = {name: Path(path) for step in run["steps"] for name, path in step["outputs"].items()}
+    outputs = {each["type"]: Path(each["path"]) for step in run["steps"] for each in step["outputs"].values()}
     read = {"id": str, "subject": str, "group": str, "label": str, "decision": str}
     table = pd.read_csv(folder / "predictions.csv", dtype=read, keep_default_na=False)
     split = json.loads((outputs["Split"] / "split.json").read_text(encoding="utf-8"))
@@ -767,24 +923,42 @@ def read_audit(folder: Path, draws: int = 20_000) -> Audit:
 
 
 def make_audit(
-    results: Mapping[str, Any], table: pd.DataFrame, fold: np.ndarray | None, settings: Mapping[str, Any],
-    distances: np.ndarray | None = None, draws: int = 20_000,
+    results: Mapping[str, Any],
+    table: pd.DataFrame,
+    fold: np.ndarray | None,
+    settings: Mapping[str, Any],
+    distances: np.ndarray | None = None,
+    draws: int = 20_000,
 ) -> Audit:
     """The audit of a report whose predictions are in ``table``, with the columns of predictions.csv."""
     classes = tuple(results["labels"])
     index = {label: k for k, label in enumerate(classes)}
     cells = Cells(
-        table["label"].map(index).to_numpy(), table["decision"].map(index).to_numpy(),
-        table[[f"p_{label}" for label in classes]].to_numpy(float), table["group"].to_numpy(str),
-        classes, np.isin(classes, results["malignant"]),
+        table["label"].map(index).to_numpy(),
+        table["decision"].map(index).to_numpy(),
+        table[[f"p_{label}" for label in classes]].to_numpy(float),
+        table["group"].to_numpy(str),
+        classes,
+        np.isin(classes, results["malignant"]),
     )
     cells.chances /= cells.chances.sum(1, keepdims=True)
-    return Audit(results, cells, table["id"].to_numpy(str), table["subject"].to_numpy(str), fold, settings, distances, draws)
+    return Audit(
+        results,
+        cells,
+        table["id"].to_numpy(str),
+        table["subject"].to_numpy(str),
+        fold,
+        settings,
+        distances,
+        draws,
+    )
 
 
 def main() -> int:
     """Prints what was compared, part by part, and every figure that differs."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("folder", type=Path)
     parser.add_argument("--draws", type=int, default=20_000)
     given = parser.parse_args()
@@ -792,7 +966,9 @@ def main() -> int:
     for kind, rows in found.groupby("drawn"):
         print("drawn anew" if kind else "computed")
         for part, each in rows.groupby("part", sort=False):
-            print(f"  {part:24} {len(each):4} figures, largest difference {each['difference'].max():.2g}, {(~each['agrees']).sum()} differ")
+            print(
+                f"  {part:24} {len(each):4} figures, largest difference {each['difference'].max():.2g}, {(~each['agrees']).sum()} differ"
+            )
     odd = found[~found["agrees"]]
     print(f"{len(found)} figures, {len(odd)} differ")
     if len(odd):

@@ -33,6 +33,7 @@ from kerasall.data.training_record import MEMBERS, TrainingRecord
 from kerasall.decoding import Limits
 from kerasall.errors import DataError
 from kerasall.evaluation.curves import precision_recall_curves, roc_curves
+from kerasall.evaluation.ensemble_rules import find_highest
 from kerasall.evaluation.ensemble_scores import (
     ViewGain,
     for_curves,
@@ -257,7 +258,9 @@ def scored_predictions(
     )  # fmt: skip
     # Each member decides by its own most probable class, as it votes.
     members = {
-        name: replace(predictions, probabilities=own, decisions=own.argmax(axis=1))
+        name: replace(
+            predictions, probabilities=own, decisions=find_highest(np, own, facts.malignant_indices)
+        )
         for k, name in enumerate(recorded.members)
         for own in [outputs["member_probabilities"][:, k]]
     }

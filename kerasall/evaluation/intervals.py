@@ -10,7 +10,7 @@ from math import ceil, floor, sqrt
 import numpy as np
 from scipy.special import ndtri
 
-from kerasall.errors import SettingsError
+from kerasall.errors import SettingsError, count_of
 from kerasall.evaluation.confusion_scores import PER_CLASS
 from kerasall.evaluation.metrics import (
     Metric,
@@ -19,7 +19,7 @@ from kerasall.evaluation.metrics import (
     malignant_mask,
     undefined_reason,
 )
-from kerasall.evaluation.predictions import JsonFields, Predictions
+from kerasall.evaluation.predictions import UNNAMED, JsonFields, Predictions
 from kerasall.evaluation.resampling import UNSEEN, Draws, Resampler, Units, draw_weights, find_units
 
 GROUPS = "group bootstrap within classes, with half an unseen group at its worst and its best"
@@ -234,15 +234,12 @@ class Scorer:
         return held
 
     def _denominator(self, metric: Metric) -> np.ndarray:
-        """Cells of the confusion matrix whose images a plain proportion counts, bool [C, C]; all of another metric."""
-        classes = len(self.predictions.classes)
+        """Cells of the confusion matrix whose images stand in the metric's denominator, bool [C, C]."""
+        classes, images = len(self.predictions.classes), metric.trials or metric.counted
+        if images is None:
+            return np.ones((classes, classes), bool)
         cells = np.eye(classes * classes).reshape(-1, classes, classes)
-        counted = (
-            cells.any(axis=(1, 2))
-            if metric.trials is None
-            else metric.trials(cells, self.resampler.malignant) > 0
-        )
-        return counted.reshape(classes, classes)
+        return (images(cells, self.resampler.malignant) > 0).reshape(classes, classes)
 
     def _count_groups(self, metric: Metric) -> int:
         return int((self._groups & self._denominator(metric)).any(axis=(1, 2)).sum())
@@ -262,6 +259,10 @@ class Scorer:
         notes = self._count_notes(metric)
         if self.blocks or not (self.predictions.subjects != "").any():
             notes.append("no patient is named: one patient's images may stand in several groups")
+        if unnamed := int((self.predictions.groups == UNNAMED).sum()):
+            notes.append(
+                f"{count_of(unnamed, 'image counts', 'images count')} as one group, as nobody knows whose they are"
+            )
         perfect = metric.highest if metric.direction == "higher" else metric.lowest
         if value == perfect:
             notes.append("no group has a fault: the other end is what an unseen group could do")
@@ -271,18 +272,18 @@ class Scorer:
         """What is said of the groups in the denominator where they are few; of a mean over classes, of each class."""
         counted, notes = self._denominator(metric), []
         names = np.asarray(self.predictions.classes)
-        if metric.trials is None or counted.all():
+        if counted.all():
             if len(self._groups) < FEW_GROUPS:
                 notes.append(f"fewer than {FEW_GROUPS} groups ({len(self._groups)}): the interval is rough")
         elif (groups := self._count_groups(metric)) < FEW_GROUPS:
-            by_label = counted.any(axis=1) & counted.all(axis=1)
-            of = (
-                f"called {names[counted.any(axis=0)][0]}"
-                if not by_label.any()
-                else f"of {' or '.join(names[by_label])}"
+            sides = {"of": counted.all(axis=1), "called": counted.all(axis=0)}
+            of = " or ".join(
+                f"{word} {' or '.join(names[side])}" for word, side in sides.items() if side.any()
             )
-            notes.append(f"only {groups} groups have images {of}: the interval is rough")
-        if metric.trials is None and len(self._groups) >= FEW_GROUPS:
+            notes.append(
+                f"only {count_of(groups, 'group has', 'groups have')} images {of}: the interval is rough"
+            )
+        if metric.trials is None and counted.all() and len(self._groups) >= FEW_GROUPS:
             held = self._groups.any(axis=2).sum(axis=0)
             few = [
                 f"{count} of {name}"

@@ -258,13 +258,15 @@ def _limit_losses(
     """Losses of the images of an unseen group at its best and at its worst, float [N] both.
 
     A loss has no useful upper limit: the worst is twice the mean loss of the stratum's worst group, and at least that
-    of guessing.
+    of guessing, at most that of being sure and wrong.
     """
     classes = len(predictions.classes)
-    guesses = replace(predictions.take(np.arange(1)), probabilities=np.full((1, classes), 1 / classes))
+    one, other = predictions.take(np.arange(1)), (predictions.labels[:1] + 1) % classes
+    guesses = replace(one, probabilities=np.full((1, classes), 1 / classes))
+    wrong = replace(one, probabilities=np.eye(classes)[other])
     means = units.totals(losses) / units.sizes
     worst = np.array([means[members].max() for members in units.membership])
-    highest = np.minimum(np.maximum(2 * worst, losses_of(guesses)), metric.highest)
+    highest = np.minimum(np.maximum(2 * worst, losses_of(guesses)), losses_of(wrong))
     return np.full(len(losses), metric.lowest), highest[units.strata[units.rows]]
 
 

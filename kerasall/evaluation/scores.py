@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ import pandas as pd
 from kerasall.errors import DataError, SettingsError, did_you_mean
 from kerasall.evaluation import confusion_scores as of_matrix
 from kerasall.evaluation.confusion_scores import PER_CLASS
+from kerasall.evaluation.ensemble_rules import find_highest
 from kerasall.evaluation.intervals import RESAMPLES, Interval, Scorer, list_notes
 from kerasall.evaluation.metrics import (
     MALIGNANT_SCORES,
@@ -114,8 +115,8 @@ def score(
         labels: N true classes, names or indices; or ``Predictions``, which hold all the rest.
         probabilities: float [N, C], rows that sum to 1, columns in the order of ``classes``; of two classes also [N]:
             those of the malignant one (without ``malignant``, of class 1 where the labels are 0 and 1).
-        groups: N names or numbers of patients; one without a name (None, nan or "") is a group of its own. Without
-            groups every image is, and the notes say what that is worth.
+        groups: N names or numbers of patients; images without one (None, nan or "") count as one group, for all may be
+            of one patient. Without groups every image is one of its own, and the notes say what that is worth.
         classes: C names in class order. By default those that the labels name, sorted, as scikit-learn orders them; of
             indices the numbers from 0.
         malignant: name or names of the malignant classes.
@@ -215,7 +216,9 @@ def take_predictions(
         chances = _both_columns(chances, true, names, named)
     whose = _name_groups(groups, len(true))
     ids = np.char.add("image ", np.arange(len(true)).astype(str))
-    return Predictions(ids, whose, whose, _index_labels(true, names), chances, names), named
+    record = Predictions(ids, whose, whose, _index_labels(true, names), chances, names)
+    tied = find_highest(np, record.probabilities, np.flatnonzero(malignant_mask(names, named)))
+    return replace(record, decisions=tied), named
 
 
 def name_malignant(given: str | Sequence[str] | None, classes: Sequence[str]) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from kerasall.errors import count_of
 from kerasall.evaluation.intervals import Interval
 from kerasall.evaluation.metrics import find_metric
 from kerasall.evaluation.paired_tests import Comparison
@@ -142,7 +143,11 @@ def score_of(name: str, found: Interval, classes: Sequence[str]) -> Score:
 
 def over_groups(score: Score) -> str:
     """For example ``95.1% to 98.4%, 12 groups``; "" where there is no interval."""
-    return f"{score.interval}, {score.groups:,} groups" if score.interval and score.groups else score.interval
+    return (
+        f"{score.interval}, {count_of(score.groups, 'group')}"
+        if score.interval and score.groups
+        else score.interval
+    )
 
 
 def interval_words(metric: str, interval: Interval) -> tuple[str, str]:

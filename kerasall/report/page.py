@@ -21,7 +21,7 @@ from markupsafe import Markup
 from PIL import Image
 
 from kerasall.decoding import decode, read_image_bytes
-from kerasall.errors import ArtifactError, DecodingError
+from kerasall.errors import ArtifactError, DecodingError, count_of
 from kerasall.evaluation.findings import NUMBERS_VERSION, write_numbers
 from kerasall.evaluation.intervals import Interval, wilson_interval
 from kerasall.evaluation.paired_tests import Comparison
@@ -236,7 +236,7 @@ _FUNCTIONS: dict[str, Callable[..., Any]] = {
     "score_cell": score_cell, "scores_of": scores_of, "sentence": sentence, "wilson": wilson,
 }  # fmt: skip
 _FILTERS: dict[str, Callable[..., Any]] = {
-    "digits": format_number, "duration": format_duration, "merge": lambda first, second: {**first, **second},
+    "count_of": count_of, "digits": format_number, "duration": format_duration, "merge": lambda first, second: {**first, **second},
     "p_words": p_words, "range": format_range, "right": right, "sentence": sentence, "small_share": small_share,
     "thousands": format_count, "value": format_value, "zip": zip,
 }  # fmt: skip

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from kerasall.data.label_corrections import CorrectionFile, read_corrections
+from kerasall.errors import count_of
 from kerasall.evaluation.findings import OutOfFold
 from kerasall.evaluation.intervals import list_notes
 from kerasall.evaluation.metrics import find_metric
@@ -171,8 +172,8 @@ def describe_shortfall(point: ScoredPoint) -> str:
     """What a threshold that was chosen on few groups can be expected to reach on others."""
     alike, unlike = point.expected
     return (
-        f"Few groups promise less than they show: a threshold that just reaches {point.wanted:.1%} of {point.positives:,} "
-        f"malignant images of {point.sensitivity.groups:,} groups is expected to reach {alike:.1%} (where a group's "
+        f"Few groups promise less than they show: a threshold that just reaches {point.wanted:.1%} of "
+        f"{count_of(point.positives, 'malignant image')} of {count_of(point.sensitivity.groups, 'group')} is expected to reach {alike:.1%} (where a group's "
         f"images are alike) to {unlike:.1%} (where they are not) on new groups."
     )
 
