@@ -311,7 +311,8 @@ def score_out_of_fold(
     held_out = scorer.of(recorded.predictions)
     malignant = MALIGNANT_SCORES if held_out.malignant else ()
     names = dict.fromkeys([main, "balanced_accuracy", *malignant])
-    return OutOfFold(len(held_out.predictions), held_out.intervals(list(names)))
+    distance = scorer.distance_from(held_out, main)
+    return OutOfFold(len(held_out.predictions), held_out.intervals(list(names)), distance)
 
 
 def score_views(

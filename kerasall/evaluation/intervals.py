@@ -55,6 +55,11 @@ class Interval(JsonFields):
     groups: int
     note: str = ""
 
+    @property
+    def over(self) -> str:
+        """What the interval is over, such as ``33 groups``; single images where groups are unknown."""
+        return count_of(self.groups, "image" if "single images" in self.method else "group")
+
 
 @dataclass(frozen=True, eq=False)
 class Scorer:
@@ -167,6 +172,32 @@ class Scorer:
             return dict.fromkeys(rows, empty)
         return {name: self.behind(row)._interval(row) for name, row in rows.items()}
 
+    def distance_from(self, other: Scorer, name: str) -> Interval:
+        """How far a metric lies above that of ``other`` on other images, whose groups are drawn independently.
+
+        Each end sets one record's unseen groups at their worst against the other's at their best. There is no interval
+        where a group has images in both, for then the two scores move together.
+
+        Raises:
+            SettingsError: an unknown metric or class.
+        """
+        metric = find_metric(name, self.predictions.classes)
+        # Another seed: with the same one, records of as many groups would be drawn alike.
+        here, there = self.behind(metric), replace(other, seed=other.seed + 1).behind(metric)
+        ours, theirs = here.value(metric), there.value(metric)
+        method = IMAGES if not (here.groups_known and there.groups_known) else GROUPS
+        record = Interval(None, None, None, self.confidence, method, here.units.groups + there.units.groups)
+        if ours is None or theirs is None:
+            return replace(record, note="one of the scores is not defined")
+        record = replace(record, value=ours - theirs)
+        if set(here.predictions.group_names) & set(there.predictions.group_names):
+            return replace(record, note="some groups have images among both: no interval")
+        (our_lows, our_highs), (their_lows, their_highs) = (
+            each.resampler.score(metric) for each in (here, there)
+        )
+        low, high = self.quantile_ends(our_lows - their_highs, our_highs - their_lows)
+        return replace(record, low=min(float(low), ours - theirs), high=max(float(high), ours - theirs))
+
     def by_class(self) -> dict[str, dict[str, Interval]]:
         """Each class against the rest: class -> score of ``PER_CLASS`` -> its interval."""
         classes = self.predictions.classes
@@ -222,7 +253,7 @@ class Scorer:
 
     def _record(self, metric: Metric, value, low, high, note: str) -> Interval:
         method = GROUPS if self.groups_known else WILSON if metric.trials is not None else IMAGES
-        return Interval(value, low, high, self.confidence, method, self._count_groups(metric), note)
+        return Interval(value, low, high, self.confidence, method, self.count_groups(metric), note)
 
     @cached_property
     def _groups(self) -> np.ndarray:
@@ -241,7 +272,8 @@ class Scorer:
         cells = np.eye(classes * classes).reshape(-1, classes, classes)
         return (images(cells, self.resampler.malignant) > 0).reshape(classes, classes)
 
-    def _count_groups(self, metric: Metric) -> int:
+    def count_groups(self, metric: Metric) -> int:
+        """Groups (of unknown ones: images) with images in the metric's denominator."""
         return int((self._groups & self._denominator(metric)).any(axis=(1, 2)).sum())
 
     def _missed_count(self) -> Interval:
@@ -275,7 +307,7 @@ class Scorer:
         if counted.all():
             if len(self._groups) < FEW_GROUPS:
                 notes.append(f"fewer than {FEW_GROUPS} groups ({len(self._groups)}): the interval is rough")
-        elif (groups := self._count_groups(metric)) < FEW_GROUPS:
+        elif (groups := self.count_groups(metric)) < FEW_GROUPS:
             sides = {"of": counted.all(axis=1), "called": counted.all(axis=0)}
             of = " or ".join(
                 f"{word} {' or '.join(names[side])}" for word, side in sides.items() if side.any()

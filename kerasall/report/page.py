@@ -193,11 +193,13 @@ def write_page(folder: str | Path, page: Page, name: str = "report", *, numbers:
 
 
 def score_cell(found: Score | Interval | None, percent: bool = True) -> dict[str, Any] | str:
-    """A value with its interval below it; a dash where there is none."""
+    """A value with its interval, and the groups that are behind it, below; a dash where there is none."""
     if found is None or found.value is None:
         return "–"
     percent = found.percent if isinstance(found, Score) else percent
-    return cell(format_value(found.value, percent), format_range(found.low, found.high, percent))
+    ends = format_range(found.low, found.high, percent)
+    over = f", {found.over}" if ends and found.over else ""
+    return cell(format_value(found.value, percent), f"{ends}{over}")
 
 
 def scores_of(found: Mapping[str, Interval], names: Sequence[str]) -> list[dict[str, Any] | str]:

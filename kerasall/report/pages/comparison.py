@@ -382,7 +382,8 @@ def _score_lines(comparison: SystemComparison, systems: Sequence[SystemScores]) 
     rows.append(["scored on", *(system.scored or "not known" for system in systems)])
     for metric in systems[0].intervals:
         values = (beside(interval_words(metric, system.intervals[metric])) for system in systems)
-        rows.append([title_of(metric, comparison.classes), *values])
+        over = list(dict.fromkeys(system.intervals[metric].over for system in systems))
+        rows.append([f"{title_of(metric, comparison.classes)}, {' or '.join(over)}", *values])
     if comparison.malignant:
         rows.append(["Malignant called benign", *map(missed_words, systems)])
     return align_rows(rows, [False] * (1 + len(systems)))
