@@ -71,7 +71,7 @@ class Predictions:
         if decisions is None:
             some = probabilities.ndim == 2 and len(probabilities)
             decisions = probabilities.argmax(axis=1) if some else np.empty(0)
-        subjects, groups = (_as_names(getattr(self, name)) for name in ("subjects", "groups"))
+        subjects, groups = (read_names(getattr(self, name)) for name in ("subjects", "groups"))
         converted = {
             "ids": np.asarray(self.ids, dtype=str),
             "subjects": subjects,
@@ -159,7 +159,12 @@ class Predictions:
         return self.take(order[np.searchsorted(self.ids, ids, sorter=order)])
 
 
-def _as_names(given: Any) -> np.ndarray:
+def read_names(given: Any) -> np.ndarray:
+    """Names of patients or groups as text: str [N], "" where there is none.
+
+    >>> read_names(["P1", None, float("nan"), " nan ", ""]).tolist()
+    ['P1', '', '', '', '']
+    """
     names = np.asarray(given, dtype=object)
     names = np.where(pd.isna(names), "", names) if names.ndim else names
     names = np.asarray(names, dtype=str)

@@ -217,24 +217,52 @@ def test_one_more_error_raises_no_end(groups, which, step):
     names = np.repeat(np.arange(len(groups)), [len(group) for group in groups]).astype(str)
     wrong = decisions.copy()
     wrong[right[which % len(right)]] = (labels[right[which % len(right)]] + step) % 3
+    kinds = ("recall", "precision", "specificity", "f1")
     metrics = [
         "accuracy",
         "malignant_sensitivity",
         "malignant_specificity",
         *MACRO,
-        *(f"recall:{c}" for c in "abc"),
+        *(f"{kind}:{c}" for kind in kinds for c in "abc"),
     ]
     before, after = (
         Scorer(make_predictions(labels, names, each, 3), ("b",), resamples=200).intervals(metrics)
         for each in (decisions, wrong)
     )
     for metric in metrics:
-        if before[metric].value is not None:
+        if before[metric].value is not None and after[metric].value is not None:
             assert after[metric].low <= before[metric].low + 1e-12, metric
             assert after[metric].high <= before[metric].high + 1e-12, metric
 
 
-MACRO = ("balanced_accuracy", "recall_weighted", "recall_macro")
+MACRO = (
+    "balanced_accuracy",
+    "recall_weighted",
+    "recall_macro",
+    "f1_macro",
+    "f1_weighted",
+    "specificity_macro",
+)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 999), st.integers(0, 10_000), st.integers(1, 3))
+def test_one_more_error_raises_no_end_of_agreement_beyond_chance(seed, which, step):
+    """Kappa and MCC of four classes; the count of missed malignant images never falls."""
+    predictions = simulate(seed, 9, 4, spread=(8.0, 2.0), size=12)
+    right = np.flatnonzero(predictions.right)
+    row, wrong = right[which % len(right)], predictions.decisions.copy()
+    wrong[row] = (wrong[row] + step) % 4
+    names = ["cohen_kappa", "mcc", "malignant_called_benign"]
+    before, after = (
+        Scorer(replace(predictions, decisions=each), ("b", "c"), resamples=200).intervals(names)
+        for each in (predictions.decisions, wrong)
+    )
+    for name in names:
+        sign = -1 if name == "malignant_called_benign" else 1
+        if sign * after[name].value <= sign * before[name].value:
+            assert sign * after[name].low <= sign * before[name].low + 1e-12, name
+            assert sign * after[name].high <= sign * before[name].high + 1e-12, name
 
 
 @pytest.mark.parametrize("missed", [1, 3, 40, 100])
