@@ -16,8 +16,8 @@ UNNAMED = "(unnamed)"
 """Group of the images that name neither group nor patient, where others do: whose they are nobody knows, and counted
 one by one they would pass for so many patients."""
 
-UNKNOWN = ("", "nan", "None", "NaT", "<NA>")
-"""What an array of names holds, once it is text, where there is none."""
+UNKNOWN = ("", "nan", "none", "nat", "<na>")
+"""What an array of names holds, once it is text in small letters, where there is none."""
 
 PER_IMAGE = ("ids", "subjects", "groups", "labels", "probabilities", "decisions")
 """Fields of ``Predictions`` with one entry per image."""
@@ -168,7 +168,7 @@ def read_names(given: Any) -> np.ndarray:
     names = np.asarray(given, dtype=object)
     names = np.where(pd.isna(names), "", names) if names.ndim else names
     names = np.asarray(names, dtype=str)
-    return np.where(np.isin(np.char.strip(names), UNKNOWN), "", names)
+    return np.where(np.isin(np.char.lower(np.char.strip(names)), UNKNOWN), "", names)
 
 
 def _complete_groups(groups: np.ndarray, subjects: np.ndarray) -> np.ndarray:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from kerasall.errors import DataError, SettingsError, did_you_mean
+from kerasall.errors import DataError, SettingsError, count_of, did_you_mean
 from kerasall.evaluation import confusion_scores as of_matrix
 from kerasall.evaluation.confusion_scores import PER_CLASS
 from kerasall.evaluation.ensemble_rules import find_highest
@@ -23,7 +23,7 @@ from kerasall.evaluation.metrics import (
     malignant_mask,
     undefined_reason,
 )
-from kerasall.evaluation.predictions import Predictions
+from kerasall.evaluation.predictions import Predictions, read_names
 
 
 @dataclass(frozen=True)
@@ -210,6 +210,7 @@ def take_predictions(
     true, chances = np.asarray(labels), _as_numbers(probabilities)
     if true.ndim != 1 or not len(true):
         raise DataError(f"labels must be one class an image, but have the shape {true.shape}: flatten them")
+    _require_named(true, classes)
     names = _name_classes(true, chances, classes)
     named = name_malignant(malignant, names)
     if chances.ndim == 1:
@@ -219,6 +220,16 @@ def take_predictions(
     record = Predictions(ids, whose, whose, _index_labels(true, names), chances, names)
     tied = find_highest(np, record.probabilities, np.flatnonzero(malignant_mask(names, named)))
     return replace(record, decisions=tied), named
+
+
+def _require_named(labels: np.ndarray, classes: Sequence[str] | None) -> None:
+    """Refuses images without a label: "nan" would pass for a class."""
+    unknown = (read_names(labels) == "") & ~np.isin(labels.astype(str), list(classes or ()))
+    if unknown.any():
+        raise DataError(
+            f"labels must name the class of every image, but {count_of(int(unknown.sum()), 'image has', 'images have')} "
+            f"none, the first at position {int(unknown.argmax())}: leave these images out"
+        )
 
 
 def name_malignant(given: str | Sequence[str] | None, classes: Sequence[str]) -> tuple[str, ...]:

@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from kerasall.data.splits import independent_groups
+from kerasall.data.splits import group_examples
+from kerasall.errors import DataError
 from kerasall.evaluation.intervals import IMAGES, WILSON, Scorer
 from kerasall.evaluation.predictions import (
     UNNAMED,
@@ -123,10 +124,21 @@ def test_scores_of_plain_arrays_take_patients_that_are_partly_unknown():
     assert score(labels, chances, [7.0] * 20 + [np.nan] * 20).accuracy.groups == 2
 
 
+@pytest.mark.parametrize("blank", [None, np.nan, "nan", "", pd.NA], ids=repr)
+def test_an_image_without_a_label_is_refused(blank):
+    labels = np.array(["ALL", "ALL", blank, blank], object)
+    with pytest.raises(
+        DataError, match="2 images have none, the first at position 2: leave these images out"
+    ):
+        score(labels, [0.9, 0.8, 0.2, 0.1], malignant="ALL")
+    if isinstance(blank, str) and blank:  # a class may be called so, where it is said
+        assert score(labels, np.eye(2)[[0, 0, 1, 1]], classes=["ALL", blank]).accuracy.value == 1.0
+
+
 @pytest.mark.parametrize("blank", [None, np.nan, "nan", pd.NA, "None", ""], ids=repr)
 def test_a_split_joins_no_images_by_a_patient_that_is_none(blank):
     examples = pd.DataFrame({"id": list("abcd"), "subject": np.array(["P1", "P1", blank, blank], object)})
-    groups = independent_groups(examples, [])
+    groups = group_examples(examples, [])
     assert groups.tolist() == ["P1", "P1", "c", "d"]
 
 
