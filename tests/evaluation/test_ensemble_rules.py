@@ -86,7 +86,11 @@ def test_ties_of_a_vote(members, shares, decided):
         (([0.5, 0.5], [0.5, 0.5], [0.9, 0.1]), [1], 1),  # two votes of three are the tied members'
         (([0.4, 0.4, 0.2], [0.4, 0.4, 0.2]), [2], 0),  # class 2 is not among the tied
         (([0.2, 0.4, 0.4], [0.2, 0.4, 0.4]), [2], 2),
-        (([0.0, 0.5, 0.5], [0.5, 0.5, 0.0]), [2], 1),  # class 2 is not among the tied
+        (
+            ([0.0, 0.5, 0.5], [0.5, 0.5, 0.0]),
+            [2],
+            2,
+        ),  # the first member votes for class 2, the second for class 0
         (([0.5, 0.2, 0.3], [0.1, 0.6, 0.3], [0.3, 0.1, 0.6]), [1, 2], 2),  # sums .9 .9 1.2
         (
             ([0.5, 0.2, 0.3], [0.2, 0.5, 0.3], [0.3, 0.3, 0.4]),

@@ -81,6 +81,47 @@ def as_table(record: Predictions, folder: Path) -> pd.DataFrame:
     return pd.read_csv(folder / "predictions.csv", dtype=texts, keep_default_na=False)
 
 
+def test_the_auditor_knows_nothing_of_kerasall_and_finds_what_is_wrong(tmp_path):
+    tree = ast.parse(Path(report_audit.__file__).read_text(encoding="utf-8"))
+    imported = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
+    imported |= {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.module}
+    assert not [name for name in imported if name.startswith("kerasall")]
+    record = simulate(24, 2, 24, 2.5)
+    fold = np.char.add("fold_", (np.char.strip(record.groups, "P").astype(int) // 2 % 3).astype(str))
+    results = report_on(record, ("b",), fold, seed=3)
+    results["metrics"]["accuracy"]["value"] += 1e-4
+    results["metrics"]["mcc"]["low"] += 0.05
+    results["confusion_matrix"][0][1] += 1
+    results["trust"]["operating_points"][0]["sensitivity"]["groups"] += 1
+    found = make_audit(results, as_table(record, tmp_path), fold, SETTINGS, draws=2000).run()
+    assert found["figure"][~found["agrees"]].tolist() == [
+        "accuracy value", "mcc low", "a as b", "recall:positive groups",
+    ]  # fmt: skip
+
+
+@pytest.mark.slow
+def test_a_real_run_of_the_four_class_set_is_found_again(real_data, real_weights, tmp_path, monkeypatch):
+    from typer.testing import CliRunner
+
+    from kerasall.cli.app import app
+
+    monkeypatch.setenv("KERASALL_RUNS", str(tmp_path / "runs"))
+    monkeypatch.setenv("KERASALL_SAVEDMODELS", str(tmp_path / "models"))
+    words = [
+        "run",
+        "aria_mobilenet",
+        "--data",
+        str(real_data / "aria" / "Original"),
+        "--weights",
+        str(real_weights),
+    ]
+    result = CliRunner().invoke(app, words)
+    assert result.exit_code == 0, (result.output, result.exception)
+    found = read_audit(tmp_path / "runs" / "aria_mobilenet").run()
+    assert len(found) > 300
+    assert found[~found["agrees"]].to_string() == found[:0].to_string()
+
+
 CASES = {
     "four classes, too timid": (4, 36, 0.6, ("a", "b", "c")),
     "two classes, too sure": (2, 24, 2.5, ("b",)),
