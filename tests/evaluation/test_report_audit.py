@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import ast
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
-from report_audit import make_audit
+import report_audit
+from report_audit import make_audit, read_audit
 
 from kerasall.evaluation.calibration import fit_calibration
 from kerasall.evaluation.findings import Findings, Floors, FoldScore, Patients, judge

@@ -338,7 +338,8 @@ def test_sections_tell_every_number_with_its_interval(limit):
     elsewhere = score_safeguards(
         scorer, safeguards, distances, {}, kind="validation", prevalence=Prevalence(0.05, 0.6)
     )
-    assert trust.own == {} and set(elsewhere.own) == {"positive", "negative"}
+    assert trust.own == {}
+    assert set(elsewhere.own) == {"positive", "negative"}
     assert elsewhere.to_json()["predictive_values"]["positive"]["value"] == elsewhere.own["positive"].value
     told = str(
         threshold_section(
