@@ -14,7 +14,7 @@ exported threshold reaches in new patients, and the two bounds that the report p
 images are alike, and where they are not.
 
 Usage:
-    python benchmarks/few_groups.py                  # 100 data sets a row, TIME on one core
+    python benchmarks/few_groups.py                  # 100 data sets a row, 3 minutes on one core
     python benchmarks/few_groups.py --simulations 50 --groups 10 20 40
 
 The same arguments print the same tables.

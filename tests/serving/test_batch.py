@@ -336,7 +336,7 @@ def test_the_command_goes_on_overwrites_and_says_what_it_did(saved, images, tmp_
     command = ["predict", str(saved), str(images), "--out", str(out)]
     first = CliRunner().invoke(app, command)
     assert first.exit_code == 1
-    assert first.output.count("1 files that are no images were left out: notes.txt") == 1
+    assert first.output.count("1 file that is no image was left out: notes.txt") == 1
     assert "7 files, 1 failed" in first.output
     assert "7 files, 7 of them passed over, 1 failed" in CliRunner().invoke(app, command).output
     out.write_text("something else\n")

@@ -152,7 +152,7 @@ def _data(check: ExternalCheck) -> Section | None:
         check.collection.labels, fates, images, None, "subject",
         **{name: found[name] for name in ("fingerprint", "sizes", "errors", "warnings")},
         duplicates=[
-            f"{found['exact_duplicate_groups']} groups of byte-identical files, {found['near_duplicate_groups']} of near "
+            f"{count_of(found['exact_duplicate_groups'], 'group')} of byte-identical files, {found['near_duplicate_groups']} of near "
             f"duplicates and {found['named_copy_groups']} of copies by name among them count as one group each."
         ],
     )  # fmt: skip

@@ -307,7 +307,7 @@ def _duplicate_words(e: Evidence) -> list[str]:
     )
     if not e.settings.checks.near_duplicates.enabled:
         return [
-            f"{exact} groups of byte-identical files and {named} of copies by name were found. Near duplicates were not "
+            f"{count_of(exact, 'group')} of byte-identical files and {named} of copies by name were found. Near duplicates were not "
             "looked for."
         ]
     if not exact and not near and not named:
@@ -316,7 +316,7 @@ def _duplicate_words(e: Evidence) -> list[str]:
         "some stand on two sides of the split" if divided else "each group stays on one side of every split"
     )
     words = [
-        f"{exact} groups of byte-identical files, {near} of near duplicates and {named} of copies by name were found; "
+        f"{count_of(exact, 'group')} of byte-identical files, {near} of near duplicates and {named} of copies by name were found; "
         f"{kept}."
     ]
     kinds = ("duplicate", "near_duplicate", "named_copy")
