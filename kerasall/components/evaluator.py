@@ -297,7 +297,7 @@ def score_folds(scored: Scored, data: Development, facts: Facts, main: str) -> t
     folds = []
     for fold in data.split.folds:
         held_out = scored.predictions.take(parts == fold)
-        groups = len(np.unique(held_out.groups))
+        groups = len(np.unique(held_out.group_names))
         folds.append(FoldScore(fold, len(held_out), groups, metric(held_out, facts.malignant)))
     return tuple(folds)
 

@@ -258,7 +258,7 @@ def test_wilson_of_31_in_32_and_of_all_in_all():
     assert wilson_interval(0, 5)[0] == 0.0
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(
     st.lists(
         st.lists(st.tuples(st.integers(0, 2), st.integers(0, 2)), min_size=1, max_size=6),

@@ -346,7 +346,7 @@ def test_sections_tell_every_number_with_its_interval(limit):
             elsewhere.points, elsewhere.benefit, ["a", "b"], "", elsewhere.prevalence, elsewhere.own
         )
     )
-    assert told.count("evaluate.prevalence") == 3
+    assert told.count("evaluate.prevalence") == 2
     assert f"{100 * elsewhere.own['negative'].value:.1f}%" in told
     assert f"{100 * elsewhere.own['negative'].low:.1f}%" in told
     assert "where 5.0% of cells are malignant" in told
