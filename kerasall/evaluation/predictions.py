@@ -165,9 +165,10 @@ def read_names(given: Any) -> np.ndarray:
     >>> read_names(["P1", None, float("nan"), " nan ", ""]).tolist()
     ['P1', '', '', '', '']
     """
-    names = np.asarray(given, dtype=object)
-    names = np.where(pd.isna(names), "", names) if names.ndim else names
-    names = np.asarray(names, dtype=str)
+    names = np.asarray(given)
+    if names.dtype.kind != "U":  # text holds no None
+        names = np.asarray(given, dtype=object)
+        names = np.where(pd.isna(names), "", names).astype(str)
     return np.where(np.isin(np.char.lower(np.char.strip(names)), UNKNOWN), "", names)
 
 
@@ -178,7 +179,7 @@ def _complete_groups(groups: np.ndarray, subjects: np.ndarray) -> np.ndarray:
         return groups
     named = subjects != ""
     alone = groups == ""
-    if named.any():
+    if named.any() and not named.all():
         alone |= ~np.isin(groups, groups[named])
     return np.where(alone, UNNAMED, groups)
 
