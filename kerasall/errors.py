@@ -74,3 +74,12 @@ def did_you_mean(name: str, known: Iterable[str], otherwise: str = "", cutoff: f
     """
     near = near_names(name, known, cutoff=cutoff)
     return f"did you mean {near[0]!r}?" if near else otherwise
+
+
+def count_of(number: int, one: str, more: str = "") -> str:
+    """A number with its noun, for messages.
+
+    >>> count_of(1, "group"), count_of(2100, "image"), count_of(1, "group has", "groups have")
+    ('1 group', '2,100 images', '1 group has')
+    """
+    return f"{number:,} {one if number == 1 else more or f'{one}s'}"

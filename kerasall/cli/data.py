@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from kerasall.cli import console
-from kerasall.errors import KerasallError, SettingsError
+from kerasall.errors import KerasallError, SettingsError, count_of
 
 data_app = typer.Typer(name="data", help="Turn data sets into other forms.", no_args_is_help=True)
 
@@ -110,19 +110,19 @@ def check(
 
 
 def _describe_check(found: dict[str, Any]) -> Iterator[str]:
-    yield f"{found['images']:,} images, {found['subjects']:,} subjects, source {found['source']}"
+    yield f"{count_of(found['images'], 'image')}, {count_of(found['subjects'], 'subject')}, source {found['source']}"
     for name, count in found["classes"].items():
         subjects = found["subjects_per_class"].get(name)
         yield f"  {name:<12} {count:>7,} images{f', {subjects:,} subjects' if subjects else ''}"
     yield (
-        f"duplicates: {found['exact_duplicate_groups']} exact groups "
-        f"({found['cross_subject_duplicate_groups']} across subjects), {found['near_duplicate_groups']} near groups, "
-        f"{found['named_copy_groups']} groups by name"
+        f"duplicates: {count_of(found['exact_duplicate_groups'], 'exact group')} "
+        f"({found['cross_subject_duplicate_groups']} across subjects), {count_of(found['near_duplicate_groups'], 'near group')}, "
+        f"{count_of(found['named_copy_groups'], 'group')} by name"
     )
     yield from (f"note: {note}" for note in found.get("notes", []))
     for kind in ("warnings", "errors"):
         yield from (f"{kind[:-1]}: {anomaly['message']}" for anomaly in found[kind])
-    yield f"{len(found['errors'])} errors" if found["errors"] else "no errors"
+    yield count_of(len(found["errors"]), "error") if found["errors"] else "no errors"
 
 
 def _describe(index: dict) -> list[str]:

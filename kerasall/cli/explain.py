@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from kerasall.cli.console import RESEARCH_ONLY, ModelArgument, note, require_place, show_progress
-from kerasall.errors import DecodingError, ModelError, SettingsError, did_you_mean
+from kerasall.errors import DecodingError, ModelError, SettingsError, count_of, did_you_mean
 from kerasall.files import atomic_path, write_json
 from kerasall.paths import runs_folder, shorten_name
 from kerasall.studies.finished_run import Run
@@ -68,7 +68,7 @@ def explain(
     rows, shown = _explain_all(predictor, paths, chosen, method, folder)
     failed = sum(bool(row["error"]) for row in rows)
     _write_summary(folder, {"model": str(predictor.folder), "method": method, "images": rows}, shown)
-    note(f"{len(paths)} files, {failed} failed")
+    note(f"{count_of(len(paths), 'file')}, {failed} failed")
     for row in rows:
         if row["error"]:
             note(f"failed: {row['error']}")

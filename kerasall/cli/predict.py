@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from kerasall.cli.console import RESEARCH_ONLY, ExcelOption, ModelArgument, note, show_progress
-from kerasall.errors import DataError, SettingsError
+from kerasall.errors import DataError, SettingsError, count_of
 from kerasall.paths import runs_folder
 from kerasall.studies.finished_run import Run
 
@@ -118,7 +118,9 @@ def predict(
     passed = tally.held - tally.again
     held = f", {passed} of them passed over" if passed else ""
     held += f", {tally.again} that failed before tried again" if tally.again else ""
-    note(f"{tally.files} files{held}, {tally.failed} failed{f'; predictions: {out}' if out else ''}")
+    note(
+        f"{count_of(tally.files, 'file')}{held}, {tally.failed} failed{f'; predictions: {out}' if out else ''}"
+    )
     note(RESEARCH_ONLY)
     if tally.failed:
         raise typer.Exit(1)

@@ -21,7 +21,6 @@ from kerasall.evaluation.ensemble_rules import (
     stacking_coefficients,
     tie_note,
 )
-from kerasall.evaluation.metrics import malignant_mask
 from kerasall.evaluation.predictions import Predictions, concatenate
 from kerasall.files import read_json
 from kerasall.models.ensembles import build_ensemble
@@ -70,10 +69,10 @@ def ensembler(
         selection = {}
     deciding = selection if ensemble.weights_from == SELECTION else own
     chosen, named = choose_coefficients(list(deciding.values()), ensemble), data.facts.malignant
-
     model = build_ensemble(
         [load_model(folder / MODEL_FILE) for folder in models], ensemble.rule, chosen.weights, list(own),
-        stacking=chosen.stacking, malignant=np.flatnonzero(malignant_mask(data.facts.labels, named)).tolist(), image_size=Chain.from_json(data.preprocess).output_size,
+        stacking=chosen.stacking, malignant=data.facts.malignant_indices,
+        image_size=Chain.from_json(data.preprocess).output_size,
         steps=[list(member.steps) or None for member in members],
     )  # fmt: skip
     write_model(model, data.preprocess, data.facts, trained)

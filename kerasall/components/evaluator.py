@@ -33,6 +33,7 @@ from kerasall.data.training_record import MEMBERS, TrainingRecord
 from kerasall.decoding import Limits
 from kerasall.errors import DataError
 from kerasall.evaluation.curves import precision_recall_curves, roc_curves
+from kerasall.evaluation.ensemble_rules import find_highest
 from kerasall.evaluation.ensemble_scores import (
     ViewGain,
     for_curves,
@@ -260,7 +261,9 @@ def scored_predictions(
     )  # fmt: skip
     # Each member decides by its own most probable class, as it votes.
     members = {
-        name: replace(predictions, probabilities=own, decisions=own.argmax(axis=1))
+        name: replace(
+            predictions, probabilities=own, decisions=find_highest(np, own, facts.malignant_indices)
+        )
         for k, name in enumerate(recorded.members)
         for own in [outputs["member_probabilities"][:, k]]
     }
@@ -297,7 +300,7 @@ def score_folds(scored: Scored, data: Development, facts: Facts, main: str) -> t
     folds = []
     for fold in data.split.folds:
         held_out = scored.predictions.take(parts == fold)
-        groups = len(np.unique(held_out.groups))
+        groups = len(np.unique(held_out.group_names))
         folds.append(FoldScore(fold, len(held_out), groups, metric(held_out, facts.malignant)))
     return tuple(folds)
 
@@ -311,7 +314,8 @@ def score_out_of_fold(
     held_out = scorer.of(recorded.predictions)
     malignant = MALIGNANT_SCORES if held_out.malignant else ()
     names = dict.fromkeys([main, "balanced_accuracy", *malignant])
-    return OutOfFold(len(held_out.predictions), held_out.intervals(list(names)))
+    distance = scorer.distance_from(held_out, main)
+    return OutOfFold(len(held_out.predictions), held_out.intervals(list(names)), distance)
 
 
 def score_apart(scorer: Scorer, beside: np.ndarray, main: str) -> OutOfFold | None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import csv
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -23,6 +23,7 @@ from kerasall.data.input_pipeline import prediction_batches
 from kerasall.data.pixel_cache import decode_pixels
 from kerasall.decoding import DEFAULT_LIMITS, Limits, read_image_bytes
 from kerasall.errors import ModelError
+from kerasall.evaluation.ensemble_rules import find_highest
 from kerasall.evaluation.safeguards import KEPT, Safeguards, calibrate, refer_reasons
 from kerasall.files import read_json, write_json
 from kerasall.models.explanation import Explainer, served_explanations
@@ -53,15 +54,25 @@ def exporter(
     """Exports, loads the result again, and compares Keras, SavedModel and the table ``predict`` writes."""
     model = load_model(trained / MODEL_FILE)
     chain = Chain.from_json(read_json(trained / PREPROCESS))
-    labels = read_facts(trained).labels
+    facts = read_facts(trained)
     answers = answer_with_safeguards(model, read_safeguards(safeguards), read_distance(safeguards), views)
     explain, no_maps = find_explanations(model)
-    export_saved_model(model, chain, labels, saved_model / MODEL, answer=answers, explain=explain)
+    export_saved_model(
+        model,
+        chain,
+        facts.labels,
+        saved_model / MODEL,
+        answer=answers,
+        explain=explain,
+        malignant=facts.malignant_indices,
+    )
     data = read_development(development)
     examples = data.examples
     chosen = np.unique(np.linspace(0, len(examples) - 1, IMAGES).astype(int))
     paths = [Path(path) for path in examples["path"].iloc[chosen]]
-    result = compare(model, chain, saved_model / MODEL, paths, data.limits, views) | {"no_maps": no_maps}
+    result = compare(
+        model, chain, saved_model / MODEL, paths, data.limits, views, facts.malignant_indices
+    ) | {"no_maps": no_maps}
     if views > 1:
         result |= time_views(model, decode_pixels(paths, chain, limits=data.limits).pixels, views)
     write_json(parity / "parity.json", result)
@@ -78,10 +89,10 @@ def find_explanations(model: keras.Model) -> tuple[Any, str]:
 
 def compare(
     model: keras.Model, chain: Chain, saved_model: Path, paths: list[Path], limits: Limits = DEFAULT_LIMITS,
-    views: int = 1,
+    views: int = 1, malignant: Sequence[int] = (),
 ) -> dict[str, Any]:  # fmt: skip
     """Largest difference in any probability between the three ways to an answer, over the given images."""
-    trained, decisions = answer(model, decode_pixels(paths, chain, limits=limits).pixels, views)
+    trained, decisions = answer(model, decode_pixels(paths, chain, limits=limits).pixels, views, malignant)
     predictor = Predictor(saved_model, limits)
     served = predictor.predict([read_image_bytes(path, limits) for path in paths])
     written, names = _through_the_table(predictor, paths)
@@ -108,7 +119,9 @@ def time_views(model: keras.Model, pixels: np.ndarray, views: int) -> dict[str, 
     return {"views": views, "seconds_one_view": seconds["one"], "seconds_all_views": seconds["all"]}
 
 
-def answer(model: keras.Model, pixels: np.ndarray, views: int = 1) -> tuple[np.ndarray, np.ndarray]:
+def answer(
+    model: keras.Model, pixels: np.ndarray, views: int = 1, malignant: Sequence[int] = ()
+) -> tuple[np.ndarray, np.ndarray]:
     """Probabilities [N, C] and decided class indices [N] of a classifier or an ensemble.
 
     An ensemble decides itself, as the most probable class need not be the one after a tie was broken.
@@ -117,11 +130,12 @@ def answer(model: keras.Model, pixels: np.ndarray, views: int = 1) -> tuple[np.n
         model: one output [N, C], or named outputs with ``probabilities`` and ``label_index``.
         pixels: uint8 [N, H, W, 3], after the chain.
         views: of each image, averaged for a classifier.
+        malignant: indices of the malignant classes, one of which a classifier calls in a tie.
     """
     batches = prediction_batches(pixels, batch_size=16)
     if not isinstance(model.output, dict):
         probabilities = predict_views(model, batches, views)
-        return probabilities, probabilities.argmax(axis=1)
+        return probabilities, find_highest(np, probabilities, malignant)
     outputs = predict_outputs(model, batches)
     return outputs["probabilities"], outputs["label_index"]
 

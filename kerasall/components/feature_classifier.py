@@ -106,7 +106,8 @@ def feature_trainer(
     rows = {row.name: row for row in deep_features.extractors}
     used = [rows[name] for name in chosen[0]]
     model = build_feature_model(
-        [backbones.build(row) for row in used], classifier, chain.output_size, [list(row.steps) or None for row in used]
+        [backbones.build(row) for row in used], classifier, chain.output_size, [list(row.steps) or None for row in used],
+        malignant=data.facts.malignant_indices,
     )  # fmt: skip
     require_same_answers(model, fitting.predict(classifier, chosen, shown), pixels.pixels[shown])
 
@@ -251,7 +252,8 @@ class Fitting:
 
     def predict(self, classifier: FeatureClassifier, cell: Cell, rows: np.ndarray) -> Predictions:
         """Predictions for the given rows, unchanged."""
-        return self.data.predictions(rows, *classifier.predict(self._features(cell, 0, rows)))
+        features, malignant = self._features(cell, 0, rows), self.data.facts.malignant_indices
+        return self.data.predictions(rows, *classifier.predict(features, malignant))
 
     def predict_held_out(self, cell: Cell, scratch: Path) -> Predictions:
         """Predictions of every held-out row by a classifier that was fitted to the others."""

@@ -18,6 +18,7 @@ from kerasall.data.splits import Split, read_split, write_split
 from kerasall.data.stratification import inner_validation as draw_inner_validation
 from kerasall.decoding import DEFAULT_LIMITS, Limits
 from kerasall.errors import ArtifactError, SettingsError
+from kerasall.evaluation.ensemble_rules import find_highest
 from kerasall.evaluation.predictions import Predictions
 from kerasall.files import UNKEYED, read_json, write_json
 
@@ -48,6 +49,11 @@ class Facts:
     source: str
     notes: tuple[str, ...]
     fingerprint: str
+
+    @property
+    def malignant_indices(self) -> list[int]:
+        """Class indices of the malignant classes, of which one is called in a tie."""
+        return [index for index, name in enumerate(self.labels) if name in self.malignant]
 
 
 @dataclass(frozen=True, eq=False)
@@ -135,13 +141,14 @@ class Development:
         Args:
             rows: their positions [N].
             probabilities: [N, C].
-            decisions: class indices [N] where the most probable class does not decide.
+            decisions: class indices [N] where the most probable class (in a tie a malignant one) does not decide.
         """
         table = self.examples.iloc[rows]
         ids, subjects, groups = (table[name].to_numpy() for name in ("id", "subject", "group"))
-        called = {} if decisions is None else {"decisions": decisions}
+        if decisions is None:
+            decisions = find_highest(np, np.asarray(probabilities), self.facts.malignant_indices)
         return Predictions(
-            ids, subjects, groups, self.labels[rows], probabilities, self.facts.labels, **called
+            ids, subjects, groups, self.labels[rows], probabilities, self.facts.labels, decisions
         )
 
     def trained_beside(self, kind: str, rows: pd.DataFrame) -> np.ndarray:

@@ -17,6 +17,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from kerasall.errors import ArtifactError, DataError, LeakError
+from kerasall.evaluation.predictions import read_names
 from kerasall.files import read_json, sha256_of_json, write_text
 
 SCHEMA_VERSION = 1
@@ -217,7 +218,7 @@ def group_examples(
     """Joins subjects and duplicate clusters into groups that are independent of one another.
 
     Args:
-        examples: table with the columns id and subject ("" = unknown: the image is on its own).
+        examples: table with the columns id and subject ("" or absent = unknown: the image is on its own).
         clusters: lists of ids that show the same cell; ids not in the table are passed over.
         joined: sets of subjects that are one patient each; see ``Collection.joined_subjects``.
 
@@ -225,7 +226,8 @@ def group_examples(
         Series id -> group, sorted by id. A group is named by its subjects joined with "+", or by its
         first id where no subject is known.
     """
-    table = examples[["id", "subject"]].astype(str).sort_values("id", ignore_index=True)
+    table = examples[["id", "subject"]].assign(subject=read_names(examples["subject"])).astype({"id": str})
+    table = table.sort_values("id", ignore_index=True)
     row = {name: index for index, name in enumerate(table["id"])}
     patient = {name: subjects[0] for subjects in joined for name in subjects}
     patients = table["subject"].map(lambda name: patient.get(name, name))

@@ -5,12 +5,8 @@ Indivisible groups are dealt out to parts so that every part gets its share of e
 
 from __future__ import annotations
 
-<<<<<<< HEAD
-from collections.abc import Iterator, Mapping, Sequence
-=======
 import re
-from collections.abc import Mapping, Sequence
->>>>>>> words
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np

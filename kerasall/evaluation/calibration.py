@@ -169,9 +169,10 @@ def reliability(scorer: Scorer, bins: int = 15) -> Reliability:
     gaps = np.bincount(place, weights=right - sure, minlength=bins)
     error = float(np.abs(gaps).sum() / len(sure))
     low, high = _error_interval(scorer, place, right - sure, error, bins)
-    rng = np.random.default_rng(scorer.seed)
+    rng, order = np.random.default_rng(scorer.seed), np.argsort(sure)  # that of the images does not matter
     noise = [
-        np.bincount(place, weights=(rng.random(len(sure)) < sure) - sure, minlength=bins) for _ in range(200)
+        np.bincount(place[order], weights=(rng.random(len(sure)) < sure[order]) - sure[order], minlength=bins)
+        for _ in range(200)
     ]
     with np.errstate(invalid="ignore"):
         mean_sure, share_right = (

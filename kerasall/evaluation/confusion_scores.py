@@ -57,13 +57,21 @@ def specificity(matrices: np.ndarray) -> np.ndarray:
     return ratio(others - false_alarms, others)
 
 
-PER_CLASS: dict[str, tuple[OfClasses, OfClasses | None]] = {
-    "precision": (precision, lambda matrices: matrices.sum(axis=-2)),
-    "recall": (recall, lambda matrices: matrices.sum(axis=-1)),
-    "specificity": (specificity, _other_images),
-    "f1": (f1, None),
+def _decided(matrices: np.ndarray) -> np.ndarray:
+    return matrices.sum(axis=-2)
+
+
+def _labelled(matrices: np.ndarray) -> np.ndarray:
+    return matrices.sum(axis=-1)
+
+
+PER_CLASS: dict[str, tuple[OfClasses, OfClasses, bool]] = {
+    "precision": (precision, _decided, True),
+    "recall": (recall, _labelled, True),
+    "specificity": (specificity, _other_images, True),
+    "f1": (f1, lambda matrices: _labelled(matrices) + _decided(matrices), False),
 }
-"""Scores of single classes: name -> values, and for a plain proportion the images in its denominator."""
+"""Scores of single classes: name -> values, the images in the denominator, and whether it is a plain proportion of them."""
 
 
 def macro(of_classes: OfClasses, matrices: np.ndarray, _: np.ndarray) -> np.ndarray:

@@ -29,8 +29,8 @@ WEIGHT_METRICS = {"f1": "f1_weighted", "auc": "roc_auc", "kappa": "cohen_kappa",
 
 Operations = Any  # the module numpy, or keras.ops
 Tensor = Any  # an array of numpy, or a tensor or symbolic tensor of Keras
-Formula = Callable[[Operations, Tensor, Any], Tensor]
-"""(operations, members [N, M, C], weights or stacking or None) -> probabilities [N, C]."""
+Formula = Callable[[Operations, Tensor, Any, Sequence[int]], Tensor]
+"""(operations, members [N, M, C], weights or stacking or None, indices of malignant classes) -> probabilities [N, C]."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,24 +70,31 @@ class Rule:
     parameter: Literal["", "weights", "stacking"] = ""
 
 
-def count_votes(ops: Operations, members: Tensor) -> Tensor:
+def count_votes(ops: Operations, members: Tensor, malignant: Sequence[int] = ()) -> Tensor:
     """How many members find each class the most probable: [N, M, C] -> whole numbers [N, C].
 
-    A member that finds several classes equally probable votes for the first of them.
+    A member that finds several classes equally probable votes for a malignant one of them, else for the first.
     """
     classes = np.arange(members.shape[-1], dtype=np.int32)
-    chosen = ops.expand_dims(find_highest(ops, members), -1)
+    chosen = ops.expand_dims(find_highest(ops, members, malignant), -1)
     return ops.sum(ops.where(ops.equal(chosen, classes), 1, 0), axis=-2)
 
 
-def find_highest(ops: Operations, scores: Tensor) -> Tensor:
-    """Index of the highest score, the first of equal ones: [..., C] -> whole numbers [...].
+def find_highest(ops: Operations, scores: Tensor, malignant: Sequence[int] = ()) -> Tensor:
+    """Index of the highest score, of equal ones the first malignant, else the first: [..., C] -> whole numbers [...].
 
-    Not ``argmax`` of the scores: Keras' looks at the bits of floating-point numbers, for which ONNX and OpenVINO have
-    no operation.
+    Between calling an image malignant and missing it, it is called. Not ``argmax`` of the scores: Keras' looks at the
+    bits of floating-point numbers, for which ONNX and OpenVINO have no operation.
+
+    >>> find_highest(np, np.array([[0.5, 0.5, 0.0], [0.4, 0.3, 0.3]]), malignant=[1]).tolist()
+    [1, 0]
     """
     highest = ops.greater_equal(scores, ops.max(scores, axis=-1, keepdims=True))
-    return ops.argmax(ops.where(highest, 1, 0), axis=-1)
+    return ops.argmax(ops.where(highest, _preference(scores, malignant), 0), axis=-1)
+
+
+def _preference(scores: Tensor, malignant: Sequence[int]) -> np.ndarray:
+    return np.where(np.isin(np.arange(scores.shape[-1]), malignant), 2, 1).astype(np.int32)
 
 
 def mean_probabilities(ops: Operations, members: Tensor) -> Tensor:
@@ -105,29 +112,28 @@ def decide(ops: Operations, probabilities: Tensor, means: Tensor, malignant: Seq
             broken by summed probability.
         malignant: indices of the malignant classes: between calling an image malignant and missing it, it is called.
     """
-    preferred = np.where(np.isin(np.arange(probabilities.shape[-1]), malignant), 2, 1).astype(np.int32)
     tied = ops.where(_highest(ops, probabilities), means, -1.0)
-    return ops.argmax(ops.where(_highest(ops, tied), preferred, 0), axis=-1)
+    return ops.argmax(ops.where(_highest(ops, tied), _preference(tied, malignant), 0), axis=-1)
 
 
 def _highest(ops: Operations, scores: Tensor) -> Tensor:
     return ops.greater_equal(scores, ops.subtract(ops.max(scores, axis=-1, keepdims=True), TIE))
 
 
-def _vote_shares(ops: Operations, members: Tensor, _: None) -> Tensor:
-    return ops.divide(count_votes(ops, members), members.shape[-2])
+def _vote_shares(ops: Operations, members: Tensor, _: None, malignant: Sequence[int]) -> Tensor:
+    return ops.divide(count_votes(ops, members, malignant), members.shape[-2])
 
 
-def _average(ops: Operations, members: Tensor, _: None) -> Tensor:
+def _average(ops: Operations, members: Tensor, _: None, __: Sequence[int]) -> Tensor:
     return mean_probabilities(ops, members)
 
 
-def _weighted_average(ops: Operations, members: Tensor, weights: np.ndarray) -> Tensor:
+def _weighted_average(ops: Operations, members: Tensor, weights: np.ndarray, _: Sequence[int]) -> Tensor:
     shares = np.asarray((weights / weights.sum())[:, None], dtype=members.dtype)
     return ops.sum(ops.multiply(members, shares), axis=-2)
 
 
-def _maximum(ops: Operations, members: Tensor, _: None) -> Tensor:
+def _maximum(ops: Operations, members: Tensor, _: None, __: Sequence[int]) -> Tensor:
     peaks = ops.max(members, axis=-2)
     return ops.divide(peaks, ops.sum(peaks, axis=-1, keepdims=True))
 
@@ -138,7 +144,7 @@ def stacking_inputs(ops: Operations, members: Tensor) -> Tensor:
     return ops.log(ops.maximum(flat, FLOOR))
 
 
-def _stacking(ops: Operations, members: Tensor, stacking: Stacking) -> Tensor:
+def _stacking(ops: Operations, members: Tensor, stacking: Stacking, _: Sequence[int]) -> Tensor:
     kernel, bias = (np.asarray(each, dtype=members.dtype) for each in (stacking.kernel, stacking.bias))
     scores = ops.add(ops.matmul(stacking_inputs(ops, members), kernel), bias)
     powers = ops.exp(ops.subtract(scores, ops.max(scores, axis=-1, keepdims=True)))
@@ -264,7 +270,7 @@ def combine(
         raise ModelError(f"members must give arrays of one shape [images, classes], but give {shapes}")
     row, parameter = check_rule(rule, len(arrays), shapes[0][1] if shapes else 0, weights, stacking)
     stacked = np.stack(arrays, axis=1)
-    probabilities = row.formula(np, stacked, parameter)
+    probabilities = row.formula(np, stacked, parameter, malignant)
     return probabilities, decide(np, probabilities, mean_probabilities(np, stacked), malignant)
 
 

@@ -54,15 +54,18 @@ class OutOfFold:
     Attributes:
         images: so many.
         intervals: metric -> value with interval.
+        distance: how far the final model's main score on the test part lies above this one, with its interval.
     """
 
     images: int
     intervals: Mapping[str, Interval]
+    distance: Interval | None = None
 
     def to_json(self) -> dict[str, Any]:
         """A JSON object for programs."""
         metrics = {name: interval.to_json() for name, interval in self.intervals.items()}
-        return {"images": self.images, "metrics": metrics}
+        distance = self.distance and self.distance.to_json()
+        return {"images": self.images, "metrics": metrics, "distance": distance}
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from math import ceil, floor, sqrt
 import numpy as np
 from scipy.special import ndtri
 
-from kerasall.errors import SettingsError
+from kerasall.errors import SettingsError, count_of
 from kerasall.evaluation.confusion_scores import PER_CLASS
 from kerasall.evaluation.metrics import (
     Metric,
@@ -19,7 +19,7 @@ from kerasall.evaluation.metrics import (
     malignant_mask,
     undefined_reason,
 )
-from kerasall.evaluation.predictions import JsonFields, Predictions
+from kerasall.evaluation.predictions import UNNAMED, JsonFields, Predictions
 from kerasall.evaluation.resampling import UNSEEN, Draws, Resampler, Units, draw_weights, find_units
 
 GROUPS = "group bootstrap within classes, with half an unseen group at its worst and its best"
@@ -54,6 +54,11 @@ class Interval(JsonFields):
     method: str
     groups: int
     note: str = ""
+
+    @property
+    def over(self) -> str:
+        """What the interval is over, such as ``33 groups``; single images where groups are unknown."""
+        return count_of(self.groups, "image" if "single images" in self.method else "group")
 
 
 @dataclass(frozen=True, eq=False)
@@ -167,6 +172,32 @@ class Scorer:
             return dict.fromkeys(rows, empty)
         return {name: self.behind(row)._interval(row) for name, row in rows.items()}
 
+    def distance_from(self, other: Scorer, name: str) -> Interval:
+        """How far a metric lies above that of ``other`` on other images, whose groups are drawn independently.
+
+        Each end sets one record's unseen groups at their worst against the other's at their best. There is no interval
+        where a group has images in both, for then the two scores move together.
+
+        Raises:
+            SettingsError: an unknown metric or class.
+        """
+        metric = find_metric(name, self.predictions.classes)
+        # Another seed: with the same one, records of as many groups would be drawn alike.
+        here, there = self.behind(metric), replace(other, seed=other.seed + 1).behind(metric)
+        ours, theirs = here.value(metric), there.value(metric)
+        method = IMAGES if not (here.groups_known and there.groups_known) else GROUPS
+        record = Interval(None, None, None, self.confidence, method, here.units.groups + there.units.groups)
+        if ours is None or theirs is None:
+            return replace(record, note="one of the scores is not defined")
+        record = replace(record, value=ours - theirs)
+        if set(here.predictions.group_names) & set(there.predictions.group_names):
+            return replace(record, note="some groups have images among both: no interval")
+        (our_lows, our_highs), (their_lows, their_highs) = (
+            each.resampler.score(metric) for each in (here, there)
+        )
+        low, high = self.quantile_ends(our_lows - their_highs, our_highs - their_lows)
+        return replace(record, low=min(float(low), ours - theirs), high=max(float(high), ours - theirs))
+
     def by_class(self) -> dict[str, dict[str, Interval]]:
         """Each class against the rest: class -> score of ``PER_CLASS`` -> its interval."""
         classes = self.predictions.classes
@@ -222,7 +253,7 @@ class Scorer:
 
     def _record(self, metric: Metric, value, low, high, note: str) -> Interval:
         method = GROUPS if self.groups_known else WILSON if metric.trials is not None else IMAGES
-        return Interval(value, low, high, self.confidence, method, self._count_groups(metric), note)
+        return Interval(value, low, high, self.confidence, method, self.count_groups(metric), note)
 
     @cached_property
     def _groups(self) -> np.ndarray:
@@ -234,17 +265,15 @@ class Scorer:
         return held
 
     def _denominator(self, metric: Metric) -> np.ndarray:
-        """Cells of the confusion matrix whose images a plain proportion counts, bool [C, C]; all of another metric."""
-        classes = len(self.predictions.classes)
+        """Cells of the confusion matrix whose images stand in the metric's denominator, bool [C, C]."""
+        classes, images = len(self.predictions.classes), metric.trials or metric.counted
+        if images is None:
+            return np.ones((classes, classes), bool)
         cells = np.eye(classes * classes).reshape(-1, classes, classes)
-        counted = (
-            cells.any(axis=(1, 2))
-            if metric.trials is None
-            else metric.trials(cells, self.resampler.malignant) > 0
-        )
-        return counted.reshape(classes, classes)
+        return (images(cells, self.resampler.malignant) > 0).reshape(classes, classes)
 
-    def _count_groups(self, metric: Metric) -> int:
+    def count_groups(self, metric: Metric) -> int:
+        """Groups (of unknown ones: images) with images in the metric's denominator."""
         return int((self._groups & self._denominator(metric)).any(axis=(1, 2)).sum())
 
     def _missed_count(self) -> Interval:
@@ -262,6 +291,10 @@ class Scorer:
         notes = self._count_notes(metric)
         if self.blocks or not (self.predictions.subjects != "").any():
             notes.append("no patient is named: one patient's images may stand in several groups")
+        if unnamed := int((self.predictions.groups == UNNAMED).sum()):
+            notes.append(
+                f"{count_of(unnamed, 'image counts', 'images count')} as one group, as nobody knows whose they are"
+            )
         perfect = metric.highest if metric.direction == "higher" else metric.lowest
         if value == perfect:
             notes.append("no group has a fault: the other end is what an unseen group could do")
@@ -271,18 +304,18 @@ class Scorer:
         """What is said of the groups in the denominator where they are few; of a mean over classes, of each class."""
         counted, notes = self._denominator(metric), []
         names = np.asarray(self.predictions.classes)
-        if metric.trials is None or counted.all():
+        if counted.all():
             if len(self._groups) < FEW_GROUPS:
                 notes.append(f"fewer than {FEW_GROUPS} groups ({len(self._groups)}): the interval is rough")
-        elif (groups := self._count_groups(metric)) < FEW_GROUPS:
-            by_label = counted.any(axis=1) & counted.all(axis=1)
-            of = (
-                f"called {names[counted.any(axis=0)][0]}"
-                if not by_label.any()
-                else f"of {' or '.join(names[by_label])}"
+        elif (groups := self.count_groups(metric)) < FEW_GROUPS:
+            sides = {"of": counted.all(axis=1), "called": counted.all(axis=0)}
+            of = " or ".join(
+                f"{word} {' or '.join(names[side])}" for word, side in sides.items() if side.any()
             )
-            notes.append(f"only {groups} groups have images {of}: the interval is rough")
-        if metric.trials is None and len(self._groups) >= FEW_GROUPS:
+            notes.append(
+                f"only {count_of(groups, 'group has', 'groups have')} images {of}: the interval is rough"
+            )
+        if metric.trials is None and counted.all() and len(self._groups) >= FEW_GROUPS:
             held = self._groups.any(axis=2).sum(axis=0)
             few = [
                 f"{count} of {name}"

@@ -38,6 +38,7 @@ class Metric:
         requires: keys of ``CONDITIONS`` that must hold for the value to be defined.
         formula: value from confusion matrices.
         trials: for a plain proportion, the number of images in its denominator, from the matrices.
+        counted: likewise of another score, where its denominator leaves images out; None: all count.
         losses: float [N] whose mean is the value, from predictions.
         ranking: how areas under ROC curves are averaged.
         limits: of ``losses``, the least and the greatest value that each image can have, float [N] both.
@@ -52,6 +53,7 @@ class Metric:
     requires: tuple[str, ...] = ()
     formula: Formula | None = None
     trials: Formula | None = None
+    counted: Formula | None = None
     losses: Callable[[Predictions], np.ndarray] | None = None
     ranking: Literal["macro", "weighted", "malignant"] | None = None
     limits: Callable[[Predictions], tuple[np.ndarray, np.ndarray]] | None = None
@@ -244,11 +246,12 @@ def find_metric(name: str, classes: Sequence[str]) -> Metric:
         return METRICS[name]
     kind, _, of_class = name.partition(":")
     if kind in PER_CLASS and of_class in classes:
-        index, (values, trials) = list(classes).index(of_class), PER_CLASS[kind]
+        index, (values, images, proportion) = list(classes).index(of_class), PER_CLASS[kind]
+        counted = partial(_of_one_class, images, index)
         return Metric(
             name, f"{kind.capitalize()} of {of_class}", f"{kind} of class {of_class}",
             formula=partial(_of_one_class, values, index),
-            trials=partial(_of_one_class, trials, index) if trials else None,
+            **{"trials" if proportion else "counted": counted},
         )  # fmt: skip
     known = [*METRICS, *(f"{kind}:{label}" for kind in PER_CLASS for label in classes)]
     near = near_names(name, known, most=3) or known[:3]
@@ -266,7 +269,7 @@ def per_class_table(predictions: Predictions) -> pd.DataFrame:
     """
     matrix = confusion_matrix(predictions).astype(float)
     images, decided = matrix.sum(axis=1).astype(int), matrix.sum(axis=0).astype(int)
-    columns = {name: of_classes(matrix) for name, (of_classes, _) in PER_CLASS.items()}
+    columns = {name: of_classes(matrix) for name, (of_classes, *_) in PER_CLASS.items()}
     table = pd.DataFrame({"class": predictions.classes, "images": images, "decided": decided, **columns})
     table["roc_auc"] = [
         area_under_roc(predictions.probabilities[:, c], predictions.labels == c)

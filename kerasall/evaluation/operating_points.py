@@ -215,6 +215,22 @@ def _predictive_value(scorer: Scorer, share: float, called: str) -> Interval | N
     return scorer.interval_of(Metric(called, called, "", requires=("every class labelled",), formula=value))
 
 
+def predictive_values(scorer: Scorer, prevalence: Prevalence) -> dict[str, Interval | None]:
+    """``positive`` and ``negative`` predictive value of the model's own calls, malignant or not, at a prevalence.
+
+    Args:
+        scorer: of N images, with the malignant classes named and images of both kinds.
+        prevalence: that they are told for.
+    """
+    mask = malignant_mask(scorer.predictions.classes, scorer.malignant)
+    called = replace(
+        collapse(scorer.predictions, scorer.malignant, 0.5), decisions=mask[scorer.predictions.decisions]
+    )
+    return {
+        name: _predictive_value(scorer.of(called), prevalence.share, name) for name in (POSITIVE, NEGATIVE)
+    }
+
+
 def cross_collapse(
     raw: Predictions,
     positive: Sequence[str],

@@ -9,7 +9,7 @@ from math import log, sqrt
 import numpy as np
 from scipy.special import betaln, chdtrc, stdtr, stdtrit
 
-from kerasall.errors import DataError
+from kerasall.errors import DataError, count_of
 from kerasall.evaluation.intervals import FEW_GROUPS, Scorer, groups_known
 from kerasall.evaluation.metrics import Metric, find_metric, undefined_reason
 from kerasall.evaluation.predictions import JsonFields, Predictions
@@ -176,7 +176,7 @@ def sign_flips(first: Predictions, second: Predictions) -> Comparison:
     notes = [] if groups_known(one) else [f"groups are unknown: {INDEPENDENT}"]
     if differing <= _TOLD_GROUPS:
         notes.append(
-            f"the models differ in {differing} groups: no p-value below {smallest_p_value(differing):.3g} can come out"
+            f"the models differ in {count_of(differing, 'group')}: no p-value below {smallest_p_value(differing):.3g} can come out"
         )
     return Comparison(
         "McNemar, exact" if single else "sign flips over groups",

@@ -12,6 +12,13 @@ import pandas as pd
 from kerasall.errors import DataError
 from kerasall.files import atomic_path
 
+UNNAMED = "(unnamed)"
+"""Group of the images that name neither group nor patient, where others do: whose they are nobody knows, and counted
+one by one they would pass for so many patients."""
+
+UNKNOWN = ("", "nan", "none", "nat", "<na>")
+"""What an array of names holds, once it is text in small letters, where there is none."""
+
 PER_IMAGE = ("ids", "subjects", "groups", "labels", "probabilities", "decisions")
 """Fields of ``Predictions`` with one entry per image."""
 
@@ -39,9 +46,11 @@ class Predictions:
 
     Attributes:
         ids: N unique names of images.
-        subjects: N names of patients (or stated stand-ins); "" where unknown.
+        subjects: N names of patients (or stated stand-ins); "" where unknown (None and nan become "").
         groups: N names of groups that are independent of one another (a subject joined with its
-            duplicates). Intervals resample these.
+            duplicates). Intervals resample these. An image without one is in its subject's; images without both are
+            ``UNNAMED`` where others name theirs, for they may all be of one patient. So are the groups in which no image
+            names a subject, where others do. "" where no image names anything: each stands for itself.
         labels: N true class indices, int64, in [0, C).
         probabilities: float64 [N, C]; rows sum to 1 within 1e-3.
         classes: C class names; index i is class i.
@@ -62,8 +71,11 @@ class Predictions:
         if decisions is None:
             some = probabilities.ndim == 2 and len(probabilities)
             decisions = probabilities.argmax(axis=1) if some else np.empty(0)
+        subjects, groups = (read_names(getattr(self, name)) for name in ("subjects", "groups"))
         converted = {
-            **{name: np.asarray(getattr(self, name), dtype=str) for name in ("ids", "subjects", "groups")},
+            "ids": np.asarray(self.ids, dtype=str),
+            "subjects": subjects,
+            "groups": _complete_groups(groups, subjects) if groups.shape == subjects.shape else groups,
             "labels": np.asarray(self.labels, dtype=np.int64),
             "probabilities": probabilities,
             "classes": tuple(str(name) for name in self.classes),
@@ -119,7 +131,7 @@ class Predictions:
 
     @property
     def group_names(self) -> np.ndarray:
-        """Name of each image's group, an image without one being a group of its own: str [N]."""
+        """Name of each image's group: str [N]. Where nothing is known of any, each image is a group of its own."""
         return np.where(self.groups == "", np.char.add("\0", self.ids), self.groups)
 
     @property
@@ -145,6 +157,31 @@ class Predictions:
         """The predictions of the given images, all of which must be known, in the given order."""
         order = np.argsort(self.ids)
         return self.take(order[np.searchsorted(self.ids, ids, sorter=order)])
+
+
+def read_names(given: Any) -> np.ndarray:
+    """Names of patients or groups as text: str [N], "" where there is none.
+
+    >>> read_names(["P1", None, float("nan"), " nan ", ""]).tolist()
+    ['P1', '', '', '', '']
+    """
+    names = np.asarray(given)
+    if names.dtype.kind != "U":  # text holds no None
+        names = np.asarray(given, dtype=object)
+        names = np.where(pd.isna(names), "", names).astype(str)
+    return np.where(np.isin(np.char.lower(np.char.strip(names)), UNKNOWN), "", names)
+
+
+def _complete_groups(groups: np.ndarray, subjects: np.ndarray) -> np.ndarray:
+    """Never more groups than are known to be apart: see ``Predictions``."""
+    groups = np.where(groups == "", subjects, groups)
+    if not (groups != "").any():
+        return groups
+    named = subjects != ""
+    alone = groups == ""
+    if named.any() and not named.all():
+        alone |= ~np.isin(groups, groups[named])
+    return np.where(alone, UNNAMED, groups)
 
 
 def concatenate(parts: list[Predictions]) -> Predictions:

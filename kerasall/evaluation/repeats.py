@@ -39,6 +39,7 @@ class Spread(JsonFields):
         deviation: its square root.
         lowest, highest: of the values.
         low, high: interval of the mean over groups of images, the repetitions as they are.
+        groups: so many of them have images in the score's denominator in a repetition at least; of images where unknown.
     """
 
     values: tuple[float | None, ...]
@@ -49,6 +50,7 @@ class Spread(JsonFields):
     highest: float | None = None
     low: float | None = None
     high: float | None = None
+    groups: int | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -167,6 +169,7 @@ def _spread(scorers: Sequence[Scorer], metric: Metric) -> Spread:
         found,
         low=max(metric.lowest, min(float(low), found.mean)),
         high=min(metric.highest, max(float(high), found.mean)),
+        groups=min(reader.count_groups(metric) for reader in readers),
     )
 
 

@@ -196,8 +196,10 @@ class Resampler:
         """How many strata share one unseen group: those in the denominator of a plain proportion; else each has its own."""
         if metric.trials is None:
             return 1
-        of_strata = self.units.group_means(self.counts)
-        return max(1, int((metric.trials(of_strata, self.malignant) > 0).sum()))
+        # Wherever the images of a stratum could be decided: were it where they are, one more error could raise an end.
+        labelled = self.units.group_means(self.counts.sum(axis=2))
+        anywhere = np.repeat(labelled[:, :, None], len(self.malignant), axis=2)
+        return max(1, int((metric.trials(anywhere, self.malignant) > 0).sum()))
 
     def _areas_of(self, metric: Metric) -> list[_Areas]:
         # The macro and the weighted mean ask the same questions, and these take the longest.
@@ -234,10 +236,13 @@ def _gradient(formula: Formula, matrix: np.ndarray, mask: np.ndarray) -> np.ndar
 def _unseen_counts(formula: Formula, counts: np.ndarray, units: Units, mask: np.ndarray) -> list[np.ndarray]:
     """Matrices of each stratum's unseen group at its worst and at its best: two of float [S, C, C].
 
-    Its labels are those that the stratum's groups have on the mean.
+    Its labels are those that the stratum's groups have on the mean. What moves the score most is asked where half of
+    each class are decided rightly and the others evenly: asked where they are, the answer could change with one more
+    error, and an end rise.
     """
-    labelled = units.of_unseen(counts.sum(axis=2))
-    gradient = _gradient(formula, counts.sum(axis=0), mask)
+    labelled, classes = units.of_unseen(counts.sum(axis=2)), len(mask)
+    halves = np.eye(classes) / 2 + (1 - np.eye(classes)) / (2 * max(1, classes - 1))
+    gradient = _gradient(formula, counts.sum(axis=(0, 2))[:, None] * halves, mask)
     decided = (np.eye(len(mask))[np.argmax(side * gradient, axis=1)] for side in (-1, 1))
     return [labelled[:, :, None] * each for each in decided]
 
@@ -258,13 +263,15 @@ def _limit_losses(
     """Losses of the images of an unseen group at its best and at its worst, float [N] both.
 
     A loss has no useful upper limit: the worst is twice the mean loss of the stratum's worst group, and at least that
-    of guessing.
+    of guessing, at most that of being sure and wrong.
     """
     classes = len(predictions.classes)
-    guesses = replace(predictions.take(np.arange(1)), probabilities=np.full((1, classes), 1 / classes))
+    one, other = predictions.take(np.arange(1)), (predictions.labels[:1] + 1) % classes
+    guesses = replace(one, probabilities=np.full((1, classes), 1 / classes))
+    wrong = replace(one, probabilities=np.eye(classes)[other])
     means = units.totals(losses) / units.sizes
     worst = np.array([means[members].max() for members in units.membership])
-    highest = np.minimum(np.maximum(2 * worst, losses_of(guesses)), metric.highest)
+    highest = np.minimum(np.maximum(2 * worst, losses_of(guesses)), losses_of(wrong))
     return np.full(len(losses), metric.lowest), highest[units.strata[units.rows]]
 
 

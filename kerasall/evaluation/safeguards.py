@@ -91,7 +91,7 @@ class Calibration(JsonFields):
         """The same images with calibrated probabilities.
 
         Decisions that were the most probable class become the most probable class again (biases may
-        change it); other decisions, as those of a vote, stay.
+        change it; in a tie they stay); other decisions, as those of a vote, stay.
 
         Raises:
             DataError: the predictions are over other classes.
@@ -101,11 +101,11 @@ class Calibration(JsonFields):
                 f"a calibration for the classes {self.classes} cannot be applied to {predictions.classes}"
             )
         probabilities = self.apply(predictions.probabilities)
-        most_probable = predictions.probabilities.argmax(axis=1)
-        follows = np.array_equal(predictions.decisions, most_probable)
-        return replace(
-            predictions, probabilities=probabilities, decisions=None if follows else predictions.decisions
-        )
+        changed = replace(predictions, probabilities=probabilities)
+        if not (predictions.confidences == predictions.probabilities.max(axis=1)).all():
+            return changed
+        stays = changed.confidences == probabilities.max(axis=1)
+        return replace(changed, decisions=np.where(stays, changed.decisions, probabilities.argmax(axis=1)))
 
     @staticmethod
     def from_json(value: dict[str, Any]) -> Calibration:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from kerasall.errors import DataError, SettingsError, did_you_mean
+from kerasall.errors import DataError, SettingsError, count_of, did_you_mean
 from kerasall.evaluation import confusion_scores as of_matrix
 from kerasall.evaluation.confusion_scores import PER_CLASS
+from kerasall.evaluation.ensemble_rules import find_highest
 from kerasall.evaluation.intervals import RESAMPLES, Interval, Scorer, list_notes
 from kerasall.evaluation.metrics import (
     MALIGNANT_SCORES,
@@ -22,7 +23,7 @@ from kerasall.evaluation.metrics import (
     malignant_mask,
     undefined_reason,
 )
-from kerasall.evaluation.predictions import Predictions
+from kerasall.evaluation.predictions import Predictions, read_names
 
 
 @dataclass(frozen=True)
@@ -114,8 +115,8 @@ def score(
         labels: N true classes, names or indices; or ``Predictions``, which hold all the rest.
         probabilities: float [N, C], rows that sum to 1, columns in the order of ``classes``; of two classes also [N]:
             those of the malignant one (without ``malignant``, of class 1 where the labels are 0 and 1).
-        groups: N names or numbers of patients; one without a name (None, nan or "") is a group of its own. Without
-            groups every image is, and the notes say what that is worth.
+        groups: N names or numbers of patients; images without one (None, nan or "") count as one group, for all may be
+            of one patient. Without groups every image is one of its own, and the notes say what that is worth.
         classes: C names in class order. By default those that the labels name, sorted, as scikit-learn orders them; of
             indices the numbers from 0.
         malignant: name or names of the malignant classes.
@@ -209,13 +210,26 @@ def take_predictions(
     true, chances = np.asarray(labels), _as_numbers(probabilities)
     if true.ndim != 1 or not len(true):
         raise DataError(f"labels must be one class an image, but have the shape {true.shape}: flatten them")
+    _require_named(true, classes)
     names = _name_classes(true, chances, classes)
     named = name_malignant(malignant, names)
     if chances.ndim == 1:
         chances = _both_columns(chances, true, names, named)
     whose = _name_groups(groups, len(true))
     ids = np.char.add("image ", np.arange(len(true)).astype(str))
-    return Predictions(ids, whose, whose, _index_labels(true, names), chances, names), named
+    record = Predictions(ids, whose, whose, _index_labels(true, names), chances, names)
+    tied = find_highest(np, record.probabilities, np.flatnonzero(malignant_mask(names, named)))
+    return replace(record, decisions=tied), named
+
+
+def _require_named(labels: np.ndarray, classes: Sequence[str] | None) -> None:
+    """Refuses images without a label: "nan" would pass for a class."""
+    unknown = (read_names(labels) == "") & ~np.isin(labels.astype(str), list(classes or ()))
+    if unknown.any():
+        raise DataError(
+            f"labels must name the class of every image, but {count_of(int(unknown.sum()), 'image has', 'images have')} "
+            f"none, the first at position {int(unknown.argmax())}: leave these images out"
+        )
 
 
 def name_malignant(given: str | Sequence[str] | None, classes: Sequence[str]) -> tuple[str, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -21,6 +21,7 @@ from kerasall.evaluation.operating_points import (
     collapse,
     cross_collapse,
     decision_curve,
+    predictive_values,
     score_point,
 )
 from kerasall.evaluation.predictions import JsonFields, Predictions
@@ -136,6 +137,7 @@ class TrustScores:
         benefit: net benefit over thresholds, likewise.
         referral: prediction sets and what is referred.
         prevalence: that predictive values and ``benefit`` hold for; None: that of the scored images.
+        own: ``positive`` and ``negative`` predictive value of the model's own calls there; none without a prevalence.
     """
 
     safeguards: Safeguards
@@ -146,6 +148,7 @@ class TrustScores:
     benefit: tuple[NetBenefit, ...]
     referral: ReferScores
     prevalence: Prevalence | None = None
+    own: Mapping[str, Interval | None] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """A JSON object for programs."""
@@ -155,6 +158,7 @@ class TrustScores:
             "decision_curve": [each.to_json() for each in self.benefit],
             "referral": self.referral.to_json(),
             "prevalence": self.prevalence and self.prevalence.to_json(),
+            "predictive_values": {name: each and each.to_json() for name, each in self.own.items()},
         }
 
 
@@ -200,6 +204,7 @@ def score_safeguards(
         _score_benefit(calibrated, prevalence),
         referral,
         prevalence,
+        _own_values(scorer, prevalence),
     )  # fmt: skip
 
 
@@ -268,6 +273,13 @@ def _score_points(
             return ()
         scored.append(score_point(scorer.of(called), wanted, point.threshold, prevalence))
     return tuple(scored)
+
+
+def _own_values(scorer: Scorer, prevalence: Prevalence | None) -> dict[str, Interval | None]:
+    mask = malignant_mask(scorer.predictions.classes, scorer.malignant)[scorer.predictions.labels]
+    if prevalence is None or mask.all() or not mask.any():
+        return {}
+    return predictive_values(scorer, prevalence)
 
 
 def _score_benefit(calibrated: Scorer, prevalence: Prevalence | None) -> tuple[NetBenefit, ...]:

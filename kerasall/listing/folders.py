@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from kerasall.errors import DataError
+from kerasall.errors import DataError, count_of
 
 IMAGE_SUFFIXES = frozenset((".bmp", ".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".tif", ".tiff", ".webp"))
 """File types taken for images, compared in lower case."""
@@ -58,7 +58,9 @@ def describe_left_out(others: Sequence[str], count: int, misnamed: Sequence[str]
     """Sentences on files that were left out: ``count`` of them, the first by name, and images without a known suffix."""
     found = []
     if count:
-        found.append(f"{count} files that are no images were left out: {list_some(others, count=count)}")
+        found.append(
+            f"{count_of(count, 'file that is no image was', 'files that are no images were')} left out: {list_some(others, count=count)}"
+        )
     if misnamed:
         found.append(
             f"{len(misnamed)} files that hold images, but do not end in one of {', '.join(sorted(IMAGE_SUFFIXES))}, were "

@@ -110,6 +110,7 @@ def build_feature_model(
     image_size: tuple[int, int] | None = None,
     steps: Sequence[Sequence[Step] | None] | None = None,
     name: str = "deep_features",
+    malignant: Sequence[int] = (),
 ) -> keras.Model:
     """Makes extractors and a fitted classifier one frozen Keras model that decides as they do.
 
@@ -120,6 +121,7 @@ def build_feature_model(
             extractor with the largest images.
         steps: as given to ``extract_features``.
         name: name of the model.
+        malignant: indices of the malignant classes, one of which is decided for in a tie.
 
     Returns:
         A model from RGB pixels 0..255, uint8 or float [N, H, W, 3], called ``image``, to a dictionary:
@@ -145,7 +147,7 @@ def build_feature_model(
     standardise = keras.layers.Normalization(
         mean=scaler.mean_, variance=scaler.scale_**2, dtype="float32", name="standardised"
     )
-    answers = _SVM_OR_MLP[classifier.row.name](classifier, standardise(features))
+    answers = _SVM_OR_MLP[classifier.row.name](classifier, standardise(features), malignant)
     model = keras.Model(image, answers, name=name)
     name_operations(model, {*_RESERVED, *(extractor.name for extractor in extractors)})
     model.trainable = False
@@ -159,7 +161,9 @@ def _dense(inputs: _Tensor, kernel: np.ndarray, bias: np.ndarray, name: str, act
     return outputs
 
 
-def _support_vector_machine(classifier: FeatureClassifier, inputs: _Tensor) -> dict[str, _Tensor]:
+def _support_vector_machine(
+    classifier: FeatureClassifier, inputs: _Tensor, malignant: Sequence[int]
+) -> dict[str, _Tensor]:
     fitted: Any = classifier.pipeline[-1]
     platt = classifier.platt
     if platt is None:
@@ -174,11 +178,13 @@ def _support_vector_machine(classifier: FeatureClassifier, inputs: _Tensor) -> d
     lines = keras.layers.Rescaling(**scaling, dtype="float32", name="platt")(decisions)
     sigmoids = keras.layers.Activation("log_sigmoid", dtype="float32", name="likelihood")(lines)
     probabilities = keras.layers.Softmax(dtype="float32", name="probabilities")(sigmoids)
-    decided = find_highest(keras.ops, decisions)
+    decided = find_highest(keras.ops, decisions, malignant)
     return {"probabilities": probabilities, "label_index": decided, "decision_values": decisions}
 
 
-def _perceptron(classifier: FeatureClassifier, inputs: _Tensor) -> dict[str, _Tensor]:
+def _perceptron(
+    classifier: FeatureClassifier, inputs: _Tensor, malignant: Sequence[int]
+) -> dict[str, _Tensor]:
     fitted: Any = classifier.pipeline[-1]
     kernels, biases = list(fitted.coefs_), list(fitted.intercepts_)
     if classifier.classes == 2:  # a sigmoid is the softmax of minus and plus half of it
@@ -186,7 +192,7 @@ def _perceptron(classifier: FeatureClassifier, inputs: _Tensor) -> dict[str, _Te
         biases[-1] = np.concatenate([-biases[-1], biases[-1]]) / 2
     hidden = _dense(inputs, kernels[0], biases[0], "hidden", "relu")
     probabilities = _dense(hidden, kernels[1], biases[1], "probabilities", "softmax")
-    return {"probabilities": probabilities, "label_index": find_highest(keras.ops, probabilities)}
+    return {"probabilities": probabilities, "label_index": find_highest(keras.ops, probabilities, malignant)}
 
 
 _SVM_OR_MLP = {"linear_svm": _support_vector_machine, "mlp": _perceptron}

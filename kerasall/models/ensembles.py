@@ -196,7 +196,7 @@ def build_ensemble(
         weights: M positive numbers, for the weighted average.
         names: M different names. By default the members' own where they differ, else ``member_1`` ...
         stacking: coefficients, for stacking.
-        malignant: indices of the malignant classes: one of them has the last word in a tie.
+        malignant: indices of the malignant classes: one of them has the last word in a tie of votes, or of a voter.
         image_size: height and width of the ensemble's images, which are those after the common chain.
             By default the size of the member with the largest images.
         steps: what each member does to these images before it looks at them (``fit_pixels``); None,
@@ -244,13 +244,13 @@ def _answers(
         probabilities = dense(stacking_inputs(keras.ops, members))
         dense.set_weights([parameter.kernel, parameter.bias])
     else:
-        probabilities = row.formula(keras.ops, members, parameter)
+        probabilities = row.formula(keras.ops, members, parameter, malignant)
     means = mean_probabilities(keras.ops, members)
     return {
         "probabilities": probabilities,
         "label_index": decide(keras.ops, probabilities, means, malignant),
         MEMBERS: members,
-        "votes": count_votes(keras.ops, members),
+        "votes": count_votes(keras.ops, members, malignant),
         "mean_probabilities": means,
     }
 

@@ -7,7 +7,7 @@ A linear support vector machine and a perceptron can become layers of a Keras mo
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -26,6 +26,7 @@ from sklearn.svm import SVC, LinearSVC
 from sklearn.tree import DecisionTreeClassifier
 
 from kerasall.errors import DataError, SettingsError, did_you_mean
+from kerasall.evaluation.ensemble_rules import find_highest
 
 
 @dataclass(frozen=True)
@@ -114,17 +115,17 @@ class FeatureClassifier:
         """Decision values float64 [N, C] of features [N, D], for rows that answer with decisions."""
         return _one_per_class(self.pipeline.decision_function(np.asarray(features, np.float64)))
 
-    def predict(self, features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Probabilities float64 [N, C] and decided class indices int64 [N] of features [N, D].
+    def predict(self, features: np.ndarray, malignant: Sequence[int] = ()) -> tuple[np.ndarray, np.ndarray]:
+        """Probabilities float64 [N, C] and decided class indices int64 [N] of features [N, D]; in a tie a malignant one.
 
         A support vector machine decides by its decision values. Platt scaling can shift the border,
         so the decided class need not be the most probable one.
         """
         if self.platt is not None:
             decisions = self.decide(features)
-            return self.platt(decisions), decisions.argmax(axis=1)
+            return self.platt(decisions), find_highest(np, decisions, malignant)
         probabilities = self.pipeline.predict_proba(np.asarray(features, np.float64))
-        return probabilities, probabilities.argmax(axis=1)
+        return probabilities, find_highest(np, probabilities, malignant)
 
 
 def fit_feature_classifier(

@@ -92,6 +92,7 @@ class Score:
         meaning: one sentence for a reader who does not know the score.
         chance: what guessing would reach, or None.
         groups: groups with images in its denominator, or None.
+        over: the same in words, such as ``33 groups``, or of unknown groups ``520 images``.
     """
 
     label: str
@@ -102,6 +103,7 @@ class Score:
     meaning: str = ""
     chance: float | None = None
     groups: int | None = None
+    over: str = ""
 
     @property
     def text(self) -> str:
@@ -136,13 +138,21 @@ def score_of(name: str, found: Interval, classes: Sequence[str]) -> Score:
     chance = 1 / len(classes) if name == "balanced_accuracy" else None
     meaning, percent = MEANINGS.get(name, ""), is_percent(name)
     return Score(
-        title_of(name, classes), found.value, found.low, found.high, percent, meaning, chance, found.groups
+        title_of(name, classes),
+        found.value,
+        found.low,
+        found.high,
+        percent,
+        meaning,
+        chance,
+        found.groups,
+        found.over,
     )
 
 
 def over_groups(score: Score) -> str:
     """For example ``95.1% to 98.4%, 12 groups``; "" where there is no interval."""
-    return f"{score.interval}, {score.groups:,} groups" if score.interval and score.groups else score.interval
+    return f"{score.interval}, {score.over}" if score.interval and score.over else score.interval
 
 
 def interval_words(metric: str, interval: Interval) -> tuple[str, str]:
@@ -164,11 +174,12 @@ def format_length(metric: str, length: float | None) -> str:
     return f"{100 * length:.1f} points" if is_percent(metric) else f"{length:.3f}"
 
 
-def difference_words(metric: str, found: Comparison) -> tuple[str, str]:
+def difference_words(metric: str, found: Comparison | Interval) -> tuple[str, str]:
     """Signed difference in points (of percentages) or plain, and ``low to high`` or ""."""
-    if found.difference is None:
+    difference = found.value if isinstance(found, Interval) else found.difference
+    if difference is None:
         return "–", ""
-    value = _signed(found.difference, metric) + (" points" if is_percent(metric) else "")
+    value = _signed(difference, metric) + (" points" if is_percent(metric) else "")
     if found.low is None or found.high is None:
         return value, ""
     return value, f"{_signed(found.low, metric)} to {_signed(found.high, metric)}"

@@ -21,7 +21,7 @@ from markupsafe import Markup
 from PIL import Image
 
 from kerasall.decoding import decode, read_image_bytes
-from kerasall.errors import ArtifactError, DecodingError
+from kerasall.errors import ArtifactError, DecodingError, count_of
 from kerasall.evaluation.findings import NUMBERS_VERSION, write_numbers
 from kerasall.evaluation.intervals import Interval, wilson_interval
 from kerasall.evaluation.paired_tests import Comparison
@@ -193,11 +193,13 @@ def write_page(folder: str | Path, page: Page, name: str = "report", *, numbers:
 
 
 def score_cell(found: Score | Interval | None, percent: bool = True) -> dict[str, Any] | str:
-    """A value with its interval below it; a dash where there is none."""
+    """A value with its interval, and the groups that are behind it, below; a dash where there is none."""
     if found is None or found.value is None:
         return "–"
     percent = found.percent if isinstance(found, Score) else percent
-    return cell(format_value(found.value, percent), format_range(found.low, found.high, percent))
+    ends = format_range(found.low, found.high, percent)
+    over = f", {found.over}" if ends and found.over else ""
+    return cell(format_value(found.value, percent), f"{ends}{over}")
 
 
 def scores_of(found: Mapping[str, Interval], names: Sequence[str]) -> list[dict[str, Any] | str]:
@@ -236,7 +238,7 @@ _FUNCTIONS: dict[str, Callable[..., Any]] = {
     "score_cell": score_cell, "scores_of": scores_of, "sentence": sentence, "wilson": wilson,
 }  # fmt: skip
 _FILTERS: dict[str, Callable[..., Any]] = {
-    "digits": format_number, "duration": format_duration, "merge": lambda first, second: {**first, **second},
+    "count_of": count_of, "digits": format_number, "duration": format_duration, "merge": lambda first, second: {**first, **second},
     "p_words": p_words, "range": format_range, "right": right, "sentence": sentence, "small_share": small_share,
     "thousands": format_count, "value": format_value, "zip": zip,
 }  # fmt: skip

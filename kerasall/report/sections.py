@@ -12,6 +12,7 @@ import pandas as pd
 from kerasall.decoding import Limits, decode, read_image_bytes
 from kerasall.evaluation.calibration import CalibrationScores
 from kerasall.evaluation.curves import BandedCurve
+from kerasall.evaluation.intervals import Interval
 from kerasall.evaluation.metrics import METRICS
 from kerasall.evaluation.operating_points import NetBenefit, Prevalence, ScoredPoint
 from kerasall.evaluation.predictions import Predictions
@@ -87,6 +88,7 @@ def threshold_section(
     malignant: Sequence[str],
     chosen_on: str,
     prevalence: Prevalence | None = None,
+    own: Mapping[str, Interval | None] | None = None,
 ) -> Section | None:
     """Thresholds for wanted sensitivities, and the net benefit over thresholds.
 
@@ -96,6 +98,7 @@ def threshold_section(
         malignant: names of the malignant classes.
         chosen_on: one sentence on which images chose the thresholds.
         prevalence: that predictive values and net benefit hold for; None: that of the scored images.
+        own: predictive values of the model's own calls there.
     """
     curve = benefit and draw_picture("decision-curve", draw_decision_curve, benefit, height=3.6)
     return render_section(
@@ -106,6 +109,7 @@ def threshold_section(
         malignant=malignant,
         chosen_on=chosen_on,
         prevalence=prevalence,
+        own=own,
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from kerasall.errors import count_of
 from kerasall.evaluation.findings import Criterion, Findings
 from kerasall.evaluation.intervals import Interval
 
@@ -54,7 +55,7 @@ def describe_criterion(criterion: Criterion) -> str:
         return f"{caveat[0].upper()}{caveat[1:]}"
     values = {name: float("nan") if value is None else value for name, value in criterion.values.items()}
     shares = {name: _Share(value) if isinstance(value, float) else value for name, value in values.items()}
-    over = f" over {values['groups']:,} groups" if "groups" in values else ""
+    over = f" over {count_of(values['groups'], 'group')}" if "groups" in values else ""
     # Not in what earlier versions judged.
     guess = f" (guessing reaches {shares['chance']:%})" if "chance" in shares else ""
     return _WORDS[criterion.name].format(over=over, guess=guess, **shares)
@@ -79,15 +80,13 @@ def describe_verdict(criteria: Sequence[Criterion]) -> str:
 def describe_main_score(findings: Findings) -> str:
     """The main score with its interval, what was scored and how many images."""
     found = _score_words(findings.main, findings.intervals[findings.main])
-    words = f"{found}, {findings.scored}, {len(findings.predictions):,} images"
+    words = f"{found}, {findings.scored}, {count_of(len(findings.predictions), 'image')}"
     if held_out := findings.out_of_fold:
         before = _score_words(findings.main, held_out.intervals[findings.main])
-        words += (
-            f", of the final model; {before}, out-of-fold, {held_out.images:,} images, of the folds' models"
-        )
+        words += f", of the final model; {before}, out-of-fold, {count_of(held_out.images, 'image')}, of the folds' models"
     if apart := findings.apart:
         alone = _score_words(findings.main, apart.intervals[findings.main])
-        words += f"; {alone}, on the {apart.images:,} scored images of whose patients none was trained on"
+        words += f"; {alone}, on the {count_of(apart.images, 'scored image')} of whose patients none was trained on"
     return words
 
 
@@ -95,7 +94,9 @@ def _score_words(name: str, found: Interval) -> str:
     value = "not defined" if found.value is None else f"{found.value:.4f}"
     if found.low is None:
         return f"{name} {value}"
-    ends = f"95% interval {found.low:.4f} to {found.high:.4f}, by resampling {found.groups} groups"
+    ends = (
+        f"95% interval {found.low:.4f} to {found.high:.4f}, by resampling {count_of(found.groups, 'group')}"
+    )
     return f"{name} {value} ({ends})"
 
 
@@ -105,4 +106,4 @@ def describe_missed(findings: Findings) -> str:
         return "unknown: no class is named malignant (data.malignant)"
     missed, total = findings.malignant_called_benign, findings.malignant_images
     groups = findings.intervals["malignant_sensitivity"].groups
-    return f"{missed:,} of {total:,} malignant images called benign, {groups:,} groups"
+    return f"{missed:,} of {count_of(total, 'malignant image')} called benign, {count_of(groups, 'group')}"

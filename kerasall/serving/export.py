@@ -12,6 +12,7 @@ import keras
 import tensorflow as tf
 
 from kerasall.errors import ModelError
+from kerasall.evaluation.ensemble_rules import find_highest
 from kerasall.files import atomic_path, write_json, write_text
 from kerasall.serving.card import CARD, write_manifest
 
@@ -29,6 +30,7 @@ def export_saved_model(
     explain: Explain | None = None,
     answer: Callable[[tf.Tensor], Tensors] | None = None,
     card: Mapping[str, Any] | None = None,
+    malignant: Sequence[int] = (),
 ) -> Path:
     """Writes a SavedModel with decoding, ``chain`` and ``model`` in one graph, atomically.
 
@@ -51,6 +53,8 @@ def export_saved_model(
         answer: what answers pixels float32 [N, H, W, 3] instead of the model itself, with the model's
             weights and more named outputs.
         card: what to write into card.json beside it; of a pushed model the Pusher does.
+        malignant: indices of the malignant classes: one of them is called where it is as probable as another class. A
+            model that returns ``label_index`` decides itself.
 
     Raises:
         ModelError: the number of labels differs from the model's outputs, or the image size is open.
@@ -59,7 +63,7 @@ def export_saved_model(
     size = _image_size(model)
     _require_labels(model, labels)
     functions = _list_functions(
-        answer or (lambda pixels: model(pixels, training=False)), chain, size, explain
+        answer or (lambda pixels: model(pixels, training=False)), chain, size, explain, malignant
     )
     with atomic_path(folder) as temporary:
         with _quiet_tensorflow():
@@ -96,15 +100,16 @@ def decode_batch(image_bytes: tf.Tensor, chain: Operations, size: tuple[int, int
 
 
 def _list_functions(
-    answer: Callable[[tf.Tensor], Any], chain: Operations, size: tuple[int, int], explain: Explain | None
-) -> dict[str, Any]:
+    answer: Callable[[tf.Tensor], Any], chain: Operations, size: tuple[int, int], explain: Explain | None,
+    malignant: Sequence[int],
+) -> dict[str, Any]:  # fmt: skip
     """The functions of all signatures by name."""
 
     def to_pixels(image_bytes: tf.Tensor) -> Tensors:
         return {"pixels": decode_batch(image_bytes, chain, size)}
 
     def answer_pixels(pixels: tf.Tensor) -> Tensors:
-        return _named(answer(tf.cast(pixels, tf.float32)))
+        return _named(answer(tf.cast(pixels, tf.float32)), malignant)
 
     def answer_bytes(image_bytes: tf.Tensor) -> Tensors:
         return answer_pixels(**to_pixels(image_bytes))
@@ -139,12 +144,12 @@ def _save(functions: Mapping[str, Any], folder: Path) -> None:
     tf.saved_model.save(saved, str(folder), signatures=signatures)
 
 
-def _named(outputs: Any) -> dict[str, tf.Tensor]:
+def _named(outputs: Any, malignant: Sequence[int]) -> dict[str, tf.Tensor]:
     named = dict(outputs) if isinstance(outputs, Mapping) else {"probabilities": outputs}
     probabilities = tf.cast(named["probabilities"], tf.float32)
     decided = named.get("label_index")
     if decided is None:
-        decided = tf.argmax(probabilities, axis=-1)
+        decided = find_highest(keras.ops, probabilities, malignant)
     return named | {"probabilities": probabilities, "label_index": tf.cast(decided, tf.int64)}
 
 

@@ -100,7 +100,8 @@ def export(
         card = _describe_export(folder, model, chain, list(labels), list(diseased), description)
         with atomic_path(folder) as temporary:
             explain, _ = find_explanations(model)
-            export_saved_model(model, chain, labels, temporary, explain=explain, card=card)
+            indices = [list(labels).index(name) for name in diseased]
+            export_saved_model(model, chain, labels, temporary, explain=explain, card=card, malignant=indices)
             _require_equal(model, expected, Predictor(temporary).predict([as_png(each) for each in files]))
     return folder
 

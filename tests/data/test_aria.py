@@ -75,7 +75,7 @@ def test_other_files_are_counted_and_images_in_folders_below_a_class_are_read(tm
     assert len(collection.examples) == 81
     outside, others = collection.read_warnings
     assert "sheet.png" in outside
-    assert others == "1 files that are no images were left out: Pre/notes.txt"
+    assert others == "1 file that is no image was left out: Pre/notes.txt"
 
 
 def test_what_is_wrong_is_named(tmp_path):

@@ -144,7 +144,7 @@ def test_one_of_five_right_in_a_class_is_not_blessed():
     )
     words = describe_criterion(failed[CLASS])
     assert words.startswith("Lower bound of every class's sensitivity, least ")
-    assert words.endswith(" over 1 groups (d), is above 25.0%: no guess reaches that in every class")
+    assert words.endswith(" over 1 group (d), is above 25.0%: no guess reaches that in every class")
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,8 @@ from kerasall.evaluation.ensemble_rules import (
     Stacking,
     combine,
     combine_predictions,
+    count_votes,
+    find_highest,
     tie_note,
 )
 from kerasall.evaluation.predictions import Predictions
@@ -78,7 +80,17 @@ def test_ties_of_a_vote(members, shares, decided):
         (([0.6, 0.4], [0.4, 0.6]), [1], 1),  # votes and sums are equal: rather call than miss
         (([0.6, 0.4], [0.4, 0.6]), [0], 0),
         (([0.6, 0.4], [0.45, 0.55]), [1], 0),  # the sum decides first
-        (([0.0, 0.5, 0.5], [0.5, 0.5, 0.0]), [2], 1),  # class 2 is not among the tied
+        (([0.5, 0.5], [0.5, 0.5]), [1], 1),  # each member votes for the malignant class
+        (([0.5, 0.5], [0.5, 0.5], [0.5, 0.5]), [1], 1),
+        (([0.5, 0.5], [0.6, 0.4]), [1], 0),  # one vote each, and the sum decides
+        (([0.5, 0.5], [0.5, 0.5], [0.9, 0.1]), [1], 1),  # two votes of three are the tied members'
+        (([0.4, 0.4, 0.2], [0.4, 0.4, 0.2]), [2], 0),  # class 2 is not among the tied
+        (([0.2, 0.4, 0.4], [0.2, 0.4, 0.4]), [2], 2),
+        (
+            ([0.0, 0.5, 0.5], [0.5, 0.5, 0.0]),
+            [2],
+            2,
+        ),  # the first member votes for class 2, the second for class 0
         (([0.5, 0.2, 0.3], [0.1, 0.6, 0.3], [0.3, 0.1, 0.6]), [1, 2], 2),  # sums .9 .9 1.2
         (
             ([0.5, 0.2, 0.3], [0.2, 0.5, 0.3], [0.3, 0.3, 0.4]),
@@ -89,6 +101,13 @@ def test_ties_of_a_vote(members, shares, decided):
 )
 def test_a_full_tie_goes_to_a_malignant_class(members, malignant, decided):
     assert combine(rows(*members), "majority_vote", malignant=malignant)[1].tolist() == [decided]
+
+
+def test_a_voter_without_a_favourite_votes_for_a_malignant_class():
+    members = np.array([[[0.5, 0.5], [0.2, 0.8]], [[0.5, 0.5], [0.5, 0.5]]])
+    assert count_votes(np, members).tolist() == [[1, 1], [2, 0]]
+    assert count_votes(np, members, [1]).tolist() == [[0, 2], [0, 2]]
+    assert find_highest(np, np.array([[0.3, 0.35, 0.35], [0.4, 0.4, 0.2]]), [1, 2]).tolist() == [1, 1]
 
 
 def test_rounding_in_float32_decides_no_tie():

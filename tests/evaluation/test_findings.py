@@ -46,6 +46,10 @@ def test_the_folds_score_stands_beside_that_of_the_final_model(record, tmp_path)
     )
     write_findings(findings, tmp_path)
     numbers = read_findings(tmp_path).to_json()["out_of_fold"]
+    far = numbers["distance"]
+    assert far["value"] == pytest.approx(
+        findings.intervals["accuracy"].value - numbers["metrics"]["accuracy"]["value"]
+    )
     assert numbers["images"] == 510
     assert list(numbers["metrics"]) == ["accuracy", "balanced_accuracy", *MALIGNANT_SCORES]
     own = Scorer(record.predictions, ("all",), 200).interval("accuracy")

@@ -171,6 +171,66 @@ def test_order_of_images_does_not_matter_and_the_seed_decides():
     assert Scorer(predictions, seed=4).interval("f1_weighted").low != first.low
 
 
+def test_neither_the_order_of_groups_nor_their_images_matter():
+    """Groups under other names are drawn in another order: no end moves by more than another seed moves it."""
+    predictions = simulate(5, 40)
+    names = ["accuracy", "f1_macro", "cohen_kappa", "roc_auc", "brier", "precision:b"]
+    renamed = np.array([f"{9_999 - int(name)}" for name in predictions.groups])
+    other = replace(predictions, subjects=renamed, groups=renamed)
+    shuffled = other.take(np.random.default_rng(1).permutation(len(other)))
+    first, second, third = (Scorer(each).intervals(names) for each in (predictions, other, shuffled))
+    for name in names:
+        width = first[name].high - first[name].low
+        assert (third[name].low, third[name].high) == pytest.approx(
+            (second[name].low, second[name].high), abs=1e-12
+        )
+        assert second[name].low == pytest.approx(first[name].low, abs=0.06 * width), name
+        assert second[name].high == pytest.approx(first[name].high, abs=0.06 * width), name
+
+
+def test_a_brier_score_of_two_classes_has_no_end_above_one():
+    labels, names = np.repeat([0, 1], 20), np.repeat(np.arange(8), 5).astype(str)
+    sure = make_predictions(labels, names, 1 - labels, probabilities=np.eye(2)[1 - labels])
+    found = Scorer(sure, resamples=200).interval("brier")
+    assert (found.value, found.high) == (1.0, 1.0)
+    assert found.low < 1
+
+
+def test_f1_tells_the_groups_that_its_denominator_holds():
+    """3 groups of b, one more called b; 29 that have nothing to do with it."""
+    labels, groups = np.repeat([1, 0], [30, 300]), np.repeat(np.arange(33), 10).astype(str)
+    found = Scorer(
+        make_predictions(labels, groups, np.where(groups == "32", 1, labels)), ("b",), resamples=200
+    )
+    f1 = found.interval("f1:b")
+    assert f1.groups == 4
+    assert "only 4 groups have images of b or called b: the interval is rough" in f1.note
+    assert found.interval("f1:a").groups == 30
+
+
+def test_scores_of_images_apart_have_a_distance_with_an_interval():
+    here, there = simulate(5, 20), simulate(6, 40)
+    there = replace(
+        there, groups=np.char.add("other ", there.groups), subjects=np.char.add("other ", there.subjects)
+    )
+    one, two = Scorer(here, resamples=2000), Scorer(there, resamples=2000)
+    far, back = one.distance_from(two, "accuracy"), two.distance_from(one, "accuracy")
+    value = one.interval("accuracy").value - two.interval("accuracy").value
+    assert (far.value, far.groups, far.method) == (pytest.approx(value), 60, GROUPS)
+    assert far.low < value < far.high
+    assert (-back.high, -back.low) == pytest.approx((far.low, far.high), abs=0.02)
+    widths = [each.interval("accuracy").high - each.interval("accuracy").low for each in (one, two)]
+    assert max(widths) < far.high - far.low < sum(widths)
+    shared = one.distance_from(one, "accuracy")
+    assert (shared.value, shared.low, shared.note) == (
+        0.0,
+        None,
+        "some groups have images among both: no interval",
+    )
+    nothing = Scorer(here.take(here.labels == 0), resamples=200).distance_from(two, "balanced_accuracy")
+    assert (nothing.value, nothing.note) == (None, "one of the scores is not defined")
+
+
 def test_a_resampled_interval_is_wider_than_one_of_images():
     predictions = simulate(6, 28)
     grouped = Scorer(predictions).interval("accuracy")
@@ -198,7 +258,7 @@ def test_wilson_of_31_in_32_and_of_all_in_all():
     assert wilson_interval(0, 5)[0] == 0.0
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(
     st.lists(
         st.lists(st.tuples(st.integers(0, 2), st.integers(0, 2)), min_size=1, max_size=6),
@@ -217,24 +277,52 @@ def test_one_more_error_raises_no_end(groups, which, step):
     names = np.repeat(np.arange(len(groups)), [len(group) for group in groups]).astype(str)
     wrong = decisions.copy()
     wrong[right[which % len(right)]] = (labels[right[which % len(right)]] + step) % 3
+    kinds = ("recall", "precision", "specificity", "f1")
     metrics = [
         "accuracy",
         "malignant_sensitivity",
         "malignant_specificity",
         *MACRO,
-        *(f"recall:{c}" for c in "abc"),
+        *(f"{kind}:{c}" for kind in kinds for c in "abc"),
     ]
     before, after = (
         Scorer(make_predictions(labels, names, each, 3), ("b",), resamples=200).intervals(metrics)
         for each in (decisions, wrong)
     )
     for metric in metrics:
-        if before[metric].value is not None:
+        if before[metric].value is not None and after[metric].value is not None:
             assert after[metric].low <= before[metric].low + 1e-12, metric
             assert after[metric].high <= before[metric].high + 1e-12, metric
 
 
-MACRO = ("balanced_accuracy", "recall_weighted", "recall_macro")
+MACRO = (
+    "balanced_accuracy",
+    "recall_weighted",
+    "recall_macro",
+    "f1_macro",
+    "f1_weighted",
+    "specificity_macro",
+)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 999), st.integers(0, 10_000), st.integers(1, 3))
+def test_one_more_error_raises_no_end_of_agreement_beyond_chance(seed, which, step):
+    """Kappa and MCC of four classes; the count of missed malignant images never falls."""
+    predictions = simulate(seed, 9, 4, spread=(8.0, 2.0), size=12)
+    right = np.flatnonzero(predictions.right)
+    row, wrong = right[which % len(right)], predictions.decisions.copy()
+    wrong[row] = (wrong[row] + step) % 4
+    names = ["cohen_kappa", "mcc", "malignant_called_benign"]
+    before, after = (
+        Scorer(replace(predictions, decisions=each), ("b", "c"), resamples=200).intervals(names)
+        for each in (predictions.decisions, wrong)
+    )
+    for name in names:
+        sign = -1 if name == "malignant_called_benign" else 1
+        if sign * after[name].value <= sign * before[name].value:
+            assert sign * after[name].low <= sign * before[name].low + 1e-12, name
+            assert sign * after[name].high <= sign * before[name].high + 1e-12, name
 
 
 @pytest.mark.parametrize("missed", [1, 3, 40, 100])
@@ -354,7 +442,7 @@ def test_subjects_with_several_classes_and_blank_groups_are_resampled():
     groups = np.where(rng.random(600) < 0.1, "", np.char.add("s", rng.integers(0, 25, 600).astype(str)))
     predictions = make_predictions(labels, groups, np.where(rng.random(600) < 0.8, labels, 0), 3)
     interval = Scorer(predictions).interval("f1_macro")
-    assert interval.groups == 25 + (groups == "").sum()
+    assert interval.groups == 25 + 1  # whose the others are nobody knows
     assert interval.low < interval.value < interval.high
 
 

@@ -117,8 +117,8 @@ def test_images_are_judged_once_and_those_decided_before_are_left_out():
     assert "i1" not in [item.id for item in queue.items]
     words = describe_sources(queue)
     assert "4 images in the test part" in words
-    assert "other 1 images were trained on" in words
-    assert "1 images that an expert decided on" in words
+    assert "other 1 image was trained on" in words
+    assert "1 image that an expert decided on before is left out" in words
 
 
 def test_confident_learning_by_a_worked_example():

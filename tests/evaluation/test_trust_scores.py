@@ -14,7 +14,12 @@ from kerasall.evaluation.cross_fitting import deal_parts
 from kerasall.evaluation.curves import MACRO, precision_recall_curves, roc_curves
 from kerasall.evaluation.intervals import Scorer
 from kerasall.evaluation.metrics import METRICS
-from kerasall.evaluation.operating_points import Prevalence, decision_curve, score_point
+from kerasall.evaluation.operating_points import (
+    Prevalence,
+    decision_curve,
+    predictive_values,
+    score_point,
+)
 from kerasall.evaluation.predictions import Predictions
 from kerasall.evaluation.safeguards import (
     NONE,
@@ -130,6 +135,44 @@ def test_predictive_values_at_a_stated_prevalence(share, positive, negative):
     nobody = scorer.of(replace(called, decisions=np.zeros(400, int)))
     assert score_point(nobody, 0.95, 0.5, Prevalence(share, 0.5)).positive_value is None
     assert score_point(scorer, 0.95, 0.5).positive_value is None
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_one_more_error_raises_no_end_of_net_benefit_predictive_values_or_referral(seed):
+    """A malignant image is believed less, or a benign one more; what was kept and right is wrong."""
+    rng, predictions = np.random.default_rng(seed), simulate(9, seed, largest=12)
+    row = int(rng.choice(np.flatnonzero(predictions.right)))
+    malignant = predictions.labels[row] != 2
+    chances = predictions.probabilities.copy()
+    chances[row] = [0.001, 0.001, 0.998] if malignant else [0.998, 0.001, 0.001]
+    wrong = replace(predictions, probabilities=chances, decisions=None)
+    sick = Scorer(predictions, ["a", "b"], resamples=200), Scorer(wrong, ["a", "b"], resamples=200)
+    ends = []
+    for scorer in sick:
+        found = [each.model for each in decision_curve(scorer)] + [
+            each.over_all for each in decision_curve(scorer)
+        ]
+        elsewhere = decision_curve(scorer, prevalence=Prevalence(0.05, 0.6))
+        found += [each.model for each in elsewhere] + [each.over_all for each in elsewhere]
+        found += list(predictive_values(scorer, Prevalence(0.05, 0.6)).values())
+        found += [scorer.share(scorer.predictions.right), scorer.interval("accuracy")]
+        ends.append(np.array([(each.low, each.value, each.high) for each in found]))
+    before, after = ends
+    assert (after <= before + 1e-9).all()
+
+
+def test_predictive_values_of_the_models_own_calls():
+    """Of 100 malignant 90 and of 100 benign 80 are called rightly; where 10% are malignant 9 of 27 calls are right."""
+    labels = np.repeat([0, 1], 100)
+    decisions = np.where(np.r_[np.arange(100) < 90, np.arange(100) < 80], labels, 1 - labels)
+    groups, names = (np.arange(200) // 10).astype(str), np.arange(200).astype(str)
+    record = Predictions(names, groups, groups, labels, np.eye(2)[decisions], ("all", "hem"), decisions)
+    found = predictive_values(Scorer(record, ["all"], resamples=500), Prevalence(0.1, 0.5))
+    assert found["positive"].value == pytest.approx(0.09 / (0.09 + 0.18))
+    assert found["negative"].value == pytest.approx(0.72 / (0.72 + 0.01))
+    assert all(each.low < each.value < each.high for each in found.values())
+    never = replace(record, decisions=np.ones(200, int))
+    assert predictive_values(Scorer(never, ["all"], resamples=200), Prevalence(0.1, 0.5))["positive"] is None
 
 
 def test_a_decision_curve_at_a_stated_prevalence():
@@ -295,8 +338,17 @@ def test_sections_tell_every_number_with_its_interval(limit):
     elsewhere = score_safeguards(
         scorer, safeguards, distances, {}, kind="validation", prevalence=Prevalence(0.05, 0.6)
     )
-    told = str(threshold_section(elsewhere.points, elsewhere.benefit, ["a", "b"], "", elsewhere.prevalence))
+    assert trust.own == {}
+    assert set(elsewhere.own) == {"positive", "negative"}
+    assert elsewhere.to_json()["predictive_values"]["positive"]["value"] == elsewhere.own["positive"].value
+    told = str(
+        threshold_section(
+            elsewhere.points, elsewhere.benefit, ["a", "b"], "", elsewhere.prevalence, elsewhere.own
+        )
+    )
     assert told.count("evaluate.prevalence") == 2
+    assert f"{100 * elsewhere.own['negative'].value:.1f}%" in told
+    assert f"{100 * elsewhere.own['negative'].low:.1f}%" in told
     assert "where 5.0% of cells are malignant" in told
     assert f"{100 * elsewhere.points[0].positive_value.value:.1f}%" in told
     assert "evaluate.prevalence states another" in text

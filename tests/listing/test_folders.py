@@ -90,7 +90,7 @@ def test_both_ways_tell_the_same_of_what_is_left_out(tmp_path):
 def test_expected_files_are_no_matter_for_a_warning():
     found = FoundFiles((), ("labels.csv", "x.txt"), ("\\udcff.png",))
     others, undecodable = found.warnings(expected=lambda name: name == "labels.csv")
-    assert others == "1 files that are no images were left out: x.txt"
+    assert others == "1 file that is no image was left out: x.txt"
     assert "not valid UTF-8" in undecodable
 
 

@@ -266,7 +266,7 @@ def test_summary_without_malignant_classes_or_interval_says_so():
 
 def test_summary_says_of_which_model_each_score_is():
     held_out = {
-        "score": Score("Accuracy", 0.814, 0.77, 0.85, groups=51),
+        "score": Score("Accuracy", 0.814, 0.77, 0.85, groups=51, over="51 groups"),
         "images": 8000,
         "far": "15.1 points lower",
         "chosen": False,

@@ -418,7 +418,7 @@ def test_the_command_goes_on_overwrites_and_says_what_it_did(saved, images, tmp_
     command = ["predict", str(saved), str(images), "--out", str(out)]
     first = CliRunner().invoke(app, command)
     assert first.exit_code == 1
-    assert first.output.count("1 files that are no images were left out: notes.txt") == 1
+    assert first.output.count("1 file that is no image was left out: notes.txt") == 1
     assert "7 files, 1 failed" in first.output
     shown = "7 files, 6 of them passed over, 1 that failed before tried again, 1 failed"
     assert shown in CliRunner().invoke(app, command).output

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from kerasall.errors import count_of
 from kerasall.evaluation.comparison import Pair, SystemComparison, SystemScores
 from kerasall.evaluation.curves import roc_curve
 from kerasall.evaluation.intervals import FEW_GROUPS, Scorer
@@ -246,8 +247,8 @@ def verdict_words(comparison: SystemComparison, pair: Pair) -> str:
 def resampled_words(comparison: SystemComparison) -> str:
     """What the intervals resample."""
     if comparison.known_groups:
-        return f"{comparison.groups:,} groups"
-    return f"{comparison.images:,} single images"
+        return count_of(comparison.groups, "group")
+    return count_of(comparison.images, "single image")
 
 
 def describe_comparison(comparison: SystemComparison) -> str:
@@ -309,7 +310,7 @@ def find_warnings(comparison: SystemComparison) -> Iterator[str]:
             "and p-values too small."
         )
     elif groups < FEW_GROUPS:
-        yield f"The images are of {groups} groups only, fewer than {FEW_GROUPS}: intervals and p-values of differences are rough."
+        yield f"The images are of {count_of(groups, 'group')} only, fewer than {FEW_GROUPS}: intervals and p-values of differences are rough."
 
 
 def _part_warnings(systems: Sequence[SystemScores]) -> Iterator[str]:
@@ -332,7 +333,7 @@ def _part_warnings(systems: Sequence[SystemScores]) -> Iterator[str]:
 def groups_words(pair: Pair) -> str:
     """In how many groups each system decided more images rightly."""
     first, second, equal = pair.groups
-    return f"{pair.first} does better in {first:,} of {sum(pair.groups):,} groups, {pair.second} in {second:,}, equally well in {equal:,}."
+    return f"{pair.first} does better in {first:,} of {count_of(sum(pair.groups), 'group')}, {pair.second} in {second:,}, equally well in {equal:,}."
 
 
 def test_words(comparison: SystemComparison) -> str:
@@ -381,7 +382,8 @@ def _score_lines(comparison: SystemComparison, systems: Sequence[SystemScores]) 
     rows.append(["scored on", *(system.scored or "not known" for system in systems)])
     for metric in systems[0].intervals:
         values = (beside(interval_words(metric, system.intervals[metric])) for system in systems)
-        rows.append([title_of(metric, comparison.classes), *values])
+        over = list(dict.fromkeys(system.intervals[metric].over for system in systems))
+        rows.append([f"{title_of(metric, comparison.classes)}, {' or '.join(over)}", *values])
     if comparison.malignant:
         rows.append(["Malignant called benign", *map(missed_words, systems)])
     return align_rows(rows, [False] * (1 + len(systems)))

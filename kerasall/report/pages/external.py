@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from kerasall.decoding import DEFAULT_LIMITS
+from kerasall.errors import count_of
 from kerasall.evaluation.calibration import score_calibration
 from kerasall.evaluation.class_mapping import MALIGNANT
 from kerasall.evaluation.curves import precision_recall_curves, roc_curves
@@ -71,7 +72,7 @@ def _all_scores(scores: ExternalScores) -> Section | None:
         scores=[read_external_score(scores, name) for name in scores.intervals],
         per_class=scores.by_class, class_images=confusion_matrix(scores.check.scored).sum(axis=1).tolist(),
         folds=(), main=None, picture=None,
-        method=f"This check chose nothing on these images. Intervals: {first.method}, {groups:,} groups.",
+        method=f"This check chose nothing on these images. Intervals: {first.method}, {count_of(groups, 'group')}.",
         notes=list_notes(scores.intervals.values()),
     )  # fmt: skip
 
@@ -151,7 +152,7 @@ def _data(check: ExternalCheck) -> Section | None:
         check.collection.labels, fates, images, None, "subject",
         **{name: found[name] for name in ("fingerprint", "sizes", "errors", "warnings")},
         duplicates=[
-            f"{found['exact_duplicate_groups']} groups of byte-identical files, {found['near_duplicate_groups']} of near "
+            f"{count_of(found['exact_duplicate_groups'], 'group')} of byte-identical files, {found['near_duplicate_groups']} of near "
             f"duplicates and {found['named_copy_groups']} of copies by name among them count as one group each."
         ],
     )  # fmt: skip

@@ -18,6 +18,7 @@ import numpy as np
 import pandas as pd
 from markupsafe import Markup
 
+from kerasall.errors import count_of
 from kerasall.evaluation.review import ReviewItem, ReviewQueue
 from kerasall.files import sha256_of_json, write_text
 from kerasall.report.format import format_value
@@ -95,7 +96,7 @@ def count_reasons(queue: ReviewQueue) -> list[dict[str, Any]]:
 
 def describe_sources(queue: ReviewQueue) -> str:
     """Which predictions the queue was made of, and which images have none."""
-    seen = [f"{count:,} images {SEEN[kind]}" for kind, count in queue.predicted.items()]
+    seen = [f"{count_of(count, 'image')} {SEEN[kind]}" for kind, count in queue.predicted.items()]
     words = "No predictions were found."
     if seen:
         share = format_value(queue.agreed / sum(queue.predicted.values()))
@@ -103,11 +104,11 @@ def describe_sources(queue: ReviewQueue) -> str:
         words += f"The model decides as labelled on {share} of them."
     if queue.unseen:
         words += (
-            f" The other {queue.unseen:,} images were trained on and are not judged: a model agrees with labels it "
+            f" The other {count_of(queue.unseen, 'image was', 'images were')} trained on and not judged: a model agrees with labels it "
             "has learnt. A cross-validation (split.kind: folds) judges every image."
         )
     if queue.reviewed:
-        words += f" {queue.reviewed:,} images that an expert decided on before are left out."
+        words += f" {count_of(queue.reviewed, 'image')} that an expert decided on before {'is' if queue.reviewed == 1 else 'are'} left out."
     return words
 
 

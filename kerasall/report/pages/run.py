@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from kerasall.data.label_corrections import CorrectionFile, read_corrections
+from kerasall.errors import count_of
 from kerasall.evaluation.findings import OutOfFold
 from kerasall.evaluation.intervals import list_notes
 from kerasall.evaluation.metrics import find_metric
@@ -21,7 +22,14 @@ from kerasall.report import sections
 from kerasall.report.evidence import FITTED, SCORED, Evidence
 from kerasall.report.figures_scores import draw_fold_scores
 from kerasall.report.figures_taguchi import draw_analysis
-from kerasall.report.format import format_length, format_value, is_percent, score_of, title_of
+from kerasall.report.format import (
+    difference_words,
+    format_length,
+    format_value,
+    is_percent,
+    score_of,
+    title_of,
+)
 from kerasall.report.page import Page, Picture, Section, draw_picture, render_section
 from kerasall.report.pages.review import review_section
 from kerasall.report.pages.run_training import describe_exported, make_training, training_facts
@@ -95,7 +103,16 @@ def describe_held_out(e: Evidence, held_out: OutOfFold) -> dict[str, Any]:
     name = e.findings.main
     before, after = held_out.intervals[name], e.findings.intervals[name]
     gap = None if before.value is None or after.value is None else after.value - before.value
-    far = "" if gap is None else f"{format_length(name, abs(gap))} {'lower' if gap < 0 else 'higher'}"
+    far, told = "", held_out.distance
+    if gap is not None:
+        far = f"{format_length(name, abs(gap))} {'lower' if gap < 0 else 'higher'}"
+        if told is not None:
+            ends = (
+                told.note
+                if told.low is None
+                else f"95% interval of the difference {difference_words(name, told)[1]}"
+            )
+            far += f" ({ends})"
     searched = [part for part in (e.settings.deep_features, e.settings.sweep) if part is not None]
     chosen = bool(e.settings.tune) or any(part.chosen is None for part in searched)
     score = score_of(name, before, e.facts.labels)
@@ -168,7 +185,9 @@ def make_trust(e: Evidence) -> list[Section | None]:
         chosen_on += f" {describe_shortfall(trust.points[-1])}"
     return [
         sections.calibration_section(trust.calibration),
-        sections.threshold_section(trust.points, trust.benefit, malignant, chosen_on, trust.prevalence),
+        sections.threshold_section(
+            trust.points, trust.benefit, malignant, chosen_on, trust.prevalence, trust.own
+        ),
         sections.refer_section(trust.referral, trust.safeguards, bool(malignant), e.facts.subject_kind),
     ]
 
@@ -177,8 +196,8 @@ def describe_shortfall(point: ScoredPoint) -> str:
     """What a threshold that was chosen on few groups can be expected to reach on others."""
     alike, unlike = point.expected
     return (
-        f"Few groups promise less than they show: a threshold that just reaches {point.wanted:.1%} of {point.positives:,} "
-        f"malignant images of {point.sensitivity.groups:,} groups is expected to reach {alike:.1%} (where a group's "
+        f"Few groups promise less than they show: a threshold that just reaches {point.wanted:.1%} of "
+        f"{count_of(point.positives, 'malignant image')} of {count_of(point.sensitivity.groups, 'group')} is expected to reach {alike:.1%} (where a group's "
         f"images are alike) to {unlike:.1%} (where they are not) on new groups."
     )
 
@@ -294,7 +313,7 @@ def _duplicate_words(e: Evidence) -> list[str]:
     )
     if not e.settings.checks.near_duplicates.enabled:
         return [
-            f"{exact} groups of byte-identical files and {named} of copies by name were found. Near duplicates were not "
+            f"{count_of(exact, 'group')} of byte-identical files and {named} of copies by name were found. Near duplicates were not "
             "looked for."
         ]
     if not exact and not near and not named:
@@ -303,7 +322,7 @@ def _duplicate_words(e: Evidence) -> list[str]:
         "some stand on two sides of the split" if divided else "each group stays on one side of every split"
     )
     words = [
-        f"{exact} groups of byte-identical files, {near} of near duplicates and {named} of copies by name were found; "
+        f"{count_of(exact, 'group')} of byte-identical files, {near} of near duplicates and {named} of copies by name were found; "
         f"{kept}."
     ]
     kinds = ("duplicate", "near_duplicate", "named_copy")

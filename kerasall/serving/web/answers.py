@@ -16,6 +16,7 @@ import numpy as np
 from PIL import Image
 from pydantic import BaseModel, Field
 
+from kerasall.evaluation.ensemble_rules import find_highest
 from kerasall.evaluation.safeguards import REASONS
 from kerasall.serving.card import Shapes, read_card
 from kerasall.serving.predictor import Predictor
@@ -197,8 +198,13 @@ def describe_answer(answer: Answer, facts: ModelFacts) -> dict[str, Any]:
         if name in outputs:
             described[name] = _by_label(labels, outputs[name])
     if "member_probabilities" in outputs:
+        malignant = [labels.index(name) for name in facts.malignant if name in labels]
         described["members"] = [
-            {"name": name, "label": labels[int(row.argmax())], "probabilities": _by_label(labels, row)}
+            {
+                "name": name,
+                "label": labels[int(find_highest(np, row, malignant))],
+                "probabilities": _by_label(labels, row),
+            }
             for name, row in zip(facts.members, outputs["member_probabilities"], strict=True)
         ]
     return described | _referral(outputs, facts)
