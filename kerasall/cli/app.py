@@ -10,7 +10,6 @@ import typer.core
 
 from kerasall.cli.compare import compare
 from kerasall.cli.configs import configs
-from kerasall.cli.console import note
 from kerasall.cli.data import check, data_app
 from kerasall.cli.evaluate import evaluate
 from kerasall.cli.explain import explain
@@ -29,6 +28,7 @@ from kerasall.cli.trials import trials
 from kerasall.cli.tune import tune
 from kerasall.errors import KerasallError
 from kerasall.files import explain_os_error
+from kerasall.shown_text import show, tell_fault
 from kerasall.version import __version__
 
 _IN_ORDER_OF_USE = (
@@ -48,7 +48,7 @@ class _Commands(typer.core.TyperGroup):
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt as stop:
-            note(f"kerasall: {str(stop) or 'stopped'}")
+            tell_fault(f"kerasall: {str(stop) or 'stopped'}")
             raise SystemExit(STOPPED) from None
 
 
@@ -72,7 +72,7 @@ app.add_typer(taguchi_app)
 @app.callback(invoke_without_command=True)
 def _root(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
     if version:
-        print(__version__)
+        show(__version__)
         raise typer.Exit
 
 
@@ -82,10 +82,10 @@ def main(arguments: list[str] | None = None) -> None:
         with stopping_safely():
             app(arguments)
     except KerasallError as error:
-        note(f"kerasall: error: {error}")
+        tell_fault(f"kerasall: error: {error}")
         sys.exit(1)
     except OSError as error:
-        note(f"kerasall: error: {explain_os_error(error)}")
+        tell_fault(f"kerasall: error: {explain_os_error(error)}")
         sys.exit(1)
     except KeyboardInterrupt:  # before the command began
         sys.exit(STOPPED)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shlex
-import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -15,6 +14,8 @@ import typer
 
 from kerasall.errors import SettingsError
 from kerasall.files import require_writable
+from kerasall.shown_text import json_text, show
+from kerasall.shown_text import tell as note
 
 if TYPE_CHECKING:
     from kerasall.settings import Settings
@@ -69,9 +70,9 @@ LOG_SECONDS = 60
 """How often a line tells of the progress where there is no terminal for a bar."""
 
 
-def note(line: str) -> None:
-    """A line for the person at the terminal, on standard error: standard output is for results."""
-    print(line, file=sys.stderr, flush=True)
+def show_block(text: str) -> None:
+    """Prints a text of kerasall's own lines, such as a table or a config, on standard output."""
+    show(*text.split("\n"))
 
 
 def print_found(as_json: bool, document: Any, lines: Callable[[], str | Iterable[str]]) -> None:
@@ -83,11 +84,10 @@ def print_found(as_json: bool, document: Any, lines: Callable[[], str | Iterable
         lines: makes what people read.
     """
     if as_json:
-        print(json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False))
+        show_block(json_text(document))
         return
     words = lines()
-    for line in [words] if isinstance(words, str) else words:
-        print(line)
+    show(*(words.split("\n") if isinstance(words, str) else words))
 
 
 def require_place(path: Path | None) -> Path | None:
@@ -148,7 +148,7 @@ def print_plan(settings: Settings, smoke: bool) -> None:
         planned = plan_split(settings)
     drawn, data = planned or (None, None)
     note(describe_split(drawn) if drawn else "images: unknown (give --data)")
-    print(format_plan(plan_experiment(settings, data, smoke)))
+    show_block(format_plan(plan_experiment(settings, data, smoke)))
     note(
         "Runs count every fold, repetition and training on all folds; steps are at most, for patience may stop a stage "
         "sooner. Memory and hours are estimates, hours for this machine."
@@ -158,7 +158,7 @@ def print_plan(settings: Settings, smoke: bool) -> None:
 def print_outcome(run: Run) -> None:
     """The last lines of a run: score, verdict, where its results lie."""
     for label, value in run.results.items():
-        print(f"{label + ':':<14} {value}")
+        show(f"{label + ':':<14} {value}")
 
 
 @contextmanager

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import csv
 import fcntl
-import io
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -19,7 +18,9 @@ from typing import IO, Any, BinaryIO
 
 import numpy as np
 
+from kerasall.csv_tables import csv_line, csv_rows
 from kerasall.errors import DataError
+from kerasall.evaluation.class_names import EXTRA_COLUMNS, calibrated_column, join_set, name_columns
 from kerasall.evaluation.safeguards import REASONS
 from kerasall.files import atomic_path, is_abandoned, require_writable
 from kerasall.serving.image_files import as_written
@@ -32,12 +33,18 @@ PART_ROWS = 5_000
 Row = dict[str, Any]
 Kind = type[str] | type[float] | type[bool]
 
-_EXTRAS: dict[str, tuple[Kind, Callable[[Any, Sequence[str]], Any]]] = {
-    "prediction_set": (str, lambda members, labels: "|".join(np.asarray(labels)[members])),
-    "domain_distance": (float, lambda distance, _: float(distance)),
-    "refer": (bool, lambda refer, _: bool(refer)),
-    "refer_reason": (str, lambda code, _: REASONS[int(code)]),
-}
+_EXTRAS: dict[str, tuple[Kind, Callable[[Any, Sequence[str]], Any]]] = dict(
+    zip(
+        EXTRA_COLUMNS,
+        (
+            (str, lambda members, labels: join_set(np.asarray(labels)[members])),
+            (float, lambda distance, _: float(distance)),
+            (bool, lambda refer, _: bool(refer)),
+            (str, lambda code, _: REASONS[int(code)]),
+        ),
+        strict=True,
+    )
+)
 """Output of the model -> kind of its column, and what stands there, from one image's value and the labels."""
 
 
@@ -50,10 +57,10 @@ def list_columns(predictor: Predictor) -> dict[str, Kind]:
     an expert should look; and ``refer_reason`` in words.
     """
     outputs = predictor.output_shapes
-    classes: dict[str, Kind] = dict.fromkeys(predictor.labels, float)
+    classes: dict[str, Kind] = dict.fromkeys(name_columns(predictor.labels), float)
     calibrated: dict[str, Kind] = {}
     if "calibrated_probabilities" in outputs:
-        calibrated = dict.fromkeys((f"calibrated_{label}" for label in predictor.labels), float)
+        calibrated = dict.fromkeys(map(calibrated_column, predictor.labels), float)
     extras = {name: kind for name, (kind, _) in _EXTRAS.items() if name in outputs}
     return {"path": str, "label": str, **classes, "error": str, **calibrated, **extras}
 
@@ -70,10 +77,10 @@ def to_rows(predictor: Predictor, names: Sequence[str], answers: Answers) -> lis
 
 def _say(labels: Sequence[str], answers: Answers, number: int) -> Row:
     row: Row = {"label": labels[answers.label_indices[number]]}
-    row |= zip(labels, answers.probabilities[number].tolist(), strict=True)
+    row |= zip(name_columns(labels), answers.probabilities[number].tolist(), strict=True)
     for name, values in answers.extras.items():
         if name == "calibrated_probabilities":
-            row |= {f"calibrated_{label}": float(p) for label, p in zip(labels, values[number], strict=True)}
+            row |= zip(map(calibrated_column, labels), values[number].tolist(), strict=True)
         elif name in _EXTRAS:
             row[name] = _EXTRAS[name][1](values[number], labels)
     return row
@@ -123,10 +130,10 @@ class TextFormat:
 class _Csv(TextFormat):
     def __init__(self, columns: Iterable[str]) -> None:
         super().__init__(columns)
-        self.header = _csv_line(self.columns)
+        self.header = csv_line(self.columns)
 
     def line(self, row: Row) -> str:
-        return _csv_line([_shown(row[column]) for column in self.columns])
+        return csv_line(_shown(row[column]) for column in self.columns)
 
     def read(self, file: BinaryIO, path: Path) -> Iterator[tuple[Row, int]]:
         header = encode(self.header)
@@ -137,7 +144,7 @@ class _Csv(TextFormat):
             raise self._foreign(path, "does not begin with these columns")
         lines = _Lines(file, len(header))
         try:
-            for fields in csv.reader(lines, strict=True):
+            for fields in csv_rows(lines, strict=True):
                 if len(fields) != len(self.columns):
                     found = f"has {len(fields)} fields in a row that ends at byte {lines.offset}"
                     raise self._foreign(path, found)
@@ -172,12 +179,6 @@ class _Jsonl(TextFormat):
 TEXT_FORMATS: Mapping[str, type[TextFormat]] = {".csv": _Csv, ".jsonl": _Jsonl}
 """Every kind of text file that predictions can be written to."""
 SUFFIXES = (*TEXT_FORMATS, PARQUET)
-
-
-def _csv_line(values: Sequence[str]) -> str:
-    text = io.StringIO()
-    csv.writer(text).writerow(values)
-    return text.getvalue()
 
 
 def _shown(value: Any) -> str:

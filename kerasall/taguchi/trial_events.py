@@ -178,12 +178,6 @@ def sort_trials(table: pd.DataFrame, column: str, direction: str) -> pd.DataFram
     return table.sort_values(by, ascending=ascending, kind="stable", na_position="last", key=key)
 
 
-def write_csv(listing: TrialListing, path: str | Path) -> None:
-    """Writes the table as CSV, atomically: one line a trial, level numbers beside the factors' values."""
-    with atomic_path(path) as temporary:
-        listing.table.to_csv(temporary, index=False)
-
-
 def read_epochs(folder: Path) -> list[dict[str, float]]:
     """Metrics of the finished epochs of the trial in ``folder``, in order; none where it keeps none."""
     return read_json(folder / "epochs.json") if (folder / "epochs.json").is_file() else []

@@ -117,16 +117,12 @@ def test_faults_are_named_with_their_cure(cells, tmp_path, text, message):
         apply_corrections(cells, [write(tmp_path / "faulty.csv", text)])
 
 
-def test_missing_binary_and_clashing_names_are_refused(cells, tmp_path):
+def test_missing_and_binary_files_are_refused(cells, tmp_path):
     with pytest.raises(DataError, match="must exist"):
         apply_corrections(cells, [tmp_path / "none.csv"])
     (tmp_path / "image.csv").write_bytes(b"\xff\xd8\xff\xe0\x00\x10JFIF")
     with pytest.raises(DataError, match="reading it failed"):
         apply_corrections(cells, [tmp_path / "image.csv"])
-    rows = [{"id": f"{n}", "path": "/none", "label": ("exclude", "hem")[n]} for n in range(2)]
-    clash = Collection("folder", Path("/none"), make_examples(rows), ("exclude", "hem"))
-    with pytest.raises(DataError, match="rename the class"):
-        apply_corrections(clash, [write(tmp_path / "c.csv", "id,corrected_label\n0,hem\n")])
 
 
 @pytest.mark.parametrize("kind", ["holdout", "folds"])
