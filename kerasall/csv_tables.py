@@ -21,12 +21,15 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-def csv_line(values: Iterable[Any], end: str = "\r\n") -> str:
+LINE_END = "\r\n"
+
+
+def csv_line(values: Iterable[Any], end: str = LINE_END) -> str:
     """One line of CSV: texts as cells, numbers as they are."""
     line = io.StringIO()
     # With another end the writer would not quote a field that holds a carriage return.
     csv.writer(line).writerow([to_cell(each) if isinstance(each, str) else each for each in values])
-    return line.getvalue().removesuffix("\r\n") + end
+    return line.getvalue().removesuffix(LINE_END) + end
 
 
 def csv_rows(lines: Iterable[str], strict: bool = False) -> Iterator[list[str]]:
@@ -51,7 +54,7 @@ def write_csv(table: pd.DataFrame, path: str | Path, float_format: str | None = 
             safe.isetitem(place, np.array([*cells, None], dtype=object)[:-1])
     safe.columns = [to_cell(str(name)) for name in safe.columns]
     # The writer quotes the characters of its own line end alone, and a reader ends the line at a bare one.
-    end = "\r\n" if held else "\n"
+    end = LINE_END if held else "\n"
     with atomic_path(path) as temporary:
         safe.to_csv(temporary, index=False, float_format=float_format, lineterminator=end)
 

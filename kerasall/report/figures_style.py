@@ -32,7 +32,7 @@ INK, MUTED, GRID = "#1d2733", "#566373", "#e3e8ed"
 
 DASHES = ("-", "--", "-.", ":")
 
-LONGEST = 40
+LONGEST = 30
 """Characters of a name in a figure; of a longer one the middle is left out."""
 
 STYLE: dict[Any, Any] = {
@@ -91,7 +91,7 @@ def plot_text(text: object, longest: int = LONGEST) -> str:
     r"""A text as a figure can only show it: one line, whose signs are no formula, and which no legend leaves out.
 
     >>> plot_text("$\\frac$\n"), len(plot_text("x" * 99))
-    ('$\\frac$\\n', 40)
+    ('$\\frac$\\n', 30)
     """
     line = one_line(str(text))
     if len(line) > longest:

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
-from markupsafe import Markup
+from markupsafe import Markup, escape
 from PIL import Image
 
 from kerasall.decoding import decode, read_image_bytes
@@ -231,12 +231,17 @@ def sentence(text: str) -> str:
     return f"{text[:1].upper()}{text[1:].rstrip('.')}." if text else ""
 
 
+def keep_exact(text: str) -> Markup:
+    """A text that a script reads again: in an attribute a browser takes a carriage return for a line feed."""
+    return Markup(escape(text).replace("\r", "&#13;"))
+
+
 _FUNCTIONS: dict[str, Callable[..., Any]] = {
     "cell": cell, "difference": difference, "interval_words": interval_words, "over_groups": over_groups, "is_percent": is_percent, "score": Score,
     "score_cell": score_cell, "scores_of": scores_of, "sentence": sentence, "wilson": wilson,
 }  # fmt: skip
 _FILTERS: dict[str, Callable[..., Any]] = {
-    "digits": format_number, "duration": format_duration, "merge": lambda first, second: {**first, **second},
+    "digits": format_number, "duration": format_duration, "exact": keep_exact, "merge": lambda first, second: {**first, **second},
     "p_words": p_words, "range": format_range, "right": right, "sentence": sentence, "small_share": small_share,
     "thousands": format_count, "value": format_value, "zip": zip,
 }  # fmt: skip

@@ -18,13 +18,14 @@ from typing import IO, Any, BinaryIO
 
 import numpy as np
 
-from kerasall.csv_tables import csv_line, csv_rows
+from kerasall.csv_tables import LINE_END, csv_line, csv_rows
 from kerasall.errors import DataError
 from kerasall.evaluation.class_names import EXTRA_COLUMNS, calibrated_column, join_set, name_columns
 from kerasall.evaluation.safeguards import REASONS
 from kerasall.files import atomic_path, is_abandoned, require_writable
 from kerasall.serving.image_files import as_written
 from kerasall.serving.predictor import Answers, Predictor
+from kerasall.shown_text import one_line
 
 PARQUET = ".parquet"
 PART_ROWS = 5_000
@@ -219,14 +220,18 @@ class Table:
 
 
 class PrintedTable(Table):
-    """CSV on a text stream, such as standard output."""
+    """CSV on a text stream, such as standard output; on a terminal every row is a line that is only seen."""
 
     def __init__(self, stream: IO[str], columns: Iterable[str]) -> None:
         self._stream, self._form = stream, _Csv(columns)
-        stream.write(self._form.header)
+        self._write(self._form.header)
 
     def append(self, rows: Sequence[Row]) -> None:
-        self._stream.writelines(map(self._form.line, rows))
+        for row in rows:
+            self._write(self._form.line(row))
+
+    def _write(self, line: str) -> None:
+        self._stream.write(f"{one_line(line.removesuffix(LINE_END))}\n" if self._stream.isatty() else line)
 
 
 def require_destination(out: str | Path) -> Path:

@@ -32,7 +32,15 @@ from kerasall.errors import ArtifactError, KerasallError, SettingsError
 from kerasall.files import atomic_path, read_json
 from kerasall.taguchi.analysis import Analysis
 from kerasall.taguchi.oracle import TaguchiOracle
-from kerasall.taguchi.trials import RESULT_COLUMNS, Design, metrics_of, order_of_row, read_levels, read_place
+from kerasall.taguchi.trials import (
+    RESULT_COLUMNS,
+    Design,
+    level_column,
+    metrics_of,
+    order_of_row,
+    read_levels,
+    read_place,
+)
 
 TENSORBOARD = "tensorboard"
 """Folder of a project into which a ``TaguchiTuner`` writes its trials as they end."""
@@ -86,7 +94,8 @@ class TrialListing:
     def response(self) -> str:
         """Title of the objective's column."""
         name = self.design.objective
-        taken = {*self.design.plan.factors, *RESULT_COLUMNS} - {"objective"}
+        factors = self.design.plan.factors
+        taken = {*factors, *map(level_column, factors), *RESULT_COLUMNS} - {"objective"}
         return f"{name} (metric)" if name in taken else name
 
     @property
