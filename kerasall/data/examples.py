@@ -13,6 +13,8 @@ from kerasall.csv_tables import read_csv, write_csv
 from kerasall.errors import DataError
 from kerasall.evaluation.class_names import describe_faults, describe_renaming
 from kerasall.files import read_json, write_json
+from kerasall.listing.folders import is_text
+from kerasall.shown_text import one_line
 
 COLUMNS = ("id", "path", "label", "subject", "fold")
 """Columns every table of examples has, all strings; "" means unknown. Later steps add columns.
@@ -63,7 +65,15 @@ class Collection:
 
 
 def make_examples(rows: Sequence[dict[str, str]]) -> pd.DataFrame:
-    """Makes a table with ``COLUMNS`` from dictionaries; absent values become ""."""
+    """Makes a table with ``COLUMNS`` from dictionaries; absent values become "".
+
+    Raises:
+        DataError: a value holds half a character (U+D800 to U+DFFF), as JSON can; no file can.
+    """
+    if broken := next((value for row in rows for value in row.values() if not is_text(value)), ""):
+        raise DataError(
+            f'every path, class and patient must be text, but "{one_line(broken)}" holds half a character: correct it'
+        )
     table = pd.DataFrame(list(rows), columns=list(COLUMNS), dtype=object)
     return table.fillna("").astype(str).reset_index(drop=True)
 
