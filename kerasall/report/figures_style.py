@@ -35,6 +35,9 @@ DASHES = ("-", "--", "-.", ":")
 LONGEST = 30
 """Characters of a name in a figure; of a longer one the middle is left out."""
 
+_LEGEND_WIDTH = 66
+"""Characters beside one another in a legend that is as wide as a figure."""
+
 STYLE: dict[Any, Any] = {
     # Names of people are no formulas, whatever the matplotlibrc of this machine says.
     "text.usetex": False,
@@ -147,7 +150,9 @@ def show_legend(axes: Axes, **options: Any) -> None:
 
 
 def legend_above(axes: Axes, columns: int, middle: float = 0.5, **options: Any) -> None:
-    """A legend above the panel."""
+    """A legend above the panel, in fewer columns where the names are long."""
+    widest = max(map(len, axes.get_legend_handles_labels()[1]), default=0)
+    columns = max(1, min(columns, _LEGEND_WIDTH // (widest + 5)))
     show_legend(axes, loc="lower center", bbox_to_anchor=(middle, 1.0), ncols=columns, **options)
 
 
