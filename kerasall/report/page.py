@@ -236,7 +236,7 @@ def sentence(text: str) -> str:
 
 def keep_exact(text: str) -> Markup:
     """A text that a script reads again: in an attribute a browser takes a carriage return for a line feed."""
-    return Markup(escape(text).replace("\r", "&#13;"))
+    return Markup(str(escape(text)).replace("\r", "&#13;"))
 
 
 _FUNCTIONS: dict[str, Callable[..., Any]] = {
