@@ -162,7 +162,9 @@ def render_section(name: str, /, **values: Any) -> Section | None:
 def render_sentences(name: str, /, **values: Any) -> list[str]:
     """The lines of ``templates/<name>.txt`` that hold text: plain, for a terminal as for a page."""
     # A line break in a name makes no sentence of its own.
-    plain = _environment().overlay(finalize=lambda value: one_line(value) if isinstance(value, str) else value)
+    plain = _environment().overlay(
+        finalize=lambda value: one_line(value) if isinstance(value, str) else value
+    )
     lines = plain.get_template(f"{name}.txt").render(values).splitlines()
     return [line.strip() for line in lines if line.strip()]
 
