@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import DTypeLike
 
+from kerasall.shown_text import one_line
+
 if TYPE_CHECKING:
     import tensorflow as tf
 
@@ -68,10 +70,13 @@ def show_progress(items: Iterable, total: int, what: str) -> Iterator:
     Inside a run ``kerasall status`` tells how many are done, too.
     """
     from rich.console import Console
+    from rich.markup import escape
     from rich.progress import track
 
     console, begun = Console(stderr=True), time.monotonic()
-    shown = track(items, what, total, console=console, transient=True, disable=not console.is_terminal)
+    shown = track(
+        items, escape(one_line(what)), total, console=console, transient=True, disable=not console.is_terminal
+    )
     for done, item in enumerate(shown, start=1):
         yield item
         if is_note_due():

@@ -29,6 +29,7 @@ from kerasall.cli.trials import trials
 from kerasall.cli.tune import tune
 from kerasall.errors import KerasallError
 from kerasall.files import explain_os_error
+from kerasall.shown_text import show, tell_fault
 from kerasall.version import __version__
 
 _IN_ORDER_OF_USE = (
@@ -48,7 +49,7 @@ class _Commands(typer.core.TyperGroup):
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt as stop:
-            note(f"kerasall: {str(stop) or 'stopped'}")
+            tell_fault(f"kerasall: {str(stop) or 'stopped'}")
             raise SystemExit(STOPPED) from None
 
 
@@ -72,7 +73,7 @@ app.add_typer(taguchi_app)
 @app.callback(invoke_without_command=True)
 def _root(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
     if version:
-        print(__version__)
+        show(__version__)
         raise typer.Exit
 
 
@@ -83,10 +84,10 @@ def main(arguments: list[str] | None = None) -> None:
         with stopping_safely():
             app(arguments)
     except KerasallError as error:
-        note(f"kerasall: error: {error}")
+        tell_fault(f"kerasall: error: {error}")
         sys.exit(1)
     except OSError as error:
-        note(f"kerasall: error: {explain_os_error(error)}")
+        tell_fault(f"kerasall: error: {explain_os_error(error)}")
         sys.exit(1)
     except KeyboardInterrupt:  # before the command began
         sys.exit(STOPPED)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import os
 import shlex
 import sys
@@ -18,6 +17,8 @@ import typer
 from kerasall.errors import SettingsError
 from kerasall.files import require_writable
 from kerasall.settings.yaml_text import write_line
+from kerasall.shown_text import json_text, show
+from kerasall.shown_text import tell as note
 
 if TYPE_CHECKING:
     from kerasall.pipeline.runner import RunPlaces
@@ -94,9 +95,9 @@ def speak_utf8() -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
-def note(line: str) -> None:
-    """A line for the person at the terminal, on standard error: standard output is for results."""
-    print(line, file=sys.stderr, flush=True)
+def show_block(text: str) -> None:
+    """Prints a text of kerasall's own lines, such as a table or a config, on standard output."""
+    show(*text.split("\n"))
 
 
 def print_found(as_json: bool, document: Any, lines: Callable[[], str | Iterable[str]]) -> None:
@@ -109,12 +110,11 @@ def print_found(as_json: bool, document: Any, lines: Callable[[], str | Iterable
     """
     if as_json:
         # What cannot be printed is written in JSON's own escapes.
-        plain = (sys.stdout.encoding or "").lower().replace("-", "") != "utf8"
-        print(json.dumps(document, indent=2, ensure_ascii=plain, allow_nan=False))
+        ascii_only = (sys.stdout.encoding or "").lower().replace("-", "") != "utf8"
+        show_block(json_text(document, ascii_only))
         return
     words = lines()
-    for line in [words] if isinstance(words, str) else words:
-        print(line)
+    show(*(words.split("\n") if isinstance(words, str) else words))
 
 
 def require_place(path: Path | None) -> Path | None:
@@ -185,7 +185,7 @@ def print_plan(settings: Settings, where: str, runs: RunPlaces, weights: Path | 
         planned = plan_split(settings)
     drawn, data = planned or (None, None)
     note(describe_split(drawn) if drawn else "images: unknown (give --data)")
-    print(format_plan(plan_experiment(settings, data, smoke)))
+    show_block(format_plan(plan_experiment(settings, data, smoke)))
     note(
         "Runs count every fold, repetition and training on all folds; steps are at most, for patience may stop a stage "
         "sooner. Memory and hours are estimates, hours for this machine."
@@ -195,7 +195,7 @@ def print_plan(settings: Settings, where: str, runs: RunPlaces, weights: Path | 
 def print_outcome(run: Run) -> None:
     """The last lines of a run: score, verdict, where its results lie."""
     for label, value in run.results.items():
-        print(f"{label + ':':<14} {value}")
+        show(f"{label + ':':<14} {value}")
 
 
 @contextmanager

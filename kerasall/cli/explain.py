@@ -12,6 +12,7 @@ from kerasall.cli.console import RESEARCH_ONLY, ModelArgument, note, require_pla
 from kerasall.errors import DecodingError, ModelError, SettingsError, count_of, did_you_mean
 from kerasall.files import atomic_path, write_json
 from kerasall.paths import runs_folder, shorten_name
+from kerasall.shown_text import show
 from kerasall.studies.finished_run import Run
 
 if TYPE_CHECKING:
@@ -72,8 +73,8 @@ def explain(
     for row in rows:
         if row["error"]:
             note(f"failed: {row['error']}")
-    print(f"pictures: {folder}" + (f"\ngrid:     {folder / 'grid.png'}" if shown else ""))
-    print(f"numbers:  {folder / 'explanations.json'}")
+    show(f"pictures: {folder}", *([f"grid:     {folder / 'grid.png'}"] if shown else []))
+    show(f"numbers:  {folder / 'explanations.json'}")
     note(f"A map shows what moved the model, not what a cell is. {RESEARCH_ONLY}")
     if failed:
         raise typer.Exit(1)

@@ -12,6 +12,7 @@ from kerasall.cli.console import RESEARCH_ONLY, ModelArgument, note, require_pla
 from kerasall.errors import ArtifactError, DataError, DecodingError, SettingsError
 from kerasall.files import atomic_path, read_json, sha256_of_file, write_json, write_text
 from kerasall.paths import runs_folder
+from kerasall.shown_text import show
 from kerasall.studies.finished_run import Run
 
 if TYPE_CHECKING:
@@ -203,16 +204,16 @@ def _describe(
 
 def _print(file: Path, found: dict[str, Any]) -> None:
     parity, scores = found["parity"], found["scores"]
-    print(f"model:     {file}")
-    print(
+    show(f"model:     {file}")
+    show(
         f"size:      {found['bytes'] / 1e6:.2f} MB, the SavedModel {found['saved_model_bytes'] / 1e6:.2f} MB"
     )
-    print(
+    show(
         f"answers:   {parity['labels_changed']} of {parity['images']} images called otherwise; largest difference of a "
         f"probability {parity['largest']['probabilities']:.1e}"
     )
     if scores:
-        print(
+        show(
             f"accuracy:  {scores['accuracy_before']:.4f} before, {scores['accuracy_after']:.4f} after, on "
             f"{scores['images']} images ({scores['right_before_only']} right only before, "
             f"{scores['right_after_only']} only after)"

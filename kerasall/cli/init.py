@@ -12,6 +12,7 @@ import typer
 from kerasall.cli import console
 from kerasall.errors import KerasallError, SettingsError
 from kerasall.paths import weights_folder
+from kerasall.shown_text import show, tell_fault
 
 if TYPE_CHECKING:
     from kerasall.studies.draft import Draft, Stated
@@ -62,7 +63,7 @@ def init(
     write_draft(draft, file, command)
     console.note(draft.describe_cost())
     console.note(f"config: {file}")
-    print(command)
+    show(command)
 
 
 def _look(path: Path, stated: Stated, name: str | None, weights: Path | None) -> Draft:
@@ -93,12 +94,12 @@ def _ask_person(draft: Draft, path: Path, stated: Stated, weights: Path | None) 
         try:
             draft, stated = _look(path, answered, draft.name, weights), answered
         except KerasallError as error:  # an answer that cannot be read is asked for again
-            console.note(str(error))
+            tell_fault(str(error))
     return draft
 
 
 def _ask(question: str) -> str | None:
     """A person's answer, None at the end of input; standard error, as standard output is for the next command alone."""
-    print(question, end=" ", file=sys.stderr, flush=True)
+    console.note(question, end=" ")
     line = sys.stdin.readline()
     return line.strip() if line else None

@@ -9,6 +9,7 @@ import typer
 
 from kerasall.cli import console
 from kerasall.errors import SettingsError
+from kerasall.shown_text import show
 
 
 def run(
@@ -55,12 +56,12 @@ def run(
             from kerasall.studies.series import run_learning_curve
 
             curve, page = run_learning_curve(config, **options)
-            print(*describe_curve(curve), f"{'report:':<14} {page}", sep="\n")
+            show(*describe_curve(curve), f"{'report:':<14} {page}")
         elif repeats > 1:
             from kerasall.report.pages.series import describe_repeats
             from kerasall.studies.series import run_repeats
 
             done = run_repeats(config, repeats, **options)
-            print(*describe_repeats(done.scores), f"{'report:':<14} {done.page}", sep="\n")
+            show(*describe_repeats(done.scores), f"{'report:':<14} {done.page}")
         else:
             console.print_outcome(run_experiment(config, **options))

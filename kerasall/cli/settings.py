@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from kerasall.cli.console import JsonOption, note, print_found
+from kerasall.cli.console import JsonOption, note, print_found, show_block
 
 if TYPE_CHECKING:
     from kerasall.studies.setting_reference import Choice, Setting
@@ -31,7 +31,7 @@ def settings(
     from kerasall.studies.setting_reference import find_settings, list_settings
 
     if markdown:
-        print("\n".join(_page()))
+        show_block("\n".join(_page()))
         return
     if key is None:
         found = [each for each in list_settings() if "." not in each.key]

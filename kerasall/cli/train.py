@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from kerasall.cli import console
+from kerasall.shown_text import show
 
 if TYPE_CHECKING:
     from kerasall.studies.finished_run import Run
@@ -39,7 +40,7 @@ def train(
         say=console.note,
     )  # fmt: skip
     console.print_outcome(result)
-    print(f"{'config:':<14} {result.record['experiment']}.yaml")
+    show(f"{'config:':<14} {result.record['experiment']}.yaml")
     _print_next(result)
 
 

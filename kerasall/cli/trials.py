@@ -36,6 +36,7 @@ def trials(
     as_json: JsonOption = False,
 ) -> None:
     """Show every trial of a designed experiment: as a table here, in trials.csv, and on a page, trials.html."""
+    from kerasall.csv_tables import write_csv
     from kerasall.runtime import quiet_tensorflow
     from kerasall.studies.finished_run import choose_out, find_trials
 
@@ -44,14 +45,15 @@ def trials(
     with quiet_tensorflow():
         from kerasall.report.pages.trials import write_trial_page
         from kerasall.report.taguchi import describe_trials
-        from kerasall.taguchi.trial_events import list_trials, sort_trials, write_csv, write_events
+        from kerasall.taguchi.trial_events import list_trials, sort_trials, write_events
 
         listing = list_trials(found.project)
     table = sort_trials(listing.table, sort, listing.design.direction)
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
     print_found(as_json, listing.to_json(table), lambda: describe_trials(listing, table, width))
-    write_csv(listing, folder / "trials.csv")
+    write_csv(listing.table, folder / "trials.csv")
     write_trial_page(folder / "trials.html", listing, found.title)
-    note(f"table: {folder / 'trials.csv'}\npage: {folder / 'trials.html'}")
+    note(f"table: {folder / 'trials.csv'}")
+    note(f"page: {folder / 'trials.html'}")
     if tensorboard is not None:
         note(f"TensorBoard: tensorboard --logdir {write_events(listing, tensorboard)}")

@@ -11,6 +11,7 @@ import typer
 from kerasall.cli import console
 from kerasall.errors import SettingsError
 from kerasall.settings.yaml_text import write_line
+from kerasall.shown_text import show
 
 if TYPE_CHECKING:
     from kerasall.settings import Settings
@@ -68,7 +69,7 @@ def tune(
             return
         result = run_experiment(config, force=force, workers=workers, **options)
     console.print_outcome(result)
-    print(f"{'trials:':<14} {result.folder / 'trials.html'}")
+    show(f"{'trials:':<14} {result.folder / 'trials.html'}")
 
 
 def read_without(given: list[str]) -> list[str]:
@@ -96,13 +97,14 @@ def print_runs(settings: Settings) -> None:
         folds = settings.split.folds if settings.split.kind == "folds" else None
         oracle = plan_oracle(trial_settings(settings), tune, folds)
     design = oracle.design
-    print(describe_plan(design.plan))
+    console.show_block(describe_plan(design.plan))
     if without := ", ".join(f"{name} = {v}" for name, values in oracle.without.items() for v in values):
-        print(f"Without {without}: the rows at it are left out.")
+        show(f"Without {without}: the rows at it are left out.")
     each = f" in each of {folds} folds" if folds else ""
-    print(
+    show(
         f"Every run {tune.repeats} times{each}, then {tune.confirmations} at the predicted optimum: "
-        f"{oracle.max_trials} trials.\n"
+        f"{oracle.max_trials} trials.",
+        "",
     )
 
 

@@ -6,7 +6,6 @@ they are computed once per image and shared by epochs, folds and runs.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, partial
@@ -26,6 +25,7 @@ from kerasall.models.classifier import HEAD, build_classifier, freeze, frozen_cu
 from kerasall.models.prediction import Lower, cached_activations, predict_probabilities, predict_views
 from kerasall.settings import ModelSettings, StageSettings, TrainSettings
 from kerasall.settings.seeds import derive_seed
+from kerasall.shown_text import tell
 from kerasall.training import fit as training
 from kerasall.training.devices import Precision, choose_precision, computing_in, spread_over
 from kerasall.training.history import EpochRow, History
@@ -120,7 +120,7 @@ class ClassifierTraining:
     def say_caution(self) -> None:
         """Says on standard error what the user should know of the precision asked for."""
         if caution := self.precision.caution:
-            print(caution, file=sys.stderr, flush=True)
+            tell(caution)
 
     def _plain(self, model: keras.Model, name: str) -> keras.Model:
         """The same weights as a model that was built in float32 for one device."""

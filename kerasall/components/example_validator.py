@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from kerasall.components.statistics_gen import SCAN, scan_collection, settle_unreadable
+from kerasall.csv_tables import write_csv
 from kerasall.data.duplicates import read_duplicates
 from kerasall.data.examples import Collection, read_collection
 from kerasall.data.statistics import Schema, read_scan
 from kerasall.data.validation import Examined, ValidationSettings
 from kerasall.evaluation.metrics import find_metric
-from kerasall.files import atomic_path, read_json, write_json
+from kerasall.files import read_json, write_json
 from kerasall.pipeline.component import Input, Output, component
 from kerasall.settings import CheckSettings
 
@@ -46,8 +47,7 @@ def example_validator(
     ).found  # fmt: skip
     write_json(anomalies / "anomalies.json", found)
     if len(left_out):
-        with atomic_path(anomalies / UNREADABLE) as temporary:
-            left_out.to_csv(temporary, index=False)
+        write_csv(left_out, anomalies / UNREADABLE)
     counts = {"errors": len(found["errors"]), "warnings": len(found["warnings"])}
     return counts | {"left_out": len(left_out)}
 

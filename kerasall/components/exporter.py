@@ -5,7 +5,6 @@ The SavedModel also says how sure it is, which classes remain, and whether to as
 
 from __future__ import annotations
 
-import csv
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -18,11 +17,13 @@ import numpy as np
 
 from kerasall.components.calibrator import read_distance, read_safeguards
 from kerasall.components.training_step import MODEL_FILE, PREPROCESS
+from kerasall.csv_tables import csv_rows
 from kerasall.data.development import read_development, read_facts
 from kerasall.data.input_pipeline import prediction_batches
 from kerasall.data.pixel_cache import decode_pixels
 from kerasall.decoding import DEFAULT_LIMITS, Limits, read_image_bytes
 from kerasall.errors import ModelError
+from kerasall.evaluation.class_names import name_columns
 from kerasall.evaluation.ensemble_rules import find_highest
 from kerasall.evaluation.safeguards import KEPT, Safeguards, calibrate, refer_reasons
 from kerasall.files import read_json, write_json
@@ -145,9 +146,10 @@ def _through_the_table(predictor: Predictor, paths: list[Path]) -> tuple[np.ndar
         out = Path(folder) / "predictions.csv"
         predict_files(predictor, paths, out)
         with out.open(encoding="utf-8", newline="") as file:
-            rows = list(csv.DictReader(file))
-    values = [[float(row[label] or "nan") for label in predictor.labels] for row in rows]
-    return np.asarray(values), [row["label"] for row in rows]
+            columns, *rows = csv_rows(file)
+    label, of_classes = columns.index("label"), list(map(columns.index, name_columns(predictor.labels)))
+    values = [[float(row[place] or "nan") for place in of_classes] for row in rows]
+    return np.asarray(values), [row[label] for row in rows]
 
 
 _Tensor = Any

@@ -12,8 +12,6 @@ from typing import Annotated, Any
 import keras
 import numpy as np
 import tensorflow as tf
-from rich.console import Console
-from rich.progress import track
 
 from kerasall.components.combinations import Comparison, compare_cells
 from kerasall.components.training_step import MEMORY_BYTES, decode_rows, hash_weights, write_model
@@ -32,6 +30,7 @@ from kerasall.paths import shorten_name
 from kerasall.pipeline.component import Input, Output, Scratch, Unkeyed, component
 from kerasall.preprocessing.augmentation import Augmentation
 from kerasall.preprocessing.operations import Chain
+from kerasall.runtime import show_progress
 from kerasall.settings import DeepFeatureSettings, EvaluateSettings, ExtractorSettings
 from kerasall.settings.seeds import derive_seed
 
@@ -44,7 +43,6 @@ COMPARED = 32
 TOLERANCE = 1e-3
 """Largest difference of a probability: the model computes in float32, scikit-learn in float64."""
 
-CONSOLE = Console(stderr=True)
 
 Cell = tuple[tuple[str, ...], str]
 """A combination: names of the extractors, name of the classifier."""
@@ -91,9 +89,7 @@ def feature_trainer(
     backbones = Backbones(deep_features, pixels, augment, seed, weights_folder, cache_folder / "features")
     fitting = Fitting(data, deep_features, backbones.extract(), seed)
 
-    cells = track(
-        fitting.cells, "fitting classifiers", console=CONSOLE, transient=True, disable=not CONSOLE.is_terminal
-    )
+    cells = show_progress(fitting.cells, len(fitting.cells), "fitting classifiers")
     predictions = {cell: fitting.predict_held_out(cell, scratch) for cell in cells}
     named = deep_features.chosen
     compared = compare_cells(

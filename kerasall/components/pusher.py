@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import fcntl
 import shutil
-import sys
 from collections.abc import Mapping, Sequence
 from itertools import count
 from pathlib import Path
@@ -24,6 +23,7 @@ from kerasall.files import (
 from kerasall.pipeline.component import Input, Output, component
 from kerasall.serving.card import CARD, MANIFEST, require_same_classes, verify_manifest, write_manifest
 from kerasall.serving.predictor import read_labels
+from kerasall.shown_text import tell
 
 VERDICT = "verdict.json"
 """File of a Report: blessed, what the verdict says of unknown patients, and every criterion as (sentence, met), for
@@ -83,7 +83,7 @@ def _with_these_classes(models: Path, name: str, labels: Sequence[str], malignan
         try:
             require_same_classes(folder, labels, malignant)
         except (ModelError, ArtifactError) as error:  # or what lies there cannot be told
-            print(f"{error}; for this one a name is counted up", file=sys.stderr, flush=True)
+            tell(f"{error}; for this one a name is counted up")
             continue
         return folder
     raise AssertionError  # numbers do not end

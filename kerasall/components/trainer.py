@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,6 +19,7 @@ from kerasall.pipeline.component import Input, Output, Scratch, Unkeyed, compone
 from kerasall.preprocessing.augmentation import Augmentation
 from kerasall.preprocessing.operations import Chain
 from kerasall.settings import ModelSettings, TrainSettings
+from kerasall.shown_text import tell
 from kerasall.training.devices import choose_precision
 from kerasall.training.history import History
 
@@ -134,7 +134,7 @@ def fit_divisions(
         if training.data.split.folds:
             right = np.mean(answers[-1][0].decisions == answers[-1][0].labels)
             line = f"{name}: accuracy {right:.4f} on {len(held_out)} held-out images"
-            print(line, file=sys.stderr, flush=True)
+            tell(line)
             found = None
             keras.utils.clear_session()
     if found is None:

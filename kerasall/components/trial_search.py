@@ -30,6 +30,7 @@ from kerasall.evaluation.metrics import find_metric
 from kerasall.files import read_json, write_json
 from kerasall.settings import TrialSettings, TuneSettings
 from kerasall.settings.factors import as_choices, factor_levels, label_factors
+from kerasall.shown_text import tell, tell_fault
 from kerasall.taguchi.design import CROSS, read_pair
 from kerasall.taguchi.oracle import TaguchiOracle, chief_address, serve_oracle
 from kerasall.taguchi.signal_to_noise import check_range, default_signal, parse_signal
@@ -170,7 +171,7 @@ def search_with_workers(training: TrialTraining, count: int) -> TaguchiTuner:
         workers = LocalWorkers(
             command, count, job.scratch / "logs", lambda: len(oracle.end_order), list_gpus() if count else ()
         )
-        print(f"chief at {address}, {count} workers here; job: {path}", file=sys.stderr, flush=True)
+        tell(f"chief at {address}, {count} workers here; job: {path}")
         try:
             with contextlib.redirect_stdout(sys.stderr):
                 serve_oracle(oracle, watch=workers.watch)
@@ -282,7 +283,7 @@ class LocalWorkers:
                     f"last time with status {status}; {self._log(name)} ends with:\n{tail}"
                 )
             line = f"{name} died (status {status}) and is started again; its log is {self._log(name)}"
-            print(line, file=sys.stderr, flush=True)
+            tell(line)
             self.processes[name] = self._start(name)
 
     def end(self, seconds: float = _FAREWELL_SECONDS) -> None:
@@ -361,7 +362,7 @@ def main(arguments: list[str]) -> None:
     try:
         run_worker(Path(arguments[0]))
     except KerasallError as error:
-        print(f"kerasall: error: {error}", file=sys.stderr, flush=True)
+        tell_fault(f"kerasall: error: {error}")
         sys.exit(1)
 
 

@@ -25,6 +25,7 @@ from kerasall.components.trial_search import (
     search_with_workers,
 )
 from kerasall.components.trial_training import SearchJob, TrialTraining, link_file, settings_at
+from kerasall.csv_tables import write_csv
 from kerasall.data.development import SELECTION, Development, read_development
 from kerasall.data.training_record import ANALYSIS, MEMBERS_FILE, PROJECT, TrainingRecord
 from kerasall.errors import KerasallError, SettingsError
@@ -39,7 +40,7 @@ from kerasall.taguchi.analysis import Analysis, describe_ratio
 from kerasall.taguchi.design import plan
 from kerasall.taguchi.signal_to_noise import parse_signal
 from kerasall.taguchi.stored_oracle import StoredOracle
-from kerasall.taguchi.trial_events import list_trials, write_csv
+from kerasall.taguchi.trial_events import list_trials
 from kerasall.taguchi.trials import CONFIRMATION, FINISHED
 from kerasall.taguchi.tuner import TaguchiTuner, TrialRun
 from kerasall.training.devices import choose_precision
@@ -237,7 +238,7 @@ def write_search(
     write_json(folder / ANALYSIS, analysis.to_json() | {"experiment": experiment})
     with atomic_path(folder / PROJECT) as temporary:
         shutil.copytree(training.job.project, temporary, ignore=_BULKY)
-    write_csv(list_trials(folder / PROJECT), folder / TRIALS)
+    write_csv(list_trials(folder / PROJECT).table, folder / TRIALS)
 
 
 def describe_experiment(

@@ -9,8 +9,12 @@ from typing import Any, Literal
 
 import pandas as pd
 
+from kerasall.csv_tables import read_csv, write_csv
 from kerasall.errors import DataError
-from kerasall.files import atomic_path, read_json, write_json
+from kerasall.evaluation.class_names import describe_faults, describe_renaming
+from kerasall.files import read_json, write_json
+from kerasall.listing.folders import is_text
+from kerasall.shown_text import one_line
 
 COLUMNS = ("id", "path", "label", "subject", "fold")
 """Columns every table of examples has, all strings; "" means unknown. Later steps add columns.
@@ -63,21 +67,28 @@ class Collection:
 
 
 def make_examples(rows: Sequence[dict[str, str]]) -> pd.DataFrame:
-    """Makes a table with ``COLUMNS`` from dictionaries; absent values become ""."""
+    """Makes a table with ``COLUMNS`` from dictionaries; absent values become "".
+
+    Raises:
+        DataError: a value holds half a character (U+D800 to U+DFFF), as JSON can; no file can.
+    """
+    if broken := next((value for row in rows for value in row.values() if not is_text(value)), ""):
+        raise DataError(
+            f'every path, class and patient must be text, but "{one_line(broken)}" holds half a character: correct it'
+        )
     table = pd.DataFrame(list(rows), columns=list(COLUMNS), dtype=object)
     return table.fillna("").astype(str).reset_index(drop=True)
 
 
 def write_examples(examples: pd.DataFrame, path: str | Path) -> None:
     """Writes the table as CSV (UTF-8), atomically."""
-    with atomic_path(path) as temporary:
-        examples.to_csv(temporary, index=False)
+    write_csv(examples, path)
 
 
 def read_examples(path: str | Path) -> pd.DataFrame:
     """Reads a table that ``write_examples`` wrote; every column a string, "" where nothing is known."""
     try:
-        examples = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8")
+        examples = read_csv(path)
     except (OSError, UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
         raise DataError(f"{path} must be a table of examples, but reading it failed: {error}") from None
     if missing := [name for name in COLUMNS if name not in examples.columns]:
@@ -107,11 +118,10 @@ def read_collection(folder: str | Path) -> Collection:
 
 def _require_valid(examples: pd.DataFrame, labels: Sequence[str], where: str) -> None:
     """Checks what every later step relies on."""
-    taken = ("path", "label", "error")
-    if reserved := sorted({label for label in labels if label in taken or len(label.splitlines()) != 1}):
+    if faults := describe_faults(labels):
         raise DataError(
-            f"{where} must give classes other names than those of a prediction table's columns (path, label, error), "
-            f"on one line each, but found {reserved}: rename these classes"
+            f"{where} must give names of classes that every table and file can hold, but {faults}: rename them, "
+            f"for example by data.classes: {describe_renaming(labels)}"
         )
     if missing := [name for name in COLUMNS if name not in examples.columns]:
         raise DataError(f"{where} must give the columns {list(COLUMNS)}, but {missing} are missing")

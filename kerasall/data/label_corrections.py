@@ -20,12 +20,11 @@ import pandas as pd
 from kerasall.data.examples import Collection
 from kerasall.data.splits import Split, read_split
 from kerasall.errors import DataError, near_names
+from kerasall.evaluation.class_names import EXCLUDE
 from kerasall.files import read_json, sha256_of_file, write_json
 from kerasall.listing.folders import list_some
 from kerasall.listing.tables import read_table
 
-EXCLUDE = "exclude"
-"""In place of a class name: nobody can tell, the image is left out."""
 CORRECTIONS = "corrections.json"
 """File of an artifact in which applied corrections are kept."""
 KINDS = ("changed", "confirmed", "excluded")
@@ -98,11 +97,6 @@ def apply_corrections(
         DataError: a file is unreadable, has no correction, an unknown id or label, an id twice, or a ``label``
             that the data do not have (any more).
     """
-    if EXCLUDE in collection.labels:
-        raise DataError(
-            f"no class may be named {EXCLUDE!r} where labels are corrected, as it means to leave an image out: "
-            "rename the class"
-        )
     files = []
     for path in map(Path, paths):
         found = _read_file(path.expanduser(), collection)

@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from kerasall.csv_tables import read_csv, write_csv
 from kerasall.data.duplicates import NearDuplicateSettings, group_collection
 from kerasall.data.examples import COLUMNS, Collection, make_examples
 from kerasall.decoding import DEFAULT_LIMITS, Limits, read_header, read_image_bytes, to_native
@@ -109,7 +110,7 @@ def open_records(folder: str | Path, verify: bool = True) -> Records:
                 f"{folder / INDEX} must name shards of its own folder, but names {shard['file']!r}"
             )
         _require_unchanged(folder / shard["file"], shard, verify)
-    table = pd.read_csv(folder / TABLE, dtype=str, keep_default_na=False, encoding="utf-8")
+    table = read_csv(folder / TABLE)
     if not set(table["shard"]) <= {shard["file"] for shard in index["shards"]}:
         raise ArtifactError(f"{folder / TABLE} must name shards of {INDEX} alone: build the records again")
     return Records(folder, index, table.astype({"offset": "int64", "length": "int64"}))
@@ -156,7 +157,7 @@ def write_records(
     with atomic_path(folder) as temporary:
         temporary.mkdir()
         placed = _write_shards(temporary, table, collection, count, limits)
-        placed[list(TABLE_COLUMNS)].to_csv(temporary / TABLE, index=False)
+        write_csv(placed[list(TABLE_COLUMNS)], temporary / TABLE)
         write_json(temporary / INDEX, _describe(collection, placed, fingerprint, temporary))
     return open_records(folder, verify=False)
 

@@ -17,12 +17,13 @@ import cv2
 import numpy as np
 import pandas as pd
 
+from kerasall.csv_tables import read_csv, write_csv
 from kerasall.data.examples import Collection
 from kerasall.data.likeness import crop_to_foreground, find_foreground
 from kerasall.data.splits import natural_order
 from kerasall.decoding import DEFAULT_LIMITS, Limits, decode, read_header, read_image_bytes
 from kerasall.errors import ArtifactError, DataError, DecodingError
-from kerasall.files import atomic_path, sha256_of_json
+from kerasall.files import sha256_of_json
 from kerasall.runtime import show_progress
 
 THUMBNAIL_SIDE = 32
@@ -127,8 +128,7 @@ def _typed(table: pd.DataFrame) -> pd.DataFrame:
 
 def write_scan(scan: ImageScan, path: str | Path) -> None:
     """Writes the table as CSV, atomically; thumbnails are not kept."""
-    with atomic_path(path) as temporary:
-        scan.table.to_csv(temporary, index=False)
+    write_csv(scan.table, path)
 
 
 def read_scan(path: str | Path) -> ImageScan:
@@ -139,7 +139,7 @@ def read_scan(path: str | Path) -> ImageScan:
     """
     try:
         texts = dict.fromkeys(_TEXT_COLUMNS, str)
-        table = pd.read_csv(path, dtype=texts, keep_default_na=False, na_values={c: [""] for c in _MEASURES})
+        table = read_csv(path, dtype=texts, na_values={c: [""] for c in _MEASURES})
         return ImageScan(_typed(table[list(_COLUMNS)].copy()))
     except (OSError, KeyError, ValueError) as error:
         raise DataError(
@@ -271,8 +271,7 @@ def write_seen(examples: pd.DataFrame, scan: ImageScan, folder: Path) -> None:
         {"sha256": table.reindex(examples["id"]).to_numpy(), "part": examples["part"].to_numpy()}
     )
     rows = rows[rows["sha256"].fillna("") != ""].drop_duplicates().sort_values(["sha256", "part"])
-    with atomic_path(folder / SEEN) as temporary:
-        rows.to_csv(temporary, index=False)
+    write_csv(rows, folder / SEEN)
 
 
 def read_seen(folder: Path) -> dict[str, str] | None:
@@ -285,7 +284,7 @@ def read_seen(folder: Path) -> dict[str, str] | None:
     if not path.is_file():
         return None
     try:
-        rows = pd.read_csv(path, dtype=str, keep_default_na=False)
+        rows = read_csv(path)
         return dict(zip(rows["sha256"], rows["part"], strict=True))
     except (OSError, KeyError, ValueError) as error:
         raise ArtifactError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -139,7 +140,10 @@ class _Sides:
         """Where it is not known which of the images' classes mean leukaemia, each must be the model's or stated."""
         open_ = [name for name, target in targets.items() if target is None]
         if open_ and not self.their_malignant:
-            names, cure = ", ".join(map(repr, open_)), " ".join(f"--map {name}=..." for name in open_)
+            names, cure = (
+                ", ".join(map(repr, open_)),
+                " ".join(f"--map {shlex.quote(name)}=..." for name in open_),
+            )
             raise SettingsError(
                 f"every class of the images must count as something, but {names} {'is' if len(open_) == 1 else 'are'} "
                 f"none of the model's {list(self.ours)}, and which classes are malignant is not known of these images: "
@@ -165,7 +169,7 @@ class _Sides:
             if theirs != ours:
                 raise SettingsError(
                     f"both sides must agree on what {name!r} means, but only {'the images' if theirs else 'the model'} "
-                    f"call it malignant: state it with --map {name}=..."
+                    f"call it malignant: state it with --map {shlex.quote(name)}=..."
                 )
 
 

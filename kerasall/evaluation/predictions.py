@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from kerasall.csv_tables import read_csv, write_csv
 from kerasall.errors import DataError
 from kerasall.files import atomic_path
 
@@ -199,13 +200,11 @@ def write_predictions(predictions: Predictions, path: str | Path) -> None:
     path = Path(path)
     if path.suffix not in (".npz", ".csv"):
         raise DataError(f"predictions are written as .npz or .csv, but the path is {path}")
+    if path.suffix == ".csv":
+        write_csv(_to_table(predictions), path, float_format="%.9f")
+        return
     with atomic_path(path) as temporary:
-        if path.suffix == ".npz":
-            np.savez_compressed(
-                temporary, **{f.name: getattr(predictions, f.name) for f in fields(predictions)}
-            )
-        else:
-            _to_table(predictions).to_csv(temporary, index=False, float_format="%.9f")
+        np.savez_compressed(temporary, **{f.name: getattr(predictions, f.name) for f in fields(predictions)})
 
 
 def read_predictions(path: str | Path) -> Predictions:
@@ -227,7 +226,7 @@ def read_predictions(path: str | Path) -> Predictions:
             with np.load(path, allow_pickle=False) as arrays:
                 return Predictions(**{f.name: arrays[f.name] for f in fields(Predictions)})
         strings = dict.fromkeys(("id", "subject", "group", "label", "decision"), str)
-        return _from_table(pd.read_csv(path, dtype=strings, keep_default_na=False))
+        return _from_table(read_csv(path, dtype=strings))
     except DataError:
         raise
     except Exception as error:  # whatever a broken file provokes in numpy or pandas

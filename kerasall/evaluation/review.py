@@ -26,10 +26,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from kerasall.csv_tables import read_csv, write_csv
 from kerasall.errors import ArtifactError, SettingsError
 from kerasall.evaluation.ensemble_rules import combine_predictions
 from kerasall.evaluation.predictions import Predictions, read_predictions, write_predictions
-from kerasall.files import atomic_path, read_json, write_json
+from kerasall.files import read_json, write_json
 
 REVIEW = "review"
 """Folder of an Evaluation."""
@@ -325,8 +326,7 @@ def write_review_record(record: ReviewRecord, folder: str | Path) -> None:
         write_predictions(source.predictions, folder / f"{source.kind}.npz")
         for name, predictions in source.members.items():
             write_predictions(predictions, folder / source.kind / f"{name}.npz")
-    with atomic_path(folder / "images.csv") as temporary:
-        record.images[list(IMAGE_COLUMNS)].to_csv(temporary, index=False)
+    write_csv(record.images[list(IMAGE_COLUMNS)], folder / "images.csv")
     facts = {
         "classes": list(record.classes),
         "sources": [{"kind": source.kind, "members": list(source.members)} for source in record.sources],
@@ -357,5 +357,5 @@ def read_review_record(folder: str | Path) -> ReviewRecord:
         )
         for each in facts["sources"]
     ]
-    images = pd.read_csv(folder / "images.csv", dtype=str, keep_default_na=False)
+    images = read_csv(folder / "images.csv")
     return ReviewRecord(tuple(facts["classes"]), sources, images, facts["contradictions"], facts["reviewed"])

@@ -192,6 +192,7 @@ def _is_ignored(name: str) -> bool:
 
 
 def is_text(name: str) -> bool:
+    """Whether a text can be written to a file: names of files that are no UTF-8 cannot."""
     try:
         name.encode("utf-8")
     except UnicodeEncodeError:

@@ -24,6 +24,7 @@ from typing import Any
 from kerasall.errors import DataError
 from kerasall.listing.folders import list_some
 from kerasall.paths import as_file
+from kerasall.shown_text import from_cell
 
 _FOREIGN = {
     ".xls": "an Excel file of the old kind", ".xlsb": "a binary Excel file", ".ods": "an OpenDocument table",
@@ -261,7 +262,7 @@ def _read_separated(text: Iterable[str], separator: str, above: int) -> Iterator
     number = above + 1
     try:
         for fields in reader:
-            yield number, [field.strip() for field in fields]
+            yield number, [from_cell(field.strip()) for field in fields]
             number = above + reader.line_num + 1
     except csv.Error as error:
         raise DataError(
@@ -431,7 +432,7 @@ def _require_computed(path: Path, sheet: Any) -> None:
 
 
 def _cell_text(cell: Any) -> str:
-    text = _to_text(cell.value)
+    text = from_cell(_to_text(cell.value))
     # 007 may be a 7 that is shown so.
     if text.isdigit() and not isinstance(cell.value, str) and re.fullmatch("0+", cell.number_format):
         return text.zfill(len(cell.number_format))

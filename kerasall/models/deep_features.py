@@ -25,7 +25,7 @@ from kerasall.models.feature_classifiers import CLASSIFIERS, FeatureClassifier
 from kerasall.models.prediction import cached_activations, require_key
 
 _LAYERS = ("standardised", "decisions", "hidden", "platt", "likelihood", "probabilities")
-_RESERVED = ("image", "features", *_LAYERS)
+RESERVED = ("image", "features", *_LAYERS)
 
 _Tensor = Any
 
@@ -149,7 +149,7 @@ def build_feature_model(
     )
     answers = _SVM_OR_MLP[classifier.row.name](classifier, standardise(features), malignant)
     model = keras.Model(image, answers, name=name)
-    name_operations(model, {*_RESERVED, *(extractor.name for extractor in extractors)})
+    name_operations(model, {*RESERVED, *(extractor.name for extractor in extractors)})
     model.trainable = False
     return model
 
@@ -217,7 +217,7 @@ def _check_extractors(extractors: Sequence[keras.Model]) -> None:
     if not extractors:
         raise SettingsError("deep features need at least one backbone, but none was given")
     names = [extractor.name for extractor in extractors]
-    if repeated := [name for name, count in Counter(names).items() if count > 1 or name in _RESERVED]:
+    if repeated := [name for name, count in Counter(names).items() if count > 1 or name in RESERVED]:
         raise SettingsError(
             f"extractors must have names of their own, but {', '.join(repeated)} is taken: give a name"
         )

@@ -291,8 +291,7 @@ def _name_members(members: Sequence[keras.Model], names: Sequence[str] | None) -
     names = one_each("names as members", names, members)
     if repeated := [each for each, count in Counter(names).items() if count > 1]:
         raise SettingsError(f"names of members must differ, but {', '.join(repeated)} repeats")
-    if taken := sorted({*names} & {*_RESERVED}):
-        raise SettingsError(f"no member may be called {', '.join(taken)}, a part of the ensemble: rename it")
+    require_own_names("member", names, _RESERVED)
     for member, wanted in zip(members, names, strict=True):
         if wanted != member.name:
             try:
@@ -301,6 +300,18 @@ def _name_members(members: Sequence[keras.Model], names: Sequence[str] | None) -
                 member.name = wanted
             else:
                 rename(member, wanted)
+
+
+def require_own_names(what: str, names: Sequence[str], taken: Sequence[str] = _RESERVED) -> None:
+    """Refuses names of members that parts of the ensemble bear.
+
+    Raises:
+        SettingsError: some are taken.
+    """
+    if repeated := sorted({*names} & {*taken}):
+        raise SettingsError(
+            f"no {what} may be called {', '.join(repeated)}, as a part of the model is: rename it"
+        )
 
 
 def find_join(ensemble: keras.Model) -> Any:

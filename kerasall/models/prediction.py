@@ -19,11 +19,10 @@ from typing import Any
 
 import keras
 import numpy as np
-from rich.console import Console
-from rich.progress import track
 
 from kerasall.errors import DataError, ModelError
 from kerasall.files import atomic_path, require_room
+from kerasall.runtime import show_progress
 
 View = tuple[bool, bool, bool]
 """Whether rows and columns are exchanged, then mirrored up-down and left-right."""
@@ -360,8 +359,6 @@ def _describe_operations(model: keras.Model) -> Iterator[list]:
 
 def _batches(inputs: np.ndarray, name: str) -> Iterator[np.ndarray]:
     """Slices of ``inputs``, with progress and time left: one pass of a large network can take long."""
-    console = Console(stderr=True)
     starts = range(0, len(inputs), BATCH)
-    what = f"{name} over {len(inputs):,} images, once"
-    for start in track(starts, what, console=console, transient=True, disable=not console.is_terminal):
+    for start in show_progress(starts, len(starts), f"{name} over {len(inputs):,} images, once"):
         yield inputs[start : start + BATCH]

@@ -21,6 +21,7 @@ from kerasall.errors import WeightsError
 from kerasall.files import sha256_of_file
 from kerasall.models.backbones import Backbone, WeightsFile
 from kerasall.runtime import quiet_tensorflow
+from kerasall.shown_text import tell
 
 FOLDER_VARIABLE = "KERASALL_WEIGHTS"
 KINDS = (".h5", ".keras")
@@ -154,7 +155,7 @@ def _download(file: WeightsFile, network: str) -> Path:
 
     if find_stored(file) is None:
         line = f"{network}'s ImageNet weights are not at hand: Keras downloads them now ({file.url})"
-        print(line, file=sys.stderr, flush=True)
+        tell(line)
     waited = socket.getdefaulttimeout()
     socket.setdefaulttimeout(SECONDS)
     try:

@@ -6,7 +6,6 @@ import fcntl
 import os
 import shutil
 import socket
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -21,6 +20,7 @@ from kerasall.files import atomic_path, read_json, sha256_of_json, write_json, w
 from kerasall.pipeline.artifacts import Artifact, ArtifactStore
 from kerasall.pipeline.component import Output, Pipeline, Scratch, Step
 from kerasall.pipeline.metadata import MetadataStore
+from kerasall.shown_text import tell
 
 RUN_SCHEMA_VERSION = 1
 
@@ -89,7 +89,7 @@ def run_pipeline(
         KerasallError: a step failed for a reason the user can cure; finished steps stay finished.
         KeyboardInterrupt: somebody stopped it; the message says what is stored, and what goes on from there.
     """
-    say = say or (lambda line: print(line, file=sys.stderr, flush=True))
+    say = say or tell
     with _sole_run(places):
         journal = _Journal(places, experiment, settings, command)
         if journal.former:

@@ -20,6 +20,7 @@ from kerasall.report.figures_style import (
     color_of,
     legend_above,
     percent_axis,
+    plot_text,
     show_legend,
 )
 from kerasall.report.format import format_length, format_value, interval_words, is_percent
@@ -86,13 +87,13 @@ def _write_above(axes: Axes, place: int, label: str, text: str, rise: float, col
     """Label and value above a line, over its whole width: long names need no margin on a phone."""
     options: dict[str, Any] = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points"}
     options |= {"va": "bottom", "fontsize": 8.5}
-    axes.annotate(label, (0, place), (0, rise), ha="left", color=color, weight="bold", **options)
-    axes.annotate(text, (1, place), (0, rise), ha="right", color=INK, **options)
+    axes.annotate(plot_text(label), (0, place), (0, rise), ha="left", color=color, weight="bold", **options)
+    axes.annotate(plot_text(text), (1, place), (0, rise), ha="right", color=INK, **options)
 
 
 def _set_lines(axes: Axes, count: int, title: str, percent: bool) -> None:
     """One line a value, from top to bottom, with nothing beside it."""
-    axes.set(xlabel=title, ylim=(count - 0.45, -0.75), yticks=[])
+    axes.set(xlabel=plot_text(title, 120), ylim=(count - 0.45, -0.75), yticks=[])
     axes.grid(axis="y", visible=False)
     axes.spines["left"].set_visible(False)
     if percent:
@@ -170,13 +171,13 @@ def draw_learning_curve(axes: Axes, curve: LearningCurve, group_kind: str = "gro
         )
         shift = groups * 1.02 ** (number - 0.5)  # bars of two metrics must not cover each other
         axes.vlines(shift, lows, highs, color=color_of(number), linewidth=2, alpha=0.45)
-        label = find_metric(name, curve.classes).title
+        label = plot_text(find_metric(name, curve.classes).title)
         axes.plot(shift, values, "o-", color=color_of(number), markersize=5, label=label)
     axes.set_xscale("log")
     axes.set_xticks(groups, [f"{count:,.0f}" for count in groups])
     axes.minorticks_off()
     axes.tick_params(axis="x", colors=MUTED)
-    axes.set(xlabel=f"training {group_kind}")
+    axes.set(xlabel=f"training {plot_text(group_kind)}")
     if all(is_percent(name) for name in curve.points[0].scores):
         percent_axis(axes.yaxis)
     legend_above(axes, 2)

@@ -24,6 +24,8 @@ from kerasall.report.figures_style import (
     color_of,
     legend_above,
     percent_axis,
+    plot_text,
+    plot_texts,
     row_axis,
 )
 from kerasall.report.format import format_value
@@ -103,7 +105,7 @@ def draw_subject_accuracy(
     draw = _draw_subject_bars if len(ordered) <= NAMED_SUBJECTS else _draw_subject_dots
     if ordered:
         draw(axes, ordered, colors, pooled)
-        axes.set_title(f"{len(ordered)} {kind}s", pad=24)
+        axes.set_title(f"{len(ordered):,} {plot_text(kind)}s", pad=24)
     worst = "; ".join(f"{s.name} ({s.label}) {s.right:,} of {s.total:,} right" for s in ordered[:3])
     accuracies = [s.accuracy for s in ordered] or [0.0]
     return (
@@ -136,7 +138,7 @@ def _draw_subject_dots(
     spread = ordered[-1].accuracy - ordered[0].accuracy
     named = [0, *(r for r in (1, 2) if ordered[r].accuracy - ordered[r - 1].accuracy > 0.05 * spread)]
     for rank in named:  # names of near neighbours would overprint each other
-        axes.annotate(ordered[rank].name, (rank, ordered[rank].accuracy), (-3, -14), **SMALL)
+        axes.annotate(plot_text(ordered[rank].name), (rank, ordered[rank].accuracy), (-3, -14), **SMALL)
     axes.set(xlabel="worst first (area = images; dashed: all images)", ylabel="share right", xticks=[])
     axes.margins(x=0.03, y=0.1)
     percent_axis(axes.yaxis)
@@ -148,8 +150,8 @@ def _colors_of(classes: Sequence[str]) -> dict[str, str]:
 
 
 def _class_legend(axes: Axes, colors: Mapping[str, str]) -> None:
-    for name, color in colors.items():
-        axes.scatter([], [], s=40, color=color, label=name)
+    for name, color in zip(plot_texts(colors), colors.values(), strict=True):
+        axes.scatter([], [], s=40, color=color, label=plot_text(name))
     legend_above(axes, min(len(colors), 4), handlelength=1)
 
 
@@ -173,7 +175,7 @@ def draw_counts(
     start, places = np.zeros(len(rows), dtype=np.int64), range(len(rows))
     for index, (column, number) in enumerate(zip(columns, counts.T, strict=True)):
         style = {"color": color_of(index), "height": 0.62, "edgecolor": "white"}
-        axes.barh(places, number, left=start, label=column, **style)
+        axes.barh(places, number, left=start, label=plot_text(column), **style)
         start += number
     for row, total in enumerate(start):
         axes.annotate(f"{total:,}", (total, row), (4, 0), va="center", **SMALL)
@@ -239,13 +241,13 @@ def draw_spread_by_subject(
             axes.plot([middle], [rank], "o", markersize=9, markerfacecolor="none", markeredgecolor=WRONG)
         if name in odd and crowded:
             rise, side = (6, "bottom") if rank < len(order) / 2 else (-6, "top")
-            axes.annotate(name, (middle, rank), (8, rise), color=INK, va=side, **SMALL)
+            axes.annotate(plot_text(name), (middle, rank), (8, rise), color=INK, va=side, **SMALL)
     row_axis(axes, order, measure)
     axes.set_ylim(-1, len(order))
     if crowded:
         axes.set_yticks([])
-    for name, color in colors.items():
-        axes.plot([], [], "o", color=color, label=name)
+    for name, color in zip(plot_texts(colors), colors.values(), strict=True):
+        axes.plot([], [], "o", color=color, label=plot_text(name))
     legend_above(axes, min(len(colors), 4), handlelength=1)
     ringed = [f"{name} {medians[name]:.4g}" for name in order if name in odd]
     return (
@@ -293,7 +295,7 @@ def draw_subject_shares(axes: Axes, calls: SubjectCalls) -> str:
 
 def _dress_shares(axes: Axes, names: np.ndarray) -> None:
     if len(names) <= NAMED_SUBJECTS:
-        axes.set_yticks(range(len(names)), [str(name) for name in names])
+        axes.set_yticks(range(len(names)), plot_texts(names))
     else:
         axes.set(yticks=[], ylabel="subjects by share")
     for kind, color in _TRUTH_COLORS.items():

@@ -17,7 +17,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
-from kerasall.report.figures_style import INK, MUTED, STYLE
+from kerasall.report.figures_style import INK, MUTED, STYLE, plot_text
 
 DOTS_PER_INCH = 100
 """Of the figures made here: save them with it, and an image's pixels are the file's."""
@@ -154,7 +154,12 @@ class _Page:
     ) -> None:
         with matplotlib.rc_context(STYLE):
             self.figure.text(
-                left / self.width, 1 - base / self.height, text, fontsize=size, color=color, weight=weight
+                left / self.width,
+                1 - base / self.height,
+                plot_text(text, 1000),
+                fontsize=size,
+                color=color,
+                weight=weight,
             )
 
     def add_scale(self, left: int, top: int, height: int) -> None:

@@ -29,6 +29,8 @@ from kerasall.report.figures_style import (
     color_of,
     dash_of,
     percent_axis,
+    plot_text,
+    plot_texts,
     show_legend,
     square_of_shares,
 )
@@ -62,8 +64,11 @@ def draw_confusion_matrix(
         _write_cell(axes, row, column, int(matrix[row, column]), float(shares[row, column]), size)
     _outline_missed(axes, classes, malignant)
     totals = matrix.sum(axis=1)
-    axes.set_xticks(range(count), classes, rotation=0 if max(map(len, classes)) * count < 44 else 40)
-    named = [f"{name}\nn = {total:,}" for name, total in zip(classes, totals, strict=True)]
+    shown = plot_texts(classes)
+    axes.set_xticks(
+        range(count), plot_texts(classes), rotation=0 if max(map(len, shown)) * count < 44 else 40
+    )
+    named = [f"{plot_text(name)}\nn = {total:,}" for name, total in zip(shown, totals, strict=True)]
     axes.set_yticks(range(count), named)
     axes.set(xlabel="called by the model", ylabel="true class", ylim=(count - 0.5, -0.5))
     axes.grid(False)
@@ -151,7 +156,13 @@ def _draw_curves(axes: Axes, curves: Sequence[BandedCurve], name: str, bands: bo
         color = color_of(index)
         if bands:
             axes.fill_between(curve.x, curve.band_low, curve.band_high, color=color, **BAND)
-        axes.plot(curve.x, curve.y, color=color, linestyle=dash_of(index), label=_curve_words(curve, name))
+        axes.plot(
+            curve.x,
+            curve.y,
+            color=color,
+            linestyle=dash_of(index),
+            label=plot_text(_curve_words(curve, name), 72),
+        )
     square_of_shares(axes, xlim=(-0.01, 1.01), ylim=(-0.01, 1.02))
 
 
@@ -190,7 +201,7 @@ def draw_reliability(axes: Axes, bins: Reliability) -> str:
     axes.set(xlabel="mean probability of the called class", ylabel="share right")
     square_of_shares(axes, xlim=(0, 1.02), ylim=(0, 1.04))
     title = f"Expected calibration error {100 * bins.error:.1f}%"
-    axes.set_title(title)
+    axes.set_title(plot_text(title))
     show_legend(axes, loc="upper left")
     words = (
         f"{100 * a:.0f}% sure, {100 * b:.0f}% right ({c:,} images)" for a, b, c in zip(x, y, n, strict=True)
@@ -236,7 +247,7 @@ def draw_fold_scores(axes: Axes, names: Sequence[str], values: Sequence[float], 
     axes.plot(range(len(values)), values, "o", color=color_of(1), markersize=7, label="one fold")
     for index, value in enumerate(values):
         axes.annotate(f"{100 * value:.1f}%", (index, value), (0, 7), ha="center", **SMALL)
-    axes.set_xticks(range(len(names)), names)
+    axes.set_xticks(range(len(names)), plot_texts(names))
     axes.set(xlim=(-0.5, len(names) - 0.3))
     axes.margins(y=0.35)
     percent_axis(axes.yaxis)

@@ -8,13 +8,18 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Sequence
+import warnings
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
+
+from kerasall.shown_text import one_line
 
 PALETTE = ("#0072b2", "#c84e00", "#00805d", "#a84c86", "#7a6200", "#3d7ea6")
 """Colours of classes and curves. The first four are Okabe and Ito's (2008) colour-blind-safe blue,
@@ -27,7 +32,16 @@ INK, MUTED, GRID = "#1d2733", "#566373", "#e3e8ed"
 
 DASHES = ("-", "--", "-.", ":")
 
+LONGEST = 30
+"""Characters of a name in a figure; of a longer one the middle is left out."""
+
+_LEGEND_WIDTH = 66
+"""Characters beside one another in a legend that is as wide as a figure."""
+
 STYLE: dict[Any, Any] = {
+    # Names of people are no formulas, whatever the matplotlibrc of this machine says.
+    "text.usetex": False,
+    "text.parse_math": False,
     "font.family": ["DejaVu Sans"],  # shipped with matplotlib: the layout is the same everywhere
     "font.size": 9,
     "axes.titlesize": 9.5,
@@ -76,6 +90,30 @@ def new_figure(width: float = 4.2, height: float = 3.4) -> tuple[Figure, Axes]:
         return figure, figure.subplots()
 
 
+def plot_text(text: object, longest: int = LONGEST) -> str:
+    r"""A text as a figure can only show it: one line, whose signs are no formula, and which no legend leaves out.
+
+    >>> plot_text("$\\frac$\n"), len(plot_text("x" * 99))
+    ('$\\frac$\\n', 30)
+    """
+    line = one_line(str(text))
+    if len(line) > longest:
+        line = f"{line[: longest // 2]}…{line[len(line) - (longest - longest // 2 - 1) :]}"
+    # A legend passes over what begins with an underscore: a hair space stands before it.
+    return f"\u200a{line}" if line.startswith("_") else line
+
+
+def plot_texts(texts: Iterable[object], longest: int = LONGEST) -> list[str]:
+    """``plot_text`` of each; different ones that would read alike once they are shortened are numbered."""
+    names = list(map(str, texts))
+    shown = {name: plot_text(name, longest) for name in names}
+    alike = Counter(shown.values())
+    for number, name in enumerate(shown, 1):
+        if alike[shown[name]] > 1:
+            shown[name] = f"{plot_text(name, longest - 5)} ({number})"
+    return [shown[name] for name in names]
+
+
 def color_of(index: int) -> str:
     """Colour of class or curve ``index``; repeats after six, when ``dash_of`` changes."""
     return PALETTE[index % len(PALETTE)]
@@ -101,8 +139,8 @@ def square_of_shares(axes: Axes, **options: Any) -> None:
 
 def row_axis(axes: Axes, names: Sequence[str], label: str) -> None:
     """One named row a bar, from top to bottom; ``label`` is of the axis along them."""
-    axes.set_yticks(range(len(names)), list(names))
-    axes.set(xlabel=label, ylim=(len(names) - 0.5, -0.5))
+    axes.set_yticks(range(len(names)), plot_texts(names))
+    axes.set(xlabel=plot_text(label, 120), ylim=(len(names) - 0.5, -0.5))
     axes.grid(axis="y", visible=False)
 
 
@@ -112,14 +150,16 @@ def show_legend(axes: Axes, **options: Any) -> None:
 
 
 def legend_above(axes: Axes, columns: int, middle: float = 0.5, **options: Any) -> None:
-    """A legend above the panel."""
+    """A legend above the panel, in fewer columns where the names are long."""
+    widest = max(map(len, axes.get_legend_handles_labels()[1]), default=0)
+    columns = max(1, min(columns, _LEGEND_WIDTH // (widest + 5)))
     show_legend(axes, loc="lower center", bbox_to_anchor=(middle, 1.0), ncols=columns, **options)
 
 
 def figure_to_svg(figure: Figure) -> bytes:
     """The figure as SVG (UTF-8). The same figure gives the same bytes: no date, no random names."""
     buffer = io.BytesIO()
-    with matplotlib.rc_context(STYLE):
+    with _saving():
         figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
     # The layout was measured with the wide DejaVu; the reader's own fonts are narrower and fit.
     return re.sub(
@@ -130,6 +170,14 @@ def figure_to_svg(figure: Figure) -> bytes:
 def figure_to_png(figure: Figure, dots_per_inch: int = 144) -> bytes:
     """The figure as PNG; the same figure gives the same bytes."""
     buffer = io.BytesIO()
-    with matplotlib.rc_context(STYLE):
+    with _saving():
         figure.savefig(buffer, format="png", dpi=dots_per_inch, metadata={"Software": None})
     return buffer.getvalue()
+
+
+@contextmanager
+def _saving() -> Iterator[None]:
+    """The report's style; letters that its font lacks are no fault: in an SVG the reader's own fonts have them."""
+    with matplotlib.rc_context(STYLE), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", r"Glyph \d+ .* missing from font", UserWarning)
+        yield

@@ -24,13 +24,13 @@ from kerasall.report.figures_style import (
     dash_of,
     figure_to_svg,
     new_figure,
+    plot_text,
+    plot_texts,
     show_legend,
 )
 from kerasall.taguchi.analysis import Analysis
 from kerasall.taguchi.effects import Interaction, lenth_margin
 
-PLAIN_STYLE: dict[Any, Any] = {**STYLE, "text.parse_math": False}
-"""The report's style; names of factors and levels are texts, dollars and all."""
 _LABEL_HEIGHT, _LETTER_WIDTH = 0.055, 0.019
 """Of a label in a drawing, in shares of the drawing's height and width."""
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X")
@@ -38,7 +38,7 @@ _INTERACTIONS = 6
 _FEWEST_EFFECTS = 3
 
 
-@matplotlib.rc_context(PLAIN_STYLE)
+@matplotlib.rc_context(STYLE)
 def draw_main_effects(
     axes: Axes,
     response_table: Mapping[str, Sequence[float | None]],
@@ -70,22 +70,22 @@ def draw_main_effects(
         axes.plot(x, y, color=color_of(index), marker="o", markerfacecolor="white", markersize=5)
         axes.plot(x[best], y[best], color=color_of(index), marker="o", markersize=7)
         axes.annotate(
-            factor, (float(x.mean()), 1), (0, 4), xycoords=("data", "axes fraction"),
+            plot_text(factor), (float(x.mean()), 1), (0, 4), xycoords=("data", "axes fraction"),
             textcoords="offset points", ha="center", color=color_of(index), fontsize=8.5, weight="bold",
         )  # fmt: skip
         ticks += list(x)
-        labels += texts
+        labels += plot_texts(texts)
         start += len(means) + 1
         effect = float(np.nanmax(y) - np.nanmin(y))
         parts.append(f"{factor}: best level {texts[best]} at {y[best]:.2f}, effect {effect:.2f}")
     crowded = len(labels) > 8 or max(map(len, labels)) * len(labels) > 30
-    axes.set_xticks(ticks, labels, rotation=90 if crowded else 0)
-    axes.set(ylabel=ratio, xlim=(-0.8, start - 1.2))
+    axes.set_xticks(ticks, plot_texts(labels, 1000), rotation=90 if crowded else 0)
+    axes.set(ylabel=plot_text(ratio), xlim=(-0.8, start - 1.2))
     axes.grid(False, axis="x")
     return "Main effects. " + "; ".join(parts) + "."
 
 
-@matplotlib.rc_context(PLAIN_STYLE)
+@matplotlib.rc_context(STYLE)
 def draw_interaction(
     axes: Axes, means: np.ndarray, first: str, second: str, first_levels: Sequence[str],
     second_levels: Sequence[str], ratio: str = "mean S/N ratio (dB)",
@@ -106,12 +106,16 @@ def draw_interaction(
     """
     means = np.asarray(means, dtype=np.float64)
     for index, name in enumerate(second_levels):
-        style: dict[str, Any] = {"color": color_of(index), "linestyle": dash_of(index), "label": name}
+        style: dict[str, Any] = {
+            "color": color_of(index),
+            "linestyle": dash_of(index),
+            "label": plot_text(name),
+        }
         marker = _MARKERS[index % len(_MARKERS)]
         axes.plot(range(len(first_levels)), means[:, index], marker=marker, markersize=5, **style)
-    axes.set_xticks(range(len(first_levels)), list(first_levels))
-    axes.set(xlabel=first, ylabel=ratio, xlim=(-0.2, len(first_levels) - 0.35))
-    show_legend(axes, title=second, title_fontsize=8, loc="center right")
+    axes.set_xticks(range(len(first_levels)), plot_texts(first_levels))
+    axes.set(xlabel=plot_text(first), ylabel=plot_text(ratio), xlim=(-0.2, len(first_levels) - 0.35))
+    show_legend(axes, title=plot_text(second), title_fontsize=8, loc="center right")
     row, column = (int(place) for place in np.unravel_index(int(np.nanargmax(means)), means.shape))
     return (
         f"Interaction of {first} and {second}: largest mean {means[row, column]:.2f} at {first} = "
@@ -126,7 +130,7 @@ def _parallelism(means: np.ndarray) -> str:
     return f"the means depart from parallel lines by up to {np.abs(means - additive).max():.2f}"
 
 
-@matplotlib.rc_context(PLAIN_STYLE)
+@matplotlib.rc_context(STYLE)
 def draw_half_normal(
     axes: Axes, effects: Sequence[tuple[str, float]], margin: float | None = None, labelled: int = 4
 ) -> str:
@@ -157,9 +161,11 @@ def draw_half_normal(
     named = [i for i in range(len(sizes)) if not error[i]]
     shown = [i for i in named if i in named[-labelled:] or (margin is not None and sizes[i] > margin)]
     right, top = 1.4 * x[-1], max(sizes.max(), margin or 0) * 1.12 or 1
-    places = [_place_label(x[i] / right, sizes[i] / top, ordered[i][0]) for i in reversed(shown)]
+    places = [_place_label(x[i] / right, sizes[i] / top, plot_text(ordered[i][0])) for i in reversed(shown)]
     for (start, _, name), height in zip(places, _heights_of_labels(places), strict=True):
-        axes.text(start, height, name, va="center", fontsize=8, color=INK, transform=axes.transAxes)
+        axes.text(
+            start, height, plot_text(name), va="center", fontsize=8, color=INK, transform=axes.transAxes
+        )
     axes.set(xlabel="half-normal quantile", ylabel="size of effect", xlim=(0, right), ylim=(0, top))
     show_legend(axes, loc="lower left", bbox_to_anchor=(0, 1), ncols=3, borderaxespad=0)
     text = ", ".join(f"{ordered[i][0]} ({sizes[i]:.2f})" for i in reversed(shown))
@@ -237,6 +243,7 @@ def draw_analysis(analysis: Analysis, interactions: int = _INTERACTIONS) -> dict
         text = draw_interaction(axes, means, first, second, names[first], names[second], ratio)
         stem = re.sub(r"\W+", "_", f"interaction {first} {second}")
         stem = shorten_name(stem)
+        stem += f"_{len(figures)}" * any(each.endswith(stem) for each in figures)
         if not interaction.estimable and str(interaction) not in declared:
             axes.set_title("Aliased: slopes may be another effect's", fontsize=9)
             text, stem = f"{text} Aliased with {', '.join(interaction.aliased_with)}.", f"aliased_{stem}"

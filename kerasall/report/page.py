@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
-from markupsafe import Markup
+from markupsafe import Markup, escape
 from PIL import Image
 
 from kerasall.decoding import decode, read_image_bytes
@@ -41,6 +41,7 @@ from kerasall.report.format import (
     over_groups,
     p_words,
 )
+from kerasall.shown_text import one_line
 
 _KINDS = {".svg": "image/svg+xml", ".png": "image/png", ".jpg": "image/jpeg"}
 FOOTER = (
@@ -160,7 +161,11 @@ def render_section(name: str, /, **values: Any) -> Section | None:
 
 def render_sentences(name: str, /, **values: Any) -> list[str]:
     """The lines of ``templates/<name>.txt`` that hold text: plain, for a terminal as for a page."""
-    lines = _environment().get_template(f"{name}.txt").render(values).splitlines()
+    # A line break in a name makes no sentence of its own.
+    plain = _environment().overlay(
+        finalize=lambda value: one_line(value) if isinstance(value, str) else value
+    )
+    lines = plain.get_template(f"{name}.txt").render(values).splitlines()
     return [line.strip() for line in lines if line.strip()]
 
 
@@ -233,12 +238,17 @@ def sentence(text: str) -> str:
     return f"{text[:1].upper()}{text[1:].rstrip('.')}." if text else ""
 
 
+def keep_exact(text: str) -> Markup:
+    """A text that a script reads again: in an attribute a browser takes a carriage return for a line feed."""
+    return Markup(str(escape(text)).replace("\r", "&#13;"))
+
+
 _FUNCTIONS: dict[str, Callable[..., Any]] = {
     "cell": cell, "difference": difference, "interval_words": interval_words, "over_groups": over_groups, "is_percent": is_percent, "score": Score,
     "score_cell": score_cell, "scores_of": scores_of, "sentence": sentence, "wilson": wilson,
 }  # fmt: skip
 _FILTERS: dict[str, Callable[..., Any]] = {
-    "count_of": count_of, "digits": format_number, "duration": format_duration, "merge": lambda first, second: {**first, **second},
+    "count_of": count_of, "digits": format_number, "duration": format_duration, "exact": keep_exact, "merge": lambda first, second: {**first, **second},
     "p_words": p_words, "range": format_range, "right": right, "sentence": sentence, "small_share": small_share,
     "thousands": format_count, "value": format_value, "zip": zip,
 }  # fmt: skip

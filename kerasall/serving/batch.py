@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import IO
 
 from kerasall.errors import DataError
+from kerasall.evaluation.class_names import name_columns
 from kerasall.files import atomic_path
 from kerasall.serving.image_files import NameSet, as_written
 from kerasall.serving.prediction_tables import (
@@ -183,7 +184,7 @@ def _require_same_model(predictor: Predictor, rows: Sequence[Row], out: Path) ->
     """Raises DataError where the model answers otherwise than rows of the table say."""
     known = [row for row in rows if Path(row["path"]).is_file()]
     for held, now in zip(known, predict_rows(predictor, [row["path"] for row in known]), strict=True):
-        far = [abs(float(held[label]) - (now[label] or 0.0)) for label in predictor.labels]
+        far = [abs(float(held[name]) - (now[name] or 0.0)) for name in name_columns(predictor.labels)]
         if now["error"] or max(far) > SAME_MODEL:
             raise DataError(
                 f"{out} must hold answers of this model to go on with, but says {held['label']} of {held['path']} "

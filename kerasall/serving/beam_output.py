@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import csv
 import glob
 import io
 import json
@@ -20,6 +19,7 @@ import apache_beam as beam
 from apache_beam.io.filesystem import BeamIOError, CompressionTypes
 from apache_beam.io.filesystems import FileSystems
 
+from kerasall.csv_tables import csv_rows
 from kerasall.errors import DataError
 from kerasall.listing.folders import is_image_name
 from kerasall.serving.image_files import NameSet, is_remote
@@ -200,7 +200,9 @@ def write_rows(suffix: str, prefix: str, columns: Mapping[str, Kind], shards: in
 def _read_names(suffix: str, file: Any) -> Iterator[str]:
     """Names of the files in an open shard."""
     if suffix == ".csv":
-        yield from (row["path"] for row in csv.DictReader(io.TextIOWrapper(file, "utf-8", newline="")))
+        rows = csv_rows(io.TextIOWrapper(file, "utf-8", newline=""))
+        place = next(rows, ["path"]).index("path")
+        yield from (row[place] for row in rows)
     elif suffix == ".jsonl":
         yield from (json.loads(line)["path"] for line in file)
     else:

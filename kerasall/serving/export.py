@@ -12,6 +12,7 @@ import keras
 import tensorflow as tf
 
 from kerasall.errors import ModelError
+from kerasall.evaluation.class_names import describe_faults
 from kerasall.evaluation.ensemble_rules import find_highest
 from kerasall.files import atomic_path, write_json, write_text
 from kerasall.serving.card import CARD, write_manifest
@@ -166,8 +167,10 @@ def _image_size(model: keras.Model) -> tuple[int, int]:
 def _require_labels(model: keras.Model, labels: Sequence[str]) -> None:
     outputs: Any = model.output  # not output_shape, which forgets the names of a dictionary
     shape = (outputs["probabilities"] if isinstance(outputs, Mapping) else outputs).shape
-    if len(set(labels)) != len(labels) or any(not label or "\n" in label for label in labels):
-        raise ModelError(f"labels must be different one-line names, but are {list(labels)}")
+    if faults := describe_faults(labels):
+        raise ModelError(
+            f"labels must be names that every table and file can hold, but {faults}: rename them"
+        )
     if shape[-1] != len(labels):
         raise ModelError(f"the model must have one output per label ({len(labels)}), but has {shape[-1]}")
 

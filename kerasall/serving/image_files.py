@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import os
+import shlex
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -127,7 +128,7 @@ def _match_local(argument: str, tell: Tell) -> Iterator[str]:
     elif path.exists() or path.is_symlink():
         if path.suffix.lower() in TABLE_SUFFIXES - {".txt"}:
             raise DataError(
-                f"{path} must be an image, but is a table: give the images that it lists by --manifest {path}"
+                f"{path} must be an image, but is a table: give the images that it lists by --manifest {shlex.quote(str(path))}"
             )
         yield str(path)
     else:

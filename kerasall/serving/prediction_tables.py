@@ -10,7 +10,6 @@ from __future__ import annotations
 import codecs
 import csv
 import fcntl
-import io
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -21,11 +20,14 @@ from typing import IO, Any, BinaryIO
 
 import numpy as np
 
+from kerasall.csv_tables import LINE_END, csv_line, csv_rows
 from kerasall.errors import DataError
+from kerasall.evaluation.class_names import EXTRA_COLUMNS, calibrated_column, join_set, name_columns
 from kerasall.evaluation.safeguards import REASONS
 from kerasall.files import atomic_path, is_abandoned, require_writable
 from kerasall.serving.image_files import NameSet, as_written
 from kerasall.serving.predictor import Answers, Predictor
+from kerasall.shown_text import one_line
 
 PARQUET = ".parquet"
 PART_ROWS = 5_000
@@ -38,12 +40,18 @@ Answer = Callable[[Sequence[str]], Sequence[Row]]
 """Files by their paths in a table -> one row each."""
 Kind = type[str] | type[float] | type[bool]
 
-_EXTRAS: dict[str, tuple[Kind, Callable[[Any, Sequence[str]], Any]]] = {
-    "prediction_set": (str, lambda members, labels: "|".join(np.asarray(labels)[members])),
-    "domain_distance": (float, lambda distance, _: float(distance)),
-    "refer": (bool, lambda refer, _: bool(refer)),
-    "refer_reason": (str, lambda code, _: REASONS[int(code)]),
-}
+_EXTRAS: dict[str, tuple[Kind, Callable[[Any, Sequence[str]], Any]]] = dict(
+    zip(
+        EXTRA_COLUMNS,
+        (
+            (str, lambda members, labels: join_set(np.asarray(labels)[members])),
+            (float, lambda distance, _: float(distance)),
+            (bool, lambda refer, _: bool(refer)),
+            (str, lambda code, _: REASONS[int(code)]),
+        ),
+        strict=True,
+    )
+)
 """Output of the model -> kind of its column, and what stands there, from one image's value and the labels."""
 
 
@@ -56,10 +64,10 @@ def list_columns(predictor: Predictor) -> dict[str, Kind]:
     an expert should look; and ``refer_reason`` in words.
     """
     outputs = predictor.output_shapes
-    classes: dict[str, Kind] = dict.fromkeys(predictor.labels, float)
+    classes: dict[str, Kind] = dict.fromkeys(name_columns(predictor.labels), float)
     calibrated: dict[str, Kind] = {}
     if "calibrated_probabilities" in outputs:
-        calibrated = dict.fromkeys((f"calibrated_{label}" for label in predictor.labels), float)
+        calibrated = dict.fromkeys(map(calibrated_column, predictor.labels), float)
     extras = {name: kind for name, (kind, _) in _EXTRAS.items() if name in outputs}
     return {"path": str, "label": str, **classes, "error": str, **calibrated, **extras}
 
@@ -76,10 +84,10 @@ def to_rows(predictor: Predictor, names: Sequence[str], answers: Answers) -> lis
 
 def _say(labels: Sequence[str], answers: Answers, number: int) -> Row:
     row: Row = {"label": labels[answers.label_indices[number]]}
-    row |= zip(labels, answers.probabilities[number].tolist(), strict=True)
+    row |= zip(name_columns(labels), answers.probabilities[number].tolist(), strict=True)
     for name, values in answers.extras.items():
         if name == "calibrated_probabilities":
-            row |= {f"calibrated_{label}": float(p) for label, p in zip(labels, values[number], strict=True)}
+            row |= zip(map(calibrated_column, labels), values[number].tolist(), strict=True)
         elif name in _EXTRAS:
             row[name] = _EXTRAS[name][1](values[number], labels)
     return row
@@ -133,10 +141,10 @@ class TextFormat:
 class _Csv(TextFormat):
     def __init__(self, columns: Iterable[str], excel: bool = False) -> None:
         super().__init__(columns, excel)
-        self.header = _csv_line(self.columns)
+        self.header = csv_line(self.columns)
 
     def line(self, row: Row) -> str:
-        return _csv_line([_shown(row[column]) for column in self.columns])
+        return csv_line(_shown(row[column]) for column in self.columns)
 
     def read(self, file: BinaryIO, path: Path) -> Iterator[tuple[Row, int]]:
         header, first = encode(self.header), file.read(len(codecs.BOM_UTF8))
@@ -154,7 +162,7 @@ class _Csv(TextFormat):
             raise self._foreign(path, "does not begin with these columns")
         lines = _Lines(file, len(self.mark) + len(header))
         try:
-            for fields in csv.reader(lines, strict=True):
+            for fields in csv_rows(lines, strict=True):
                 if len(fields) != len(self.columns):
                     found = f"has {len(fields)} fields in a row that ends at byte {lines.offset}"
                     raise self._foreign(path, found)
@@ -189,12 +197,6 @@ class _Jsonl(TextFormat):
 TEXT_FORMATS: Mapping[str, type[TextFormat]] = {".csv": _Csv, ".jsonl": _Jsonl}
 """Every kind of text file that predictions can be written to."""
 SUFFIXES = (*TEXT_FORMATS, PARQUET)
-
-
-def _csv_line(values: Sequence[str]) -> str:
-    text = io.StringIO()
-    csv.writer(text).writerow(values)
-    return text.getvalue()
 
 
 def _shown(value: Any) -> str:
@@ -248,14 +250,18 @@ class Table:
 
 
 class PrintedTable(Table):
-    """CSV on a text stream, such as standard output."""
+    """CSV on a text stream, such as standard output; on a terminal every row is a line that is only seen."""
 
     def __init__(self, stream: IO[str], columns: Iterable[str], excel: bool = False) -> None:
         self._stream, self._form = stream, _Csv(columns)
-        stream.write(("\ufeff" if excel else "") + self._form.header)
+        self._write(("\ufeff" if excel else "") + self._form.header)
 
     def append(self, rows: Sequence[Row]) -> None:
-        self._stream.writelines(map(self._form.line, rows))
+        for row in rows:
+            self._write(self._form.line(row))
+
+    def _write(self, line: str) -> None:
+        self._stream.write(f"{one_line(line.removesuffix(LINE_END))}\n" if self._stream.isatty() else line)
 
 
 def require_destination(out: str | Path) -> Path:

@@ -13,6 +13,7 @@ import pandas as pd
 
 from kerasall.decoding import decode, read_image_bytes
 from kerasall.errors import ArtifactError, DataError, DecodingError, ModelError, SettingsError
+from kerasall.evaluation.class_names import describe_faults
 from kerasall.runtime import quiet_tensorflow
 from kerasall.serving.image_files import find_images
 from kerasall.studies.finished_run import Run
@@ -142,6 +143,8 @@ def _predict_with_keras(
         raise ModelError(
             f"labels must name each of {classes} classes of {model.name}, but name {len(names)}: correct them"
         )
+    if faults := describe_faults(names):
+        raise ModelError(f"labels must be names that every table can hold, but {faults}: rename them")
     files = _as_files(images)
     rows: list[dict[str, Any]] = []
     if files is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from collections.abc import Iterable, Iterator
 from itertools import count
 from pathlib import Path
@@ -150,7 +151,7 @@ def _ask_of_malignant(collection: Collection, malignant: tuple[str, ...]) -> Ite
         yield Question(
             "malignant",
             f"data.malignant must name the classes that mean leukaemia, but names none; the classes found are {found}: "
-            f"write `malignant: [{example}]` below data (or which of them it is), or give --malignant {example}",
+            f"write `malignant: [{example}]` below data (or which of them it is), or give --malignant {shlex.quote(example)}",
         )
     unknown = [name for name in malignant if find_name(name, collection.labels) is None]
     if unknown:
@@ -160,7 +161,7 @@ def _ask_of_malignant(collection: Collection, malignant: tuple[str, ...]) -> Ite
         yield Question(
             "malignant",
             f"data.malignant must name classes of the data, but {', '.join(unknown)} {'is' if len(unknown) == 1 else 'are'} not there; the "
-            f"classes found are {found}: write `malignant: [{cure}]` below data, or give --malignant {cure}",
+            f"classes found are {found}: write `malignant: [{cure}]` below data, or give --malignant {shlex.quote(cure)}",
         )
 
 
@@ -341,7 +342,7 @@ def _ask_of_model_name(collection: Collection | None, pushed: Path, runs: Path) 
         other = next(
             each for each in others if not any((folder / each).exists() for folder in (pushed.parent, runs))
         )
-        yield Question("name", f"{error}, such as --name {other}, or move that model away")
+        yield Question("name", f"{error}, such as --name {shlex.quote(other)}, or move that model away")
 
 
 def _ask_of_weights(settings: Settings, folder: Path | None, fetch: bool) -> Iterator[Question]:

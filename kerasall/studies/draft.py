@@ -24,6 +24,7 @@ from kerasall.runtime import quiet_tensorflow
 from kerasall.settings import Settings, SplitSettings
 from kerasall.settings.loading import anchor_paths, apply_override, load_settings, validate
 from kerasall.settings.yaml_text import write_line
+from kerasall.shown_text import one_line
 from kerasall.studies.door import (
     Question,
     ask_of_images,
@@ -163,7 +164,8 @@ class Draft:
             command: that runs it.
         """
         lines = (f"command: {command}", self.describe_cost(), *self.describe())
-        head = [f"# {line}" for line in lines[:_HEAD]]
+        # A line break in a name must not end the comment.
+        head = [f"# {one_line(line)}" for line in lines[:_HEAD]]
         return "\n".join([*head, *_yaml_lines(self.values)]) + "\n"
 
 

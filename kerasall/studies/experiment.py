@@ -24,6 +24,7 @@ from kerasall.settings import Settings
 from kerasall.settings.loading import dump_settings, load_settings
 from kerasall.settings.shipped import find_script, is_script
 from kerasall.settings.yaml_text import write_line
+from kerasall.shown_text import tell
 from kerasall.studies.door import NEEDED_BYTES, ask_at_door
 from kerasall.studies.finished_run import Run
 from kerasall.studies.run_names import claim_run, describe_name, find_run
@@ -67,7 +68,7 @@ class Places:
 def run_experiment(
     config: str | Path, *, data: str | Path | None = None, weights: str | Path | None = None,
     overrides: Sequence[str] = (), name: str | None = None, force: bool = False, workers: int = 0,
-    say: Callable[[str], None] = lambda line: print(line, file=sys.stderr, flush=True),
+    say: Callable[[str], None] = tell,
 ) -> Run:  # fmt: skip
     """Runs an experiment, or goes on with it, or finds that all of it is at hand.
 

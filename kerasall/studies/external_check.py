@@ -12,12 +12,13 @@ import numpy as np
 import pandas as pd
 
 from kerasall.components.example_validator import examine
+from kerasall.csv_tables import write_csv
 from kerasall.data.examples import Collection
 from kerasall.data.statistics import fingerprint_data, read_seen
 from kerasall.errors import DataError
 from kerasall.evaluation.class_mapping import ClassMapping, join_sets, map_classes, to_scored
 from kerasall.evaluation.predictions import Predictions, write_predictions
-from kerasall.files import atomic_path, read_json
+from kerasall.files import read_json
 from kerasall.paths import as_file_name, runs_folder, shorten_name
 from kerasall.report.external_scores import (
     BESIDE_SEEN,
@@ -158,9 +159,7 @@ def write_external_check(
     folder = folder or runs_folder() / "external" / shorten_name(name)
     page = write_page(folder, make_external_page(scores, command))
     write_predictions(found.scored, folder / "predictions.csv")
-    with atomic_path(folder / "images.csv") as temporary:
-        table, encoding = predictions_table(found), "utf-8-sig" if excel else "utf-8"
-        table.to_csv(temporary, index=False, float_format="%.9f", encoding=encoding)
+    write_csv(predictions_table(found), folder / "images.csv", float_format="%.9f", excel=excel)
     return {"report": page, "predictions": folder / "predictions.csv", "images": folder / "images.csv"}
 
 

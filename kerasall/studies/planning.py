@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 import multiprocessing
 import signal
-import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from kerasall.errors import KerasallError
 from kerasall.report.format import align_rows
 from kerasall.settings import ModelSettings, Settings, StageSettings, TrainSettings
+from kerasall.shown_text import tell
 from kerasall.studies.planned_fits import Fit, plan_features, plan_fits
 
 if TYPE_CHECKING:
@@ -107,7 +107,7 @@ def plan_experiment(
         alike.setdefault(network.build, []).append(network)
     plans: dict[str, list[StagePlan]] = {}
     for same in alike.values():
-        print(f"building {', '.join(network.name for network in same)} ...", file=sys.stderr, flush=True)
+        tell(f"building {', '.join(network.name for network in same)} ...")
         with multiprocessing.get_context("spawn").Pool(1, initializer=_quiet) as pool:
             plans |= pool.apply(plan_alike, (same, smoke))
     return [plan for network in networks for plan in plans[network.name]]

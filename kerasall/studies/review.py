@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import shlex
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from kerasall.csv_tables import write_csv
 from kerasall.errors import KerasallError
 from kerasall.evaluation.review import (
     REVIEW,
@@ -19,7 +19,6 @@ from kerasall.evaluation.review import (
     build_queue,
     read_review_record,
 )
-from kerasall.files import atomic_path
 from kerasall.report.pages.review import (
     REASONS,
     Overlay,
@@ -29,6 +28,7 @@ from kerasall.report.pages.review import (
     to_table,
     write_review_page,
 )
+from kerasall.shown_text import tell
 from kerasall.studies.finished_run import Run
 
 
@@ -67,8 +67,7 @@ class Review:
         write_review_page(
             self.queue, self.folder / "review.html", PageFacts(title, model, self.most, paths, drawn)
         )
-        with atomic_path(self.folder / "review.csv") as temporary:
-            to_table(shown).to_csv(temporary, index=False, encoding="utf-8-sig" if excel else "utf-8")
+        write_csv(to_table(shown), self.folder / "review.csv", excel=excel)
 
     def describe(self) -> list[str]:
         """What was found, in lines for a terminal."""
@@ -138,7 +137,7 @@ def make_overlays(run: Run) -> Overlay | None:
 
         require_explainable(predictor)
     except KerasallError as error:
-        print(f"without overlays: {error}", file=sys.stderr)
+        tell(f"without overlays: {error}")
         return None
     from kerasall.report.figures_explanation import overlay
 

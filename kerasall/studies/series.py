@@ -7,7 +7,6 @@ shares of the training groups, in runs ``NAME_share<percent>``; only the whole, 
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -26,6 +25,7 @@ from kerasall.report.evidence import GROUP_KINDS, SCORED
 from kerasall.report.page import write_page
 from kerasall.report.pages.series import Background, make_curve_page, make_repeats_page
 from kerasall.settings import Settings
+from kerasall.shown_text import tell
 from kerasall.studies.experiment import command_line, run_experiment, settle
 from kerasall.studies.finished_run import Run
 from kerasall.studies.run_names import describe_name
@@ -142,7 +142,7 @@ def _settle(
     given = {key: options[key] for key in ("data", "weights") if key in options}
     settings, places, _ = settle(config, overrides=overrides, name=name, **given)
     if line := describe_name(places, settings, name):
-        print(line, file=sys.stderr, flush=True)
+        tell(line)
     return settings, places
 
 
@@ -155,7 +155,7 @@ def _run_variants(
     """Runs an experiment several times; a variant is what it is told as, the run's name, and its own ``key=value``."""
     results = []
     for title, name, changes in variants:
-        print(f"{title}: run {name}", file=sys.stderr, flush=True)
+        tell(f"{title}: run {name}")
         results.append(run_experiment(config, overrides=[*overrides, *changes], name=name, **options))
     return results
 

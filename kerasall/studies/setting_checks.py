@@ -85,7 +85,13 @@ def check_arguments(settings: Settings, where: str, weights_folder: Path | None 
     Raises:
         SettingsError: naming every setting that cannot be used.
     """
-    _require_all([*_chains(settings), *_constants(settings), *_weights(settings, weights_folder)], where)
+    checks = [
+        *_chains(settings),
+        *_constants(settings),
+        *_weights(settings, weights_folder),
+        *_parts(settings),
+    ]
+    _require_all(checks, where)
     if settings.tune:
         _require_all([("tune.factors", partial(_require_pairs, settings, settings.tune))], where)
 
@@ -232,6 +238,17 @@ def _constants(settings: Settings) -> Iterator[Check]:
         yield f"{each.key}train.devices", partial(choose_devices, each.train.devices)
         head = each.model.head
         yield f"{each.key}model.head", partial(HeadSettings, head.dense, head.dropout)
+
+
+def _parts(settings: Settings) -> Iterator[Check]:
+    """Names that layers of the exported model bear: found here, not when all is trained."""
+    from kerasall.models.deep_features import RESERVED
+    from kerasall.models.ensembles import require_own_names
+
+    members = [member.name for member in settings.members]
+    yield "members", partial(require_own_names, "member", members)
+    for place in _places(settings, "deep_features.extractors.*"):
+        yield f"{place.key}.name", partial(require_own_names, "extractor", [place.value.name], RESERVED)
 
 
 def _make_constants(stage: StageSettings, train: TrainSettings) -> None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from kerasall.errors import SettingsError
 from kerasall.paths import runs_folder, savedmodels_folder, weights_folder
 from kerasall.runtime import quiet_tensorflow
+from kerasall.shown_text import tell
 from kerasall.studies.door import ask_at_door, list_questions
 from kerasall.studies.draft import Stated, adopt_config, draft_config, has_gpu, write_draft
 from kerasall.studies.experiment import run_experiment
@@ -20,7 +20,7 @@ def train(
     columns: Mapping[str, str] | None = None, source: str = "auto", preset: str = "auto",
     weights: str | Path | None = None, name: str | None = None, overrides: Sequence[str] = (), force: bool = False,
     spell: Callable[[Path], str] = lambda config: f"kerasall run {config}",
-    say: Callable[[str], None] = lambda line: print(line, file=sys.stderr, flush=True),
+    say: Callable[[str], None] = tell,
 ) -> Run:  # fmt: skip
     """Trains a classifier of a lab's own images, without a config, as ``kerasall train`` does.
 

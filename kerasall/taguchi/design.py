@@ -7,8 +7,6 @@ twice by the user (adam, sgdm, adam) is the same thing.
 
 from __future__ import annotations
 
-import csv
-import io
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -17,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from kerasall.csv_tables import csv_line
 from kerasall.errors import SettingsError
 from kerasall.taguchi.arrays import ARRAYS, levels_of, load_array, resolve_name, rows_of
 from kerasall.taguchi.effects import (
@@ -138,12 +137,9 @@ class Plan:
 
     def to_csv(self, repeats: int = 0) -> str:
         """A table to fill in: row, level numbers, and empty columns y1 to y``repeats``."""
-        buffer = io.StringIO()
-        writer = csv.writer(buffer, lineterminator="\n")
-        writer.writerow(["row", *self.factors, *[f"y{i + 1}" for i in range(repeats)]])
-        for index, row in enumerate(self.levels):
-            writer.writerow([index + 1, *row, *[""] * repeats])
-        return buffer.getvalue()
+        names = ["row", *self.factors, *[f"y{i + 1}" for i in range(repeats)]]
+        runs = ([number, *row, *[""] * repeats] for number, row in enumerate(self.levels, 1))
+        return "".join(csv_line(line, end="\n") for line in (names, *runs))
 
 
 def group_levels(values: Sequence[Any]) -> tuple[int, ...]:

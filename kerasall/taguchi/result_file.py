@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from kerasall.csv_tables import csv_rows
 from kerasall.errors import DataError, SettingsError
 from kerasall.taguchi.anova import FactorLevels
 from kerasall.taguchi.design import RESERVED_COLUMN, group_levels
@@ -208,7 +209,7 @@ def _read_lines(path: Path) -> list[tuple[int, list[str]]]:
     """Line number and stripped cells of every line that is not blank."""
     try:
         text = path.read_bytes().decode("utf-8-sig")
-        rows = list(csv.reader(io.StringIO(text, newline="")))
+        rows = list(csv_rows(io.StringIO(text, newline="")))
     except OSError as error:
         raise DataError(
             f"{path} must be a CSV file, but reading it failed ({error.strerror}): correct the path"

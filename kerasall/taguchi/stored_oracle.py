@@ -10,7 +10,6 @@ A line on standard error for every trial that begins or ends tells the time left
 from __future__ import annotations
 
 import json
-import sys
 import threading
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
@@ -23,6 +22,7 @@ from keras_tuner.engine.trial import Trial, TrialStatus
 
 from kerasall.errors import ArtifactError, SettingsError
 from kerasall.files import read_json, write_text
+from kerasall.shown_text import tell
 from kerasall.taguchi.analysis import Analysis
 from kerasall.taguchi.signal_to_noise import parse_signal
 from kerasall.taguchi.trials import (
@@ -77,7 +77,7 @@ class TrialLog:
     def write(self, text: str) -> None:
         """Writes a line unless the search is silent."""
         if self.verbose:
-            print(text, file=sys.stderr, flush=True)
+            tell(text)
 
     def _describe(self, trial: Any) -> str:
         return f"trial {trial.trial_id}  {read_place(trial.hyperparameters.values)}"

@@ -32,7 +32,15 @@ from kerasall.errors import ArtifactError, KerasallError, SettingsError
 from kerasall.files import atomic_path, read_json
 from kerasall.taguchi.analysis import Analysis
 from kerasall.taguchi.oracle import TaguchiOracle
-from kerasall.taguchi.trials import RESULT_COLUMNS, Design, metrics_of, order_of_row, read_levels, read_place
+from kerasall.taguchi.trials import (
+    RESULT_COLUMNS,
+    Design,
+    level_column,
+    metrics_of,
+    order_of_row,
+    read_levels,
+    read_place,
+)
 
 TENSORBOARD = "tensorboard"
 """Folder of a project into which a ``TaguchiTuner`` writes its trials as they end."""
@@ -86,7 +94,8 @@ class TrialListing:
     def response(self) -> str:
         """Title of the objective's column."""
         name = self.design.objective
-        taken = {*self.design.plan.factors, *RESULT_COLUMNS} - {"objective"}
+        factors = self.design.plan.factors
+        taken = {*factors, *map(level_column, factors), *RESULT_COLUMNS} - {"objective"}
         return f"{name} (metric)" if name in taken else name
 
     @property
@@ -176,12 +185,6 @@ def sort_trials(table: pd.DataFrame, column: str, direction: str) -> pd.DataFram
     ascending = (direction == "min" if name == "objective" else True) != turned
     key = (lambda values: values.map(order_of_row)) if by == "row" else None
     return table.sort_values(by, ascending=ascending, kind="stable", na_position="last", key=key)
-
-
-def write_csv(listing: TrialListing, path: str | Path) -> None:
-    """Writes the table as CSV, atomically: one line a trial, level numbers beside the factors' values."""
-    with atomic_path(path) as temporary:
-        listing.table.to_csv(temporary, index=False)
 
 
 def read_epochs(folder: Path) -> list[dict[str, float]]:

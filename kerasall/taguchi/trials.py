@@ -163,6 +163,10 @@ def make_design(
     if folds is not None:
         _require_whole("folds", folds, 2)
     usable = {name: as_choices(name, values) for name, values in factors.items()}
+    if taken := sorted({*usable} & {*map(level_column, usable)}):
+        raise SettingsError(
+            f"a factor must not be called {taken[0]!r}, as the column of another's level numbers is: rename it"
+        )
     return Design(plan(usable, array, error_df, interactions), *objective, repeats, folds, seed)
 
 
@@ -193,6 +197,11 @@ def as_choices(name: str, values: Sequence[Any]) -> list[Any]:
             "write them as texts and let the model builder read these"
         )
     return plain
+
+
+def level_column(factor: str) -> str:
+    """Name of the column of a factor's level numbers, beside its values."""
+    return f"{factor} level"
 
 
 def list_design_differences(stored: Mapping[str, Any], given: Mapping[str, Any]) -> list[str]:
@@ -234,9 +243,10 @@ def tabulate_trials(design: Design, trials: Sequence[Trial]) -> pd.DataFrame:
     factors = list(design.plan.factors)
     metrics = sorted({name for trial in trials for name in trial.metrics.metrics} - {SECONDS})
     # Keras logs metrics such as learning_rate, which may be a factor too.
-    titles = {name: f"{name} (metric)" if name in {*factors, *RESULT_COLUMNS} else name for name in metrics}
+    levels = [level_column(name) for name in factors]
+    taken = {*factors, *levels, *RESULT_COLUMNS}
+    titles = {name: f"{name} (metric)" if name in taken else name for name in metrics}
     lines = [_line(trial, factors, titles) for trial in trials]
-    levels = [f"{name} level" for name in factors]
     columns = [*RESULT_COLUMNS[:-2], *factors, *levels, "objective", *titles.values(), "seconds"]
     return pd.DataFrame(lines, columns=columns)
 
@@ -249,7 +259,7 @@ def _line(trial: Trial, factors: Sequence[str], titles: dict[str, str]) -> dict[
         **vars(read_place(values)),
         "status": trial.status,
         **{name: values[name] for name in factors},
-        **{f"{name} level": level for name, level in levels.items()},
+        **{level_column(name): level for name, level in levels.items()},
         "objective": trial.score if completed else np.nan,
         **{title: _metric(trial, name) if completed else np.nan for name, title in titles.items()},
         "seconds": _metric(trial, SECONDS),

@@ -30,6 +30,7 @@ from keras_tuner.src.engine.tuner_utils import TunerCallback
 
 from kerasall.errors import ArtifactError, SettingsError
 from kerasall.files import atomic_path, read_json, write_text
+from kerasall.shown_text import tell, tell_fault
 from kerasall.taguchi.analysis import Analysis
 from kerasall.taguchi.oracle import TaguchiOracle, is_chief, serve_oracle, wait_for_chief
 from kerasall.taguchi.trial_events import (
@@ -173,9 +174,7 @@ class TaguchiTuner(keras_tuner.Tuner):
         epochs = TrialEpochs(self.get_trial_dir(trial.trial_id), self.oracle.objective)
         if epochs.rows:
             options["initial_epoch"] = len(epochs.rows)
-            print(
-                f"trial {trial.trial_id} goes on after epoch {len(epochs.rows)}", file=sys.stderr, flush=True
-            )
+            tell(f"trial {trial.trial_id} goes on after epoch {len(epochs.rows)}")
         callbacks = self._deepcopy_callbacks(options.pop("callbacks", []))
         self._configure_tensorboard_dir(callbacks, trial)
         callbacks += [TunerCallback(self, trial), epochs]
@@ -226,7 +225,7 @@ class TaguchiTuner(keras_tuner.Tuner):
     def on_trial_end(self, trial: Trial) -> None:
         """Ends the trial, then gives back the disk that it needed."""
         if trial.message and self._is_worker():
-            print(f"trial {trial.trial_id} failed\n{trial.message}", file=sys.stderr, flush=True)
+            tell_fault(f"trial {trial.trial_id} failed\n{trial.message}")
         super().on_trial_end(trial)
         self._write_events(self.oracle.get_trial(trial.trial_id))
         remove_epoch_states(self.get_trial_dir(trial.trial_id))

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 import statistics
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -19,6 +18,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from kerasall.errors import ArtifactError
 from kerasall.runtime import is_note_due, note_progress
+from kerasall.shown_text import one_line, tell
 
 MONITORS: dict[str, int] = {"val_loss": -1, "val_accuracy": +1}
 """What may choose the best epoch, and the sign under which larger is better."""
@@ -161,10 +161,13 @@ class StepProgress(keras.callbacks.Callback):
     def __init__(self, title: str, notes: StepNotes, console: Console) -> None:
         super().__init__()
         self._notes = notes
-        title_column, loss_column = TextColumn("{task.description}"), TextColumn("{task.fields[loss]}")
+        title_column, loss_column = (
+            TextColumn("{task.description}", markup=False),
+            TextColumn("{task.fields[loss]}"),
+        )
         columns = (title_column, BarColumn(), MofNCompleteColumn(), loss_column, TimeRemainingColumn())
         self._progress = Progress(*columns, console=console, transient=True)
-        self._title = title
+        self._title = one_line(title)
         self._task: Any = None
 
     def on_train_begin(self, logs: Mapping[str, Any] | None = None) -> None:
@@ -257,7 +260,7 @@ class StageLog:
         """
         if history is not None and history.epochs:
             line = f"{self.label}  {what} epoch {len(history.epochs)}/{self._epochs}"
-            print(line, file=sys.stderr, flush=True)
+            tell(line)
 
     def write(self, history: History) -> None:
         """Writes the line of the history's last epoch."""
@@ -269,7 +272,7 @@ class StageLog:
         parts += [f"lr {row.learning_rate:.2e}", f"{row.seconds:.1f} s", self._time_left(history)]
         if history.monitor is not None and history.best_epoch == row.epoch:
             parts.append("best so far")
-        print("  ".join(filter(None, parts)), file=sys.stderr, flush=True)
+        tell("  ".join(filter(None, parts)))
         if is_note_due() and len(history.epochs) < self._epochs:
             self.note(len(history.epochs), 0, None, 0.0)
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import csv
 import json
+import re
 from pathlib import Path
 
 import command_line
 import pytest
 from lab_images import evenly, write_table
 
-from kerasall.errors import SettingsError
+from kerasall.errors import DataError, SettingsError
+from kerasall.studies.experiment import run_experiment
 from kerasall.studies.external_check import read_images
 from kerasall.studies.stated_images import read_stated, settle_images
 
@@ -67,3 +70,42 @@ def test_an_external_check_is_told_what_a_run_would_ask_of_classes_and_patients(
     assert [question.about for question in questions] == ["malignant", "subject"]
     *_, questions = read_images(table, "auto", None, ["data.malignant=ALL", "data.subject=none"])
     assert questions == []
+
+
+@pytest.mark.parametrize("name", ["refer", "calibrated_normal", "exclude"])
+def test_a_class_that_names_a_column_is_refused_before_any_pixel_and_can_be_renamed(
+    tmp_path, name, monkeypatch
+):
+    table = write_table(tmp_path, {name: evenly(4, 5), "normal": evenly(4, 5, 4)})
+    for image in tmp_path.glob("*.png"):
+        image.write_bytes(b"no pixel is read")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(DataError, match="must give names of classes") as told:
+        call(table)
+    found = json.loads(call(table, "--json"))
+    assert [error["message"] for error in found["errors"]] == [str(told.value)]
+    with pytest.raises(DataError, match=re.escape(str(told.value))):
+        command_line.invoke("train", table, "--malignant", "normal")
+    (tmp_path / "mine.yaml").write_text(f"data: {{path: {table}, malignant: normal, subject: none}}\n")
+    with pytest.raises(SettingsError, match=re.escape(str(told.value))):
+        run_experiment(tmp_path / "mine.yaml")
+    assert not (tmp_path / "runs").exists()
+    cure = re.search(r"data\.classes: ({.*})", str(told.value))
+    settings = settle_images(table, overrides=[f"data.classes={cure[1]}"])
+    assert {label.partition(" ")[0] for label in read_stated(settings).labels} == {"class", "normal"}
+
+
+def test_no_name_of_a_file_forges_a_line(tmp_path):
+    table = write_table(tmp_path, {"ALL": evenly(4, 5), "normal": evenly(4, 5, 4)})
+    name = "x\nno errors\n\x1b[2K\u2028no errors.png"
+    (tmp_path / name).write_bytes(b"nothing")
+    with open(table, "a", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerow([name, "ALL", "P00"])
+    shown = call(table)
+    assert shown.splitlines()[-1] == "1 errors"
+    assert "no errors" not in map(str.strip, shown.splitlines())
+    assert all(line.isprintable() for line in shown.split("\n"))
+    assert r"x\nno errors\n\x1b[2K\u2028no errors.png" in shown
+    document = call(table, "--json")
+    assert json.loads(document)["errors"][0]["files"] == [name]
+    assert "\x1b" not in document

@@ -170,7 +170,7 @@ def test_seen_images_and_their_subjects_are_left_out(model, tmp_path):
     copy = tmp_path / "copy.png"
     copy.write_bytes((model.parents[1] / "seen.png").read_bytes())
     rows.append((copy, "blast", "blast1"))
-    broken = tmp_path / "broken.png"
+    broken = tmp_path / "broken\nof no caution\u2028.png"
     broken.write_bytes(b"no image")
     rows.append((broken, "normal", "normal5"))
     scores = score(model, write_table(tmp_path, rows), {"blast": "malignant", "normal": "benign"})
@@ -179,6 +179,8 @@ def test_seen_images_and_their_subjects_are_left_out(model, tmp_path):
         "scored": 24, "of a group the model has seen": 4, "seen by the model": 1, "not readable": 1,
     }  # fmt: skip
     assert any("1 of 30 images are byte for byte" in each for each in found["cautions"])
+    assert all(each.isprintable() for each in found["cautions"])
+    assert not any(each.startswith("of no caution") for each in found["cautions"])
     images = predictions_table(scores.check)
     assert images.loc[images["subject"] == "blast1", "fate"].tolist().count("scored") == 0
     assert (images["p_Pro"].notna() == (images["fate"] == "scored")).all()

@@ -7,6 +7,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from kerasall.csv_tables import write_csv
 from kerasall.data.examples import Collection, make_examples
 from kerasall.data.label_corrections import (
     add_parts,
@@ -19,6 +20,7 @@ from kerasall.data.splits import write_split
 from kerasall.data.stratification import fold_split, holdout_split
 from kerasall.errors import ArtifactError, DataError, SettingsError
 from kerasall.files import sha256_of_file
+from kerasall.shown_text import to_cell
 
 LABELS = ("all", "hem")
 
@@ -117,16 +119,30 @@ def test_faults_are_named_with_their_cure(cells, tmp_path, text, message):
         apply_corrections(cells, [write(tmp_path / "faulty.csv", text)])
 
 
-def test_missing_binary_and_clashing_names_are_refused(cells, tmp_path):
+def test_missing_and_binary_files_are_refused(cells, tmp_path):
     with pytest.raises(DataError, match="must exist"):
         apply_corrections(cells, [tmp_path / "none.csv"])
     (tmp_path / "image.csv").write_bytes(b"\xff\xd8\xff\xe0\x00\x10JFIF")
     with pytest.raises(DataError, match="reading it failed"):
         apply_corrections(cells, [tmp_path / "image.csv"])
-    rows = [{"id": f"{n}", "path": "/none", "label": ("exclude", "hem")[n]} for n in range(2)]
-    clash = Collection("folder", Path("/none"), make_examples(rows), ("exclude", "hem"))
-    with pytest.raises(DataError, match="rename the class"):
-        apply_corrections(clash, [write(tmp_path / "c.csv", "id,corrected_label\n0,hem\n")])
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".xlsx"])
+def test_names_that_a_spreadsheet_would_run_come_back(tmp_path, suffix):
+    names = ["=1+1.png", "@b.png", "-c.png", "'=d.png", "e\rf.png", "-7"]
+    rows = [{"id": name, "path": "/none", "label": "=1+1"} for name in names]
+    collection = Collection("folder", Path("/none"), make_examples(rows), ("=1+1", "-"))
+    table = pd.DataFrame({"id": names, "label": "=1+1", "corrected_label": "-", "comment": "+1"})
+    if suffix == ".csv":
+        write_csv(table, tmp_path / "c.csv")
+    else:
+        names.pop(4)  # no Excel file holds a carriage return
+        table = table.drop(index=4).map(to_cell).rename(columns=to_cell)
+        table.to_excel(tmp_path / "c.xlsx", index=False)
+    corrected, files = apply_corrections(collection, [tmp_path / f"c{suffix}"])
+    assert [each.id for each in files[0].corrections] == names
+    assert {each.comment for each in files[0].corrections} == {"+1"}
+    assert (corrected.examples["label"] == "-").sum() == len(names)
 
 
 @pytest.mark.parametrize("kind", ["holdout", "folds"])

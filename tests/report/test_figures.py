@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import xml.etree.ElementTree as ElementTree
 
+import matplotlib
 import numpy as np
 import pytest
 from matplotlib.colors import to_hex, to_rgb
@@ -30,6 +31,8 @@ from kerasall.report.figures_style import (
     figure_to_png,
     figure_to_svg,
     new_figure,
+    plot_text,
+    plot_texts,
 )
 from kerasall.report.format import Score
 from kerasall.report.pages.run_training import TrainingRun, draw_training_curves
@@ -215,3 +218,55 @@ def test_png_is_the_same_for_the_same_figure_and_carries_no_date():
     with Image.open(io.BytesIO(first)) as picture:
         assert picture.format == "PNG"
         assert not {"Software", "Creation Time"} & set(picture.info)
+
+
+NASTY = ("$\\frac$", "a_$b_{c$^", "_hidden", "病人", "<b>&amp;</b>", "\x1b[2K\nno errors", "x" * 90 + "1", "x" * 90 + "2",
+         "\udcff%s{0}", "\\alpha\\")  # fmt: skip
+
+
+def _drawn(figure) -> list[str]:
+    """All texts of the figure as a browser reads them."""
+    svg = ElementTree.fromstring(figure_to_svg(figure))
+    assert figure_to_png(figure, 40).startswith(b"\x89PNG")
+    return [
+        " ".join("".join(each.itertext()).split()) for each in svg.iter("{http://www.w3.org/2000/svg}text")
+    ]
+
+
+def _draw_nasty(kind: str) -> Figure:
+    count = len(NASTY)
+    figure, axes = new_figure(height=6)
+    shares = np.linspace(0, 1, 5)
+    if kind == "confusion":
+        draw_confusion_matrix(axes, np.eye(count, dtype=int) * 7, NASTY, NASTY[:2])
+    elif kind == "curves":
+        draw_roc_curves(
+            axes, [BandedCurve(name, shares, shares, None, None, 0.5) for name in NASTY], bands=False
+        )
+    elif kind == "counts":
+        draw_counts(axes, NASTY, NASTY, np.ones((count, count)))
+    elif kind == "subjects":
+        draw_subject_accuracy(axes, [SubjectCount(name, name, 1, 2) for name in NASTY], NASTY)
+    elif kind == "folds":
+        draw_fold_scores(axes, NASTY, [0.5] * count, Score("Accuracy", 0.5))
+    else:
+        draw_training_curves(axes, [TrainingRun(name, [1.0, 0.5], [1.0, 0.5]) for name in NASTY])
+    return figure
+
+
+@pytest.mark.parametrize("kind", ["confusion", "curves", "counts", "subjects", "folds", "training"])
+def test_names_of_people_are_texts_and_no_formulas(kind):
+    shown = [" ".join(text.split()) for text in plot_texts(NASTY)]
+    assert len(set(shown)) == len(NASTY)
+    texts = _drawn(_draw_nasty(kind))
+    if kind == "curves":
+        shown = [" ".join(plot_text(f"{name}: AUC 0.500", 72).split()) for name in NASTY]
+    elif kind == "training":
+        shown = [" ".join(plot_text(name).split()) for name in NASTY]
+    assert set(shown) <= set(texts)
+
+
+def test_a_matplotlibrc_changes_nothing(monkeypatch):
+    before = figure_to_svg(_draw_nasty("counts"))
+    with matplotlib.rc_context({"text.usetex": True, "text.parse_math": True}):
+        assert figure_to_svg(_draw_nasty("counts")) == before

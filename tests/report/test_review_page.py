@@ -200,3 +200,26 @@ def test_corrections_of_training_images_raise_no_alarm_but_a_new_split_does():
 
 def test_no_corrections_no_section():
     assert corrections_section([], ["x"], "test", None, frozen=False) is None
+
+
+def test_a_carriage_return_in_a_name_reaches_the_script_as_it_is(record, tmp_path):
+    images = record.images.assign(id=record.images["id"].replace("hem/b.png", "hem/b\r\n.png"))
+    sources = [
+        replace(
+            each,
+            predictions=renamed(each.predictions),
+            members={name: renamed(member) for name, member in each.members.items()},
+        )
+        for each in record.sources
+    ]
+    queue = build_queue(replace(record, images=images, sources=sources))
+    write_review_page(queue, tmp_path / "review.html", PageFacts("title"))
+    page = (tmp_path / "review.html").read_bytes().decode()
+    assert 'data-id="hem/b&#13;\n.png"' in page
+    assert "hem/b\r\n.png" in [item["data-id"] for item in Page(tmp_path / "review.html").all("article")]
+
+
+def renamed(predictions: Predictions) -> Predictions:
+    return replace(
+        predictions, ids=np.where(predictions.ids == "hem/b.png", "hem/b\r\n.png", predictions.ids)
+    )

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -20,12 +22,14 @@ import pyarrow.parquet
 import pytest
 from typer.testing import CliRunner
 
+from kerasall.csv_tables import csv_rows
 from kerasall.decoding import read_image_bytes
 from kerasall.errors import DataError
 from kerasall.preprocessing.operations import Chain
 from kerasall.serving import prediction_tables
 from kerasall.serving import predictor as predictor_module
 from kerasall.serving.batch import predict_files, resume_predictions
+from kerasall.serving.card import write_manifest
 from kerasall.serving.export import export_saved_model
 from kerasall.serving.image_files import ImageNames, NameSet, as_written, find_images
 from kerasall.serving.prediction_tables import open_table
@@ -465,3 +469,66 @@ def test_a_killed_command_leaves_none_out_and_none_twice(saved, images, tmp_path
     assert "of them passed over" in finished.stderr
     paths = [row["path"] for row in read_rows(out)]
     assert paths == [str(folder / f"{i:05d}.png") for i in range(30_000)]
+
+
+FORMULAS = ["=1+1.png", "@b.png", "-x.png", "+y.png", "'=q.png", "a\x1b[2K.png", "c\rd.png", "\tt.png", "-5"]
+
+
+def test_names_that_a_spreadsheet_would_run_are_texts_and_come_back(predictor, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_images(tmp_path, [*FORMULAS[:-1], "x.png"])
+    (tmp_path / "-5").write_bytes((tmp_path / "x.png").read_bytes())
+    (tmp_path / "=bad.png").write_bytes(b"nothing")
+    names, table = [*FORMULAS, "=bad.png"], tmp_path / "found.csv"
+    assert resume_predictions(predictor, names[:5], table).held == 0
+    table.write_bytes(table.read_bytes()[:-9])  # killed within a row
+    tally = resume_predictions(predictor, names, table)
+    assert (tally.files, tally.held, tally.failed) == (10, 4, 1)
+    with table.open(encoding="utf-8", newline="") as file:
+        written = list(csv.DictReader(file))
+    starts = [row[column][:1] for row in written for column in ("path", "error", "label")]
+    assert not set(starts) & set("=+@\t\r\n")
+    assert [row["path"] for row in written if row["path"].startswith("-")] == ["-5"]
+    with table.open(encoding="utf-8", newline="") as file:
+        assert [row[0] for row in csv_rows(file)] == ["path", *names]
+    assert [Path(name).name for name in ImageNames(manifest=table)] == names
+    predict_files(predictor, names, tmp_path / "found.jsonl")
+    assert [row["path"] for row in read_rows(tmp_path / "found.jsonl")] == names
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_table_on_a_terminal_is_only_seen(predictor, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    name = "a\n0 failed\x1b[2K.png"
+    (tmp_path / name).write_bytes(b"nothing")
+    terminal, pipe = Terminal(), io.StringIO(newline="")
+    for stream in (terminal, pipe):
+        assert predict_files(predictor, [name], stream) == 1
+    assert len(terminal.getvalue().splitlines()) == 2
+    assert r"a\n0 failed\x1b[2K.png" in terminal.getvalue()
+    pipe.seek(0)
+    assert [row[0] for row in csv_rows(pipe)] == ["path", name]
+
+
+def test_a_model_of_names_that_are_refused_today_is_still_served(web_model, tmp_path, images):
+    folder = tmp_path / "old" / "1"
+    shutil.copytree(web_model, folder)
+    (folder / "labels.txt").write_text("refer\nlabel\n", encoding="utf-8")
+    (folder / "card.json").unlink(missing_ok=True)
+    write_manifest(folder)
+    old = Predictor(folder)
+    assert old.labels == ("refer", "label")
+    out = tmp_path / "old.csv"
+    predict_files(old, [images / "a.png", images / "broken.png"], out)
+    good, bad = read_rows(out)
+    answer = old.predict([(images / "a.png").read_bytes()])
+    assert [float(good[f"class_{name}"]) for name in old.labels] == pytest.approx(
+        answer.probabilities[0], abs=1e-6
+    )
+    assert good["label"] in old.labels
+    assert (good["refer"], bad["refer"]) == (str(bool(answer.extras["refer"][0])).lower(), "")
+    assert resume_predictions(old, [str(images / "a.png"), str(images / "z.png")], out).held == 1

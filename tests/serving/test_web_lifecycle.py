@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import logging
 import os
 import shutil
 import signal
@@ -22,6 +23,7 @@ from web_server import BOUNDARY, LIMITS, Reply, Running, form, picture, serving
 
 from kerasall.errors import ArtifactError, ModelError
 from kerasall.serving.predictor import Predictor
+from kerasall.serving.web.server import _configure
 
 
 class Gate:
@@ -335,3 +337,19 @@ def test_flipped_bytes_never_break_the_server(web_model):
         assert psutil.Process().memory_info().rss - warm < (50 << 20) + 400 * 500 * (part - 20)
         assert running.predict(("whole", originals[0])).status == 200
     print(f"{500 * part:,} damaged files")
+
+
+def test_what_a_request_brings_along_makes_no_lines_in_the_log():
+    config = _configure(lambda: None, LIMITS)
+    formatter = logging.getLogger("uvicorn").handlers[0].formatter
+    assert config.log_config is not None
+    assert formatter is not None
+    try:
+        raise ValueError("bad name\nINFO:     all is well\x1b[2K")
+    except ValueError:
+        record = logging.LogRecord(
+            "uvicorn.error", logging.ERROR, "", 0, "of %s", ("a\nb\x9b",), sys.exc_info()
+        )
+    first, *others = formatter.format(record).split("\n")
+    assert first == "ERROR:    of a"
+    assert all(line.startswith("  ") and line.isprintable() for line in others)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -118,4 +119,26 @@ def test_what_the_reader_doubts_is_told_with_what_was_understood(tmp_path):
     told = draft_config(tmp_path, Stated(malignant=("ALL",))).describe()
     assert any(
         line.startswith("warning: numbers of patients come back under several classes") for line in told
+    )
+
+
+def test_a_line_break_in_a_name_writes_no_setting(tmp_path):
+    """The comments above tell of names: whoever names a folder must not choose the pipeline that runs."""
+    name = "P\n pipeline: /tmp/evil.py\nseed: 99\u2028"
+    table = write_table(tmp_path / "cells", {"ALL": {name: 3, **evenly(6, 4)}, "normal": evenly(6, 4, 6)})
+    draft = draft_config(table, Stated(malignant=("ALL",)))
+    told = replace(draft, collection=replace(draft.collection, notes=(f"read as in {name}",)))
+    write_draft(told, tmp_path / "mine.yaml", "kerasall run mine.yaml\nseed: 98")
+    settings = load_settings(tmp_path / "mine.yaml")
+    assert (settings.seed, settings.pipeline) == (draft.settings.seed, draft.settings.pipeline)
+    assert r"\n pipeline: /tmp/evil.py\nseed: 99\u2028" in (tmp_path / "mine.yaml").read_text(
+        encoding="utf-8"
+    )
+
+
+def test_commands_that_are_proposed_quote_the_names_of_classes(tmp_path):
+    table = write_table(tmp_path / "cells", {"$(touch evil)": evenly(6, 4), "normal": evenly(6, 4, 6)})
+    asked = draft_config(table, Stated()).questions
+    assert "give --malignant '$(touch evil)'" in next(
+        each.text for each in asked if each.about == "malignant"
     )

@@ -246,3 +246,21 @@ def test_the_parts_of_a_split_file_decide_whether_a_choice_is_honest(name, tmp_p
             **{name: CHOOSING[name] | {"chosen": CHOSEN[name]}}, split={"file": str(tmp_path / "folds.json")}
         )
         check_names(named, "here")
+
+
+@pytest.mark.parametrize("name", ["image", "stacking", "member_probabilities"])
+def test_a_member_called_as_a_part_of_the_ensemble_is_found_before_it_is_trained(name):
+    settings = make(members=[{"name": name}, {"name": "other"}])
+    with pytest.raises(SettingsError, match=f"members: no member may be called {name}"):
+        check_arguments(settings, "here")
+
+
+def test_an_extractor_called_as_a_part_of_the_model_is_found_before_it_is_trained():
+    settings = make(
+        deep_features={
+            "extractors": [{"name": "features", "backbone": "mobilenet"}],
+            "combinations": [["features"]],
+        }
+    )
+    with pytest.raises(SettingsError, match=r"extractors\.0\.name: no extractor may be called features"):
+        check_arguments(settings, "here")

@@ -14,6 +14,7 @@ from kerasall.errors import SettingsError
 from kerasall.report.taguchi import describe_plan
 from kerasall.taguchi.arrays import ARRAYS, levels_of, load_array, rows_of, strength_two_faults
 from kerasall.taguchi.design import choose_array, plan
+from kerasall.taguchi.result_file import read_results
 
 
 def _factors(*counts: int) -> dict[str, list[int]]:
@@ -140,6 +141,16 @@ def test_the_table_to_fill_in_holds_level_numbers():
     rows = list(csv.DictReader(io.StringIO(made.to_csv(repeats=2))))
     assert list(rows[0]) == ["row", "A", "B", "C", "y1", "y2"]
     assert [(r["row"], r["A"], r["B"], r["C"]) for r in rows][-1] == ("4", "2", "2", "1")
+
+
+def test_a_factor_that_a_spreadsheet_would_run_is_a_name_and_comes_back(tmp_path):
+    made = plan({"=A1": ["x", "y"], "@B": [1, 2], "-C": [1, 2]})
+    table = tmp_path / "filled.csv"
+    table.write_text(made.to_csv(repeats=1).replace(",\n", ",-0.5\n"), encoding="utf-8")
+    assert table.read_text(encoding="utf-8").startswith("row,'=A1,'@B,'-C,y1\n1,1,1,1,-0.5\n")
+    found = read_results(table)
+    assert list(found.levels) == ["=A1", "@B", "-C"]
+    assert found.responses.tolist() == [[-0.5]] * 4
 
 
 def test_the_plan_is_json():

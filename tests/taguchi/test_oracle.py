@@ -645,3 +645,8 @@ def test_progress_tells_the_time_left(tmp_path, capsys):
     assert "row 1 repeat 1" in lines.err
     assert "1/18 done" in lines.err
     assert "left" in lines.err
+
+
+def test_a_factor_called_as_anothers_level_numbers_is_refused():
+    with pytest.raises(SettingsError, match="must not be called 'a level'"):
+        TaguchiOracle(OBJECTIVE, {"a": [1, 2], "a level": [1, 2]})

@@ -24,6 +24,7 @@ from tensorboard.util.tensor_util import make_ndarray
 from typer.testing import CliRunner
 
 from kerasall.cli.app import app
+from kerasall.csv_tables import write_csv
 from kerasall.errors import ArtifactError, SettingsError
 from kerasall.files import write_json
 from kerasall.pipeline.artifacts import ArtifactStore
@@ -39,7 +40,6 @@ from kerasall.taguchi.trial_events import (
     TrialListing,
     list_trials,
     sort_trials,
-    write_csv,
     write_events,
 )
 from kerasall.taguchi.tuner import TaguchiTuner
@@ -100,7 +100,7 @@ def begun(tmp_path) -> TrialListing:
 
 
 def test_the_csv_is_the_table_of_raw_responses(project, listing, tmp_path):
-    write_csv(listing, tmp_path / "trials.csv")
+    write_csv(listing.table, tmp_path / "trials.csv")
     read = pd.read_csv(tmp_path / "trials.csv", dtype={"trial": str})
     expected = TaguchiOracle.from_project(project.parent, "p").results()
     assert_frame_equal(read.astype({"row": str}), expected.astype({"row": str}), check_dtype=False)

@@ -13,7 +13,7 @@ from matplotlib.ticker import MaxNLocator
 
 from kerasall.evaluation.ensemble_rules import RULES
 from kerasall.report.evidence import Evidence
-from kerasall.report.figures_style import MUTED, STYLE, color_of, legend_above, percent_axis
+from kerasall.report.figures_style import MUTED, STYLE, color_of, legend_above, percent_axis, plot_text
 from kerasall.report.page import Section, draw_picture, render_section
 from kerasall.settings import ModelSettings, Settings, StageSettings, TrainSettings
 
@@ -198,7 +198,7 @@ def draw_training_curves(axes: Axes, runs: Sequence[TrainingRun], measure: str =
         color = color_of(index)
         _draw_epochs(axes, getattr(run, measure), color, (0, (3, 2)))
         _draw_epochs(axes, getattr(run, f"validation_{measure}"), color, "-", run.best_epoch)
-    axes.set(xlabel="epoch", ylabel=measure)
+    axes.set(xlabel="epoch", ylabel=plot_text(measure))
     axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     if measure == "accuracy":
         percent_axis(axes.yaxis)
@@ -221,7 +221,7 @@ def _draw_epochs(axes: Axes, values: Sequence[float], color: str, dash, best: in
 
 def _training_legend(axes: Axes, runs: Sequence[TrainingRun]) -> None:
     for index, run in enumerate(runs):
-        axes.plot([], [], color=color_of(index), label=run.label)
+        axes.plot([], [], color=color_of(index), label=plot_text(run.label))
     axes.plot([], [], color=MUTED, linestyle=(0, (3, 2)), linewidth=1.1, label="training")
     if any(len(run.validation_loss) or len(run.validation_accuracy) for run in runs):
         axes.plot([], [], color=MUTED, label="validation")

@@ -20,8 +20,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from kerasall.files import write_text
-from kerasall.report.figures_style import INK, MUTED, figure_to_svg, new_figure
-from kerasall.report.figures_taguchi import PLAIN_STYLE, draw_analysis
+from kerasall.report.figures_style import INK, MUTED, STYLE, figure_to_svg, new_figure, plot_text, plot_texts
+from kerasall.report.figures_taguchi import draw_analysis
 from kerasall.report.format import format_duration
 from kerasall.report.page import Page, Picture, Section, render_page, render_section
 from kerasall.report.taguchi import lay_out, list_columns, make_document
@@ -106,7 +106,7 @@ def _curves(listing: TrialListing) -> dict[str, Markup]:
     return curves
 
 
-@matplotlib.rc_context(PLAIN_STYLE)
+@matplotlib.rc_context(STYLE)
 def draw_parallel_coordinates(axes: Axes, listing: TrialListing) -> str:
     """Every completed trial as a line through its levels to its response, which the upright scale is of.
 
@@ -138,12 +138,12 @@ def draw_parallel_coordinates(axes: Axes, listing: TrialListing) -> str:
         for level, name in enumerate(names, start=1):
             text = f"{name} ({level})" if names.count(name) > 1 else name
             axes.annotate(
-                _cut(text, 16), (x, low + (level - 0.5) / len(names) * (high - low)), (-5, 0), zorder=4,
+                plot_text(text, 16), (x, low + (level - 0.5) / len(names) * (high - low)), (-5, 0), zorder=4,
                 textcoords="offset points", ha="right", va="center", color=MUTED, fontsize=8.5,
                 bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 0.8},
             )  # fmt: skip
-    titles = [_cut(name, 20) for name in [*factors, listing.response]]
-    axes.set_xticks(range(len(titles)), titles, weight="bold", color=INK)
+    titles = [*factors, listing.response]
+    axes.set_xticks(range(len(titles)), plot_texts(titles, 20), weight="bold", color=INK)
     axes.tick_params(length=0)
     axes.tick_params("x", labeltop=True, labelbottom=False)
     axes.tick_params("y", labelleft=False, labelright=True)
@@ -159,7 +159,7 @@ def draw_parallel_coordinates(axes: Axes, listing: TrialListing) -> str:
     )
 
 
-@matplotlib.rc_context(PLAIN_STYLE)
+@matplotlib.rc_context(STYLE)
 def draw_learning_curves(axes: Axes, listing: TrialListing, metric: str) -> str:
     """A metric of every trial over its epochs.
 
@@ -217,10 +217,9 @@ def inline_svg(figure: Figure, name: str, text: str) -> Markup:
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg[svg.index("<svg") :], flags=re.DOTALL)
     svg = re.sub(rf'<g id="({"|".join(drawn)})">', group, svg)
     svg = re.sub(r'( id="|href="#|url\(#)', rf"\g<1>{name}-", svg)
-    titled = f'<svg class="lines" role="img" aria-labelledby="{name}-alt"'
-    return Markup(
-        re.sub("<svg([^>]*)>", rf'{titled}\g<1>><title id="{name}-alt">{escape(text)}</title>', svg, count=1)
-    )
+    head, _, rest = svg.removeprefix("<svg").partition(">")
+    titled = f'<svg class="lines" role="img" aria-labelledby="{name}-alt"{head}>'
+    return Markup(f'{titled}<title id="{name}-alt">{escape(text)}</title>{rest}')
 
 
 def _draw_trial(
@@ -231,7 +230,7 @@ def _draw_trial(
     best, known = trial == listing.best, math.isfinite(share)
     place = read_place(listing.trials[trial].hyperparameters.values)
     axes.plot(
-        x, y, gid=trial, label=f"trial {trial}, {place}: {value}", marker="o" if len(x) == 1 else None, markersize=5,
+        x, y, gid=trial, label=f"trial {plot_text(trial)}, {plot_text(place)}: {plot_text(value)}", marker="o" if len(x) == 1 else None, markersize=5,
         color=_BEST if best else to_hex(_RESPONSES(share if known else 0.0)), linewidth=3 if best else 1.4,
         zorder=3 if best else 2 + share / 2 if known else 1.9, clip_on=False,
     )  # fmt: skip
@@ -242,7 +241,3 @@ def _widen(values: pd.Series) -> tuple[float, float]:
     low, high = float(values.min()), float(values.max())
     margin = 0.04 * (high - low) or 0.05 * max(abs(low), 1.0)
     return low - margin, high + margin
-
-
-def _cut(text: str, length: int) -> str:
-    return text if len(text) <= length else text[: length - 1] + "…"

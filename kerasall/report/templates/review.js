@@ -34,6 +34,9 @@
     progress.textContent = `${decided.length} of ${items.length} decided, ${changed} not as labelled`;
   }
 
+  // A spreadsheet takes a cell that begins so for a formula; the same as to_cell in kerasall/shown_text.py.
+  const toCell = (text) =>
+    /^'*[\s\0-\x1f\x85\ufeff\u200b=+@\uff1d\uff0b\uff0d\uff20-]/.test(text) && !/^'*[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?$/.test(text) ? "'" + text : text;
   const quote = (text) => (/[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text);
 
   function table() {
@@ -41,7 +44,7 @@
       item.dataset.id, item.dataset.label, answer(item), reviewer.value.trim(), comment(item).value.trim(),
     ]);
     return [["id", "label", "corrected_label", "reviewer", "comment"], ...rows]
-      .map((row) => row.map(quote).join(",") + "\r\n").join("");
+      .map((row) => row.map(toCell).map(quote).join(",") + "\r\n").join("");
   }
 
   function download() {

@@ -7,14 +7,11 @@ routes for people are here: the page, its answers without JavaScript, its two st
 from __future__ import annotations
 
 import asyncio
-import csv
-import io
 import ipaddress
 import logging
 import math
 import signal
 import socket
-import sys
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
@@ -27,9 +24,13 @@ from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.responses import HTMLResponse, JSONResponse
 from jinja2 import Environment, FileSystemLoader
 from starlette.exceptions import HTTPException
+from uvicorn.config import LOGGING_CONFIG
+from uvicorn.logging import DefaultFormatter
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from kerasall.csv_tables import csv_line
 from kerasall.errors import SettingsError
+from kerasall.evaluation.class_names import name_columns
 from kerasall.serving.runtimes import RuntimeChoice
 from kerasall.serving.web.answers import ModelFacts, describe_answer
 from kerasall.serving.web.limits import Refusal, WebLimits
@@ -37,6 +38,7 @@ from kerasall.serving.web.middleware import Door
 from kerasall.serving.web.rest_api import make_rest_router, while_connected
 from kerasall.serving.web.service import Metrics, ModelService
 from kerasall.serving.web.uploads import read_form
+from kerasall.shown_text import tell, terminal_text
 from kerasall.version import __version__
 
 _TEMPLATES = Path(__file__).parent / "templates"
@@ -88,7 +90,7 @@ def serve(
     # uvicorn ends by raising the signal anew: a stop that was asked for shall end with status 0.
     kept = {number: signal.signal(number, lambda *_: None) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
-        print(f"serving on {describe_address(listening)} (Ctrl+C stops)", file=sys.stderr, flush=True)
+        tell(f"serving on {describe_address(listening)} (Ctrl+C stops)")
         server.run(sockets=[listening])
     finally:
         listening.close()
@@ -161,6 +163,7 @@ def _configure(app: Any, limits: WebLimits) -> uvicorn.Config:
         ws="none",
         lifespan="on",
         log_level="warning",
+        log_config=_shown_log(),
         access_log=False,  # addresses and file names are nobody's business
         server_header=False,
         proxy_headers=False,
@@ -168,6 +171,19 @@ def _configure(app: Any, limits: WebLimits) -> uvicorn.Config:
         timeout_keep_alive=5,
         timeout_graceful_shutdown=int(limits.drain_seconds),
     )
+
+
+class _ShownText(DefaultFormatter):
+    """What a request brought along can only be read in the log: it makes no lines of its own and moves no cursor."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return terminal_text(super().format(record))
+
+
+def _shown_log() -> dict[str, Any]:
+    formatters = LOGGING_CONFIG["formatters"]
+    plain = {**formatters["default"], "()": _ShownText, "use_colors": False}
+    return {**LOGGING_CONFIG, "formatters": {**formatters, "default": plain}}
 
 
 def _timed_protocol(seconds: float) -> type[H11Protocol]:
@@ -256,7 +272,7 @@ def make_page_router(app: FastAPI, service: ModelService, limits: WebLimits) -> 
     pages = Environment(
         loader=FileSystemLoader(_TEMPLATES), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
-    pages.filters["percent"] = format_share
+    pages.filters |= {"percent": format_share, "name_columns": name_columns}
 
     def render(template: str, status: int = 200, **values: Any) -> HTMLResponse:
         return HTMLResponse(pages.get_template(template).render(**values), status)
@@ -301,21 +317,14 @@ def make_page_router(app: FastAPI, service: ModelService, limits: WebLimits) -> 
 def _table_link(results: Sequence[Mapping[str, Any]], facts: ModelFacts) -> str:
     """A data address of the answers as CSV; the page with JavaScript makes the same table."""
     told = [name for name in ("refer", "refer_reason") if any(name in result for result in results)]
-    file = io.StringIO()
-    writer = csv.writer(file)
-    writer.writerow(["path", "label", *facts.labels, "error", *told])
+    lines = [csv_line(["path", "label", *name_columns(facts.labels), "error", *told])]
     for result in results:
         shares = result.get("probabilities", {})
         shown = [f"{shares[label]:.9f}" if shares else "" for label in facts.labels]
         extras = [str(result.get(name, "")) for name in told]
-        named = [_harmless(result["name"]), result.get("label", "")]
-        writer.writerow([*named, *shown, result.get("error", ""), *extras])
-    return "data:text/csv;charset=utf-8," + quote(file.getvalue())
-
-
-def _harmless(name: str) -> str:
-    """A spreadsheet takes a cell that begins so for a formula."""
-    return f"'{name}" if name.startswith(("=", "+", "-", "@")) else name
+        named = [result["name"], result.get("label", "")]
+        lines.append(csv_line([*named, *shown, result.get("error", ""), *extras]))
+    return "data:text/csv;charset=utf-8," + quote("".join(lines))
 
 
 def format_share(share: float, exact: bool = False) -> str:

@@ -256,16 +256,17 @@ const extras = [
 function toCsv() {
   const answers = entries.filter((entry) => entry.state === "done" || entry.state === "failed");
   const told = extras.filter(([, read]) => answers.some(({ answer: found }) => found && read(found) !== undefined));
-  const rows = [["path", "label", ...labels, "error", ...told.map(([name]) => name)]];
+  const rows = [["path", "label", ...JSON.parse(facts.columns), "error", ...told.map(([name]) => name)]];
   for (const { file, answer: found, error } of answers) {
     const shares = labels.map((label) => (found ? found.probabilities[label].toFixed(9) : ""));
-    rows.push([harmless(file.name), found ? found.label : "", ...shares, error, ...told.map(([, read]) => (found && read(found)) ?? "")]);
+    rows.push([file.name, found ? found.label : "", ...shares, error, ...told.map(([, read]) => (found && read(found)) ?? "")]);
   }
-  return rows.map((row) => row.map(quote).join(",")).join("\r\n") + "\r\n";
+  return rows.map((row) => row.map(toCell).map(quote).join(",")).join("\r\n") + "\r\n";
 }
 
-// A spreadsheet takes a cell that begins so for a formula.
-const harmless = (name) => (/^[=+@-]/.test(name) ? "'" + name : name);
+// A spreadsheet takes a cell that begins so for a formula; the same as to_cell in kerasall/shown_text.py.
+const toCell = (text) =>
+  /^'*[\s\0-\x1f\x85\ufeff\u200b=+@\uff1d\uff0b\uff0d\uff20-]/.test(text) && !/^'*[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?$/.test(text) ? "'" + text : text;
 const quote = (cell) => (/[",\r\n]/.test(cell) ? `"${cell.replaceAll('"', '""')}"` : cell);
 
 function download() {
