@@ -10,7 +10,7 @@ import typer.core
 
 from kerasall.cli.compare import compare
 from kerasall.cli.configs import configs
-from kerasall.cli.console import note, speak_utf8
+from kerasall.cli.console import speak_utf8
 from kerasall.cli.data import check, data_app
 from kerasall.cli.evaluate import evaluate
 from kerasall.cli.explain import explain
