@@ -36,8 +36,6 @@ Result = TypeVar("Result")
 _LOGGER = logging.getLogger("uvicorn.error")
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 _SIZES = (1, 2, 4, 8, 16, 32, 64)
-# A progressive JPEG has about ten scans. Each costs a pass over all pixels, however few bytes it has.
-_SCAN, _MOST_SCANS = b"\xff\xda", 100
 
 
 class Metrics:
@@ -190,8 +188,6 @@ class ModelService:
 
     def _prepare(self, upload: Upload) -> tuple[bytes, int]:
         header = read_header(upload.data, self._limits.image, upload.name)
-        if header.format == "JPEG" and upload.data.count(_SCAN) > _MOST_SCANS:
-            raise DecodingError(f"{upload.name} must have at most {_MOST_SCANS} scans: save it as a PNG")
         return to_native(upload.data, self._limits.image, upload.name), header.width * header.height
 
     def _load(self) -> tuple[Predictor, ModelFacts]:
