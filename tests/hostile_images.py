@@ -221,3 +221,11 @@ HOSTILE: dict[str, tuple[Callable[[], bytes], str]] = {
     "webp_frames": (webp_of_frames, "an animated WebP"),
 }  # fmt: skip
 """Name -> what makes the file, and what the refusal says of it."""
+
+
+def large_flat_png(side: int = 4096) -> bytes:
+    """Of one colour: some kilobytes that become 50 MB."""
+    row = b"\0" + bytes([90, 30, 120]) * side
+    header = struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
+    pixels = zlib.compress(row * side, 6)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", pixels) + chunk(b"IEND")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import io
-import os
 import re
 import struct
 import time
@@ -21,7 +20,6 @@ from kerasall.decoding import Limits, decode, read_header, structure, to_native
 from kerasall.errors import DecodingError
 
 UPLOAD = Limits(4096, 4096 * 4096, 16 << 20)
-SHARED = Path(os.environ.get("KERASALL_TEST_SHARED", Path(__file__).parents[2] / "shared"))
 
 
 @pytest.mark.parametrize("name", hostile.HOSTILE)
@@ -148,10 +146,9 @@ def test_a_broken_file_is_its_readers_to_refuse():
 
 
 @pytest.mark.realdata
-def test_every_real_image_passes():
-    folder = SHARED / "data"
-    files = [file for file in folder.rglob("*") if file.suffix.lower() in (".bmp", ".jpg", ".jpeg", ".png", ".tif", ".tiff")]
-    if not files:
-        pytest.skip("needs real images in shared/data")
+def test_every_real_image_passes(real_data):
+    kinds = (".bmp", ".jpg", ".jpeg", ".png", ".tif", ".tiff")
+    files = [file for file in sorted(real_data.rglob("*")) if file.suffix.lower() in kinds]
+    assert files
     for file in files[:: max(len(files) // 200, 1)]:
         assert structure.find_excess(file.read_bytes()) == "", file

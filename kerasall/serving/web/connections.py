@@ -1,0 +1,178 @@
+"""Connections: how many, how long each may take, what each may cost the event loop; and a log that no client can fill.
+
+uvicorn counts requests and not connections, waits without end for headers and for a client to read its answer, and tells
+of every broken request.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import time
+from typing import Any
+
+import h11
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from kerasall.serving.web.limits import WebLimits
+
+BACKLOG = 128
+"""Connections that the event loop takes in one go, before it looks at any of them."""
+_OTHER_FILES = 128
+_FREE_CHUNKS, _CHUNK_BYTES = 256, 512
+_MINUTE = 60.0
+_LOGGER = logging.getLogger("uvicorn.error")
+
+
+def find_room(wanted: int) -> int:
+    """How many connections may be open, of those wanted, so that the process never runs out of files.
+
+    Raises the process' own limit of open files first, as far as it may.
+    """
+    try:
+        import resource
+    except ImportError:  # Windows has no such limit
+        return wanted
+    reserve = _OTHER_FILES + 4 * BACKLOG  # those just taken, and those just closed, have their files still
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    needed = wanted + reserve
+    if soft != resource.RLIM_INFINITY and soft < needed:
+        soft = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    most = math.inf if soft == resource.RLIM_INFINITY else max(soft - reserve, soft // 4)
+    return int(min(wanted, most))
+
+
+def make_protocol(limits: WebLimits) -> type[H11Protocol]:
+    """A protocol whose connections, over all of one server, keep to the limits.
+
+    Where a connection is one too many, that which has waited longest without a request is closed for it: a client that
+    opens and holds them loses its own.
+    """
+    most = find_room(limits.connections)
+    idle: dict[Any, None] = {}  # in the order in which they became so
+    busy: set[Any] = set()
+
+    def make_room(newest: Any) -> None:
+        if len(idle) + len(busy) > most:
+            _LOGGER.warning("more than %d connections: the longest idle are closed", most)
+            oldest = next(iter(idle), newest)
+            idle.pop(oldest, None)
+            oldest.transport.abort()
+
+    class GuardedProtocol(H11Protocol):
+        _headers_timer: asyncio.TimerHandle | None = None
+        _reading_timer: asyncio.TimerHandle | None = None
+        _chunks = 0
+        _chunk_bytes = 0
+        _problem = ""
+
+        def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+            super().connection_made(transport)
+            self._next_event, self.conn.next_event = self.conn.next_event, self._count_chunks  # type: ignore[method-assign]
+            self._watch()
+            make_room(self)
+
+        def data_received(self, data: bytes) -> None:
+            super().data_received(data)
+            self._watch()
+
+        def on_response_complete(self) -> None:
+            super().on_response_complete()
+            self._watch()
+
+        def connection_lost(self, exc: Exception | None) -> None:
+            super().connection_lost(exc)
+            idle.pop(self, None)
+            busy.discard(self)
+            for timer in (self._headers_timer, self._reading_timer):
+                if timer is not None:
+                    timer.cancel()
+
+        def pause_writing(self) -> None:
+            """The client does not read: its answer is kept for so long and no longer."""
+            super().pause_writing()
+            if self._reading_timer is None:
+                self._reading_timer = self.loop.call_later(limits.reading_seconds, self.transport.abort)
+
+        def resume_writing(self) -> None:
+            super().resume_writing()
+            if self._reading_timer is not None:
+                self._reading_timer.cancel()
+                self._reading_timer = None
+
+        def send_400_response(self, msg: str) -> None:
+            """Also in the middle of a request, of which the application then hears that its client left."""
+            if self.cycle is not None and not self.cycle.response_complete:
+                self.cycle.disconnected = True
+                self.cycle.message_event.set()
+                if self.cycle.response_started:
+                    self.transport.close()
+                    return
+            super().send_400_response(self._problem or msg)
+
+        def _is_answering(self) -> bool:
+            return self.cycle is not None and not self.cycle.response_complete
+
+        def _watch(self) -> None:
+            if self.transport.is_closing() and self not in busy and self not in idle:
+                return  # closed to make room
+            if self._is_answering():
+                idle.pop(self, None)
+                busy.add(self)
+                if self._headers_timer is not None:
+                    self._headers_timer.cancel()
+                    self._headers_timer = None
+                return
+            busy.discard(self)
+            idle.setdefault(self)
+            if self._headers_timer is None:
+                self._headers_timer = self.loop.call_later(limits.header_seconds, self._give_up)
+
+        def _give_up(self) -> None:
+            self._headers_timer = None
+            if not self._is_answering():
+                self.transport.close()
+
+        def _count_chunks(self) -> Any:
+            """A chunk costs the event loop as much as a packet, though it may hold one byte."""
+            event = self._next_event()
+            if isinstance(event, h11.Request):
+                self._chunks = self._chunk_bytes = 0
+            elif isinstance(event, h11.Data):
+                self._chunks += event.chunk_start
+                self._chunk_bytes += len(event.data)
+                if self._chunks > _FREE_CHUNKS + self._chunk_bytes / _CHUNK_BYTES:
+                    self._problem = f"chunks must have {_CHUNK_BYTES} bytes or more where they are many"
+                    raise h11.RemoteProtocolError(self._problem)
+            return event
+
+    return GuardedProtocol
+
+
+class OncePerMinute(logging.Filter):
+    """Lets each kind of message pass once a minute, with the number of those held back since the last."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._shown: dict[str, float] = {}
+        self._held: dict[str, int] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        kind, now = str(record.msg).split(":")[0], time.monotonic()
+        if now - self._shown.get(kind, -math.inf) < _MINUTE:
+            self._held[kind] = self._held.get(kind, 0) + 1
+            return False
+        self._shown[kind] = now
+        if held := self._held.pop(kind, 0):
+            record.msg, record.args = f"{record.getMessage().rstrip()} ({held:,} more since the last)", ()
+        return True
+
+
+def spare_log() -> None:
+    """What clients can provoke is told once a minute; of a fault the first trace is kept whole."""
+    for name in ("uvicorn.error", "asyncio"):
+        logger = logging.getLogger(name)
+        if not any(isinstance(each, OncePerMinute) for each in logger.filters):
+            logger.addFilter(OncePerMinute())
