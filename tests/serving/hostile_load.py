@@ -36,7 +36,7 @@ import hostile_images as hostile  # noqa: E402
 from web_server import BOUNDARY, NAME, export_tiny_model, form, picture  # noqa: E402
 
 TOKEN = "a-token-of-enough-letters"
-ATTACKERS = 6
+ATTACKERS = 8
 FILES = 1024
 _HEAD = f"Host: localhost\r\nAuthorization: Bearer {TOKEN}\r\n".encode()
 _FORM = b"Content-Type: multipart/form-data; boundary=%b\r\n" % BOUNDARY.encode()
@@ -196,7 +196,7 @@ def make_attacks() -> dict[str, Callable[[int], str]]:
         "large_progressive": hostile.jpeg_of_scans(9, 4000),
         "large_png": hostile.encode("PNG", (2100, 2100), compress_level=1),
         "large_webp": hostile.encode("WEBP", (3000, 3000), quality=1, method=0),
-        "large_tiff": hostile.encode("TIFF", (2100, 2100), compression="tiff_lzw"),
+        "large_tiff": hostile.encode("TIFF", (1900, 1900), compression="tiff_lzw"),
     }
     attacks |= {name: post(form([(name, data)])) for name, data in large.items()}
     flat = hostile.large_flat_png()

@@ -217,6 +217,9 @@ class _Body:
 
     async def discard(self) -> None:
         """Reads on for a moment, so that the client, still sending, gets to see its answer."""
+        if self.given_up:  # what it sent must go now
+            self.pending = False
+            return
         deadline = asyncio.get_running_loop().time() + _DISCARD_SECONDS
         try:
             async with asyncio.timeout_at(deadline):
