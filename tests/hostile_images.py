@@ -22,6 +22,13 @@ def encode(kind: str, size: tuple[int, int] = (64, 64), seed: int = 0, **options
     return file.getvalue()
 
 
+def encode_flat(kind: str, size: tuple[int, int] = (4096, 4096), **options) -> bytes:
+    """Of one colour: some kilobytes that become many megabytes."""
+    file = io.BytesIO()
+    Image.new("RGB", size, (90, 30, 120)).save(file, kind, **options)
+    return file.getvalue()
+
+
 # ---- JPEG -------------------------------------------------------------------
 
 
@@ -36,7 +43,9 @@ def jpeg_with(piece: bytes, size: int = FULL, after: int = 2) -> bytes:
 
 
 def jpeg_of_frames(size: int = FULL) -> bytes:
-    return jpeg_with(segment(0xC0, b"\x08" + struct.pack(">HH", 64, 64) + b"\x03" + b"\x01\x11\x00" * 21_000), size)
+    return jpeg_with(
+        segment(0xC0, b"\x08" + struct.pack(">HH", 64, 64) + b"\x03" + b"\x01\x11\x00" * 21_000), size
+    )
 
 
 def jpeg_of_scans(scans: int, side: int = 64) -> bytes:
@@ -51,7 +60,9 @@ def exif(tags: int, rationals: int = 0) -> bytes:
     if rationals:
         entries += struct.pack("<HHII", 0x11A, 5, rationals, 8 + 2 + 12 + 4)
     count = tags + bool(rationals)
-    data = b"II*\0" + struct.pack("<IH", 8, count) + entries + bytes(4) + struct.pack("<II", 72, 1) * rationals
+    data = (
+        b"II*\0" + struct.pack("<IH", 8, count) + entries + bytes(4) + struct.pack("<II", 72, 1) * rationals
+    )
     return b"Exif\0\0" + data
 
 
@@ -96,7 +107,8 @@ def tiff(entries: list[tuple[int, int, int, bytes]], data: bytes = b"", big: boo
     head = b"II+\0" + struct.pack("<HHQ", 8, 0, 16) if big else b"II*\0" + struct.pack("<I", 8)
     form = "<HHQ" if big else "<HHI"
     body = b"".join(
-        struct.pack(form, tag, kind, number) + value.ljust(width, b"\0") for tag, kind, number, value in entries
+        struct.pack(form, tag, kind, number) + value.ljust(width, b"\0")
+        for tag, kind, number, value in entries
     )
     return head + struct.pack(count, len(entries)) + body + bytes(width) + data
 
@@ -151,7 +163,9 @@ def bmp_of_runs(side: int, compression: int, piece: bytes, size: int) -> bytes:
     """Run-length coded: 1 for bytes, 2 for half bytes."""
     palette = b"".join(bytes([value, 0, 255 - value, 0]) for value in range(256 if compression == 1 else 16))
     bits, codes = 8 if compression == 1 else 4, piece * (size // len(piece)) + b"\0\1"
-    header = struct.pack("<IiiHHIIiiII", 40, side, side, 1, bits, compression, len(codes), 0, 0, len(palette) // 4, 0)
+    header = struct.pack(
+        "<IiiHHIIiiII", 40, side, side, 1, bits, compression, len(codes), 0, 0, len(palette) // 4, 0
+    )
     start = 14 + 40 + len(palette)
     return b"BM" + struct.pack("<IHHI", start + len(codes), 0, 0, start) + header + palette + codes
 
@@ -221,11 +235,3 @@ HOSTILE: dict[str, tuple[Callable[[], bytes], str]] = {
     "webp_frames": (webp_of_frames, "an animated WebP"),
 }  # fmt: skip
 """Name -> what makes the file, and what the refusal says of it."""
-
-
-def large_flat_png(side: int = 4096) -> bytes:
-    """Of one colour: some kilobytes that become 50 MB."""
-    row = b"\0" + bytes([90, 30, 120]) * side
-    header = struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
-    pixels = zlib.compress(row * side, 6)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", pixels) + chunk(b"IEND")

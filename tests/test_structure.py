@@ -63,12 +63,18 @@ def jpeg_of_a_phone() -> bytes:
     xmp = b"".join(
         hostile.segment(0xE1, b"http://ns.adobe.com/xmp/extension/\0" + bytes(65_000)) for _ in range(160)
     )
-    profile = b"".join(hostile.segment(0xE2, b"ICC_PROFILE\0" + bytes([i + 1, 20]) + bytes(60_000)) for i in range(20))
-    return whole[:2] + xmp + profile + hostile.segment(0xE2, b"MPF\0" + bytes(100)) + whole[2:] + bytes(100_000)
+    profile = b"".join(
+        hostile.segment(0xE2, b"ICC_PROFILE\0" + bytes([i + 1, 20]) + bytes(60_000)) for i in range(20)
+    )
+    return (
+        whole[:2] + xmp + profile + hostile.segment(0xE2, b"MPF\0" + bytes(100)) + whole[2:] + bytes(100_000)
+    )
 
 
 def jpeg_of_photoshop() -> bytes:
-    blocks = b"Photoshop 3.0\0" + b"".join(b"8BIM\4\x25\0\0" + struct.pack(">I", 600) + bytes(600) for _ in range(100))
+    blocks = b"Photoshop 3.0\0" + b"".join(
+        b"8BIM\4\x25\0\0" + struct.pack(">I", 600) + bytes(600) for _ in range(100)
+    )
     return hostile.jpeg_with(hostile.segment(0xED, blocks), 8 * len(blocks))
 
 
@@ -82,7 +88,9 @@ def png_of_rows() -> bytes:
     pixels = zlib.compress(b"".join(b"\0" + bytes(60) for _ in range(4000)), 0)
     size = len(pixels) // 4000 + 1
     rows = b"".join(hostile.chunk(b"IDAT", pixels[at : at + size]) for at in range(0, len(pixels), size))
-    words = b"".join(hostile.chunk(b"zTXt", b"Key%d\0\0" % i + zlib.compress(b"word " * 2000)) for i in range(50))
+    words = b"".join(
+        hostile.chunk(b"zTXt", b"Key%d\0\0" % i + zlib.compress(b"word " * 2000)) for i in range(50)
+    )
     header = struct.pack(">IIBBBBB", 20, 4000, 8, 2, 0, 0, 0)
     start = b"\x89PNG\r\n\x1a\n" + hostile.chunk(b"IHDR", header) + words
     return start + rows + b"".join(hostile.chunk(b"teSt") for _ in range(900)) + hostile.chunk(b"IEND")
@@ -92,7 +100,11 @@ def tiff_of_a_microscope() -> bytes:
     """Some hundred private tags, a description of a megabyte, one strip a row."""
     file = io.BytesIO()
     pixels = np.random.default_rng(1).integers(0, 256, (600, 50, 3), np.uint8)
-    tags = {50_000 + tag: tag for tag in range(400)} | {270: "<OME>" + "x" * (1 << 20), 278: 1, 34_412: bytes(5000)}
+    tags = {50_000 + tag: tag for tag in range(400)} | {
+        270: "<OME>" + "x" * (1 << 20),
+        278: 1,
+        34_412: bytes(5000),
+    }
     tags[50_838] = tuple(range(30_000))
     Image.fromarray(pixels).save(file, "TIFF", tiffinfo=tags, compression="tiff_lzw")
     return file.getvalue()

@@ -167,7 +167,9 @@ def _check_tiff(data: bytes) -> str:
         if count > most and kind not in _TEXTS:
             return _at_most(most, "tags" if tag < 0 else f"values in tag {tag}")
         if tag in _DIRECTORIES and tag not in values:
-            numbers = [found for _, kind, found, _ in _find_tags(data, order, big, value) if kind not in _TEXTS]
+            numbers = [
+                found for _, kind, found, _ in _find_tags(data, order, big, value) if kind not in _TEXTS
+            ]
             if sum(numbers) > _MOST_TAGS:
                 return _at_most(_MOST_TAGS, "values of EXIF")
         values.setdefault(tag, value)
@@ -188,7 +190,9 @@ def _find_tags(data: bytes, order: str, big: bool, start: int) -> Iterator[tuple
     for position in range(first, first + size * min(entries, _MOST_TAGS), size):
         tag, kind, count = struct.unpack_from(order + form, data, position)
         inline = size - struct.calcsize(order + form)
-        code = _CODES.get(kind, "") if count * struct.calcsize(order + _CODES.get(kind, "Q")) <= inline else ""
+        code = (
+            _CODES.get(kind, "") if count * struct.calcsize(order + _CODES.get(kind, "Q")) <= inline else ""
+        )
         (value,) = struct.unpack_from(order + (code or ("Q" if big else "I")), data, position + size - inline)
         yield tag, kind, count, value
 

@@ -177,9 +177,23 @@ def odd_headers() -> list[bytes]:
     targets = [b"/%", b"/%ff%00", b"/%2e%2e/%2e%2e/etc/passwd", b"*", b"http://a/b", b"/\xe9", b"//", b"/" + b"a" * 9000,
                b"/v1/models/%ff:predict", b"/v1/models/a%0ab", b"/static/%00", b"/?%ff=%00"]  # fmt: skip
     odd += [b"GET " + target + b" HTTP/1.1\r\n" + _HEAD + b"\r\n" for target in targets]
-    methods = [b"CONNECT a:1", b"TRACE /", b"PRI *", b"BREW /", b"DELETE /v1/predict", b"OPTIONS *", b"HEAD /docs"]
+    methods = [
+        b"CONNECT a:1",
+        b"TRACE /",
+        b"PRI *",
+        b"BREW /",
+        b"DELETE /v1/predict",
+        b"OPTIONS *",
+        b"HEAD /docs",
+    ]
     odd += [method + b" HTTP/1.1\r\n" + _HEAD + b"\r\n" for method in methods]
-    return [*odd, b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", b"\x16\x03\x01\x02\0\x01", b"GET / HTTP/9.9\r\n\r\n", b"\r\n" * 9000]
+    return [
+        *odd,
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+        b"\x16\x03\x01\x02\0\x01",
+        b"GET / HTTP/9.9\r\n\r\n",
+        b"\r\n" * 9000,
+    ]
 
 
 def form_of(part: bytes, size: int = hostile.FULL // 2) -> bytes:
@@ -199,10 +213,12 @@ def make_attacks() -> dict[str, Callable[[int], str]]:
         "large_tiff": hostile.encode("TIFF", (1900, 1900), compression="tiff_lzw"),
     }
     attacks |= {name: post(form([(name, data)])) for name, data in large.items()}
-    flat = hostile.large_flat_png()
+    flat = hostile.encode_flat("PNG")
     attacks["many_large"] = post(form([(f"{i}.png", flat) for i in range(64)]), seconds=90)
     attacks["many_small"] = post(form([(f"{i}.png", picture(i)) for i in range(64)]))
     attacks["many_files"] = post(form([(f"{i}.png", picture(1)) for i in range(500)]))
+    attacks["explain_large"] = post(form([("a.jpg", large["large_jpeg"])], {"label": "all"}), b"/v1/explain")
+    attacks["page"] = post(form([(f"<{i}>.png", picture(i)) for i in range(64)]), b"/")
     disposition = b'Content-Disposition: form-data; name="files"; filename="a"\r\n\r\n'
     attacks |= {
         "empty_parts": post(form_of(b"\r\n")),
@@ -265,7 +281,10 @@ def attack(port: int, seconds: float) -> Counter[tuple[str, str]]:
 def ask(port: int, seed: int) -> tuple[int, float]:
     """One image, a connection of its own."""
     body, started = form([("cell.bmp", picture(seed % 7, "BMP", (450, 450)))]), time.monotonic()
-    headers = {"Content-Type": f"multipart/form-data; boundary={BOUNDARY}", "Authorization": f"Bearer {TOKEN}"}
+    headers = {
+        "Content-Type": f"multipart/form-data; boundary={BOUNDARY}",
+        "Authorization": f"Bearer {TOKEN}",
+    }
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
     try:
         connection.request("POST", "/v1/predict", body, headers)
@@ -285,12 +304,24 @@ def start_server(folder: Path, log: Path) -> tuple[subprocess.Popen[bytes], int]
         f"import resource; resource.setrlimit(resource.RLIMIT_NOFILE, ({FILES}, {FILES}));"
         "import sys; from kerasall.cli.app import main; sys.argv[0] = 'kerasall'; main()"
     )
-    command = [sys.executable, "-c", code, "serve", str(folder), "--port", "0", "--token-file", str(folder.parent / "token")]
+    command = [
+        sys.executable,
+        "-c",
+        code,
+        "serve",
+        str(folder),
+        "--port",
+        "0",
+        "--token-file",
+        str(folder.parent / "token"),
+    ]
     with open(log, "wb") as file:
         process = subprocess.Popen(command, stderr=file, stdout=file)
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline and process.poll() is None:
-        if (found := re.search(r"serving on http://127.0.0.1:(\d+)/", log.read_text())) and ask(int(found[1]), 0)[0] == 200:
+        if (found := re.search(r"serving on http://127.0.0.1:(\d+)/", log.read_text())) and ask(
+            int(found[1]), 0
+        )[0] == 200:
             return process, int(found[1])
         time.sleep(0.2)
     raise AssertionError(log.read_text())
@@ -320,7 +351,9 @@ def run_load(folder: Path, seconds: float) -> Figures:
         attackers.kill()
         server.terminate()
         server.wait(60)
-    figures.hostile = Counter({(name, result): count for name, result, count in json.loads(found.read_text())})
+    figures.hostile = Counter(
+        {(name, result): count for name, result, count in json.loads(found.read_text())}
+    )
     written = log.read_text(errors="replace")
     figures.log_bytes, figures.tracebacks = len(written), written.count("Traceback")
     return figures
@@ -349,7 +382,9 @@ def main() -> None:
         with suppress(AttributeError):
             os.nice(10)
         found = attack(int(sys.argv[2]), float(sys.argv[3]))
-        Path(sys.argv[4]).write_text(json.dumps([[name, result, count] for (name, result), count in found.items()]))
+        Path(sys.argv[4]).write_text(
+            json.dumps([[name, result, count] for (name, result), count in found.items()])
+        )
         return
     with tempfile.TemporaryDirectory() as folder:
         figures = run_load(export_tiny_model(Path(folder) / NAME / "1"), float(sys.argv[1]))

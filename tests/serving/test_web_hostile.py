@@ -57,12 +57,18 @@ def wait_until(true, seconds: float = 10) -> bool:
 def test_odd_headers_methods_and_addresses_are_no_faults(guarded, log):
     for data in odd_headers():
         status = hostile_load.send(guarded.port, data, seconds=3)
-        assert status in ("closed", "ConnectionResetError", "TimeoutError") or 100 <= int(status) < 500 or status == "501", data
+        assert (
+            status in ("closed", "ConnectionResetError", "TimeoutError")
+            or 100 <= int(status) < 500
+            or status == "501"
+        ), data
     assert guarded.ask("GET", "/livez").status == 200
     assert not [record for record in log if record.exc_info or record.levelno >= logging.ERROR]
 
 
-@pytest.mark.parametrize("shown", [b"Basic \xe9", b"Basic /////w==", b"Basic a", b"Bearer \xe9", b"Basic", b"", b"\xff \xff"])
+@pytest.mark.parametrize(
+    "shown", [b"Basic \xe9", b"Basic /////w==", b"Basic a", b"Bearer \xe9", b"Basic", b"", b"\xff \xff"]
+)
 def test_a_token_that_is_no_text_is_refused(guarded, shown):
     assert hostile_load.send(
         guarded.port, b"GET /v1/model HTTP/1.1\r\nHost: localhost\r\nAuthorization: " + shown + b"\r\n\r\n"
@@ -71,7 +77,13 @@ def test_a_token_that_is_no_text_is_refused(guarded, shown):
 
 @pytest.mark.parametrize(
     "parts",
-    [b"zz\r\n", b"5\r\nabc\r\n5", b"5\r\nabcde\r\n" * 3 + b"-1\r\n\r\n", b"FFFFFFFFFFFFFFFFFFFFF\r\n", b"5;" + b"x" * 20_000],
+    [
+        b"zz\r\n",
+        b"5\r\nabc\r\n5",
+        b"5\r\nabcde\r\n" * 3 + b"-1\r\n\r\n",
+        b"FFFFFFFFFFFFFFFFFFFFF\r\n",
+        b"5;" + b"x" * 20_000,
+    ],
 )
 def test_malformed_chunks_and_clients_that_leave_are_no_faults(guarded, log, parts):
     head = b"POST /v1/predict HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer %b\r\n" % TOKEN.encode()
@@ -82,7 +94,9 @@ def test_malformed_chunks_and_clients_that_leave_are_no_faults(guarded, log, par
             "400", "closed", "ConnectionResetError")  # fmt: skip
         body = form([("a.png", picture(1))])
         for sent in (b"", body[:100], body):
-            hostile_load.send(guarded.port, begun + b"Content-Length: %d\r\n\r\n" % len(body) + sent, read=False)
+            hostile_load.send(
+                guarded.port, begun + b"Content-Length: %d\r\n\r\n" % len(body) + sent, read=False
+            )
     assert wait_until(lambda: guarded.app.requests == 0)
     assert not [record for record in log if record.exc_info or record.levelno >= logging.ERROR]
 
@@ -100,7 +114,9 @@ def test_parts_are_counted_whatever_they_hold(guarded, monkeypatch, part):
     reply = guarded.ask("POST", "/v1/predict", form_of(part, 1 << 20), KIND)
     assert reply.status in (400, 413)
     assert len(asked) < 30
-    assert all(value is None or value.count(b";" if isinstance(value, bytes) else ";") <= 64 for value in asked)
+    assert all(
+        value is None or value.count(b";" if isinstance(value, bytes) else ";") <= 64 for value in asked
+    )
 
 
 def test_a_form_as_browsers_send_it_is_no_matter(guarded):
@@ -172,18 +188,25 @@ def test_a_connection_with_a_request_is_not_closed_for_idle_ones(guarded):
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no limit of open files")
-@pytest.mark.parametrize(("soft", "hard", "most"), [(1024, 1024, (256, 900)), (256, 256, (64, 128)), (1024, 4096, (1024, 1024))])
+@pytest.mark.parametrize(
+    ("soft", "hard", "most"), [(1024, 1024, (256, 900)), (256, 256, (64, 128)), (1024, 4096, (1024, 1024))]
+)
 def test_there_are_fewer_connections_than_files(soft, hard, most):
     code = (
         f"import resource; resource.setrlimit(resource.RLIMIT_NOFILE, ({soft}, {hard}));"
         "from kerasall.serving.web.connections import find_room; print(find_room(1024))"
     )
-    found = int(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout)
+    found = int(
+        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    )
     assert most[0] <= found <= most[1]
 
 
 def test_a_client_that_does_not_read_loses_its_connection(guarded):
-    asked = b"GET /static/page.js HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer %b\r\n\r\n" % TOKEN.encode()
+    asked = (
+        b"GET /static/page.js HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer %b\r\n\r\n"
+        % TOKEN.encode()
+    )
     with socket.socket() as connection:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         connection.connect(("127.0.0.1", guarded.port))
@@ -200,7 +223,10 @@ def slow_head(length: int = 100_000) -> bytes:
 
 
 def test_bodies_that_do_not_come_make_room_for_one_that_does(web_model):
-    with serving(web_model, requests=5, body_seconds=20) as running, held(running.port, 5, slow_head()) as slow:
+    with (
+        serving(web_model, requests=5, body_seconds=20) as running,
+        held(running.port, 5, slow_head()) as slow,
+    ):
         assert wait_until(lambda: len(running.app.arriving) == 5)
         assert running.predict(("a.png", picture(1))).status == 200
         assert slow[0].recv(4096).startswith(b"HTTP/1.1 503")
@@ -248,7 +274,9 @@ def batches_of(weights: list[int], light: int) -> list[list[int]]:
 
     async def work() -> None:
         with ThreadPoolExecutor(1) as executor:
-            batcher = Batcher(run, executor, capacity=99, batch_size=4, batch_weight=10, light=light, delay=0.0)
+            batcher = Batcher(
+                run, executor, capacity=99, batch_size=4, batch_weight=10, light=light, delay=0.0
+            )
             waiting = [asyncio.ensure_future(batcher.answer(weight, weight)) for weight in weights]
             await asyncio.sleep(0)
             batcher.start()
@@ -283,6 +311,13 @@ def test_one_request_does_not_stand_before_all_others(web_model):
             order.append("one")
             first.result()
         assert order == ["one", "many"]
+
+
+def test_an_image_may_have_more_bytes_once_it_is_prepared(web_model):
+    """19 MB of pixels out of some kilobytes, in a kind that TensorFlow does not read."""
+    with serving(web_model) as running:
+        reply = running.predict(("large.webp", hostile.encode_flat("WEBP", (2500, 2500))))
+    assert reply.status == 200, reply.json
 
 
 @pytest.mark.slow

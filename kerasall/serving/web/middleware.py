@@ -179,7 +179,9 @@ class _Body:
                 message = await self._receive()
         except TimeoutError:
             if self.given_up:
-                raise busy("the server needed the room of a body that arrived too slowly: send it again") from None
+                raise busy(
+                    "the server needed the room of a body that arrived too slowly: send it again"
+                ) from None
             raise Refusal(408, f"the body must arrive within {self._limits.body_seconds:g} s") from None
         finally:
             self._timer = None
@@ -206,7 +208,9 @@ class _Body:
         if self.held > self._limits.max_body_bytes:
             raise self._too_large()
         given_up = sum(body.held for body in self._door.arriving if body.given_up)
-        if self._door.held_bytes - given_up > self._limits.max_held_bytes and not self._door.give_up_slowest(self):
+        if self._door.held_bytes - given_up > self._limits.max_held_bytes and not self._door.give_up_slowest(
+            self
+        ):
             raise busy("the server holds as many uploads as it may: send this one again in a moment")
 
     def _too_large(self) -> Refusal:

@@ -148,7 +148,9 @@ class ModelService:
         self.facts  # noqa: B018  refuses while the model loads
         with self._batcher.admit(len(uploads)):
             async with self._in_time():
-                fair = asyncio.Semaphore(self._limits.batch_images)  # one request must not stand before all others
+                fair = asyncio.Semaphore(
+                    self._limits.batch_images
+                )  # one request must not stand before all others
                 answers = await asyncio.gather(*(self._answer(upload, fair) for upload in uploads))
         for answer in answers:
             self._metrics.images.labels("refused" if answer.error else "answered").inc()
@@ -204,7 +206,7 @@ class ModelService:
         started = time.monotonic()
         names = [name for name, _ in images]
         try:
-            found = self._predictor.predict([data for _, data in images], names)
+            found = self._predictor.predict([data for _, data in images], names, prepared=True)
         except ModelError as error:
             raise self._give_up(error) from None
         self._metrics.model_seconds.observe(time.monotonic() - started)

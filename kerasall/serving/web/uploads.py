@@ -115,7 +115,9 @@ class _Parts:
     def _begin(self) -> None:
         self._number += 1
         if self._number > 1 + self._limits.max_files + _MAX_FIELDS:  # also those that hold nothing
-            raise Refusal(413, f"a form must hold at most {self._limits.max_files} images and {_MAX_FIELDS} fields")
+            raise Refusal(
+                413, f"a form must hold at most {self._limits.max_files} images and {_MAX_FIELDS} fields"
+            )
         self._name, self._filename = "", None
         self._header, self._value, self._disposition = bytearray(), bytearray(), b""
         self._header_bytes = 0
