@@ -42,6 +42,9 @@ def jpeg_with(piece: bytes, size: int = FULL, after: int = 2) -> bytes:
     return whole[:after] + piece * (size // len(piece)) + whole[after:]
 
 
+_BLOCKS = segment(0xED, b"Photoshop 3.0\0" + b"8BIM\4\4\0\0\0\0\0\0" * 5400)
+
+
 def jpeg_of_frames(size: int = FULL) -> bytes:
     return jpeg_with(
         segment(0xC0, b"\x08" + struct.pack(">HH", 64, 64) + b"\x03" + b"\x01\x11\x00" * 21_000), size
@@ -101,8 +104,10 @@ _INFLATING = zlib.compress(bytes(1 << 20), 9)
 # ---- TIFF -------------------------------------------------------------------
 
 
-def tiff(entries: list[tuple[int, int, int, bytes]], data: bytes = b"", big: bool = False) -> bytes:
-    """A TIFF of the given tags; a value is its four (or eight) bytes as they stand, which may point to ``data``."""
+def tiff(
+    entries: list[tuple[int, int, int, bytes]], data: bytes = b"", big: bool = False, last: int = 0
+) -> bytes:
+    """A TIFF of the given tags; a value is its four (or eight) bytes as they stand, which may point to ``data``, the last one as often again."""
     count, width = ("<Q", 8) if big else ("<H", 4)
     head = b"II+\0" + struct.pack("<HHQ", 8, 0, 16) if big else b"II*\0" + struct.pack("<I", 8)
     form = "<HHQ" if big else "<HHI"
@@ -110,7 +115,8 @@ def tiff(entries: list[tuple[int, int, int, bytes]], data: bytes = b"", big: boo
         struct.pack(form, tag, kind, number) + value.ljust(width, b"\0")
         for tag, kind, number, value in entries
     )
-    return head + struct.pack(count, len(entries)) + body + bytes(width) + data
+    body += body[-(12 + 8 * big) :] * last
+    return head + struct.pack(count, len(entries) + last) + body + bytes(width) + data
 
 
 def plain_tags(side: int = 64, **changes: bytes) -> list[tuple[int, int, int, bytes]]:
@@ -124,8 +130,7 @@ def plain_tags(side: int = 64, **changes: bytes) -> list[tuple[int, int, int, by
 
 
 def tiff_of_tags(number: int, big: bool) -> bytes:
-    tags = [(1000 + tag % 60_000, 3, 1, b"\1") for tag in range(number)]
-    return tiff(plain_tags() + tags, bytes(4096), big)
+    return tiff(plain_tags(), bytes(4096), big, number)
 
 
 def tiff_of_values(tag: int, kind: int, unit: int, size: int = FULL) -> bytes:
@@ -135,15 +140,15 @@ def tiff_of_values(tag: int, kind: int, unit: int, size: int = FULL) -> bytes:
     return tiff([*kept, (tag, kind, size // unit, struct.pack("<I", start))], b"\1" * size)
 
 
-def tiff_of_one_tile(side: int = 20_000) -> bytes:
+def tiff_of_one_tile(side: int = 20_000, *more: tuple[int, int, int, bytes]) -> bytes:
     """64 x 64 pixels, cut out of one tile of 400 million."""
     packed = zlib.compress(bytes(1 << 20), 9) * 16
     kept = [entry for entry in plain_tags() if entry[0] not in (259, 273, 278, 279)]
     number = struct.Struct("<I").pack
-    start = 8 + 2 + 12 * (len(kept) + 5) + 4
+    start = 8 + 2 + 12 * (len(kept) + 5 + len(more)) + 4
     tags = [
         *kept, (259, 3, 1, number(8)), (322, 4, 1, number(side)), (323, 4, 1, number(side)), (324, 4, 1, number(start)),
-        (325, 4, 1, number(len(packed))),
+        (325, 4, 1, number(len(packed))), *more,
     ]  # fmt: skip
     return tiff(sorted(tags), packed)
 
@@ -201,7 +206,7 @@ HOSTILE: dict[str, tuple[Callable[[], bytes], str]] = {
     "jpeg_tables": (lambda: jpeg_with(segment(0xDB, (b"\0" + b"\1" * 64) * 1000)), "bytes of tables, and of padding"),
     "jpeg_frames": (jpeg_of_frames, "one frame of at most four components"),
     "jpeg_photoshop": (
-        lambda: jpeg_with(segment(0xED, b"Photoshop 3.0\0" + b"8BIM\4\4\0\0\0\0\0\0" * 5400)), "blocks of metadata"),
+        lambda: jpeg_with(_BLOCKS), "blocks of metadata"),
     "jpeg_scans": (lambda: jpeg_of_scans(500), "at most 100 scans"),
     "jpeg_large_scans": (lambda: jpeg_of_scans(90, 2048), "at most 20 scans"),
     "jpeg_exif_rationals": (lambda: jpeg_of_exif(exif(0, 1 << 20)), "bytes of EXIF"),
@@ -225,6 +230,11 @@ HOSTILE: dict[str, tuple[Callable[[], bytes], str]] = {
     "tiff_exif": (lambda: tiff_of_subdirectory(34665), "values of EXIF"),
     "tiff_places": (lambda: tiff_of_subdirectory(34853), "values of EXIF"),
     "tiff_tile": (tiff_of_one_tile, "tiles no larger than its picture"),
+    "tiff_tile_lost_exif": (
+        lambda: tiff_of_one_tile(20_000, (34665, 4, 1, b"\xff\xff\xff\x7f")), "tiles no larger than its picture"),
+    "tiff_cut_exif": (lambda: tiff_of_subdirectory(34665)[:2000] + bytes(10), "values of EXIF"),
+    "jpeg_photoshop_cut": (lambda: b"\xff\xd8" + _BLOCKS * 200 + b"\xff\xe1", "blocks of metadata"),
+    "jpeg_photoshop_frame": (lambda: b"\xff\xd8" + _BLOCKS * 200 + b"\xff\xc0\0\x11\x08", "blocks of metadata"),
     "bmp_runs": (lambda: bmp_of_runs(4000, 1, b"\1\2", FULL), "run-length coded"),
     "bmp_half_runs": (lambda: bmp_of_runs(4000, 2, b"\xff\x12", 1 << 17), "run-length coded"),
     "bmp_still_runs": (lambda: bmp_of_runs(64, 1, b"\0\0", FULL), "run-length coded"),

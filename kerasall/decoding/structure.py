@@ -74,7 +74,10 @@ def _check_jpeg(data: bytes) -> str:
         elif marker in _FRAMES:
             if pixels or length > 20:
                 return "one frame of at most four components, but has more"
-            height, width = struct.unpack_from(">HH", data, start + 5)
+            height, width = (
+                int.from_bytes(data[start + 5 : start + 7]),
+                int.from_bytes(data[start + 7 : start + 9]),
+            )
             pixels = max(width * height, 1)
         if part > _MOST_PARTS:
             return _at_most(_MOST_PARTS, "segments")
@@ -96,7 +99,8 @@ def _find_segments(data: bytes) -> Iterator[tuple[int, int, int]]:
         marker = found[1][0]
         if marker == _EOI and scanned:
             return
-        length = max(struct.unpack_from(">H", data, found.end())[0], 2) if marker in _SEGMENTS else 0
+        told = int.from_bytes(data[found.end() : found.end() + 2])
+        length = max(told, 2) if marker in _SEGMENTS else 0
         yield found.end() - 2, marker, length
         position, scanned = found.end() + length, scanned or marker == _SOS
 
@@ -183,11 +187,17 @@ def _check_tiff(data: bytes) -> str:
 
 
 def _find_tags(data: bytes, order: str, big: bool, start: int) -> Iterator[tuple[int, int, int, int]]:
-    """Tag, type, count and first value (or its place) of each entry; first, as tag -1, how many entries there are."""
-    (entries,) = struct.unpack_from(order + ("Q" if big else "H"), data, start)
+    """Tag, type, count and first value (or its place) of each entry; first, as tag -1, how many entries there are.
+
+    A directory that is cut ends where the file does, as its readers have it.
+    """
+    head = order + ("Q" if big else "H")
+    if start + struct.calcsize(head) > len(data):
+        return
+    (entries,) = struct.unpack_from(head, data, start)
     yield -1, 4, entries, 0
     first, size, form = (start + 8, 20, "HHQ") if big else (start + 2, 12, "HHI")
-    for position in range(first, first + size * min(entries, _MOST_TAGS), size):
+    for position in range(first, min(first + size * min(entries, _MOST_TAGS), len(data) - size + 1), size):
         tag, kind, count = struct.unpack_from(order + form, data, position)
         inline = size - struct.calcsize(order + form)
         code = (
