@@ -54,6 +54,10 @@ class Answers:
             raise DecodingError(failed)
 
 
+class Prepared(bytes):
+    """What ``to_native`` gave: it is not looked at again, and may be larger than the file was allowed to be."""
+
+
 class Predictor:
     """Loads a SavedModel once and answers batches of image files.
 
@@ -124,21 +128,18 @@ class Predictor:
         _, inputs = self._model.signatures["serving_pixels"].structured_input_signature
         return tuple(inputs["pixels"].shape)
 
-    def predict(
-        self, images: Sequence[ImageFile], names: Sequence[str] | None = None, prepared: bool = False
-    ) -> Answers:
+    def predict(self, images: Sequence[ImageFile], names: Sequence[str] | None = None) -> Answers:
         """Predicts image files given as bytes (BMP, PNG, JPEG, TIFF, WebP).
 
         Args:
             images: contents of N files; an error stands for a file that could not be read.
             names: what to call them in error messages.
-            prepared: whether ``to_native`` gave them; they may then be larger than the file was allowed to be.
 
         Returns:
             One row per image, in order; a bad image has a message and does not stop the others.
         """
         names = list(names or [f"image {i}" for i in range(len(images))])
-        readable, errors = self._readable(images, names, prepared)
+        readable, errors = self._readable(images, names)
         probabilities = np.full((len(images), len(self.labels)), np.nan, np.float32)
         indices = np.full(len(images), -1, np.int64)
         extras: dict[str, np.ndarray] = {}
@@ -186,7 +187,7 @@ class Predictor:
         return images
 
     def _readable(
-        self, images: Sequence[ImageFile], names: Sequence[str], prepared: bool
+        self, images: Sequence[ImageFile], names: Sequence[str]
     ) -> tuple[dict[int, bytes], list[str]]:
         native: dict[int, bytes] = {}
         errors = [""] * len(images)
@@ -194,7 +195,7 @@ class Predictor:
             try:
                 if isinstance(data, DecodingError):
                     raise data
-                native[row] = data if prepared else to_native(data, self.limits, name)
+                native[row] = data if isinstance(data, Prepared) else to_native(data, self.limits, name)
             except DecodingError as error:
                 errors[row] = str(error)
         return native, errors

@@ -45,110 +45,135 @@ def find_room(wanted: int) -> int:
 
 
 def make_protocol(limits: WebLimits) -> type[H11Protocol]:
-    """A protocol whose connections, over all of one server, keep to the limits.
+    """A protocol whose connections, over all of one server, keep to the limits."""
+    places = {"limits": limits, "room": Room(find_room(limits.connections))}
+    return type("GuardedProtocol", (GuardedProtocol,), places)
 
-    Where a connection is one too many, that which has waited longest without a request is closed for it: a client that
-    opens and holds them loses its own.
+
+class Room:
+    """The open connections of a server: those with a request under way, and idle ones in the order in which they became so.
+
+    Where one is too many, that which has waited longest without a request is closed for it: a client that opens many and
+    holds them loses its own.
+
+    Args:
+        most: connections open at once.
     """
-    most = find_room(limits.connections)
-    idle: dict[Any, None] = {}  # in the order in which they became so
-    busy: set[Any] = set()
 
-    def make_room(newest: Any) -> None:
-        if len(idle) + len(busy) > most:
-            _LOGGER.warning("more than %d connections: the longest idle are closed", most)
-            oldest = next(iter(idle), newest)
-            idle.pop(oldest, None)
+    def __init__(self, most: int):
+        self.most = most
+        self.idle: dict[GuardedProtocol, None] = {}
+        self.busy: set[GuardedProtocol] = set()
+
+    def enter(self, newest: GuardedProtocol) -> None:
+        """Takes one in, and closes another, or itself, where there are too many."""
+        self.idle[newest] = None
+        if len(self.idle) + len(self.busy) > self.most:
+            _LOGGER.warning("more than %d connections: the longest idle are closed", self.most)
+            oldest = next(iter(self.idle))
+            self.leave(oldest)
             oldest.transport.abort()
 
-    class GuardedProtocol(H11Protocol):
-        _headers_timer: asyncio.TimerHandle | None = None
-        _reading_timer: asyncio.TimerHandle | None = None
-        _chunks = 0
-        _chunk_bytes = 0
-        _problem = ""
+    def note(self, connection: GuardedProtocol, answering: bool) -> None:
+        """Notes whether a connection has a request under way; one that was closed to make room stays out."""
+        if connection not in self.busy and connection not in self.idle:
+            return
+        if answering:
+            self.idle.pop(connection, None)
+            self.busy.add(connection)
+        else:
+            self.busy.discard(connection)
+            self.idle.setdefault(connection)
 
-        def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-            super().connection_made(transport)
-            self._next_event, self.conn.next_event = self.conn.next_event, self._count_chunks  # type: ignore[method-assign]
-            self._watch()
-            make_room(self)
+    def leave(self, connection: GuardedProtocol) -> None:
+        """Forgets a connection that is closed."""
+        self.idle.pop(connection, None)
+        self.busy.discard(connection)
 
-        def data_received(self, data: bytes) -> None:
-            super().data_received(data)
-            self._watch()
 
-        def on_response_complete(self) -> None:
-            super().on_response_complete()
-            self._watch()
+class GuardedProtocol(H11Protocol):
+    """uvicorn's protocol with a clock on headers and on reading, a count of chunks, and a place in the room."""
 
-        def connection_lost(self, exc: Exception | None) -> None:
-            super().connection_lost(exc)
-            idle.pop(self, None)
-            busy.discard(self)
-            for timer in (self._headers_timer, self._reading_timer):
-                if timer is not None:
-                    timer.cancel()
+    limits: WebLimits
+    room: Room
+    _headers_timer: asyncio.TimerHandle | None = None
+    _reading_timer: asyncio.TimerHandle | None = None
+    _chunks = 0
+    _chunk_bytes = 0
+    _problem = ""
 
-        def pause_writing(self) -> None:
-            """The client does not read: its answer is kept for so long and no longer."""
-            super().pause_writing()
-            if self._reading_timer is None:
-                self._reading_timer = self.loop.call_later(limits.reading_seconds, self.transport.abort)
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._next_event, self.conn.next_event = self.conn.next_event, self._count_chunks  # type: ignore[method-assign]
+        self.room.enter(self)
+        self._watch()
 
-        def resume_writing(self) -> None:
-            super().resume_writing()
-            if self._reading_timer is not None:
-                self._reading_timer.cancel()
-                self._reading_timer = None
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        self._watch()
 
-        def send_400_response(self, msg: str) -> None:
-            """Also in the middle of a request, of which the application then hears that its client left."""
-            if self.cycle is not None and not self.cycle.response_complete:
-                self.cycle.disconnected = True
-                self.cycle.message_event.set()
-                if self.cycle.response_started:
-                    self.transport.close()
-                    return
-            super().send_400_response(self._problem or msg)
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        self._watch()
 
-        def _is_answering(self) -> bool:
-            return self.cycle is not None and not self.cycle.response_complete
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        self.room.leave(self)
+        for timer in (self._headers_timer, self._reading_timer):
+            if timer is not None:
+                timer.cancel()
 
-        def _watch(self) -> None:
-            if self.transport.is_closing() and self not in busy and self not in idle:
-                return  # closed to make room
-            if self._is_answering():
-                idle.pop(self, None)
-                busy.add(self)
-                if self._headers_timer is not None:
-                    self._headers_timer.cancel()
-                    self._headers_timer = None
-                return
-            busy.discard(self)
-            idle.setdefault(self)
-            if self._headers_timer is None:
-                self._headers_timer = self.loop.call_later(limits.header_seconds, self._give_up)
+    def pause_writing(self) -> None:
+        """The client does not read: its answer is kept for so long and no longer."""
+        super().pause_writing()
+        if self._reading_timer is None:
+            self._reading_timer = self.loop.call_later(self.limits.reading_seconds, self.transport.abort)
 
-        def _give_up(self) -> None:
-            self._headers_timer = None
-            if not self._is_answering():
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if self._reading_timer is not None:
+            self._reading_timer.cancel()
+            self._reading_timer = None
+
+    def send_400_response(self, msg: str) -> None:
+        """Also in the middle of a request, of which the application then hears that its client left."""
+        if self._is_answering():
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
+            if self.cycle.response_started:
                 self.transport.close()
+                return
+        super().send_400_response(self._problem or msg)
 
-        def _count_chunks(self) -> Any:
-            """A chunk costs the event loop as much as a packet, though it may hold one byte."""
-            event = self._next_event()
-            if isinstance(event, h11.Request):
-                self._chunks = self._chunk_bytes = 0
-            elif isinstance(event, h11.Data):
-                self._chunks += event.chunk_start
-                self._chunk_bytes += len(event.data)
-                if self._chunks > _FREE_CHUNKS + self._chunk_bytes / _CHUNK_BYTES:
-                    self._problem = f"chunks must have {_CHUNK_BYTES} bytes or more where they are many"
-                    raise h11.RemoteProtocolError(self._problem)
-            return event
+    def _is_answering(self) -> bool:
+        return self.cycle is not None and not self.cycle.response_complete
 
-    return GuardedProtocol
+    def _watch(self) -> None:
+        self.room.note(self, self._is_answering())
+        if not self._is_answering():
+            if self._headers_timer is None and not self.transport.is_closing():
+                self._headers_timer = self.loop.call_later(self.limits.header_seconds, self._give_up)
+        elif self._headers_timer is not None:
+            self._headers_timer.cancel()
+            self._headers_timer = None
+
+    def _give_up(self) -> None:
+        self._headers_timer = None
+        if not self._is_answering():
+            self.transport.close()
+
+    def _count_chunks(self) -> Any:
+        """A chunk costs the event loop as much as a packet, though it may hold one byte."""
+        event = self._next_event()
+        if isinstance(event, h11.Request):
+            self._chunks = self._chunk_bytes = 0
+        elif isinstance(event, h11.Data):
+            self._chunks += event.chunk_start
+            self._chunk_bytes += len(event.data)
+            if self._chunks > _FREE_CHUNKS + self._chunk_bytes / _CHUNK_BYTES:
+                self._problem = f"chunks must have {_CHUNK_BYTES} bytes or more where they are many"
+                raise h11.RemoteProtocolError(self._problem)
+        return event
 
 
 class OncePerMinute(logging.Filter):

@@ -24,7 +24,7 @@ from prometheus_client.exposition import generate_latest
 from kerasall.decoding import read_header, to_native
 from kerasall.errors import DecodingError, ModelError
 from kerasall.serving.explanation import find_maps
-from kerasall.serving.predictor import Predictor
+from kerasall.serving.predictor import Predictor, Prepared
 from kerasall.serving.runtimes import RuntimeChoice
 from kerasall.serving.web.answers import Answer, ModelFacts, draw_explanation, read_facts
 from kerasall.serving.web.limits import Refusal, WebLimits, busy
@@ -193,8 +193,13 @@ class ModelService:
         loop, (small, large), limits = asyncio.get_running_loop(), self._preparers, self._limits
         header = await loop.run_in_executor(small, read_header, upload.data, limits.image, upload.name)
         pixels = header.width * header.height
-        preparer = small if pixels <= limits.small_pixels else large
-        return await loop.run_in_executor(preparer, to_native, upload.data, limits.image, upload.name), pixels
+        prepared = await loop.run_in_executor(
+            small if pixels <= limits.small_pixels else large, self._prepare, upload
+        )
+        return prepared, pixels
+
+    def _prepare(self, upload: Upload) -> Prepared:
+        return Prepared(to_native(upload.data, self._limits.image, upload.name))
 
     def _load(self) -> tuple[Predictor, ModelFacts]:
         predictor = Predictor(self._folder, self._limits.image, self._runtime)
@@ -206,7 +211,7 @@ class ModelService:
         started = time.monotonic()
         names = [name for name, _ in images]
         try:
-            found = self._predictor.predict([data for _, data in images], names, prepared=True)
+            found = self._predictor.predict([data for _, data in images], names)
         except ModelError as error:
             raise self._give_up(error) from None
         self._metrics.model_seconds.observe(time.monotonic() - started)
