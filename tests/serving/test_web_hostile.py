@@ -181,10 +181,12 @@ def test_a_connection_with_a_request_is_not_closed_for_idle_ones(guarded):
     body = form([("a.png", picture(1))])
     head = b"POST /v1/predict HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer %b\r\n" % TOKEN.encode()
     head += b"Content-Type: %b\r\nContent-Length: %d\r\n\r\n" % (KIND["Content-Type"].encode(), len(body))
-    with held(guarded.port, 1, head) as (busy,), held(guarded.port, 60):
-        guarded.ask("GET", "/livez")
-        busy.sendall(body)
-        assert busy.recv(20).startswith(b"HTTP/1.1 200")
+    with held(guarded.port, 1, head) as (busy,):
+        assert wait_until(lambda: len(guarded.app.arriving) == 1)
+        with held(guarded.port, 60):
+            guarded.ask("GET", "/livez")
+            busy.sendall(body)
+            assert busy.recv(20).startswith(b"HTTP/1.1 200")
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no limit of open files")

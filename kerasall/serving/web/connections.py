@@ -17,7 +17,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from kerasall.serving.web.limits import WebLimits
 
-BACKLOG = 128
+BACKLOG = 64
 """Connections that the event loop takes in one go, before it looks at any of them."""
 _OTHER_FILES = 128
 _FREE_CHUNKS, _CHUNK_BYTES = 256, 512
