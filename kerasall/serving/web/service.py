@@ -97,7 +97,7 @@ class ModelService:
         self._preparers = (ThreadPoolExecutor(1, "prepare"), ThreadPoolExecutor(1, "prepare_large"))
         self._loaded: Loaded | None = None
         self._fault = ""
-        self._batcher: Batcher[tuple[Loaded, str, Prepared], Answer] = Batcher(
+        self._batcher: Batcher[tuple[Loaded, str, bytes], Answer] = Batcher(
             self._run, self._model_thread, capacity=limits.queue_images, batch_size=limits.batch_images,
             batch_weight=limits.batch_pixels, light=limits.small_pixels, delay=limits.delay_seconds,
         )  # fmt: skip
@@ -242,7 +242,7 @@ class ModelService:
     def _prepare(self, upload: Upload) -> Prepared:
         return Prepared(to_native(upload.data, self._limits.image, upload.name))
 
-    def _run(self, images: Sequence[tuple[Loaded, str, Prepared]]) -> list[Any]:
+    def _run(self, images: Sequence[tuple[Loaded, str, bytes]]) -> list[Any]:
         """A batch holds images for two models where one has just followed the other."""
         answers: list[Answer | Refusal] = []
         for loaded, group in groupby(images, key=itemgetter(0)):
