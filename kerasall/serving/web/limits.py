@@ -28,6 +28,7 @@ class WebLimits:
         drain_seconds: how long a stopping server waits for requests under way.
         requests: requests under way.
         connections: open connections, most of them idle.
+        look_seconds: between two looks for a newer version of the model.
     """
 
     max_body_bytes: int = 16 * MEBIBYTE
@@ -44,6 +45,7 @@ class WebLimits:
     drain_seconds: float = 20.0
     requests: int = 512
     connections: int = 1024
+    look_seconds: float = 5.0
 
 
 class Refusal(Exception):

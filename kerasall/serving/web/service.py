@@ -14,6 +14,8 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -57,6 +59,7 @@ class Metrics:
         self.batch_images = Histogram("kerasall_batch_images", "Images in one call of the model.", **counted)
         self.waiting = Gauge("kerasall_waiting_images", "Images accepted and not yet answered.", **kept)
         self.ready = Gauge("kerasall_ready", "1 once the model is loaded and warm.", **kept)
+        self.version = Gauge("kerasall_model_version", "Version of the model that answers.", **kept)
 
     def count_request(self, scope: Mapping[str, Any], status: int) -> None:
         """Counts an answer by its route's pattern: an address made up by a client must not become a label."""
@@ -65,6 +68,14 @@ class Metrics:
     def render(self) -> bytes:
         """The text that Prometheus collects."""
         return generate_latest(self.registry)
+
+
+@dataclass(frozen=True, eq=False)
+class Loaded:
+    """A model that was loaded, checked and warmed."""
+
+    predictor: Predictor
+    facts: ModelFacts
 
 
 class ModelService:
@@ -85,14 +96,13 @@ class ModelService:
         # beside it would only make both slower. Others read headers and decode what TensorFlow cannot.
         self._model_thread = ThreadPoolExecutor(1, "model")
         self._preparers = ThreadPoolExecutor(2, "prepare")
-        self._predictor: Predictor | None = None
-        self._facts: ModelFacts | None = None
+        self._loaded: Loaded | None = None
         self._fault = ""
-        self._batcher: Batcher[tuple[str, bytes], Answer] = Batcher(
+        self._batcher: Batcher[tuple[Loaded, str, bytes], Answer] = Batcher(
             self._run, self._model_thread, capacity=limits.queue_images, batch_size=limits.batch_images,
             batch_weight=limits.batch_pixels, delay=limits.delay_seconds,
         )  # fmt: skip
-        self._explainer: Batcher[tuple[str, bytes, int], dict[str, Any]] = Batcher(
+        self._explainer: Batcher[tuple[Loaded, str, bytes, int], dict[str, Any]] = Batcher(
             self._explain, self._model_thread, capacity=limits.queue_images, batch_size=1, batch_weight=1,
             delay=0.0,
         )  # fmt: skip
@@ -105,16 +115,25 @@ class ModelService:
         Raises:
             Refusal: 503 while it loads, and once it was found to answer wrongly.
         """
-        if self._fault:
-            raise Refusal(503, self._fault)
-        if self._facts is None:
-            raise busy("the model is being loaded: ask again in a moment", 2)
-        return self._facts
+        return self.loaded.facts
 
     @property
-    def signatures(self) -> Mapping[str, Any]:
-        """The SavedModel's functions by name; none while it loads."""
-        return self._predictor.signatures if self._predictor else {}
+    def loaded(self) -> Loaded:
+        """The model that answers.
+
+        Raises:
+            Refusal: as ``facts``.
+        """
+        if self._fault:
+            raise Refusal(503, self._fault)
+        if self._loaded is None:
+            raise busy("the model is being loaded: ask again in a moment", 2)
+        return self._loaded
+
+    @property
+    def newest(self) -> Loaded | None:
+        """The model that was loaded last, also where it was given up; None while the first one loads."""
+        return self._loaded
 
     async def load(self) -> None:
         """Loads, checks and warms the model, and begins to answer.
@@ -122,40 +141,63 @@ class ModelService:
         Raises:
             KerasallError: the model is broken or does not fit; nothing will be answered.
         """
-        loop = asyncio.get_running_loop()
-        self._predictor, facts = await loop.run_in_executor(self._model_thread, self._load)
+        loaded = await asyncio.get_running_loop().run_in_executor(
+            self._model_thread, self.load_version, self._folder
+        )
         self._batcher.start()
         self._explainer.start()
-        self._facts = facts
+        self.serve(loaded)
+
+    def load_version(self, folder: str | Path) -> Loaded:
+        """Loads, checks and warms a model beside the one that answers, if any does.
+
+        Raises:
+            KerasallError: it is broken or does not fit.
+        """
+        predictor = Predictor(folder, self._limits.image, self._runtime)
+        predictor.warm_up((1, self._limits.batch_images))
+        return Loaded(predictor, read_facts(predictor))
+
+    def serve(self, loaded: Loaded) -> None:
+        """Answers with this model from now on; what another has begun, it ends."""
+        self._loaded, self._fault = loaded, ""
         self._metrics.ready.set(1)
+        self._metrics.version.set(int(loaded.facts.version))
 
     async def stop(self) -> None:
         """Ends the threads; a batch under way is finished."""
-        self._facts = None
+        self._loaded = None
         self._metrics.ready.set(0)
         await self._batcher.stop()
         await self._explainer.stop()
         self._model_thread.shutdown(wait=False, cancel_futures=True)
         self._preparers.shutdown(wait=False, cancel_futures=True)
 
-    async def predict(self, uploads: Sequence[Upload]) -> list[Answer]:
-        """One answer per upload, in order; a bad image has an error and does not stop the others.
+    async def predict(self, uploads: Sequence[Upload]) -> tuple[ModelFacts, list[Answer]]:
+        """The facts of the model that answers, and one answer per upload, in order, all of that model.
+
+        A bad image has an error and does not stop the others.
 
         Raises:
             Refusal: 503 while loading or when the queue is full, 504 when it took too long.
         """
         started = time.monotonic()
-        self.facts  # noqa: B018  refuses while the model loads
+        loaded = self.loaded
         with self._batcher.admit(len(uploads)):
             async with self._in_time():
-                answers = await asyncio.gather(*(self._answer(upload) for upload in uploads))
+                answers = await asyncio.gather(*(self._answer(loaded, upload) for upload in uploads))
         for answer in answers:
             self._metrics.images.labels("refused" if answer.error else "answered").inc()
         self._metrics.answer_seconds.observe(time.monotonic() - started)
-        return answers
+        return loaded.facts, answers
 
-    async def explain(self, upload: Upload, index: int) -> dict[str, Any]:
+    async def explain(self, loaded: Loaded, upload: Upload, index: int) -> dict[str, Any]:
         """Where in the image the evidence for a class lies, as ``draw_explanation`` gives it.
+
+        Args:
+            loaded: the model that is asked.
+            upload: the image.
+            index: of the class.
 
         Raises:
             Refusal: 400 an image that cannot be read; 503 and 504 as ``predict``.
@@ -166,7 +208,7 @@ class ModelService:
                     data, _ = await self._prepare_beside(upload)
                 except DecodingError as error:
                     raise Refusal(400, str(error)) from None
-                return await self._explainer.answer((upload.name, data, index), 1)
+                return await self._explainer.answer((loaded, upload.name, data, index), 1)
 
     @asynccontextmanager
     async def _in_time(self) -> AsyncIterator[None]:
@@ -178,12 +220,12 @@ class ModelService:
                 504, f"no answer within {self._limits.answer_seconds:g} s: the server is overloaded"
             ) from None
 
-    async def _answer(self, upload: Upload) -> Answer:
+    async def _answer(self, loaded: Loaded, upload: Upload) -> Answer:
         try:
             data, pixels = await self._prepare_beside(upload)
         except DecodingError as error:
             return Answer(upload.name, str(error))
-        return await self._batcher.answer((upload.name, data), pixels)
+        return await self._batcher.answer((loaded, upload.name, data), pixels)
 
     async def _prepare_beside(self, upload: Upload) -> tuple[bytes, int]:
         return await asyncio.get_running_loop().run_in_executor(self._preparers, self._prepare, upload)
@@ -194,19 +236,20 @@ class ModelService:
             raise DecodingError(f"{upload.name} must have at most {_MOST_SCANS} scans: save it as a PNG")
         return to_native(upload.data, self._limits.image, upload.name), header.width * header.height
 
-    def _load(self) -> tuple[Predictor, ModelFacts]:
-        predictor = Predictor(self._folder, self._limits.image, self._runtime)
-        predictor.warm_up((1, self._limits.batch_images))
-        return predictor, read_facts(predictor)
+    def _run(self, images: Sequence[tuple[Loaded, str, bytes]]) -> list[Any]:
+        """A batch holds images for two models where one has just followed the other."""
+        answers: list[Answer | Refusal] = []
+        for loaded, group in groupby(images, key=itemgetter(0)):
+            answers += self._run_model(loaded, [(name, data) for _, name, data in group])
+        return answers
 
-    def _run(self, images: Sequence[tuple[str, bytes]]) -> list[Answer]:
-        assert self._predictor is not None
+    def _run_model(self, loaded: Loaded, images: Sequence[tuple[str, bytes]]) -> Sequence[Answer | Refusal]:
         started = time.monotonic()
         names = [name for name, _ in images]
         try:
-            found = self._predictor.predict([data for _, data in images], names)
+            found = loaded.predictor.predict([data for _, data in images], names)
         except ModelError as error:
-            raise self._give_up(error) from None
+            return [self._give_up(loaded, error)] * len(images)
         self._metrics.model_seconds.observe(time.monotonic() - started)
         self._metrics.batch_images.observe(len(images))
         outputs = {"probabilities": found.probabilities, "label_index": found.label_indices, **found.extras}
@@ -215,18 +258,19 @@ class ModelService:
             for row, (name, error) in enumerate(zip(names, found.errors, strict=True))
         ]
 
-    def _give_up(self, error: ModelError) -> Refusal:
-        """Answers nothing from now on: the runtime's first real answers were not TensorFlow's."""
-        self._fault = f"this server answers no more: {error}"
-        self._metrics.ready.set(0)
-        _LOGGER.error("%s", self._fault)
-        return Refusal(503, self._fault)
+    def _give_up(self, loaded: Loaded, error: ModelError) -> Refusal:
+        """This model answers nothing from now on: the runtime's first real answers were not TensorFlow's."""
+        fault = f"this server answers no more: {error}"
+        if loaded is self._loaded:
+            self._fault = fault
+            self._metrics.ready.set(0)
+        _LOGGER.error("%s", fault)
+        return Refusal(503, fault)
 
-    def _explain(self, images: Sequence[tuple[str, bytes, int]]) -> list[Any]:
-        assert self._predictor is not None
-        ((name, data, index),) = images
+    def _explain(self, images: Sequence[tuple[Loaded, str, bytes, int]]) -> list[Any]:
+        ((loaded, name, data, index),) = images
         try:
-            found = find_maps(self._predictor, data, name, index)
+            found = find_maps(loaded.predictor, data, name, index)
         except ModelError:
             return [
                 Refusal(400, f"{name} must be a whole image with evidence to show, but none can be found")
