@@ -21,7 +21,8 @@ from kerasall.serving.predictor import list_versions
 from kerasall.serving.web.answers import ModelFacts
 from kerasall.serving.web.service import Loaded, ModelService
 
-_LOGGER = logging.getLogger("uvicorn.error")
+_LOGGER = logging.getLogger("uvicorn.error.versions")
+"""Of its own: what clients can provoke may be held back on its parent, what becomes of a version never."""
 
 _Files = tuple[tuple[str, int, int], ...]
 """Name, size and time of every file of a version: a copy that goes on, or a repaired one, has others."""
