@@ -197,6 +197,7 @@ HOSTILE: dict[str, tuple[Callable[[], bytes], str]] = {
     "jpeg_comments": (lambda: jpeg_with(segment(0xFE, b"x")), "at most 1,000 segments"),
     "jpeg_starts": (lambda: jpeg_with(b"\xff\xd8"), "at most 1,000 segments"),
     "jpeg_huffman": (lambda: jpeg_with(segment(0xC4, bytes(17))), "at most 1,000 segments"),
+    "jpeg_long_huffman": (lambda: jpeg_with(segment(0xC4, bytes(17) * 3800)), "bytes of tables, and of padding"),
     "jpeg_fill": (lambda: jpeg_with(b"\xff"), "bytes of tables, and of padding"),
     "jpeg_fill_alone": (lambda: b"\xff\xd8" + b"\xff" * FULL, "bytes of tables, and of padding"),
     "jpeg_junk": (lambda: jpeg_with(b"\0", after=20), "bytes of tables, and of padding"),

@@ -27,7 +27,8 @@ _MOST_RUN_LENGTH_CODED = 1 << 19
 """Pixels and bytes of a run-length coded BMP, which Pillow decodes in Python."""
 
 _MARKER = re.compile(rb"\xff([^\x00\xd0-\xd7\xff])")
-_SOS, _EOI, _DQT, _APP1 = 0xDA, 0xD9, 0xDB, 0xE1
+_SOS, _EOI, _APP1 = 0xDA, 0xD9, 0xE1
+_TABLE_MARKERS = (0xDB, 0xC4)
 # Pillow takes these to be followed by a length; after any other it reads on byte by byte.
 _SEGMENTS = frozenset(marker & 0xFF for marker, (_, _, handler) in MARKER.items() if handler)
 _FRAMES = frozenset(marker & 0xFF for marker, (_, _, handler) in MARKER.items() if handler is SOF)
@@ -67,7 +68,7 @@ def _check_jpeg(data: bytes) -> str:
         end = start + 2 + length
         if marker == _SOS:
             scans, head = scans + 1, min(head, start)
-        elif marker == _DQT:
+        elif marker in _TABLE_MARKERS:
             tables += length
         elif marker == _APP1 and data.startswith(b"Exif", start + 4):
             exif += length

@@ -51,6 +51,8 @@ class Figures:
         good: its statuses.
         hostile: attack and what it was answered with.
         memory: the server's, in bytes, over time.
+        yardstick: seconds that a hundredth of a second of the processor took before each: 0.01 on an idle machine.
+        rest: the server's memory some seconds after the last attack.
         log_bytes: what the server wrote.
         tracebacks: in it.
         processor_seconds: of the server.
@@ -60,6 +62,8 @@ class Figures:
     good: Counter[int] = field(default_factory=Counter)
     hostile: Counter[tuple[str, str]] = field(default_factory=Counter)
     memory: list[int] = field(default_factory=list)
+    yardstick: list[float] = field(default_factory=list)
+    rest: int = 0
     log_bytes: int = 0
     tracebacks: int = 0
     processor_seconds: float = 0.0
@@ -75,9 +79,11 @@ class Figures:
 
     @property
     def growth(self) -> float:
-        """The greatest memory of the last fifth over that of the second fifth: the first fills its pools."""
+        """The usual memory of the last fifth over that of the second fifth: the first fills its pools."""
         fifth = max(len(self.memory) // 5, 1)
-        return max(self.memory[-fifth:]) / max(self.memory[fifth : 2 * fifth] or self.memory)
+        return statistics.median(self.memory[-fifth:]) / statistics.median(
+            self.memory[fifth : 2 * fifth] or self.memory
+        )
 
 
 # ---- attacks: each opens its own connections and ends by itself ----------------
@@ -297,6 +303,14 @@ def ask(port: int, seed: int) -> tuple[int, float]:
         connection.close()
 
 
+def time_processor() -> float:
+    """Seconds that a hundredth of a second of the processor takes: how much of it others leave."""
+    started, used = time.monotonic(), time.thread_time()
+    while time.thread_time() - used < 0.01:
+        pass
+    return time.monotonic() - started
+
+
 def start_server(folder: Path, log: Path) -> tuple[subprocess.Popen[bytes], int]:
     """The command that a user types, with the usual limit of open files."""
     (folder.parent / "token").write_text(TOKEN)
@@ -337,6 +351,7 @@ def run_load(folder: Path, seconds: float) -> Figures:
     try:
         while time.monotonic() < end:
             started = time.monotonic()
+            figures.yardstick.append(time_processor())
             status, took = ask(port, turn)
             figures.good[status] += 1
             figures.seconds.append(took)
@@ -344,7 +359,9 @@ def run_load(folder: Path, seconds: float) -> Figures:
             turn += 1
             time.sleep(max(0.0, 1 - (time.monotonic() - started)))
         attackers.wait(180)
+        time.sleep(5)
         assert ask(port, 0)[0] == 200
+        figures.rest = process.memory_info().rss
         times = process.cpu_times()
         figures.processor_seconds = times.user + times.system
     finally:
@@ -365,13 +382,16 @@ def describe(figures: Figures) -> str:
     for (_, result), count in figures.hostile.items():
         results[result] += count
     memory = [round(value / 1e6) for value in figures.memory]
+    tenth = max(len(memory) // 10, 1)
     return "\n".join([
         f"good requests {len(figures.seconds)}, statuses {dict(figures.good)}",
         f"median {statistics.median(figures.seconds):.3f} s, p99 {figures.p99:.3f} s, longest {max(figures.seconds):.3f} s",
         f"hostile {sum(results.values())}: {dict(results.most_common())}",
         f"answers of 500: {figures.faults}",
-        f"memory at start {memory[0]} MB, most {max(memory)} MB, at the end {memory[-1]} MB; last fifth / second "
-        f"{figures.growth:.2f}",
+        f"yardstick of 0.01 s: median {statistics.median(figures.yardstick):.3f} s, longest {max(figures.yardstick):.3f} s",
+        f"memory at start {memory[0]} MB, most {max(memory)} MB, at rest afterwards {figures.rest / 1e6:.0f} MB; medians of "
+        f"tenths {[round(statistics.median(memory[at : at + tenth])) for at in range(0, len(memory), tenth)]}; "
+        f"last fifth / second {figures.growth:.2f}",
         f"log {figures.log_bytes:,} bytes, {figures.tracebacks} tracebacks; processor {figures.processor_seconds:.0f} s",
     ])  # fmt: skip
 
