@@ -18,6 +18,15 @@ _AllowHost = Annotated[
     list[str] | None,
     typer.Option(metavar="NAME", help="Further host name of requests, behind a proxy; repeat it."),
 ]
+_RootPath = Annotated[
+    str, typer.Option(metavar="PATH", help="Path below which a proxy shows the server, such as /kerasall.")
+]
+_Follow = Annotated[
+    bool,
+    typer.Option(
+        "--follow", help="Let newer versions of the model take over once they are checked and warm."
+    ),
+]
 _BatchSize = Annotated[int, typer.Option(min=1, max=512, help="Images per call of the model at most.")]
 _MaxSide = Annotated[int, typer.Option(min=1, help="Width and height of an image at most, in pixels.")]
 
@@ -28,6 +37,8 @@ def serve(
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 takes a free one.")] = 8501,
     token_file: _TokenFile = None,
     allow_host: _AllowHost = None,
+    root_path: _RootPath = "",
+    follow: _Follow = False,
     batch_size: _BatchSize = 16,
     queue: Annotated[int, typer.Option(min=1, help="Images waiting at most; more are answered 503.")] = 256,
     max_files: Annotated[int, typer.Option(min=1, help="Images in one request at most.")] = 64,
@@ -65,5 +76,6 @@ def serve(
     note(RESEARCH_ONLY)
     with quiet_tensorflow():
         serve_model(
-            folder, host, port, token=token, hosts=tuple(allow_host or ()), limits=limits, runtime=choice
-        )
+            folder, host, port, token=token, hosts=tuple(allow_host or ()), limits=limits, runtime=choice,
+            root=root_path, follow=follow,
+        )  # fmt: skip

@@ -5,7 +5,7 @@ by their first bytes, never by the name of the file. Nothing is decoded before t
 
 Training decodes with ``decode``, the exported model with TensorFlow (``graph.decode_native``): the pixels are
 the same, bit by bit. Kinds that TensorFlow reads exactly right are *native* and pass through ``to_native``
-unchanged; every other kind becomes an 8-bit RGB PNG of the very pixels that ``decode`` gives:
+unchanged; every other kind becomes a 24-bit BMP of the very pixels that ``decode`` gives:
 
 ====================================================================  ============================
 kind                                                                  what TensorFlow 2.21 does

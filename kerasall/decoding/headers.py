@@ -20,6 +20,7 @@ from PIL.PngImagePlugin import PngImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
+from kerasall.decoding.structure import find_excess
 from kerasall.errors import DecodingError
 
 _MEBIBYTE = 1 << 20
@@ -175,6 +176,8 @@ def read_header(data: bytes, limits: Limits = DEFAULT_LIMITS, name: str = "image
 def open_image(data: bytes, limits: Limits, name: str) -> tuple[ImageHeader, ImageFile | None]:
     """Header, and Pillow's image, not yet loaded: None for a plain BMP, which needs no Pillow."""
     require_bytes(len(data), limits, name)
+    if excess := find_excess(data):
+        raise DecodingError(f"{name} must have {excess}: save its pixels as a plain PNG")
     if size := _find_plain_bmp_size(data):
         _require_size(size, limits, name)
         return ImageHeader("BMP", *size, mode="RGB", native=True, reason=""), None

@@ -54,6 +54,10 @@ class Answers:
             raise DecodingError(failed)
 
 
+class Prepared(bytes):
+    """What ``to_native`` gave: it is not looked at again, and may be larger than the file was allowed to be."""
+
+
 class Predictor:
     """Loads a SavedModel once and answers batches of image files.
 
@@ -102,6 +106,13 @@ class Predictor:
         """Shape of every output by name, the batch first."""
         return {name: tuple(spec.shape) for name, spec in self._answer.structured_outputs.items()}
 
+    @property
+    def _extras(self) -> dict[str, tuple[Any, tuple[Any, ...]]]:
+        """Kind and shape of a row of what the model says beside probabilities and label."""
+        specs = self._answer.structured_outputs.items()
+        rows = {name: (spec.dtype.as_numpy_dtype, tuple(spec.shape[1:])) for name, spec in specs}
+        return {name: row for name, row in rows.items() if name not in ("probabilities", "label_index")}
+
     def warm_up(self, batch_sizes: Sequence[int] = (1,)) -> None:
         """Answers blank images, so that the first real one does not wait for TensorFlow to settle.
 
@@ -138,12 +149,11 @@ class Predictor:
         readable, errors = self._readable(images, names)
         probabilities = np.full((len(images), len(self.labels)), np.nan, np.float32)
         indices = np.full(len(images), -1, np.int64)
-        extras: dict[str, np.ndarray] = {}
+        extras = {name: np.zeros((len(images), *shape), kind) for name, (kind, shape) in self._extras.items()}
         for rows, outputs in self._answers(readable, names, errors):
             probabilities[rows], indices[rows] = outputs.pop("probabilities"), outputs.pop("label_index")
             for name, values in outputs.items():
-                every = extras.setdefault(name, np.zeros((len(images), *values.shape[1:]), values.dtype))
-                every[rows] = values
+                extras[name][rows] = values
         return Answers(probabilities, indices, tuple(errors), extras)
 
     def answer_files(
@@ -191,7 +201,7 @@ class Predictor:
             try:
                 if isinstance(data, DecodingError):
                     raise data
-                native[row] = to_native(data, self.limits, name)
+                native[row] = data if isinstance(data, Prepared) else to_native(data, self.limits, name)
             except DecodingError as error:
                 errors[row] = str(error)
         return native, errors
@@ -270,13 +280,19 @@ def newest_version(folder: str | Path) -> Path:
     folder = Path(folder)
     if (folder / "saved_model.pb").is_file():
         return folder
-    versions = [p for p in folder.glob("*") if p.name.isdecimal() and (p / "saved_model.pb").is_file()]
+    versions = list_versions(folder)
     if not versions:
         raise ArtifactError(
             f"{folder} must be a SavedModel, or hold numbered versions of one, but does not: "
             "give the folder that `kerasall run` printed"
         )
-    return max(versions, key=lambda p: int(p.name))
+    return versions[-1]
+
+
+def list_versions(folder: Path) -> list[Path]:
+    """The numbered versions of a model in its folder, the newest last."""
+    found = [p for p in folder.glob("*") if p.name.isdecimal() and (p / "saved_model.pb").is_file()]
+    return sorted(found, key=lambda p: int(p.name))
 
 
 def read_labels(folder: str | Path) -> tuple[str, ...]:

@@ -39,9 +39,9 @@ TOLERANT_LIMITS = replace(LIMITS, header_seconds=10, body_seconds=30)
 BOUNDARY = "kerasall-test-boundary"
 
 
-def export_tiny_model(folder: Path, explains: bool = True) -> Path:
+def export_tiny_model(folder: Path, explains: bool = True, seed: int = 3) -> Path:
     """Two random members whose answers differ from image to image, with votes and a referral."""
-    keras.utils.set_random_seed(3)
+    keras.utils.set_random_seed(seed)
     image = keras.Input((16, 16, 3), name="image")
     members = [_member(image) for _ in range(2)]
     joined = keras.ops.stack(members, axis=1)
@@ -184,10 +184,10 @@ def serving(
 ) -> Iterator[Running]:
     """Runs a server of ``folder`` in a thread until the block ends."""
     token, hosts = changes.pop("token", None), changes.pop("hosts", LOOPBACK_NAMES)
-    runtime = changes.pop("runtime", None)
+    options = {name: changes.pop(name) for name in ("runtime", "root", "follow") if name in changes}
     limits = replace(limits, **changes)
     failures: list[BaseException] = []
-    app = create_app(folder, limits=limits, token=token, hosts=hosts, runtime=runtime, failed=failures.append)
+    app = create_app(folder, limits=limits, token=token, hosts=hosts, failed=failures.append, **options)
     server = uvicorn.Server(_configure(app, limits))
     listening = _listen("127.0.0.1", 0)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)

@@ -85,6 +85,7 @@ class PredictBody(BaseModel):
 class ExplainBody(BaseModel):
     """Base64 of PNG files of what the model was shown, the map, and both together."""
 
+    model: ModelName
     name: str
     label: str
     has_evidence: bool = Field(description="False where nothing in the image speaks for the class.")
@@ -110,6 +111,9 @@ class ModelBody(ModelName):
         description="What stands in the place of patients that are not known; empty where they are."
     )
     intended_use: str
+    newer: str = Field(
+        default="", description="What is to say of a newer version that does not answer; empty without one."
+    )
 
 
 class ModelFacts(ModelBody):

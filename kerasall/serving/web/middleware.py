@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import binascii
 import hmac
 import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from kerasall.serving.web.content_coding import open_body
 from kerasall.serving.web.limits import Refusal, WebLimits, busy
 
 SECURITY_HEADERS = {
@@ -36,6 +36,10 @@ OPEN_PATHS = frozenset({"/livez", "/readyz"})
 
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 _DISCARD_SECONDS = 2.0
+_PROXY_CURE = (
+    "a proxy must hand on Host as the browser sent it (nginx: proxy_set_header Host $http_host;), and that name must be "
+    "given with --allow-host"
+)
 
 Message = dict[str, Any]
 Scope = Mapping[str, Any]
@@ -50,6 +54,7 @@ class Door:
         token: what programs and people must show; None asks for none.
         hosts: names (without port) that a request may address; None allows all.
         finished: told of every answer: scope, status.
+        root: where a proxy shows this server below its own address, ``/kerasall``; "" at its top.
     """
 
     def __init__(
@@ -59,10 +64,13 @@ class Door:
         token: str | None = None,
         hosts: frozenset[str] | None = None,
         finished: Callable[[Scope, int], None] = lambda scope, status: None,
+        root: str = "",
     ):
         self.app, self.limits, self.token, self.hosts, self.finished = app, limits, token, hosts, finished
+        self.root = root
         self.held_bytes = 0
         self.requests = 0
+        self.arriving: dict[_Body, None] = {}
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] == "lifespan":
@@ -74,6 +82,7 @@ class Door:
 
     async def _pass(self, scope: Any, receive: Any, send: Any) -> None:
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+        scope = as_routed(scope, self.root)
         body = _Body(self, headers, receive)
         answer, limit = _Answer(body, send), self.limits.requests
         self.requests += 1
@@ -82,27 +91,57 @@ class Door:
             require_same_origin(scope["method"], headers)
             if scope["path"] not in OPEN_PATHS:
                 require_token(headers, self.token)
-                if self.requests > limit:
+                if self.requests > limit and not self.give_up_slowest(body):
                     raise busy(f"the server has {limit} requests under way: send this again in a moment")
             body.require_length()
-            await self.app(scope, body.receive, answer.send)
+            await self.app(scope, body.open(scope["headers"]), answer.send)
         except Refusal as refusal:
             await answer.refuse(refusal)
         finally:
             self.requests -= 1
+            self.arriving.pop(body, None)
             self.held_bytes -= body.held
             self.finished(scope, answer.status)
+
+    def give_up_slowest(self, newest: _Body) -> bool:
+        """Makes room: the upload that has been arriving longest ends. False where it is the newest itself, or there is none.
+
+        A client that sends slowly, or stops, so takes the place of others no longer than until it is needed.
+        """
+        slowest = next((body for body in self.arriving if not body.given_up), newest)
+        if slowest is not newest:
+            slowest.give_up()
+        return slowest is not newest
+
+
+def as_routed(scope: Any, root: str) -> dict[str, Any]:
+    """The scope as the routes know it, whatever the client's habits.
+
+    Without the prefix ``root``, which some proxies take off and others leave; without a slash at the end; and HEAD as
+    GET: of its answer the server sends no body.
+    """
+    path = scope["path"]
+    if path == root or path.startswith(f"{root}/"):
+        path = path[len(root) :]
+    method = "GET" if scope["method"] == "HEAD" else scope["method"]
+    return {**scope, "method": method, "path": path.removesuffix("/") or "/"}
+
+
+def host_name(address: str) -> str:
+    """The name in an address as the header Host has it: without user, port, brackets and the dot at the end."""
+    host = address.rpartition("@")[2]
+    port = host.rfind(":") if host.rfind(":") > host.rfind("]") else len(host)
+    return host[:port].lower().strip("[]").rstrip(".")
 
 
 def require_host(headers: Mapping[str, str], hosts: frozenset[str] | None) -> None:
     """A page that bound its own name to this address would else be of the same origin as this server."""
-    if hosts is None:
-        return
-    host = headers.get("host", "").rpartition("@")[2]
-    name = host[: host.rfind(":")] if host.rfind(":") > host.rfind("]") else host
-    if name.lower().strip("[]").rstrip(".") not in hosts:
+    found = headers.get("host", "")
+    if hosts is not None and host_name(found) not in hosts:
         raise Refusal(
-            421, "the Host header must name this server as it was started: use the address that it printed"
+            421,
+            f"the header Host must name this server ({', '.join(sorted(hosts))}), but is {_quote(found)}: use the address "
+            f"that it printed; {_PROXY_CURE}",
         )
 
 
@@ -110,10 +149,32 @@ def require_same_origin(method: str, headers: Mapping[str, str]) -> None:
     """A browser says where a request comes from; only this server's own page may send one that acts."""
     if method in _SAFE_METHODS:
         return
-    site, origin = headers.get("sec-fetch-site", "same-origin"), headers.get("origin")
-    foreign = origin is not None and origin.lower().partition("://")[2] != headers.get("host", "").lower()
-    if site != "same-origin" or foreign:
-        raise Refusal(403, "a browser must send this request from this server's own page: open the page anew")
+    site = headers.get("sec-fetch-site", "same-origin")
+    origin, host = headers.get("origin"), headers.get("host", "")
+    if site != "same-origin":
+        raise Refusal(
+            403,
+            f"the header Sec-Fetch-Site must be same-origin, but is {_quote(site)}: a browser must send this request from "
+            "this server's own page; open it anew",
+        )
+    if origin is not None and not _is_at(origin, host):
+        raise Refusal(
+            403,
+            f"the header Origin must name the address in the header Host, {_quote(host)}, but is {_quote(origin)}: open "
+            f"this server's own page anew; {_PROXY_CURE}",
+        )
+
+
+def _is_at(origin: str, host: str) -> bool:
+    """Whether an origin is that of the address in Host, whichever of them leaves out the usual port."""
+    scheme, _, address = origin.lower().partition("://")
+    usual = {"http": ":80", "https": ":443"}.get(scheme, "")
+    return bool(address) and address.removesuffix(usual) == host.lower().removesuffix(usual)
+
+
+def _quote(value: str) -> str:
+    shown = "".join(letter if letter.isprintable() else "\ufffd" for letter in value[:100])
+    return f'"{shown}"' if shown else "missing"
 
 
 def require_token(headers: Mapping[str, str], token: str | None) -> None:
@@ -133,7 +194,7 @@ def require_token(headers: Mapping[str, str], token: str | None) -> None:
 def _basic_password(value: str) -> str:
     try:
         return base64.b64decode(value, validate=True).decode("utf-8").partition(":")[2]
-    except (binascii.Error, UnicodeDecodeError):
+    except ValueError:  # no base64, no ASCII, or no UTF-8 within
         return ""
 
 
@@ -145,7 +206,10 @@ class _Body:
         self._length = headers.get("content-length")
         self.pending = "transfer-encoding" in headers or self._length not in (None, "0")
         self.held = 0
+        self._came = 0
+        self.given_up = False
         self._deadline: float | None = None
+        self._timer: asyncio.Timeout | None = None
 
     def require_length(self) -> None:
         if self._length is not None and (
@@ -155,27 +219,59 @@ class _Body:
         if self._length is not None and int(self._length) > self._limits.max_body_bytes:
             raise self._too_large()
 
+    def open(self, headers: Any) -> Any:
+        """What receives the body, opened where the client compressed it."""
+        if not self.pending:
+            return self.receive
+        return open_body(headers, self.receive, self._hold, self._limits.max_body_bytes)
+
     async def receive(self) -> Message:
         if not self.pending:
             return await self._receive()
         loop = asyncio.get_running_loop()
         self._deadline = self._deadline or loop.time() + self._limits.body_seconds
+        self._door.arriving.setdefault(self)
         try:
-            async with asyncio.timeout_at(self._deadline):
+            async with asyncio.timeout_at(self._deadline) as self._timer:
                 message = await self._receive()
         except TimeoutError:
+            if self.given_up:
+                raise busy(
+                    "the server needed the room of a body that arrived too slowly: send it again"
+                ) from None
             raise Refusal(408, f"the body must arrive within {self._limits.body_seconds:g} s") from None
+        finally:
+            self._timer = None
+        if message["type"] == "http.disconnect":
+            self.pending = False
+            raise Refusal(400, "the client left")  # nobody reads this
         self._count(message)
         return message
 
+    def give_up(self) -> None:
+        """Ends the wait for the rest."""
+        self.given_up = True
+        self._deadline = asyncio.get_running_loop().time()
+        if self._timer is not None:
+            self._timer.reschedule(self._deadline)
+
     def _count(self, message: Message) -> None:
         self.pending = message["type"] == "http.request" and message.get("more_body", False)
+        if not self.pending:
+            self._door.arriving.pop(self, None)
         size = len(message.get("body", b""))
+        self._came += size
+        self._hold(size)
+        if self._came > self._limits.max_body_bytes:
+            raise self._too_large()
+
+    def _hold(self, size: int) -> None:
         self.held += size
         self._door.held_bytes += size
-        if self.held > self._limits.max_body_bytes:
-            raise self._too_large()
-        if self._door.held_bytes > self._limits.max_held_bytes:
+        given_up = sum(body.held for body in self._door.arriving if body.given_up)
+        if self._door.held_bytes - given_up > self._limits.max_held_bytes and not self._door.give_up_slowest(
+            self
+        ):
             raise busy("the server holds as many uploads as it may: send this one again in a moment")
 
     def _too_large(self) -> Refusal:
@@ -186,6 +282,9 @@ class _Body:
 
     async def discard(self) -> None:
         """Reads on for a moment, so that the client, still sending, gets to see its answer."""
+        if self.given_up:  # what it sent must go now
+            self.pending = False
+            return
         deadline = asyncio.get_running_loop().time() + _DISCARD_SECONDS
         try:
             async with asyncio.timeout_at(deadline):

@@ -8,7 +8,6 @@ image costs its own answer only, which then holds ``error`` in place of the outp
 from __future__ import annotations
 
 import asyncio
-import base64
 import binascii
 import json
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -31,15 +30,18 @@ from kerasall.serving.web.answers import (
     PredictBody,
     describe_answer,
 )
+from kerasall.serving.web.following import Newer, Watch
 from kerasall.serving.web.limits import Refusal, WebLimits
 from kerasall.serving.web.service import Metrics, ModelService
-from kerasall.serving.web.uploads import Upload, read_body, read_form
+from kerasall.serving.web.uploads import Upload, read_body, read_form, read_images
 
 _INPUT = "image_bytes"
 _DTYPES = {"float32": "DT_FLOAT", "int64": "DT_INT64", "string": "DT_STRING", "uint8": "DT_UINT8",
            "bool": "DT_BOOL", "int32": "DT_INT32"}  # fmt: skip
+_BLANKS = b" \t\n\v\f\r"
+_TO_USUAL = bytes.maketrans(b"-_", b"+/")
 _GATE = (401, 421)
-_POSTED = (400, *_GATE, 403, 408, 413, 503, 504)
+_POSTED = (400, *_GATE, 403, 408, 413, 415, 503, 504)
 
 
 def _body(kind: str, required: list[str], **properties: Any) -> dict[str, Any]:
@@ -55,7 +57,14 @@ _BASE64 = {
 _FILE = {"type": "string", "format": "binary"}
 _FILES = {"type": "array", "minItems": 1, "items": _FILE}
 _FORM = _body("multipart/form-data", ["files"], files=_FILES)
-_EXPLAIN = _body("multipart/form-data", ["files", "label"], files=_FILE, label={"type": "string"})
+_FORM["requestBody"]["content"]["application/octet-stream"] = {"schema": _FILE}
+_EXPLAIN = _body(
+    "multipart/form-data",
+    ["files", "label"],
+    files=_FILE,
+    label={"type": "string"},
+    version={"type": "string"},
+)
 _CALL = _body(
     "application/json", ["instances"], signature_name={"type": "string", "enum": ["serving_default"]},
     instances={"type": "array", "minItems": 1, "items": _BASE64},
@@ -66,8 +75,9 @@ _REFUSALS = {
     403: "Sent by a page that is not this server's.",
     404: "There is no such model.",
     408: "The body took too long.",
+    409: "Another version answers now.",
     413: "Too many bytes, pixels or images.",
-    415: "Another kind of content.",
+    415: "Another kind of content, or another Content-Encoding than gzip.",
     421: "Addressed to another host.",
     503: "Loading, or busy; see Retry-After.",
     504: "The answer took too long.",
@@ -76,11 +86,12 @@ _REFUSALS = {
 Result = TypeVar("Result")
 
 
-def make_rest_router(service: ModelService, limits: WebLimits, metrics: Metrics) -> APIRouter:
+def make_rest_router(service: ModelService, limits: WebLimits, metrics: Metrics, watch: Watch) -> APIRouter:
     """All routes that answer programs."""
     router = APIRouter()
-    _add_predict(router, service, limits)
-    _add_tfserving(router, service, limits)
+    _add_predict(router, service, limits, watch)
+    _add_explain(router, service, limits)
+    _add_tfserving(router, service, limits, watch)
     _add_health(router, service, metrics)
     return router
 
@@ -108,38 +119,57 @@ def _refusals(*statuses: int) -> dict[int | str, dict[str, Any]]:
     return {status: {"model": ErrorBody, "description": _REFUSALS[status]} for status in statuses}
 
 
-def _add_predict(router: APIRouter, service: ModelService, limits: WebLimits) -> None:
+def _add_predict(router: APIRouter, service: ModelService, limits: WebLimits, watch: Watch) -> None:
     @router.post(
         "/v1/predict", tags=["predict"], summary="Predict one or more image files",
-        responses={200: {"model": PredictBody}, **_refusals(*_POSTED, 415)}, openapi_extra=_FORM,
+        responses={200: {"model": PredictBody}, **_refusals(*_POSTED)}, openapi_extra=_FORM,
     )  # fmt: skip
     async def predict(request: Request) -> Response:
-        """Multipart form, images (BMP, PNG, JPEG, TIFF, WebP) in the field `files`.
+        """Multipart form, images (BMP, PNG, JPEG, TIFF, WebP) in the field `files`; or one image as the whole body.
 
         A bad image alone is answered 400 with its reason; among several it has an `error` of its own.
         """
-        facts = service.facts
-        form = await read_form(request, limits)
-        answers = await while_connected(request, service.predict(form.uploads))
+        service.facts  # noqa: B018  refuses before the body is read
+        uploads = await read_images(request, limits)
+        facts, answers = await while_connected(request, service.predict(uploads))
         if len(answers) == 1 and answers[0].error:
             raise Refusal(400, answers[0].error)
         return JSONResponse(
             {
-                "model": {"name": facts.name, "version": facts.version},
+                "model": _name(facts),
                 "intended_use": INTENDED_USE,
                 "results": [describe_answer(answer, facts) for answer in answers],
             }
         )
 
+    @router.get(
+        "/v1/model", tags=["predict"], summary="Which model answers, and what it was trained on",
+        responses={200: {"model": ModelBody}, **_refusals(*_GATE, 503)},
+    )  # fmt: skip
+    async def model() -> Response:
+        return JSONResponse(service.facts.model_dump() | {"newer": watch.newer.words if watch.newer else ""})
+
+
+def _add_explain(router: APIRouter, service: ModelService, limits: WebLimits) -> None:
     @router.post(
         "/v1/explain", tags=["predict"], summary="Where in one image the evidence for a class lies",
-        responses={200: {"model": ExplainBody}, **_refusals(*_POSTED, 404, 415)},
+        responses={200: {"model": ExplainBody}, **_refusals(*_POSTED, 404, 409)},
         openapi_extra=_EXPLAIN,
     )  # fmt: skip
     async def explain(request: Request) -> Response:
-        """Multipart form: one image in the field `files`, and `label`, the class to explain."""
-        facts = service.facts
+        """Multipart form: one image in the field `files`, and `label`, the class to explain.
+
+        With `version` another version does not answer: the map is then of the model whose answer it explains.
+        """
+        service.facts  # noqa: B018  refuses before the body is read
         form = await read_form(request, limits)
+        loaded = service.loaded
+        facts, asked = loaded.facts, form.fields.get("version")
+        if asked not in (None, facts.version):
+            raise Refusal(
+                409,
+                f"the answer to explain is of version {asked[:20]}, but version {facts.version} answers now: predict it anew",
+            )
         if not facts.explains:
             raise Refusal(
                 404, "this model was exported without the signature explain: it cannot say where it looked"
@@ -148,23 +178,22 @@ def _add_predict(router: APIRouter, service: ModelService, limits: WebLimits) ->
         if len(form.uploads) != 1 or label not in facts.labels:
             raise Refusal(400, f"a form must hold one image and a label of {', '.join(facts.labels)}")
         explained = await while_connected(
-            request, service.explain(form.uploads[0], facts.labels.index(label))
+            request, service.explain(loaded, form.uploads[0], facts.labels.index(label))
         )
-        return JSONResponse({"name": form.uploads[0].name, "label": label, **explained})
-
-    @router.get(
-        "/v1/model", tags=["predict"], summary="Which model answers, and what it was trained on",
-        responses={200: {"model": ModelBody}, **_refusals(*_GATE, 503)},
-    )  # fmt: skip
-    async def model() -> Response:
-        return JSONResponse(service.facts.model_dump())
+        return JSONResponse(
+            {"model": _name(facts), "name": form.uploads[0].name, "label": label, **explained}
+        )
 
 
-def _add_tfserving(router: APIRouter, service: ModelService, limits: WebLimits) -> None:
+def _name(facts: ModelFacts) -> dict[str, str]:
+    return {"name": facts.name, "version": facts.version}
+
+
+def _add_tfserving(router: APIRouter, service: ModelService, limits: WebLimits, watch: Watch) -> None:
     def require(model: str, version: str | None) -> ModelFacts:
         facts = service.facts
         if model != facts.name or version not in (None, facts.version):
-            raise Refusal(404, f"the model served here is {facts.name}, version {facts.version}")
+            raise _not_served(facts)
         return facts
 
     async def newest(model: str) -> ModelFacts:
@@ -173,12 +202,21 @@ def _add_tfserving(router: APIRouter, service: ModelService, limits: WebLimits) 
     async def versioned(model: str, version: str) -> ModelFacts:
         return require(model, version)
 
-    _add_model(router, service, limits, "/v1/models/{model}", newest)
-    _add_model(router, service, limits, "/v1/models/{model}/versions/{version}", versioned)
+    _add_model(router, service, limits, watch, "/v1/models/{model}", newest)
+    _add_model(router, service, limits, watch, "/v1/models/{model}/versions/{version}", versioned)
+
+
+def _not_served(facts: ModelFacts) -> Refusal:
+    return Refusal(404, f"the model served here is {facts.name}, version {facts.version}")
 
 
 def _add_model(
-    router: APIRouter, service: ModelService, limits: WebLimits, path: str, find: Callable[..., Any]
+    router: APIRouter,
+    service: ModelService,
+    limits: WebLimits,
+    watch: Watch,
+    path: str,
+    find: Callable[..., Any],
 ) -> None:
     seen, posted = _refusals(*_GATE, 404, 503), _refusals(*_POSTED, 404)
     named = Depends(find)
@@ -189,18 +227,28 @@ def _add_model(
     async def predict(request: Request, facts: ModelFacts = named) -> Response:
         """`{"instances": [{"b64": "..."}]}`, as TensorFlow Serving takes it."""
         uploads, rows = read_instances(await read_body(request), limits)
-        answers = await while_connected(request, service.predict(uploads))
-        return JSONResponse(format_predictions(answers, rows))
+        answering, answers = await while_connected(request, service.predict(uploads))
+        if answering.version != facts.version and "version" in request.path_params:
+            raise _not_served(answering)  # another followed while the body came
+        names = answers[0].outputs if answers else service.loaded.predictor.output_shapes
+        return JSONResponse(format_predictions(answers, rows, list(names)))
+
+    @router.api_route(f"{path}:{{verb}}", methods=["GET", "POST"], include_in_schema=False)
+    async def other_verb(request: Request, verb: str, facts: ModelFacts = named) -> Response:
+        """TensorFlow Serving answers these calls 400 too, where the model's signature is for predict."""
+        if request.method != "POST":
+            raise Refusal(405, f"{path.replace('{model}', facts.name)}:predict takes POST", {"Allow": "POST"})
+        raise Refusal(400, f"the signature {SIGNATURE} answers :predict, but the call was :{verb[:80]}")
 
     @router.get(f"{path}/metadata", tags=tags, responses=seen)
     async def metadata(facts: ModelFacts = named) -> Response:
         """Names, types and shapes of the signatures."""
-        return JSONResponse(format_metadata(facts, service.signatures))
+        return JSONResponse(format_metadata(facts, service.loaded.predictor.signatures))
 
     @router.get(path, tags=tags, responses=seen)
     async def status(facts: ModelFacts = named) -> Response:
         """Whether the model answers."""
-        return JSONResponse(format_status(facts.version))
+        return JSONResponse(format_status(facts.version, watch.newer))
 
 
 def _add_health(router: APIRouter, service: ModelService, metrics: Metrics) -> None:
@@ -236,12 +284,14 @@ def read_instances(body: bytearray, limits: WebLimits) -> tuple[list[Upload], bo
     call = _parse(body)
     signature = call.get("signature_name", SIGNATURE)
     if signature not in ("", SIGNATURE):
-        raise Refusal(400, f'signature_name must be "{SIGNATURE}", or be left out')
+        raise Refusal(
+            400, f'signature_name must be "{SIGNATURE}" or be left out, but is {json.dumps(signature)[:80]}'
+        )
     rows = "instances" in call
     if rows == ("inputs" in call):
         raise Refusal(400, 'the body must hold either "instances" or "inputs"')
     values = call["instances"] if rows else _column(call["inputs"])
-    if not isinstance(values, list) or not values:
+    if not isinstance(values, list) or (rows and not values):
         raise Refusal(400, 'images must be a list of at least one {"b64": "..."}')
     if len(values) > limits.max_files:
         raise Refusal(413, f"a call must hold at most {limits.max_files} images: send the rest apart")
@@ -250,9 +300,9 @@ def read_instances(body: bytearray, limits: WebLimits) -> tuple[list[Upload], bo
 
 def _parse(body: bytearray) -> Mapping[str, Any]:
     try:
-        text = body.decode("utf-8")
+        text = body.decode("utf-8-sig")
         body.clear()  # megabytes that are not needed twice
-        call = json.loads(text)
+        call = json.loads(text, strict=False)  # line ends inside of base64, as shells put them there
     except (ValueError, RecursionError):
         raise Refusal(400, "the body must be JSON, but cannot be read as such") from None
     if not isinstance(call, Mapping):
@@ -269,16 +319,44 @@ def _decode(value: Any, number: int) -> bytes:
     if isinstance(value, Mapping) and isinstance(value.get(_INPUT), Mapping):
         value = value[_INPUT]
     text = value.get("b64") if isinstance(value, Mapping) else None
+    if not isinstance(text, str):
+        raise Refusal(
+            400, f'instance {number} must be {{"b64": "..."}} with base64 of an image file, but is not'
+        )
     try:
-        if isinstance(text, str):
-            return base64.b64decode(text, validate=True)
-    except (binascii.Error, ValueError):
-        pass
-    raise Refusal(400, f'instance {number} must be {{"b64": "..."}} with base64 of an image file')
+        return decode_base64(text)
+    except ValueError:
+        raise Refusal(
+            400,
+            f'instance {number} must be {{"b64": "..."}} with base64 of an image file, but its text is no base64',
+        ) from None
 
 
-def format_predictions(answers: Sequence[Answer], rows: bool) -> dict[str, Any]:
+def decode_base64(text: str) -> bytes:
+    """Base64 as TensorFlow Serving reads it: line ends and blanks count for nothing, padding may be left out whole.
+
+    The alphabet for addresses (``-`` and ``_``) is read as well: many clients send it, and it can mean nothing else.
+
+    Raises:
+        ValueError: other characters, both alphabets at once, or a length that no bytes have.
+    """
+    packed = text.encode("ascii").translate(None, _BLANKS)
+    if b"-" in packed or b"_" in packed:
+        if b"+" in packed or b"/" in packed:
+            raise ValueError("two alphabets")
+        packed = packed.translate(_TO_USUAL)
+    if b"=" not in packed:
+        packed += b"=" * (-len(packed) % 4)
+    return binascii.a2b_base64(packed, strict_mode=True)
+
+
+def format_predictions(answers: Sequence[Answer], rows: bool, names: Sequence[str]) -> dict[str, Any]:
     """The body of the answer, in the form the images came in.
+
+    Args:
+        answers: one an image.
+        rows: whether they came in row form.
+        names: of the model's outputs; columns of no images have no rows.
 
     Raises:
         Refusal: 400, if an image that came alone or in column form is bad.
@@ -288,7 +366,6 @@ def format_predictions(answers: Sequence[Answer], rows: bool) -> dict[str, Any]:
         raise Refusal(400, failed)
     if rows:
         return {"predictions": [_row(answer) for answer in answers]}
-    names = list(answers[0].outputs)
     return {"outputs": {name: [_numbers(answer.outputs[name]) for answer in answers] for name in names}}
 
 
@@ -304,10 +381,18 @@ def _numbers(values: Any) -> Any:
     return value.decode("utf-8", "replace") if isinstance(value, bytes) else value
 
 
-def format_status(version: str) -> dict[str, Any]:
-    """The body of a model's status."""
-    status = {"error_code": "OK", "error_message": ""}
-    return {"model_version_status": [{"version": version, "state": "AVAILABLE", "status": status}]}
+def format_status(version: str, newer: Newer | None = None) -> dict[str, Any]:
+    """The body of a model's status: the version that answers, and one that loads or was refused."""
+    states = [_state(version, "AVAILABLE")]
+    if newer and newer.loading:
+        states.insert(0, _state(newer.version, "LOADING"))
+    if newer and newer.error:
+        states.insert(0, _state(newer.version, "END", "FAILED_PRECONDITION", newer.error))
+    return {"model_version_status": states}
+
+
+def _state(version: str, state: str, code: str = "OK", error: str = "") -> dict[str, Any]:
+    return {"version": version, "state": state, "status": {"error_code": code, "error_message": error}}
 
 
 def format_metadata(facts: ModelFacts, signatures: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The server: its application, the listening socket, the process' signals and the clock on connections.
+"""The server: its application, the listening socket, and the process' signals.
 
 The application is the routes behind the door, and the model that is loaded while the server already answers. The
 routes for people are here: the page, its answers without JavaScript, its two static files, and the API's page.
@@ -10,6 +10,7 @@ import asyncio
 import ipaddress
 import logging
 import math
+import re
 import signal
 import socket
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -26,15 +27,17 @@ from jinja2 import Environment, FileSystemLoader
 from starlette.exceptions import HTTPException
 from uvicorn.config import LOGGING_CONFIG
 from uvicorn.logging import DefaultFormatter
-from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from kerasall.csv_tables import csv_line
 from kerasall.errors import SettingsError
 from kerasall.evaluation.class_names import name_columns
+from kerasall.serving.predictor import newest_version
 from kerasall.serving.runtimes import RuntimeChoice
 from kerasall.serving.web.answers import ModelFacts, describe_answer
+from kerasall.serving.web.connections import BACKLOG, make_protocol, spare_log
+from kerasall.serving.web.following import Watch
 from kerasall.serving.web.limits import Refusal, WebLimits
-from kerasall.serving.web.middleware import Door
+from kerasall.serving.web.middleware import Door, host_name
 from kerasall.serving.web.rest_api import make_rest_router, while_connected
 from kerasall.serving.web.service import Metrics, ModelService
 from kerasall.serving.web.uploads import read_form
@@ -58,6 +61,8 @@ def serve(
     hosts: tuple[str, ...] = (),
     limits: WebLimits | None = None,
     runtime: RuntimeChoice | None = None,
+    root: str = "",
+    follow: bool = False,
 ) -> None:
     """Serves one SavedModel until SIGTERM or SIGINT, then finishes what is under way and returns.
 
@@ -69,14 +74,23 @@ def serve(
         hosts: further names under which clients reach a loopback address, through a proxy for example.
         limits: sizes, counts and times.
         runtime: what computes the answers; default TensorFlow, in float32.
+        root: path below which a proxy shows the server, ``/kerasall``; "" at the top of its address.
+        follow: whether newer versions of the model take over once they are checked and warm.
 
     Raises:
-        SettingsError: a public address without a token, or an address that cannot be listened on.
+        SettingsError: a public address without a token, an address that cannot be listened on, a path or host name
+            that is none, or a model without versions to follow.
         KerasallError: the model is broken or does not fit.
     """
     limits = limits or WebLimits()
     require_token_for(host, token)
-    names = LOOPBACK_NAMES | {host.lower(), *map(str.lower, hosts)} if is_loopback(host) else None
+    root = read_root(root)
+    allowed = {host.lower(), *map(read_host, hosts)}
+    names = LOOPBACK_NAMES | allowed if is_loopback(host) else None
+    if follow and not newest_version(folder).resolve().name.isdecimal():
+        raise SettingsError(
+            f"--follow needs a model in numbered versions, such as savedmodels/NAME/1, but {folder} is none: push it first"
+        )
     listening = _listen(host, port)
     logging.getLogger("python_multipart").setLevel(logging.ERROR)  # it tells of every broken form
     faults: list[BaseException] = []
@@ -85,12 +99,22 @@ def serve(
         faults.append(error)
         server.should_exit = True
 
-    app = create_app(folder, limits=limits, token=token, hosts=names, runtime=runtime, failed=stop_failed)
+    app = create_app(
+        folder,
+        limits=limits,
+        token=token,
+        hosts=names,
+        runtime=runtime,
+        failed=stop_failed,
+        root=root,
+        follow=follow,
+    )
     server = uvicorn.Server(_configure(app, limits))
     # uvicorn ends by raising the signal anew: a stop that was asked for shall end with status 0.
     kept = {number: signal.signal(number, lambda *_: None) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
-        tell(f"serving on {describe_address(listening)} (Ctrl+C stops)")
+        below = f", behind a proxy at {root}/" if root else ""
+        tell(f"serving on {describe_address(listening)}{below} (Ctrl+C stops)")
         server.run(sockets=[listening])
     finally:
         listening.close()
@@ -121,6 +145,32 @@ def require_token_for(host: str, token: str | None) -> None:
         )
 
 
+def read_root(text: str) -> str:
+    """The path below which a proxy shows the server, without a slash at its end; "" for the top.
+
+    Raises:
+        SettingsError: it is no such path.
+    """
+    root = text.removesuffix("/")
+    if not re.fullmatch(r"(/[\w.~-]+)*", root, re.ASCII) or {".", ".."} & set(root.split("/")):
+        raise SettingsError(f"--root-path must be a path such as /kerasall, but is {text!r}")
+    return root
+
+
+def read_host(text: str) -> str:
+    """The name in ``--allow-host``, as it is compared with that in the header Host.
+
+    Raises:
+        SettingsError: it is an address with more than a name and a port.
+    """
+    name = text.lower() if text.count(":") > 1 and "[" not in text else host_name(text)
+    if "//" in text or not re.fullmatch(r"[\w.:-]+", name, re.ASCII):
+        raise SettingsError(
+            f"--allow-host must be the name of a host, such as cells.example.org, but is {text!r}"
+        )
+    return name
+
+
 def read_token(path: Path) -> str:
     """The token in a file: one line of at least 16 visible ASCII characters.
 
@@ -148,7 +198,7 @@ def describe_address(listening: socket.socket) -> str:
 def _listen(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        return socket.create_server((host, port), family=family, backlog=1024)
+        return socket.create_server((host, port), family=family, backlog=BACKLOG)
     except OSError as error:
         raise SettingsError(
             f"port {port} of {host} must be free to listen on, but is not ({error.strerror or error}): "
@@ -157,9 +207,9 @@ def _listen(host: str, port: int) -> socket.socket:
 
 
 def _configure(app: Any, limits: WebLimits) -> uvicorn.Config:
-    return uvicorn.Config(
+    config = uvicorn.Config(
         app,
-        http=_timed_protocol(limits.header_seconds),
+        http=make_protocol(limits),
         ws="none",
         lifespan="on",
         log_level="warning",
@@ -167,10 +217,12 @@ def _configure(app: Any, limits: WebLimits) -> uvicorn.Config:
         access_log=False,  # addresses and file names are nobody's business
         server_header=False,
         proxy_headers=False,
-        limit_concurrency=limits.connections,  # the door refuses before, with words and headers
+        backlog=BACKLOG,
         timeout_keep_alive=5,
         timeout_graceful_shutdown=int(limits.drain_seconds),
     )
+    spare_log()
+    return config
 
 
 class _ShownText(DefaultFormatter):
@@ -186,43 +238,6 @@ def _shown_log() -> dict[str, Any]:
     return {**LOGGING_CONFIG, "formatters": {**formatters, "default": plain}}
 
 
-def _timed_protocol(seconds: float) -> type[H11Protocol]:
-    class TimedProtocol(H11Protocol):
-        """Closes a connection that takes its time with the headers; uvicorn alone would wait for ever."""
-
-        _timer: asyncio.TimerHandle | None = None
-
-        def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-            super().connection_made(transport)
-            self._watch()
-
-        def data_received(self, data: bytes) -> None:
-            super().data_received(data)
-            self._watch()
-
-        def connection_lost(self, exc: Exception | None) -> None:
-            super().connection_lost(exc)
-            self._unwatch()
-
-        def _watch(self) -> None:
-            if self.cycle is not None and not self.cycle.response_complete:
-                self._unwatch()
-            elif self._timer is None:
-                self._timer = self.loop.call_later(seconds, self._give_up)
-
-        def _unwatch(self) -> None:
-            if self._timer is not None:
-                self._timer.cancel()
-                self._timer = None
-
-        def _give_up(self) -> None:
-            self._timer = None
-            if self.cycle is None or self.cycle.response_complete:
-                self.transport.close()
-
-    return TimedProtocol
-
-
 def create_app(
     folder: str | Path,
     *,
@@ -231,6 +246,8 @@ def create_app(
     hosts: frozenset[str] | None = None,
     runtime: RuntimeChoice | None = None,
     failed: Callable[[BaseException], None] = lambda error: None,
+    root: str = "",
+    follow: bool = False,
 ) -> Door:
     """Builds the ASGI application that serves one SavedModel.
 
@@ -241,38 +258,45 @@ def create_app(
         hosts: names that requests may address; None allows all.
         runtime: what computes the answers; default TensorFlow, in float32.
         failed: told when the model cannot be loaded; the server then never becomes ready.
+        root: path below which a proxy shows the server, as ``read_root`` gives it.
+        follow: whether newer versions of the model take over.
     """
     limits = limits or WebLimits()
     metrics = Metrics()
     service = ModelService(folder, limits, metrics, runtime)
+    watch = Watch(service, follow, limits.look_seconds)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        loading = asyncio.create_task(_load(service, failed))
+        tasks = [asyncio.create_task(_load(service, failed)), asyncio.create_task(watch.run())]
         yield
-        loading.cancel()
+        for task in tasks:
+            task.cancel()
         await service.stop()
 
     app = FastAPI(
         title="kerasall", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None,
         description="Answers of one image classifier. Research use only: not a diagnostic device.",
-        telemetry=_NO_TELEMETRY,
+        servers=[{"url": root}] if root else None, redirect_slashes=False, telemetry=_NO_TELEMETRY,
     )  # fmt: skip
-    app.include_router(make_rest_router(service, limits, metrics))
-    app.include_router(make_page_router(app, service, limits), include_in_schema=False)
+    app.include_router(make_rest_router(service, limits, metrics, watch))
+    app.include_router(make_page_router(app, service, limits, watch, root), include_in_schema=False)
     app.add_exception_handler(Refusal, _answer_refusal)
     app.add_exception_handler(HTTPException, _answer_http_error)
     app.add_exception_handler(Exception, _answer_fault)
-    return Door(app, limits, token, hosts, metrics.count_request)
+    return Door(app, limits, token, hosts, metrics.count_request, root)
 
 
-def make_page_router(app: FastAPI, service: ModelService, limits: WebLimits) -> APIRouter:
+def make_page_router(
+    app: FastAPI, service: ModelService, limits: WebLimits, watch: Watch, root: str
+) -> APIRouter:
     """All routes that answer people."""
     router = APIRouter()
     pages = Environment(
         loader=FileSystemLoader(_TEMPLATES), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
     pages.filters |= {"percent": format_share, "name_columns": name_columns}
+    pages.globals["root"] = root
 
     def render(template: str, status: int = 200, **values: Any) -> HTMLResponse:
         return HTMLResponse(pages.get_template(template).render(**values), status)
@@ -285,19 +309,19 @@ def make_page_router(app: FastAPI, service: ModelService, limits: WebLimits) -> 
             # It is worth another try while the model loads, not once it was given up.
             template = "loading.html" if "Retry-After" in refusal.headers else "refused.html"
             return render(template, 503, message=refusal.message)
-        return render("page.html", limits=limits, facts=facts, results=None)
+        return render("page.html", limits=limits, facts=facts, newer=watch.newer, results=None)
 
     @router.post("/")
     async def answer_form(request: Request) -> Response:
         try:
-            facts = service.facts
+            service.facts  # noqa: B018  refuses before the body is read
             form = await read_form(request, limits)
-            answers = await while_connected(request, service.predict(form.uploads))
+            facts, answers = await while_connected(request, service.predict(form.uploads))
         except Refusal as refusal:
             return render("refused.html", refusal.status, message=refusal.message)
         results = [describe_answer(answer, facts) for answer in answers]
         return render(
-            "page.html", limits=limits, facts=facts, results=results,
+            "page.html", limits=limits, facts=facts, newer=watch.newer, results=results,
             table=_table_link(results, facts), now=datetime.now().astimezone(),
         )  # fmt: skip
 

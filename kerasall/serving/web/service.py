@@ -14,6 +14,8 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -24,7 +26,7 @@ from prometheus_client.exposition import generate_latest
 from kerasall.decoding import read_header, to_native
 from kerasall.errors import DecodingError, ModelError
 from kerasall.serving.explanation import find_maps
-from kerasall.serving.predictor import Predictor
+from kerasall.serving.predictor import Predictor, Prepared
 from kerasall.serving.runtimes import RuntimeChoice
 from kerasall.serving.web.answers import Answer, ModelFacts, draw_explanation, read_facts
 from kerasall.serving.web.limits import Refusal, WebLimits, busy
@@ -36,8 +38,6 @@ Result = TypeVar("Result")
 _LOGGER = logging.getLogger("uvicorn.error")
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 _SIZES = (1, 2, 4, 8, 16, 32, 64)
-# A progressive JPEG has about ten scans. Each costs a pass over all pixels, however few bytes it has.
-_SCAN, _MOST_SCANS = b"\xff\xda", 100
 
 
 class Metrics:
@@ -57,6 +57,7 @@ class Metrics:
         self.batch_images = Histogram("kerasall_batch_images", "Images in one call of the model.", **counted)
         self.waiting = Gauge("kerasall_waiting_images", "Images accepted and not yet answered.", **kept)
         self.ready = Gauge("kerasall_ready", "1 once the model is loaded and warm.", **kept)
+        self.version = Gauge("kerasall_model_version", "Version of the model that answers.", **kept)
 
     def count_request(self, scope: Mapping[str, Any], status: int) -> None:
         """Counts an answer by its route's pattern: an address made up by a client must not become a label."""
@@ -65,6 +66,14 @@ class Metrics:
     def render(self) -> bytes:
         """The text that Prometheus collects."""
         return generate_latest(self.registry)
+
+
+@dataclass(frozen=True, eq=False)
+class Loaded:
+    """A model that was loaded, checked and warmed."""
+
+    predictor: Predictor
+    facts: ModelFacts
 
 
 class ModelService:
@@ -84,15 +93,15 @@ class ModelService:
         # One thread for the model: TensorFlow spreads a batch over the cores itself, and a second batch
         # beside it would only make both slower. Others read headers and decode what TensorFlow cannot.
         self._model_thread = ThreadPoolExecutor(1, "model")
-        self._preparers = ThreadPoolExecutor(2, "prepare")
-        self._predictor: Predictor | None = None
-        self._facts: ModelFacts | None = None
+        # Of these one is for large images alone, so that a small one never waits behind one that takes seconds.
+        self._preparers = (ThreadPoolExecutor(1, "prepare"), ThreadPoolExecutor(1, "prepare_large"))
+        self._loaded: Loaded | None = None
         self._fault = ""
-        self._batcher: Batcher[tuple[str, bytes], Answer] = Batcher(
+        self._batcher: Batcher[tuple[Loaded, str, bytes], Answer] = Batcher(
             self._run, self._model_thread, capacity=limits.queue_images, batch_size=limits.batch_images,
-            batch_weight=limits.batch_pixels, delay=limits.delay_seconds,
+            batch_weight=limits.batch_pixels, light=limits.small_pixels, delay=limits.delay_seconds,
         )  # fmt: skip
-        self._explainer: Batcher[tuple[str, bytes, int], dict[str, Any]] = Batcher(
+        self._explainer: Batcher[tuple[Loaded, str, bytes, int], dict[str, Any]] = Batcher(
             self._explain, self._model_thread, capacity=limits.queue_images, batch_size=1, batch_weight=1,
             delay=0.0,
         )  # fmt: skip
@@ -105,16 +114,25 @@ class ModelService:
         Raises:
             Refusal: 503 while it loads, and once it was found to answer wrongly.
         """
-        if self._fault:
-            raise Refusal(503, self._fault)
-        if self._facts is None:
-            raise busy("the model is being loaded: ask again in a moment", 2)
-        return self._facts
+        return self.loaded.facts
 
     @property
-    def signatures(self) -> Mapping[str, Any]:
-        """The SavedModel's functions by name; none while it loads."""
-        return self._predictor.signatures if self._predictor else {}
+    def loaded(self) -> Loaded:
+        """The model that answers.
+
+        Raises:
+            Refusal: as ``facts``.
+        """
+        if self._fault:
+            raise Refusal(503, self._fault)
+        if self._loaded is None:
+            raise busy("the model is being loaded: ask again in a moment", 2)
+        return self._loaded
+
+    @property
+    def newest(self) -> Loaded | None:
+        """The model that was loaded last, also where it was given up; None while the first one loads."""
+        return self._loaded
 
     async def load(self) -> None:
         """Loads, checks and warms the model, and begins to answer.
@@ -122,40 +140,66 @@ class ModelService:
         Raises:
             KerasallError: the model is broken or does not fit; nothing will be answered.
         """
-        loop = asyncio.get_running_loop()
-        self._predictor, facts = await loop.run_in_executor(self._model_thread, self._load)
+        loaded = await asyncio.get_running_loop().run_in_executor(
+            self._model_thread, self.load_version, self._folder
+        )
         self._batcher.start()
         self._explainer.start()
-        self._facts = facts
+        self.serve(loaded)
+
+    def load_version(self, folder: str | Path) -> Loaded:
+        """Loads, checks and warms a model beside the one that answers, if any does.
+
+        Raises:
+            KerasallError: it is broken or does not fit.
+        """
+        predictor = Predictor(folder, self._limits.image, self._runtime)
+        predictor.warm_up((1, self._limits.batch_images))
+        return Loaded(predictor, read_facts(predictor))
+
+    def serve(self, loaded: Loaded) -> None:
+        """Answers with this model from now on; what another has begun, it ends."""
+        self._loaded, self._fault = loaded, ""
         self._metrics.ready.set(1)
+        self._metrics.version.set(int(loaded.facts.version))
 
     async def stop(self) -> None:
         """Ends the threads; a batch under way is finished."""
-        self._facts = None
+        self._loaded = None
         self._metrics.ready.set(0)
         await self._batcher.stop()
         await self._explainer.stop()
         self._model_thread.shutdown(wait=False, cancel_futures=True)
-        self._preparers.shutdown(wait=False, cancel_futures=True)
+        for preparer in self._preparers:
+            preparer.shutdown(wait=False, cancel_futures=True)
 
-    async def predict(self, uploads: Sequence[Upload]) -> list[Answer]:
-        """One answer per upload, in order; a bad image has an error and does not stop the others.
+    async def predict(self, uploads: Sequence[Upload]) -> tuple[ModelFacts, list[Answer]]:
+        """The facts of the model that answers, and one answer per upload, in order, all of that model.
+
+        A bad image has an error and does not stop the others.
 
         Raises:
             Refusal: 503 while loading or when the queue is full, 504 when it took too long.
         """
         started = time.monotonic()
-        self.facts  # noqa: B018  refuses while the model loads
+        loaded = self.loaded
         with self._batcher.admit(len(uploads)):
             async with self._in_time():
-                answers = await asyncio.gather(*(self._answer(upload) for upload in uploads))
+                # One request must not stand before all others.
+                fair = asyncio.Semaphore(self._limits.batch_images)
+                answers = await asyncio.gather(*(self._answer(loaded, upload, fair) for upload in uploads))
         for answer in answers:
             self._metrics.images.labels("refused" if answer.error else "answered").inc()
         self._metrics.answer_seconds.observe(time.monotonic() - started)
-        return answers
+        return loaded.facts, answers
 
-    async def explain(self, upload: Upload, index: int) -> dict[str, Any]:
+    async def explain(self, loaded: Loaded, upload: Upload, index: int) -> dict[str, Any]:
         """Where in the image the evidence for a class lies, as ``draw_explanation`` gives it.
+
+        Args:
+            loaded: the model that is asked.
+            upload: the image.
+            index: of the class.
 
         Raises:
             Refusal: 400 an image that cannot be read; 503 and 504 as ``predict``.
@@ -166,7 +210,7 @@ class ModelService:
                     data, _ = await self._prepare_beside(upload)
                 except DecodingError as error:
                     raise Refusal(400, str(error)) from None
-                return await self._explainer.answer((upload.name, data, index), 1)
+                return await self._explainer.answer((loaded, upload.name, data, index), 1)
 
     @asynccontextmanager
     async def _in_time(self) -> AsyncIterator[None]:
@@ -178,35 +222,40 @@ class ModelService:
                 504, f"no answer within {self._limits.answer_seconds:g} s: the server is overloaded"
             ) from None
 
-    async def _answer(self, upload: Upload) -> Answer:
-        try:
-            data, pixels = await self._prepare_beside(upload)
-        except DecodingError as error:
-            return Answer(upload.name, str(error))
-        return await self._batcher.answer((upload.name, data), pixels)
+    async def _answer(self, loaded: Loaded, upload: Upload, fair: asyncio.Semaphore) -> Answer:
+        async with fair:
+            try:
+                data, pixels = await self._prepare_beside(upload)
+            except DecodingError as error:
+                return Answer(upload.name, str(error))
+            return await self._batcher.answer((loaded, upload.name, data), pixels)
 
     async def _prepare_beside(self, upload: Upload) -> tuple[bytes, int]:
-        return await asyncio.get_running_loop().run_in_executor(self._preparers, self._prepare, upload)
+        loop, (small, large), limits = asyncio.get_running_loop(), self._preparers, self._limits
+        header = await loop.run_in_executor(small, read_header, upload.data, limits.image, upload.name)
+        pixels = header.width * header.height
+        prepared = await loop.run_in_executor(
+            small if pixels <= limits.small_pixels else large, self._prepare, upload
+        )
+        return prepared, pixels
 
-    def _prepare(self, upload: Upload) -> tuple[bytes, int]:
-        header = read_header(upload.data, self._limits.image, upload.name)
-        if header.format == "JPEG" and upload.data.count(_SCAN) > _MOST_SCANS:
-            raise DecodingError(f"{upload.name} must have at most {_MOST_SCANS} scans: save it as a PNG")
-        return to_native(upload.data, self._limits.image, upload.name), header.width * header.height
+    def _prepare(self, upload: Upload) -> Prepared:
+        return Prepared(to_native(upload.data, self._limits.image, upload.name))
 
-    def _load(self) -> tuple[Predictor, ModelFacts]:
-        predictor = Predictor(self._folder, self._limits.image, self._runtime)
-        predictor.warm_up((1, self._limits.batch_images))
-        return predictor, read_facts(predictor)
+    def _run(self, images: Sequence[tuple[Loaded, str, bytes]]) -> list[Any]:
+        """A batch holds images for two models where one has just followed the other."""
+        answers: list[Answer | Refusal] = []
+        for loaded, group in groupby(images, key=itemgetter(0)):
+            answers += self._run_model(loaded, [(name, data) for _, name, data in group])
+        return answers
 
-    def _run(self, images: Sequence[tuple[str, bytes]]) -> list[Answer]:
-        assert self._predictor is not None
+    def _run_model(self, loaded: Loaded, images: Sequence[tuple[str, bytes]]) -> Sequence[Answer | Refusal]:
         started = time.monotonic()
         names = [name for name, _ in images]
         try:
-            found = self._predictor.predict([data for _, data in images], names)
+            found = loaded.predictor.predict([data for _, data in images], names)
         except ModelError as error:
-            raise self._give_up(error) from None
+            return [self._give_up(loaded, error)] * len(images)
         self._metrics.model_seconds.observe(time.monotonic() - started)
         self._metrics.batch_images.observe(len(images))
         outputs = {"probabilities": found.probabilities, "label_index": found.label_indices, **found.extras}
@@ -215,18 +264,19 @@ class ModelService:
             for row, (name, error) in enumerate(zip(names, found.errors, strict=True))
         ]
 
-    def _give_up(self, error: ModelError) -> Refusal:
-        """Answers nothing from now on: the runtime's first real answers were not TensorFlow's."""
-        self._fault = f"this server answers no more: {error}"
-        self._metrics.ready.set(0)
-        _LOGGER.error("%s", self._fault)
-        return Refusal(503, self._fault)
+    def _give_up(self, loaded: Loaded, error: ModelError) -> Refusal:
+        """This model answers nothing from now on: the runtime's first real answers were not TensorFlow's."""
+        fault = f"this server answers no more: {error}"
+        if loaded is self._loaded:
+            self._fault = fault
+            self._metrics.ready.set(0)
+        _LOGGER.error("%s", fault)
+        return Refusal(503, fault)
 
-    def _explain(self, images: Sequence[tuple[str, bytes, int]]) -> list[Any]:
-        assert self._predictor is not None
-        ((name, data, index),) = images
+    def _explain(self, images: Sequence[tuple[Loaded, str, bytes, int]]) -> list[Any]:
+        ((loaded, name, data, index),) = images
         try:
-            found = find_maps(self._predictor, data, name, index)
+            found = find_maps(loaded.predictor, data, name, index)
         except ModelError:
             return [
                 Refusal(400, f"{name} must be a whole image with evidence to show, but none can be found")
@@ -262,6 +312,8 @@ class Batcher(Generic[Item, Result]):
         batch_weight: sum of the items' weights in one call; an item that is heavier goes alone.
         delay: seconds that an item waits for others at most. Items that arrived while the model was
             busy have waited already.
+        light: weight up to which items have a queue of their own. Both are served in turn: a light item waits for one
+            heavy one at most, and a heavy one is never passed over for good.
     """
 
     def __init__(
@@ -273,10 +325,13 @@ class Batcher(Generic[Item, Result]):
         batch_size: int,
         batch_weight: int,
         delay: float,
+        light: int = 0,
     ):
         self._run, self._executor = run, executor
         self.capacity, self._size, self._weight, self._delay = capacity, batch_size, batch_weight, delay
-        self._queue: deque[_Job[Item, Result]] = deque()
+        self._light = light
+        self._queues: tuple[deque[_Job[Item, Result]], ...] = (deque(), deque())  # light, heavy
+        self._turn = 0
         self._arrived = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self.admitted = 0
@@ -286,9 +341,9 @@ class Batcher(Generic[Item, Result]):
         """Holds room for ``count`` items, from before they are prepared until they are answered.
 
         Raises:
-            Refusal: 503 with Retry-After, if there is no room.
+            Refusal: 503 with Retry-After, if there is no room. Some is kept for those who come with one item.
         """
-        if self.admitted + count > self.capacity:
+        if self.admitted + count > self.capacity - (self.capacity // 4 if 1 < count <= self.admitted else 0):
             raise busy(f"the server has {self.admitted} images waiting: send this again in a moment")
         self.admitted += count
         try:
@@ -300,7 +355,7 @@ class Batcher(Generic[Item, Result]):
         """Queues an admitted item and waits for its result. Cancelled, it is not run any more."""
         loop = asyncio.get_running_loop()
         job: _Job[Item, Result] = _Job(item, weight, loop.time(), loop.create_future())
-        self._queue.append(job)
+        self._queues[weight > self._light].append(job)
         self._arrived.set()
         return await job.answer
 
@@ -330,12 +385,14 @@ class Batcher(Generic[Item, Result]):
                 _settle(job, result)
 
     async def _collect(self, loop: asyncio.AbstractEventLoop) -> list[_Job[Item, Result]]:
-        while not self._queue:
+        while not any(self._queues):
             await self._wait(None)
-        deadline = self._queue[0].arrived + self._delay
-        while not self._is_full() and (left := deadline - loop.time()) > 0:
+        self._turn = 1 - self._turn
+        queue = self._queues[self._turn] or self._queues[1 - self._turn]
+        deadline = queue[0].arrived + self._delay
+        while not self._is_full(queue) and (left := deadline - loop.time()) > 0:
             await self._wait(left)
-        return self._take()
+        return self._take(queue)
 
     async def _wait(self, seconds: float | None) -> None:
         self._arrived.clear()
@@ -343,20 +400,20 @@ class Batcher(Generic[Item, Result]):
             async with asyncio.timeout(seconds):
                 await self._arrived.wait()
 
-    def _is_full(self) -> bool:
-        return len(self._queue) >= self._size or sum(job.weight for job in self._queue) >= self._weight
+    def _is_full(self, queue: deque[_Job[Item, Result]]) -> bool:
+        return len(queue) >= self._size or sum(job.weight for job in queue) >= self._weight
 
-    def _take(self) -> list[_Job[Item, Result]]:
+    def _take(self, queue: deque[_Job[Item, Result]]) -> list[_Job[Item, Result]]:
         batch: list[_Job[Item, Result]] = []
         weight = 0
-        while self._queue and len(batch) < self._size:
-            job = self._queue[0]
+        while queue and len(batch) < self._size:
+            job = queue[0]
             if job.answer.cancelled():
-                self._queue.popleft()
+                queue.popleft()
                 continue
             if batch and weight + job.weight > self._weight:
                 break
-            batch.append(self._queue.popleft())
+            batch.append(queue.popleft())
             weight += job.weight
         return batch
 

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import unquote_to_bytes
 
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
@@ -19,9 +21,12 @@ from kerasall.serving.web.limits import Refusal, WebLimits
 
 FIELD = "files"
 _LONGEST_NAME = 150
-_MAX_HEADER_BYTES = 4096
+_MAX_HEADER_BYTES = 2048
+_MAX_PARAMETERS = 64
 _MAX_FIELDS = 8
 _MAX_FIELD_BYTES = 1024
+_PARAMETER = re.compile(r';[ \t]*([^\s=;]+)[ \t]*=[ \t]*("(?:[^"\\]|\\.)*"|[^;]*)')
+_CHARSETS = frozenset({"utf-8", "iso-8859-1", "us-ascii"})
 
 
 @dataclass(frozen=True)
@@ -54,7 +59,11 @@ async def read_form(request: Request, limits: WebLimits) -> Form:
     kind, options = parse_options_header(request.headers.get("content-type"))
     boundary = options.get(b"boundary", b"")
     if kind != b"multipart/form-data" or not 0 < len(boundary) <= 200:
-        raise Refusal(415, f"images must be sent as multipart/form-data in the field {FIELD}")
+        found = request.headers.get("content-type", "")[:100] or "nothing"
+        raise Refusal(
+            415,
+            f"images must be sent as multipart/form-data in the field {FIELD}, but Content-Type is {found}",
+        )
     parts = _Parts(limits)
     try:
         parser = MultipartParser(boundary, parts.callbacks())
@@ -78,6 +87,43 @@ async def read_body(request: Request) -> bytearray:
     return body
 
 
+async def read_images(request: Request, limits: WebLimits) -> list[Upload]:
+    """The images of a form, or the one that is the whole body, as Content-Type says.
+
+    Raises:
+        Refusal: as ``read_form``.
+    """
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind == "application/octet-stream" or kind.startswith("image/"):
+        return [Upload(display_name("", 1), bytes(await read_body(request)))]
+    return (await read_form(request, limits)).uploads
+
+
+def read_disposition(header: bytes) -> tuple[str, str | None]:
+    """Names of a part's field and of its file by Content-Disposition; None for the file: it is a plain field.
+
+    ``filename*=`` (RFC 5987) is for mail and downloads, not for forms (RFC 7578), but many programs send it, alone or
+    beside a plain name that only stands in for it: it comes first here.
+    """
+    _, options = parse_options_header(header)
+    name = options.get(b"name", b"").decode("utf-8", "replace")
+    plain = options[b"filename"].decode("utf-8", "replace") if b"filename" in options else None
+    extended = {key: value for key, value in _parameters(header) if key.startswith("filename*")}
+    if extended:  # as one value, or in numbered pieces
+        whole = extended.get("filename*", "".join(extended.values()))
+        charset, told, text = whole.partition("'")
+        known = charset.lower() if charset.lower() in _CHARSETS else "utf-8"
+        encoded = text.partition("'")[2] if told else whole
+        return name, unquote_to_bytes(encoded).decode(known, "replace") or plain or ""
+    return name, plain
+
+
+def _parameters(header: bytes) -> Iterator[tuple[str, str]]:
+    """Parameters of a header with their values, in order; what stands in quotation marks is no parameter."""
+    for found in _PARAMETER.finditer(header.decode("latin-1")):
+        yield found[1].lower(), found[2].strip().strip('"')
+
+
 def display_name(name: str, number: int) -> str:
     """A file's name fit to be shown: no folders, no control or direction marks, not endless."""
     last = re.split(r"[/\\]", name)[-1]
@@ -96,7 +142,7 @@ class _Parts:
 
     def __init__(self, limits: WebLimits):
         self.form, self.ended = Form(), False
-        self._limits = limits
+        self._limits, self._number = limits, 0
         self._begin()
 
     def callbacks(self) -> Any:
@@ -112,6 +158,11 @@ class _Parts:
         }
 
     def _begin(self) -> None:
+        self._number += 1
+        if self._number > 1 + self._limits.max_files + _MAX_FIELDS:  # also those that hold nothing
+            raise Refusal(
+                413, f"a form must hold at most {self._limits.max_files} images and {_MAX_FIELDS} fields"
+            )
         self._name, self._filename = "", None
         self._header, self._value, self._disposition = bytearray(), bytearray(), b""
         self._header_bytes = 0
@@ -133,13 +184,12 @@ class _Parts:
     def _header_end(self) -> None:
         if bytes(self._header).lower() == b"content-disposition":
             self._disposition = bytes(self._value)
+            if self._disposition.count(b";") > _MAX_PARAMETERS:  # taken apart in quadratic time
+                raise _broken()
         self._header, self._value = bytearray(), bytearray()
 
     def _headers_finished(self) -> None:
-        _, options = parse_options_header(self._disposition)
-        self._name = options.get(b"name", b"").decode("utf-8", "replace")
-        if b"filename" in options:
-            self._filename = options[b"filename"].decode("utf-8", "replace")
+        self._name, self._filename = read_disposition(self._disposition)
         if self._filename is not None and self._name != FIELD:
             raise Refusal(400, f"images must be in the field {FIELD}, but one is in another")
         if len(self.form.uploads) >= self._limits.max_files and self._filename is not None:

@@ -74,7 +74,9 @@ async function send(path, entry, fields, progress) {
     } else if (response.status === 200) {
       return response.body;
     } else {
-      throw new Error(response.body.error || `The server answered ${response.status}: try again`);
+      // The server itself always says why; a proxy in front of it does not.
+      const cure = response.status === 413 ? "a proxy in front of it takes no file of this size" : "try again";
+      throw new Error(response.body.error || `The server answered ${response.status}: ${cure}`);
     }
   }
 }
@@ -86,7 +88,7 @@ function post(path, file, fields, progress) {
     for (const [name, value] of Object.entries(fields)) form.append(name, value);
     form.append("files", file, file.name);
     const request = new XMLHttpRequest();
-    request.open("POST", path);
+    request.open("POST", facts.root + path);
     request.upload.onprogress = (event) => event.lengthComputable && progress(event.loaded / event.total);
     request.onerror = () => reject(new Error("The server cannot be reached: is it still running?"));
     request.onload = () => {
@@ -158,7 +160,11 @@ function showAnswer(entry, result, model) {
     ...(result.members ? [makeMembers(result)] : []),
   );
   content.querySelector(".answer").title = `${model.name}, version ${model.version}`;
-  if (explains) picture.append(makeOverlayButton(entry, result));
+  if (explains) picture.append(makeOverlayButton(entry, result, model));
+  if (model.version !== facts.version) {
+    byId("newer").hidden = false;
+    byId("newer").textContent = `Version ${model.version} of the model answers now: open this page anew to read what is known of it.`;
+  }
 }
 
 // Green would reassure: not of an image that a person should look at.
@@ -190,7 +196,7 @@ function makeMembers(result) {
 
 // ---- where the model looked -------------------------------------------------
 
-function makeOverlayButton(entry, result) {
+function makeOverlayButton(entry, result, model) {
   const button = make("button", { type: "button" }, "Where it looked");
   const note = make("span", { className: "muted note" });
   note.setAttribute("role", "status");
@@ -204,7 +210,7 @@ function makeOverlayButton(entry, result) {
     const on = button.getAttribute("aria-pressed") !== "true";
     button.disabled = true;
     try {
-      if (on && !overlay) overlay = await loadOverlay(entry, result, note);
+      if (on && !overlay) overlay = await loadOverlay(entry, result, model, note);
       const context = canvas.getContext("2d");
       context.clearRect(0, 0, canvas.width, canvas.height);
       context.drawImage(on ? overlay : plain, 0, 0, canvas.width, canvas.height);
@@ -219,8 +225,9 @@ function makeOverlayButton(entry, result) {
   return make("div", {}, button, note);
 }
 
-async function loadOverlay(entry, result, note) {
-  const explained = await send("/v1/explain", entry, { label: result.label }, () => {});
+async function loadOverlay(entry, result, model, note) {
+  const fields = { label: result.label, version: model.version };
+  const explained = await send("/v1/explain", entry, fields, () => {});
   const image = new Image();
   image.src = "data:image/png;base64," + explained.overlay;
   await image.decode();
