@@ -9,7 +9,6 @@ pairs drawn at random .11 and at most .54. In the other cells there may be more.
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Collection
 from dataclasses import dataclass
 from functools import cache
@@ -18,6 +17,7 @@ from typing import Literal
 
 from scipy.cluster.hierarchy import DisjointSet
 
+from kerasall.csv_tables import read_csv
 from kerasall.data.splits import natural_order
 
 _TABLE = Path(__file__).with_name("cnmc_joined_ids.csv")
@@ -49,12 +49,11 @@ class JoinedIds:
 @cache
 def list_joined_ids() -> tuple[JoinedIds, ...]:
     """Every known pair, the surest first."""
-    with open(_TABLE, encoding="utf-8", newline="") as file:
-        return tuple(
-            JoinedIds(row["first"], row["second"], int(row["near_duplicate_groups"]), int(row["identical_groups"]),
-                      row["certainty"])  # type: ignore[arg-type]
-            for row in csv.DictReader(file)
-        )  # fmt: skip
+    rows = read_csv(_TABLE).itertuples(index=False)
+    return tuple(
+        JoinedIds(row.first, row.second, int(row.near_duplicate_groups), int(row.identical_groups), row.certainty)
+        for row in rows
+    )
 
 
 def join_subjects(subjects: Collection[str]) -> tuple[tuple[str, ...], ...]:
