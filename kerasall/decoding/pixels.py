@@ -11,15 +11,16 @@ import numpy as np
 from PIL import Image
 from PIL.ImageFile import ImageFile
 
+from kerasall.decoding.depth import FULL, SixteenBit, to_eight_bits
 from kerasall.decoding.headers import (
     DEFAULT_LIMITS,
-    READABLE_16_BIT_MODES,
     UPRIGHT,
     ImageHeader,
     Limits,
     first_line,
     open_image,
 )
+from kerasall.decoding.tiff import read_layout, read_samples
 from kerasall.errors import DecodingError
 
 Allocate = Callable[[tuple[int, int, int]], np.ndarray]
@@ -33,10 +34,11 @@ def decode(
     limits: Limits = DEFAULT_LIMITS,
     name: str = "image",
     allocate: Allocate = lambda shape: np.empty(shape, np.uint8),
+    sixteen_bit: SixteenBit = FULL,
 ) -> np.ndarray:
     """Decodes an image to uint8 [height, width, 3], RGB.
 
-    Equals ``graph.decode_native(to_native(data))`` pixel by pixel.
+    Equals ``export.decode_native(to_native(data), sixteen_bit)`` pixel by pixel.
 
     Args:
         data: the file's bytes.
@@ -44,20 +46,24 @@ def decode(
         name: how messages call the image; best its path.
         allocate: makes the array for the pixels. Asked where the decoder can write into a given array (plain
             BMP); every other kind comes in an array of its own.
+        sixteen_bit: what becomes of 16-bit samples, and of no others.
 
     Raises:
-        DecodingError: as ``read_header``, and for truncated or corrupt pixel data.
+        DecodingError: as ``read_header``, for truncated or corrupt pixel data, and for a value above those that
+            ``sixteen_bit`` allows.
     """
     header, image = open_image(data, limits, name)
+    if header.bits == 16 and (header.format == "TIFF" or sixteen_bit != FULL):
+        return _spread(_name_excess(_read_deep(header, data, name), sixteen_bit, name))
     return _decode_opened(header, image, data, name, allocate)
 
 
 def to_native(data: bytes, limits: Limits = DEFAULT_LIMITS, name: str = "image") -> bytes:
     """Gives bytes that TensorFlow's ``decode_image(channels=3)`` reads right.
 
-    Native kinds come back unchanged and undecoded; all others as an 8-bit RGB PNG of the pixels that
-    ``decode`` gives. A truncated BMP, PNG or TIFF is refused here; of a native JPEG only the header is
-    read, so a truncated one is found by ``decode`` or by TensorFlow.
+    Native kinds come back unchanged and undecoded; all others as a PNG: of 16-bit samples as they are, which the graph
+    brings to 8 bits as it was told to; else of the 8-bit RGB pixels that ``decode`` gives. A truncated BMP, PNG or TIFF
+    is refused here; of a native JPEG only the header is read, so a truncated one is found by ``decode`` or by TensorFlow.
 
     Raises:
         DecodingError: as ``read_header``, and for truncated data as far as said above.
@@ -67,6 +73,8 @@ def to_native(data: bytes, limits: Limits = DEFAULT_LIMITS, name: str = "image")
         if header.format == "PNG":
             _require_whole_png(data, name)
         return data
+    if header.bits == 16:
+        return _save_deep_png(_read_deep(header, data, name))
     png = io.BytesIO()
     # Level 1: the PNG lives only until TensorFlow has decoded it.
     pixels = _decode_opened(header, image, data, name, lambda shape: np.empty(shape, np.uint8))
@@ -83,10 +91,56 @@ def _decode_opened(
         fast = _decode_fast(header, data, allocate)
         if fast is not None:
             return fast
-        assert image is not None  # only of plain BMP, which are decoded by now
+        if header.format == "TIFF":
+            return _spread(_turn(read_samples(read_layout(data, name), data), header.orientation))
+        assert image is not None  # only of plain BMP and TIFF, which are decoded by now
         return np.array(_to_rgb(image, header))
     except Exception as error:  # whatever broken data provoke in Pillow
         raise _broken_pixels(name, first_line(error)) from None
+
+
+def _read_deep(header: ImageHeader, data: bytes, name: str) -> np.ndarray:
+    """Samples of a 16-bit PNG or TIFF, upright: uint16, grey [H, W] or RGB [H, W, 3]."""
+    if header.format == "PNG":
+        _require_whole_png(data, name)
+    try:
+        if header.format == "TIFF":
+            samples = read_samples(read_layout(data, name), data)
+        else:
+            import cv2
+
+            samples = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+            samples = samples if samples.ndim == 2 else np.ascontiguousarray(samples[..., 2::-1])
+        return _turn(samples, header.orientation)
+    except Exception as error:  # whatever broken data provoke in the libraries
+        raise _broken_pixels(name, first_line(error)) from None
+
+
+def _name_excess(samples: np.ndarray, sixteen_bit: SixteenBit, name: str) -> np.ndarray:
+    try:
+        return to_eight_bits(samples, sixteen_bit)
+    except ValueError as error:
+        raise DecodingError(f"{name} cannot be read as the settings say: {error}; correct data.sixteen_bit") from None
+
+
+def _save_deep_png(samples: np.ndarray) -> bytes:
+    import cv2  # Pillow writes no 16-bit colours
+
+    ordered = samples if samples.ndim == 2 else samples[..., ::-1]
+    return cv2.imencode(".png", ordered, (cv2.IMWRITE_PNG_COMPRESSION, 1))[1].tobytes()
+
+
+def _turn(samples: np.ndarray, orientation: int) -> np.ndarray:
+    """Brings samples [H, W, ...] that are stored turned or mirrored upright."""
+    if orientation in (5, 6, 7, 8):
+        samples = samples.swapaxes(0, 1)
+    flips = {2: (1,), 3: (0, 1), 4: (0,), 6: (1,), 7: (0, 1), 8: (0,)}
+    return np.ascontiguousarray(np.flip(samples, flips.get(orientation, ())))
+
+
+def _spread(samples: np.ndarray) -> np.ndarray:
+    """Grey [H, W] as three equal channels; RGB as it is."""
+    return samples if samples.ndim == 3 else np.repeat(samples[..., None], 3, axis=2)
 
 
 def _decode_fast(header: ImageHeader, data: bytes, allocate: Allocate) -> np.ndarray | None:
@@ -126,14 +180,12 @@ def _read_plain_bmp(data: bytes, allocate: Allocate) -> np.ndarray:
 
 def _to_rgb(image: ImageFile, header: ImageHeader) -> Image.Image:
     image.load()
-    if header.mode in READABLE_16_BIT_MODES:
+    if header.bits == 16 and header.mode.startswith("I;16"):  # colours come from Pillow as their high bytes
         high_bytes = (np.asarray(image).astype(np.uint16) >> 8).astype(np.uint8)
         rgb = Image.fromarray(high_bytes).convert("RGB")
     else:
         image.info.pop("transparency", None)  # dropped by policy; Pillow would warn
-        # Premultiplied colours: Pillow converts them only by way of the mode with separate alpha.
-        straight = {"RGBa": "RGBA", "La": "LA"}.get(image.mode)
-        rgb = (image.convert(straight) if straight else image).convert("RGB")
+        rgb = image.convert("RGB")
     return rgb if header.orientation == 1 else rgb.transpose(UPRIGHT[header.orientation])
 
 
