@@ -387,6 +387,7 @@ def make_card(
         "kerasall_version": __version__,
         "model": _model_json(settings, training),
         "preprocess": data.preprocess,
+        "sixteen_bit": data.sixteen_bit,
         "limits": asdict(data.limits),
         "data": {"source": facts.source, "notes": list(facts.notes)},
         "safeguards": findings.trust.safeguards.to_json() if findings.trust else None,

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import pandas as pd
 
+from kerasall.decoding import FULL, SixteenBit
 from kerasall.errors import DataError
 from kerasall.files import atomic_path, read_json, write_json
 
@@ -41,6 +42,7 @@ class Collection:
             numbers as a stand-in, or nothing.
         notes: sentences every report on these data must carry.
         read_warnings: what the reader found odd, for the report of ``check``.
+        sixteen_bit: what becomes of 16-bit samples wherever these images are decoded.
     """
 
     source: str
@@ -51,6 +53,7 @@ class Collection:
     subject_kind: SubjectKind = "none"
     notes: tuple[str, ...] = ()
     read_warnings: tuple[str, ...] = field(default=())
+    sixteen_bit: SixteenBit = FULL
 
     def __post_init__(self) -> None:
         _require_valid(self.examples, self.labels, where=f"the {self.source} reader on {self.root}")

@@ -292,7 +292,9 @@ def _describe(image: ImageFile, orientation: int, data: bytes) -> ImageHeader:
         reason = "stored turned or mirrored (EXIF orientation)"
     width, height = image.size if orientation < 5 else image.size[::-1]
     quality, bits = _estimate_quality(image), 16 if isinstance(image, PngImageFile) and data[24] == 16 else 8
-    return ImageHeader(image.format, width, height, image.mode, not reason, reason, orientation, quality, bits)  # type: ignore[arg-type]
+    return ImageHeader(
+        image.format, width, height, image.mode, not reason, reason, orientation, quality, bits
+    )  # type: ignore[arg-type]
 
 
 def _describe_tiff(layout: tiff.TiffLayout, limits: Limits, name: str) -> ImageHeader:

@@ -184,14 +184,18 @@ def _read_tags(data: bytes) -> _Tags:
     if is_big and struct.unpack_from(f"{order}HH", data, 4) != (8, 0):
         raise ValueError("offsets that are not of 8 bytes")
     number, offset = (f"{order}Q", f"{order}u8") if is_big else (f"{order}H", f"{order}u4")
-    (start,) = struct.unpack_from(f"{order}Q", data, 8) if is_big else struct.unpack_from(f"{order}I", data, 4)
+    (start,) = (
+        struct.unpack_from(f"{order}Q", data, 8) if is_big else struct.unpack_from(f"{order}I", data, 4)
+    )
     (count,) = struct.unpack_from(number, data, start)
     entry = np.dtype([("tag", f"{order}u2"), ("type", f"{order}u2"), ("count", offset), ("value", offset)])
     start += struct.calcsize(number)
     entries = np.frombuffer(data, entry, count, start)
     (following,) = np.frombuffer(data, offset, 1, start + count * entry.itemsize)
     if following:
-        raise _Refusal("must hold one picture, but is a TIFF of several pages: save the picture that is meant alone")
+        raise _Refusal(
+            "must hold one picture, but is a TIFF of several pages: save the picture that is meant alone"
+        )
     integers: dict[int, np.ndarray] = {}
     texts: dict[int, list[bytes]] = {}
     for index in np.flatnonzero(np.isin(entries["tag"], _READ_INTEGERS + _READ_TEXTS))[:_MOST_SEGMENTS]:
@@ -221,7 +225,9 @@ def _check_tags(tags: _Tags, data: bytes) -> TiffLayout:
     if tags.one(284, 1) not in (1, 2) or tags.one(266, 1) not in (1, 2):
         raise ValueError("planes or bits in no known order")
     tile = _check_tile(tags, width, height)
-    strips = _check_strips(tags, math.ceil(width / tile[0]) * math.ceil(height / tile[1]) * (samples if separate else 1))
+    strips = _check_strips(
+        tags, math.ceil(width / tile[0]) * math.ceil(height / tile[1]) * (samples if separate else 1)
+    )
     if len(strips) and int(strips.sum(axis=1).max()) > len(data):
         raise ValueError("it ends before its strips")
     orientation = _find_orientation(tags)
@@ -302,12 +308,13 @@ def _check_packing(tags: _Tags, photometric: int, bits: int, samples: int) -> tu
         problem = f"JPEG strips of {samples} samples a pixel"
     elif photometric == _YCBCR and (compression != _JPEG or samples != 3 or tags.one(284, 1) == 2):
         problem = "YCbCr samples that are not in JPEG strips"
-    elif predictor != 1 and compression != _JPEG:  # of JPEG strips readers agree to pass over it
-        if predictor != 2 or bits not in (8, 16) or compression not in _WITH_PREDICTOR:
-            problem = f"predictor {predictor} with compression {compression} and {bits}-bit samples"
+    elif compression == _JPEG:
+        predictor = 1  # readers agree to pass over it
+    elif predictor != 1 and (predictor != 2 or bits < 8 or compression not in _WITH_PREDICTOR):
+        problem = f"predictor {predictor} with compression {compression} and {bits}-bit samples"
     if problem:
         raise _Refusal(f"must be packed in a way that is read alike everywhere, but has {problem}: {_AS_PNG}")
-    return compression, predictor if compression != _JPEG else 1
+    return compression, predictor
 
 
 def _check_tile(tags: _Tags, width: int, height: int) -> tuple[int, int]:
@@ -318,7 +325,9 @@ def _check_tile(tags: _Tags, width: int, height: int) -> tuple[int, int]:
     tile = tags.one(322), tags.one(323)
     for side, whole in zip(tile, (width, height), strict=True):
         if side < 16 or side % 16 or side > max(_LARGE_TILE, whole + 15):
-            raise ValueError(f"tiles of {tile[0]:,} x {tile[1]:,} pixels in an image of {width:,} x {height:,}")
+            raise ValueError(
+                f"tiles of {tile[0]:,} x {tile[1]:,} pixels in an image of {width:,} x {height:,}"
+            )
     return tile
 
 
@@ -425,7 +434,9 @@ def _to_samples(layout: TiffLayout, packed: np.ndarray, width: int, each: int) -
     if layout.bits == 16:
         values = packed.view(">u2" if layout.big_endian else "<u2")
     elif layout.bits < 8:
-        bits = np.unpackbits(packed, axis=1)[:, : width * each * layout.bits].reshape(len(packed), -1, layout.bits)
+        bits = np.unpackbits(packed, axis=1)[:, : width * each * layout.bits].reshape(
+            len(packed), -1, layout.bits
+        )
         values = bits @ (1 << np.arange(layout.bits, dtype=np.uint8)[::-1])
     values = values.reshape(len(packed), width, each)
     if layout.predictor == 2:
@@ -444,7 +455,9 @@ def _read_jpeg_strip(layout: TiffLayout, strip: bytes, width: int, rows: int, ea
         raise ValueError("a JPEG strip without its end")
     found = _find_jpeg_frame(whole)
     if found[0] != width or found[2] != each or not rows <= found[1] <= layout.tile[1]:
-        raise ValueError(f"a JPEG strip of {found[0]:,} x {found[1]:,} pixels where {width:,} x {rows:,} are meant")
+        raise ValueError(
+            f"a JPEG strip of {found[0]:,} x {found[1]:,} pixels where {width:,} x {rows:,} are meant"
+        )
     flags = cv2.IMREAD_GRAYSCALE if each == 1 else cv2.IMREAD_COLOR_RGB
     pixels = cv2.imdecode(np.frombuffer(whole, np.uint8), flags | cv2.IMREAD_IGNORE_ORIENTATION)
     return pixels.reshape(found[1], width, each)

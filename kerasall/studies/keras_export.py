@@ -147,6 +147,7 @@ def _describe_export(
         "kerasall_version": __version__,
         "model": {"name": model.name, "parameters": int(model.count_params())},
         "preprocess": chain.to_json(),
+        "sixteen_bit": chain.sixteen_bit,
         "limits": asdict(DEFAULT_LIMITS),
         "data": {"source": "unknown", "notes": [note]},
         "results": {"labels": labels, "malignant": malignant},
