@@ -2,16 +2,18 @@
 
 A TIFF says in some twenty tags how its samples lie. Readers that pass over a tag they do not know give wrong pixels and no
 error, so the tags are read here, each is held against what is known, and nothing is guessed. Of a library is asked only
-to unpack: libtiff (through Pillow) gives the bytes of strips and tiles, OpenCV the pixels of JPEG ones. A tile's size,
-the number of samples and what a strip unpacks to are bounded before anything is unpacked.
+to unpack: libtiff (through Pillow), zlib and lzma give the bytes of strips and tiles, OpenCV the pixels of JPEG ones. A
+tile's size, the number of samples and what a strip unpacks to are bounded before anything is unpacked.
 """
 
 from __future__ import annotations
 
 import io
+import lzma
 import math
 import re
 import struct
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -28,9 +30,9 @@ _EXPORT_AGAIN = "the file is truncated, corrupt or of an unusual kind; export it
 _INTEGERS = {1: "u1", 3: "u2", 4: "u4", 13: "u4", 16: "u8", 18: "u8"}
 """Type of a tag's values -> numpy's name, of unsigned integers."""
 _TEXTS = (1, 2, 7)
-_NONE, _JPEG = 1, 7
-_BY_LIBTIFF = (5, 8, 32773, 32946, 34925, 50000)
-_WITH_PREDICTOR = (5, 8, 32946, 34925, 50000)
+_NONE, _LZW, _JPEG, _PACKBITS, _LZMA, _ZSTANDARD = 1, 5, 7, 32773, 34925, 50000
+_DEFLATE = (8, 32946)
+_WITH_PREDICTOR = (_LZW, *_DEFLATE, _LZMA, _ZSTANDARD)
 _COMPRESSIONS = {
     2: "fax", 3: "fax", 4: "fax", 6: "old-style JPEG", 32771: "fax", 33003: "JPEG 2000", 33005: "JPEG 2000",
     34676: "SGI LogLuv", 34677: "SGI LogLuv", 34712: "JPEG 2000", 34887: "LERC", 50001: "WebP", 50002: "JPEG XL",
@@ -51,6 +53,7 @@ _LARGE_TILE = 1024
 _MOST_SEGMENTS = 100
 """Segments of a JPEG strip before its frame header, at most; as many of the tags that are read."""
 _LONGEST_TEXT = 1 << 18
+_LZMA_MEMORY = 64 << 20
 _BATCH = 8 << 20
 """Bytes that strips may unpack to in one call of libtiff, where one strip has not more."""
 _REVERSED = np.packbits(np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1)[:, ::-1], axis=1)[:, 0]
@@ -300,7 +303,7 @@ def _check_samples(tags: _Tags, samples: int) -> tuple[int, int, list[int]]:
 def _check_packing(tags: _Tags, photometric: int, bits: int, samples: int) -> tuple[int, int]:
     compression, predictor = tags.one(259, _NONE), tags.one(317, 1)
     problem = ""
-    if compression not in (_NONE, _JPEG, *_BY_LIBTIFF):
+    if compression not in (_NONE, _JPEG, _PACKBITS, *_WITH_PREDICTOR):
         problem = f"{_COMPRESSIONS.get(compression, 'unknown')} compression ({compression})"
     elif compression == _JPEG and (bits != 8 or photometric == _PALETTE):
         problem = f"JPEG strips of {bits} bits" if bits != 8 else "JPEG strips with a palette"
@@ -406,7 +409,28 @@ def _unpack_bytes(layout: TiffLayout, data: bytes, strips: np.ndarray, size: int
             found = np.frombuffer(data, np.uint8, size, start)
             yield _REVERSED[found] if layout.reversed_bits else found
         return
+    if layout.compression in (*_DEFLATE, _LZMA):
+        for start, length in strips.tolist():
+            packed = np.frombuffer(data, np.uint8, length, start)
+            packed = (_REVERSED[packed] if layout.reversed_bits else packed).tobytes()
+            yield np.frombuffer(_inflate(packed, size, layout.compression == _LZMA), np.uint8)
+        return
     yield from np.asarray(TiffImageFile(io.BytesIO(_make_tiff_of_bytes(layout, data, strips, size))))
+
+
+def _inflate(packed: bytes, size: int, is_lzma: bool) -> bytes:
+    """The first ``size`` bytes. Not by libtiff, which does not look at checksums, and gives LZMA all memory it asks for."""
+    if is_lzma:
+        lzma_reader = lzma.LZMADecompressor(lzma.FORMAT_XZ, _LZMA_MEMORY)
+        unpacked = lzma_reader.decompress(packed, size)
+        ended = lzma_reader.eof or lzma_reader.decompress(b"", 1) or lzma_reader.eof
+    else:
+        reader = zlib.decompressobj()
+        unpacked = reader.decompress(packed, size)
+        ended = reader.decompress(reader.unconsumed_tail, 1) or reader.eof
+    if len(unpacked) < size or not ended:
+        raise ValueError("a strip that ends too early")
+    return unpacked
 
 
 def _make_tiff_of_bytes(layout: TiffLayout, data: bytes, strips: np.ndarray, size: int) -> bytes:
