@@ -22,7 +22,8 @@ STEP = "sixteen_bit"
 
 def find_sixteen_bit(steps: Sequence[Mapping[str, Any]]) -> SixteenBit:
     """The way that a chain's JSON tells; that of models which were stored without one is full."""
-    return steps[0].get("read", FULL) if steps and steps[0].get("op") == STEP else FULL
+    first = steps[0] if steps else {}
+    return first.get("read", FULL) if isinstance(first, Mapping) and first.get("op") == STEP else FULL
 
 
 def is_sixteen_bit(value: Any) -> TypeGuard[SixteenBit]:

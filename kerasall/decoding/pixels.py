@@ -120,9 +120,7 @@ def _name_excess(samples: np.ndarray, sixteen_bit: SixteenBit, name: str) -> np.
     try:
         return to_eight_bits(samples, sixteen_bit)
     except ValueError as error:
-        raise DecodingError(
-            f"{name} {error}: correct the setting, or the file"
-        ) from None
+        raise DecodingError(f"{name} {error}: correct the setting, or the file") from None
 
 
 def _save_deep_png(samples: np.ndarray) -> bytes:

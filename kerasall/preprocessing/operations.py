@@ -332,6 +332,11 @@ def check_steps(steps: Sequence[Mapping[str, Any]]) -> tuple[int, int]:
         SettingsError: as ``Chain.from_json``, or the size would depend on the image.
     """
     _require_list(steps)
+    if find_sixteen_bit(steps) != FULL:
+        raise SettingsError(
+            f"preprocess must not say how 16-bit samples are read, but has {steps[0]!r}: set data.sixteen_bit, which checks "
+            "and duplicates read too"
+        )
     # What is fitted changes colours alone, so the others tell the size.
     return Chain.from_json([step for step in steps if not _lacks_fit(step)]).output_size
 

@@ -28,7 +28,7 @@ from kerasall.errors import DecodingError, SettingsError
 from kerasall.files import read_json
 from kerasall.pipeline.component import Pipeline
 from kerasall.pipeline.runner import RunPlaces, run_pipeline
-from kerasall.preprocessing.operations import Chain, Resize
+from kerasall.preprocessing.operations import Chain, Resize, check_steps
 from kerasall.serving.export import decode_native, export_saved_model
 from kerasall.serving.predictor import Predictor
 from kerasall.settings import CheckSettings, DataSettings, Settings
@@ -79,7 +79,9 @@ def make_png(rows: bytes, colour: int, more: bytes = b"") -> bytes:
 def tiff(samples: np.ndarray, **options) -> bytes:
     file = io.BytesIO()
     photometric = "rgb" if samples.ndim == 3 else "minisblack"
-    tifffile.imwrite(file, np.ascontiguousarray(samples), **{"photometric": photometric, "metadata": None} | options)
+    tifffile.imwrite(
+        file, np.ascontiguousarray(samples), **{"photometric": photometric, "metadata": None} | options
+    )
     return file.getvalue()
 
 
@@ -144,7 +146,9 @@ def test_minmax_is_whole_numbers_on_both_ways(values):
     expected = [[(int(v) - values[0]) * 255 // span for v in row] for row in samples]
     for data in (png(samples), tiff(samples)):
         np.testing.assert_array_equal(decode(data, sixteen_bit="minmax")[..., 1], expected)
-        np.testing.assert_array_equal(decode_native(tf.constant(to_native(data)), "minmax").numpy()[..., 1], expected)
+        np.testing.assert_array_equal(
+            decode_native(tf.constant(to_native(data)), "minmax").numpy()[..., 1], expected
+        )
 
 
 def test_other_depths_are_untouched():
@@ -161,7 +165,9 @@ def test_other_depths_are_untouched():
 def test_a_value_of_more_bits_is_an_error_on_both_ways(make):
     samples = noise(3, 4096)
     samples[2, 3, 1] = 4096
-    with pytest.raises(DecodingError, match=r"^a/b\.png must have 16-bit values of at most 4,095, as .*, but has 4,096: "):
+    with pytest.raises(
+        DecodingError, match=r"^a/b\.png must have 16-bit values of at most 4,095, as .*, but has 4,096: "
+    ):
         decode(make(samples), name="a/b.png", sixteen_bit=12)
     with pytest.raises(tf.errors.InvalidArgumentError, match="at most 4,095"):
         decode_native(tf.constant(to_native(make(samples))), 12)
@@ -193,8 +199,10 @@ def test_a_chain_keeps_the_way_and_older_ones_mean_full():
     assert Chain.from_json(chain.to_json()[1:]).sixteen_bit == "full"
     assert Chain((Resize(16, 16),)).to_json() == chain.to_json()[1:]
     for wrong in ([*chain.to_json(), {"op": "sixteen_bit", "read": 12}], [{"op": "sixteen_bit", "read": 16}]):
-        with pytest.raises(SettingsError, match="operation|sixteen_bit"):
+        with pytest.raises(SettingsError, match=r"operation|sixteen_bit"):
             Chain.from_json(wrong)
+    with pytest.raises(SettingsError, match=r"preprocess .* data\.sixteen_bit"):
+        check_steps(chain.to_json())
 
 
 # --- through the rooms
@@ -207,7 +215,9 @@ def cells(tmp_path_factory) -> Path:
     for number in range(24):
         label = ("all", "hem")[number % 2]
         coarse = np.random.default_rng(number).integers(0, 4096, (5, 5, 3)).astype(np.float32)
-        samples = np.clip(cv2.resize(coarse, (40, 40), interpolation=cv2.INTER_CUBIC), 0, 4095).astype(np.uint16)
+        samples = np.clip(cv2.resize(coarse, (40, 40), interpolation=cv2.INTER_CUBIC), 0, 4095).astype(
+            np.uint16
+        )
         (folder / label / f"p{number}").mkdir(parents=True)
         make, suffix = ((png, "png"), (tiff, "tif"))[number // 2 % 2]
         (folder / label / f"p{number}" / f"{number}.{suffix}").write_bytes(make(samples))
@@ -215,7 +225,9 @@ def cells(tmp_path_factory) -> Path:
 
 
 def collect(folder: Path, sixteen_bit: object):
-    return read_collection_of(DataSettings(source="folder", path=str(folder), sixteen_bit=sixteen_bit), Path())
+    return read_collection_of(
+        DataSettings(source="folder", path=str(folder), sixteen_bit=sixteen_bit), Path()
+    )
 
 
 def test_check_counts_files_that_leave_most_of_their_range_unused(cells):
@@ -231,7 +243,9 @@ def test_check_counts_files_that_leave_most_of_their_range_unused(cells):
 
 
 def test_check_names_files_that_need_more_bits(cells):
-    (error,) = (e for e in examine(collect(cells, 11), CheckSettings()).found["errors"] if e["code"] == "unreadable")
+    (error,) = (
+        e for e in examine(collect(cells, 11), CheckSettings()).found["errors"] if e["code"] == "unreadable"
+    )
     assert error["count"] == 24
     assert "at most 2,047, as data.sixteen_bit is 11" in error["message"]
 
@@ -244,7 +258,11 @@ def run(cells, tmp_path_factory) -> SimpleNamespace:
     places = Places(folder / "cache", folder / "savedmodels")
     steps = read_and_split(settings, places).steps
     result = run_pipeline(
-        Pipeline(steps, {}), RunPlaces(folder / "runs", "x"), experiment="x", settings={}, say=lambda line: None
+        Pipeline(steps, {}),
+        RunPlaces(folder / "runs", "x"),
+        experiment="x",
+        settings={},
+        say=lambda line: None,
     )
     return SimpleNamespace(result=result, folder=folder)
 
@@ -274,13 +292,22 @@ def test_the_exported_model_answers_16_bit_files_as_it_was_trained(cells, tmp_pa
     paths = sorted(cells.rglob("*.png"))[:3] + sorted(cells.rglob("*.tif"))[:3]
     assert compare(model, chain, folder, paths)["passed"]
     expected = np.asarray(model(decode_pixels(paths, chain).pixels))
-    np.testing.assert_allclose(predict(model, paths, chain=chain).iloc[:, 2:4].to_numpy(float), expected, atol=1e-6)
-    assert np.abs(expected - np.asarray(model(decode_pixels(paths, Chain((Resize(16, 16),))).pixels))).max() > 0.01
+    np.testing.assert_allclose(
+        predict(model, paths, chain=chain).iloc[:, 2:4].to_numpy(float), expected, atol=1e-6
+    )
+    assert (
+        np.abs(expected - np.asarray(model(decode_pixels(paths, Chain((Resize(16, 16),))).pixels))).max()
+        > 0.01
+    )
     predictor = Predictor(folder)
-    raw = predictor.signatures["serving_default"](image_bytes=tf.constant([path.read_bytes() for path in paths[:3]]))
+    raw = predictor.signatures["serving_default"](
+        image_bytes=tf.constant([path.read_bytes() for path in paths[:3]])
+    )
     np.testing.assert_allclose(raw["probabilities"], expected[:3], atol=1e-6)
     bright = png(noise(3, 4096) + 1)
     answers = predictor.predict([paths[0].read_bytes(), bright], ["good.png", "bright.png"])
     assert answers.errors[0] == ""
-    assert answers.errors[1].startswith("bright.png must have 16-bit values of at most 4,095, as data.sixteen_bit is 12")
+    assert answers.errors[1].startswith(
+        "bright.png must have 16-bit values of at most 4,095, as data.sixteen_bit is 12"
+    )
     np.testing.assert_allclose(answers.probabilities[0], expected[0], atol=1e-6)
