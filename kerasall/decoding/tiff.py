@@ -56,6 +56,8 @@ _LONGEST_TEXT = 1 << 18
 _LZMA_MEMORY = 64 << 20
 _BATCH = 8 << 20
 """Bytes that strips may unpack to in one call of libtiff, where one strip has not more."""
+_MOST_UNPACKED = 80_000_000
+"""Bytes of that call, three times as many where four are a pixel: below what Pillow warns of, and takes."""
 _REVERSED = np.packbits(np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1)[:, ::-1], axis=1)[:, 0]
 
 
@@ -415,7 +417,10 @@ def _unpack_bytes(layout: TiffLayout, data: bytes, strips: np.ndarray, size: int
             packed = (_REVERSED[packed] if layout.reversed_bits else packed).tobytes()
             yield np.frombuffer(_inflate(packed, size, layout.compression == _LZMA), np.uint8)
         return
-    yield from np.asarray(TiffImageFile(io.BytesIO(_make_tiff_of_bytes(layout, data, strips, size))))
+    if size * len(strips) > (_MOST_UNPACKED if size % 4 else 3 * _MOST_UNPACKED):
+        raise ValueError(f"a strip of {size:,} bytes, which is too large to unpack at once: save it in several strips")
+    rows = np.asarray(TiffImageFile(io.BytesIO(_make_tiff_of_bytes(layout, data, strips, size))))
+    yield from rows.reshape(len(strips), size)
 
 
 def _inflate(packed: bytes, size: int, is_lzma: bool) -> bytes:
@@ -434,14 +439,16 @@ def _inflate(packed: bytes, size: int, is_lzma: bool) -> bytes:
 
 
 def _make_tiff_of_bytes(layout: TiffLayout, data: bytes, strips: np.ndarray, size: int) -> bytes:
-    """A grey TIFF each of whose rows is what one of the strips unpacks to: all of them in one call of libtiff."""
+    """A TIFF each of whose rows is what one of the strips unpacks to, in pixels of four bytes if that is possible."""
     count, packed = len(strips), [data[start : start + length] for start, length in strips.tolist()]
+    samples = 1 if size % 4 else 4
     values: dict[int, Any] = {
-        256: [size], 257: [count], 258: [8], 259: [layout.compression], 262: [1],
-        266: [2 if layout.reversed_bits else 1], 273: None, 277: [1], 278: [1], 279: strips[:, 1],
+        256: [size // samples], 257: [count], 258: [8] * samples, 259: [layout.compression],
+        262: [1 if samples == 1 else _RGB], 266: [2 if layout.reversed_bits else 1], 273: None, 277: [samples],
+        278: [1], 279: strips[:, 1],
     }  # fmt: skip
     lists = 8 + 2 + 12 * len(values) + 4
-    pixels = lists + 8 * count
+    pixels = lists + 4 * (2 * count + samples)  # more than the lists need
     values[273] = pixels + np.cumsum([0, *strips[:-1, 1].tolist()])
     directory, listed = struct.pack("<4sIH", b"II*\0", 8, len(values)), b""
     for tag, found in values.items():
@@ -449,7 +456,7 @@ def _make_tiff_of_bytes(layout: TiffLayout, data: bytes, strips: np.ndarray, siz
         directory += struct.pack("<HHI", tag, 4, len(found))
         directory += stored if len(stored) == 4 else struct.pack("<I", lists + len(listed))
         listed += stored if len(stored) > 4 else b""
-    return b"".join([directory, b"\0" * 4, listed.ljust(8 * count, b"\0"), *packed])
+    return b"".join([directory, b"\0" * 4, listed.ljust(pixels - lists, b"\0"), *packed])
 
 
 def _to_samples(layout: TiffLayout, packed: np.ndarray, width: int, each: int) -> np.ndarray:
