@@ -36,7 +36,7 @@ Policy, the same on both ways:
   ``try_recover_truncated`` is off.)
 - Animated and multi-page files are refused: which of the pictures is meant cannot be known. So are stacks that stand
   behind one directory of a TIFF (ImageJ, OME, MetaMorph), and several channels without a word on what they are.
-- Of TIFF is read (``tiff``): grey, palette, RGB and CMYK samples of 1, 2, 4, 8 or 16 bits (palette and CMYK 8 at most),
+- Of TIFF is read (``tiff_layout``): grey, palette, RGB and CMYK samples of 1, 2, 4, 8 or 16 bits (palette and CMYK 8 at most),
   in strips or tiles, channels together or apart, plain or packed by LZW, deflate, PackBits, LZMA, Zstandard or JPEG, and
   horizontal prediction; either order of bytes and bits, BigTIFF, pyramids in SubIFDs. All else is refused.
 """

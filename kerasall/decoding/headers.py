@@ -19,7 +19,7 @@ from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
-from kerasall.decoding import tiff
+from kerasall.decoding.tiff_layout import TIFF_SIGNATURES, TiffLayout, read_layout
 from kerasall.errors import DecodingError
 
 _MEBIBYTE = 1 << 20
@@ -175,8 +175,8 @@ def open_image(data: bytes, limits: Limits, name: str) -> tuple[ImageHeader, Ima
     if size := _find_plain_bmp_size(data):
         _require_size(size, limits, name)
         return ImageHeader("BMP", *size, mode="RGB", native=True, reason=""), None
-    if data.startswith(tiff.SIGNATURES):
-        return _describe_tiff(tiff.read_layout(data, name), limits, name), None
+    if data.startswith(TIFF_SIGNATURES):
+        return _describe_tiff(read_layout(data, name), limits, name), None
     reader = _find_reader(data, name)
     if size := _find_webp_size(data):
         _require_size(
@@ -297,7 +297,7 @@ def _describe(image: ImageFile, orientation: int, data: bytes) -> ImageHeader:
     )  # type: ignore[arg-type]
 
 
-def _describe_tiff(layout: tiff.TiffLayout, limits: Limits, name: str) -> ImageHeader:
+def _describe_tiff(layout: TiffLayout, limits: Limits, name: str) -> ImageHeader:
     _require_size(layout.size, limits, name)
     size = layout.size if layout.orientation < 5 else layout.size[::-1]
     return ImageHeader("TIFF", *size, layout.mode, False, "TIFF", layout.orientation, bits=layout.bits)

@@ -20,7 +20,8 @@ from kerasall.decoding.headers import (
     first_line,
     open_image,
 )
-from kerasall.decoding.tiff import read_layout, read_samples
+from kerasall.decoding.tiff_layout import read_layout
+from kerasall.decoding.tiff_samples import read_samples
 from kerasall.errors import DecodingError
 
 Allocate = Callable[[tuple[int, int, int]], np.ndarray]
