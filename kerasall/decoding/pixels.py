@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import io
 import struct
-import zlib
 from collections.abc import Callable
 
 import numpy as np
 from PIL import Image
 from PIL.ImageFile import ImageFile
 
+from kerasall.decoding.damage import decode_jpeg, require_whole_jpeg, require_whole_png
 from kerasall.decoding.headers import (
     DEFAULT_LIMITS,
     READABLE_16_BIT_MODES,
@@ -55,17 +55,19 @@ def decode(
 def to_native(data: bytes, limits: Limits = DEFAULT_LIMITS, name: str = "image") -> bytes:
     """Gives bytes that TensorFlow's ``decode_image(channels=3)`` reads right.
 
-    Native kinds come back unchanged and undecoded; all others as an 8-bit RGB PNG of the pixels that
-    ``decode`` gives. A truncated BMP, PNG or TIFF is refused here; of a native JPEG only the header is
-    read, so a truncated one is found by ``decode`` or by TensorFlow.
+    Native kinds come back unchanged, once their pixels are known to be whole; all others as an 8-bit RGB PNG of the
+    pixels that ``decode`` gives. What ``decode`` refuses is refused here too: TensorFlow would make up what a damaged
+    JPEG lacks.
 
     Raises:
-        DecodingError: as ``read_header``, and for truncated data as far as said above.
+        DecodingError: as ``decode``.
     """
     header, image = open_image(data, limits, name)
     if header.native:
-        if header.format == "PNG":
-            _require_whole_png(data, name)
+        try:
+            _require_whole(header, data)
+        except Exception as error:
+            raise _broken_pixels(name, first_line(error)) from None
         return data
     png = io.BytesIO()
     # Level 1: the PNG lives only until TensorFlow has decoded it.
@@ -74,32 +76,28 @@ def to_native(data: bytes, limits: Limits = DEFAULT_LIMITS, name: str = "image")
     return png.getvalue()
 
 
+def _require_whole(header: ImageHeader, data: bytes) -> None:
+    """Of a BMP the length was checked with its header; TIFF and WebP are decoded, and judged by it, on every way."""
+    if header.format == "PNG":
+        require_whole_png(data)
+    elif header.format == "JPEG":
+        require_whole_jpeg(data)
+
+
 def _decode_opened(
     header: ImageHeader, image: ImageFile | None, data: bytes, name: str, allocate: Allocate
 ) -> np.ndarray:
-    if header.format == "PNG":
-        _require_whole_png(data, name)
     try:
-        fast = _decode_fast(header, data, allocate)
-        if fast is not None:
-            return fast
+        if header.native and header.format == "BMP" and header.mode != "L":
+            return _read_plain_bmp(data, allocate)
         assert image is not None  # only of plain BMP, which are decoded by now
+        if header.format == "JPEG" and header.mode in ("L", "RGB"):
+            pixels = decode_jpeg(data, image.size)
+            return pixels if header.orientation == 1 else np.array(_turn_upright(Image.fromarray(pixels), header))
+        _require_whole(header, data)
         return np.array(_to_rgb(image, header))
     except Exception as error:  # whatever broken data provoke in Pillow
         raise _broken_pixels(name, first_line(error)) from None
-
-
-def _decode_fast(header: ImageHeader, data: bytes, allocate: Allocate) -> np.ndarray | None:
-    """OpenCV's pixels of plain BMP and of whole JPEG, equal to Pillow's in a part of the time; None of all else."""
-    if header.native and header.format == "BMP" and header.mode != "L":
-        return _read_plain_bmp(data, allocate)
-    # OpenCV makes up what a cut JPEG lacks: without its end mark it is Pillow's to judge.
-    if header.native and header.format == "JPEG" and data.endswith(b"\xff\xd9"):
-        import cv2  # a part of a second, which the command line need not wait for
-
-        flags = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
-        return cv2.imdecode(np.frombuffer(data, np.uint8), flags)
-    return None
 
 
 def _read_plain_bmp(data: bytes, allocate: Allocate) -> np.ndarray:
@@ -125,6 +123,8 @@ def _read_plain_bmp(data: bytes, allocate: Allocate) -> np.ndarray:
 
 
 def _to_rgb(image: ImageFile, header: ImageHeader) -> Image.Image:
+    if header.format == "PNG":
+        image.load_end = lambda: None  # it would read the metadata after the pixels, and fail over broken ones
     image.load()
     if header.mode in READABLE_16_BIT_MODES:
         high_bytes = (np.asarray(image).astype(np.uint16) >> 8).astype(np.uint8)
@@ -134,29 +134,11 @@ def _to_rgb(image: ImageFile, header: ImageHeader) -> Image.Image:
         # Premultiplied colours: Pillow converts them only by way of the mode with separate alpha.
         straight = {"RGBa": "RGBA", "La": "LA"}.get(image.mode)
         rgb = (image.convert(straight) if straight else image).convert("RGB")
-    return rgb if header.orientation == 1 else rgb.transpose(UPRIGHT[header.orientation])
+    return _turn_upright(rgb, header)
 
 
-def _require_whole_png(data: bytes, name: str) -> None:
-    if problem := _find_png_problem(data):
-        raise _broken_pixels(name, problem)
-
-
-def _find_png_problem(data: bytes) -> str:
-    """Checks every critical chunk's checksum up to the end mark, as libpng does; Pillow skips the pixels'."""
-    position = 8
-    while position + 12 <= len(data):
-        (length,) = struct.unpack_from(">I", data, position)
-        kind, end = data[position + 4 : position + 8], position + 8 + length
-        if end + 4 > len(data):
-            return f"it ends within chunk {kind!r}"
-        critical = not kind[0] & 0x20  # a small first letter marks metadata that a reader may skip
-        if critical and zlib.crc32(data[position + 4 : end]) != struct.unpack_from(">I", data, end)[0]:
-            return f"wrong checksum of chunk {kind!r}"
-        if kind == b"IEND":
-            return ""
-        position = end + 4
-    return "it ends before its end mark"
+def _turn_upright(image: Image.Image, header: ImageHeader) -> Image.Image:
+    return image if header.orientation == 1 else image.transpose(UPRIGHT[header.orientation])
 
 
 def _broken_pixels(name: str, reason: str) -> DecodingError:
