@@ -30,8 +30,8 @@ from kerasall.errors import DataError, DecodingError
 from kerasall.files import atomic_path, sha256_of_json
 from kerasall.runtime import as_tensor, empty_aligned, show_progress
 
-_CACHE_VERSION = 3
-"""To be raised when equal files and chains would give other pixels than before."""
+_CACHE_VERSION = 4
+"""To be raised when equal files and chains would give other pixels than before, or an error."""
 _PART = 32
 """Files that one thread decodes in one go."""
 _TOGETHER = 8

@@ -24,6 +24,8 @@ _SEQUENTIAL, _PROGRESSIVE = (0xC0, 0xC1, 0xC9), (0xC2, 0xCA)
 _TABLES, _SCAN, _END = 0xC4, 0xDA, 0xD9
 _FRAMES = (*range(0xC0, 0xC4), *range(0xC5, 0xC8), *range(0xC9, 0xCC), *range(0xCD, 0xD0))
 _ZEROS = bytes(32)
+UNUSUAL = "it is a lossless or hierarchical JPEG, or one of unusual colour sampling"
+"""What may be whole, but cannot be checked by libjpeg-turbo, or is not read by TensorFlow."""
 _PIECE = 1 << 16
 # Interlaced PNG (Adam7): first column, first row, step between columns, step between rows of each pass.
 _PASSES = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
@@ -56,7 +58,12 @@ def _run_through(data: bytes, colours: str, least_side: int, size: tuple[int, in
 
     if problem := find_scan_problem(data):
         raise ValueError(problem)
-    pixels = simplejpeg.decode_jpeg(data, colours, min_height=least_side, min_width=least_side, strict=True)
+    try:
+        pixels = simplejpeg.decode_jpeg(data, colours, min_height=least_side, min_width=least_side, strict=True)
+    except ValueError as error:
+        if "subsampling" in str(error):
+            raise ValueError(UNUSUAL) from None
+        raise
     if size and pixels.shape[1::-1] != size:
         raise ValueError("its size is told twice")
     return pixels
@@ -76,7 +83,7 @@ def find_scan_problem(data: bytes) -> str:
         body = data[start:position]
         if kind in _FRAMES:
             if kind not in _SEQUENTIAL + _PROGRESSIVE:
-                return "lossless and hierarchical JPEG are not read"
+                return UNUSUAL
             progressive = kind in _PROGRESSIVE
             sent = {component: [-1] * 64 for component in body[6::3]}
         elif kind == _TABLES:

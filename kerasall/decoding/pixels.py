@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 from PIL.ImageFile import ImageFile
 
-from kerasall.decoding.damage import decode_jpeg, require_whole_jpeg, require_whole_png
+from kerasall.decoding.damage import UNUSUAL, decode_jpeg, require_whole_jpeg, require_whole_png
 from kerasall.decoding.headers import (
     DEFAULT_LIMITS,
     READABLE_16_BIT_MODES,
@@ -142,7 +142,7 @@ def _turn_upright(image: Image.Image, header: ImageHeader) -> Image.Image:
 
 
 def _broken_pixels(name: str, reason: str) -> DecodingError:
-    return DecodingError(
-        f"{name} must hold a whole image, but its pixels cannot be decoded ({reason}): "
-        "the file is truncated or corrupt; copy or export it again"
-    )
+    cure = "the file is truncated or corrupt; copy or export it again"
+    if reason == UNUSUAL:
+        cure = "save it as a PNG"
+    return DecodingError(f"{name} must hold a whole image, but its pixels cannot be decoded ({reason}): {cure}")
