@@ -76,7 +76,11 @@ def _span(draw: random.Random, data: bytes) -> tuple[int, int]:
 
 def _flip(draw: random.Random, data: bytes) -> bytes:
     place = draw.randrange(min(len(data), draw.choice((64, 700, 1 << 20))))
-    return data[:place] + bytes([data[place] ^ draw.choice((1, 2, 4, 8, 16, 32, 64, 128, 255))]) + data[place + 1 :]
+    return (
+        data[:place]
+        + bytes([data[place] ^ draw.choice((1, 2, 4, 8, 16, 32, 64, 128, 255))])
+        + data[place + 1 :]
+    )
 
 
 def _cut(draw: random.Random, data: bytes) -> bytes:
@@ -151,7 +155,8 @@ def _split_png(data: bytes) -> list[tuple[bytes, bytes]]:
 
 def _join_png(chunks: list[tuple[bytes, bytes]]) -> bytes:
     return _PNG + b"".join(
-        struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body)) for kind, body in chunks
+        struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+        for kind, body in chunks
     )
 
 
@@ -169,7 +174,10 @@ def _edit_chunks(draw: random.Random, data: bytes) -> bytes:
         case 3:
             chunks[place] = kind, draw.choice(_OF_BYTES)(draw, body)
         case 4:
-            chunks[place] = bytes([kind[0] ^ draw.choice((0, 32)), *kind[1:3], kind[3] ^ draw.choice((1, 32))]), body
+            chunks[place] = (
+                bytes([kind[0] ^ draw.choice((0, 32)), *kind[1:3], kind[3] ^ draw.choice((1, 32))]),
+                body,
+            )
         case 5:
             chunks.insert(other, draw.choice(_CHUNKS))
     return _join_png(chunks)
@@ -190,7 +198,9 @@ def _edit_png_header(draw: random.Random, data: bytes) -> bytes:
     fields = list(struct.unpack(">IIBBBBB", chunks[0][1]))
     place = draw.randrange(7)
     fields[place] = (
-        max(0, fields[place] + draw.choice((-8, -1, 1, 8, 40))) if place < 2 else draw.choice((0, 1, 2, 3, 4, 6, 8, 16))
+        max(0, fields[place] + draw.choice((-8, -1, 1, 8, 40)))
+        if place < 2
+        else draw.choice((0, 1, 2, 3, 4, 6, 8, 16))
     )
     chunks[0] = chunks[0][0], struct.pack(">IIBBBBB", *fields)
     return _join_png(chunks)
@@ -225,7 +235,11 @@ def _split_jpeg(data: bytes) -> list[bytes]:
     place = 2
     while found := _NEXT.search(data, place):
         marks.append(found.start())
-        length = 0 if data[found.start() + 1] == 0xD9 else int.from_bytes(data[found.end() : found.end() + 2], "big")
+        length = (
+            0
+            if data[found.start() + 1] == 0xD9
+            else int.from_bytes(data[found.end() : found.end() + 2], "big")
+        )
         place = found.end() + length
     return [data[start:end] for start, end in zip(marks, [*marks[1:], len(data)], strict=True)]
 
@@ -361,10 +375,17 @@ def judge(data: bytes) -> str:
     Raises:
         AssertionError: training and the graph do not agree.
     """
-    pixels, served = _try(lambda: decode(data, LIMITS)), _try(lambda: _decode_in_graph(to_native(data, LIMITS)))
+    pixels, served = (
+        _try(lambda: decode(data, LIMITS)),
+        _try(lambda: _decode_in_graph(to_native(data, LIMITS))),
+    )
     if pixels is None and served is None:
         small = len(data) < 1 << 16  # TensorFlow has no limits
-        alone = _try(lambda: _decode_in_graph(data)) if small and data[:2] in (b"\xff\xd8", b"BM", b"\x89P") else None
+        alone = (
+            _try(lambda: _decode_in_graph(data))
+            if small and data[:2] in (b"\xff\xd8", b"BM", b"\x89P")
+            else None
+        )
         return "both refuse" if alone is None else "only ours refuses"
     assert pixels is not None, "training refuses what the graph answers"
     assert served is not None, "the graph refuses what training sees"
@@ -413,7 +434,9 @@ def _read_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--minutes", type=float, default=10)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--keep", type=Path, default=Path("mutated_files"), help="folder for files with a fault")
+    parser.add_argument(
+        "--keep", type=Path, default=Path("mutated_files"), help="folder for files with a fault"
+    )
     parser.add_argument("--report", type=Path, default=Path("mutated_files.txt"))
     parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
     return parser.parse_args()
@@ -423,7 +446,11 @@ def _run_child(options: argparse.Namespace, seed: int, seconds: float, report: C
     options.keep.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, __file__, "--child", "--seed", str(seed), "--minutes", str(seconds / 60)]
     child = subprocess.run(
-        [*command, "--keep", str(options.keep)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, check=False
+        [*command, "--keep", str(options.keep)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        check=False,
     )
     for line in child.stdout.splitlines():
         found = json.loads(line)

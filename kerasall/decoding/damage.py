@@ -59,7 +59,9 @@ def _run_through(data: bytes, colours: str, least_side: int, size: tuple[int, in
     if problem := find_scan_problem(data):
         raise ValueError(problem)
     try:
-        pixels = simplejpeg.decode_jpeg(data, colours, min_height=least_side, min_width=least_side, strict=True)
+        pixels = simplejpeg.decode_jpeg(
+            data, colours, min_height=least_side, min_width=least_side, strict=True
+        )
     except ValueError as error:
         if "subsampling" in str(error):
             raise ValueError(UNUSUAL) from None
@@ -91,7 +93,9 @@ def find_scan_problem(data: bytes) -> str:
         elif kind == _SCAN:
             end = _END_OF_SCAN.search(data, position)
             scan = position, end.start() if end else len(data)
-            if problem := _note_scan(body, progressive, sent) or _find_filling(data, *scan, body, first_symbols):
+            if problem := _note_scan(body, progressive, sent) or _find_filling(
+                data, *scan, body, first_symbols
+            ):
                 return problem
             position = scan[1]
     return "it ends before its end mark" if position >= len(data) else f"byte {position} begins no segment"
@@ -209,7 +213,11 @@ def _find_row_problem(pieces: Iterable[bytes], header: bytes) -> str:
                 break
     except zlib.error as error:
         return str(error)
-    return "" if position == whole else f"it holds {'more' if position > whole else 'fewer'} rows than its header says"
+    return (
+        ""
+        if position == whole
+        else f"it holds {'more' if position > whole else 'fewer'} rows than its header says"
+    )
 
 
 def _measure_passes(header: bytes) -> list[tuple[int, int, int]]:

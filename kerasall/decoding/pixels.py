@@ -36,7 +36,7 @@ def decode(
 ) -> np.ndarray:
     """Decodes an image to uint8 [height, width, 3], RGB.
 
-    Equals ``graph.decode_native(to_native(data))`` pixel by pixel.
+    Equals ``serving.export.decode_native(to_native(data))`` pixel by pixel.
 
     Args:
         data: the file's bytes.
@@ -93,7 +93,11 @@ def _decode_opened(
         assert image is not None  # only of plain BMP, which are decoded by now
         if header.format == "JPEG" and header.mode in ("L", "RGB"):
             pixels = decode_jpeg(data, image.size)
-            return pixels if header.orientation == 1 else np.array(_turn_upright(Image.fromarray(pixels), header))
+            return (
+                pixels
+                if header.orientation == 1
+                else np.array(_turn_upright(Image.fromarray(pixels), header))
+            )
         _require_whole(header, data)
         return np.array(_to_rgb(image, header))
     except Exception as error:  # whatever broken data provoke in Pillow
@@ -124,7 +128,9 @@ def _read_plain_bmp(data: bytes, allocate: Allocate) -> np.ndarray:
 
 def _to_rgb(image: ImageFile, header: ImageHeader) -> Image.Image:
     if header.format == "PNG":
-        image.load_end = lambda: None  # it would read the metadata after the pixels, and fail over broken ones
+        image.load_end = lambda: (
+            None
+        )  # it would read the metadata after the pixels, and fail over broken ones
     image.load()
     if header.mode in READABLE_16_BIT_MODES:
         high_bytes = (np.asarray(image).astype(np.uint16) >> 8).astype(np.uint8)
@@ -145,4 +151,6 @@ def _broken_pixels(name: str, reason: str) -> DecodingError:
     cure = "the file is truncated or corrupt; copy or export it again"
     if reason == UNUSUAL:
         cure = "save it as a PNG"
-    return DecodingError(f"{name} must hold a whole image, but its pixels cannot be decoded ({reason}): {cure}")
+    return DecodingError(
+        f"{name} must hold a whole image, but its pixels cannot be decoded ({reason}): {cure}"
+    )
