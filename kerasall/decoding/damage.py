@@ -15,6 +15,7 @@ import zlib
 from collections.abc import Iterable, Iterator
 
 import numpy as np
+import simplejpeg
 
 # The first marker at a place: fill bytes, and restart marks that follow the last block, are passed over.
 _MARKER = re.compile(rb"(?:\xff++[\x01\xd0-\xd7])*+\xff++([^\x00\xff])")
@@ -54,8 +55,6 @@ def require_whole_jpeg(data: bytes) -> None:
 
 
 def _run_through(data: bytes, colours: str, least_side: int, size: tuple[int, int] | None) -> np.ndarray:
-    import simplejpeg  # with the decoder in it: not before a JPEG is met
-
     if problem := find_scan_problem(data):
         raise ValueError(problem)
     try:
