@@ -31,7 +31,7 @@ from kerasall.files import atomic_path, sha256_of_json
 from kerasall.runtime import as_tensor, empty_aligned, show_progress
 
 _CACHE_VERSION = 4
-"""To be raised when equal files and chains would give other pixels than before."""
+"""To be raised when equal files and chains would give other pixels than before, or an error."""
 _PART = 32
 """Files that one thread decodes in one go."""
 _TOGETHER = 8

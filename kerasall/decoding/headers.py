@@ -139,15 +139,6 @@ _OTHER_KINDS = (
     (0, b"\x1f\x8b", "a gzip archive"),
 )
 _READABLE_MODES = frozenset({"1", "L", "LA", "P", "RGB", "RGBA", "RGBX", "CMYK", "I;16"})
-UPRIGHT = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
 _ORIENTATION_TAG = 0x0112
 # warnings.catch_warnings changes the process' filters: two threads inside it at once could leave them changed.
 _WARNINGS_LOCK = threading.Lock()
@@ -247,7 +238,7 @@ def _read_orientation(image: ImageFile) -> int:
         orientation = Image.Image.getexif(image).get(_ORIENTATION_TAG, 1)
     except Exception:  # unreadable metadata say nothing about orientation; the pixels may be sound
         return 1
-    return orientation if orientation in UPRIGHT else 1
+    return orientation if orientation in range(1, 9) else 1
 
 
 def _require_size(size: tuple[int, int], limits: Limits, name: str) -> None:

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import io
 import struct
-import zlib
 from collections.abc import Callable
 
 import numpy as np
 from PIL import Image
 from PIL.ImageFile import ImageFile
 
+from kerasall.decoding.damage import UNUSUAL, decode_jpeg, require_whole_jpeg, require_whole_png
 from kerasall.decoding.depth import FULL, SixteenBit, to_eight_bits
 from kerasall.decoding.headers import (
     DEFAULT_LIMITS,
-    UPRIGHT,
     ImageHeader,
     Limits,
     first_line,
@@ -39,7 +38,7 @@ def decode(
 ) -> np.ndarray:
     """Decodes an image to uint8 [height, width, 3], RGB.
 
-    Equals ``export.decode_native(to_native(data), sixteen_bit)`` pixel by pixel.
+    Equals ``serving.export.decode_native(to_native(data), sixteen_bit)`` pixel by pixel.
 
     Args:
         data: the file's bytes.
@@ -54,7 +53,7 @@ def decode(
             ``sixteen_bit`` allows.
     """
     header, image = open_image(data, limits, name)
-    if header.bits == 16 and (header.format == "TIFF" or sixteen_bit != FULL):
+    if header.bits == 16:
         return _spread(_name_excess(_read_deep(header, data, name), sixteen_bit, name))
     return _decode_opened(header, image, data, name, allocate)
 
@@ -62,17 +61,19 @@ def decode(
 def to_native(data: bytes, limits: Limits = DEFAULT_LIMITS, name: str = "image") -> bytes:
     """Gives bytes that TensorFlow's ``decode_image(channels=3)`` reads right.
 
-    Native kinds come back unchanged and undecoded; all others as a PNG: of 16-bit samples as they are, which the graph
-    brings to 8 bits as it was told to; else of the 8-bit RGB pixels that ``decode`` gives. A truncated BMP, PNG or TIFF
-    is refused here; of a native JPEG only the header is read, so a truncated one is found by ``decode`` or by TensorFlow.
+    Native kinds come back unchanged, once their pixels are known to be whole; all others as a PNG: of 16-bit samples as
+    they are, which the graph brings to 8 bits as it was told to; else of the 8-bit RGB pixels that ``decode`` gives. What
+    ``decode`` refuses is refused here too: TensorFlow would make up what a damaged JPEG lacks.
 
     Raises:
-        DecodingError: as ``read_header``, and for truncated data as far as said above.
+        DecodingError: as ``decode``.
     """
     header, image = open_image(data, limits, name)
     if header.native:
-        if header.format == "PNG":
-            _require_whole_png(data, name)
+        try:
+            _require_whole(header, data)
+        except Exception as error:
+            raise _broken_pixels(name, first_line(error)) from None
         return data
     if header.bits == 16:
         return _save_deep_png(_read_deep(header, data, name))
@@ -83,33 +84,40 @@ def to_native(data: bytes, limits: Limits = DEFAULT_LIMITS, name: str = "image")
     return png.getvalue()
 
 
+def _require_whole(header: ImageHeader, data: bytes) -> None:
+    """Of a BMP the length was checked with its header; TIFF and WebP are decoded, and judged by it, on every way."""
+    if header.format == "PNG":
+        require_whole_png(data)
+    elif header.format == "JPEG":
+        require_whole_jpeg(data)
+
+
 def _decode_opened(
     header: ImageHeader, image: ImageFile | None, data: bytes, name: str, allocate: Allocate
 ) -> np.ndarray:
-    if header.format == "PNG":
-        _require_whole_png(data, name)
     try:
-        fast = _decode_fast(header, data, allocate)
-        if fast is not None:
-            return fast
+        if header.native and header.format == "BMP" and header.mode != "L":
+            return _read_plain_bmp(data, allocate)
         if header.format == "TIFF":
             return _spread(_turn(read_samples(read_layout(data, name), data), header.orientation))
         assert image is not None  # only of plain BMP and TIFF, which are decoded by now
-        return np.array(_to_rgb(image, header))
+        if header.format == "JPEG" and header.mode in ("L", "RGB"):
+            return _turn(decode_jpeg(data, image.size), header.orientation)
+        _require_whole(header, data)
+        return _turn(_to_rgb(image, header), header.orientation)
     except Exception as error:  # whatever broken data provoke in Pillow
         raise _broken_pixels(name, first_line(error)) from None
 
 
 def _read_deep(header: ImageHeader, data: bytes, name: str) -> np.ndarray:
     """Samples of a 16-bit PNG or TIFF, upright: uint16, grey [H, W] or RGB [H, W, 3]."""
-    if header.format == "PNG":
-        _require_whole_png(data, name)
     try:
         if header.format == "TIFF":
             samples = read_samples(read_layout(data, name), data)
         else:
             import cv2
 
+            require_whole_png(data)
             samples = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
             samples = samples if samples.ndim == 2 else np.ascontiguousarray(samples[..., 2::-1])
         return _turn(samples, header.orientation)
@@ -144,19 +152,6 @@ def _spread(samples: np.ndarray) -> np.ndarray:
     return samples if samples.ndim == 3 else np.repeat(samples[..., None], 3, axis=2)
 
 
-def _decode_fast(header: ImageHeader, data: bytes, allocate: Allocate) -> np.ndarray | None:
-    """OpenCV's pixels of plain BMP and of whole JPEG, equal to Pillow's in a part of the time; None of all else."""
-    if header.native and header.format == "BMP" and header.mode != "L":
-        return _read_plain_bmp(data, allocate)
-    # OpenCV makes up what a cut JPEG lacks: without its end mark it is Pillow's to judge.
-    if header.native and header.format == "JPEG" and data.endswith(b"\xff\xd9"):
-        import cv2  # a part of a second, which the command line need not wait for
-
-        flags = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
-        return cv2.imdecode(np.frombuffer(data, np.uint8), flags)
-    return None
-
-
 def _read_plain_bmp(data: bytes, allocate: Allocate) -> np.ndarray:
     """Pixels of a BMP of 24 or 32 bits, not packed, whose length was checked."""
     import cv2
@@ -179,41 +174,19 @@ def _read_plain_bmp(data: bytes, allocate: Allocate) -> np.ndarray:
     return pixels
 
 
-def _to_rgb(image: ImageFile, header: ImageHeader) -> Image.Image:
+def _to_rgb(image: ImageFile, header: ImageHeader) -> np.ndarray:
+    if header.format == "PNG":
+        # It would read the metadata after the pixels, and fail over broken ones.
+        image.load_end = lambda: None
     image.load()
-    if header.bits == 16 and header.mode.startswith("I;16"):  # colours come from Pillow as their high bytes
-        high_bytes = (np.asarray(image).astype(np.uint16) >> 8).astype(np.uint8)
-        rgb = Image.fromarray(high_bytes).convert("RGB")
-    else:
-        image.info.pop("transparency", None)  # dropped by policy; Pillow would warn
-        rgb = image.convert("RGB")
-    return rgb if header.orientation == 1 else rgb.transpose(UPRIGHT[header.orientation])
-
-
-def _require_whole_png(data: bytes, name: str) -> None:
-    if problem := _find_png_problem(data):
-        raise _broken_pixels(name, problem)
-
-
-def _find_png_problem(data: bytes) -> str:
-    """Checks every critical chunk's checksum up to the end mark, as libpng does; Pillow skips the pixels'."""
-    position = 8
-    while position + 12 <= len(data):
-        (length,) = struct.unpack_from(">I", data, position)
-        kind, end = data[position + 4 : position + 8], position + 8 + length
-        if end + 4 > len(data):
-            return f"it ends within chunk {kind!r}"
-        critical = not kind[0] & 0x20  # a small first letter marks metadata that a reader may skip
-        if critical and zlib.crc32(data[position + 4 : end]) != struct.unpack_from(">I", data, end)[0]:
-            return f"wrong checksum of chunk {kind!r}"
-        if kind == b"IEND":
-            return ""
-        position = end + 4
-    return "it ends before its end mark"
+    image.info.pop("transparency", None)  # dropped by policy; Pillow would warn
+    return np.array(image.convert("RGB"))
 
 
 def _broken_pixels(name: str, reason: str) -> DecodingError:
+    cure = "the file is truncated or corrupt; copy or export it again"
+    if reason == UNUSUAL:
+        cure = "save it as a PNG"
     return DecodingError(
-        f"{name} must hold a whole image, but its pixels cannot be decoded ({reason}): "
-        "the file is truncated or corrupt; copy or export it again"
+        f"{name} must hold a whole image, but its pixels cannot be decoded ({reason}): {cure}"
     )

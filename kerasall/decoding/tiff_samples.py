@@ -1,6 +1,6 @@
 """The samples of a TIFF exactly as stored, once its layout is known.
 
-Of libraries is asked only to unpack: libtiff (through Pillow), zlib and lzma give the bytes of strips and tiles, OpenCV the
+Of libraries is asked only to unpack: libtiff (through Pillow), zlib and lzma give the bytes of strips and tiles, ``damage`` the
 pixels of JPEG ones. What a strip does not hold, or has of another size than the layout says, is an error.
 """
 
@@ -18,6 +18,7 @@ import numpy as np
 from PIL import Image
 from PIL.TiffImagePlugin import TiffImageFile
 
+from kerasall.decoding.damage import decode_jpeg
 from kerasall.decoding.tiff_layout import (
     CMYK,
     COLOURS,
@@ -165,19 +166,13 @@ def _to_samples(layout: TiffLayout, packed: np.ndarray, width: int, each: int) -
 
 def _read_jpeg_strip(layout: TiffLayout, strip: bytes, width: int, rows: int, each: int) -> np.ndarray:
     """Samples of a strip that is a JPEG of its own, but for the tables that all share."""
-    import cv2  # a part of a second, which the command line need not wait for
-
     # Whether the colours are YCbCr is for the TIFF to say; a JPEG's own marks, which might say otherwise, are left out.
     mark = b"\xff\xee\0\x0eAdobe\0\x64\0\0\0\0" + bytes([layout.photometric == YCBCR])
     head, frame, scan = _split_jpeg(strip.rstrip(b"\0"))
     if not frame or frame[0] != width or frame[2] != each or not rows <= frame[1] <= layout.tile[1]:
         raise ValueError(f"a JPEG strip of {frame or 'no'} pixels where {width:,} x {rows:,} are meant")
     whole = b"".join([b"\xff\xd8", mark, *_split_jpeg(layout.tables)[0], *head, scan])
-    if not whole.endswith(b"\xff\xd9"):
-        raise ValueError("a JPEG strip without its end")
-    flags = cv2.IMREAD_GRAYSCALE if each == 1 else cv2.IMREAD_COLOR_RGB
-    pixels = cv2.imdecode(np.frombuffer(whole, np.uint8), flags | cv2.IMREAD_IGNORE_ORIENTATION)
-    return pixels.reshape(frame[1], width, each)
+    return decode_jpeg(whole, (frame[0], frame[1]))[..., :each]
 
 
 def _split_jpeg(data: bytes) -> tuple[list[bytes], tuple[int, ...], bytes]:
