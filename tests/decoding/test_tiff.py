@@ -375,6 +375,19 @@ def test_a_strip_that_ends_too_early_is_refused(compression, tenths):
                 function(broken, name="cell.tif")
 
 
+@pytest.mark.parametrize("taken", [30, 400, 1500])
+def test_a_jpeg_strip_that_lost_bytes_of_its_middle_is_refused(taken):
+    data = tiff_of(NOISE[..., :3].astype(np.uint8), "rgb", compression="jpeg")
+    with tifffile.TiffFile(io.BytesIO(data)) as tiff:
+        start, length = tiff.pages[0].dataoffsets[0], tiff.pages[0].databytecounts[0]
+    strip = data[start : start + length]
+    less = strip[: length // 2] + strip[length // 2 + taken :]
+    moved = with_tag(with_tag(data + less, 273, len(data)), 279, len(less))
+    for function in (decode, to_native):
+        with pytest.raises(DecodingError, match="truncated or corrupt"):
+            function(moved)
+
+
 @pytest.mark.parametrize("compression", ["zlib", "lzma"])
 def test_a_flipped_bit_is_found_by_the_checksum(compression):
     data = tiff_of(NOISE[..., :3].astype(np.uint8), "rgb", compression=compression)
