@@ -133,10 +133,10 @@ def _name_excess(samples: np.ndarray, sixteen_bit: SixteenBit, name: str) -> np.
 
 
 def _save_deep_png(samples: np.ndarray) -> bytes:
-    import cv2  # Pillow writes no 16-bit colours
+    import cv2  # Pillow writes no 16-bit colours. Not packed: the file lives only until TensorFlow has decoded it.
 
     ordered = samples if samples.ndim == 2 else samples[..., ::-1]
-    return cv2.imencode(".png", ordered, (cv2.IMWRITE_PNG_COMPRESSION, 1))[1].tobytes()
+    return cv2.imencode(".png", ordered, (cv2.IMWRITE_PNG_COMPRESSION, 0))[1].tobytes()
 
 
 def _turn(samples: np.ndarray, orientation: int) -> np.ndarray:
