@@ -5,7 +5,8 @@ by their first bytes, never by the name of the file. Nothing is decoded before t
 
 Training decodes with ``decode``, the exported model with TensorFlow (``serving.export.decode_native``): the pixels are
 the same, bit by bit. Kinds that TensorFlow reads exactly right are *native* and pass through ``to_native``
-unchanged once they are known to be whole; every other kind becomes an 8-bit RGB PNG of the very pixels that ``decode`` gives:
+unchanged once they are known to be whole; every other kind becomes a 24-bit BMP of the very pixels that ``decode`` gives, or
+of 16-bit samples a PNG, which the graph brings to 8 bits:
 
 ====================================================================  ============================
 kind                                                                  what TensorFlow 2.21 does

@@ -19,6 +19,7 @@ from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
+from kerasall.decoding.structure import find_excess
 from kerasall.decoding.tiff_layout import TIFF_SIGNATURES, TiffLayout, read_layout
 from kerasall.errors import DecodingError
 
@@ -163,6 +164,8 @@ def read_header(data: bytes, limits: Limits = DEFAULT_LIMITS, name: str = "image
 def open_image(data: bytes, limits: Limits, name: str) -> tuple[ImageHeader, ImageFile | None]:
     """Header, and Pillow's image, not yet loaded: None for a plain BMP and a TIFF, which need no Pillow."""
     require_bytes(len(data), limits, name)
+    if excess := find_excess(data):
+        raise DecodingError(f"{name} must have {excess}: save its pixels as a plain PNG")
     if size := _find_plain_bmp_size(data):
         _require_size(size, limits, name)
         return ImageHeader("BMP", *size, mode="RGB", native=True, reason=""), None

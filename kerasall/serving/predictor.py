@@ -54,6 +54,10 @@ class Answers:
             raise DecodingError(failed)
 
 
+class Prepared(bytes):
+    """What ``to_native`` gave: it is not looked at again, and may be larger than the file was allowed to be."""
+
+
 class Predictor:
     """Loads a SavedModel once and answers batches of image files.
 
@@ -191,7 +195,7 @@ class Predictor:
             try:
                 if isinstance(data, DecodingError):
                     raise data
-                native[row] = to_native(data, self.limits, name)
+                native[row] = data if isinstance(data, Prepared) else to_native(data, self.limits, name)
             except DecodingError as error:
                 errors[row] = str(error)
         return native, errors

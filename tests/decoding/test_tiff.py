@@ -432,8 +432,8 @@ def with_another_jpeg(side: int) -> bytes:
 
 
 BOMBS = {
-    "a tile of 20,000 x 20,000": (lambda: one_tile_of(20_000), "tiles of 20,000"),
-    "tags": (lambda: with_many_tags(200_000), "one value"),
+    "a tile of 20,000 x 20,000": (lambda: one_tile_of(20_000), "tiles"),
+    "tags": (lambda: with_many_tags(200_000), r"one value|tags"),
     "a JPEG strip of 60,000 x 60,000": (lambda: with_another_jpeg(60_000), r"60000, 60000"),
     "nine samples": (
         lambda: tiff_of(np.zeros((64, 64, 9), np.uint8), "rgb", extrasamples=(0,) * 6),

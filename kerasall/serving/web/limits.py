@@ -21,13 +21,15 @@ class WebLimits:
         queue_images: images accepted and not yet answered, over all clients.
         batch_images: images in one call of the model.
         batch_pixels: decoded pixels in one call of the model; a larger image goes alone.
+        small_pixels: up to which an image does not wait for larger ones.
         delay_seconds: how long a lone image waits for company.
         header_seconds: from a connection's first byte to the end of the request's headers.
         body_seconds: from there to the end of the body.
         answer_seconds: from there to the answer.
+        reading_seconds: how long a client may leave its answer unread.
         drain_seconds: how long a stopping server waits for requests under way.
         requests: requests under way.
-        connections: open connections, most of them idle.
+        connections: open connections, most of them idle; fewer where the system allows fewer open files.
     """
 
     max_body_bytes: int = 16 * MEBIBYTE
@@ -37,10 +39,12 @@ class WebLimits:
     queue_images: int = 256
     batch_images: int = 16
     batch_pixels: int = 4096 * 4096
+    small_pixels: int = 1 << 20
     delay_seconds: float = 0.005
     header_seconds: float = 10.0
     body_seconds: float = 60.0
     answer_seconds: float = 60.0
+    reading_seconds: float = 20.0
     drain_seconds: float = 20.0
     requests: int = 512
     connections: int = 1024

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import binascii
 import hmac
 import json
 from collections.abc import Callable, Mapping
@@ -63,6 +62,7 @@ class Door:
         self.app, self.limits, self.token, self.hosts, self.finished = app, limits, token, hosts, finished
         self.held_bytes = 0
         self.requests = 0
+        self.arriving: dict[_Body, None] = {}
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] == "lifespan":
@@ -82,7 +82,7 @@ class Door:
             require_same_origin(scope["method"], headers)
             if scope["path"] not in OPEN_PATHS:
                 require_token(headers, self.token)
-                if self.requests > limit:
+                if self.requests > limit and not self.give_up_slowest(body):
                     raise busy(f"the server has {limit} requests under way: send this again in a moment")
             body.require_length()
             await self.app(scope, body.receive, answer.send)
@@ -90,8 +90,19 @@ class Door:
             await answer.refuse(refusal)
         finally:
             self.requests -= 1
+            self.arriving.pop(body, None)
             self.held_bytes -= body.held
             self.finished(scope, answer.status)
+
+    def give_up_slowest(self, newest: _Body) -> bool:
+        """Makes room: the upload that has been arriving longest ends. False where it is the newest itself, or there is none.
+
+        A client that sends slowly, or stops, so takes the place of others no longer than until it is needed.
+        """
+        slowest = next((body for body in self.arriving if not body.given_up), newest)
+        if slowest is not newest:
+            slowest.give_up()
+        return slowest is not newest
 
 
 def require_host(headers: Mapping[str, str], hosts: frozenset[str] | None) -> None:
@@ -133,7 +144,7 @@ def require_token(headers: Mapping[str, str], token: str | None) -> None:
 def _basic_password(value: str) -> str:
     try:
         return base64.b64decode(value, validate=True).decode("utf-8").partition(":")[2]
-    except (binascii.Error, UnicodeDecodeError):
+    except ValueError:  # no base64, no ASCII, or no UTF-8 within
         return ""
 
 
@@ -145,7 +156,9 @@ class _Body:
         self._length = headers.get("content-length")
         self.pending = "transfer-encoding" in headers or self._length not in (None, "0")
         self.held = 0
+        self.given_up = False
         self._deadline: float | None = None
+        self._timer: asyncio.Timeout | None = None
 
     def require_length(self) -> None:
         if self._length is not None and (
@@ -160,22 +173,44 @@ class _Body:
             return await self._receive()
         loop = asyncio.get_running_loop()
         self._deadline = self._deadline or loop.time() + self._limits.body_seconds
+        self._door.arriving.setdefault(self)
         try:
-            async with asyncio.timeout_at(self._deadline):
+            async with asyncio.timeout_at(self._deadline) as self._timer:
                 message = await self._receive()
         except TimeoutError:
+            if self.given_up:
+                raise busy(
+                    "the server needed the room of a body that arrived too slowly: send it again"
+                ) from None
             raise Refusal(408, f"the body must arrive within {self._limits.body_seconds:g} s") from None
+        finally:
+            self._timer = None
+        if message["type"] == "http.disconnect":
+            self.pending = False
+            raise Refusal(400, "the client left")  # nobody reads this
         self._count(message)
         return message
 
+    def give_up(self) -> None:
+        """Ends the wait for the rest."""
+        self.given_up = True
+        self._deadline = asyncio.get_running_loop().time()
+        if self._timer is not None:
+            self._timer.reschedule(self._deadline)
+
     def _count(self, message: Message) -> None:
         self.pending = message["type"] == "http.request" and message.get("more_body", False)
+        if not self.pending:
+            self._door.arriving.pop(self, None)
         size = len(message.get("body", b""))
         self.held += size
         self._door.held_bytes += size
         if self.held > self._limits.max_body_bytes:
             raise self._too_large()
-        if self._door.held_bytes > self._limits.max_held_bytes:
+        given_up = sum(body.held for body in self._door.arriving if body.given_up)
+        if self._door.held_bytes - given_up > self._limits.max_held_bytes and not self._door.give_up_slowest(
+            self
+        ):
             raise busy("the server holds as many uploads as it may: send this one again in a moment")
 
     def _too_large(self) -> Refusal:
@@ -186,6 +221,9 @@ class _Body:
 
     async def discard(self) -> None:
         """Reads on for a moment, so that the client, still sending, gets to see its answer."""
+        if self.given_up:  # what it sent must go now
+            self.pending = False
+            return
         deadline = asyncio.get_running_loop().time() + _DISCARD_SECONDS
         try:
             async with asyncio.timeout_at(deadline):

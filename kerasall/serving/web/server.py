@@ -1,4 +1,4 @@
-"""The server: its application, the listening socket, the process' signals and the clock on connections.
+"""The server: its application, the listening socket, and the process' signals.
 
 The application is the routes behind the door, and the model that is loaded while the server already answers. The
 routes for people are here: the page, its answers without JavaScript, its two static files, and the API's page.
@@ -27,11 +27,11 @@ from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.responses import HTMLResponse, JSONResponse
 from jinja2 import Environment, FileSystemLoader
 from starlette.exceptions import HTTPException
-from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from kerasall.errors import SettingsError
 from kerasall.serving.runtimes import RuntimeChoice
 from kerasall.serving.web.answers import ModelFacts, describe_answer
+from kerasall.serving.web.connections import BACKLOG, make_protocol, spare_log
 from kerasall.serving.web.limits import Refusal, WebLimits
 from kerasall.serving.web.middleware import Door
 from kerasall.serving.web.rest_api import make_rest_router, while_connected
@@ -146,7 +146,7 @@ def describe_address(listening: socket.socket) -> str:
 def _listen(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        return socket.create_server((host, port), family=family, backlog=1024)
+        return socket.create_server((host, port), family=family, backlog=BACKLOG)
     except OSError as error:
         raise SettingsError(
             f"port {port} of {host} must be free to listen on, but is not ({error.strerror or error}): "
@@ -155,56 +155,21 @@ def _listen(host: str, port: int) -> socket.socket:
 
 
 def _configure(app: Any, limits: WebLimits) -> uvicorn.Config:
-    return uvicorn.Config(
+    config = uvicorn.Config(
         app,
-        http=_timed_protocol(limits.header_seconds),
+        http=make_protocol(limits),
         ws="none",
         lifespan="on",
         log_level="warning",
         access_log=False,  # addresses and file names are nobody's business
         server_header=False,
         proxy_headers=False,
-        limit_concurrency=limits.connections,  # the door refuses before, with words and headers
+        backlog=BACKLOG,
         timeout_keep_alive=5,
         timeout_graceful_shutdown=int(limits.drain_seconds),
     )
-
-
-def _timed_protocol(seconds: float) -> type[H11Protocol]:
-    class TimedProtocol(H11Protocol):
-        """Closes a connection that takes its time with the headers; uvicorn alone would wait for ever."""
-
-        _timer: asyncio.TimerHandle | None = None
-
-        def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-            super().connection_made(transport)
-            self._watch()
-
-        def data_received(self, data: bytes) -> None:
-            super().data_received(data)
-            self._watch()
-
-        def connection_lost(self, exc: Exception | None) -> None:
-            super().connection_lost(exc)
-            self._unwatch()
-
-        def _watch(self) -> None:
-            if self.cycle is not None and not self.cycle.response_complete:
-                self._unwatch()
-            elif self._timer is None:
-                self._timer = self.loop.call_later(seconds, self._give_up)
-
-        def _unwatch(self) -> None:
-            if self._timer is not None:
-                self._timer.cancel()
-                self._timer = None
-
-        def _give_up(self) -> None:
-            self._timer = None
-            if self.cycle is None or self.cycle.response_complete:
-                self.transport.close()
-
-    return TimedProtocol
+    spare_log()
+    return config
 
 
 def create_app(

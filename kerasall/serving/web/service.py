@@ -24,7 +24,7 @@ from prometheus_client.exposition import generate_latest
 from kerasall.decoding import read_header, to_native
 from kerasall.errors import DecodingError, ModelError
 from kerasall.serving.explanation import find_maps
-from kerasall.serving.predictor import Predictor
+from kerasall.serving.predictor import Predictor, Prepared
 from kerasall.serving.runtimes import RuntimeChoice
 from kerasall.serving.web.answers import Answer, ModelFacts, draw_explanation, read_facts
 from kerasall.serving.web.limits import Refusal, WebLimits, busy
@@ -36,8 +36,6 @@ Result = TypeVar("Result")
 _LOGGER = logging.getLogger("uvicorn.error")
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 _SIZES = (1, 2, 4, 8, 16, 32, 64)
-# A progressive JPEG has about ten scans. Each costs a pass over all pixels, however few bytes it has.
-_SCAN, _MOST_SCANS = b"\xff\xda", 100
 
 
 class Metrics:
@@ -84,13 +82,14 @@ class ModelService:
         # One thread for the model: TensorFlow spreads a batch over the cores itself, and a second batch
         # beside it would only make both slower. Others read headers and decode what TensorFlow cannot.
         self._model_thread = ThreadPoolExecutor(1, "model")
-        self._preparers = ThreadPoolExecutor(2, "prepare")
+        # Of these one is for large images alone, so that a small one never waits behind one that takes seconds.
+        self._preparers = (ThreadPoolExecutor(1, "prepare"), ThreadPoolExecutor(1, "prepare_large"))
         self._predictor: Predictor | None = None
         self._facts: ModelFacts | None = None
         self._fault = ""
         self._batcher: Batcher[tuple[str, bytes], Answer] = Batcher(
             self._run, self._model_thread, capacity=limits.queue_images, batch_size=limits.batch_images,
-            batch_weight=limits.batch_pixels, delay=limits.delay_seconds,
+            batch_weight=limits.batch_pixels, light=limits.small_pixels, delay=limits.delay_seconds,
         )  # fmt: skip
         self._explainer: Batcher[tuple[str, bytes, int], dict[str, Any]] = Batcher(
             self._explain, self._model_thread, capacity=limits.queue_images, batch_size=1, batch_weight=1,
@@ -136,7 +135,8 @@ class ModelService:
         await self._batcher.stop()
         await self._explainer.stop()
         self._model_thread.shutdown(wait=False, cancel_futures=True)
-        self._preparers.shutdown(wait=False, cancel_futures=True)
+        for preparer in self._preparers:
+            preparer.shutdown(wait=False, cancel_futures=True)
 
     async def predict(self, uploads: Sequence[Upload]) -> list[Answer]:
         """One answer per upload, in order; a bad image has an error and does not stop the others.
@@ -148,7 +148,10 @@ class ModelService:
         self.facts  # noqa: B018  refuses while the model loads
         with self._batcher.admit(len(uploads)):
             async with self._in_time():
-                answers = await asyncio.gather(*(self._answer(upload) for upload in uploads))
+                fair = asyncio.Semaphore(
+                    self._limits.batch_images
+                )  # one request must not stand before all others
+                answers = await asyncio.gather(*(self._answer(upload, fair) for upload in uploads))
         for answer in answers:
             self._metrics.images.labels("refused" if answer.error else "answered").inc()
         self._metrics.answer_seconds.observe(time.monotonic() - started)
@@ -178,21 +181,25 @@ class ModelService:
                 504, f"no answer within {self._limits.answer_seconds:g} s: the server is overloaded"
             ) from None
 
-    async def _answer(self, upload: Upload) -> Answer:
-        try:
-            data, pixels = await self._prepare_beside(upload)
-        except DecodingError as error:
-            return Answer(upload.name, str(error))
-        return await self._batcher.answer((upload.name, data), pixels)
+    async def _answer(self, upload: Upload, fair: asyncio.Semaphore) -> Answer:
+        async with fair:
+            try:
+                data, pixels = await self._prepare_beside(upload)
+            except DecodingError as error:
+                return Answer(upload.name, str(error))
+            return await self._batcher.answer((upload.name, data), pixels)
 
     async def _prepare_beside(self, upload: Upload) -> tuple[bytes, int]:
-        return await asyncio.get_running_loop().run_in_executor(self._preparers, self._prepare, upload)
+        loop, (small, large), limits = asyncio.get_running_loop(), self._preparers, self._limits
+        header = await loop.run_in_executor(small, read_header, upload.data, limits.image, upload.name)
+        pixels = header.width * header.height
+        prepared = await loop.run_in_executor(
+            small if pixels <= limits.small_pixels else large, self._prepare, upload
+        )
+        return prepared, pixels
 
-    def _prepare(self, upload: Upload) -> tuple[bytes, int]:
-        header = read_header(upload.data, self._limits.image, upload.name)
-        if header.format == "JPEG" and upload.data.count(_SCAN) > _MOST_SCANS:
-            raise DecodingError(f"{upload.name} must have at most {_MOST_SCANS} scans: save it as a PNG")
-        return to_native(upload.data, self._limits.image, upload.name), header.width * header.height
+    def _prepare(self, upload: Upload) -> Prepared:
+        return Prepared(to_native(upload.data, self._limits.image, upload.name))
 
     def _load(self) -> tuple[Predictor, ModelFacts]:
         predictor = Predictor(self._folder, self._limits.image, self._runtime)
@@ -262,6 +269,8 @@ class Batcher(Generic[Item, Result]):
         batch_weight: sum of the items' weights in one call; an item that is heavier goes alone.
         delay: seconds that an item waits for others at most. Items that arrived while the model was
             busy have waited already.
+        light: weight up to which items have a queue of their own. Both are served in turn: a light item waits for one
+            heavy one at most, and a heavy one is never passed over for good.
     """
 
     def __init__(
@@ -273,10 +282,13 @@ class Batcher(Generic[Item, Result]):
         batch_size: int,
         batch_weight: int,
         delay: float,
+        light: int = 0,
     ):
         self._run, self._executor = run, executor
         self.capacity, self._size, self._weight, self._delay = capacity, batch_size, batch_weight, delay
-        self._queue: deque[_Job[Item, Result]] = deque()
+        self._light = light
+        self._queues: tuple[deque[_Job[Item, Result]], ...] = (deque(), deque())  # light, heavy
+        self._turn = 0
         self._arrived = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self.admitted = 0
@@ -286,9 +298,9 @@ class Batcher(Generic[Item, Result]):
         """Holds room for ``count`` items, from before they are prepared until they are answered.
 
         Raises:
-            Refusal: 503 with Retry-After, if there is no room.
+            Refusal: 503 with Retry-After, if there is no room. Some is kept for those who come with one item.
         """
-        if self.admitted + count > self.capacity:
+        if self.admitted + count > self.capacity - (self.capacity // 4 if 1 < count <= self.admitted else 0):
             raise busy(f"the server has {self.admitted} images waiting: send this again in a moment")
         self.admitted += count
         try:
@@ -300,7 +312,7 @@ class Batcher(Generic[Item, Result]):
         """Queues an admitted item and waits for its result. Cancelled, it is not run any more."""
         loop = asyncio.get_running_loop()
         job: _Job[Item, Result] = _Job(item, weight, loop.time(), loop.create_future())
-        self._queue.append(job)
+        self._queues[weight > self._light].append(job)
         self._arrived.set()
         return await job.answer
 
@@ -330,12 +342,14 @@ class Batcher(Generic[Item, Result]):
                 _settle(job, result)
 
     async def _collect(self, loop: asyncio.AbstractEventLoop) -> list[_Job[Item, Result]]:
-        while not self._queue:
+        while not any(self._queues):
             await self._wait(None)
-        deadline = self._queue[0].arrived + self._delay
-        while not self._is_full() and (left := deadline - loop.time()) > 0:
+        self._turn = 1 - self._turn
+        queue = self._queues[self._turn] or self._queues[1 - self._turn]
+        deadline = queue[0].arrived + self._delay
+        while not self._is_full(queue) and (left := deadline - loop.time()) > 0:
             await self._wait(left)
-        return self._take()
+        return self._take(queue)
 
     async def _wait(self, seconds: float | None) -> None:
         self._arrived.clear()
@@ -343,20 +357,20 @@ class Batcher(Generic[Item, Result]):
             async with asyncio.timeout(seconds):
                 await self._arrived.wait()
 
-    def _is_full(self) -> bool:
-        return len(self._queue) >= self._size or sum(job.weight for job in self._queue) >= self._weight
+    def _is_full(self, queue: deque[_Job[Item, Result]]) -> bool:
+        return len(queue) >= self._size or sum(job.weight for job in queue) >= self._weight
 
-    def _take(self) -> list[_Job[Item, Result]]:
+    def _take(self, queue: deque[_Job[Item, Result]]) -> list[_Job[Item, Result]]:
         batch: list[_Job[Item, Result]] = []
         weight = 0
-        while self._queue and len(batch) < self._size:
-            job = self._queue[0]
+        while queue and len(batch) < self._size:
+            job = queue[0]
             if job.answer.cancelled():
-                self._queue.popleft()
+                queue.popleft()
                 continue
             if batch and weight + job.weight > self._weight:
                 break
-            batch.append(self._queue.popleft())
+            batch.append(queue.popleft())
             weight += job.weight
         return batch
 

@@ -19,7 +19,8 @@ from kerasall.serving.web.limits import Refusal, WebLimits
 
 FIELD = "files"
 _LONGEST_NAME = 150
-_MAX_HEADER_BYTES = 4096
+_MAX_HEADER_BYTES = 2048
+_MAX_PARAMETERS = 64
 _MAX_FIELDS = 8
 _MAX_FIELD_BYTES = 1024
 
@@ -96,7 +97,7 @@ class _Parts:
 
     def __init__(self, limits: WebLimits):
         self.form, self.ended = Form(), False
-        self._limits = limits
+        self._limits, self._number = limits, 0
         self._begin()
 
     def callbacks(self) -> Any:
@@ -112,6 +113,11 @@ class _Parts:
         }
 
     def _begin(self) -> None:
+        self._number += 1
+        if self._number > 1 + self._limits.max_files + _MAX_FIELDS:  # also those that hold nothing
+            raise Refusal(
+                413, f"a form must hold at most {self._limits.max_files} images and {_MAX_FIELDS} fields"
+            )
         self._name, self._filename = "", None
         self._header, self._value, self._disposition = bytearray(), bytearray(), b""
         self._header_bytes = 0
@@ -133,6 +139,8 @@ class _Parts:
     def _header_end(self) -> None:
         if bytes(self._header).lower() == b"content-disposition":
             self._disposition = bytes(self._value)
+            if self._disposition.count(b";") > _MAX_PARAMETERS:  # taken apart in quadratic time
+                raise _broken()
         self._header, self._value = bytearray(), bytearray()
 
     def _headers_finished(self) -> None:
