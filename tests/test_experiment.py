@@ -12,6 +12,7 @@ import sys
 import time
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import yaml
@@ -271,6 +272,8 @@ def test_predict_names_bad_files_and_goes_on(house, tmp_path):
         shutil.copy(path, tmp_path)
     first = tmp_path / Path(sources[0]).name
     (tmp_path / "truncated.bmp").write_bytes(first.read_bytes()[:2000])
+    photo = cv2.imencode(".jpg", cv2.imread(sources[0]))[1].tobytes()
+    (tmp_path / "closed_again.jpg").write_bytes(photo[: len(photo) // 2] + b"\xff\xd9")
     (tmp_path / "empty.png").touch()
     (tmp_path / "enormous.bmp").write_bytes(_bmp_header(20_000, 20_000))
     out = tmp_path / "out.csv"
@@ -280,12 +283,13 @@ def test_predict_names_bad_files_and_goes_on(house, tmp_path):
     rows = {Path(row["path"]).name: row for row in csv.DictReader(out.read_text().splitlines())}
     assert {name for name, row in rows.items() if row["error"]} == {
         "truncated.bmp",
+        "closed_again.jpg",
         "empty.png",
         "enormous.bmp",
     }
     assert sum(bool(row["label"]) for row in rows.values()) == 3
     assert sum(row["refer"] in ("true", "false") for row in rows.values()) == 3
-    assert "6 files, 3 failed" in err
+    assert "7 files, 4 failed" in err
 
 
 def _bmp_header(width: int, height: int) -> bytes:

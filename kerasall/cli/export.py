@@ -137,7 +137,7 @@ def _read_pixels(paths: list[str], chain: Chain) -> np.ndarray:
     found = []
     for path in paths:
         try:
-            image: Any = decode(read_image_bytes(path), name=path)
+            image: Any = decode(read_image_bytes(path), name=path, sixteen_bit=chain.sixteen_bit)
         except DecodingError as error:
             note(f"passed over: {error}")
             continue

@@ -59,7 +59,7 @@ from kerasall.evaluation.subject_calls import SubjectCalls, call_subjects
 from kerasall.evaluation.trust_scores import TrustScores, score_safeguards
 from kerasall.files import read_json, write_json
 from kerasall.pipeline.component import Input, Output, component
-from kerasall.serving.card import CARD
+from kerasall.serving.card import CARD, DAMAGED_FILES
 from kerasall.serving.predictor import Predictor
 from kerasall.settings import MemberSettings, Settings
 from kerasall.version import __version__
@@ -407,9 +407,11 @@ def make_card(
         "experiment": settings.experiment,
         "description": settings.description,
         "intended_use": "Research use only: not a diagnostic device.",
+        "damaged_files": DAMAGED_FILES,
         "kerasall_version": __version__,
         "model": _model_json(settings, training),
         "preprocess": data.preprocess,
+        "sixteen_bit": data.sixteen_bit,
         "limits": asdict(data.limits),
         "data": {"source": facts.source, "notes": [*facts.notes, *data.split.notes]},
         "safeguards": findings.trust.safeguards.to_json() if findings.trust else None,

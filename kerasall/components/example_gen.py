@@ -80,6 +80,7 @@ def read_collection_of(data: DataSettings, cache_folder: Path) -> Collection:
         path = _require_path(data)
         name = detect_source(path) if data.source == "auto" else data.source
         collection = read_source(name, path, **_options(data, name, path))
+    collection = replace(collection, sixteen_bit=data.sixteen_bit)
     if data.classes and collection.source not in OWN_IMAGES:
         collection = pick_classes(collection, data.classes)
     if data.malignant is None:

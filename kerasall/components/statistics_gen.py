@@ -48,7 +48,7 @@ def scan_collection(
     collection: Collection, checks: CheckSettings
 ) -> tuple[Collection, pd.DataFrame, ImageScan, Duplicates]:
     """The images to go on with, those left out (see ``settle_unreadable``), the scan of all, and duplicates."""
-    scan = scan_images(collection.examples, limits=limits_of(checks))
+    scan = scan_images(collection.examples, limits_of(checks), sixteen_bit=collection.sixteen_bit)
     given = checks.near_duplicates.model_dump()
     # Where the config leaves them open, the search's own defaults hold.
     settings = NearDuplicateSettings(**{name: value for name, value in given.items() if value is not None})

@@ -100,7 +100,7 @@ class ChainInTwo(Chain):
     parts: tuple[Chain, Chain]
 
     def __init__(self, common: Chain, own: Chain) -> None:
-        super().__init__((*common.operations, *own.operations))
+        super().__init__((*common.operations, *own.operations), common.sixteen_bit)
         object.__setattr__(self, "parts", (common, own))
 
     def unrounded(self, image: Any) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -29,7 +30,7 @@ from kerasall.data.label_corrections import (
 from kerasall.data.splits import DRAW_AGAIN, Split, check_leaks, keep_training_share, read_split, write_split
 from kerasall.data.statistics import read_scan
 from kerasall.data.stratification import fold_split, given_split, holdout_split, official_fold_split
-from kerasall.decoding import DEFAULT_LIMITS, Limits, decode, read_image_bytes
+from kerasall.decoding import DEFAULT_LIMITS, FULL, Limits, SixteenBit, decode, read_image_bytes
 from kerasall.errors import DataError, SettingsError
 from kerasall.files import read_json, sha256_of_file, write_json
 from kerasall.pipeline.component import Input, Output, component
@@ -93,7 +94,8 @@ def transform(
     cure = _DRAW_ANEW if split.kind == "given" and not split.file else DRAW_AGAIN
     leaks = check_leaks(drawn, clusters, report_only=split.on_leak == "report", cure=cure)
     table = _join(collection, statistics, drawn)
-    chain = fit_chain(preprocess, lambda: training_images(table, limits)).to_json()
+    sixteen_bit = collection.sixteen_bit
+    chain = fit_chain(preprocess, lambda: training_images(table, limits, sixteen_bit), sixteen_bit).to_json()
     facts = facts_of(collection, fingerprint)
     shown = table[~table["part"].isin(HIDDEN)].reset_index(drop=True)
     write_development(Development(shown, without_parts(drawn, HIDDEN), facts, chain, limits), development)
@@ -110,16 +112,20 @@ def transform(
     }
 
 
-def training_images(table: pd.DataFrame, limits: Limits = DEFAULT_LIMITS) -> Iterator[np.ndarray]:
+def training_images(
+    table: pd.DataFrame, limits: Limits = DEFAULT_LIMITS, sixteen_bit: SixteenBit = FULL
+) -> Iterator[np.ndarray]:
     """Up to ``FITTED_IMAGES`` decoded training images, uint8 [H, W, 3]; none of a part that is scored.
 
     Args:
         table: columns path and part.
         limits: what is refused as too large.
+        sixteen_bit: what becomes of 16-bit samples.
     """
     paths = table["path"][~table["part"].isin((*HIDDEN, "validation", "selection"))]
     chosen = np.unique(np.linspace(0, len(paths) - 1, FITTED_IMAGES).astype(int))
-    return (decode(read_image_bytes(path, limits), limits, path) for path in paths.iloc[chosen])
+    read = partial(decode, limits=limits, sixteen_bit=sixteen_bit)
+    return (read(read_image_bytes(path, limits), name=path) for path in paths.iloc[chosen])
 
 
 def draw_split(

@@ -51,7 +51,9 @@ def list_joined_ids() -> tuple[JoinedIds, ...]:
     """Every known pair, the surest first."""
     rows = read_csv(_TABLE).itertuples(index=False)
     return tuple(
-        JoinedIds(row.first, row.second, int(row.near_duplicate_groups), int(row.identical_groups), row.certainty)
+        JoinedIds(
+            row.first, row.second, int(row.near_duplicate_groups), int(row.identical_groups), row.certainty
+        )
         for row in rows
     )
 

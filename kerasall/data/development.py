@@ -16,7 +16,7 @@ import pandas as pd
 from kerasall.data.examples import Collection, read_examples, write_examples
 from kerasall.data.splits import Split, read_split, write_split
 from kerasall.data.stratification import inner_validation as draw_inner_validation
-from kerasall.decoding import DEFAULT_LIMITS, Limits
+from kerasall.decoding import DEFAULT_LIMITS, Limits, SixteenBit, find_sixteen_bit
 from kerasall.errors import ArtifactError, SettingsError
 from kerasall.evaluation.ensemble_rules import find_highest
 from kerasall.evaluation.predictions import Predictions
@@ -82,6 +82,11 @@ class Development:
     facts: Facts
     preprocess: list[dict[str, Any]]
     limits: Limits = DEFAULT_LIMITS
+
+    @property
+    def sixteen_bit(self) -> SixteenBit:
+        """What becomes of 16-bit samples."""
+        return find_sixteen_bit(self.preprocess)
 
     @property
     def labels(self) -> np.ndarray:

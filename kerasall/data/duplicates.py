@@ -34,7 +34,7 @@ from kerasall.data.named_copies import find_named_copies
 from kerasall.data.splits import group_examples
 from kerasall.data.statistics import ImageScan, fingerprint_data, scan_images
 from kerasall.data.texture_pairs import block_count, correlated_pairs
-from kerasall.decoding import DEFAULT_LIMITS, Limits, decode, read_image_bytes
+from kerasall.decoding import DEFAULT_LIMITS, Limits, SixteenBit, decode, read_image_bytes
 from kerasall.errors import DataError, SettingsError
 from kerasall.files import read_json, write_json
 from kerasall.listing.folders import list_some
@@ -167,7 +167,7 @@ def group_collection(
         DataError: images that cannot be read, all counted and the first named; or near duplicates that
             would join too much.
     """
-    scan = scan_images(collection.examples, limits, workers)
+    scan = scan_images(collection.examples, limits, workers, collection.sixteen_bit)
     if errors := scan.table["error"][scan.table["error"] != ""].tolist():
         raise DataError(
             f"every image of {collection.root} must be readable, but {len(errors)} of {len(scan.table)} are not "
@@ -222,7 +222,9 @@ def find_near_duplicates(
     path = dict(zip(examples["id"], examples["path"], strict=True))
     is_field = np.asarray(scan.thumbnails[chosen].all(axis=(1, 2)))
     pairs = _nominate(textures, is_field, settings.nominate)
-    groups = _confirm(pairs, scan.thumbnails[chosen], [path[name] for name in ids], settings.confirm)
+    groups = _confirm(
+        pairs, scan.thumbnails[chosen], [path[name] for name in ids], settings.confirm, scan.sixteen_bit
+    )
     copies = scan.table.groupby("sha256")["id"].agg(list)
     sha256 = scan.table["sha256"].to_numpy()[chosen]
     return sorted(
@@ -312,7 +314,7 @@ def _correlate_all(textures: np.ndarray, threshold: float) -> np.ndarray:
 
 
 def _confirm(
-    pairs: np.ndarray, thumbnails: np.ndarray, paths: Sequence[str], threshold: float
+    pairs: np.ndarray, thumbnails: np.ndarray, paths: Sequence[str], threshold: float, sixteen_bit: SixteenBit
 ) -> DisjointSet:
     """Rows of images, joined where they show the same. Pairs already joined by others are passed over."""
 
@@ -323,7 +325,8 @@ def _confirm(
     @lru_cache(maxsize=2048)  # 192 MiB
     def view(index: int) -> _View:
         # Decoded again; the scan has already held the file against the limits.
-        pixels = decode(read_image_bytes(paths[index], _NO_LIMITS), _NO_LIMITS, paths[index])
+        data = read_image_bytes(paths[index], _NO_LIMITS)
+        pixels = decode(data, _NO_LIMITS, paths[index], sixteen_bit=sixteen_bit)
         found, (height, width) = find_foreground(pixels), pixels.shape[:2]
         share = (found.right - found.left) / width, (found.bottom - found.top) / height
         return _View(crop_to_foreground(pixels, found, CONFIRMING_SIDE), *share)

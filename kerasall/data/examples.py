@@ -10,6 +10,7 @@ from typing import Any, Literal
 import pandas as pd
 
 from kerasall.csv_tables import read_csv, write_csv
+from kerasall.decoding import FULL, SixteenBit
 from kerasall.errors import DataError
 from kerasall.evaluation.class_names import describe_faults, describe_renaming
 from kerasall.files import read_json, write_json
@@ -46,6 +47,7 @@ class Collection:
         notes: sentences every report on these data must carry.
         read_warnings: what the reader found odd, for the report of ``check``.
         joined_subjects: sets of subjects that the source knows to be one patient each.
+        sixteen_bit: what becomes of 16-bit samples wherever these images are decoded.
     """
 
     source: str
@@ -57,6 +59,7 @@ class Collection:
     notes: tuple[str, ...] = ()
     read_warnings: tuple[str, ...] = field(default=())
     joined_subjects: tuple[tuple[str, ...], ...] = ()
+    sixteen_bit: SixteenBit = FULL
 
     def __post_init__(self) -> None:
         _require_valid(self.examples, self.labels, where=f"the {self.source} reader on {self.root}")

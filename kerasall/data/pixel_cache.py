@@ -24,14 +24,14 @@ import cv2
 import numpy as np
 import tensorflow as tf
 
-from kerasall.decoding import DEFAULT_LIMITS, Limits, decode, read_image_bytes
+from kerasall.decoding import DEFAULT_LIMITS, Limits, SixteenBit, decode, read_image_bytes
 from kerasall.decoding.pixels import Allocate
 from kerasall.errors import DataError, DecodingError
 from kerasall.files import atomic_path, sha256_of_json
 from kerasall.runtime import as_tensor, empty_aligned, show_progress
 
-_CACHE_VERSION = 3
-"""To be raised when equal files and chains would give other pixels than before."""
+_CACHE_VERSION = 4
+"""To be raised when equal files and chains would give other pixels than before, or an error."""
 _PART = 32
 """Files that one thread decodes in one go."""
 _TOGETHER = 8
@@ -57,6 +57,9 @@ class PixelChain(Protocol):
 
     @property
     def output_size(self) -> tuple[int, int]: ...
+
+    @property
+    def sixteen_bit(self) -> SixteenBit: ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,7 +128,7 @@ def decode_pixels(
         # The pixels are kept under these hashes: a file changed since must not be taken for what it was.
         if keys is not None and hashlib.sha256(data).hexdigest() != keys[row]:
             raise DecodingError(f"{names[row]} was changed since it was scanned: run the same command again")
-        return decode(data, limits, names[row], allocate)
+        return decode(data, limits, names[row], allocate, chain.sixteen_bit)
 
     if in_memory:
         pixels = _empty_pixels(shape)

@@ -21,7 +21,7 @@ from kerasall.csv_tables import read_csv, write_csv
 from kerasall.data.examples import Collection
 from kerasall.data.likeness import crop_to_foreground, find_foreground
 from kerasall.data.splits import natural_order
-from kerasall.decoding import DEFAULT_LIMITS, Limits, decode, read_header, read_image_bytes
+from kerasall.decoding import DEFAULT_LIMITS, FULL, Limits, SixteenBit, decode, read_header, read_image_bytes
 from kerasall.errors import ArtifactError, DataError, DecodingError
 from kerasall.files import sha256_of_json
 from kerasall.runtime import show_progress
@@ -32,11 +32,11 @@ SEEN = "seen_images.csv"
 LEFT_OUT = ("id", "label", "subject", "error")
 """Columns of the table of images that were left out as unreadable; error is the reason in words."""
 _TEXT_COLUMNS = ("id", "error", "format", "mode", "sha256")
-_COUNT_COLUMNS = ("width", "height", "quality", "bytes", "box_side")
+_COUNT_COLUMNS = ("width", "height", "quality", "bytes", "box_side", "lowest", "highest")
 _COLOURS = ("mean_r", "mean_g", "mean_b")
 _MEASURES = (*_COLOURS, "std_grey", "foreground_share", "sharpness")
 _COLUMNS = ("id", "error", "format", "width", "height", "mode", "quality", "native", "bytes", "sha256", "box_side",
-            *_MEASURES)  # fmt: skip
+            "lowest", "highest", *_MEASURES)  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,20 +48,24 @@ class ImageScan:
             id; error ("" if readable, else the reason in words); format; width, height (pixels, 0 if
             unknown); mode; quality (of a JPEG, estimated, else 0); native (TensorFlow reads it as it is); bytes; sha256 ("" if unreadable);
             box_side (shorter side of the foreground's box, pixels);
+            lowest, highest (of the samples of a 16-bit file, once they are 8 bits; of other files -1);
             mean_r, mean_g, mean_b (mean over the foreground, 0..255); std_grey (over the whole image);
             foreground_share (1 where the background is not black); sharpness (variance of the Laplacian
             over the foreground). Measures of unreadable files are NaN.
         thumbnails: uint8 [N, 32, 32], grey: the foreground's box, 0 outside the foreground, all 0 where
             unreadable; None if the scan was read from a file.
+        sixteen_bit: what became of 16-bit samples.
     """
 
     table: pd.DataFrame
     thumbnails: np.ndarray | None = None
+    sixteen_bit: SixteenBit = FULL
 
 
 def scan_images(
-    examples: pd.DataFrame, limits: Limits = DEFAULT_LIMITS, workers: int | None = None
-) -> ImageScan:
+    examples: pd.DataFrame, limits: Limits = DEFAULT_LIMITS, workers: int | None = None,
+    sixteen_bit: SixteenBit = FULL,
+) -> ImageScan:  # fmt: skip
     """Reads, hashes, decodes and measures every file once, in threads; memory stays flat.
 
     Bad files never raise: their row's ``error`` says what is wrong.
@@ -70,22 +74,25 @@ def scan_images(
         examples: table with the columns id and path.
         limits: what is refused as too large, from the header, before any pixel is decoded.
         workers: threads; None for one per processor.
+        sixteen_bit: what becomes of 16-bit samples.
     """
     names = list(zip(examples["id"].astype(str), examples["path"].astype(str), strict=True))
     workers = workers or min(16, os.cpu_count() or 1)
     thumbnails = np.zeros((len(names), THUMBNAIL_SIDE, THUMBNAIL_SIDE), np.uint8)
     rows = []
     with ThreadPoolExecutor(workers) as threads:
-        found = threads.map(lambda pair: _scan_file(pair[0], pair[1], limits), names)
+        found = threads.map(lambda pair: _scan_file(*pair, limits, sixteen_bit), names)
         for index, (row, thumbnail) in enumerate(show_progress(found, len(names), "Reading images")):
             rows.append(row)
             if thumbnail is not None:
                 thumbnails[index] = thumbnail
-    return ImageScan(_typed(pd.DataFrame(rows, columns=list(_COLUMNS))), thumbnails)
+    return ImageScan(_typed(pd.DataFrame(rows, columns=list(_COLUMNS))), thumbnails, sixteen_bit)
 
 
-def _scan_file(name: str, path: str, limits: Limits) -> tuple[dict[str, Any], np.ndarray | None]:
-    row: dict[str, Any] = {"id": name, "error": "", "native": False}
+def _scan_file(
+    name: str, path: str, limits: Limits, sixteen_bit: SixteenBit
+) -> tuple[dict[str, Any], np.ndarray | None]:
+    row: dict[str, Any] = {"id": name, "error": "", "native": False, "lowest": -1, "highest": -1}
     try:
         data = read_image_bytes(path, limits)
         row |= {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
@@ -93,10 +100,12 @@ def _scan_file(name: str, path: str, limits: Limits) -> tuple[dict[str, Any], np
         row |= {
             key: getattr(header, key) for key in ("format", "width", "height", "mode", "quality", "native")
         }
-        pixels = decode(data, limits, name)
+        pixels = decode(data, limits, name, sixteen_bit=sixteen_bit)
     except DecodingError as error:
         return row | {"error": str(error)}, None
     measures, thumbnail = _measure(pixels)
+    if header.bits == 16:
+        row |= {"lowest": int(pixels.min()), "highest": int(pixels.max())}
     return row | measures, thumbnail
 
 

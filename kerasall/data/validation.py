@@ -18,6 +18,7 @@ from kerasall.data.duplicates import Duplicates
 from kerasall.data.examples import Collection
 from kerasall.data.splits import group_examples, natural_order
 from kerasall.data.statistics import LEFT_OUT, ImageScan, Schema, summarize
+from kerasall.decoding import FULL
 
 _LISTED_FILES = 20
 _NAMED_FILES = 5
@@ -34,6 +35,8 @@ _FEW_GROUPS = 5
 """Below so many independent groups of a class, no k folds of use and only very wide intervals."""
 SOURCES_WITH_JOINED_IDS = ("cnmc",)
 """Sources that come with a list of subjects who are known to be joined."""
+_QUARTER = 64
+"""Greys of 256 that a quarter of a 16-bit sample's range becomes."""
 _CONSTANT = 0.5
 """Standard deviation of the grey levels below which a whole image is one colour."""
 
@@ -173,6 +176,7 @@ class Examined:
             *_find_few_images(self),
             *_find_odd_sizes(self),
             *_find_constant(self),
+            *_find_unused_depth(self),
             *_find_left_out(self),
             *_find_confounders(self),
             *_find_duplicates(self, self.duplicates.exact, "exact_duplicates", "byte-identical files"),
@@ -417,6 +421,22 @@ def _find_odd_sizes(data: Examined) -> Iterator[Anomaly]:
 def _find_constant(data: Examined) -> Iterator[Anomaly]:
     if ids := tuple(data.readable["id"][data.readable["std_grey"] < _CONSTANT]):
         yield Anomaly("constant_images", f"{len(ids)} images are of one colour all over: {_name(ids)}", ids)
+
+
+def _find_unused_depth(data: Examined) -> Iterator[Anomaly]:
+    deep = data.readable[data.readable["highest"] >= 0]
+    flat = deep[deep["highest"] - deep["lowest"] < _QUARTER]
+    if data.collection.sixteen_bit != FULL or flat.empty:
+        return
+    used = max(8, int(flat["highest"].max() * 256 + 255).bit_length())
+    cure = "data.sixteen_bit: minmax stretches each image to its own range"
+    if used < 15:
+        cure = f"set data.sixteen_bit to the bits that the camera has ({used} hold them); {cure}"
+    message = (
+        f"{len(flat)} of {len(deep)} images of 16-bit samples use under a quarter of the range, which leaves them few of "
+        f"256 greys: {_name(tuple(flat['id']))}; {cure}"
+    )
+    yield Anomaly("unused_depth", message, tuple(flat["id"]))
 
 
 def _find_duplicates(

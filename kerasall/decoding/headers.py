@@ -17,10 +17,10 @@ from PIL.BmpImagePlugin import BmpImageFile
 from PIL.ImageFile import ImageFile
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
-from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
 from kerasall.decoding.structure import find_excess
+from kerasall.decoding.tiff_layout import TIFF_SIGNATURES, TiffLayout, read_layout
 from kerasall.errors import DecodingError
 
 _MEBIBYTE = 1 << 20
@@ -101,6 +101,7 @@ class ImageHeader:
         reason: why not; "" where native.
         orientation: EXIF orientation, 1 (upright) to 8, still to be applied to the stored pixels.
         quality: of a JPEG, estimated from its tables, 1 to 100; 0 for other formats.
+        bits: of a sample, 16 or at most 8.
     """
 
     format: Literal["BMP", "PNG", "JPEG", "TIFF", "WEBP"]
@@ -111,19 +112,16 @@ class ImageHeader:
     reason: str
     orientation: int = 1
     quality: int = 0
+    bits: int = 8
 
 
-# Opened by class and not by Image.open: only these five decoders can ever run, a JPEG is read as its
+# Opened by class and not by Image.open: only these four decoders, and that of TIFF, can ever run, a JPEG is read as its
 # first picture even where others follow (MPO), and Pillow's own bomb check, which warns or raises before
 # the size can be put into a message, stays out of the way.
 _FORMATS: tuple[tuple[bytes, type[ImageFile]], ...] = (
     (b"BM", BmpImageFile),
     (b"\x89PNG\r\n\x1a\n", PngImageFile),
     (b"\xff\xd8\xff", JpegImageFile),
-    (b"II*\0", TiffImageFile),
-    (b"MM\0*", TiffImageFile),
-    (b"II+\0", TiffImageFile),
-    (b"MM\0+", TiffImageFile),
     (b"RIFF", WebPImageFile),
 )
 # Only to name in a message what was given: (offset, first bytes, name).
@@ -141,17 +139,7 @@ _OTHER_KINDS = (
     (0, b"PK\x03\x04", "a ZIP archive"),
     (0, b"\x1f\x8b", "a gzip archive"),
 )
-_READABLE_MODES = frozenset({"1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr"})
-READABLE_16_BIT_MODES = frozenset({"I;16", "I;16B", "I;16L", "I;16N"})
-UPRIGHT = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
+_READABLE_MODES = frozenset({"1", "L", "LA", "P", "RGB", "RGBA", "RGBX", "CMYK", "I;16"})
 _ORIENTATION_TAG = 0x0112
 # warnings.catch_warnings changes the process' filters: two threads inside it at once could leave them changed.
 _WARNINGS_LOCK = threading.Lock()
@@ -174,13 +162,15 @@ def read_header(data: bytes, limits: Limits = DEFAULT_LIMITS, name: str = "image
 
 
 def open_image(data: bytes, limits: Limits, name: str) -> tuple[ImageHeader, ImageFile | None]:
-    """Header, and Pillow's image, not yet loaded: None for a plain BMP, which needs no Pillow."""
+    """Header, and Pillow's image, not yet loaded: None for a plain BMP and a TIFF, which need no Pillow."""
     require_bytes(len(data), limits, name)
     if excess := find_excess(data):
         raise DecodingError(f"{name} must have {excess}: save its pixels as a plain PNG")
     if size := _find_plain_bmp_size(data):
         _require_size(size, limits, name)
         return ImageHeader("BMP", *size, mode="RGB", native=True, reason=""), None
+    if data.startswith(TIFF_SIGNATURES):
+        return _describe_tiff(read_layout(data, name), limits, name), None
     reader = _find_reader(data, name)
     if size := _find_webp_size(data):
         _require_size(
@@ -246,14 +236,12 @@ def _find_reader(data: bytes, name: str) -> type[ImageFile]:
 
 
 def _read_orientation(image: ImageFile) -> int:
-    if isinstance(image, TiffImageFile):
-        return 1  # Pillow applies a TIFF's orientation itself while loading
     # Not image.getexif(): a PNG's would decode all pixels to look for metadata after them.
     try:
         orientation = Image.Image.getexif(image).get(_ORIENTATION_TAG, 1)
     except Exception:  # unreadable metadata say nothing about orientation; the pixels may be sound
         return 1
-    return orientation if orientation in UPRIGHT else 1
+    return orientation if orientation in range(1, 9) else 1
 
 
 def _require_size(size: tuple[int, int], limits: Limits, name: str) -> None:
@@ -269,29 +257,19 @@ def _require_size(size: tuple[int, int], limits: Limits, name: str) -> None:
 
 def _require_readable(image: ImageFile, data: bytes, name: str) -> None:
     if getattr(image, "is_animated", False):
-        kinds = {"PNG": "an animated PNG", "WEBP": "an animated WebP"}
-        kind = kinds.get(image.format or "", "a TIFF of several pages")
+        kind = "an animated PNG" if image.format == "PNG" else "an animated WebP"
         raise DecodingError(
             f"{name} must hold one picture, but is {kind}: save the picture that is meant alone"
         )
     problem = ""
-    if image.mode not in _READABLE_MODES | READABLE_16_BIT_MODES:
+    if image.mode not in _READABLE_MODES:
         problem = f"samples of kind {image.mode}"
-    elif isinstance(image, TiffImageFile) and image.mode in READABLE_16_BIT_MODES:
-        problem = _find_grey_tiff_problem(image)
     elif isinstance(image, BmpImageFile):
         problem = _find_bmp_problem(image, data)
     if problem:
         raise DecodingError(
             f"{name} must have 8- or 16-bit grey or colour samples, but has {problem}: save it as an 8-bit RGB PNG"
         )
-
-
-def _find_grey_tiff_problem(image: TiffImageFile) -> str:
-    bits, photometric = image.tag_v2.get(258, (1,)), image.tag_v2.get(262, 1)
-    if tuple(bits) != (16,):
-        return f"samples of {bits[0]} bits"
-    return "16-bit samples with white as zero" if photometric == 0 else ""
 
 
 def _find_bmp_problem(image: BmpImageFile, data: bytes) -> str:
@@ -307,8 +285,16 @@ def _describe(image: ImageFile, orientation: int, data: bytes) -> ImageHeader:
     if not reason and orientation != 1:
         reason = "stored turned or mirrored (EXIF orientation)"
     width, height = image.size if orientation < 5 else image.size[::-1]
-    quality = _estimate_quality(image)
-    return ImageHeader(image.format, width, height, image.mode, not reason, reason, orientation, quality)  # type: ignore[arg-type]
+    quality, bits = _estimate_quality(image), 16 if isinstance(image, PngImageFile) and data[24] == 16 else 8
+    return ImageHeader(
+        image.format, width, height, image.mode, not reason, reason, orientation, quality, bits
+    )  # type: ignore[arg-type]
+
+
+def _describe_tiff(layout: TiffLayout, limits: Limits, name: str) -> ImageHeader:
+    _require_size(layout.size, limits, name)
+    size = layout.size if layout.orientation < 5 else layout.size[::-1]
+    return ImageHeader("TIFF", *size, layout.mode, False, "TIFF", layout.orientation, bits=layout.bits)
 
 
 def _estimate_quality(image: ImageFile) -> int:
@@ -321,8 +307,8 @@ def _estimate_quality(image: ImageFile) -> int:
 
 
 def _find_foreign_trait(image: ImageFile, data: bytes) -> str:
-    if isinstance(image, (TiffImageFile, WebPImageFile)):
-        return "TIFF" if image.format == "TIFF" else "WebP"
+    if isinstance(image, WebPImageFile):
+        return "WebP"
     if isinstance(image, JpegImageFile):
         return "" if image.mode in ("L", "RGB") else f"JPEG in {image.mode}"
     if isinstance(image, BmpImageFile):

@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import struct
-import zlib
 from collections.abc import Callable
 
 import numpy as np
-from PIL import Image
 from PIL.ImageFile import ImageFile
 
+from kerasall.decoding.damage import UNUSUAL, decode_jpeg, require_whole_jpeg, require_whole_png
+from kerasall.decoding.depth import FULL, SixteenBit, to_eight_bits
 from kerasall.decoding.headers import (
     DEFAULT_LIMITS,
-    READABLE_16_BIT_MODES,
-    UPRIGHT,
     ImageHeader,
     Limits,
     first_line,
     open_image,
 )
+from kerasall.decoding.tiff_layout import read_layout
+from kerasall.decoding.tiff_samples import read_samples
 from kerasall.errors import DecodingError
 
 Allocate = Callable[[tuple[int, int, int]], np.ndarray]
@@ -32,10 +32,11 @@ def decode(
     limits: Limits = DEFAULT_LIMITS,
     name: str = "image",
     allocate: Allocate = lambda shape: np.empty(shape, np.uint8),
+    sixteen_bit: SixteenBit = FULL,
 ) -> np.ndarray:
     """Decodes an image to uint8 [height, width, 3], RGB.
 
-    Equals ``graph.decode_native(to_native(data))`` pixel by pixel.
+    Equals ``serving.export.decode_native(to_native(data), sixteen_bit)`` pixel by pixel.
 
     Args:
         data: the file's bytes.
@@ -43,29 +44,37 @@ def decode(
         name: how messages call the image; best its path.
         allocate: makes the array for the pixels. Asked where the decoder can write into a given array (plain
             BMP); every other kind comes in an array of its own.
+        sixteen_bit: what becomes of 16-bit samples, and of no others.
 
     Raises:
-        DecodingError: as ``read_header``, and for truncated or corrupt pixel data.
+        DecodingError: as ``read_header``, for truncated or corrupt pixel data, and for a value above those that
+            ``sixteen_bit`` allows.
     """
     header, image = open_image(data, limits, name)
+    if header.bits == 16:
+        return _spread(_name_excess(_read_deep(header, data, name), sixteen_bit, name))
     return _decode_opened(header, image, data, name, allocate)
 
 
 def to_native(data: bytes, limits: Limits = DEFAULT_LIMITS, name: str = "image") -> bytes:
     """Gives bytes that TensorFlow's ``decode_image(channels=3)`` reads right.
 
-    Native kinds come back unchanged and undecoded; all others as a 24-bit BMP of the pixels that
-    ``decode`` gives. A truncated BMP, PNG or TIFF is refused here; of a native JPEG only the header is
-    read, so a truncated one is found by ``decode`` or by TensorFlow.
+    Native kinds come back unchanged, once their pixels are known to be whole; all others as a 24-bit BMP of the pixels
+    that ``decode`` gives, or as a PNG of 16-bit samples, which the graph brings to 8 bits as it was told to. What
+    ``decode`` refuses is refused here too: TensorFlow would make up what a damaged JPEG lacks.
 
     Raises:
-        DecodingError: as ``read_header``, and for truncated data as far as said above.
+        DecodingError: as ``decode``.
     """
     header, image = open_image(data, limits, name)
     if header.native:
-        if header.format == "PNG":
-            _require_whole_png(data, name)
+        try:
+            _require_whole(header, data)
+        except Exception as error:
+            raise _broken_pixels(name, first_line(error)) from None
         return data
+    if header.bits == 16:
+        return _save_deep_png(_read_deep(header, data, name))
     return _write_bmp(_decode_opened(header, image, data, name, lambda shape: np.empty(shape, np.uint8)))
 
 
@@ -82,34 +91,74 @@ def _write_bmp(pixels: np.ndarray) -> bytes:
     return file.tobytes()
 
 
+def _require_whole(header: ImageHeader, data: bytes) -> None:
+    """Of a BMP the length was checked with its header; TIFF and WebP are decoded, and judged by it, on every way."""
+    if header.format == "PNG":
+        require_whole_png(data)
+    elif header.format == "JPEG":
+        require_whole_jpeg(data)
+
+
 def _decode_opened(
     header: ImageHeader, image: ImageFile | None, data: bytes, name: str, allocate: Allocate
 ) -> np.ndarray:
-    if header.format == "PNG":
-        _require_whole_png(data, name)
     try:
-        fast = _decode_fast(header, data, allocate)
-        if fast is not None:
-            return fast
-        assert image is not None  # only of plain BMP, which are decoded by now
+        if header.native and header.format == "BMP" and header.mode != "L":
+            return _read_plain_bmp(data, allocate)
+        if header.format == "TIFF":
+            return _spread(_turn(read_samples(read_layout(data, name), data), header.orientation))
+        assert image is not None  # only of plain BMP and TIFF, which are decoded by now
+        if header.format == "JPEG" and header.mode in ("L", "RGB"):
+            return _turn(decode_jpeg(data, image.size), header.orientation)
         if header.format == "WEBP":
-            return _read_webp(data, header)
-        return np.array(_to_rgb(image, header))
+            return _turn(_read_webp(data), header.orientation)
+        _require_whole(header, data)
+        return _turn(_to_rgb(image, header), header.orientation)
     except Exception as error:  # whatever broken data provoke in Pillow
         raise _broken_pixels(name, first_line(error)) from None
 
 
-def _decode_fast(header: ImageHeader, data: bytes, allocate: Allocate) -> np.ndarray | None:
-    """OpenCV's pixels of plain BMP and of whole JPEG, equal to Pillow's in a part of the time; None of all else."""
-    if header.native and header.format == "BMP" and header.mode != "L":
-        return _read_plain_bmp(data, allocate)
-    # OpenCV makes up what a cut JPEG lacks: without its end mark it is Pillow's to judge.
-    if header.native and header.format == "JPEG" and data.endswith(b"\xff\xd9"):
-        import cv2  # a part of a second, which the command line need not wait for
+def _read_deep(header: ImageHeader, data: bytes, name: str) -> np.ndarray:
+    """Samples of a 16-bit PNG or TIFF, upright: uint16, grey [H, W] or RGB [H, W, 3]."""
+    try:
+        if header.format == "TIFF":
+            samples = read_samples(read_layout(data, name), data)
+        else:
+            import cv2
 
-        flags = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
-        return cv2.imdecode(np.frombuffer(data, np.uint8), flags)
-    return None
+            require_whole_png(data)
+            samples = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+            samples = samples if samples.ndim == 2 else np.ascontiguousarray(samples[..., 2::-1])
+        return _turn(samples, header.orientation)
+    except Exception as error:  # whatever broken data provoke in the libraries
+        raise _broken_pixels(name, first_line(error)) from None
+
+
+def _name_excess(samples: np.ndarray, sixteen_bit: SixteenBit, name: str) -> np.ndarray:
+    try:
+        return to_eight_bits(samples, sixteen_bit)
+    except ValueError as error:
+        raise DecodingError(f"{name} {error}: correct the setting, or the file") from None
+
+
+def _save_deep_png(samples: np.ndarray) -> bytes:
+    import cv2  # Pillow writes no 16-bit colours. Not packed: the file lives only until TensorFlow has decoded it.
+
+    ordered = samples if samples.ndim == 2 else samples[..., ::-1]
+    return cv2.imencode(".png", ordered, (cv2.IMWRITE_PNG_COMPRESSION, 0))[1].tobytes()
+
+
+def _turn(samples: np.ndarray, orientation: int) -> np.ndarray:
+    """Brings samples [H, W, ...] that are stored turned or mirrored upright."""
+    if orientation in (5, 6, 7, 8):
+        samples = samples.swapaxes(0, 1)
+    flips = {2: (1,), 3: (0, 1), 4: (0,), 6: (1,), 7: (0, 1), 8: (0,)}
+    return np.ascontiguousarray(np.flip(samples, flips.get(orientation, ())))
+
+
+def _spread(samples: np.ndarray) -> np.ndarray:
+    """Grey [H, W] as three equal channels; RGB as it is."""
+    return samples if samples.ndim == 3 else np.repeat(samples[..., None], 3, axis=2)
 
 
 def _read_plain_bmp(data: bytes, allocate: Allocate) -> np.ndarray:
@@ -134,58 +183,31 @@ def _read_plain_bmp(data: bytes, allocate: Allocate) -> np.ndarray:
     return pixels
 
 
-def _read_webp(data: bytes, header: ImageHeader) -> np.ndarray:
+def _read_webp(data: bytes) -> np.ndarray:
     """Pillow gives the same, by way of two canvases for an animation that it is not."""
     import cv2
 
     pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION)
     if pixels is None:
         raise ValueError("its WebP data are broken")
-    return (
-        pixels
-        if header.orientation == 1
-        else np.array(Image.fromarray(pixels).transpose(UPRIGHT[header.orientation]))
-    )
+    return pixels
 
 
-def _to_rgb(image: ImageFile, header: ImageHeader) -> Image.Image:
+def _to_rgb(image: ImageFile, header: ImageHeader) -> np.ndarray:
+    if header.format == "PNG":
+        # It would read the metadata after the pixels, and fail over broken ones.
+        image.load_end = lambda: None
     image.load()
-    if header.mode in READABLE_16_BIT_MODES:
-        high_bytes = (np.asarray(image).astype(np.uint16) >> 8).astype(np.uint8)
-        rgb = Image.fromarray(high_bytes).convert("RGB")
-    else:
-        image.info.pop("transparency", None)  # dropped by policy; Pillow would warn
-        # Premultiplied colours: Pillow converts them only by way of the mode with separate alpha.
-        straight = {"RGBa": "RGBA", "La": "LA"}.get(image.mode)
-        rgb = (image.convert(straight) if straight else image).convert("RGB")
-    image.close()  # its pixels are copied now, and may be as many bytes again
-    return rgb if header.orientation == 1 else rgb.transpose(UPRIGHT[header.orientation])
-
-
-def _require_whole_png(data: bytes, name: str) -> None:
-    if problem := _find_png_problem(data):
-        raise _broken_pixels(name, problem)
-
-
-def _find_png_problem(data: bytes) -> str:
-    """Checks every critical chunk's checksum up to the end mark, as libpng does; Pillow skips the pixels'."""
-    position = 8
-    while position + 12 <= len(data):
-        (length,) = struct.unpack_from(">I", data, position)
-        kind, end = data[position + 4 : position + 8], position + 8 + length
-        if end + 4 > len(data):
-            return f"it ends within chunk {kind!r}"
-        critical = not kind[0] & 0x20  # a small first letter marks metadata that a reader may skip
-        if critical and zlib.crc32(data[position + 4 : end]) != struct.unpack_from(">I", data, end)[0]:
-            return f"wrong checksum of chunk {kind!r}"
-        if kind == b"IEND":
-            return ""
-        position = end + 4
-    return "it ends before its end mark"
+    image.info.pop("transparency", None)  # dropped by policy; Pillow would warn
+    pixels = np.array(image.convert("RGB"))
+    image.close()  # they are copied now, and may be as many bytes again
+    return pixels
 
 
 def _broken_pixels(name: str, reason: str) -> DecodingError:
+    cure = "the file is truncated or corrupt; copy or export it again"
+    if reason == UNUSUAL:
+        cure = "save it as a PNG"
     return DecodingError(
-        f"{name} must hold a whole image, but its pixels cannot be decoded ({reason}): "
-        "the file is truncated or corrupt; copy or export it again"
+        f"{name} must hold a whole image, but its pixels cannot be decoded ({reason}): {cure}"
     )

@@ -199,6 +199,7 @@ def computing_versions() -> dict[str, str]:
         "scikit-learn",
         "opencv-python-headless",
         "pillow",
+        "simplejpeg",
         "jax",
     ]
     found: dict[str, str] = {}

@@ -15,6 +15,7 @@ from typing import Any, ClassVar, Protocol
 import numpy as np
 import tensorflow as tf
 
+from kerasall.decoding.depth import FULL, STEP, SixteenBit, find_sixteen_bit, is_sixteen_bit
 from kerasall.errors import SettingsError
 from kerasall.preprocessing.arguments import (
     arguments_to_json,
@@ -194,12 +195,20 @@ class Chain:
 
     Attributes:
         operations: the steps in order. An empty chain leaves the pixels as they are.
+        sixteen_bit: what becomes of a file's 16-bit samples before the chain: the setting ``data.sixteen_bit``. It stands
+            here as nobody may decode an image for the chain in another way.
     """
 
     operations: tuple[Operation, ...] = ()
+    sixteen_bit: SixteenBit = FULL
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "operations", tuple(self.operations))
+        if not is_sixteen_bit(self.sixteen_bit):
+            raise SettingsError(
+                "a chain must read 16-bit samples in one of the ways of data.sixteen_bit (full, minmax, 8 to 15 bits), but "
+                f"has {self.sixteen_bit!r}: correct it"
+            )
         for operation in self.operations:
             if OPERATIONS.get(getattr(operation, "name", "")) is not type(operation):
                 raise SettingsError(
@@ -265,7 +274,8 @@ class Chain:
 
     def to_json(self) -> list[dict[str, Any]]:
         """The chain as JSON: a list of ``{"op": name, argument: value, ...}``."""
-        return [{"op": each.name, **arguments_to_json(each)} for each in self.operations]
+        read = [] if self.sixteen_bit == FULL else [{"op": STEP, "read": self.sixteen_bit}]
+        return [*read, *({"op": each.name, **arguments_to_json(each)} for each in self.operations)]
 
     @classmethod
     def from_json(cls, steps: Sequence[Mapping[str, Any]]) -> Chain:
@@ -276,10 +286,16 @@ class Chain:
                 nearest known one), a missing argument, or a value out of range.
         """
         _require_list(steps)
-        return cls(tuple(_operation_from_json(step) for step in steps))
+        sixteen_bit = find_sixteen_bit(steps)
+        own = steps if sixteen_bit == FULL else steps[1:]
+        return cls(tuple(_operation_from_json(step) for step in own), sixteen_bit)
 
 
-def fit_chain(steps: Sequence[Mapping[str, Any]], images: Callable[[], Iterable[np.ndarray]]) -> Chain:
+def fit_chain(
+    steps: Sequence[Mapping[str, Any]],
+    images: Callable[[], Iterable[np.ndarray]],
+    sixteen_bit: SixteenBit = FULL,
+) -> Chain:
     """Makes a chain from JSON, fitting the operations of ``FITS`` whose fitted arguments are left out.
 
     Each is fitted on the images as the steps before it leave them. A chain that lacks nothing is read as
@@ -288,20 +304,21 @@ def fit_chain(steps: Sequence[Mapping[str, Any]], images: Callable[[], Iterable[
     Args:
         steps: the chain's JSON, for example ``[{"op": "reinhard"}, {"op": "resize", ...}]``.
         images: gives training images, uint8 [H, W, 3] RGB; called once for every operation to fit.
+        sixteen_bit: how these were read, as all images of the chain will be.
 
     Raises:
         SettingsError: as ``Chain.from_json``.
         DataError: the images do not allow the fit.
     """
     _require_list(steps)
-    done = Chain()
+    done = Chain((), sixteen_bit)
     for step in steps:
         if _lacks_fit(step):
             name, arguments = _split(step)
             operation = FITS[name]((done(tf.constant(image)).numpy() for image in images()), **arguments)
         else:
             operation = _operation_from_json(step)
-        done = Chain((*done.operations, operation))
+        done = Chain((*done.operations, operation), sixteen_bit)
     return done
 
 
@@ -315,6 +332,11 @@ def check_steps(steps: Sequence[Mapping[str, Any]]) -> tuple[int, int]:
         SettingsError: as ``Chain.from_json``, or the size would depend on the image.
     """
     _require_list(steps)
+    if find_sixteen_bit(steps) != FULL:
+        raise SettingsError(
+            f"preprocess must not say how 16-bit samples are read, but has {steps[0]!r}: set data.sixteen_bit, which checks "
+            "and duplicates read too"
+        )
     # What is fitted changes colours alone, so the others tell the size.
     return Chain.from_json([step for step in steps if not _lacks_fit(step)]).output_size
 

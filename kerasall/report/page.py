@@ -20,7 +20,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoes
 from markupsafe import Markup, escape
 from PIL import Image
 
-from kerasall.decoding import decode, read_image_bytes
+from kerasall.decoding import MINMAX, decode, read_image_bytes
 from kerasall.errors import ArtifactError, DecodingError, count_of
 from kerasall.evaluation.findings import NUMBERS_VERSION, write_numbers
 from kerasall.evaluation.intervals import Interval, wilson_interval
@@ -137,9 +137,10 @@ def encode_picture(name: str, alt: str, pixels: np.ndarray, side: int = 192) -> 
 
 
 def read_picture(name: str, alt: str, path: str | Path, side: int = 192) -> Picture | None:
-    """The image of a file as a JPEG picture; None where it cannot be read."""
+    """The image of a file as a JPEG picture, for the eye: 16 bits by their own range; None where it cannot be read."""
     try:
-        return encode_picture(name, alt, decode(read_image_bytes(path), name=str(path)), side)
+        pixels = decode(read_image_bytes(path), name=str(path), sixteen_bit=MINMAX)
+        return encode_picture(name, alt, pixels, side)
     except (DecodingError, OSError):
         return None
 

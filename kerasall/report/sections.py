@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from kerasall.decoding import Limits, decode, read_image_bytes
+from kerasall.decoding import Limits, SixteenBit, decode, read_image_bytes
 from kerasall.evaluation.calibration import CalibrationScores
 from kerasall.evaluation.curves import BandedCurve
 from kerasall.evaluation.intervals import Interval
@@ -147,8 +146,8 @@ def choose_gallery(predictions: Predictions, count: int, seed: int) -> list[int]
 
 
 def show_images(
-    predictions: Predictions, rows: Sequence[int], paths: Mapping[str, str], limits: Limits, voters: int = 0,
-    unnamed: Sequence[str] = (),
+    predictions: Predictions, rows: Sequence[int], paths: Mapping[str, str], limits: Limits,
+    sixteen_bit: SixteenBit, voters: int = 0, unnamed: Sequence[str] = (),
 ) -> list[GalleryImage]:  # fmt: skip
     """The images of some rows, decoded.
 
@@ -157,16 +156,18 @@ def show_images(
         rows: which of them.
         paths: id -> file.
         limits: on the size of images.
+        sixteen_bit: what becomes of 16-bit samples.
         voters: how many members voted; 0 for one classifier.
         unnamed: by row, what stands for a subject that has no name.
     """
     decisions, classes = np.asarray(predictions.decisions), predictions.classes
     images = []
     for row in rows:
-        path, called = Path(paths[predictions.ids[row]]), decisions[row]
+        path, called = paths[predictions.ids[row]], decisions[row]
+        pixels = decode(read_image_bytes(path, limits), limits, path, sixteen_bit=sixteen_bit)
         images.append(
             GalleryImage(
-                id=predictions.ids[row], pixels=decode(read_image_bytes(path, limits), limits, str(path)),
+                id=predictions.ids[row], pixels=pixels,
                 true=classes[predictions.labels[row]], called=classes[called],
                 probability=float(predictions.probabilities[row, called]),
                 subject=str(predictions.subjects[row] or (unnamed[row] if len(unnamed) else "")), voters=voters,

@@ -19,6 +19,11 @@ MANIFEST = "manifest.json"
 LABELS = "labels.txt"
 SCHEMA_VERSION = 1
 """Of the manifest."""
+DAMAGED_FILES = (
+    "Loaded without kerasall (TensorFlow, TensorFlow Serving), the model answers damaged JPEG files as if they were whole; "
+    "kerasall's commands and server refuse them."
+)
+"""Sentence of every card."""
 
 Shapes = Mapping[str, Sequence[int | None]]
 

@@ -6,11 +6,12 @@ import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import keras
 import tensorflow as tf
 
+from kerasall.decoding.depth import FULL, MINMAX, SixteenBit, describe_excess
 from kerasall.errors import ModelError
 from kerasall.evaluation.class_names import describe_faults
 from kerasall.evaluation.ensemble_rules import find_highest
@@ -18,7 +19,20 @@ from kerasall.files import atomic_path, write_json, write_text
 from kerasall.serving.card import CARD, write_manifest
 
 Tensors = Mapping[str, tf.Tensor]
-Operations = Callable[[tf.Tensor], tf.Tensor]
+_PNG = b"\x89PNG\r\n\x1a\n"
+_DEPTH = 24
+"""Where the bits of a sample stand in a PNG."""
+
+
+class Operations(Protocol):
+    """What is done to a decoded image, uint8 [h, w, 3], and what before it to 16-bit samples."""
+
+    @property
+    def sixteen_bit(self) -> SixteenBit: ...
+
+    def __call__(self, image: tf.Tensor) -> tf.Tensor: ...
+
+
 Explain = Callable[[tf.Tensor, tf.Tensor], Tensors]
 """Pixels after the chain, float32 [N, H, W, 3], and class indices [N] -> maps by name, [N, ...] each."""
 
@@ -47,7 +61,8 @@ def export_saved_model(
     Args:
         model: takes pixels [None, H, W, 3] in 0..255 and returns probabilities [None, C], or a
             dictionary that holds ``probabilities``.
-        chain: one uint8 image [h, w, 3] -> uint8 [H, W, 3], in TensorFlow operations alone.
+        chain: one uint8 image [h, w, 3] -> uint8 [H, W, 3], in TensorFlow operations alone, and what becomes of 16-bit
+            samples before it.
         labels: C class names in class order.
         folder: where the SavedModel shall lie; must not exist.
         explain: where in the image the evidence for a class lies, in TensorFlow operations alone.
@@ -76,26 +91,52 @@ def export_saved_model(
     return folder
 
 
-def decode_native(data: tf.Tensor) -> tf.Tensor:
+def decode_native(data: tf.Tensor, sixteen_bit: SixteenBit = FULL) -> tf.Tensor:
     """Decodes a file that ``to_native`` gave, a string scalar, to uint8 [h, w, 3], RGB.
 
     Equals ``kerasall.decoding.decode`` pixel by pixel. JPEG goes through the accurate inverse cosine transform,
     which is the same in every libjpeg-turbo; TensorFlow's own choice is a coarser one. It stands here as
     ``kerasall.decoding`` loads no TensorFlow.
+
+    Args:
+        data: the file's bytes.
+        sixteen_bit: what becomes of a PNG's 16-bit samples, and of no others.
     """
+
+    def decode_other() -> tf.Tensor:
+        return tf.io.decode_image(data, channels=3, expand_animations=False)  # of 16 bits the high byte
+
+    def decode_png_or_other() -> tf.Tensor:
+        start = tf.strings.substr(data, 0, len(_PNG))
+        is_deep = (start == _PNG) & (tf.strings.substr(data, _DEPTH, 1) == b"\x10")
+        return tf.cond(is_deep, lambda: _decode_deep_png(data, sixteen_bit), decode_other)
+
     image = tf.cond(
         tf.io.is_jpeg(data),
         lambda: tf.io.decode_jpeg(data, channels=3, dct_method="INTEGER_ACCURATE"),
-        lambda: tf.io.decode_image(data, channels=3, expand_animations=False),
+        decode_other if sixteen_bit == FULL else decode_png_or_other,
     )
     return tf.ensure_shape(image, [None, None, 3])
+
+
+def _decode_deep_png(data: tf.Tensor, sixteen_bit: SixteenBit) -> tf.Tensor:
+    """As ``kerasall.decoding.depth.to_eight_bits``, in whole numbers too."""
+    values = tf.cast(tf.io.decode_png(data, channels=3, dtype=tf.uint16), tf.int32)
+    most = tf.reduce_max(values)
+    if sixteen_bit == MINMAX:
+        least = tf.reduce_min(values)
+        return tf.cast((values - least) * 255 // tf.maximum(most - least, 1), tf.uint8)
+    bits = int(sixteen_bit)
+    fits = tf.debugging.Assert(most < 1 << bits, [describe_excess(bits, "a greater one")])
+    with tf.control_dependencies([fits] if fits is not None else []):
+        return tf.cast(values // (1 << bits - 8), tf.uint8)
 
 
 def decode_batch(image_bytes: tf.Tensor, chain: Operations, size: tuple[int, int]) -> tf.Tensor:
     """Decodes a batch of image files and applies the chain: string [N] -> uint8 [N, H, W, 3]."""
 
     def decode(data: tf.Tensor) -> tf.Tensor:
-        return tf.ensure_shape(chain(decode_native(data)), [*size, 3])
+        return tf.ensure_shape(chain(decode_native(data, chain.sixteen_bit)), [*size, 3])
 
     return tf.map_fn(decode, image_bytes, fn_output_signature=tf.TensorSpec([*size, 3], tf.uint8))
 

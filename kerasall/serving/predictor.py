@@ -218,8 +218,10 @@ class Predictor:
             if isinstance(error, KerasallError) or not isinstance(error, tf.errors.InvalidArgumentError):
                 raise
             if len(rows) == 1:
-                found = "decoding its pixels failed: it is broken"
-                errors[rows[0]] = f"{names[rows[0]]} must be a whole image, but {found}"
+                # The graph's own words are of 16-bit values above those that it was told to expect.
+                words = str(error).partition("assertion failed: [")[2].partition("]")[0]
+                broken = "must be a whole image, but decoding its pixels failed: it is broken"
+                errors[rows[0]] = f"{names[rows[0]]} {words or broken}"
                 return
             for row in rows:
                 yield from self._answers({row: images[row]}, names, errors)

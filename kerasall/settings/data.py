@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from kerasall.settings.base import Positive, Seed, Share, Strict
+
+
+def _number_for_digits(value: object) -> object:
+    """12 as a word is 12."""
+    return int(value) if isinstance(value, str) and value.isdecimal() and value.isascii() else value
 
 
 class SyntheticSettings(Strict):
@@ -72,6 +77,12 @@ class DataSettings(Strict):
     classes: tuple[str, ...] | dict[str, tuple[str, ...]] | None = None
     """the classes to use, in class order, or new name -> names in the data that it joins; images of other
     classes are left out; null: all"""
+    sixteen_bit: Annotated[
+        Literal["full", "minmax"] | Annotated[int, Field(ge=8, le=15)], BeforeValidator(_number_for_digits)
+    ] = "full"
+    """how 16-bit samples of PNG and TIFF become 8 bits, here and in the exported model. full: value // 256; a number of
+    bits, such as 12: value // 16, for cameras that use no more of the 16, and a greater value makes a file unreadable;
+    minmax: (value - min) * 255 // (max - min) of each image, which hides how bright it is"""
     corrections: tuple[str, ...] = ()
     """files of corrected labels, the first to be applied first; see `kerasall review`"""
     aria: AriaSettings = AriaSettings()

@@ -233,7 +233,9 @@ def _batches(images: Sequence[Any] | np.ndarray, size: int) -> Iterator[tuple[li
 
 def _read(path: str, chain: Chain) -> np.ndarray | DecodingError:
     try:
-        return np.asarray(chain(as_tensor(decode(read_image_bytes(path), name=path))))
+        return np.asarray(
+            chain(as_tensor(decode(read_image_bytes(path), name=path, sixteen_bit=chain.sixteen_bit)))
+        )
     except DecodingError as error:
         return error
 

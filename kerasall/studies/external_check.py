@@ -15,6 +15,7 @@ from kerasall.components.example_validator import examine
 from kerasall.csv_tables import write_csv
 from kerasall.data.examples import Collection
 from kerasall.data.statistics import fingerprint_data, read_seen
+from kerasall.decoding import FULL
 from kerasall.errors import DataError
 from kerasall.evaluation.class_mapping import ClassMapping, join_sets, map_classes, to_scored
 from kerasall.evaluation.predictions import Predictions, write_predictions
@@ -84,6 +85,9 @@ def check_externally(
     checks = checks or CheckSettings()
     predictor = Predictor(model.folder)
     mapping = map_classes(collection.labels, collection.malignant, predictor.labels, model.malignant, stated)
+    collection = replace(
+        collection, sixteen_bit=model.card.get("sixteen_bit", FULL)
+    )  # as the model reads them
     examined = examine(collection, checks)
     scan = examined.scan
     groups = examined.groups

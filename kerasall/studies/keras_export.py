@@ -14,6 +14,7 @@ from kerasall.errors import ModelError, SettingsError, did_you_mean
 from kerasall.evaluation.scores import name_malignant
 from kerasall.files import atomic_path
 from kerasall.runtime import quiet_tensorflow
+from kerasall.serving.card import DAMAGED_FILES
 from kerasall.studies.answers import as_png, as_tensor, count_classes
 from kerasall.version import __version__
 
@@ -145,9 +146,11 @@ def _describe_export(
         "experiment": folder.parent.name if folder.name.isdigit() else folder.name,
         "description": description,
         "intended_use": "Research use only: not a diagnostic device.",
+        "damaged_files": DAMAGED_FILES,
         "kerasall_version": __version__,
         "model": {"name": model.name, "parameters": int(model.count_params())},
         "preprocess": chain.to_json(),
+        "sixteen_bit": chain.sixteen_bit,
         "limits": asdict(DEFAULT_LIMITS),
         "data": {"source": "unknown", "notes": [note]},
         "results": {"labels": labels, "malignant": malignant},

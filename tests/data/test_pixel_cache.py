@@ -192,11 +192,13 @@ def test_what_tensorflow_misreads_or_refuses_gives_the_pixels_of_its_png(tmp_pat
     np.testing.assert_array_equal(decode_pixels(paths, Chain((CenterCrop(24, 20),))).pixels, expected)
 
 
+@pytest.mark.parametrize("end", [b"", b"\xff\xd9"])
 @pytest.mark.parametrize("memory_bytes", [0, 1 << 30])
-def test_a_broken_file_is_named_and_nothing_is_left_behind(files, tmp_path, memory_bytes):
+def test_a_broken_file_is_named_and_nothing_is_left_behind(files, tmp_path, memory_bytes, end):
     broken = tmp_path / "broken.jpg"
-    Image.fromarray(np.zeros((200, 200, 3), np.uint8)).save(broken)
-    os.truncate(broken, broken.stat().st_size // 2)
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (200, 200, 3), np.uint8)).save(broken)
+    whole = broken.read_bytes()
+    broken.write_bytes(whole[: len(whole) // 2] + end)
     with pytest.raises(DecodingError, match=r"broken\.jpg"):
         decode_pixels([*files, broken], CHAIN, tmp_path / "cache", memory_bytes=memory_bytes)
     assert not list((tmp_path / "cache").glob("*"))

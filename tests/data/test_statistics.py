@@ -25,6 +25,11 @@ def folder(tmp_path):
     cv2.imwrite(str(tmp_path / "cell.bmp"), cell)
     whole = (tmp_path / "cell.bmp").read_bytes()
     (tmp_path / "truncated.bmp").write_bytes(whole[: len(whole) // 2])
+    photo = cv2.imencode(".jpg", np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8))[
+        1
+    ].tobytes()
+    (tmp_path / "hole.jpg").write_bytes(photo[:1000] + photo[2400:])
+    (tmp_path / "closed_again.jpg").write_bytes(photo[: len(photo) // 2] + b"\xff\xd9")
     (tmp_path / "empty.bmp").write_bytes(b"")
     (tmp_path / "text.jpg").write_text("not an image")
     header = (
@@ -62,7 +67,10 @@ def test_thumbnail_is_the_foreground_box(folder):
     assert thumbnail[16, 16] == thumbnail[1, 16] > 0  # the disc touches the edge of its box
 
 
-@pytest.mark.parametrize("name", ["truncated.bmp", "empty.bmp", "text.jpg", "huge.bmp", "absent.png"])
+@pytest.mark.parametrize(
+    "name",
+    ["truncated.bmp", "hole.jpg", "closed_again.jpg", "empty.bmp", "text.jpg", "huge.bmp", "absent.png"],
+)
 def test_bad_files_are_named_and_do_not_stop_the_rest(folder, name):
     scan = scan_images(_examples(folder, [name, "flat.png"]))
     assert name in scan.table["error"][0]

@@ -162,6 +162,19 @@ def test_truncated_files_are_refused_by_name(web, nothing_kept, kind):
         assert f"cut_{cut}.x" in reply.json["error"]
 
 
+def test_a_jpeg_cut_and_closed_again_is_refused_in_answers_and_explanations(web, nothing_kept):
+    whole = picture(2, "JPEG", quality=95)
+    for name, data, status in (
+        ("half.jpg", whole[:-200] + b"\xff\xd9", 400),
+        ("whole.jpg", whole, 200),
+    ):
+        body = form([(name, data)], {"label": "hem"})
+        kind = {"Content-Type": f"multipart/form-data; boundary={BOUNDARY}"}
+        replies = web.predict((name, data)), web.ask("POST", "/v1/explain", body, kind)
+        assert [reply.status for reply in replies] == [status, status]
+        assert status == 200 or all(name in reply.json["error"] for reply in replies)
+
+
 def animated(kind: str, frames: int) -> bytes:
     images = [Image.new("RGB", (8, 8), (i % 256, 0, 0)) for i in range(frames)]
     file = io.BytesIO()

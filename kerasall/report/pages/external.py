@@ -131,7 +131,10 @@ def _trust(scores: ExternalScores) -> Sequence[Section | None]:
 def _gallery(check: ExternalCheck) -> Section | None:
     paths = dict(zip(check.table["id"], check.table["path"], strict=True))
     rows = sections.choose_gallery(check.scored, GALLERY, 0)
-    images = sections.show_images(check.scored, rows, paths, DEFAULT_LIMITS, unnamed=check.theirs.tolist())
+    read = check.collection.sixteen_bit
+    images = sections.show_images(
+        check.scored, rows, paths, DEFAULT_LIMITS, read, unnamed=check.theirs.tolist()
+    )
     return sections.gallery_section(images, check.mapping.malignant)
 
 

@@ -221,7 +221,8 @@ def make_gallery(e: Evidence) -> Section | None:
     rows = sections.choose_gallery(predictions, e.settings.evaluate.gallery, e.settings.seed)
     paths = dict(zip(e.examples["id"], e.examples["path"], strict=True))
     voters = len(ensemble.members) if ensemble and vote else 0
-    images = sections.show_images(predictions, rows, paths, e.development.limits, voters)
+    data = e.development
+    images = sections.show_images(predictions, rows, paths, data.limits, data.sixteen_bit, voters)
     return sections.gallery_section(images, e.facts.malignant)
 
 
