@@ -9,6 +9,7 @@ import struct
 import subprocess
 import sys
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -406,7 +407,14 @@ def test_training_and_the_graph_agree_on_whatever_they_are_given(name, draw):
 
 @pytest.mark.slow
 def test_training_and_the_graph_agree_for_ten_minutes(tmp_path):
-    program = [sys.executable, "tests/mutated_files.py", "--minutes", "10", "--keep", str(tmp_path / "kept")]
+    program = [
+        sys.executable,
+        str(Path(__file__).with_name("mutated_files.py")),
+        "--minutes",
+        "10",
+        "--keep",
+        str(tmp_path / "kept"),
+    ]
     answer = subprocess.run(
         [*program, "--report", str(tmp_path / "report.txt")], capture_output=True, text=True
     )
