@@ -64,7 +64,10 @@ def _run_through(data: bytes, colours: str, least_side: int, size: tuple[int, in
     except ValueError as error:
         if "subsampling" in str(error):
             raise ValueError(UNUSUAL) from None
-        raise
+        if "JFIF revision" not in str(error) or data[11] == 1:
+            raise
+        # A version that says nothing of the pixels is no damage: the same again, of version 1.
+        return _run_through(data[:11] + b"\1" + data[12:], colours, least_side, size)
     if size and pixels.shape[1::-1] != size:
         raise ValueError("its size is told twice")
     return pixels
@@ -86,17 +89,16 @@ def find_scan_problem(data: bytes) -> str:
             if kind not in _SEQUENTIAL + _PROGRESSIVE:
                 return UNUSUAL
             progressive = kind in _PROGRESSIVE
-            sent = {component: [-1] * 64 for component in body[6::3]}
+            sent = {component: [-1] * 64 for component in _number(body[6::3])}
         elif kind == _TABLES:
             first_symbols |= _read_first_symbols(body)
         elif kind == _SCAN:
             end = _END_OF_SCAN.search(data, position)
-            scan = position, end.start() if end else len(data)
-            if problem := _note_scan(body, progressive, sent) or _find_filling(
-                data, *scan, body, first_symbols
-            ):
+            codes = position, end.start() if end else len(data)
+            problem = _note_scan(body, progressive, sent) or _find_filling(data, *codes, body, first_symbols)
+            if problem:
                 return problem
-            position = scan[1]
+            position = codes[1]
     return "it ends before its end mark" if position >= len(data) else f"byte {position} begins no segment"
 
 
@@ -105,7 +107,7 @@ def _note_scan(header: bytes, progressive: bool, sent: dict[int, list[int]]) -> 
     if len(header) < 6 or len(header) != 4 + 2 * header[0]:
         return "a scan has a broken header"
     first, last, bits = header[-3:] if progressive else (0, 63, 0)
-    for component in header[1:-3:2]:
+    for component in _number(header[1:-3:2]):
         came = sent.get(component)
         if came is None or last > 63 or set(came[first : last + 1]) != {bits >> 4 or -1}:
             return "a scan comes twice or out of order"
@@ -113,10 +115,20 @@ def _note_scan(header: bytes, progressive: bool, sent: dict[int, list[int]]) -> 
     return ""
 
 
+def _number(components: bytes) -> list[int]:
+    """Their numbers; where a writer gave one twice, those that libjpeg gives in its place."""
+    numbers: list[int] = []
+    for component in components:
+        numbers.append(max(numbers) + 1 if component in numbers else component)
+    return numbers
+
+
 def _read_first_symbols(tables: bytes) -> dict[int, int]:
     """Class and number of each Huffman table -> its first symbol."""
     found, position = {}, 0
-    while position + 17 < len(tables):
+    for _ in range(8):  # there are no more, however long a segment
+        if position + 17 >= len(tables):
+            break
         found[tables[position]] = tables[position + 17]
         position += 17 + sum(tables[position + 1 : position + 17])
     return found
@@ -212,11 +224,8 @@ def _find_row_problem(pieces: Iterable[bytes], header: bytes) -> str:
                 break
     except zlib.error as error:
         return str(error)
-    return (
-        ""
-        if position == whole
-        else f"it holds {'more' if position > whole else 'fewer'} rows than its header says"
-    )
+    found = "more" if position > whole else "fewer"
+    return "" if position == whole else f"it holds {found} rows than its header says"
 
 
 def _measure_passes(header: bytes) -> list[tuple[int, int, int]]:

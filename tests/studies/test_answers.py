@@ -52,6 +52,7 @@ def test_an_export_is_a_whole_model_that_says_nobody_judged_it(exported, folder)
     card = read_card(exported)
     assert card["results"] == {"labels": LABELS, "malignant": ["all"]}
     assert "neither trained nor scored" in card["data"]["notes"][0]
+    assert "damaged JPEG" in card["damaged_files"]
     assert describe_verdict(exported).endswith("no verdict known")
     shown = explain_image(Predictor(exported), (folder / "0.png").read_bytes(), "0.png")
     assert shown.heatmap.shape == (16, 16)
