@@ -246,6 +246,43 @@ def test_memory_of_stopped_uploads_makes_room_too(web_model):
         assert not is_closed(slow[1])
 
 
+_UPLOADS = """
+import asyncio, gc, psutil
+from kerasall.serving.web.connections import give_memory_back
+give_memory_back()
+kept = []
+
+async def arrive():
+    body = bytearray()
+    for i in range(240):
+        body += bytes(65536)
+        if i % 7 == 0:
+            kept.append(bytes(700))
+        await asyncio.sleep(0)
+    return bytes(body)
+
+async def work():
+    before = psutil.Process().memory_info().rss
+    for _ in range(4):
+        bodies = await asyncio.gather(*(arrive() for _ in range(10)))
+        del bodies
+        await asyncio.sleep(0.05)
+        gc.collect()
+    print(psutil.Process().memory_info().rss - before)
+
+asyncio.run(work())
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="glibc's memory")
+def test_memory_of_uploads_is_given_back():
+    """Ten of 16 MB at once, four times: without the call 100 MB and more stay."""
+    grown = subprocess.run(
+        [sys.executable, "-c", _UPLOADS], capture_output=True, text=True, check=True
+    ).stdout
+    assert int(grown) < 50e6
+
+
 # ---- what is told --------------------------------------------------------------
 
 

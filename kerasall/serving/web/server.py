@@ -31,7 +31,7 @@ from starlette.exceptions import HTTPException
 from kerasall.errors import SettingsError
 from kerasall.serving.runtimes import RuntimeChoice
 from kerasall.serving.web.answers import ModelFacts, describe_answer
-from kerasall.serving.web.connections import BACKLOG, make_protocol, spare_log
+from kerasall.serving.web.connections import BACKLOG, give_memory_back, make_protocol, spare_log
 from kerasall.serving.web.limits import Refusal, WebLimits
 from kerasall.serving.web.middleware import Door
 from kerasall.serving.web.rest_api import make_rest_router, while_connected
@@ -76,6 +76,7 @@ def serve(
     require_token_for(host, token)
     names = LOOPBACK_NAMES | {host.lower(), *map(str.lower, hosts)} if is_loopback(host) else None
     listening = _listen(host, port)
+    give_memory_back()
     logging.getLogger("python_multipart").setLevel(logging.ERROR)  # it tells of every broken form
     faults: list[BaseException] = []
 
