@@ -276,7 +276,7 @@ asyncio.run(work())
 
 @pytest.mark.skipif(sys.platform != "linux", reason="glibc's memory")
 def test_memory_of_uploads_is_given_back():
-    """Ten of 16 MB at once, four times: without the call 100 MB and more stay."""
+    """Ten of 16 MB at once, four times: without the call some 70 MB stay."""
     grown = subprocess.run(
         [sys.executable, "-c", _UPLOADS], capture_output=True, text=True, check=True
     ).stdout
