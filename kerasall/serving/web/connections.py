@@ -7,9 +7,11 @@ of every broken request.
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import logging
 import math
 import time
+from contextlib import suppress
 from typing import Any
 
 import h11
@@ -22,6 +24,7 @@ BACKLOG = 64
 _OTHER_FILES = 128
 _FREE_CHUNKS, _CHUNK_BYTES = 256, 512
 _MINUTE = 60.0
+_M_MMAP_THRESHOLD = -3
 _LOGGER = logging.getLogger("uvicorn.error")
 
 
@@ -196,6 +199,15 @@ class OncePerMinute(logging.Filter):
         if held := self._held.pop(kind, 0):
             record.msg, record.args = f"{record.getMessage().rstrip()} ({held:,} more since the last)", ()
         return True
+
+
+def give_memory_back() -> None:
+    """Has glibc map each large piece of memory by itself, and so give it back when it is freed.
+
+    It would raise the size from which it does so to that of the uploads, which then lie among small pieces that stay.
+    """
+    with suppress(AttributeError, OSError, TypeError):  # another libc
+        ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, 1 << 20)
 
 
 def spare_log() -> None:

@@ -34,7 +34,7 @@ from kerasall.evaluation.class_names import name_columns
 from kerasall.serving.predictor import newest_version
 from kerasall.serving.runtimes import RuntimeChoice
 from kerasall.serving.web.answers import ModelFacts, describe_answer
-from kerasall.serving.web.connections import BACKLOG, make_protocol, spare_log
+from kerasall.serving.web.connections import BACKLOG, give_memory_back, make_protocol, spare_log
 from kerasall.serving.web.following import Watch
 from kerasall.serving.web.limits import Refusal, WebLimits
 from kerasall.serving.web.middleware import Door, host_name
@@ -92,6 +92,7 @@ def serve(
             f"--follow needs a model in numbered versions, such as savedmodels/NAME/1, but {folder} is none: push it first"
         )
     listening = _listen(host, port)
+    give_memory_back()
     logging.getLogger("python_multipart").setLevel(logging.ERROR)  # it tells of every broken form
     faults: list[BaseException] = []
 

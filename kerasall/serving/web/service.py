@@ -185,7 +185,7 @@ class ModelService:
         loaded = self.loaded
         with self._batcher.admit(len(uploads)):
             async with self._in_time():
-                # One request must not stand before all others.
+                # A batch's worth of each request is under way: none stands before all others with all that it brought.
                 fair = asyncio.Semaphore(self._limits.batch_images)
                 answers = await asyncio.gather(*(self._answer(loaded, upload, fair) for upload in uploads))
         for answer in answers:
@@ -343,7 +343,8 @@ class Batcher(Generic[Item, Result]):
         Raises:
             Refusal: 503 with Retry-After, if there is no room. Some is kept for those who come with one item.
         """
-        if self.admitted + count > self.capacity - (self.capacity // 4 if 1 < count <= self.admitted else 0):
+        room = self.capacity if count == 1 or not self.admitted else self.capacity * 3 // 4
+        if self.admitted + count > room:
             raise busy(f"the server has {self.admitted} images waiting: send this again in a moment")
         self.admitted += count
         try:
