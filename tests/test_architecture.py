@@ -13,7 +13,7 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "kerasall"
 FLOORS = [
     {"errors", "version"},
-    {"files", "paths", "runtime", "settings", "decoding", "listing"},
+    {"files", "locks", "paths", "runtime", "settings", "decoding", "listing"},
     {"evaluation"},
     {"pipeline", "data", "preprocessing", "models", "training", "taguchi", "serving"},
     {"report"},
@@ -24,7 +24,7 @@ FLOORS = [
 ]
 """Rooms from the ground up. A room imports from the floors below it, never from its own or above: nothing imports the
 front door ``kerasall`` itself, which knows every room."""
-BESIDE = {"files": {"errors"}, "settings": {"files"}, "paths": {"files"}}
+BESIDE = {"files": {"errors"}, "settings": {"files"}, "paths": {"files"}, "locks": {"files"}}
 """Room -> neighbours on its floor that it may import all the same."""
 BLIND = {
     "pipeline": {"data", "evaluation", "settings", "decoding"},

@@ -8,7 +8,6 @@ table is a folder of numbered parts, each written atomically: a kill costs the r
 from __future__ import annotations
 
 import csv
-import fcntl
 import io
 import json
 import os
@@ -22,6 +21,7 @@ import numpy as np
 from kerasall.errors import DataError
 from kerasall.evaluation.safeguards import REASONS
 from kerasall.files import atomic_path, is_abandoned, require_writable
+from kerasall.locks import describe_holder, locked
 from kerasall.serving.image_files import as_written
 from kerasall.serving.predictor import Answers, Predictor
 
@@ -269,28 +269,28 @@ def open_table(out: str | Path, columns: Mapping[str, Kind]) -> Iterator[Table]:
         out.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(out, os.O_RDONLY)
         try:
-            _lock(descriptor, out)
-            table = _ParquetTable(out, columns)
-            yield table
-            table.finish()
+            with _alone(descriptor, out):
+                table = _ParquetTable(out, columns)
+                yield table
+                table.finish()
         finally:
             os.close(descriptor)
         return
     out.parent.mkdir(parents=True, exist_ok=True)
-    with open(out, "a+b") as file:
-        _lock(file.fileno(), out)
+    with open(out, "a+b") as file, _alone(file.fileno(), out):
         table = _TextTable(out, file, TEXT_FORMATS[out.suffix.lower()](columns))
         yield table
         table.finish()
 
 
-def _lock(descriptor: int, out: Path) -> None:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise DataError(
-            f"only one process may write to {out}, but another does: wait for it to end"
-        ) from None
+@contextmanager
+def _alone(descriptor: int, out: Path) -> Iterator[None]:
+    with locked(out, wait=False, descriptor=descriptor) as held:
+        if not held:
+            raise DataError(
+                f"only one process may write to {out}, but another does{describe_holder(out)}: wait for it to end"
+            )
+        yield
 
 
 def make_schema(columns: Mapping[str, Kind]) -> Any:
