@@ -14,6 +14,7 @@ import tensorflow as tf
 from kerasall.errors import ModelError
 from kerasall.files import atomic_path, write_json, write_text
 from kerasall.serving.card import CARD, write_manifest
+from kerasall.serving.graph import require_known_graph
 
 Tensors = Mapping[str, tf.Tensor]
 Operations = Callable[[tf.Tensor], tf.Tensor]
@@ -53,7 +54,8 @@ def export_saved_model(
         card: what to write into card.json beside it; of a pushed model the Pusher does.
 
     Raises:
-        ModelError: the number of labels differs from the model's outputs, or the image size is open.
+        ModelError: the number of labels differs from the model's outputs, the image size is open, or the graph would hold
+            what ``kerasall.serving.graph`` does not let load.
     """
     folder = Path(folder)
     size = _image_size(model)
@@ -64,6 +66,7 @@ def export_saved_model(
     with atomic_path(folder) as temporary:
         with _quiet_tensorflow():
             _save(functions, temporary)
+        _require_servable(model, temporary)
         write_text(temporary / "labels.txt", "".join(f"{label}\n" for label in labels))
         if card is not None:
             write_json(temporary / CARD, dict(card))
@@ -137,6 +140,13 @@ def _save(functions: Mapping[str, Any], folder: Path) -> None:
     used = (variable for traced in signatures.values() for variable in traced.variables)
     saved.used_variables = list({id(variable): variable for variable in used}.values())
     tf.saved_model.save(saved, str(folder), signatures=signatures)
+
+
+def _require_servable(model: keras.Model, folder: Path) -> None:
+    try:
+        require_known_graph(folder)
+    except ModelError as error:
+        raise ModelError(str(error).replace(str(folder), f"the graph of {model.name}", 1)) from None
 
 
 def _named(outputs: Any) -> dict[str, tf.Tensor]:
