@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import glob
 import hashlib
 import json
 import os
@@ -12,13 +13,14 @@ import socket
 import tempfile
 import time
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from kerasall.errors import ArtifactError, KerasallError
+from kerasall.shown_text import tell
 
 UNKEYED = "unkeyed"
 """Folder inside an output for what differs from machine to machine and changes no result, such as where
@@ -33,8 +35,13 @@ _CURES = {
     errno.ENOENT: ": correct the path",
     errno.ENOTDIR: ": correct the path, in which a file stands for a folder",
     errno.EISDIR: ": give the path of a file",
+    errno.ENOSPC: ": make room there, or give a path on another disk",
+    errno.EDQUOT: ": make room there, or give a path on another disk",
+    errno.EFBIG: ": allow larger files there, or give a path on another disk",
 }
 """Error number -> what to do."""
+
+_OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 _FOREIGN_SECONDS = 7 * 86_400
 """Age after which a temporary of another machine, whose processes cannot be asked for, counts as abandoned."""
@@ -58,7 +65,7 @@ def atomic_path(destination: str | Path) -> Iterator[Path]:
     destination = Path(destination)
     destination.parent.mkdir(parents=True, exist_ok=True)
     # The name keeps its suffix: several writers choose their format by it.
-    own = f".kerasall-{_place()}-{os.getpid()}-{uuid.uuid4().hex[:8]}."
+    own = f".kerasall-{place()}-{os.getpid()}-{uuid.uuid4().hex[:8]}."
     # The end of a long one is enough: file systems take names of 255 bytes.
     temporary = destination.with_name(own + os.fsdecode(os.fsencode(destination.name)[-150:]))
     try:
@@ -82,6 +89,8 @@ def _speak_of(destination: Path, temporary: Path, error: OSError) -> None:
     def name_again(told: Any) -> Any:
         return told.replace(temporary.name, destination.name) if isinstance(told, str) else told
 
+    if error.filename is None and error.errno in _OF_THE_DISK:  # a write does not say where
+        error.filename = str(destination)
     error.args = tuple(name_again(each) for each in error.args)
     for name in ("filename", "filename2"):
         told = getattr(error, name)
@@ -166,8 +175,8 @@ def is_abandoned(path: Path) -> bool:
     match = _TEMPORARY.match(path.name)
     if match is None:
         return False
-    if match["place"] == _place():
-        return not _is_alive(int(match["process"]))
+    if match["place"] == place():
+        return not is_alive(int(match["process"]))
     try:
         return time.time() - path.lstat().st_mtime > _FOREIGN_SECONDS
     except FileNotFoundError:
@@ -175,7 +184,7 @@ def is_abandoned(path: Path) -> bool:
 
 
 @cache
-def _place() -> str:
+def place() -> str:
     """Eight hexadecimal digits for this machine, and this container on it: process numbers mean nothing elsewhere."""
     names = [socket.gethostname()]
     with suppress(OSError):
@@ -183,7 +192,8 @@ def _place() -> str:
     return hashlib.sha256(" ".join(names).encode()).hexdigest()[:8]
 
 
-def _is_alive(process: int) -> bool:
+def is_alive(process: int) -> bool:
+    """Whether a process of this machine and container has not ended."""
     try:
         os.kill(process, 0)
     except ProcessLookupError:
@@ -239,15 +249,32 @@ def read_json(path: str | Path) -> Any:
     """Reads a JSON file.
 
     Raises:
-        ArtifactError: the file is missing or is not JSON; the message names it.
+        ArtifactError: the file is missing, cannot be read, or is not JSON; the message names it.
     """
     path = Path(path)
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ArtifactError(f"{path} must exist, but does not: make it again or correct the path") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except OSError as error:
+        raise ArtifactError(
+            f"{path} must be a file that can be read, but reading it failed ({error.strerror}): make it again or "
+            "correct the path"
+        ) from None
+    except RecursionError:
+        raise ArtifactError(f"{path} must be JSON, but is nested too deeply: make it again") from None
+    except ValueError as error:  # not JSON, not UTF-8, numbers of thousands of digits
         raise ArtifactError(f"{path} must be JSON, but reading it failed ({error}): make it again") from None
+
+
+def read_object(path: str | Path) -> dict[str, Any]:
+    """As ``read_json``, of a file that must hold one JSON object."""
+    found = read_json(path)
+    if not isinstance(found, dict):
+        raise ArtifactError(
+            f"{path} must hold a JSON object, but holds {type(found).__name__} {str(found)[:40]!r}: make it again"
+        )
+    return found
 
 
 def sha256_of_file(path: str | Path) -> str:
@@ -262,6 +289,74 @@ def sha256_of_json(value: Any) -> str:
     return hashlib.sha256(text.encode("utf-8")).hexdigest()
 
 
+_SEAL_DIGITS = 32
+_whole: set[tuple[str, int, int, int, int]] = set()
+"""Sealed files as this process found them whole: it does not hash one again that nobody has touched since."""
+
+
+def seal_file(path: str | Path) -> Path:
+    """Puts a finished file's SHA-256 into its name, by which ``find_sealed`` knows it again; returns its new path."""
+    path = Path(path)
+    try:
+        sealed = path.with_name(f"{path.stem}-{sha256_of_file(path)[:_SEAL_DIGITS]}{path.suffix}")
+        os.replace(path, sealed)
+    except FileNotFoundError:  # another process made the same, and sealed it first
+        if (found := find_sealed(path)) is None:
+            raise
+        return found
+    return sealed
+
+
+def find_sealed(path: str | Path) -> Path | None:
+    """The file that was sealed under this path, if it is there and is what was written, bit by bit.
+
+    For caches, which are made again at the price of time: one that was changed is removed, and a line tells.
+    """
+    path = Path(path)
+    for found in sorted(
+        path.parent.glob(f"{glob.escape(path.stem)}-{'[0-9a-f]' * _SEAL_DIGITS}{path.suffix}")
+    ):
+        try:
+            state = os.stat(found)
+        except FileNotFoundError:
+            continue
+        known = (str(found), state.st_ino, state.st_size, state.st_mtime_ns, state.st_ctime_ns)
+        if known in _whole:
+            return found
+        if found.stem.endswith(sha256_of_file(found)[:_SEAL_DIGITS]):
+            _whole.add(known)
+            return found
+        tell(f"{found} is not as it was kept, and is made again")
+        found.unlink(missing_ok=True)
+    return None
+
+
+def hash_files(folder: str | Path) -> dict[str, str]:
+    """SHA-256 of every file below ``folder`` by its path from there, in order.
+
+    A link counts as a link, with where it leads to; nothing is walked or read through a link to a folder.
+    What is neither file nor link nor folder (a pipe, a socket) is named and not opened.
+    """
+    folder = Path(folder)
+    found: dict[str, str] = {}
+    for parent, folders, files in os.walk(folder, onerror=_raise):
+        for name in [*files, *(name for name in folders if os.path.islink(os.path.join(parent, name)))]:
+            path = Path(parent, name)
+            digest = "no file"
+            if path.is_symlink():
+                digest = f"link to {os.readlink(path)}"
+                if path.is_file():
+                    digest += f" {sha256_of_file(path)}"
+            elif path.is_file():
+                digest = sha256_of_file(path)
+            found[path.relative_to(folder).as_posix()] = digest
+    return dict(sorted(found.items()))
+
+
+def _raise(error: OSError) -> None:
+    raise error
+
+
 def sha256_of_folder(folder: str | Path, without: str = "") -> str:
     """SHA-256 over the names and contents of all files below ``folder``; times do not enter.
 
@@ -269,8 +364,15 @@ def sha256_of_folder(folder: str | Path, without: str = "") -> str:
         folder: any folder.
         without: name of a folder right below it whose files do not enter either.
     """
-    folder = Path(folder)
-    files = sorted(p for p in folder.rglob("*") if p.is_file())
-    if without:
-        files = [p for p in files if p.relative_to(folder).parts[0] != without]
-    return sha256_of_json([[p.relative_to(folder).as_posix(), sha256_of_file(p)] for p in files])
+    return digest_of_files(hash_files(folder), without)
+
+
+def digest_of_files(files: Mapping[str, str], without: str = "") -> str:
+    """The SHA-256 that ``sha256_of_folder`` gives, from what ``hash_files`` gave."""
+    return sha256_of_json(
+        [
+            [n, files[n]]
+            for n in sorted(files, key=lambda n: Path(n).parts)
+            if not without or n.split("/")[0] != without
+        ]
+    )

@@ -13,7 +13,7 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "kerasall"
 FLOORS = [
     {"errors", "shown_text", "version"},
-    {"csv_tables", "files", "paths", "runtime", "settings", "decoding", "listing"},
+    {"csv_tables", "files", "locks", "paths", "runtime", "settings", "decoding", "listing"},
     {"evaluation"},
     {"pipeline", "data", "preprocessing", "models", "training", "taguchi", "serving"},
     {"report"},
@@ -27,6 +27,7 @@ front door ``kerasall`` itself, which knows every room."""
 BESIDE = {
     "csv_tables": {"files"},
     "files": {"errors"},
+    "locks": {"files"},
     "settings": {"files", "paths"},
     "paths": {"files"},
     "listing": {"paths"},

@@ -10,7 +10,7 @@ import typer
 
 from kerasall.cli.console import RESEARCH_ONLY, ModelArgument, note, require_place
 from kerasall.errors import ArtifactError, DataError, DecodingError, SettingsError
-from kerasall.files import atomic_path, read_json, sha256_of_file, write_json, write_text
+from kerasall.files import atomic_path, sha256_of_file, write_json, write_text
 from kerasall.paths import runs_folder
 from kerasall.shown_text import show
 from kerasall.studies.finished_run import Run
@@ -77,11 +77,11 @@ class _Source:
 
     @classmethod
     def read(cls, folder: Path) -> _Source:
-        from kerasall.serving.card import verify_manifest
+        from kerasall.serving.card import read_card, verify_manifest
         from kerasall.serving.predictor import read_labels
 
         verify_manifest(folder)
-        card = read_json(folder / "card.json") if (folder / "card.json").is_file() else {}
+        card = read_card(folder)
         if not card.get("preprocess"):
             raise ArtifactError(
                 f"{folder} must have a card.json that tells the chain of operations before the network, but has none: "

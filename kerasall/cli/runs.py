@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from kerasall.cli.console import JsonOption, print_found
+from kerasall.cli.console import JsonOption, note, print_found
 
 _LEAST = 8
 """Characters that a shortened cell keeps."""
@@ -25,6 +25,9 @@ def runs(
     rows = list_runs(sort)
     empty = "No runs yet. Begin with: kerasall run demo"
     print_found(as_json, rows, lambda: _make_table(rows) if rows else empty)
+    for row in rows:
+        if row["fault"]:
+            note(f"{row['name']} cannot be read: {row['fault']}")
 
 
 def status(

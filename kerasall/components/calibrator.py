@@ -36,7 +36,7 @@ from kerasall.evaluation.safeguards import (
     fit_prediction_sets,
     group_quantile,
 )
-from kerasall.files import read_json, write_json
+from kerasall.files import find_sealed, read_json, write_json
 from kerasall.models.classifier import Parts, find_parts, pooled_above, split_at
 from kerasall.models.out_of_domain import (
     FEATURES,
@@ -303,14 +303,14 @@ def _pass(network: keras.Model, pixels: np.ndarray) -> np.ndarray:
 def _from_storage(network: keras.Model, rows: np.ndarray, key: str, folder: Path) -> np.ndarray | None:
     parts = find_parts(network)
     sizes = {path.stat().st_size for path in folder.glob("*.npy")}
-    pooled = folder / f"{activations_key(split_at(network)[0], key)[:32]}.npy"
-    if pooled.is_file():
+    pooled = find_sealed(folder / f"{activations_key(split_at(network)[0], key)[:32]}.npy")
+    if pooled:
         return np.load(pooled, mmap_mode="r", allow_pickle=False)[rows]
     for block in parts.row.blocks:
         if not _may_be_stored(parts, block, int(rows.max()) + 1, sizes):
             continue
-        path = folder / f"{activations_key(split_at(network, block)[0], key)[:32]}.npy"
-        if path.is_file():
+        path = find_sealed(folder / f"{activations_key(split_at(network, block)[0], key)[:32]}.npy")
+        if path:
             activations = np.load(path, mmap_mode="r", allow_pickle=False)
             batches = prediction_batches(activations, batch_size=BATCH, indices=rows)
             return predict_activations(pooled_above(network, block), batches)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import shutil
 from collections.abc import Mapping, Sequence
 from itertools import count
@@ -20,11 +19,22 @@ from kerasall.files import (
     sha256_of_json,
     write_json,
 )
+from kerasall.locks import locked
 from kerasall.pipeline.component import Input, Output, component
-from kerasall.serving.card import CARD, MANIFEST, require_same_classes, verify_manifest, write_manifest
+from kerasall.serving.card import (
+    CARD,
+    MANIFEST,
+    read_card,
+    read_manifest,
+    require_same_classes,
+    verify_manifest,
+    write_manifest,
+)
 from kerasall.serving.predictor import read_labels
 from kerasall.shown_text import tell
 
+PUSHED = "pushed.json"
+"""File of a Pushed: where the model lies, and the SHA-256 of its manifest."""
 VERDICT = "verdict.json"
 """File of a Report: blessed, what the verdict says of unknown patients, and every criterion as (sentence, met), for
 the card."""
@@ -32,16 +42,27 @@ the card."""
 
 def still_pushed(outputs: Mapping[str, Path]) -> bool:
     """Whether what an earlier run pushed still lies, whole, where it was put."""
-    destination = read_json(outputs["pushed"] / "pushed.json")["path"]
-    return destination is None or _is_whole(Path(destination))
+    pushed = read_json(outputs["pushed"] / PUSHED)
+    return pushed["path"] is None or _is_whole(Path(pushed["path"]), pushed["manifest"])
 
 
-def _is_whole(folder: Path) -> bool:
+def _is_whole(folder: Path, manifest: str) -> bool:
+    """Whether a pushed model is the one whose manifest has this SHA-256, file by file."""
     try:
         verify_manifest(folder)
-    except ArtifactError:
+        return sha256_of_file(folder / MANIFEST) == manifest
+    except (ArtifactError, OSError):
         return False
-    return True
+
+
+def _is_pushed(folder: Path, exported: Mapping[str, str], origin: str) -> bool:
+    """Whether an export already lies in this folder, whole."""
+    try:
+        verify_manifest(folder)
+        pushed = read_manifest(folder)
+        return pushed.items() >= exported.items() and read_card(folder).get("origin") == origin
+    except (ArtifactError, OSError):
+        return False
 
 
 @component(still_valid=still_pushed)
@@ -64,7 +85,7 @@ def pusher(
     """
     verdict = read_json(blessing / "blessing.json")
     if not (verdict["blessed"] or force):
-        write_json(pushed / "pushed.json", {"path": None, "blessed": False, "forced": False})
+        write_json(pushed / PUSHED, {"path": None, "blessed": False, "forced": False})
         return {"pushed": False}
     card = read_json(evaluation / CARD)
     parent = _with_these_classes(
@@ -72,7 +93,8 @@ def pusher(
     )
     folder = _push(saved_model / MODEL, evaluation, report, verdict, parent)
     forced = not verdict["blessed"]
-    write_json(pushed / "pushed.json", {"path": str(folder), "blessed": verdict["blessed"], "forced": forced})
+    told = {"path": str(folder), "blessed": verdict["blessed"], "forced": forced}
+    write_json(pushed / PUSHED, told | {"manifest": sha256_of_file(folder / MANIFEST)})
     return {"pushed": True, "path": str(folder), "forced": forced}
 
 
@@ -89,21 +111,31 @@ def _with_these_classes(models: Path, name: str, labels: Sequence[str], malignan
     raise AssertionError  # numbers do not end
 
 
+def _require_copied(copy: Path, model: Path) -> None:
+    """What is pushed must be what was exported, and not what a disk made of it meanwhile."""
+    try:
+        verify_manifest(copy)
+    except ArtifactError as error:
+        raise ArtifactError(str(error).replace(str(copy), str(model))) from None
+
+
 def _push(model: Path, evaluation: Path, report: Path, verdict: dict[str, Any], parent: Path) -> Path:
     origin = sha256_of_json([sha256_of_file(model / MANIFEST), sha256_of_folder(evaluation), verdict])
     verdicts = {"blessing": read_json(report / VERDICT), "forced": not verdict["blessed"]}
+    exported = read_manifest(model)
     parent.mkdir(parents=True, exist_ok=True)
-    with open(parent.with_name(f".{parent.name}.lock"), "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # two runs that push to one name must not take the same number
+    # Two runs that push to one name must not take the same number.
+    with locked(parent.with_name(f".{parent.name}.lock")):
         versions = sorted((p for p in parent.glob("*") if p.name.isdecimal()), key=lambda p: int(p.name))
         for folder in versions:
             # A push that was killed before its step was noted down is found again, not repeated.
-            if _is_whole(folder) and read_json(folder / CARD).get("origin") == origin:
+            if _is_pushed(folder, exported, origin):
                 return folder
         folder = parent / str(int(versions[-1].name) + 1 if versions else 1)
         card = read_json(evaluation / CARD) | verdicts | {"version": folder.name, "origin": origin}
         with atomic_path(folder) as temporary:
-            shutil.copytree(model, temporary)
+            shutil.copytree(model, temporary, symlinks=True)
+            _require_copied(temporary, model)
             shutil.copyfile(report / "report.html", temporary / "report.html")
             shutil.copyfile(evaluation / SEEN, temporary / SEEN)
             write_json(temporary / CARD, card)

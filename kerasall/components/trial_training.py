@@ -2,7 +2,8 @@
 
 A trial's folder holds, when it is done,
 
-    result.json       its metrics; written last: a trial that has it is not trained again
+    result.json       its metrics; written last but one: a trial that has it is not trained again
+    sums.json         SHA-256 of all these, without which none of them counts
     training.json     settings, histories, seconds
     epochs.json       metrics of every epoch, stage after stage
     predictions.npz   of the validation part or the held-out fold; selection.npz of the part ``selection``
@@ -31,15 +32,25 @@ from kerasall.components.training_step import MODEL_FILE, decode_rows, hash_weig
 from kerasall.data.development import SELECTION, Development, Division
 from kerasall.data.pixel_cache import PixelCache
 from kerasall.data.training_record import PROJECT, TrainingRecord
+from kerasall.errors import ArtifactError
 from kerasall.evaluation.metrics import find_metric, undefined_reason
 from kerasall.evaluation.predictions import Predictions
-from kerasall.files import atomic_path, read_json, sha256_of_file, sha256_of_json, write_json, write_text
+from kerasall.files import (
+    atomic_path,
+    read_json,
+    read_object,
+    sha256_of_file,
+    sha256_of_json,
+    write_json,
+    write_text,
+)
 from kerasall.models.saving import save_model
 from kerasall.pipeline.component import code_digest
 from kerasall.preprocessing.augmentation import Augmentation
 from kerasall.preprocessing.operations import Chain
 from kerasall.settings import TrialSettings, TuneSettings
 from kerasall.settings.factors import apply_levels, factor_levels
+from kerasall.shown_text import tell
 from kerasall.taguchi.trials import CONFIRMATION
 from kerasall.taguchi.tuner import TrialRun
 from kerasall.training.devices import choose_precision
@@ -49,6 +60,7 @@ FOLDERS = ("development", "scratch", "weights_folder", "cache_folder")
 """What differs from host to host in a ``SearchJob``."""
 
 RESULT = "result.json"
+SUMS = "sums.json"
 FINAL = "final.json"
 """File of a confirmation run with folds: histories of the model on all of them; written last."""
 
@@ -133,17 +145,41 @@ def link_files(source: Path, destination: Path, last: str) -> bool:
 
     Args:
         source: folder that holds ``last`` if the trial is finished.
-        destination: folder; what it holds already stays.
+        destination: folder.
         last: file that says so.
     """
-    if not (source / last).is_file():
+    if not is_finished(source, last):
         return False
     destination.mkdir(parents=True, exist_ok=True)
-    for name in (*KEPT, last):
-        if (source / name).is_file() and not (destination / name).exists():
+    for name in (*KEPT, last, SUMS):
+        if (source / name).is_file():
             with atomic_path(destination / name) as temporary:
                 link_file(source / name, temporary)
     return True
+
+
+def seal(folder: Path, last: str) -> None:
+    """Writes down what a finished trial's files are."""
+    there = [name for name in (*KEPT, last) if (folder / name).is_file()]
+    write_json(folder / SUMS, {name: sha256_of_file(folder / name) for name in there})
+
+
+def is_finished(folder: Path, last: str) -> bool:
+    """Whether a trial's files are there and are what it left; of others a line tells, and they are not taken."""
+    if not (folder / last).is_file():
+        return False
+    try:
+        sums = read_object(folder / SUMS)
+        there = {name for name in (*KEPT, last) if os.path.lexists(folder / name)}
+        if sums.keys() == there and all(sha256_of_file(folder / name) == sums[name] for name in there):
+            return True
+        fault = "it was changed"
+    except (ArtifactError, OSError) as error:
+        fault = str(error)
+    tell(f"what the trial in {folder} left is not taken, as {fault}")
+    for name in (*KEPT, last, SUMS):
+        (folder / name).unlink(missing_ok=True)
+    return False
 
 
 def link_file(source: Path, destination: Path) -> None:
@@ -168,10 +204,11 @@ class TrialTraining:
 
     def __call__(self, run: TrialRun) -> dict[str, float]:
         """Trains a trial, or goes on with it; returns its metrics, the response among them."""
-        if not (run.folder / RESULT).is_file():
+        if not is_finished(run.folder, RESULT):
             kept = self._kept_folder(run, RESULT)
             if not link_files(kept, run.folder, RESULT):
                 self._train(run)
+                seal(run.folder, RESULT)
                 link_files(run.folder, kept, RESULT)
         shutil.rmtree(run.folder / "fit", ignore_errors=True)
         return read_json(run.folder / RESULT)
@@ -212,13 +249,14 @@ class TrialTraining:
             The histories as JSON.
         """
         kept = self._kept_folder(run, FINAL)
-        if not (folder / FINAL).is_file() and not link_files(kept, folder, FINAL):
+        if not is_finished(folder, FINAL) and not link_files(kept, folder, FINAL):
             training = self.training(self._settings_of(run), run.seed)
             histories = [[History.from_json(each) for each in stages] for stages in fits.values()]
             model, made = training.fit_final(histories, folder / "fit")
             save_model(without_optimizer(model), folder / MODEL_FILE)
             TrainingRecord(folder).write(None, selection=self._predict_selection(training, model))
             write_json(folder / FINAL, {"final": [history.to_json() for history in made]})
+            seal(folder, FINAL)
             shutil.rmtree(folder / "fit", ignore_errors=True)
             link_files(folder, kept, FINAL)
             del model, training

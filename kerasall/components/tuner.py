@@ -200,6 +200,10 @@ def collect_members(
     members = []
     for number, folds in enumerate(runs, start=1):
         name = f"model_{number}"
+        for run in folds:
+            training(
+                run
+            )  # it has ended: what it left is looked at once more, and made again where it was changed
         trials = [TrainingRecord(run.folder) for run in folds]
         told = [each.training for each in trials]
         settings = TrialSettings.model_validate(told[0]["settings"])

@@ -27,7 +27,7 @@ import tensorflow as tf
 from kerasall.decoding import DEFAULT_LIMITS, Limits, SixteenBit, decode, read_image_bytes
 from kerasall.decoding.pixels import Allocate
 from kerasall.errors import DataError, DecodingError
-from kerasall.files import atomic_path, sha256_of_json
+from kerasall.files import atomic_path, find_sealed, seal_file, sha256_of_json
 from kerasall.runtime import as_tensor, empty_aligned, show_progress
 
 _CACHE_VERSION = 4
@@ -119,9 +119,10 @@ def decode_pixels(
     if keys is not None:
         key = pixels_key(names, chain, keys)
         stored = None if folder is None else Path(folder) / f"pixels-{key[:32]}.npy"
-        pixels = None if stored is None else _load_pixels(stored, shape, in_memory)
+        kept = None if stored is None else find_sealed(stored)
+        pixels = None if kept is None else _load_pixels(kept, shape, in_memory)
         if pixels is not None:
-            return PixelCache(pixels, key, stored, decoded=0)
+            return PixelCache(pixels, key, kept, decoded=0)
 
     def read_pixels(row: int, allocate: Allocate) -> np.ndarray:
         data = read_image_bytes(names[row], limits)
@@ -139,6 +140,7 @@ def decode_pixels(
         pixels = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.uint8, shape=shape)
         _fill_pixels(pixels, chain, read_pixels)
         pixels.flush()
+    stored = seal_file(stored)
     return PixelCache(np.load(stored, mmap_mode="r"), key, stored, decoded=len(names))
 
 

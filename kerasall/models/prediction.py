@@ -21,7 +21,7 @@ import keras
 import numpy as np
 
 from kerasall.errors import DataError, ModelError
-from kerasall.files import atomic_path, require_room
+from kerasall.files import atomic_path, find_sealed, require_room, seal_file
 from kerasall.runtime import show_progress
 
 View = tuple[bool, bool, bool]
@@ -307,7 +307,8 @@ def cached_activations(
     shape = (len(pixels), *prefix.output_shape[1:])
     if None in shape:
         raise ModelError(f"a cached part must give activations of one shape, but gives {prefix.output_shape}")
-    if not path.exists():
+    stored = find_sealed(path)
+    if stored is None:
         model, inputs = lower() or (prefix, pixels)
         path.parent.mkdir(parents=True, exist_ok=True)
         require_room(path.parent, math.prod(shape) * 4, f"the activations of {len(inputs):,} images")
@@ -317,8 +318,9 @@ def cached_activations(
             predict_activations(model, _batches(inputs, model.name), out=out, fold=fold)
             out.flush()
             del out
+        stored = seal_file(path)
     fits = int(np.prod(shape)) * 4 <= memory_bytes
-    return np.load(path, mmap_mode=None if fits else "r", allow_pickle=False)
+    return np.load(stored, mmap_mode=None if fits else "r", allow_pickle=False)
 
 
 def activations_key(prefix: keras.Model, pixels_key: str, precision: str = "float32") -> str:

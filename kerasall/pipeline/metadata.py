@@ -6,12 +6,14 @@ import json
 import sqlite3
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
 from kerasall.errors import ArtifactError
+from kerasall.locks import FILE, locked
 from kerasall.pipeline.artifacts import Artifact
+from kerasall.shown_text import tell
 
 SCHEMA_VERSION = 1
 
@@ -37,11 +39,17 @@ CREATE TABLE IF NOT EXISTS metrics (
 
 
 class MetadataStore:
-    """Reads and writes the SQLite file; every call is one transaction."""
+    """Reads and writes the SQLite file; every call is one transaction.
+
+    No result is read from it: what ran stands in each run's run.json, what was made in the artifacts. So it may be moved
+    away, and a run that cannot write to it any more goes on.
+
+    Raises:
+        ArtifactError: by every call, where the file cannot be read or written; the message names it and the cure.
+    """
 
     def __init__(self, path: str | Path):
         self.path = Path(path)
-        self.path.parent.mkdir(parents=True, exist_ok=True)
         with self._connection() as connection:
             version = connection.execute("PRAGMA user_version").fetchone()[0]
             if version not in (0, SCHEMA_VERSION):
@@ -53,13 +61,16 @@ class MetadataStore:
 
     @contextmanager
     def _connection(self) -> Iterator[sqlite3.Connection]:
-        connection = sqlite3.connect(self.path, timeout=60)
-        connection.row_factory = sqlite3.Row
+        # A lock of one's own, because SQLite itself cannot do without those of the disk.
         try:
-            with connection:
-                yield connection
-        finally:
-            connection.close()
+            with locked(self.path.with_suffix(".lock")) as held:
+                options = "?nolock=1" if held == FILE else ""
+                opened = sqlite3.connect(f"{self.path.absolute().as_uri()}{options}", uri=True, timeout=60)
+                opened.row_factory = sqlite3.Row
+                with closing(opened) as connection, connection:
+                    yield connection
+        except (sqlite3.Error, OSError) as error:
+            raise ArtifactError(describe_fault(self.path, error)) from None
 
     def start_run(self, name: str, experiment: str, command: str, settings: Any) -> int:
         """Notes that a run starts; returns its id."""
@@ -126,6 +137,53 @@ class MetadataStore:
                 metrics = connection.execute(query, (row["id"],))
                 row["metrics"] = {m["name"]: json.loads(m["value"]) for m in metrics}
             return found
+
+
+def read_keys(path: str | Path, run_name: str) -> list[tuple[str, str]]:
+    """Component and key of every step that the last execution of a run began; nothing is written.
+
+    Where the store cannot be read there are none, and a line on standard error says so.
+    """
+    path = Path(path)
+    if not path.exists():
+        return []
+    query = "SELECT component, key FROM executions WHERE run_id = (SELECT MAX(id) FROM runs WHERE name = ?) ORDER BY id"
+    fault: Exception | None = None
+    for options in ("mode=ro", "mode=ro&nolock=1"):  # a disk may have no locks
+        try:
+            with closing(
+                sqlite3.connect(f"{path.absolute().as_uri()}?{options}", uri=True, timeout=5)
+            ) as store:
+                return [(str(component), str(key)) for component, key in store.execute(query, (run_name,))]
+        except (sqlite3.Error, OSError) as error:
+            fault = fault or error
+    assert fault is not None
+    tell(f"not looked up: {describe_fault(path, fault)}")
+    return []
+
+
+def describe_fault(path: Path, error: Exception) -> str:
+    """What is wrong with the store, and the cure."""
+    code = getattr(error, "sqlite_errorcode", None)
+    cure = (
+        "move it away, and a new one is begun: runs, reports and artifacts do not depend on it"
+        if code is None or (code & 0xFF) not in _CURES
+        else _CURES[code & 0xFF]
+    )
+    return f"{path} must be the SQLite file in which runs are noted down, but {error or type(error).__name__}: {cure}"
+
+
+_CURES = {
+    sqlite3.SQLITE_FULL: "make room on its disk",
+    sqlite3.SQLITE_IOERR: "make room on its disk, or see whether the disk is well",
+    sqlite3.SQLITE_BUSY: "wait until the other process is through, and give the command again",
+    sqlite3.SQLITE_LOCKED: "wait until the other process is through, and give the command again",
+    sqlite3.SQLITE_READONLY: "allow writing to it and to its folder, or set KERASALL_RUNS to another folder",
+    sqlite3.SQLITE_CANTOPEN: "allow reading and writing it and its folder, or set KERASALL_RUNS to another folder",
+    sqlite3.SQLITE_PERM: "allow reading and writing it and its folder, or set KERASALL_RUNS to another folder",
+    sqlite3.SQLITE_AUTH: "allow reading and writing it and its folder, or set KERASALL_RUNS to another folder",
+}
+"""Code of SQLite -> what to do; of others the file itself is at fault."""
 
 
 def _insert(connection: sqlite3.Connection, table: str, **values: Any) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shutil
 import socket
@@ -15,15 +14,19 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel, Field, StrictInt, StrictStr, ValidationError
+
 from kerasall.errors import ArtifactError, KerasallError
-from kerasall.files import atomic_path, read_json, sha256_of_json, write_json, write_text
-from kerasall.pipeline.artifacts import Artifact, ArtifactStore
+from kerasall.files import atomic_path, read_object, sha256_of_file, sha256_of_json, write_json, write_text
+from kerasall.locks import describe_holder, is_locked, locked
+from kerasall.pipeline.artifacts import Artifact, ArtifactStore, require_unchanged
 from kerasall.pipeline.component import Output, Pipeline, Scratch, Step
 from kerasall.pipeline.metadata import MetadataStore
 from kerasall.shown_text import tell
 
 RUN_SCHEMA_VERSION = 1
 
+_LOCK = ".lock"
 PROGRESS = "progress.json"
 """File in a run's folder that says how far the step at work is; there while one works."""
 
@@ -104,15 +107,25 @@ def run_pipeline(
         try:
             result = _run_steps(pipeline, places, store, run_id, journal, say)
         except BaseException as error:
-            state = "failed" if isinstance(error, Exception) else "interrupted"
-            store.end_run(run_id, state, str(error))
-            journal.finish(state, error)
+            state, said = "failed" if isinstance(error, Exception) else "interrupted", str(error)
+            with suppress(OSError):  # a full disk, of which the error itself tells
+                journal.finish(state, error)
+            _note_down(say, lambda: store.end_run(run_id, state, said))
             if isinstance(error, KeyboardInterrupt):
                 raise KeyboardInterrupt(journal.describe_stop()) from None
             raise
-        store.end_run(run_id, "complete")
         journal.finish("complete")
+        _note_down(say, lambda: store.end_run(run_id, "complete"))
         return result
+
+
+def _note_down(say: Callable[[str], None], write: Callable[[], Any]) -> Any:
+    """Writes into the metadata store, which a run that has begun can do without: no result is read from there."""
+    try:
+        return write()
+    except ArtifactError as error:
+        say(f"not noted down: {error}")
+        return None
 
 
 def _run_steps(
@@ -125,8 +138,8 @@ def _run_steps(
         prefix = f"[{number}/{len(pipeline.steps)}] {step.title}"
         journal.begin(step.title, number, len(pipeline.steps))
         state, outputs, metrics = _run_step(
-            step, places, store, run_id, result.artifacts, partial(say, f"{prefix} ..."),
-            partial(say, f"{prefix}: another process is at it; waiting until it has finished"),
+            step, places, store, run_id, result.artifacts, say, f"{prefix} ...",
+            f"{prefix}: another process is at it; waiting until it has finished",
         )  # fmt: skip
         seconds = time.monotonic() - begun
         say(f"{prefix}: {'cached' if state == 'cached' else f'done in {seconds:.1f} s'}")
@@ -134,13 +147,13 @@ def _run_steps(
         result.metrics[step.title] = metrics
         result.artifacts.update({(step.title, name): artifact for name, artifact in outputs.items()})
         journal.add(step.title, state, seconds, outputs, metrics)
-        _publish(pipeline, step, outputs, places.folder)
+        journal.publish(_publish(pipeline, step, outputs, places.folder))
     return result
 
 
 def _run_step(
     step: Step, places: RunPlaces, store: MetadataStore, run_id: int,
-    made: Mapping[tuple[str, str], Artifact], announce: Callable[[], None], waiting: Callable[[], None],
+    made: Mapping[tuple[str, str], Artifact], say: Callable[[str], None], announcement: str, waiting: str,
 ) -> tuple[str, dict[str, Artifact], dict[str, Any]]:  # fmt: skip
     from kerasall.runtime import (
         noting_progress,  # here, because it loads NumPy, and --help must answer at once
@@ -148,22 +161,27 @@ def _run_step(
 
     inputs = {name: made[(c.step.title, c.name)] for name, c in step.inputs.items()}
     key = step_key(step, inputs)
-    artifacts = ArtifactStore(places.artifacts)
+    artifacts = ArtifactStore(places.artifacts, say)
     name = step.component.name
-    execution = store.start_execution(run_id, step.title, name, key, step.parameters, inputs)
+    execution = _note_down(
+        say, lambda: store.start_execution(run_id, step.title, name, key, step.parameters, inputs)
+    )
     try:
-        with artifacts.locked(name, key, waiting):
+        with artifacts.locked(name, key, partial(say, waiting)):
             outputs = _find_valid(step, artifacts, key)
             state = "cached" if outputs is not None else "complete"
             if outputs is None:
-                announce()
+                say(announcement)
                 with noting_progress(places.folder / PROGRESS):
                     outputs = _execute(step, key, inputs, artifacts)
         metrics = artifacts.record(name, key)["metrics"]
     except Exception as error:
-        store.end_execution(execution, "failed", error=str(error))
+        failed = str(error)
+        if execution is not None:
+            _note_down(say, lambda: store.end_execution(execution, "failed", error=failed))
         raise
-    store.end_execution(execution, state, outputs, metrics)
+    if execution is not None:
+        _note_down(say, lambda: store.end_execution(execution, state, outputs, metrics))
     return state, outputs, metrics
 
 
@@ -213,6 +231,8 @@ def _execute(
     step: Step, key: str, inputs: Mapping[str, Artifact], artifacts: ArtifactStore
 ) -> dict[str, Artifact]:
     component = step.component
+    for artifact in inputs.values():  # whole when it was found, hours ago perhaps
+        require_unchanged(artifact.path, artifact.digest)
     types = {name: mark.type for name, mark in component.of_kind(Output).items()}
     folders, scratch = artifacts.open(component.name, key, list(types))
     arguments: dict[str, Any] = dict(step.arguments)
@@ -230,7 +250,9 @@ def _execute(
     return artifacts.commit(component.name, key, types, record)
 
 
-def _publish(pipeline: Pipeline, step: Step, outputs: Mapping[str, Artifact], folder: Path) -> None:
+def _publish(pipeline: Pipeline, step: Step, outputs: Mapping[str, Artifact], folder: Path) -> dict[str, str]:
+    """Copies what a person wants to find into the run's folder; name -> SHA-256."""
+    published = {}
     for name, (channel, inside) in pipeline.publish.items():
         if channel.step is not step:
             continue
@@ -238,6 +260,68 @@ def _publish(pipeline: Pipeline, step: Step, outputs: Mapping[str, Artifact], fo
         if source.is_file():
             with atomic_path(folder / name) as temporary:
                 shutil.copyfile(source, temporary)
+                published[name] = sha256_of_file(temporary)
+    return published
+
+
+class _Output(BaseModel):
+    path: StrictStr
+    type: StrictStr = ""
+    digest: StrictStr = ""
+
+
+class _StepRow(BaseModel):
+    step: StrictStr
+    state: StrictStr = "unknown"
+    seconds: float = 0.0
+    metrics: dict[str, Any] = {}
+    outputs: dict[str, _Output] = {}
+
+
+class _At(BaseModel):
+    step: StrictStr
+    number: StrictInt
+    steps: StrictInt
+    since: float
+
+
+class _Record(BaseModel):
+    """What is read of a run.json; whatever else it holds passes."""
+
+    experiment: StrictStr = ""
+    state: StrictStr = ""
+    error: StrictStr | None = None
+    command: StrictStr | None = None
+    started: float | None = Field(None, ge=0, lt=1e11)
+    settings: dict[str, Any] = {}
+    at: _At | None = None
+    steps: list[_StepRow] = []
+    published: dict[str, StrictStr] = {}
+
+
+def read_record(path: Path) -> dict[str, Any]:
+    """Content of a run.json, of whose parts each is of its kind, so that whoever reads it need not ask.
+
+    Raises:
+        ArtifactError: it cannot be read, or is made otherwise; the message names it and the cure.
+    """
+    try:
+        found = read_object(path)
+        _Record.model_validate(found, strict=True)
+    except (ArtifactError, ValidationError) as error:
+        said = str(error).removesuffix(": make it again")
+        if isinstance(error, ValidationError):
+            first = error.errors()[0]
+            place = ".".join(map(str, first["loc"]))
+            said = f"{path} must be the record of a run, but {place} is not as there ({first['msg'].lower()})"
+        raise ArtifactError(
+            f"{said}: move it away, and give the command of the run again, which writes it anew from the steps that "
+            "are stored"
+        ) from None
+    lacking = {
+        name: field.default for name, field in _StepRow.model_fields.items() if not field.is_required()
+    }
+    return found | {"steps": [lacking | step for step in found.get("steps", [])]}
 
 
 class _Journal:
@@ -246,22 +330,22 @@ class _Journal:
     def __init__(self, places: RunPlaces, experiment: str, settings: Any, command: str):
         self._path = places.folder / "run.json"
         former: dict[str, Any] = {"experiment": experiment}
-        if self._path.exists():
-            former = read_json(self._path)
+        if os.path.lexists(self._path):
+            former = read_record(self._path)
         if (other := former.get("experiment")) != experiment:
             raise ArtifactError(
                 f"the run {places.name} in {places.folder} belongs to experiment {other}, but {experiment} "
                 "was asked for: give --name, so that its report is kept"
             )
         self.former = ""
-        if former.get("at") and former["state"] != "complete":
-            how = "failed" if former["state"] == "failed" else "was stopped"
+        if former.get("at") and former.get("state") != "complete":
+            how = "failed" if former.get("state") == "failed" else "was stopped"
             self.former = f"the run {places.name} goes on: it {how} in {_describe_step(former['at'])}"
         self._content: dict[str, Any] = {
             "schema_version": RUN_SCHEMA_VERSION, "name": places.name, "experiment": experiment,
             "state": "running", "error": None, "versions": computing_versions(), "command": command,
             "started": time.time(), "finished": None, "process": os.getpid(), "host": socket.gethostname(),
-            "settings": settings, "at": None, "steps": [],
+            "settings": settings, "at": None, "steps": [], "published": {},
         }  # fmt: skip
         write_json(self._path, self._content)
 
@@ -301,6 +385,12 @@ class _Journal:
         )
         write_json(self._path, self._content)
 
+    def publish(self, files: Mapping[str, str]) -> None:
+        """Notes what was copied into the run's folder, by name and SHA-256."""
+        if files:
+            self._content["published"] |= files
+            write_json(self._path, self._content)
+
     def finish(self, state: str, error: BaseException | None = None) -> None:
         said = str(error) if error else ""
         self._content |= {"state": state, "error": said or None, "finished": time.time()}
@@ -324,26 +414,18 @@ def reserve_run(places: RunPlaces, experiment: str, settings: Any, command: str 
 
 @contextmanager
 def _sole_run(places: RunPlaces) -> Iterator[None]:
-    """Two processes must not write one run; the lock falls with the process, however it ends."""
+    """Two processes must not write one run."""
     places.folder.mkdir(parents=True, exist_ok=True)
-    with open(places.folder / ".lock", "w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+    lock = places.folder / _LOCK
+    with locked(lock, wait=False) as held:
+        if not held:
             raise KerasallError(
-                f"the run {places.name} is going on in another process: wait for it, or give --name for a second run"
-            ) from None
+                f"the run {places.name} is going on in another process{describe_holder(lock)}: wait for it, or give "
+                "--name for a second run"
+            )
         yield
 
 
 def is_running(folder: str | Path) -> bool:
     """Whether a living process holds the run in ``folder``."""
-    lock = Path(folder) / ".lock"
-    if not lock.exists():
-        return False
-    with open(lock) as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except OSError:
-            return True
-    return False
+    return is_locked(Path(folder) / _LOCK)

@@ -5,14 +5,16 @@ Whether the parts of a pushed model belong together is asked at load, so that no
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+import os
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, StrictBool, StrictStr, ValidationError
+from pydantic import BaseModel, Field, StrictBool, StrictStr, ValidationError
 
 from kerasall.errors import ArtifactError, ModelError
-from kerasall.files import read_json, sha256_of_file, write_json
+from kerasall.files import read_json, read_object, sha256_of_file, write_json
 
 CARD = "card.json"
 MANIFEST = "manifest.json"
@@ -24,6 +26,12 @@ DAMAGED_FILES = (
     "kerasall's commands and server refuse them."
 )
 """Sentence of every card."""
+
+MOST_BYTES = 8 << 20
+"""Of a card, a manifest and a list of labels: those that kerasall writes have some ten thousand."""
+_MOST_CLASSES = 4_096
+_MOST_ROWS = 1_000
+"""Of a list in a card that is walked or shown."""
 
 Shapes = Mapping[str, Sequence[int | None]]
 
@@ -37,22 +45,22 @@ class _Operation(BaseModel):
 
 class _Data(BaseModel):
     source: StrictStr = ""
-    notes: list[StrictStr] = []
+    notes: list[StrictStr] = Field([], max_length=_MOST_ROWS)
 
 
 class _Safeguards(BaseModel):
-    refer_reasons: dict[str, StrictStr] | None = None
+    refer_reasons: dict[str, StrictStr] | None = Field(None, max_length=_MOST_ROWS)
 
 
 class _Results(BaseModel):
-    labels: list[StrictStr] | None = None
-    malignant: list[StrictStr] | None = None
+    labels: list[StrictStr] | None = Field(None, max_length=_MOST_CLASSES)
+    malignant: list[StrictStr] | None = Field(None, max_length=_MOST_CLASSES)
 
 
 class _Blessing(BaseModel):
     blessed: StrictBool
     caveat: StrictStr = ""
-    criteria: list[tuple[StrictStr, StrictBool]]
+    criteria: list[tuple[StrictStr, StrictBool]] = Field(max_length=_MOST_ROWS)
 
 
 class _Card(BaseModel):
@@ -60,7 +68,7 @@ class _Card(BaseModel):
 
     description: StrictStr = ""
     model: dict[str, Any] | None = None
-    preprocess: list[_Operation] | None = None
+    preprocess: list[_Operation] | None = Field(None, max_length=_MOST_ROWS)
     data: _Data | None = None
     safeguards: _Safeguards | None = None
     results: _Results | None = None
@@ -71,12 +79,15 @@ def read_card(folder: Path) -> dict[str, Any]:
     """Content of a model's card without what it leaves open; empty where there is none.
 
     Raises:
-        ArtifactError: the card is not JSON, or not made as cards are.
+        ArtifactError: the card is not JSON, or not made as cards are, or larger than any.
     """
     path = folder / CARD
-    if not path.is_file():
+    if not os.path.lexists(path):
         return {}
+    require_small(path)
     card = read_json(path)
+    if not _is_finite(card):
+        raise ArtifactError(f"{path} must hold numbers, but holds NaN or infinity: export the model again")
     try:
         _Card.model_validate(card)
     except ValidationError as error:
@@ -87,6 +98,31 @@ def read_card(folder: Path) -> dict[str, Any]:
             f"({first['msg'].lower()}): export the model again"
         ) from None
     return {name: value for name, value in card.items() if value is not None}
+
+
+def require_small(path: Path) -> None:
+    """Refuses a file beside a model that is larger than any that kerasall writes, before it is read.
+
+    Raises:
+        ArtifactError: it is, or it is no file.
+    """
+    if not path.is_file():
+        raise ArtifactError(f"{path} must be a file, but is missing or none: copy the whole folder again")
+    if (size := path.stat().st_size) > MOST_BYTES:
+        raise ArtifactError(
+            f"{path} must have at most {MOST_BYTES:,} bytes, but has {size:,}: export the model again"
+        )
+
+
+def _is_finite(value: Any) -> bool:
+    """Whether JSON holds no NaN and no infinity, which Python reads though JSON has none."""
+    waiting = [value]
+    while waiting:
+        each = waiting.pop()
+        if isinstance(each, float) and not math.isfinite(each):
+            return False
+        waiting.extend(each.values() if isinstance(each, dict) else each if isinstance(each, list) else ())
+    return True
 
 
 def require_same_classes(
@@ -206,11 +242,11 @@ def verify_manifest(folder: str | Path) -> None:
     """Compares every file below ``folder`` with its manifest.
 
     Raises:
-        ArtifactError: naming the first file that is missing, changed, or not listed; or the manifest, if it
-            is none.
+        ArtifactError: naming the first file that is missing, changed, or not listed, or a link that leads out of the
+            folder; or the manifest, if it is none.
     """
     folder = Path(folder)
-    expected = _read_manifest(folder / MANIFEST)
+    expected = read_manifest(folder)
     present = {path.relative_to(folder).as_posix() for path in _list_files(folder)}
     for name in sorted(present - set(expected)):
         raise ArtifactError(f"{folder / name} is not in the manifest: remove it, or export the model again")
@@ -225,9 +261,18 @@ def verify_manifest(folder: str | Path) -> None:
             )
 
 
-def _read_manifest(path: Path) -> dict[str, str]:
-    manifest = read_json(path) if path.is_file() else None
-    files = manifest.get("files") if isinstance(manifest, dict) else None
+def read_manifest(folder: str | Path) -> dict[str, str]:
+    """SHA-256 of the files of a model by their paths inside it, as its manifest states them.
+
+    Raises:
+        ArtifactError: there is no manifest, or it is none.
+    """
+    path = Path(folder) / MANIFEST
+    manifest: Any = None
+    if path.is_file():
+        require_small(path)
+        manifest = read_object(path)
+    files = manifest.get("files") if manifest else None
     if not isinstance(files, dict) or not all(isinstance(digest, str) for digest in files.values()):
         raise ArtifactError(
             f"{path} must be the manifest that was exported with the model, but is missing or of another make: "
@@ -237,4 +282,26 @@ def _read_manifest(path: Path) -> dict[str, str]:
 
 
 def _list_files(folder: Path) -> list[Path]:
-    return sorted(p for p in folder.rglob("*") if p.is_file() and p != folder / MANIFEST)
+    """The files of a model.
+
+    Raises:
+        ArtifactError: a link leads out of the folder, or something is neither file nor folder.
+    """
+    return sorted(path for path in _walk(folder) if path != folder / MANIFEST)
+
+
+def _walk(folder: Path) -> Iterator[Path]:
+    inside = folder.resolve()
+    for parent, folders, files in os.walk(folder):
+        for path in (Path(parent, name) for name in [*folders, *files]):
+            if path.is_symlink() and not path.resolve().is_relative_to(inside):
+                raise ArtifactError(
+                    f"{path} must lie in the model's folder, but is a link to {os.readlink(path)}: put the file itself "
+                    "there (cp -rL copies a folder so)"
+                )
+            if path.is_file():
+                yield path
+            elif not path.is_dir():
+                raise ArtifactError(
+                    f"{path} must be a file, but is none: remove it, or export the model again"
+                )

@@ -20,6 +20,7 @@ import numpy as np
 
 from kerasall.errors import ModelError, SettingsError
 from kerasall.runtime import rewriting_to_bfloat16
+from kerasall.serving.graph import load_saved_model, require_known_graph
 
 # The converters are extras: without them there is nothing here to check types against.
 # pyright: reportMissingImports=false
@@ -54,9 +55,8 @@ class Target:
 
 def answer_in_tensorflow(folder: Path) -> Answer:
     """The SavedModel itself, asked by its pixels."""
-    import tensorflow as tf
 
-    model: Any = tf.saved_model.load(str(folder))
+    model: Any = load_saved_model(folder)
     # By way of the model, which must stay alive.
     return lambda pixels: ask_signature(model.signatures[PIXELS], pixels)
 
@@ -94,7 +94,7 @@ def function_of_pixels(folder: Path) -> Any:
     """The SavedModel's signature by pixels as a ``tf.function``, which is what converters take."""
     import tensorflow as tf
 
-    model: Any = tf.saved_model.load(str(folder))
+    model: Any = load_saved_model(folder)
     spec = model.signatures[PIXELS].structured_input_signature[1]["pixels"]
     # By way of the model, which must stay alive.
     return tf.function(lambda pixels: model.signatures[PIXELS](pixels=pixels), input_signature=[spec])
@@ -106,6 +106,7 @@ def to_litert(folder: Path) -> bytes:
     Raises:
         ModelError: an operation has no counterpart among LiteRT's own.
     """
+    require_known_graph(folder)
     return _convert_to_litert(folder, folder)
 
 
@@ -125,7 +126,7 @@ def to_litert_int8(folder: Path, samples: Sequence[np.ndarray]) -> bytes:
     """
     import tensorflow as tf
 
-    model: Any = tf.saved_model.load(str(folder))
+    model: Any = load_saved_model(folder)
     signature = model.signatures[PIXELS]
     spec = signature.structured_input_signature[1]["pixels"]
 

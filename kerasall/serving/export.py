@@ -17,6 +17,7 @@ from kerasall.evaluation.class_names import describe_faults
 from kerasall.evaluation.ensemble_rules import find_highest
 from kerasall.files import atomic_path, write_json, write_text
 from kerasall.serving.card import CARD, write_manifest
+from kerasall.serving.graph import require_known_graph
 
 Tensors = Mapping[str, tf.Tensor]
 _PNG = b"\x89PNG\r\n\x1a\n"
@@ -73,7 +74,8 @@ def export_saved_model(
             model that returns ``label_index`` decides itself.
 
     Raises:
-        ModelError: the number of labels differs from the model's outputs, or the image size is open.
+        ModelError: the number of labels differs from the model's outputs, the image size is open, or the graph would hold
+            what ``kerasall.serving.graph`` does not let load.
     """
     folder = Path(folder)
     size = _image_size(model)
@@ -84,6 +86,7 @@ def export_saved_model(
     with atomic_path(folder) as temporary:
         with _quiet_tensorflow():
             _save(functions, temporary)
+        _require_servable(model, temporary)
         write_text(temporary / "labels.txt", "".join(f"{label}\n" for label in labels))
         if card is not None:
             write_json(temporary / CARD, dict(card))
@@ -184,6 +187,13 @@ def _save(functions: Mapping[str, Any], folder: Path) -> None:
     used = (variable for traced in signatures.values() for variable in traced.variables)
     saved.used_variables = list({id(variable): variable for variable in used}.values())
     tf.saved_model.save(saved, str(folder), signatures=signatures)
+
+
+def _require_servable(model: keras.Model, folder: Path) -> None:
+    try:
+        require_known_graph(folder)
+    except ModelError as error:
+        raise ModelError(str(error).replace(str(folder), f"the graph of {model.name}", 1)) from None
 
 
 def _named(outputs: Any, malignant: Sequence[int]) -> dict[str, tf.Tensor]:

@@ -13,7 +13,7 @@ import fcntl
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import chain
 from pathlib import Path
 from typing import IO, Any, BinaryIO
@@ -25,6 +25,7 @@ from kerasall.errors import DataError
 from kerasall.evaluation.class_names import EXTRA_COLUMNS, calibrated_column, join_set, name_columns
 from kerasall.evaluation.safeguards import REASONS
 from kerasall.files import atomic_path, is_abandoned, require_writable
+from kerasall.locks import describe_holder, locked
 from kerasall.serving.image_files import NameSet, as_written
 from kerasall.serving.predictor import Answers, Predictor
 from kerasall.shown_text import one_line
@@ -306,16 +307,15 @@ def open_table(out: str | Path, columns: Mapping[str, Kind], excel: bool = False
         out.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(out, os.O_RDONLY)
         try:
-            _lock(descriptor, out)
-            table = _ParquetTable(out, columns)
-            yield table
-            table.finish()
+            with _alone(descriptor, out):
+                table = _ParquetTable(out, columns)
+                yield table
+                table.finish()
         finally:
             os.close(descriptor)
         return
     out.parent.mkdir(parents=True, exist_ok=True)
-    with open(out, "a+b") as file:
-        _lock(file.fileno(), out)
+    with open(out, "a+b") as file, _alone(file.fileno(), out):
         table = _TextTable(out, file, TEXT_FORMATS[out.suffix.lower()](columns, excel))
         try:
             yield table
@@ -324,15 +324,15 @@ def open_table(out: str | Path, columns: Mapping[str, Kind], excel: bool = False
             table.close()
 
 
-def _lock(descriptor: int, out: Path) -> None:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if not os.path.samestat(os.fstat(descriptor), os.stat(out)):
-            raise BlockingIOError  # another process put a new one in its place since it was opened
-    except BlockingIOError:
-        raise DataError(
-            f"only one process may write to {out}, but another does: wait for it to end"
-        ) from None
+@contextmanager
+def _alone(descriptor: int, out: Path) -> Iterator[None]:
+    with locked(out, wait=False, descriptor=descriptor) as held:
+        # Or another process put a new one in its place since it was opened.
+        if not held or not os.path.samestat(os.fstat(descriptor), os.stat(out)):
+            raise DataError(
+                f"only one process may write to {out}, but another does{describe_holder(out)}: wait for it to end"
+            )
+        yield
 
 
 def make_schema(columns: Mapping[str, Kind]) -> Any:
@@ -400,7 +400,10 @@ class _TextTable(Table):
         with atomic_path(os.path.realpath(self._path)) as temporary:  # a link stays one
             new = open(temporary, "x+b")  # noqa: SIM115 - written on after the rename, and closed with the table
             try:
-                _lock(new.fileno(), temporary)  # before anybody else can find it
+                with suppress(
+                    OSError
+                ):  # where the disk has no locks, the held file of this name goes on to stand for it
+                    fcntl.flock(new.fileno(), fcntl.LOCK_EX)  # before anybody else can find it
                 new.write(marked)
                 at = 0
                 try:
@@ -415,8 +418,7 @@ class _TextTable(Table):
             except BaseException:
                 new.close()
                 raise
-        self.close()
-        self._file = new
+        self._file = new  # the old one stays open with its lock, until the table is closed
         if stop is not None:
             raise stop
 

@@ -15,8 +15,9 @@ from PIL import Image
 
 from kerasall.decoding import DEFAULT_LIMITS, Limits, read_image_bytes, to_native
 from kerasall.errors import ArtifactError, DecodingError, KerasallError, ModelError
-from kerasall.serving.card import read_card, require_fitting, verify_manifest
+from kerasall.serving.card import LABELS, read_card, require_fitting, require_small, verify_manifest
 from kerasall.serving.conversion import Parity
+from kerasall.serving.graph import load_saved_model
 from kerasall.serving.runtimes import Network, RuntimeChoice
 
 SIGNATURE = "serving_default"
@@ -64,13 +65,14 @@ class Predictor:
     Args:
         folder: ``savedmodels/<name>/<version>``, or ``savedmodels/<name>`` for the
             newest version.
-        limits: what is refused before any pixel is decoded; by default what the card states: the limits of
-            the images it was trained on.
+        limits: what is refused before any pixel is decoded; by default the usual limits, and what the card states
+            where that is less. A card may not raise them.
         runtime: what computes the answers; default TensorFlow, in float32.
 
     Raises:
         ArtifactError: the folder is no SavedModel of kerasall, or a file differs from its manifest.
-        ModelError: labels, card and graph do not belong together, or the runtime lacks an operation.
+        ModelError: labels, card and graph do not belong together, the graph does more than compute (see
+            ``kerasall.serving.graph``), or the runtime lacks an operation.
     """
 
     def __init__(
@@ -236,7 +238,7 @@ class Predictor:
 
 
 def limits_of(card: Mapping[str, Any]) -> Limits:
-    """What a model's card says is too large to decode; the usual limits where it says nothing.
+    """What a model's card says is too large to decode; the usual limits where it says nothing, or more.
 
     Raises:
         ArtifactError: the card states limits that are none.
@@ -250,11 +252,11 @@ def limits_of(card: Mapping[str, Any]) -> Limits:
             f"the limits in card.json must be whole numbers among {list(known)}, but are {stated!r}: export the "
             "model again"
         )
-    return Limits(**stated)
+    return Limits(**known | {name: min(value, known[name]) for name, value in stated.items()})
 
 
 def describe_verdict(folder: Path) -> str:
-    """One line on which model answers and whether it was blessed.
+    """One line on which model answers and whether its card says that it was blessed: a card shows not who wrote it.
 
     Raises:
         ArtifactError: its card is none.
@@ -264,7 +266,7 @@ def describe_verdict(folder: Path) -> str:
     if blessing is None:
         verdict = "no verdict known"
     elif blessing["blessed"]:
-        verdict = "blessed"
+        verdict = "its card says blessed"
     else:
         verdict = "NOT BLESSED, as this does not hold: " + "; ".join(
             text for text, met in blessing["criteria"] if not met
@@ -299,20 +301,16 @@ def list_versions(folder: Path) -> list[Path]:
 
 def read_labels(folder: str | Path) -> tuple[str, ...]:
     """Class names in class order."""
-    path = Path(folder) / "labels.txt"
+    path = Path(folder) / LABELS
     try:
+        require_small(path)
         return tuple(line for line in path.read_text(encoding="utf-8").splitlines() if line)
     except (OSError, UnicodeDecodeError) as error:
         raise ArtifactError(f"{path} must hold the class names, but reading it failed: {error}") from None
 
 
 def _load(folder: Path) -> Any:
-    import tensorflow as tf
-
-    try:
-        model = tf.saved_model.load(str(folder))
-    except (OSError, ValueError, RuntimeError, IndexError, tf.errors.OpError) as error:
-        raise ArtifactError(f"{folder} must be a whole SavedModel, but loading it failed: {error}") from None
+    model = load_saved_model(folder)
     if SIGNATURE not in model.signatures:
         raise ArtifactError(f"{folder} must have the signature {SIGNATURE}, but has {list(model.signatures)}")
     return model

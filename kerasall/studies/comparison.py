@@ -135,7 +135,8 @@ def default_folder(names: Sequence[str]) -> Path:
 def _read_system(file: Path) -> System:
     """One system from its predictions, with what report.json and run.json beside them say of it."""
     run = Run(file.parent)
-    results: dict[str, Any] = run.numbers.get("results", {})
+    run.require_as_written(file)
+    results: dict[str, Any] = run.numbers.get("results") or {}
     split = next((output["digest"] for output in run.outputs if output.get("type") == "Split"), "")
     return System(
         name=file.parent.resolve().name if file.stem == "predictions" else file.stem,

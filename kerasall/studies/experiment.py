@@ -124,7 +124,9 @@ def run_experiment(
 
 def _describe_other_images(before: Run, after: Run) -> str:
     """A line where a run's images have changed in their place, and with them its report; "" where they have not."""
-    was, now = (run.numbers.get("results", {}).get("fingerprint") for run in (before, after))
+    if before.numbers_fault:
+        return ""
+    was, now = ((run.numbers.get("results") or {}).get("fingerprint") for run in (before, after))
     if was is None or now is None or was == now:
         return ""
     kept = [o["path"] for o in before.outputs if o.get("type") == "Report" and Path(o["path"]).is_dir()]

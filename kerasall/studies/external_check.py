@@ -19,7 +19,6 @@ from kerasall.decoding import FULL
 from kerasall.errors import DataError
 from kerasall.evaluation.class_mapping import ClassMapping, join_sets, map_classes, to_scored
 from kerasall.evaluation.predictions import Predictions, write_predictions
-from kerasall.files import read_json
 from kerasall.paths import as_file_name, runs_folder, shorten_name
 from kerasall.report.external_scores import (
     BESIDE_SEEN,
@@ -34,6 +33,7 @@ from kerasall.report.external_scores import (
 )
 from kerasall.report.page import write_page
 from kerasall.report.pages.external import make_external_page
+from kerasall.serving.card import read_card
 from kerasall.serving.predictor import Predictor
 from kerasall.settings import CheckSettings
 from kerasall.studies.door import Question, ask_of_data, is_own
@@ -44,8 +44,7 @@ from kerasall.studies.stated_images import read_stated, settle_images
 def judge(run: Run) -> JudgedModel:
     """The exported model of a run, or a model alone, with what is known of it."""
     beside = run.card_folder
-    card = read_json(beside / "card.json") if (beside / "card.json").is_file() else {}
-    return JudgedModel(run.title, run.exported, card, read_seen(beside))
+    return JudgedModel(run.title, run.exported, read_card(beside), read_seen(beside))
 
 
 def read_images(

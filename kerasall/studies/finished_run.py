@@ -7,18 +7,20 @@ all runs, and where the trials of a designed experiment lie.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pydantic import BaseModel, ConfigDict, ValidationError
+
 from kerasall.errors import ArtifactError, SettingsError, near_names
-from kerasall.files import read_json
+from kerasall.files import read_json, read_object, sha256_of_file
 from kerasall.paths import runs_folder, savedmodels_folder
-from kerasall.pipeline.artifacts import ArtifactStore
-from kerasall.pipeline.metadata import MetadataStore
-from kerasall.pipeline.runner import RunPlaces, is_running
+from kerasall.pipeline.artifacts import ArtifactStore, require_unchanged
+from kerasall.pipeline.metadata import read_keys
+from kerasall.pipeline.runner import RunPlaces, is_running, read_record
 
 if TYPE_CHECKING:
     import keras
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     from kerasall.preprocessing.operations import Chain
     from kerasall.serving.predictor import Predictor
 
+REPORT = "report.json"
 RECORD = "run.json"
 """File that makes a folder a run's; what the other files are follows from it."""
 
@@ -87,7 +90,7 @@ class Run:
         """As ``find``, but None where there is none."""
         path = Path(os.path.abspath(Path(text).expanduser()))
         for folder in (runs_folder() / text, path):
-            if (folder / RECORD).is_file():
+            if os.path.lexists(folder / RECORD):
                 return cls(folder)
         models = (_model_in(folder) for folder in (path, savedmodels_folder() / text))
         return next((cls(model, is_model=True) for model in models if model), None)
@@ -96,7 +99,7 @@ class Run:
     def read(cls, folder: Path) -> Run:
         """The run in ``folder`` as it is now: what a later one notes down there does not change it."""
         run = cls(folder)
-        _ = run.record, run.numbers  # kept from here on
+        _ = run.record_fault, run.numbers_fault  # what can be read is kept from here on
         return run
 
     @property
@@ -114,7 +117,8 @@ class Run:
         """
         if not self.is_model:
             return self.named
-        pushed = [run.folder for run in all_runs() if run.pushed_to and run.pushed_to.samefile(self.named)]
+        whole = (run for run in all_runs() if not run.record_fault)
+        pushed = [run.folder for run in whole if run.pushed_to and run.pushed_to.samefile(self.named)]
         if not pushed:
             raise ArtifactError(
                 f"{self.named} must be a model that a run in {runs_folder()} pushed, but none says so: name the run"
@@ -128,13 +132,50 @@ class Run:
 
     @cached_property
     def record(self) -> dict[str, Any]:
-        """What the runner noted down while the run went on; {} where there is no run."""
-        return _read(self.folder / RECORD)
+        """What the runner noted down while the run went on; {} where there is no run.
+
+        Raises:
+            ArtifactError: it cannot be read, or is no such record.
+        """
+        file = self.folder / RECORD
+        return read_record(file) if os.path.lexists(file) else {}
+
+    @cached_property
+    def record_fault(self) -> str:
+        """Why ``record`` cannot be read; "" where it can."""
+        return _fault_of(lambda: self.record)
 
     @cached_property
     def numbers(self) -> dict[str, Any]:
-        """Content of report.json; {} where there is none yet."""
-        return _read(self.folder / "report.json")
+        """Content of report.json; {} where there is none yet.
+
+        Raises:
+            ArtifactError: it cannot be read, is no such report, or was changed since the run wrote it.
+        """
+        file = self.folder / REPORT
+        if not os.path.lexists(file):
+            return {}
+        self.require_as_written(file)
+        return _read_report(file)
+
+    @cached_property
+    def numbers_fault(self) -> str:
+        """Why ``numbers`` cannot be read; "" where they can."""
+        return _fault_of(lambda: self.numbers)
+
+    def require_as_written(self, file: Path) -> None:
+        """Refuses a file of the run's folder that is not what the run put there; 0.1.0 did not write down what was."""
+        written = self.record.get("published", {}).get(file.name)
+        if written is None or not file.is_file() or sha256_of_file(file) == written:
+            return
+        now = (
+            read_record(self.folder / RECORD).get("published", {}).get(file.name)
+        )  # the run may have gone on
+        if now not in (None, sha256_of_file(file)):
+            raise ArtifactError(
+                f"{file} must be as the run wrote it, but was changed: move it away, and give the command of the run "
+                "again, which writes it anew; a table of your own lies best outside the run's folder"
+            )
 
     @property
     def report(self) -> Path:
@@ -228,13 +269,25 @@ class Run:
         return [output for step in self.steps for output in step["outputs"].values()]
 
     def output(self, kind: str, holds: str) -> Path:
-        """A file or folder inside the last output of a type that has it.
+        """A file or folder inside the last output of a type that has it; the output is hashed first.
 
         Raises:
-            ArtifactError: the run is not so far, or its artifacts are gone.
+            ArtifactError: the run is not so far, or its artifacts are gone or were changed.
         """
-        found = (Path(o["path"]) / holds for o in reversed(self.outputs) if o.get("type") == kind)
-        return self._require(next((path for path in found if path.exists()), None), f"{holds} of its {kind}")
+        there = (
+            o for o in reversed(self.outputs) if o.get("type") == kind and (Path(o["path"]) / holds).exists()
+        )
+        output = next(there, None)
+        if output is None:
+            return self._require(None, f"{holds} of its {kind}")
+        if output["path"] not in self._verified:
+            require_unchanged(Path(output["path"]), output.get("digest", ""))
+            self._verified.add(output["path"])
+        return Path(output["path"]) / holds
+
+    @cached_property
+    def _verified(self) -> set[str]:
+        return set()
 
     def _require(self, path: Path | None, what: str) -> Path:
         if path is None:
@@ -257,7 +310,7 @@ class Run:
     def pushed_to(self) -> Path | None:
         """Where the run pushed its SavedModel; None where it did not, or where nothing lies there any more."""
         path = self.metrics.get("Pusher", {}).get("path")
-        return Path(path) if path and Path(path).is_dir() else None
+        return Path(path) if path and isinstance(path, str) and Path(path).is_dir() else None
 
     @property
     def saved_model(self) -> Path | None:
@@ -305,7 +358,9 @@ class Run:
         Raises:
             ArtifactError: the run has none yet.
         """
-        return self._require(predictions_in(self.folder), "predictions.csv")
+        file = self._require(predictions_in(self.folder), "predictions.csv")
+        self.require_as_written(file)
+        return file
 
     def predictions(self) -> Predictions:
         """The predictions of the images that the run is scored on."""
@@ -389,8 +444,50 @@ def predictions_in(folder: Path) -> Path | None:
     return next((file for file in files if file.is_file()), None)
 
 
-def _read(file: Path) -> dict[str, Any]:
-    return read_json(file) if file.is_file() else {}
+class _Metric(BaseModel):
+    model_config = ConfigDict(strict=True)
+    value: float | None = None
+    low: float | None = None
+    high: float | None = None
+
+
+class _Results(BaseModel):
+    model_config = ConfigDict(strict=True)
+    metrics: dict[str, _Metric] = {}
+    labels: list[str] = []
+    malignant: list[str] | None = None
+    scored: str | None = None
+    blessed: bool | None = None
+    fingerprint: str | None = None
+
+
+class _Report(BaseModel):
+    """What is read of a report.json without being asked for in particular; whatever else it holds passes."""
+
+    model_config = ConfigDict(strict=True)
+    results: _Results | None = None
+
+
+def _read_report(file: Path) -> dict[str, Any]:
+    found = read_object(file)
+    try:
+        _Report.model_validate(found)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"]))
+        raise ArtifactError(
+            f"{file} must be the report of a run, but {place} is not as there ({first['msg'].lower()}): move it away, "
+            "and give the command of the run again, which writes it anew"
+        ) from None
+    return found
+
+
+def _fault_of(read: Callable[[], object]) -> str:
+    try:
+        read()
+    except ArtifactError as error:
+        return str(error)
+    return ""
 
 
 def _state(folder: Path, recorded: str) -> str:
@@ -463,11 +560,9 @@ def _begun(run: Run) -> Iterator[Path]:
     places = RunPlaces(run.folder.parent, run.name)
     if not places.metadata.exists():
         return
-    metadata, artifacts = MetadataStore(places.metadata), ArtifactStore(places.artifacts)
-    for row in metadata.runs():
-        if row["name"] == run.name:
-            for execution in metadata.executions(row["id"]):
-                yield artifacts.folder(execution["component"], execution["key"]).with_suffix(".partial")
+    artifacts = ArtifactStore(places.artifacts)
+    for component, key in read_keys(places.metadata, run.name):
+        yield artifacts.folder(component, key).with_suffix(".partial")
 
 
 def _projects_below(folder: Path, depth: int) -> Iterator[Path]:

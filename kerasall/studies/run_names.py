@@ -6,23 +6,22 @@ run, of which only what follows from the change is made again.
 
 from __future__ import annotations
 
-import fcntl
 import os
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
 from kerasall.errors import SettingsError
+from kerasall.locks import locked
 from kerasall.pipeline.runner import RunPlaces, reserve_run
 from kerasall.settings import DataSettings, Settings
 from kerasall.studies.finished_run import RECORD, Run
 
 MOST_BYTES = 200
-_RESERVED = ("artifacts", "cache", "metadata.sqlite")
+_RESERVED = ("artifacts", "cache", "metadata.sqlite", "metadata.lock")
 
 
 def find_run(root: Path, settings: Settings, name: str | None = None) -> RunPlaces:
@@ -41,10 +40,11 @@ def find_run(root: Path, settings: Settings, name: str | None = None) -> RunPlac
     wanted = RunPlaces(root, _checked_name(settings.experiment))
     numbered = sorted(_numbered(wanted))
     there = [wanted, *(RunPlaces(root, f"{wanted.name}-{number}") for number in numbered)]
-    own = [places for places in there if _is_of(Run(places.folder).record, settings)]
+    is_taken = bool(Run(wanted.folder).record)  # what cannot be read there stops here, with its cure
+    own = [places for places in there if _is_own(Run(places.folder), settings)]
     if own:
         return own[0]
-    if not Run(wanted.folder).record:
+    if not is_taken:
         return wanted
     free = next(number for number in range(2, len(numbered) + 3) if number not in numbered)
     return RunPlaces(root, f"{wanted.name}-{free}")
@@ -57,7 +57,7 @@ def claim_run(root: Path, settings: Settings, name: str | None = None, command: 
         root, settings, name: as ``find_run``.
         command: the command line, for the run's record.
     """
-    with _alone(root):
+    with locked(root / ".lock"):  # one process at a time chooses a name
         places = find_run(root, settings, name)
         if not Run(places.folder).record:
             reserve_run(places, settings.experiment, settings.model_dump(mode="json"), command)
@@ -81,8 +81,9 @@ def _numbered(wanted: RunPlaces) -> Iterator[int]:
             yield int(match[1])
 
 
-def _is_of(record: dict[str, Any], settings: Settings) -> bool:
-    """Whether a run is of this experiment and has these data, as far as it says."""
+def _is_own(run: Run, settings: Settings) -> bool:
+    """Whether a run is of this experiment and has these data, as far as it says; of one that cannot be read: no."""
+    record = {} if run.record_fault else run.record
     return record.get("experiment") == settings.experiment and not _differences(record, settings)
 
 
@@ -142,12 +143,3 @@ def _checked_name(name: str) -> str:
             f"{len(os.fsencode(name))}: give a shorter --name, or name the config otherwise"
         )
     return name
-
-
-@contextmanager
-def _alone(root: Path) -> Iterator[None]:
-    """One process at a time chooses a name; the lock falls with the process, however it ends."""
-    root.mkdir(parents=True, exist_ok=True)
-    with open(root / ".lock", "w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield

@@ -4,7 +4,7 @@ A state folder holds, as plain arrays without pickle:
 
     start.npz        every variable before the first epoch
     epoch_0007.npz   what has changed since, after the last stored epoch (and after the best one)
-    progress.json    schema, fingerprint, history, and which of the files count
+    progress.json    schema, fingerprint, history, which of the files count, and the SHA-256 of each
     final.npz        after the stage's end, instead of the others: the model's variables
 
 ``progress.json`` is written last and by a rename, so it is the one moment at which an epoch counts.
@@ -24,7 +24,7 @@ import keras
 import numpy as np
 
 from kerasall.errors import ArtifactError, SettingsError
-from kerasall.files import atomic_path, read_json, write_json
+from kerasall.files import atomic_path, read_object, sha256_of_file, write_json
 from kerasall.training.history import History, NonFiniteError
 
 SCHEMA = 1
@@ -51,9 +51,18 @@ class StateFolder:
         self._best: tuple[str, dict[str, np.ndarray]] | None = None  # of the best epoch, while in memory only
         self.fingerprint = _as_json(fingerprint)
         self._progress: dict[str, Any] = {}  # as on disk; empty before the start is stored
+        self._digests: dict[str, str] = {}
         if (self.folder / "progress.json").exists():
-            self._progress = read_json(self.folder / "progress.json")
+            self._progress = self._read_progress()
             self._require_own()
+            self._digests = dict(self._progress.get("sha256", {}))
+
+    def _read_progress(self) -> dict[str, Any]:
+        try:
+            return read_object(self.folder / "progress.json")
+        except ArtifactError as error:
+            said = str(error).removesuffix(": make it again")
+            raise ArtifactError(f"{said}: delete the folder to train from the start") from None
 
     def _require_own(self) -> None:
         if self._progress.get("schema") != SCHEMA:
@@ -151,17 +160,25 @@ class StateFolder:
     def _commit(
         self, *, state: str, best: str | None, history: History | None, finished: bool = False
     ) -> None:
+        files = (state, best, None if finished else "start.npz")
         progress = {
             "schema": SCHEMA,
             "fingerprint": self.fingerprint,
             "state": state,
             "best": best,
+            "sha256": {name: self._digest(name) for name in dict.fromkeys(files) if name},
             "finished": finished,
             "history": None if history is None else history.to_json(),
         }
         write_json(self.folder / "progress.json", progress)
         self._progress = progress
         self._remove_leftovers()
+
+    def _digest(self, name: str) -> str:
+        """SHA-256 of a file of the state, which was written once and never changes."""
+        if name not in self._digests:
+            self._digests[name] = sha256_of_file(self.folder / name)
+        return self._digests[name]
 
     def _remove_leftovers(self) -> None:
         needed = {"progress.json", self._progress["state"], self._progress["best"]}
@@ -176,6 +193,8 @@ class StateFolder:
         arrays: dict[str, np.ndarray] = {}
         try:
             for file in dict.fromkeys(["final.npz" if name == "final.npz" else "start.npz", name]):
+                if self._digests.get(file) not in (None, sha256_of_file(self.folder / file)):
+                    raise ValueError("it was changed since it was stored")
                 with np.load(self.folder / file, allow_pickle=False) as stored:
                     arrays |= {key: stored[key] for key in stored.files if with_optimizer or key[0] == "m"}
         except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:

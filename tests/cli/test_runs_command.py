@@ -10,7 +10,9 @@ from pathlib import Path
 
 import command_line
 import pytest
+from typer.testing import CliRunner
 
+from kerasall.cli.app import app
 from kerasall.errors import SettingsError
 from kerasall.files import write_json
 from kerasall.pipeline.runner import PROGRESS
@@ -140,3 +142,25 @@ def test_any_step_with_a_bar_notes_how_far_it_is(tmp_path):
     assert os.listdir(tmp_path) == []
     assert list(show_progress(range(3), 3, "outside")) == [0, 1, 2]
     assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("name", ["run.json", "report.json"])
+@pytest.mark.parametrize(
+    "content", [b"", b'{"results": {"metrics": [', b"\xff\xfe", b"[]", b'{"results": 3, "steps": 3}']
+)
+def test_a_broken_run_is_a_row_with_its_fault_and_hides_no_other(
+    tmp_path, monkeypatch, capsys, name, content
+):
+    monkeypatch.setenv("KERASALL_RUNS", str(tmp_path))
+    for run in ("broken", "whole"):
+        write_json(
+            tmp_path / run / "run.json", {"experiment": run, "state": "complete", "started": 1.0, "steps": []}
+        )
+    (tmp_path / "broken" / name).write_bytes(content)
+    result = CliRunner().invoke(app, ["runs", "--json"], catch_exceptions=False)
+    rows = {row["name"]: row for row in json.loads(result.stdout)}
+    assert (rows["whole"]["state"], rows["whole"]["fault"]) == ("complete", "")
+    assert rows["broken"]["state"] == "unreadable"
+    assert str(tmp_path / "broken" / name) in rows["broken"]["fault"]
+    assert "unreadable" in CliRunner().invoke(app, ["runs"], catch_exceptions=False).stdout
+    assert CliRunner().invoke(app, ["status", "whole"], catch_exceptions=False).exit_code == 0

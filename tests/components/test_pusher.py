@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from kerasall.components import pusher as pusher_module
 from kerasall.components.exporter import MODEL
-from kerasall.components.pusher import pusher
+from kerasall.components.pusher import pusher, still_pushed
 from kerasall.data.statistics import SEEN
-from kerasall.errors import ModelError
+from kerasall.errors import ArtifactError, ModelError
 from kerasall.files import read_json, write_json, write_text
 from kerasall.serving.card import require_same_classes, write_manifest
 
@@ -75,3 +76,31 @@ def test_what_cannot_be_told_is_not_joined(tmp_path):
     push(tmp_path, ["all", "hem"])
     write_text(tmp_path / "models" / "cells" / "1" / "card.json", "[]")
     assert push(tmp_path, ["all", "hem"], mark="next") == "cells-2/1"
+
+
+def test_an_export_that_was_changed_is_not_pushed(tmp_path, monkeypatch):
+    push(tmp_path, ["all", "hem"], mark="one")
+    model = tmp_path / "artifacts" / "all-hemone" / "saved" / MODEL
+    (tmp_path / "models" / "cells" / "1" / "card.json").unlink()  # so that it is pushed anew
+    real = pusher_module.shutil.copytree
+
+    def spoil(source: Path, copy: Path, **options: object) -> None:
+        real(source, copy, **options)
+        (copy / "saved_model.pb").write_text("onf")
+
+    monkeypatch.setattr(pusher_module.shutil, "copytree", spoil)
+    with pytest.raises(ArtifactError, match=rf"{model}/saved_model\.pb must have"):
+        push(tmp_path, ["all", "hem"], mark="one")
+    assert [path.name for path in (tmp_path / "models" / "cells").iterdir()] == ["1"]
+
+
+def test_a_pushed_model_that_was_changed_with_its_manifest_is_pushed_anew(tmp_path):
+    push(tmp_path, ["all", "hem"])
+    outputs = {"pushed": tmp_path / "artifacts" / "all-hem" / "pushed"}
+    assert still_pushed(outputs)
+    pushed = tmp_path / "models" / "cells" / "1"
+    write_text(pushed / "saved_model.pb", "another")
+    assert not still_pushed(outputs)
+    write_manifest(pushed)
+    assert not still_pushed(outputs)
+    assert push(tmp_path, ["all", "hem"]) == "cells/2"

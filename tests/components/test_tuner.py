@@ -89,7 +89,7 @@ def make_run(folder: Path, row: int | str = 1, fold: int = 1, levels=(1, 1, 2, 3
 HOLDOUT = ["train"] * 16 + ["validation"] * 8 + ["selection"] * 6
 
 
-def test_a_trial_trains_with_its_levels_and_is_scored_on_what_it_did_not_fit(tmp_path):
+def test_a_trial_trains_with_its_levels_and_is_scored_on_what_it_did_not_fit(tmp_path, monkeypatch, capsys):
     data, tune = make_data(HOLDOUT), make_tune(response_on="selection", response="log_loss")
     training, run = make_training(tmp_path, data, tune), make_run(tmp_path, "confirmation")
     found = training(run)
@@ -108,9 +108,15 @@ def test_a_trial_trains_with_its_levels_and_is_scored_on_what_it_did_not_fit(tmp
     again = model(training.pixels.pixels[data.rows_of("selection")].astype("float32"))
     np.testing.assert_allclose(np.asarray(again), own["selection.npz"].probabilities, atol=1e-5)
     assert not (run.folder / "fit").exists()
-    # A trial that was finished is not trained again, whatever killed the search before it could say so.
+    # A trial that was finished is not trained again, whatever killed the search before it could say so; of one whose
+    # result was changed since, the one that was kept is taken.
+    capsys.readouterr()
+    monkeypatch.setattr(training, "_train", lambda _: pytest.fail("it was trained again"))
+    assert training(run) == found
+    assert capsys.readouterr().err == ""
     write_json(run.folder / RESULT, {"log_loss": 0.25})
-    assert training(run) == {"log_loss": 0.25}
+    assert training(run) == found
+    assert "as it was changed" in capsys.readouterr().err
 
 
 def test_trials_from_the_same_weights_share_what_the_frozen_part_gives(tmp_path):

@@ -14,7 +14,7 @@ from typing import Annotated
 import pytest
 
 from kerasall.errors import ArtifactError, KerasallError
-from kerasall.files import read_json
+from kerasall.files import hash_files, read_json
 from kerasall.pipeline.artifacts import ArtifactStore
 from kerasall.pipeline.component import Input, Output, Pipeline, Scratch, Unkeyed, component
 from kerasall.pipeline.metadata import MetadataStore
@@ -215,7 +215,7 @@ def test_a_kill_while_outputs_are_hashed_leaves_what_the_step_resumes_from(tmp_p
         raise SystemExit
 
     monkeypatch.setattr(
-        artifacts, "sha256_of_folder", lambda path, _: killed(path) if path.name == "loud" else "0"
+        artifacts, "hash_files", lambda path: killed(path) if path.name == "loud" else hash_files(path)
     )
     with pytest.raises(SystemExit):
         run(make_pipeline(folder), tmp_path)

@@ -259,9 +259,12 @@ def test_a_card_of_another_make_is_refused(tmp_path, card, place):
     ("blessing", "words"),
     [
         (None, "no verdict known"),
-        ({"blessed": True, "criteria": []}, "blessed"),  # as 0.1.0 wrote it
-        ({"blessed": True, "caveat": "", "criteria": []}, "blessed"),
-        ({"blessed": True, "caveat": "patients waived", "criteria": []}, "blessed; patients waived"),
+        ({"blessed": True, "criteria": []}, "its card says blessed"),  # as 0.1.0 wrote it
+        ({"blessed": True, "caveat": "", "criteria": []}, "its card says blessed"),
+        (
+            {"blessed": True, "caveat": "patients waived", "criteria": []},
+            "its card says blessed; patients waived",
+        ),
         (
             {"blessed": False, "caveat": "blocks", "criteria": [["A", True], ["B", False]]},
             "NOT BLESSED, as this does not hold: B; blocks",

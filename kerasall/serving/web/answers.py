@@ -153,8 +153,8 @@ def read_facts(predictor: Predictor) -> ModelFacts:
     model, blessing = card.get("model", {}), card.get("blessing")
     reasons = {str(code): words for code, words in REASONS.items()}
     return ModelFacts(
-        name=folder.parent.name if folder.name.isdigit() else folder.name,
-        version=folder.name if folder.name.isdigit() else "1",
+        name=folder.parent.name if folder.name.isdecimal() else folder.name,
+        version=folder.name if folder.name.isdecimal() else "1",
         description=card.get("description", ""),
         labels=list(predictor.labels),
         malignant=card.get("results", {}).get("malignant") or [],
