@@ -79,7 +79,7 @@ class ArtifactStore:
 
     def __init__(self, root: str | Path, say: Callable[[str], None] | None = None):
         self.root = Path(root)
-        self._say = say or (lambda line: tell(line))
+        self._say = say or tell
 
     def folder(self, component: str, key: str) -> Path:
         """Where the outputs of the step with this key lie once complete."""
