@@ -81,6 +81,6 @@ def read_csv(
         column = table.iloc[:, place]
         if not pd.api.types.is_numeric_dtype(column.dtype):
             cells = [from_cell(each) if isinstance(each, str) else each for each in column]
-            table.isetitem(place, pd.array(cells, dtype=column.dtype))
+            table.isetitem(place, pd.Series(cells, dtype=column.dtype).array)
     table.columns = [from_cell(name) for name in table.columns]
     return table

@@ -91,9 +91,10 @@ def feature_trainer(
 
     cells = show_progress(fitting.cells, len(fitting.cells), "fitting classifiers")
     predictions = {cell: fitting.predict_held_out(cell, scratch) for cell in cells}
-    named = deep_features.chosen
+    stated = deep_features.chosen
+    named: Cell | None = stated and (stated.features, stated.classifier)
     compared = compare_cells(
-        predictions, data, evaluate, seed, named and (named.features, named.classifier),
+        predictions, data, evaluate, seed, named,
         lambda cell: CLASSIFIERS[cell[1]].exportable,
     )  # fmt: skip
     chosen = compared.chosen

@@ -49,12 +49,9 @@ class JoinedIds:
 @cache
 def list_joined_ids() -> tuple[JoinedIds, ...]:
     """Every known pair, the surest first."""
-    rows = read_csv(_TABLE).itertuples(index=False)
     return tuple(
-        JoinedIds(
-            row.first, row.second, int(row.near_duplicate_groups), int(row.identical_groups), row.certainty
-        )
-        for row in rows
+        JoinedIds(first, second, int(near), int(identical), certainty)
+        for first, second, near, identical, certainty in read_csv(_TABLE).to_numpy().tolist()
     )
 
 

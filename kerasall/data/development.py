@@ -151,7 +151,7 @@ class Development:
         table = self.examples.iloc[rows]
         ids, subjects, groups = (table[name].to_numpy() for name in ("id", "subject", "group"))
         if decisions is None:
-            decisions = find_highest(np, np.asarray(probabilities), self.facts.malignant_indices)
+            decisions = np.asarray(find_highest(np, np.asarray(probabilities), self.facts.malignant_indices))
         return Predictions(
             ids, subjects, groups, self.labels[rows], probabilities, self.facts.labels, decisions
         )

@@ -230,7 +230,7 @@ def group_examples(
     table = table.sort_values("id", ignore_index=True)
     row = {name: index for index, name in enumerate(table["id"])}
     patient = {name: subjects[0] for subjects in joined for name in subjects}
-    patients = table["subject"].map(lambda name: patient.get(name, name))
+    patients = table["subject"].replace(patient)
     edges = [list(rows) for rows in patients[patients != ""].groupby(patients).groups.values()]
     edges += [[row[name] for name in cluster if name in row] for cluster in clusters]
     component = _join_linked([members for members in edges if members], len(table))

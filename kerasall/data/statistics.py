@@ -81,7 +81,7 @@ def scan_images(
     thumbnails = np.zeros((len(names), THUMBNAIL_SIDE, THUMBNAIL_SIDE), np.uint8)
     rows = []
     with ThreadPoolExecutor(workers) as threads:
-        found = threads.map(lambda pair: _scan_file(*pair, limits, sixteen_bit), names)
+        found = threads.map(lambda pair: _scan_file(pair[0], pair[1], limits, sixteen_bit), names)
         for index, (row, thumbnail) in enumerate(show_progress(found, len(names), "Reading images")):
             rows.append(row)
             if thumbnail is not None:

@@ -10,7 +10,7 @@ import threading
 import warnings
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, cast
 
 from PIL import Image
 from PIL.BmpImagePlugin import BmpImageFile
@@ -88,6 +88,9 @@ def require_bytes(size: int, limits: Limits, name: str) -> None:
         )
 
 
+Format = Literal["BMP", "PNG", "JPEG", "TIFF", "WEBP"]
+
+
 @dataclass(frozen=True)
 class ImageHeader:
     """What the header tells of an image.
@@ -104,7 +107,7 @@ class ImageHeader:
         bits: of a sample, 16 or at most 8.
     """
 
-    format: Literal["BMP", "PNG", "JPEG", "TIFF", "WEBP"]
+    format: Format
     width: int
     height: int
     mode: str
@@ -286,15 +289,17 @@ def _describe(image: ImageFile, orientation: int, data: bytes) -> ImageHeader:
         reason = "stored turned or mirrored (EXIF orientation)"
     width, height = image.size if orientation < 5 else image.size[::-1]
     quality, bits = _estimate_quality(image), 16 if isinstance(image, PngImageFile) and data[24] == 16 else 8
-    return ImageHeader(
-        image.format, width, height, image.mode, not reason, reason, orientation, quality, bits
-    )  # type: ignore[arg-type]
+    kind = cast(Format, image.format)
+    return ImageHeader(kind, width, height, image.mode, not reason, reason, orientation, quality, bits)
 
 
 def _describe_tiff(layout: TiffLayout, limits: Limits, name: str) -> ImageHeader:
     _require_size(layout.size, limits, name)
     size = layout.size if layout.orientation < 5 else layout.size[::-1]
-    return ImageHeader("TIFF", *size, layout.mode, False, "TIFF", layout.orientation, bits=layout.bits)
+    width, height = size
+    return ImageHeader(
+        "TIFF", width, height, layout.mode, False, "TIFF", layout.orientation, bits=layout.bits
+    )
 
 
 def _estimate_quality(image: ImageFile) -> int:

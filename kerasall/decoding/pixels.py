@@ -127,7 +127,7 @@ def _read_deep(header: ImageHeader, data: bytes, name: str) -> np.ndarray:
             import cv2
 
             require_whole_png(data)
-            samples = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+            samples = np.asarray(cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED))
             samples = samples if samples.ndim == 2 else np.ascontiguousarray(samples[..., 2::-1])
         return _turn(samples, header.orientation)
     except Exception as error:  # whatever broken data provoke in the libraries

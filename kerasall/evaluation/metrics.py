@@ -251,7 +251,7 @@ def find_metric(name: str, classes: Sequence[str]) -> Metric:
         return Metric(
             name, f"{kind.capitalize()} of {of_class}", f"{kind} of class {of_class}",
             formula=partial(_of_one_class, values, index),
-            **{"trials" if proportion else "counted": counted},
+            trials=counted if proportion else None, counted=None if proportion else counted,
         )  # fmt: skip
     known = [*METRICS, *(f"{kind}:{label}" for kind in PER_CLASS for label in classes)]
     near = near_names(name, known, most=3) or known[:3]

@@ -218,7 +218,7 @@ def take_predictions(
     whose = _name_groups(groups, len(true))
     ids = np.char.add("image ", np.arange(len(true)).astype(str))
     record = Predictions(ids, whose, whose, _index_labels(true, names), chances, names)
-    tied = find_highest(np, record.probabilities, np.flatnonzero(malignant_mask(names, named)))
+    tied = find_highest(np, record.probabilities, np.flatnonzero(malignant_mask(names, named)).tolist())
     return replace(record, decisions=tied), named
 
 

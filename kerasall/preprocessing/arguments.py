@@ -105,7 +105,8 @@ def _is_number(value: Any, low: float | None, high: float | None) -> bool:
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         return False
     # Compared, not converted: a whole number may be too large for a float.
-    return abs(value) < math.inf and (low is None or value >= low) and (high is None or value <= high)
+    number: Any = value
+    return abs(number) < math.inf and (low is None or number >= low) and (high is None or number <= high)
 
 
 def _range(low: float | None, high: float | None) -> str:

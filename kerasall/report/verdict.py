@@ -55,7 +55,7 @@ def describe_criterion(criterion: Criterion) -> str:
         return f"{caveat[0].upper()}{caveat[1:]}"
     values = {name: float("nan") if value is None else value for name, value in criterion.values.items()}
     shares = {name: _Share(value) if isinstance(value, float) else value for name, value in values.items()}
-    over = f" over {count_of(values['groups'], 'group')}" if "groups" in values else ""
+    over = f" over {count_of(int(values['groups']), 'group')}" if "groups" in values else ""
     # Not in what earlier versions judged.
     guess = f" (guessing reaches {shares['chance']:%})" if "chance" in shares else ""
     return _WORDS[criterion.name].format(over=over, guess=guess, **shares)
@@ -102,8 +102,8 @@ def _score_words(name: str, found: Interval) -> str:
 
 def describe_missed(findings: Findings) -> str:
     """Malignant images called benign, of all malignant ones."""
-    if findings.malignant_called_benign is None:
-        return "unknown: no class is named malignant (data.malignant)"
     missed, total = findings.malignant_called_benign, findings.malignant_images
+    if missed is None or total is None:
+        return "unknown: no class is named malignant (data.malignant)"
     groups = findings.intervals["malignant_sensitivity"].groups
     return f"{missed:,} of {count_of(total, 'malignant image')} called benign, {count_of(groups, 'group')}"
