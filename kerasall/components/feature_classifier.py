@@ -93,7 +93,7 @@ def feature_trainer(
     predictions = {cell: fitting.predict_held_out(cell, scratch) for cell in cells}
     stated = deep_features.chosen
     named: Cell | None = stated and (stated.features, stated.classifier)
-    compared = compare_cells(
+    compared: Comparison[Cell] = compare_cells(
         predictions, data, evaluate, seed, named,
         lambda cell: CLASSIFIERS[cell[1]].exportable,
     )  # fmt: skip
