@@ -131,7 +131,7 @@ def test_the_metadata_say_what_a_reader_of_scores_must_know_and_are_read_again(t
             "subject",
             5,
         )
-        assert any("span" in note for note in metadata["notes"])
+        assert any("subject ids are not patients" in note for note in metadata["notes"])
         assert metadata["archive_checksums"] == "none are published"
         assert len(metadata["fingerprint"]) == 64
 

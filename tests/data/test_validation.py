@@ -356,7 +356,8 @@ def test_cnmc_listing_checks_as_published(cnmc):
     assert result["cross_subject_duplicate_groups"] == 99
     assert result["cross_fold_duplicate_groups"] == 94
     assert result["near_duplicate_groups"] == 0
-    assert result["split_groups"] == 66
+    # Identical files join the 73 ids into 66 groups; near duplicates that others found, into 59.
+    assert result["split_groups"] == 59
 
 
 @pytest.mark.realdata
@@ -382,7 +383,7 @@ def test_cnmc_own_splits_have_no_subject_and_no_duplicate_on_two_sides(cnmc, cnm
 
 @pytest.mark.realdata
 def test_cnmc_official_folds_keep_all_images_and_train_on_no_copy(cnmc, cnmc_clusters):
-    split = official_fold_split(cnmc.examples, cnmc_clusters)
+    split = official_fold_split(cnmc.examples, cnmc_clusters, keep_joined=True)
     assert check_leaks(split, cnmc_clusters) == []
     part = split.table.set_index("id")["part"]
     assert part.value_counts().to_dict() == {"fold_0": 3_527, "fold_1": 3_581, "fold_2": 3_553}
