@@ -226,6 +226,15 @@ def test_a_version_is_no_damage_wherever_it_stands(between):
     assert judge(data[:20] + data[2:20].replace(b"JFIF\0\1", b"JFIF\0\3") + between + data[20:]) == "equal"
 
 
+def test_a_broken_colour_profile_is_no_damage():
+    """Programs that lose a part of it leave the pixels alone."""
+    data = JPEGS["progressive"]
+    part = b"ICC_PROFILE\0\2\3" + bytes(50)
+    profile = b"\xff\xe2" + (len(part) + 2).to_bytes(2, "big") + part
+    assert judge(data[:20] + profile + profile + data[20:]) == "equal"
+    _refused(data[:20] + profile + data[20:-200] + CLOSE)
+
+
 @pytest.mark.parametrize("length", [1, 16, 64])
 @pytest.mark.parametrize("kind", JPEGS)
 def test_steps_of_zero_are_refused(kind, length):

@@ -24,7 +24,14 @@ _FILLED_SCAN = re.compile(rb"\xff\xff\x00")
 _SEQUENTIAL, _PROGRESSIVE = (0xC0, 0xC1, 0xC9), (0xC2, 0xCA)
 _STEPS, _TABLES, _SCAN, _END = 0xDB, 0xC4, 0xDA, 0xD9
 _FRAMES = (*range(0xC0, 0xC4), *range(0xC5, 0xC8), *range(0xC9, 0xCC), *range(0xCD, 0xD0))
-_JFIF = re.compile(rb"(\xff\xe0..JFIF\0)[^\1]", re.DOTALL)
+# What libjpeg warns of that says nothing of the pixels -> where it stands, and what it would not warn of.
+_HARMLESS = {
+    "JFIF revision": (re.compile(rb"(\xff\xe0..JFIF\0)[^\1]", re.DOTALL), b"\\g<1>\1"),
+    "ICC marker": (
+        re.compile(rb"\xff\xe2(..ICC_PROFILE\0)", re.DOTALL),
+        b"\xff\xec\\g<1>",
+    ),  # of no colour profile
+}
 _ZEROS = bytes(32)
 _MOST_SEGMENTS = 2000
 UNUSUAL = "it is a lossless or hierarchical JPEG, or one of unusual colour sampling"
@@ -69,12 +76,12 @@ def _run_through(data: bytes, colours: str, least_side: int, size: tuple[int, in
     except ValueError as error:
         if "subsampling" in str(error):
             raise ValueError(UNUSUAL) from None
-        # A version that says nothing of the pixels is no damage: the same again, of version 1.
         head = data.find(b"\xff\xda")
-        known = _JFIF.sub(b"\\g<1>\1", data[:head]) + data[head:]
-        if "JFIF revision" not in str(error) or known == data:
-            raise
-        return _run_through(known, colours, least_side, size)
+        for words, (found, instead) in _HARMLESS.items():
+            known = found.sub(instead, data[:head]) + data[head:] if words in str(error) else data
+            if known != data:
+                return _run_through(known, colours, least_side, size)
+        raise
     if size and pixels.shape[1::-1] != size:
         raise ValueError("its size is told twice")
     return pixels

@@ -477,6 +477,16 @@ BOMBS = {
         lambda: tiff_of(np.zeros((1024, 1088), np.uint8), "minisblack", compression="jpeg", tile=(16, 16)),
         "4,352 JPEG strips",
     ),
+    "long JPEG tables": (
+        lambda: tiff_of(
+            GREY, "minisblack", compression="jpeg", extratags=[(347, 7, 1 << 17, bytes(1 << 17), True)]
+        ),
+        "JPEG tables of 131,072 bytes",
+    ),
+    "65,536 tiles": (
+        lambda: tiff_of(np.zeros((4096, 4096), np.uint8), "minisblack", compression="lzw", tile=(16, 16)),
+        "at most 25,000 values in tag",
+    ),
     "parts of a JPEG strip": (lambda: with_parts_between_its_scans(1 << 16), "more than 1,000 segments"),
     "nine samples": (
         lambda: tiff_of(np.zeros((64, 64, 9), np.uint8), "rgb", extrasamples=(0,) * 6),
