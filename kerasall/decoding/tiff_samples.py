@@ -34,7 +34,7 @@ from kerasall.decoding.tiff_layout import (
 
 _MOST_SEGMENTS, _FEWEST_SEGMENTS = 1000, 60
 """Segments of all JPEG strips together; those that each may have nonetheless, which is twice what a progressive one has."""
-_LZMA_MEMORY = 64 << 20
+_LZMA_MEMORY = 66 << 20  # the largest of the usual presets needs a little more than 64
 _BATCH = 8 << 20
 """Bytes that strips may unpack to in one call of libtiff, where one strip has not more."""
 _MOST_UNPACKED = 80_000_000
