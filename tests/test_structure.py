@@ -161,7 +161,6 @@ GENUINE = {
     "photoshop": (jpeg_of_photoshop, (64, 64)),
     "padded": (jpeg_padded, (200, 100)),
     "progressive": (lambda: hostile.encode("JPEG", (900, 700), progressive=True, subsampling=0), (900, 700)),
-    "many scans of a small one": (lambda: hostile.jpeg_of_scans(80), (64, 64)),
     "png in rows": (png_of_rows, (20, 4000)),
     "microscope": (tiff_of_a_microscope, (50, 600)),
     "large tiles": (tiff_in_large_tiles, (60, 40)),

@@ -22,9 +22,18 @@ _MARKER = re.compile(rb"(?:\xff++[\x01\xd0-\xd7])*+\xff++([^\x00\xff])")
 _END_OF_SCAN = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
 _FILLED_SCAN = re.compile(rb"\xff\xff\x00")
 _SEQUENTIAL, _PROGRESSIVE = (0xC0, 0xC1, 0xC9), (0xC2, 0xCA)
-_TABLES, _SCAN, _END = 0xC4, 0xDA, 0xD9
+_STEPS, _TABLES, _SCAN, _END = 0xDB, 0xC4, 0xDA, 0xD9
 _FRAMES = (*range(0xC0, 0xC4), *range(0xC5, 0xC8), *range(0xC9, 0xCC), *range(0xCD, 0xD0))
+# What libjpeg warns of that says nothing of the pixels -> where it stands, and what it would not warn of.
+_HARMLESS = {
+    "JFIF revision": (re.compile(rb"(\xff\xe0..JFIF\0)[^\1]", re.DOTALL), b"\\g<1>\1"),
+    "ICC marker": (
+        re.compile(rb"\xff\xe2(..ICC_PROFILE\0)", re.DOTALL),
+        b"\xff\xec\\g<1>",
+    ),  # of no colour profile
+}
 _ZEROS = bytes(32)
+_MOST_SEGMENTS = 2000
 UNUSUAL = "it is a lossless or hierarchical JPEG, or one of unusual colour sampling"
 """What may be whole, but cannot be checked by libjpeg-turbo, or is not read by TensorFlow."""
 _PIECE = 1 << 16
@@ -32,16 +41,19 @@ _PIECE = 1 << 16
 _PASSES = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
 
 
-def decode_jpeg(data: bytes, size: tuple[int, int]) -> np.ndarray:
+def decode_jpeg(data: bytes, size: tuple[int, int], most_segments: int = _MOST_SEGMENTS) -> np.ndarray:
     """Pixels of a grey, YCbCr or RGB JPEG, uint8 [height, width, 3]; equal to those of every libjpeg-turbo.
 
     Args:
         data: the file's bytes.
         size: width and height that its header was found to tell, and whose limits were checked.
+        most_segments: parts that it may have.
 
     Raises:
         ValueError: the picture is not whole; in libjpeg's words or ours.
     """
+    if problem := find_scan_problem(data, most_segments):
+        raise ValueError(problem)
     return _run_through(data, "RGB", 0, size)
 
 
@@ -51,12 +63,12 @@ def require_whole_jpeg(data: bytes) -> None:
     Raises:
         ValueError: as ``decode_jpeg``.
     """
+    if problem := find_scan_problem(data):
+        raise ValueError(problem)
     _run_through(data, "GRAY", 1, None)
 
 
 def _run_through(data: bytes, colours: str, least_side: int, size: tuple[int, int] | None) -> np.ndarray:
-    if problem := find_scan_problem(data):
-        raise ValueError(problem)
     try:
         pixels = simplejpeg.decode_jpeg(
             data, colours, min_height=least_side, min_width=least_side, strict=True
@@ -64,22 +76,35 @@ def _run_through(data: bytes, colours: str, least_side: int, size: tuple[int, in
     except ValueError as error:
         if "subsampling" in str(error):
             raise ValueError(UNUSUAL) from None
-        if "JFIF revision" not in str(error) or data[11] == 1:
-            raise
-        # A version that says nothing of the pixels is no damage: the same again, of version 1.
-        return _run_through(data[:11] + b"\1" + data[12:], colours, least_side, size)
+        head = data.find(b"\xff\xda")
+        for words, (found, instead) in _HARMLESS.items():
+            known = found.sub(instead, data[:head]) + data[head:] if words in str(error) else data
+            if known != data:
+                return _run_through(known, colours, least_side, size)
+        raise
     if size and pixels.shape[1::-1] != size:
         raise ValueError("its size is told twice")
     return pixels
 
 
-def find_scan_problem(data: bytes) -> str:
-    """What a JPEG lacks although each of its scans may be whole: "" if it lacks nothing."""
+def find_scan_problem(data: bytes, most_segments: int = _MOST_SEGMENTS) -> str:
+    """What a JPEG lacks although each of its scans may be whole: "" if it lacks nothing.
+
+    Args:
+        data: the file's bytes, or those of a TIFF's strip, whose parts nobody has counted.
+        most_segments: parts that are looked at.
+    """
     sent: dict[int, list[int]] = {}  # component -> of its 64 coefficients, the lowest bit that came; -1: none
     first_symbols: dict[int, int] = {}  # table -> what its code of zeros alone means
     progressive = False
     position = 2
-    while marker := _MARKER.match(data, position):
+    for _ in range(most_segments):
+        if not (marker := _MARKER.match(data, position)):
+            return (
+                "it ends before its end mark"
+                if position >= len(data)
+                else f"byte {position} begins no segment"
+            )
         kind, start = data[marker.end() - 1], marker.end() + 2
         if kind == _END:
             return "" if set().union(*sent.values()) == {0} else "a scan is missing"
@@ -90,6 +115,8 @@ def find_scan_problem(data: bytes) -> str:
                 return UNUSUAL
             progressive = kind in _PROGRESSIVE
             sent = {component: [-1] * 64 for component in _number(body[6::3])}
+        elif kind == _STEPS and _has_no_step(body):
+            return "a table of steps holds zeros"
         elif kind == _TABLES:
             first_symbols |= _read_first_symbols(body)
         elif kind == _SCAN:
@@ -99,7 +126,7 @@ def find_scan_problem(data: bytes) -> str:
             if problem:
                 return problem
             position = codes[1]
-    return "it ends before its end mark" if position >= len(data) else f"byte {position} begins no segment"
+    return f"it has more than {most_segments:,} segments"
 
 
 def _note_scan(header: bytes, progressive: bool, sent: dict[int, list[int]]) -> str:
@@ -121,6 +148,18 @@ def _number(components: bytes) -> list[int]:
     for component in components:
         numbers.append(max(numbers) + 1 if component in numbers else component)
     return numbers
+
+
+def _has_no_step(tables: bytes) -> bool:
+    """Whether a step of a quantization table is 0, which makes flat what it stands for: no encoder writes one."""
+    position = 0
+    while position < len(tables):
+        each = 2 if tables[position] >> 4 else 1
+        steps = tables[position + 1 : position + 1 + 64 * each]
+        if not all(any(steps[at : at + each]) for at in range(0, len(steps), each)):
+            return True
+        position += 1 + 64 * each
+    return False
 
 
 def _read_first_symbols(tables: bytes) -> dict[int, int]:

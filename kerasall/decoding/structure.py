@@ -22,7 +22,11 @@ _MOST_PADDING = 64 << 10
 _MOST_EXIF = 512 << 10
 _MOST_TEXT = 8 << 20
 _MOST_TAGS = 4096
-_MOST_TILES, _MOST_TABLE, _LEAST_TILE = 1 << 16, 3 << 16, 1 << 20
+_MOST_TILES, _MOST_TABLE, _LEAST_TILE = (
+    25_000,
+    3 << 16,
+    1 << 20,
+)  # three planes of 8,192 rows are 24,576 strips
 _MOST_RUN_LENGTH_CODED = 1 << 19
 """Pixels and bytes of a run-length coded BMP, which Pillow decodes in Python."""
 

@@ -43,6 +43,9 @@ _ALPHA = (1, 2)
 _MOST_SAMPLES = 8
 _LARGE_TILE = 1024
 """Pixels of a tile's side up to which it may be larger than the image."""
+_MOST_SHARED, _MOST_JPEGS, _LONGEST_TABLES = 4 << 20, 1 << 12, 8 << 10
+"""Bytes that packed strips may have together beyond those of the file; JPEG strips, each of which costs a decoder's start;
+bytes of the tables that each reads anew."""
 _MOST_READ, _LONGEST_TEXT = 100, 1 << 18
 """Entries that are looked at, and bytes of a text."""
 
@@ -207,13 +210,13 @@ def _check_tags(tags: _Tags, data: bytes) -> TiffLayout:
     strips = _check_strips(
         tags, math.ceil(width / tile[0]) * math.ceil(height / tile[1]) * (samples if separate else 1)
     )
-    if len(strips) and int(strips.sum(axis=1).max()) > len(data):
-        raise ValueError("it ends before its strips")
+    tables = next(iter(tags.texts.get(_TABLES, ())), b"")
+    _require_strips_within(strips, compression, tables, len(data))
     orientation = _find_orientation(tags)
     return TiffLayout(
         width, height, samples, bits, photometric, orientation, bool(extra) and extra[0] in _ALPHA,
         tags.big_endian, compression, predictor, separate, tags.one(266, 1) == 2, 322 in tags.integers, tile, strips,
-        _read_palette(tags, bits) if photometric == PALETTE else None, next(iter(tags.texts.get(_TABLES, ())), b""),
+        _read_palette(tags, bits) if photometric == PALETTE else None, tables,
     )  # fmt: skip
 
 
@@ -319,6 +322,18 @@ def _check_strips(tags: _Tags, count: int) -> np.ndarray:
     if not count or strips.min() < 1 or strips.max() > 1 << 40:
         raise ValueError("a strip that is missing")
     return strips.astype(np.int64)
+
+
+def _require_strips_within(strips: np.ndarray, compression: int, tables: bytes, size: int) -> None:
+    """Strips may share bytes, as blank tiles do, but each packed one is read anew: together they bound what that costs."""
+    if int(strips.sum(axis=1).max()) > size:
+        raise ValueError("it ends before its strips")
+    if compression != PLAIN and int(strips[:, 1].sum()) > size + _MOST_SHARED:
+        raise ValueError("its strips share more bytes than the file has")
+    if len(tables) > _LONGEST_TABLES:
+        raise ValueError(f"JPEG tables of {len(tables):,} bytes, of at most {_LONGEST_TABLES:,}")
+    if compression == JPEG and len(strips) > _MOST_JPEGS:
+        raise ValueError(f"{len(strips):,} JPEG strips, of at most {_MOST_JPEGS:,}")
 
 
 def _find_orientation(tags: _Tags) -> int:

@@ -32,9 +32,9 @@ from kerasall.decoding.tiff_layout import (
     TiffLayout,
 )
 
-_MOST_SEGMENTS = 100
-"""Segments of a JPEG strip before its frame header."""
-_LZMA_MEMORY = 64 << 20
+_MOST_SEGMENTS, _FEWEST_SEGMENTS = 1000, 60
+"""Segments of all JPEG strips together; those that each may have nonetheless, which is twice what a progressive one has."""
+_LZMA_MEMORY = 66 << 20  # the largest of the usual presets needs a little more than 64
 _BATCH = 8 << 20
 """Bytes that strips may unpack to in one call of libtiff, where one strip has not more."""
 _MOST_UNPACKED = 80_000_000
@@ -172,7 +172,8 @@ def _read_jpeg_strip(layout: TiffLayout, strip: bytes, width: int, rows: int, ea
     if not frame or frame[0] != width or frame[2] != each or not rows <= frame[1] <= layout.tile[1]:
         raise ValueError(f"a JPEG strip of {frame or 'no'} pixels where {width:,} x {rows:,} are meant")
     whole = b"".join([b"\xff\xd8", mark, *_split_jpeg(layout.tables)[0], *head, scan])
-    return decode_jpeg(whole, (frame[0], frame[1]))[..., :each]
+    most = max(_MOST_SEGMENTS // len(layout.strips), _FEWEST_SEGMENTS)
+    return decode_jpeg(whole, (frame[0], frame[1]), most)[..., :each]
 
 
 def _split_jpeg(data: bytes) -> tuple[list[bytes], tuple[int, ...], bytes]:
@@ -180,7 +181,7 @@ def _split_jpeg(data: bytes) -> tuple[list[bytes], tuple[int, ...], bytes]:
     head: list[bytes] = []
     frame: tuple[int, ...] = ()
     position = 2
-    for _ in range(_MOST_SEGMENTS):
+    for _ in range(_FEWEST_SEGMENTS):
         if position >= len(data) - 2:  # tables have an end mark and no scan
             return head, frame, b""
         mark, kind, length = struct.unpack_from(">BBH", data, position)

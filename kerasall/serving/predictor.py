@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
@@ -291,6 +292,16 @@ def newest_version(folder: str | Path) -> Path:
             "give the folder that `kerasall run` printed"
         )
     return versions[-1]
+
+
+def version_folder(folder: str | Path) -> Path:
+    """A SavedModel's folder by the name under which it is a version, whole and free of other links.
+
+    A link with a number is a version of its own, whatever it leads to; any other link, such as ``current``, is that to
+    which it leads.
+    """
+    path = Path(os.path.abspath(folder))
+    return path.parent.resolve() / path.name if path.name.isdecimal() else path.resolve()
 
 
 def list_versions(folder: Path) -> list[Path]:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import io
 import struct
 import tracemalloc
+import zlib
 from collections.abc import Iterator
 from typing import Any
 
 import cv2
+import hostile_images as hostile
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -431,10 +433,68 @@ def with_another_jpeg(side: int) -> bytes:
     return bytes(data)
 
 
+def strips_of_one_body(compression: int, shared: int = 1 << 20, rows: int = 64) -> bytes:
+    """Strips of a row, each of which claims the same megabyte."""
+    number = struct.Struct("<I").pack
+    kept = [each for each in hostile.plain_tags() if each[0] not in (257, 259, 273, 278, 279)]
+    start = 8 + 2 + 12 * (len(kept) + 5) + 4
+    tags = [
+        *kept, (257, 4, 1, number(rows)), (259, 3, 1, number(compression)), (273, 4, rows, number(start)),
+        (278, 4, 1, number(1)), (279, 4, rows, number(start + 4 * rows)),
+    ]  # fmt: skip
+    lists = number(start + 8 * rows) * rows + number(shared) * rows
+    return hostile.tiff(sorted(tags), lists + zlib.compress(bytes(64)).ljust(shared, b"\0"))
+
+
+def test_the_largest_dictionary_of_lzma_is_read():
+    data = tiff_of(RGB, "rgb", compression="lzma", compressionargs={"level": 9})
+    np.testing.assert_array_equal(read_on_both_ways(data), RGB)
+
+
+def test_blank_tiles_may_be_one():
+    data = strips_of_one_body(8, 1 << 10)
+    np.testing.assert_array_equal(read_on_both_ways(data), np.zeros((64, 64, 3), np.uint8))
+
+
+def with_parts_between_its_scans(count: int) -> bytes:
+    """A JPEG strip with comments where only tables are expected."""
+    file = io.BytesIO()
+    Image.fromarray(NOISE[..., 0].astype(np.uint8)).save(file, "JPEG", progressive=True)
+    scans = file.getvalue()
+    place = scans.index(b"\xff\xc4", scans.index(b"\xff\xda"))
+    strip = scans[:place] + b"\xff\xfe\0\2" * count + scans[place:]
+    data = tiff_of(NOISE[..., 0].astype(np.uint8), "minisblack", compression="jpeg")
+    return with_tag(with_tag(data + strip, 273, len(data)), 279, len(strip))
+
+
 BOMBS = {
     "a tile of 20,000 x 20,000": (lambda: one_tile_of(20_000), "tiles"),
     "tags": (lambda: with_many_tags(200_000), r"one value|tags"),
     "a JPEG strip of 60,000 x 60,000": (lambda: with_another_jpeg(60_000), r"60000, 60000"),
+    **{
+        f"shared strips, {packing}": (
+            lambda packing=packing: strips_of_one_body(packing),
+            "share more bytes",
+        )
+        for packing in (5, 7, 8, 32773, 34925, 50000)
+    },
+    "too many JPEG strips": (
+        lambda: tiff_of(np.zeros((1024, 1088), np.uint8), "minisblack", compression="jpeg", tile=(16, 16)),
+        "4,352 JPEG strips",
+    ),
+    "long JPEG tables": (
+        lambda: tiff_of(
+            GREY, "minisblack", compression="jpeg", extratags=[(347, 7, 1 << 17, bytes(1 << 17), True)]
+        ),
+        "JPEG tables of 131,072 bytes",
+    ),
+    "25,600 tiles": (
+        lambda: tiff_of(
+            np.zeros((2560, 2560), np.uint8), "minisblack", compression="packbits", tile=(16, 16)
+        ),
+        "at most 25,000 values in tag",
+    ),
+    "parts of a JPEG strip": (lambda: with_parts_between_its_scans(1 << 16), "more than 1,000 segments"),
     "nine samples": (
         lambda: tiff_of(np.zeros((64, 64, 9), np.uint8), "rgb", extrasamples=(0,) * 6),
         "9 samples",

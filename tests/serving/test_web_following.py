@@ -156,6 +156,40 @@ def test_a_broken_version_is_told_once_and_the_old_one_answers_until_it_is_whole
         assert shares(running)[0] == "1"
 
 
+def test_a_link_with_a_number_is_a_version_of_its_own(home):
+    """So is taken back what proved bad: ``ln -s 1 3``. Known as version 1, it would be loaded anew at every look."""
+    with serving(home, follow=True, look_seconds=0.05) as running, logged() as log:
+        (home / "3").symlink_to("1")
+        wait_for(lambda: states(running) == [("3", "AVAILABLE")])
+        time.sleep(1)
+        assert (shares(running)[0], len([line for line in log if "answers now" in line])) == ("3", 1)
+        (home / "3").unlink()
+        wait_for(lambda: states(running) == [("1", "AVAILABLE")])
+
+
+def test_a_version_that_went_while_it_loaded_is_tried_again(home, other_model, monkeypatch):
+    """Also where a copy with the same times comes back: what failed was not it."""
+    entered, gone = threading.Event(), threading.Event()
+    warm_up = Predictor.warm_up
+
+    def held(predictor, sizes):
+        if predictor.folder.name == "2" and not gone.is_set():
+            entered.set()
+            assert gone.wait(60)
+        return warm_up(predictor, sizes)
+
+    monkeypatch.setattr(Predictor, "warm_up", held)
+    with serving(home, follow=True, look_seconds=0.05) as running, logged() as log:
+        pushed = push(other_model, home, "2")
+        assert entered.wait(60)
+        pushed.rename(home / "away")
+        gone.set()
+        wait_for(lambda: states(running) == [("1", "AVAILABLE")])
+        (home / "away").rename(pushed)
+        wait_for(lambda: states(running) == [("2", "AVAILABLE")])
+        assert not [line for line in log if "refused" in line]
+
+
 @pytest.mark.parametrize(
     "change", [{"labels": ["hem", "all"]}, {"malignant": ["hem"]}], ids=["labels", "malignant"]
 )

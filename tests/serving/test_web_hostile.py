@@ -120,6 +120,15 @@ def test_parts_are_counted_whatever_they_hold(guarded, monkeypatch, part):
     )
 
 
+def test_a_content_type_of_many_parameters_is_not_taken_apart(guarded, monkeypatch):
+    """That takes quadratic time, in the event loop."""
+    asked = []
+    read = uploads.parse_options_header
+    monkeypatch.setattr(uploads, "parse_options_header", lambda value: asked.append(value) or read(value))
+    body, kind = form([("a.png", picture(1))]), {"Content-Type": KIND["Content-Type"] + ";" * 60_000}
+    assert (guarded.ask("POST", "/v1/predict", body, KIND | kind).status, asked) == (415, [""])
+
+
 def test_a_form_as_browsers_send_it_is_no_matter(guarded):
     """Seven images, each beside an input where no file was chosen."""
     files = [pair for i in range(7) for pair in ((f"{i}.png", picture(i)), ("", b""))]

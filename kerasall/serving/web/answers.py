@@ -19,7 +19,7 @@ from pydantic import BaseModel, Field
 from kerasall.evaluation.ensemble_rules import find_highest
 from kerasall.evaluation.safeguards import REASONS
 from kerasall.serving.card import Shapes, read_card
-from kerasall.serving.predictor import Predictor
+from kerasall.serving.predictor import Predictor, version_folder
 
 INTENDED_USE = "Research use only: not a diagnostic device."
 
@@ -148,7 +148,7 @@ class Answer:
 
 def read_facts(predictor: Predictor) -> ModelFacts:
     """Gathers the facts of a loaded model from its folder's name, its card and its signatures."""
-    folder, outputs = predictor.folder.resolve(), predictor.output_shapes
+    folder, outputs = version_folder(predictor.folder), predictor.output_shapes
     card = read_card(folder)
     model, blessing = card.get("model", {}), card.get("blessing")
     reasons = {str(code): words for code, words in REASONS.items()}

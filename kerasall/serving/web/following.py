@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kerasall.errors import KerasallError, ModelError
-from kerasall.serving.predictor import list_versions
+from kerasall.serving.predictor import list_versions, version_folder
 from kerasall.serving.web.answers import ModelFacts
 from kerasall.serving.web.service import Loaded, ModelService
 
@@ -97,7 +97,7 @@ class Watch:
         if self._replaced is not None and self._replaced() is None:
             self._replaced = None
             gc.collect()  # TensorFlow's functions hold each other: without it the old model's weights would stay
-        folder, facts = serving.predictor.folder.resolve(), serving.facts
+        folder, facts = version_folder(serving.predictor.folder), serving.facts
         others = find_newer(folder)
         if not others:
             self.newer = None
@@ -127,6 +127,10 @@ class Watch:
                 try:
                     return self._load(path, facts)
                 except Exception as caught:  # whatever a broken model does, the one that answers goes on
+                    if (
+                        _list_files(path) != files
+                    ):  # it changed, or went, while it was read: no word on what comes next
+                        continue
                     error = str(caught).replace(f"{path.parent}/", "")  # clients need not know where it lies
                     if not isinstance(caught, KerasallError):
                         error = f"{type(caught).__name__}: {error}"

@@ -31,7 +31,7 @@ from uvicorn.logging import DefaultFormatter
 from kerasall.csv_tables import csv_line
 from kerasall.errors import SettingsError
 from kerasall.evaluation.class_names import name_columns
-from kerasall.serving.predictor import newest_version
+from kerasall.serving.predictor import newest_version, version_folder
 from kerasall.serving.runtimes import RuntimeChoice
 from kerasall.serving.web.answers import ModelFacts, describe_answer
 from kerasall.serving.web.connections import BACKLOG, give_memory_back, make_protocol, spare_log
@@ -87,7 +87,7 @@ def serve(
     root = read_root(root)
     allowed = {host.lower(), *map(read_host, hosts)}
     names = LOOPBACK_NAMES | allowed if is_loopback(host) else None
-    if follow and not newest_version(folder).resolve().name.isdecimal():
+    if follow and not version_folder(newest_version(folder)).name.isdecimal():
         raise SettingsError(
             f"--follow needs a model in numbered versions, such as savedmodels/NAME/1, but {folder} is none: push it first"
         )
