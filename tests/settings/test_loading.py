@@ -233,7 +233,24 @@ def test_what_is_written_is_what_is_meant(tmp_path):
 
 @pytest.mark.parametrize(
     "text",
-    ["/x: y", "a #2", "no", "1e5", "007", "[a", "*a", "😀 ä", "a\x7f\x85b", "\x85", "a\u2028b", " \u2029", "'\"", " a ", "null", "x" * 300],
+    [
+        "/x: y",
+        "a #2",
+        "no",
+        "1e5",
+        "007",
+        "[a",
+        "*a",
+        "😀 ä",
+        "a\x7f\x85b",
+        "\x85",
+        "a\u2028b",
+        " \u2029",
+        "'\"",
+        " a ",
+        "null",
+        "x" * 300,
+    ],
 )
 def test_what_is_written_for_a_person_reads_back(text):
     assert parse_yaml(write_line(text), "it") == text
