@@ -267,6 +267,15 @@ def read_json(path: str | Path) -> Any:
         raise ArtifactError(f"{path} must be JSON, but reading it failed ({error}): make it again") from None
 
 
+def is_plain(value: Any) -> bool:
+    """Whether ``write_json`` takes what JSON was read as: Python also reads NaN, infinity and half a character there."""
+    try:
+        json.dumps(value, ensure_ascii=False, allow_nan=False).encode("utf-8")
+    except (ValueError, RecursionError):  # the one of letters is a ValueError, too
+        return False
+    return True
+
+
 def read_object(path: str | Path) -> dict[str, Any]:
     """As ``read_json``, of a file that must hold one JSON object."""
     found = read_json(path)

@@ -31,6 +31,7 @@ from kerasall.files import (
     digest_of_files,
     hash_files,
     is_abandoned,
+    is_plain,
     is_temporary,
     read_object,
     sha256_of_json,
@@ -209,7 +210,7 @@ def require_unchanged(folder: Path, digest: str) -> None:
     except _Stray:
         raise
     except ArtifactError as error:
-        raise ArtifactError(f"{str(error).removesuffix(': make it again')}: {_AGAIN}") from None
+        raise ArtifactError(f"{str(error).partition(': make it again')[0]}: {_AGAIN}") from None
 
 
 _AGAIN = "give the command of the run again, which makes it again and all that follows from it"
@@ -225,7 +226,8 @@ def _is_of_old(record: Mapping[str, Any]) -> bool:
 def _read_record(folder: Path) -> dict[str, Any]:
     record = read_object(folder / _RECORD)
     content = {name: value for name, value in record.items() if name != _SEAL}
-    if record.get("schema_version") != SCHEMA_VERSION or record.get(_SEAL) != sha256_of_json(content):
+    as_written = record.get("schema_version") == SCHEMA_VERSION and is_plain(content)
+    if not as_written or record.get(_SEAL) != sha256_of_json(content):
         raise ArtifactError(f"{folder / _RECORD} is not as it was written")
     return record
 

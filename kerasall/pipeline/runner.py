@@ -17,7 +17,15 @@ from typing import Any
 from pydantic import BaseModel, Field, StrictInt, StrictStr, ValidationError
 
 from kerasall.errors import ArtifactError, KerasallError
-from kerasall.files import atomic_path, read_object, sha256_of_file, sha256_of_json, write_json, write_text
+from kerasall.files import (
+    atomic_path,
+    is_plain,
+    read_object,
+    sha256_of_file,
+    sha256_of_json,
+    write_json,
+    write_text,
+)
 from kerasall.locks import describe_holder, is_locked, locked
 from kerasall.pipeline.artifacts import Artifact, ArtifactStore, require_unchanged
 from kerasall.pipeline.component import Output, Pipeline, Scratch, Step
@@ -285,6 +293,42 @@ class _At(BaseModel):
     since: float
 
 
+class _Named(BaseModel):
+    backbone: StrictStr = ""
+
+
+class _Member(BaseModel):
+    model: _Named
+
+
+class _Extractors(BaseModel):
+    extractors: list[_Named] | None = None
+
+
+class _Backbones(BaseModel):
+    backbones: list[_Named] | None = None
+
+
+class _DataPlace(BaseModel):
+    path: StrictStr | None = None
+    source: StrictStr | None = None
+
+
+class _Scored(BaseModel):
+    main_metric: StrictStr | None = None
+
+
+class _SettingsRead(BaseModel):
+    """What is read of a run's settings."""
+
+    data: _DataPlace | None = None
+    evaluate: _Scored | None = None
+    model: _Named | None = None
+    members: list[_Member] | None = None
+    deep_features: _Extractors | None = None
+    sweep: _Backbones | None = None
+
+
 class _Record(BaseModel):
     """What is read of a run.json; whatever else it holds passes."""
 
@@ -293,7 +337,7 @@ class _Record(BaseModel):
     error: StrictStr | None = None
     command: StrictStr | None = None
     started: float | None = Field(None, ge=0, lt=1e11)
-    settings: dict[str, Any] = {}
+    settings: _SettingsRead = _SettingsRead()
     at: _At | None = None
     steps: list[_StepRow] = []
     published: dict[str, StrictStr] = {}
@@ -307,9 +351,11 @@ def read_record(path: Path) -> dict[str, Any]:
     """
     try:
         found = read_object(path)
+        if not is_plain(found):
+            raise ArtifactError(f"{path} must be JSON, but holds NaN, infinity or half a character")
         _Record.model_validate(found, strict=True)
     except (ArtifactError, ValidationError) as error:
-        said = str(error).removesuffix(": make it again")
+        said = str(error).partition(": make it again")[0]
         if isinstance(error, ValidationError):
             first = error.errors()[0]
             place = ".".join(map(str, first["loc"]))

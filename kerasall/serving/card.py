@@ -5,7 +5,6 @@ Whether the parts of a pushed model belong together is asked at load, so that no
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import Any
 from pydantic import BaseModel, Field, StrictBool, StrictStr, ValidationError
 
 from kerasall.errors import ArtifactError, ModelError
-from kerasall.files import read_json, read_object, sha256_of_file, write_json
+from kerasall.files import is_plain, read_json, read_object, sha256_of_file, write_json
 
 CARD = "card.json"
 MANIFEST = "manifest.json"
@@ -86,8 +85,10 @@ def read_card(folder: Path) -> dict[str, Any]:
         return {}
     require_small(path)
     card = read_json(path)
-    if not _is_finite(card):
-        raise ArtifactError(f"{path} must hold numbers, but holds NaN or infinity: export the model again")
+    if not is_plain(card):
+        raise ArtifactError(
+            f"{path} must hold numbers and text, but holds NaN, infinity or half a character: export the model again"
+        )
     try:
         _Card.model_validate(card)
     except ValidationError as error:
@@ -112,17 +113,6 @@ def require_small(path: Path) -> None:
         raise ArtifactError(
             f"{path} must have at most {MOST_BYTES:,} bytes, but has {size:,}: export the model again"
         )
-
-
-def _is_finite(value: Any) -> bool:
-    """Whether JSON holds no NaN and no infinity, which Python reads though JSON has none."""
-    waiting = [value]
-    while waiting:
-        each = waiting.pop()
-        if isinstance(each, float) and not math.isfinite(each):
-            return False
-        waiting.extend(each.values() if isinstance(each, dict) else each if isinstance(each, list) else ())
-    return True
 
 
 def require_same_classes(
@@ -178,6 +168,10 @@ def require_fitting(
         ModelError: an output that is missing or of another number of classes, another order of the
             classes, a missing member, another size of images.
     """
+    if twice := [label for label in labels if list(labels).count(label) > 1]:
+        raise ModelError(
+            f"{folder}: labels.txt must name every class once, but names {twice[0]!r} twice: export the model again"
+        )
     _require_classes(folder, labels, outputs)
     told = (card.get("results") or {}).get("labels")
     if told is not None and list(told) != list(labels):
@@ -213,7 +207,7 @@ def _require_members(folder: Path, outputs: Shapes, card: Mapping[str, Any]) -> 
         return
     found = "none" if shape is None else shape[1]
     raise ModelError(
-        f"{folder} must hold the {len(named)} members that its card names ({', '.join(named)}), "
+        f"{folder} must hold the {len(named)} members that its card names ({', '.join(map(str, named))}), "
         f"but holds {found}: export the ensemble again"
     )
 
@@ -291,10 +285,11 @@ def _list_files(folder: Path) -> list[Path]:
 
 
 def _walk(folder: Path) -> Iterator[Path]:
-    inside = folder.resolve()
+    inside = os.path.realpath(folder)
     for parent, folders, files in os.walk(folder):
         for path in (Path(parent, name) for name in [*folders, *files]):
-            if path.is_symlink() and not path.resolve().is_relative_to(inside):
+            # Not Path.resolve, which ends at a link to itself.
+            if path.is_symlink() and not Path(os.path.realpath(path)).is_relative_to(inside):
                 raise ArtifactError(
                     f"{path} must lie in the model's folder, but is a link to {os.readlink(path)}: put the file itself "
                     "there (cp -rL copies a folder so)"

@@ -12,6 +12,7 @@ import csv
 import fcntl
 import json
 import os
+import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from itertools import chain
@@ -400,6 +401,8 @@ class _TextTable(Table):
         with atomic_path(os.path.realpath(self._path)) as temporary:  # a link stays one
             new = open(temporary, "x+b")  # noqa: SIM115 - written on after the rename, and closed with the table
             try:
+                with suppress(OSError):  # who may read it stays as it was, where the disk knows rights
+                    os.fchmod(new.fileno(), stat.S_IMODE(os.fstat(self._file.fileno()).st_mode))
                 with suppress(
                     OSError
                 ):  # where the disk has no locks, the held file of this name goes on to stand for it

@@ -94,9 +94,9 @@ def _convert(convert: Callable[[str], Any], what: str) -> Callable[[Any, Any], A
     def construct(loader: Any, node: Any) -> Any:
         text = str(loader.construct_scalar(node))
         try:
-            text.encode("utf-8")
-            return convert(text)
-        except UnicodeEncodeError:
+            # JSON, which is YAML, writes letters beyond the first 65,536 as two halves.
+            return convert(text.encode("utf-16", "surrogatepass").decode("utf-16"))
+        except UnicodeDecodeError:
             raise _wrong(node, "it holds half of a surrogate pair, which is no text") from None
         except (ValueError, KeyError):
             raise _wrong(node, f"{text[:40]!r} must be {what}, but is not") from None
@@ -123,6 +123,14 @@ class _Dumper(yaml.SafeDumper):
     """Puts into quotation marks what YAML 1.1 or the reader here would take for something else than text."""
 
 
+def _represent_text(dumper: _Dumper, text: str) -> Any:
+    # In other quotation marks PyYAML folds these like ends of lines, and reads another text.
+    return dumper.represent_scalar(
+        f"{_CORE}str", text, style='"' if set(text) & set("\x85\u2028\u2029") else None
+    )
+
+
+_Dumper.add_representer(str, _represent_text)
 _Dumper.add_implicit_resolver(f"{_CORE}float", re.compile(_FLOAT), [*"-+.0123456789"])
 
 

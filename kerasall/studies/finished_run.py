@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from kerasall.errors import ArtifactError, SettingsError, near_names
-from kerasall.files import read_json, read_object, sha256_of_file
+from kerasall.files import is_plain, read_json, read_object, sha256_of_file
 from kerasall.paths import runs_folder, savedmodels_folder
 from kerasall.pipeline.artifacts import ArtifactStore, require_unchanged
 from kerasall.pipeline.metadata import read_keys
@@ -470,15 +470,17 @@ class _Report(BaseModel):
 
 def _read_report(file: Path) -> dict[str, Any]:
     found = read_object(file)
+    fault = "" if is_plain(found) else "it holds NaN, infinity or half a character"
     try:
         _Report.model_validate(found)
     except ValidationError as error:
         first = error.errors()[0]
-        place = ".".join(map(str, first["loc"]))
+        fault = f"{'.'.join(map(str, first['loc']))} is not as there ({first['msg'].lower()})"
+    if fault:
         raise ArtifactError(
-            f"{file} must be the report of a run, but {place} is not as there ({first['msg'].lower()}): move it away, "
-            "and give the command of the run again, which writes it anew"
-        ) from None
+            f"{file} must be the report of a run, but {fault}: move it away, and give the command of the run again, which "
+            "writes it anew"
+        )
     return found
 
 

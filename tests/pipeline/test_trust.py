@@ -85,6 +85,8 @@ CHANGES: dict[str, Callable[[Path], object]] = {
 RECORDS: dict[str, bytes] = {
     "empty": b"", "cut": b'{"schema_version": 1, "key": "', "no text": b"\xff\xfe\x00", "a list": b"[]", "null": b"null",
     "deep": b"[" * 100_000, "a long number": b'{"key": ' + b"9" * 9_999 + b"}", "another": b'{"schema_version": 1}',
+    "not a number": b'{"schema_version": 1, "x": NaN}', "infinity": b'{"schema_version": 1, "x": 1e999}',
+    "half a character": b'{"schema_version": 1, "x": "\\ud800"}',
     "wrong kinds": b'{"schema_version": 1, "key": 1, "outputs": 3, "metrics": null}',
 }  # fmt: skip
 
@@ -192,7 +194,9 @@ def test_what_a_run_publishes_is_written_down(tmp_path):
     "content",
     [*(RECORDS[name] for name in ("empty", "cut", "no text", "a list", "null", "deep", "a long number")),
      b'{"steps": [1]}', b'{"steps": [{"step": "a", "outputs": {"x": 1}}]}', b'{"settings": []}', b'{"at": "x"}',
-     b'{"started": "x"}', b'{"started": 1e300}', b'{"started": NaN}', b'{"published": {"a": 1}}'],
+     b'{"settings": {"data": "x"}}', b'{"settings": {"model": true}}', b'{"settings": {"members": [{"model": 1}]}}',
+     b'{"settings": {"model": {"backbone": true}}}', b'{"steps": [{"step": "a", "metrics": {"main_score": NaN}}]}',
+     b'{"experiment": "\\ud800"}', b'{"error": null, "x": 1e999}', b'{"started": "x"}', b'{"started": 1e300}', b'{"started": NaN}', b'{"published": {"a": 1}}'],
 )  # fmt: skip
 def test_a_broken_record_of_a_run_is_told_with_its_cure(tmp_path, content):
     (tmp_path / "run.json").write_bytes(content)

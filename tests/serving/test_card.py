@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from kerasall.decoding import DEFAULT_LIMITS, Limits
-from kerasall.errors import ArtifactError
+from kerasall.errors import ArtifactError, ModelError
 from kerasall.files import write_text
-from kerasall.serving.card import MOST_BYTES, read_card, verify_manifest, write_manifest
+from kerasall.serving.card import MOST_BYTES, read_card, require_fitting, verify_manifest, write_manifest
 from kerasall.serving.predictor import limits_of, read_labels
 
 
@@ -32,9 +32,9 @@ def test_a_card_lowers_limits_and_raises_none(name):
         json.dumps({"blessing": {"blessed": True, "criteria": [["x", True]] * 1_001}}),
         json.dumps({"preprocess": [{"op": "resize"}] * 1_001}), json.dumps({"blessing": {"blessed": "yes", "criteria": []}}),
         json.dumps({"safeguards": {"refer_reasons": {str(n): "" for n in range(1_001)}}}),
-        '{"description": "' + "x" * MOST_BYTES + '"}', '{"n": ' + "9" * 9_999 + "}",
+        '{"description": "\\ud800"}', '{"description": "' + "x" * MOST_BYTES + '"}', '{"n": ' + "9" * 9_999 + "}",
     ],
-    ids=range(15),
+    ids=range(16),
 )  # fmt: skip
 def test_a_card_that_is_none_is_refused_by_its_name(tmp_path, content):
     write_text(tmp_path / "card.json", content)
@@ -90,6 +90,22 @@ def test_a_link_out_of_the_folder_is_refused_whatever_the_manifest_says(
     change(folder)
     with pytest.raises(ArtifactError, match="must lie in the model's folder, but is a link to"):
         verify_manifest(folder)
+
+
+def test_a_link_to_itself_beside_a_model_is_refused(tmp_path):
+    write_text(tmp_path / "labels.txt", "a\nb\n")
+    write_manifest(tmp_path)
+    (tmp_path / "round").symlink_to("round")
+    with pytest.raises(ArtifactError, match="round must be a file, but is none"):
+        verify_manifest(tmp_path)
+
+
+def test_a_class_that_stands_twice_and_members_that_are_no_names_are_refused(tmp_path):
+    outputs = {"probabilities": (None, 2), "label_index": (None,)}
+    with pytest.raises(ModelError, match="must name every class once, but names 'a' twice"):
+        require_fitting(tmp_path, ("a", "a"), outputs, None, {})
+    with pytest.raises(ModelError, match=r"2 members that its card names \(1, 2\)"):
+        require_fitting(tmp_path, ("a", "b"), outputs, None, {"model": {"members": [1, 2]}})
 
 
 def test_a_pipe_beside_a_model_is_refused(tmp_path):

@@ -253,7 +253,7 @@ def operations_of(model: keras.Model, chain: Any, answer: Any = None) -> set[str
 
     size, explain = tuple(model.input_shape[1:3]), find_explanations(model)[0]
     functions = _list_functions(
-        answer or (lambda pixels: model(pixels, training=False)), chain, size, explain
+        answer or (lambda pixels: model(pixels, training=False)), chain, size, explain, (0,)
     )
     graphs = [function.get_concrete_function().graph.as_graph_def() for function in functions.values()]
     nodes = [

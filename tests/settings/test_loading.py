@@ -233,11 +233,32 @@ def test_what_is_written_is_what_is_meant(tmp_path):
 
 @pytest.mark.parametrize(
     "text",
-    ["/x: y", "a #2", "no", "1e5", "007", "[a", "*a", "😀 ä", "a\x7f\x85b", "'\"", " a ", "null", "x" * 300],
+    [
+        "/x: y",
+        "a #2",
+        "no",
+        "1e5",
+        "007",
+        "[a",
+        "*a",
+        "😀 ä",
+        "a\x7f\x85b",
+        "\x85",
+        "a\u2028b",
+        " \u2029",
+        "'\"",
+        " a ",
+        "null",
+        "x" * 300,
+    ],
 )
 def test_what_is_written_for_a_person_reads_back(text):
     assert parse_yaml(write_line(text), "it") == text
     assert parse_yaml(write_line({text: [text]}), "it") == {text: [text]}
+
+
+def test_letters_that_json_writes_in_two_halves_are_read_as_one():
+    assert parse_yaml('{"classes": ["\\ud83d\\ude00"]}', "it") == {"classes": ["😀"]}
 
 
 def test_a_config_may_be_utf16_and_may_come_through_a_pipe(tmp_path, monkeypatch):
