@@ -1,6 +1,6 @@
 """Which subject ids of C-NMC are one patient, as far as is known, and how much of the published set is at hand.
 
-``cnmc_joined_ids.csv`` lists every pair of ids under which the same cells occur. Identical files were counted in the
+``JOINED_IDS`` lists every pair of ids under which the same cells occur. Identical files were counted in the
 published list of hashes, which is whole. Near duplicates (the same cell, cut out again) were counted by
 ``kerasall check`` on 8,018 of the 12,528 labelled cells: all of folds 0 and 1, 809 of fold 2, 101 of the preliminary
 part. Of the pairs across ids the correlation inside the cells is .958 in the median and .65 at the 5th percentile; of 400
@@ -11,16 +11,11 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
-from functools import cache
-from pathlib import Path
 from typing import Literal
 
 from scipy.cluster.hierarchy import DisjointSet
 
-from kerasall.csv_tables import read_csv
 from kerasall.data.splits import natural_order
-
-_TABLE = Path(__file__).with_name("cnmc_joined_ids.csv")
 
 TRAINING_IMAGES = 10_661
 """Published images of the three training folds."""
@@ -46,13 +41,27 @@ class JoinedIds:
     certainty: Literal["certain", "high", "likely"]
 
 
-@cache
-def list_joined_ids() -> tuple[JoinedIds, ...]:
-    """Every known pair, the surest first."""
-    return tuple(
-        JoinedIds(first, second, int(near), int(identical), certainty)
-        for first, second, near, identical, certainty in read_csv(_TABLE).to_numpy().tolist()
-    )
+JOINED_IDS = (
+    JoinedIds("20", "21", 6, 71, "certain"),
+    JoinedIds("51", "78", 164, 11, "certain"),
+    JoinedIds("51", "75", 73, 10, "certain"),
+    JoinedIds("H10", "H3", 31, 1, "certain"),
+    JoinedIds("H2", "H5", 17, 2, "certain"),
+    JoinedIds("H2", "H6", 9, 1, "certain"),
+    JoinedIds("H2", "H4", 6, 3, "certain"),
+    JoinedIds("H14", "H24", 21, 0, "high"),
+    JoinedIds("43", "44", 11, 0, "high"),
+    JoinedIds("H2", "H7", 10, 0, "high"),
+    JoinedIds("17", "20", 5, 0, "high"),
+    JoinedIds("17", "21", 5, 0, "high"),
+    JoinedIds("1", "15", 2, 0, "likely"),
+    JoinedIds("1", "17", 2, 0, "likely"),
+    JoinedIds("51", "55", 2, 0, "likely"),
+    JoinedIds("H5", "H6", 2, 0, "likely"),
+    JoinedIds("16", "20", 1, 0, "likely"),
+    JoinedIds("16", "21", 1, 0, "likely"),
+)
+"""Every known pair, the surest first."""
 
 
 def join_subjects(subjects: Collection[str]) -> tuple[tuple[str, ...], ...]:
@@ -61,7 +70,7 @@ def join_subjects(subjects: Collection[str]) -> tuple[tuple[str, ...], ...]:
     >>> join_subjects(["75", "2", "78", "H3"])
     (('75', '78'),)
     """
-    pairs = [(pair.first, pair.second) for pair in list_joined_ids()]
+    pairs = [(pair.first, pair.second) for pair in JOINED_IDS]
     joined = DisjointSet(name for pair in pairs for name in pair)
     for pair in pairs:
         joined.merge(*pair)

@@ -63,6 +63,8 @@ _NAMES = """
 OPERATIONS = frozenset(_NAMES.split())
 """Operations that may stand anywhere in a graph."""
 
+_REGISTERED = {"", "tf.TrackableConstant"}
+"""Classes of objects that TensorFlow restores by name: a constant does nothing."""
 _OBJECTS = {"user_object", "variable", "bare_concrete_function", "constant", "captured_tensor"}
 _IDENTIFIERS = {
     "_generic_user_object",
@@ -180,7 +182,7 @@ def _foreign_objects(graph: Any, own: set[str]) -> Iterator[str]:
             yield f"an object of the kind {kind}"
         elif kind == "user_object" and node.user_object.identifier not in _IDENTIFIERS:
             yield f"an object {node.user_object.identifier}"
-        if node.registered_name or node.registered_saver:
+        if node.registered_name not in _REGISTERED or node.registered_saver:
             yield f"an object registered as {node.registered_name or node.registered_saver}"
     if own & set(objects.concrete_functions):
         yield "its saver as a function"

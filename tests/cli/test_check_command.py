@@ -102,7 +102,7 @@ def test_no_name_of_a_file_forges_a_line(tmp_path):
     with open(table, "a", encoding="utf-8", newline="") as file:
         csv.writer(file).writerow([name, "ALL", "P00"])
     shown = call(table)
-    assert shown.splitlines()[-1] == "1 errors"
+    assert shown.splitlines()[-1] == "1 error"
     assert "no errors" not in map(str.strip, shown.splitlines())
     assert all(line.isprintable() for line in shown.split("\n"))
     assert r"x\nno errors\n\x1b[2K\u2028no errors.png" in shown

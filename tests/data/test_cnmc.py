@@ -12,7 +12,7 @@ import pytest
 from lab_images import touch
 
 from kerasall.data.cnmc import LABEL_TABLE, parse_cell_name, read_cnmc
-from kerasall.data.cnmc_subjects import join_subjects, list_joined_ids
+from kerasall.data.cnmc_subjects import JOINED_IDS, join_subjects
 from kerasall.data.stratification import official_fold_split
 from kerasall.errors import DataError
 
@@ -104,7 +104,7 @@ def test_on_the_real_names_ids_are_joined_before_an_image_is_read(real_tree):
 
 
 def test_joined_ids_are_those_of_the_table_and_join_through_ids_that_are_absent():
-    pairs = list_joined_ids()
+    pairs = JOINED_IDS
     assert len({frozenset((pair.first, pair.second)) for pair in pairs}) == len(pairs) == 18
     for pair in pairs:
         many = "high" if pair.near_duplicate_groups >= 5 else "likely"
@@ -121,7 +121,7 @@ def test_identical_files_under_two_ids_are_those_of_the_published_hashes(real_da
             if known := parse_cell_name(row["path"]):
                 holders.setdefault(row["sha256"], set()).add(known[0])
     found = Counter(frozenset(pair) for ids in holders.values() for pair in combinations(ids, 2))
-    listed = {frozenset((pair.first, pair.second)): pair.identical_groups for pair in list_joined_ids()}
+    listed = {frozenset((pair.first, pair.second)): pair.identical_groups for pair in JOINED_IDS}
     assert found == {pair: count for pair, count in listed.items() if count}
 
 

@@ -62,7 +62,7 @@ def report_on(record: Predictions, malignant: tuple[str, ...], fold: np.ndarray,
     criteria = judge(
         intervals, {name: found["recall"] for name, found in by_class.items()},
         images=dict(zip(record.classes, counts, strict=True)), malignant=len(malignant), floors=Floors(**SETTINGS["bless"]),
-        protocol="honest", scored="out-of-fold", chosen_on=(), errors=0, near_searched=True, patients=Patients(1.0),
+        protocol="honest", scored="out-of-fold", chosen_on=(), errors=0, near_searched=True, patients=Patients(1.0), trained_beside=0,
         parity={"passed": True, "tolerance": 1e-5, "largest_difference": 0.0, "images": 10, "labels_equal": True},
     )  # fmt: skip
     scores = []

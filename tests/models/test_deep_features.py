@@ -70,8 +70,12 @@ def test_features_are_those_of_each_backbone_side_by_side(extractors, cells, fea
     assert features.dtype == np.float32
     resize = Chain.from_json([{"op": "resize", "height": 32, "width": 32}])
     small = np.stack([resize(each) for each in cells[0]])
-    np.testing.assert_allclose(features[:, :256], predict_activations(extractors[0], [small]), atol=1e-5)
-    np.testing.assert_allclose(features[:, 256:], predict_activations(extractors[1], [cells[0]]), atol=1e-5)
+    np.testing.assert_allclose(
+        features[:, :256], predict_activations(extractors[0], [small]), rtol=1e-5, atol=1e-5
+    )
+    np.testing.assert_allclose(
+        features[:, 256:], predict_activations(extractors[1], [cells[0]]), rtol=1e-5, atol=1e-5
+    )
 
 
 def test_an_extractor_is_the_lower_part_of_a_classifier(images):

@@ -118,6 +118,7 @@ def make_summary(**changes: Any) -> Section:
     plain = {
         "main": main,
         "held_out": None,
+        "apart": None,
         "others": [Score("Balanced accuracy", 0.9761, 0.957, 0.984, meaning="mean of the classes' sensitivities")],
         "missed": {
             "called_benign": 11, "total": 2752, "sensitivity": sensitivity, "specificity": Score("Specificity", 0.97),

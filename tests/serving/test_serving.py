@@ -302,7 +302,7 @@ def test_newest_version_is_the_highest_number(saved, tmp_path):
 def test_export_refuses_wrong_labels_and_open_sizes(model, chain, tmp_path):
     with pytest.raises(ModelError, match=r"one output per label \(3\), but has 2"):
         export_saved_model(model, chain, ("a", "b", "c"), tmp_path / "m")
-    with pytest.raises(ModelError, match="different one-line names"):
+    with pytest.raises(ModelError, match="is there twice: rename them"):
         export_saved_model(model, chain, ("a", "a"), tmp_path / "m")
     open_size = keras.Sequential([keras.Input((None, None, 3)), keras.layers.GlobalAveragePooling2D()])
     with pytest.raises(ModelError, match="one size"):
