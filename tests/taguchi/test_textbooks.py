@@ -169,7 +169,9 @@ def test_factorials_give_the_printed_effects(names, response, printed):
 def test_the_half_normal_plot_of_the_filtration_rate_shows_the_five_active_effects():
     """Montgomery's A, AC, AD, D and C; an orthonormal effect is his effect times the root of 4 runs."""
     found = analyze(factorial_table("ABCD"), FILTRATION, signal="mean").half_normal_effects()
-    margin = lenth_margin([effect for _, effect in found])  # those of the error, which have no name, among them
+    margin = lenth_margin(
+        [effect for _, effect in found]
+    )  # those of the error, which have no name, among them
     effects = dict(found)
     active = {name for name, effect in effects.items() if name and abs(effect) > margin}
     assert active == {"A", "A×C", "A×D", "D", "C"}
