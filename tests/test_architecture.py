@@ -14,7 +14,7 @@ PACKAGE = Path(__file__).parents[1] / "kerasall"
 FLOORS = [
     {"errors", "shown_text", "version"},
     {"csv_tables", "files", "locks", "paths", "runtime", "settings", "decoding", "listing"},
-    {"evaluation"},
+    {"evaluation", "published"},
     {"pipeline", "data", "preprocessing", "models", "training", "taguchi", "serving"},
     {"report"},
     {"components"},

@@ -1,0 +1,1 @@
+"""What the five papers printed, cell by cell: one YAML file a paper, and their reader."""
