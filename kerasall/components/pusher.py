@@ -56,13 +56,20 @@ def _is_whole(folder: Path, manifest: str) -> bool:
 
 
 def _is_pushed(folder: Path, exported: Mapping[str, str], origin: str) -> bool:
-    """Whether an export already lies in this folder, whole."""
+    """Whether an export already lies in this folder, whole; where it does and was changed since, that is told."""
     try:
+        stated = read_card(folder).get("origin")
+        if stated not in (origin, None):
+            return False
         verify_manifest(folder)
-        pushed = read_manifest(folder)
-        return pushed.items() >= exported.items() and read_card(folder).get("origin") == origin
-    except (ArtifactError, OSError):
-        return False
+        if read_manifest(folder).items() >= exported.items():
+            return stated == origin
+        fault = "" if stated is None else f"{folder} is no longer what was pushed there"
+    except (ArtifactError, OSError) as error:
+        fault = str(error)
+    if fault:
+        tell(f"{fault}; it is left as it is, and the next number is taken")
+    return False
 
 
 @component(still_valid=still_pushed)

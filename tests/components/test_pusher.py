@@ -94,7 +94,7 @@ def test_an_export_that_was_changed_is_not_pushed(tmp_path, monkeypatch):
     assert [path.name for path in (tmp_path / "models" / "cells").iterdir()] == ["1"]
 
 
-def test_a_pushed_model_that_was_changed_with_its_manifest_is_pushed_anew(tmp_path):
+def test_a_pushed_model_that_was_changed_with_its_manifest_is_pushed_anew(tmp_path, capsys):
     push(tmp_path, ["all", "hem"])
     outputs = {"pushed": tmp_path / "artifacts" / "all-hem" / "pushed"}
     assert still_pushed(outputs)
@@ -104,3 +104,18 @@ def test_a_pushed_model_that_was_changed_with_its_manifest_is_pushed_anew(tmp_pa
     write_manifest(pushed)
     assert not still_pushed(outputs)
     assert push(tmp_path, ["all", "hem"]) == "cells/2"
+    assert f"{pushed} is no longer what was pushed there" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("file", "says"), [("labels.txt", "was changed"), ("card.json", "missing")])
+def test_a_damaged_version_is_told_of_when_the_next_is_pushed(tmp_path, capsys, file, says):
+    push(tmp_path, ["all", "hem"])
+    damaged = tmp_path / "models" / "cells" / "1" / file
+    damaged.unlink() if says == "missing" else damaged.write_text("all\nhem\n\n")
+    assert push(tmp_path, ["all", "hem"]) == "cells/2"
+    told = capsys.readouterr().err
+    assert str(damaged) in told
+    assert says in told
+    assert "the next number is taken" in told
+    push(tmp_path, ["all", "hem"], mark="other")
+    assert "labels" not in capsys.readouterr().err, "of a version of another export nothing is asked"
