@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from difflib import get_close_matches
+from typing import Any
 
 
 class KerasallError(ValueError):
@@ -83,3 +84,14 @@ def count_of(number: int, one: str, more: str = "") -> str:
     ('1 group', '2,100 images', '1 group has')
     """
     return f"{number:,} {one if number == 1 else more or f'{one}s'}"
+
+
+def first_fault(error: Any) -> str:
+    """Where the first value stands that pydantic refused, and why, as part of a sentence.
+
+    Args:
+        error: a ``pydantic.ValidationError``.
+    """
+    first = error.errors(include_url=False)[0]
+    place = ".".join(map(str, first["loc"])) or "it"
+    return f"{place} is not as there ({first['msg'].removeprefix('Value error, ').lower()})"

@@ -16,7 +16,7 @@ from typing import Any
 
 from pydantic import BaseModel, Field, StrictInt, StrictStr, ValidationError
 
-from kerasall.errors import ArtifactError, KerasallError
+from kerasall.errors import ArtifactError, KerasallError, first_fault
 from kerasall.files import (
     atomic_path,
     is_plain,
@@ -357,9 +357,7 @@ def read_record(path: Path) -> dict[str, Any]:
     except (ArtifactError, ValidationError) as error:
         said = str(error).partition(": make it again")[0]
         if isinstance(error, ValidationError):
-            first = error.errors()[0]
-            place = ".".join(map(str, first["loc"]))
-            said = f"{path} must be the record of a run, but {place} is not as there ({first['msg'].lower()})"
+            said = f"{path} must be the record of a run, but {first_fault(error)}"
         raise ArtifactError(
             f"{said}: move it away, and give the command of the run again, which writes it anew from the steps that "
             "are stored"

@@ -93,7 +93,9 @@ class Table(Strict):
         rows, columns = {row.name for row in self.rows}, {column.name for column in self.columns}
         for flag in self.flags:
             if flag.row not in rows or flag.column not in columns:
-                raise ValueError(f"a flag of {self.name} must name a cell, but {flag.row}, {flag.column} is none")
+                raise ValueError(
+                    f"a flag of {self.name} must name a cell, but {flag.row}, {flag.column} is none"
+                )
         return self
 
     def key(self, row: Row, column: Column) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 
 from pydantic import BaseModel, Field, StrictBool, StrictStr, ValidationError
 
-from kerasall.errors import ArtifactError, ModelError
+from kerasall.errors import ArtifactError, ModelError, first_fault
 from kerasall.files import is_plain, read_json, read_object, sha256_of_file, write_json
 
 CARD = "card.json"
@@ -92,11 +92,8 @@ def read_card(folder: Path) -> dict[str, Any]:
     try:
         _Card.model_validate(card)
     except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(str(step) for step in first["loc"]) or "it"
         raise ArtifactError(
-            f"{path} must be a card that kerasall wrote, but {place} is not as there "
-            f"({first['msg'].lower()}): export the model again"
+            f"{path} must be a card that kerasall wrote, but {first_fault(error)}: export the model again"
         ) from None
     return {name: value for name, value in card.items() if value is not None}
 

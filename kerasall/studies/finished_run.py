@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from kerasall.errors import ArtifactError, SettingsError, near_names
+from kerasall.errors import ArtifactError, SettingsError, first_fault, near_names
 from kerasall.files import is_plain, read_json, read_object, sha256_of_file
 from kerasall.paths import runs_folder, savedmodels_folder
 from kerasall.pipeline.artifacts import ArtifactStore, require_unchanged
@@ -474,8 +474,7 @@ def _read_report(file: Path) -> dict[str, Any]:
     try:
         _Report.model_validate(found)
     except ValidationError as error:
-        first = error.errors()[0]
-        fault = f"{'.'.join(map(str, first['loc']))} is not as there ({first['msg'].lower()})"
+        fault = first_fault(error)
     if fault:
         raise ArtifactError(
             f"{file} must be the report of a run, but {fault}: move it away, and give the command of the run again, which "

@@ -22,12 +22,25 @@ from typing import Any
 
 import keras
 import numpy as np
+from pydantic import BaseModel, ConfigDict, ValidationError
 
-from kerasall.errors import ArtifactError, SettingsError
+from kerasall.errors import ArtifactError, SettingsError, first_fault
 from kerasall.files import atomic_path, read_object, sha256_of_file, write_json
 from kerasall.training.history import History, NonFiniteError
 
 SCHEMA = 1
+
+
+class _Progress(BaseModel):
+    """What a progress.json of this schema holds."""
+
+    model_config = ConfigDict(strict=True)
+    fingerprint: dict[str, Any]
+    state: str
+    best: str | None
+    history: dict[str, Any] | None
+    finished: bool = False
+    sha256: dict[str, str] = {}
 
 
 class StateFolder:
@@ -65,11 +78,21 @@ class StateFolder:
             raise ArtifactError(f"{said}: delete the folder to train from the start") from None
 
     def _require_own(self) -> None:
+        """Refuses the state of another schema, of odd values, or of another configuration."""
         if self._progress.get("schema") != SCHEMA:
             raise ArtifactError(
                 f"{self.folder} must hold a training state of schema {SCHEMA}, but has "
                 f"{self._progress.get('schema')!r}: delete the folder to train from the start"
             )
+        try:
+            _Progress.model_validate(self._progress)
+            _ = self.history
+        except (ValidationError, ArtifactError) as error:
+            raise ArtifactError(
+                f"{self.folder / 'progress.json'} must be as a training stage left it, but "
+                f"{error if isinstance(error, ArtifactError) else first_fault(error)}: delete the folder to train "
+                "from the start"
+            ) from None
         if differences := list_differences(self._progress["fingerprint"], self.fingerprint):
             raise SettingsError(
                 f"{self.folder} must hold a training state of this configuration, but differs: "

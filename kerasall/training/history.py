@@ -5,6 +5,7 @@ Beside them what watches a stage: a bar of its steps, and a stop at a loss that 
 
 from __future__ import annotations
 
+import json
 import math
 import statistics
 import time
@@ -13,10 +14,11 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import keras
+from pydantic import TypeAdapter, ValidationError
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from kerasall.errors import ArtifactError
+from kerasall.errors import ArtifactError, first_fault
 from kerasall.runtime import is_note_due, note_progress
 from kerasall.shown_text import one_line, tell
 
@@ -84,16 +86,17 @@ class History:
         """Reads what ``to_json`` gave.
 
         Raises:
-            ArtifactError: keys are missing or unknown.
+            ArtifactError: keys are missing or unknown, or values are of another kind.
         """
+        fields = {name: each for name, each in value.items() if name != "seconds"}
         try:
-            fields: dict[str, Any] = {name: value[name] for name in value if name != "seconds"}
-            fields["epochs"] = tuple(EpochRow(**row) for row in value["epochs"])
-            return cls(**fields)
-        except (KeyError, TypeError) as error:
-            raise ArtifactError(
-                f"a training history must hold {list(cls.__dataclass_fields__)}: {error}"
-            ) from None
+            found = TypeAdapter(cls).validate_json(json.dumps(fields), strict=True, extra="forbid")
+            fault = "" if found.best_epoch <= len(found.epochs) else "best_epoch comes after the last"
+        except (TypeError, ValueError) as error:
+            fault = first_fault(error) if isinstance(error, ValidationError) else str(error)
+        if fault:
+            raise ArtifactError(f"a training history must hold {list(cls.__dataclass_fields__)}, but {fault}")
+        return found
 
 
 def find_best_epoch(rows: Sequence[EpochRow], monitor: str | None, min_delta: float = 0.0) -> int:

@@ -17,7 +17,7 @@ from kerasall.components.exporter import find_explanations
 from kerasall.errors import ArtifactError
 from kerasall.evaluation.predictions import Predictions, read_predictions, write_predictions
 from kerasall.evaluation.review import ReviewRecord, ReviewSource, write_review_record
-from kerasall.files import read_json, write_json
+from kerasall.files import read_json, write_json, write_text
 from kerasall.preprocessing.operations import Chain
 from kerasall.serving.card import write_manifest
 from kerasall.serving.export import export_saved_model
@@ -222,3 +222,10 @@ def test_the_words_of_version_0_1_0_are_read_where_it_put_them(inside, tmp_path,
         assert (Run.find(name).results, Run.find(name).exported_words) == (words, "a network")
     write_json(tmp_path / "begun" / "run.json", {"steps": []})
     assert (Run.find("begun").results, Run.find("begun").exported_words) == ({}, "")
+
+
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity"])
+def test_a_report_with_a_number_that_is_none_is_refused(tmp_path, number):
+    write_text(tmp_path / "report.json", f'{{"results": {{"metrics": {{"accuracy": {{"value": {number}}}}}}}}}')
+    with pytest.raises(ArtifactError, match=r"report\.json must be the report of a run, but .*NaN"):
+        _ = Run(tmp_path).numbers

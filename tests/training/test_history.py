@@ -53,3 +53,12 @@ def test_json_gives_the_same_history():
     assert history.best.val_loss == 0.2
     with pytest.raises(ArtifactError, match="best_epoch"):
         History.from_json({"epochs": []})
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("best_epoch", 3), ("best_epoch", "2"), ("stage", 5), ("epochs", [1]), ("more", 0)]
+)
+def test_a_history_of_odd_values_is_none(key, value):
+    stored = History("head", "val_loss", tuple(rows([0.3, 0.2])), 2, True).to_json()
+    with pytest.raises(ArtifactError, match=f"must hold.*{key}"):
+        History.from_json(stored | {key: value})

@@ -20,6 +20,7 @@ import tiny_run
 from tiny_run import SETTINGS, make_epochs, make_images, make_linear, make_model, make_points, values
 
 from kerasall.errors import ArtifactError, SettingsError
+from kerasall.training.checkpoints import StateFolder
 from kerasall.training.fit import StageSettings, fit
 from kerasall.training.optimizers import OPTIMIZERS
 
@@ -289,3 +290,18 @@ def test_a_stop_before_anything_is_stored_claims_nothing(tmp_path, capsys):
         train(tmp_path, on_epoch=stop_at(1))
     train(tmp_path)
     assert not {"stored", "goes on"} & set(capsys.readouterr().err.split("  "))
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("state", 5), ("best", []), ("sha256", "none"), ("finished", "no"), ("fingerprint", None), ("history", {})],
+)
+def test_a_state_of_odd_values_is_refused_with_words(tmp_path, key, value):
+    from kerasall.files import write_json
+
+    whole = {"schema": 1, "fingerprint": {}, "state": "start.npz", "best": None, "history": None}
+    write_json(tmp_path / "progress.json", whole)
+    assert StateFolder(tmp_path, {}).history is None
+    write_json(tmp_path / "progress.json", whole | {key: value})
+    with pytest.raises(ArtifactError, match=r"progress\.json must be as .* delete the folder to train"):
+        StateFolder(tmp_path, {})
