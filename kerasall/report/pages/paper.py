@@ -13,6 +13,8 @@ from kerasall.report.page import Page, Picture, Section, render_section
 _DECIMALS = re.compile(r"\.(\d+)")
 _LONGEST = 400
 """Characters of a text in a cell; of a longer one the table for programs has the rest."""
+_SIDE_BY_SIDE = 3
+"""Columns up to which a cell's three parts stand beside one another on a large screen."""
 FOOTER = (
     "Written by kerasall. For research use only: not a diagnostic device. The same cells for programs: tables.csv."
 )
@@ -82,12 +84,14 @@ class Background:
         run: name of the run.
         protocol: of the run, ``honest`` or ``faithful``.
         scored: what ours was scored on, in a sentence.
+        scored_briefly: the same in a few words, for every table.
         facts: label -> value, under the title.
     """
 
     run: str
     protocol: str
     scored: str
+    scored_briefly: str
     facts: Mapping[str, str]
 
 
@@ -103,7 +107,7 @@ def make_paper_page(
         facts=background.facts,
         sections=(
             render_section("paper_key", paper=paper, scored=background.scored, flags=sum(len(t.table.flags) for t in tables)),
-            *(_table_section(each, paper, background) for each in tables),
+            *(_table_section(each, background) for each in tables),
             *(_figure_section(each, background) for each in figures),
         ),
         kicker="kerasall · a paper beside a run",
@@ -111,12 +115,12 @@ def make_paper_page(
     )  # fmt: skip
 
 
-def _table_section(found: FilledTable, paper: Paper, background: Background) -> Section | None:
+def _table_section(found: FilledTable, background: Background) -> Section | None:
     table, notes = found.table, _Notes()
     rows = [_lay_out_row(found, row, notes) for row in found.rows]
     made = render_section(
-        "paper_table", t=table, printed_by=table.protocol or paper.protocol, scored=background.scored, heads=head_rows(table),
-        rows=_merge_heads(rows), facts=found.facts, notes=notes.lines(),
+        "paper_table", t=table, scored=background.scored_briefly, heads=head_rows(table), rows=_merge_heads(rows),
+        stacked=len(table.columns) > _SIDE_BY_SIDE, facts=found.facts, notes=notes.lines(),
         flags=[(" / ".join((*flag.row, *flag.column)), flag) for flag in table.flags],
     )  # fmt: skip
     return made and replace(made, id=_anchor(table.name))
@@ -125,7 +129,8 @@ def _table_section(found: FilledTable, paper: Paper, background: Background) -> 
 def _figure_section(found: FilledFigure, background: Background) -> Section | None:
     figure = found.figure
     made = render_section(
-        "paper_figure", f=figure, plots=found.plots, gallery=found.gallery, reason=found.reason, scored=background.scored
+        "paper_figure", f=figure, plots=found.plots, gallery=found.gallery, reason=found.reason,
+        scored=background.scored_briefly,
     )
     return made and replace(made, id=_anchor(figure.name))
 
@@ -178,16 +183,18 @@ def format_ours(found: FilledTable, place: int, cell: FilledCell) -> tuple[str, 
     percent = column.scale == "percent"
     sign = "%" if percent and any("%" in text for text in printed) else ""
 
-    def write(value: float | int | str) -> str:
+    def write(value: float | int | str, most: int = 4) -> str:
         if isinstance(value, str):
             return _shorten(value)
         if isinstance(value, int):
             return f"{value:,}" if abs(value) >= 10_000 else str(value)
         if 0 < abs(value) < 10 ** -max(digits, 4):
             return f"{value:.3g}"
-        return f"{100 * value:.{min(max(digits, 1), 4)}f}{sign}" if percent else f"{value:.{min(max(digits, 2), 4)}f}"
+        if percent:
+            return f"{100 * value:.{min(max(digits, 1), most)}f}{sign}"
+        return f"{value:.{min(max(digits, 2), most)}f}"
 
-    ends = "" if cell.low is None or cell.high is None else f"{write(cell.low)} to {write(cell.high)}"
+    ends = "" if cell.low is None or cell.high is None else f"{write(cell.low, 3)} to {write(cell.high, 3)}"
     return write(cell.value), ends
 
 

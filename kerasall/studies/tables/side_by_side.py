@@ -107,19 +107,19 @@ class SideBySide:
         scored, settings = read_scored(self.run), self.run.settings
         facts = {"Run": self.run.name, "Data": scored.facts.source, "Verdict": self.run.words.get("verdict", "")}
         return Background(
-            self.run.name, str(settings.get("protocol", "honest")), describe_scored(self.run, scored),
+            self.run.name, str(settings.get("protocol", "honest")), *describe_scored(self.run, scored),
             {label: value for label, value in facts.items() if value},
         )  # fmt: skip
 
 
-def describe_scored(run: Run, scored: Scored) -> str:
-    """What the figures of a run are of, in a sentence."""
-    units = scored.scorer.units.groups
-    over = GROUP_KINDS[scored.facts.subject_kind] if scored.scorer.groups_known else "single images"
-    return (
-        f"{len(scored.predictions):,} images of {units:,} {over}: {SCORED.get(scored.kind, scored.kind)}. Data: "
-        f"{scored.facts.source}; protocol: {run.settings.get('protocol', 'honest')}."
-    )
+def describe_scored(run: Run, scored: Scored) -> tuple[str, str]:
+    """What the figures of a run are of: in a sentence, and in a few words."""
+    groups = f"{scored.scorer.units.groups:,} {GROUP_KINDS[scored.facts.subject_kind]}"
+    over = groups if scored.scorer.groups_known else "single images"
+    images, what = f"{len(scored.predictions):,} images", SCORED.get(scored.kind, scored.kind)
+    protocol = run.settings.get("protocol", "honest")
+    whole = f"{images} of {over}: {what}. Data: {scored.facts.source}; protocol: {protocol}."
+    return whole, f"{images} of {over} ({scored.kind}, {protocol} protocol; data: {scored.facts.source})"
 
 
 def choose_paper(run: Run, text: str | None) -> Paper:
