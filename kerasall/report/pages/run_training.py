@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -102,9 +102,9 @@ def _train_of(settings: Settings, name: str) -> TrainSettings:
 def make_training(e: Evidence) -> Section | None:
     """Settings and curves of every stage and fit."""
     if e.training.get("tables"):
-        runs = [_read_run(name, stages[0]) for name, stages in e.training["fits"].items()]
-        stages = [("All runs", e.training.get("curves", {}), runs)] if runs else []
-        return training_section(stages, "The held-out images were watched, and decided no weight.")
+        return training_section(
+            list(_list_backbones(e.training)), "The held-out images were watched, and decided no weight."
+        )
     stages = []
     for name, training in _list_trainings(e):
         stages += _list_stages(name, training, _train_of(e.settings, name))
@@ -118,6 +118,16 @@ def make_training(e: Evidence) -> Section | None:
         for stage in kept
     }
     return training_section(stages, f"The weights {' or '.join(sorted(rules))} were kept.")
+
+
+def _list_backbones(training: Mapping[str, Any]) -> Iterator[Stage]:
+    """Of a sweep: for every backbone the curves of its optimizers."""
+    runs: dict[str, list[TrainingRun]] = {}
+    for name, stages in training["fits"].items():
+        backbone, _, optimizer = name.partition(" ")
+        runs.setdefault(backbone, []).append(_read_run(optimizer, stages[0]))
+    for backbone, of_backbone in runs.items():
+        yield backbone, training.get("curves", {}), of_backbone
 
 
 def _is_watched(stages: Sequence[Stage]) -> bool:
