@@ -5,30 +5,13 @@ The first word of a key says what it is of, and has a row in ``KINDS``; the othe
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 
-from kerasall.studies.finished_run import Run
+from kerasall.studies.tables.classifiers import score_classifier
+from kerasall.studies.tables.ours import Lookup, Ours, none_as
+from kerasall.studies.tables.sweep import score_sweep
 
+__all__ = ["KINDS", "Lookup", "Ours", "none_as"]
 
-@dataclass(frozen=True)
-class Ours:
-    """A figure of a run beside a printed one.
-
-    Attributes:
-        value: a share for a share (not per cent), a count for a count, a word for a word; None where there is none.
-        low, high: its interval, resampled over groups; None where it has none.
-        reason: why there is no value, or what must be known of it, in words.
-    """
-
-    value: float | int | str | None
-    low: float | None = None
-    high: float | None = None
-    reason: str = ""
-
-
-Lookup = Callable[[Run, Sequence[str]], Ours]
-"""Finds the figure of a run that the words of a key, after the first, mean."""
-
-KINDS: Mapping[str, Lookup] = {}
+KINDS: Mapping[str, Lookup] = {"classifier": score_classifier, "sweep": score_sweep}
 """First word of a key -> how its figure is found: one module of this folder a kind."""
