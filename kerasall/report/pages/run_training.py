@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -101,11 +101,9 @@ def _train_of(settings: Settings, name: str) -> TrainSettings:
 
 def make_training(e: Evidence) -> Section | None:
     """Settings and curves of every stage and fit."""
-    if e.training.get("tables"):
-        runs = [_read_run(name, stages[0]) for name, stages in e.training["fits"].items()]
-        stages = [("All runs", e.training.get("curves", {}), runs)] if runs else []
-        return training_section(stages, "The held-out images were watched, and decided no weight.")
     stages = list_stages(e.training, e.settings)
+    if e.training.get("tables"):
+        return training_section(stages, "The held-out images were watched, and decided no weight.")
     if not _is_watched(stages):
         return training_section(
             stages, "No images were kept apart to watch it: the last epoch's weights were kept."
@@ -116,6 +114,16 @@ def make_training(e: Evidence) -> Section | None:
         for stage in kept
     }
     return training_section(stages, f"The weights {' or '.join(sorted(rules))} were kept.")
+
+
+def _list_backbones(training: Mapping[str, Any]) -> Iterator[Stage]:
+    """Of a sweep: for every backbone the curves of its optimizers."""
+    runs: dict[str, list[TrainingRun]] = {}
+    for name, stages in training["fits"].items():
+        backbone, _, optimizer = name.partition(" ")
+        runs.setdefault(backbone, []).append(_read_run(optimizer, stages[0]))
+    for backbone, of_backbone in runs.items():
+        yield backbone, training.get("curves", {}), of_backbone
 
 
 def _is_watched(stages: Sequence[Stage]) -> bool:
@@ -143,12 +151,14 @@ def training_section(stages: Sequence[Stage], note: str) -> Section | None:
 
 
 def list_stages(training: Mapping[str, Any], settings: Settings) -> list[Stage]:
-    """The stages of every member, or of the one classifier, with the curves of all their fits.
+    """The stages of every member, or of the one classifier, with the curves of all their fits; of a sweep its backbones.
 
     Args:
         training: the content of a record's training.json.
         settings: of the experiment, with the members that a designed experiment made.
     """
+    if training.get("tables"):
+        return list(_list_backbones(training))
     return [
         stage
         for name, own in _list_trainings(training)

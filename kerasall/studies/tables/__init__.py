@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from functools import lru_cache
 
 from kerasall.studies.finished_run import Run
+from kerasall.studies.tables.classifiers import score_classifier
 from kerasall.studies.tables.counts import count_images, count_subjects
 from kerasall.studies.tables.members import (
     score_ensemble,
@@ -22,9 +23,10 @@ from kerasall.studies.tables.members import (
 )
 from kerasall.studies.tables.ours import Lookup, Ours, none_as
 from kerasall.studies.tables.settings import read_setting
+from kerasall.studies.tables.sweep import score_sweep
 from kerasall.studies.tables.trials import read_anova, read_array, read_levels, read_response, read_trial
 
-__all__ = ["KINDS", "Lookup", "Ours", "look_up"]
+__all__ = ["KINDS", "Lookup", "Ours", "look_up", "none_as"]
 
 KINDS: Mapping[str, Lookup] = {
     "images": count_images,
@@ -41,9 +43,10 @@ KINDS: Mapping[str, Lookup] = {
     "trial": read_trial,
     "response": read_response,
     "anova": read_anova,
+    "sweep": score_sweep,
+    "classifier": score_classifier,
 }
 """First word of a key -> how its figure is found: a module of this folder a subject."""
-
 
 @lru_cache(maxsize=4096)
 def look_up(run: Run, key: str) -> Ours:
