@@ -79,7 +79,10 @@ def test_the_training_images_of_table_2_are_fourteen_short():
 
 def test_sums_of_tables_3_and_4_are_right_and_copies_stand_in_every_part():
     images, totals = column(3, "Number of Images"), column(3, "Total")
-    augmented, original = column(4, "Number of Images", "Data Augmented"), column(4, "Number of Images", "Original")
+    augmented, original = (
+        column(4, "Number of Images", "Data Augmented"),
+        column(4, "Number of Images", "Original"),
+    )
     for part in SHARES:
         own = {label: count for (where, label), count in images.items() if where == part}
         assert sum(own.values()) == totals[part, "Benign"]
@@ -90,7 +93,9 @@ def test_sums_of_tables_3_and_4_are_right_and_copies_stand_in_every_part():
             assert count == sum(each for (_, name), each in images.items() if name == label)
     assert augmented["Total", ""] == sum(totals.values()) == 3826
     assert original["Total", ""] == sum(IMAGES.values())
-    copies = {part: totals[part, "Benign"] - sum(divided(n)[part] for n in IMAGES.values()) for part in SHARES}
+    copies = {
+        part: totals[part, "Benign"] - sum(divided(n)[part] for n in IMAGES.values()) for part in SHARES
+    }
     assert copies == {"Train": 400, "Validation": 115, "Test": 55}
 
 
