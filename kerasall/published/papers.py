@@ -27,7 +27,8 @@ _WORD = re.compile(r"[^\W\d]{3,}")
 class Column(Strict):
     """A column of a printed table.
 
-    ``name`` is its heading, from the outermost down where there are several; ``ours`` the end of the keys of its cells;
+    ``name`` is its heading, from the outermost down where there are several; ``ours`` the end of the keys of its cells, or
+    their own form with ``{row}`` and ``{first}``, the row's first word, where the table's does not hold in this column;
     ``scale`` whether it prints shares or per cent of them.
     """
 
@@ -115,11 +116,12 @@ class Table(Strict):
         return self
 
     def key(self, row: Row, column: Column) -> str:
-        """The key of our figure beside a cell; "" where there is none."""
-        if not (row.ours and column.ours):
+        """The key of our figure beside a cell; "" where there is none, or where nothing was printed."""
+        if not (row.ours and column.ours and row.cells[self.columns.index(column)]):
             return ""
-        if "{" in self.ours:
-            return self.ours.format(row=row.ours, column=column.ours)
+        form = column.ours if "{" in column.ours else self.ours
+        if "{" in form:
+            return form.format(row=row.ours, column=column.ours, first=row.ours.partition("/")[0])
         return "/".join(part for part in (self.ours, row.ours, column.ours) if part)
 
     def flag(self, row: Row, column: Column) -> Flag | None:
