@@ -106,8 +106,9 @@ class Page:
 
 
 def draw_picture(
-    name: str, draw: Callable[..., str], *values: Any, width: float = 4.2, height: float = 3.4, of: str = "", **options: Any
-) -> Picture:
+    name: str, draw: Callable[..., str], *values: Any, width: float = 4.2, height: float = 3.4, of: str = "",
+    **options: Any,
+) -> Picture:  # fmt: skip
     """A figure as a picture ``figures/<name>.svg``.
 
     Args:
