@@ -15,7 +15,9 @@ from kerasall.studies.finished_run import Run
 from kerasall.studies.tables.ours import Ours, none_as
 from kerasall.studies.tables.scored import Scored, name_metric, read_score, read_scored
 
-WHILE_TRAINING = "as the training reports it: the mean over the last epoch kept, while the weights still moved"
+WHILE_TRAINING = (
+    "as the training reports it: the mean over the last epoch kept, while the weights still moved"
+)
 _RECORDED = ("accuracy", "loss")
 """What a training reports of its own images."""
 
@@ -66,7 +68,9 @@ def score_members(run: Run, words: Sequence[str]) -> Ours:
     found = [_member_value(run, scored, name, rest) for name in scored.members]
     values = [each.value for each in found if isinstance(each.value, int | float)]
     if len(values) < len(found):
-        return none_as(next((each.reason for each in found if each.reason), "it is not defined of every member"))
+        return none_as(
+            next((each.reason for each in found if each.reason), "it is not defined of every member")
+        )
     reason = found[0].reason if rest[0] == "train" else ""
     return summarize(values, what, reason)
 

@@ -33,6 +33,8 @@ PAGE, TABLE = "tables.html", "tables.csv"
 SCHEMA_VERSION = 1
 """Of the JSON document."""
 _MEMBER = "member"
+_UNPRINTED = "not printed"
+"""In the cells of a row that is ours alone."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,7 +69,9 @@ class SideBySide:
             for row in found.rows:
                 for column, cell in zip(found.table.columns, row.cells, strict=True):
                     flag = cell.flag
-                    wrong = f"{flag.because}{f'; likely {flag.likely}' if flag.likely else ''}" if flag else ""
+                    wrong = (
+                        f"{flag.because}{f'; likely {flag.likely}' if flag.likely else ''}" if flag else ""
+                    )
                     yield {
                         "paper": self.paper.pipeline, "table": found.table.name, "row": " / ".join(row.name),
                         "column": " / ".join(column.name), "published": cell.published, "ours": cell.value,
@@ -77,7 +81,10 @@ class SideBySide:
     def describe(self) -> list[str]:
         """What was found, in lines for a terminal."""
         cells = [cell for each in self.tables for row in each.rows for cell in row.cells if cell.key]
-        filled, flags = sum(cell.value is not None for cell in cells), sum(len(t.table.flags) for t in self.tables)
+        filled, flags = (
+            sum(cell.value is not None for cell in cells),
+            sum(len(t.table.flags) for t in self.tables),
+        )
         drawn = sum(bool(each.plots or each.gallery) for each in self.figures)
         return [
             f"{self.paper.authors}, {self.paper.printed_in}",
@@ -105,7 +112,11 @@ class SideBySide:
 
     def _background(self) -> Background:
         scored, settings = read_scored(self.run), self.run.settings
-        facts = {"Run": self.run.name, "Data": scored.facts.source, "Verdict": self.run.words.get("verdict", "")}
+        facts = {
+            "Run": self.run.name,
+            "Data": scored.facts.source,
+            "Verdict": self.run.words.get("verdict", ""),
+        }
         return Background(
             self.run.name, str(settings.get("protocol", "honest")), *describe_scored(self.run, scored),
             {label: value for label, value in facts.items() if value},
@@ -150,6 +161,16 @@ def paper_of(run: Run) -> str:
     return name if name in papers() else ""
 
 
+def describe_paper(run: Run) -> dict[str, str]:
+    """For the last lines of a run: how to set it beside the paper that it rebuilds; {} where it rebuilds none."""
+    name = paper_of(run)
+    if not name:
+        return {}
+    paper = read_paper(name)
+    counts = f"{count_of(len(paper.tables), 'table')} and {count_of(len(paper.figures), 'figure')}"
+    return {"paper": f"{paper.authors}; `kerasall tables {run.name}` sets its {counts} beside this run"}
+
+
 def set_beside(run: Run, paper: Paper, folder: Path | None = None, maps: bool = True) -> SideBySide:
     """Fills every table and figure of a paper from a run.
 
@@ -192,7 +213,7 @@ def fill_table(run: Run, table: Table, unprinted: Sequence[str] = ()) -> FilledT
         last = max(number for number, row in enumerate(table.rows) if row.ours.startswith(f"{_MEMBER}/"))
         block = _last_block(table, last)
         more = [
-            _fill_row(run, table, Row(name=(name, *row.name[1:]), ours=_of_member(row.ours, name), cells=("",) * len(row.cells)), False)
+            _fill_row(run, table, Row(name=(name, *row.name[1:]), ours=_of_member(row.ours, name), cells=(_UNPRINTED,) * len(row.cells)), False)
             for name in unprinted
             for row in block
         ]  # fmt: skip
@@ -201,14 +222,28 @@ def fill_table(run: Run, table: Table, unprinted: Sequence[str] = ()) -> FilledT
 
 
 def _fill_row(run: Run, table: Table, row: Row, printed: bool = True) -> FilledRow:
-    return FilledRow(row.name, tuple(_fill_cell(run, table, row, each, text) for each, text in zip(table.columns, row.cells, strict=True)), printed)
+    return FilledRow(
+        row.name,
+        tuple(
+            _fill_cell(run, table, row, each, text)
+            for each, text in zip(table.columns, row.cells, strict=True)
+        ),
+        printed,
+    )
 
 
 def _fill_cell(run: Run, table: Table, row: Row, column: Column, text: str) -> FilledCell:
-    # Nothing is set beside a cell in which nothing is printed, unless the whole row is ours.
-    key = table.key(row, column) if text or not any(row.cells) else ""
+    key = table.key(row, column)
     ours = look_up(run, key)
-    return FilledCell(text, key, ours.value, ours.low, ours.high, ours.reason, table.flag(row, column))
+    return FilledCell(
+        "" if text == _UNPRINTED else text,
+        key,
+        ours.value,
+        ours.low,
+        ours.high,
+        ours.reason,
+        table.flag(row, column),
+    )
 
 
 def table_members(table: Table) -> set[str]:
