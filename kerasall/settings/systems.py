@@ -56,7 +56,9 @@ class OptimizerSettings(Strict):
     @model_validator(mode="after")
     def _constants_are_of_optimizers(self) -> OptimizerSettings:
         known = get_args(type(self).model_fields["name"].annotation)
-        if unknown := sorted(name for name, value in self.constants.items() if isinstance(value, dict) and name not in known):
+        if unknown := sorted(
+            name for name, value in self.constants.items() if isinstance(value, dict) and name not in known
+        ):
             raise ValueError(
                 f"constants must be numbers, or stand under an optimizer ({', '.join(known)}), but {unknown[0]} is none"
             )

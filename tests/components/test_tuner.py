@@ -13,7 +13,13 @@ from page_tables import read_tables
 
 from kerasall.components.trial_search import make_oracle
 from kerasall.components.trial_training import PROJECT, RESULT, SearchJob, TrialTraining, settings_at
-from kerasall.components.tuner import TRIALS, collect_members, confirmation_runs, settings_of_rows, write_search
+from kerasall.components.tuner import (
+    TRIALS,
+    collect_members,
+    confirmation_runs,
+    settings_of_rows,
+    write_search,
+)
 from kerasall.data.development import Development, Facts
 from kerasall.data.pixel_cache import PixelCache
 from kerasall.data.splits import Split

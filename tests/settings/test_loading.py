@@ -289,5 +289,5 @@ def test_constants_under_an_optimizers_name_hold_for_it_alone():
     assert settings.own_constants == {"clipnorm": 1.0, "epsilon": 1e-8}
     other = settings.model_copy(update={"name": "sgdm"})
     assert other.own_constants == {"clipnorm": 1.0, "momentum": 0.8}
-    with pytest.raises(ValidationError, match="or stand under an optimizer .*but nadam is none"):
+    with pytest.raises(ValidationError, match=r"or stand under an optimizer .*but nadam is none"):
         OptimizerSettings.model_validate({"constants": {"nadam": {"epsilon": 1e-8}}})
