@@ -22,7 +22,13 @@ from kerasall.studies.finished_run import Run
 from kerasall.studies.tables import KINDS
 
 CLASSES = ("all", "hem")
-WRONG = {"knn": (66, 95), "linear_svm": (36, 54), "rbf_svm": (18, 95), "decision_tree": (116, 107), "random_forest": (53, 89)}
+WRONG = {
+    "knn": (66, 95),
+    "linear_svm": (36, 54),
+    "rbf_svm": (18, 95),
+    "decision_tree": (116, 107),
+    "random_forest": (53, 89),
+}
 """Wrong calls among 728 and 339 images behind Table 5 of Hasanaath et al. (tests/evaluation/test_published_tables.py)."""
 
 TRIO = ("vgg16", "inception_resnet_v2", "densenet121")
@@ -40,7 +46,9 @@ def of_matrix(matrix) -> Predictions:
 def make_run(folder: Path, cells: dict, name, beside: dict, part: str, settings: dict) -> Run:
     """A run on disk, whose report.json holds the combinations as the steps write them."""
     table = pd.DataFrame({"id": [""], "label": ["all"], "subject": [""], "group": [""], "part": [part]})
-    data = Development(table, Split("holdout", table, 0), Facts(CLASSES, ("all",), "subject", "x", (), "0"), [])
+    data = Development(
+        table, Split("holdout", table, 0), Facts(CLASSES, ("all",), "subject", "x", (), "0"), []
+    )
     compared = compare_cells({cell: of_matrix(each) for cell, each in cells.items()}, data, EVALUATE, 0, None)
     described = compared.describe("Cells", ("cell",), lambda cell: (str(cell),), name, beside)
     folder.mkdir()
@@ -49,17 +57,23 @@ def make_run(folder: Path, cells: dict, name, beside: dict, part: str, settings:
         "labels": list(CLASSES), "malignant": ["all"], "scored": part, "metrics": {}, "blessed": False,
         "fingerprint": "", "combinations": TrainingRecord(folder).combinations,
     }  # fmt: skip
-    write_json(folder / "report.json", {"schema_version": 2, "title": "t", "protocol": "faithful", "results": results})
+    write_json(
+        folder / "report.json",
+        {"schema_version": 2, "title": "t", "protocol": "faithful", "results": results},
+    )
     evaluate = {"main_metric": "accuracy", "resamples": 100}
     write_json(
-        folder / "run.json", {"schema_version": 1, "state": "complete", "settings": {**settings, "evaluate": evaluate}}
+        folder / "run.json",
+        {"schema_version": 1, "state": "complete", "settings": {**settings, "evaluate": evaluate}},
     )
     return Run(folder)
 
 
 def features_of(**settings) -> dict:
     extractors = [{"name": name, "backbone": name} for name in TRIO]
-    return {"deep_features": {"extractors": extractors, "pooling": "average", "augmented_copies": 0} | settings}
+    return {
+        "deep_features": {"extractors": extractors, "pooling": "average", "augmented_copies": 0} | settings
+    }
 
 
 @pytest.fixture(scope="module")
@@ -102,13 +116,22 @@ def test_features_may_stand_first_and_in_any_order_and_the_training_images_are_a
 @pytest.mark.parametrize(
     ("key", "reason"),
     [
-        ("classifier/mlp/vgg16/test/accuracy", "has the classifiers knn, linear_svm, rbf_svm, decision_tree and random_f"),
+        (
+            "classifier/mlp/vgg16/test/accuracy",
+            "has the classifiers knn, linear_svm, rbf_svm, decision_tree and random_f",
+        ),
         ("classifier/knn/vgg16/test/accuracy", r"has the features vgg16\+inception_resnet_v2\+densenet121"),
         ("classifier/knn/{trio}/validation/accuracy", "no validation part"),
         ("classifier/knn/{trio}/test/roc_auc", "needs probabilities"),
         ("classifier/knn/{trio}/test/nonsense", "no score nonsense"),
-        ("classifier/raw/mlp/vgg16/test/accuracy", "pools its features: deep_features_svm_perceptron_faithful"),
-        ("classifier/augmented/knn/{trio}/test/accuracy", "fits to no changed copies: deep_features_svm_augmented"),
+        (
+            "classifier/raw/mlp/vgg16/test/accuracy",
+            "pools its features: deep_features_svm_perceptron_faithful",
+        ),
+        (
+            "classifier/augmented/knn/{trio}/test/accuracy",
+            "fits to no changed copies: deep_features_svm_augmented",
+        ),
         ("sweep/vgg16/adam/10/test/accuracy", "compares no optimizers"),
     ],
 )
@@ -120,7 +143,9 @@ def test_what_a_run_lacks_is_said(trio, key, reason):
 
 def test_a_run_of_another_kind_says_what_it_is(tmp_path):
     cells = {(("vgg16",), "mlp"): [[5, 1], [2, 4]]}
-    beside = {cell: {"matrices": {"training": [[6, 0], [0, 6]], "validation": [[1, 2], [0, 3]]}} for cell in cells}
+    beside = {
+        cell: {"matrices": {"training": [[6, 0], [0, 6]], "validation": [[1, 2], [0, 3]]}} for cell in cells
+    }
     run = make_run(
         tmp_path / "raw", cells, lambda cell: {"features": list(cell[0]), "classifier": cell[1]}, beside, "selection",
         features_of(pooling="none", augmented_copies=1),
@@ -175,7 +200,9 @@ def test_a_run_that_compares_nothing_or_of_an_earlier_version_says_so(tmp_path):
         ("old", {"sweep": {"backbones": []}}, "an earlier version made it: run it again"),
     ):
         (tmp_path / name).mkdir()
-        write_json(tmp_path / name / "run.json", {"schema_version": 1, "state": "complete", "settings": settings})
+        write_json(
+            tmp_path / name / "run.json", {"schema_version": 1, "state": "complete", "settings": settings}
+        )
         results = {"labels": list(CLASSES), "metrics": {}}
         write_json(tmp_path / name / "report.json", {"schema_version": 2, "results": results})
         ours = look_up(Run(tmp_path / name), "sweep/vgg16/adam/10/test/accuracy")
