@@ -45,6 +45,7 @@ def holdout_split(
     fingerprint: str = "",
     joined: Sequence[Sequence[str]] = (),
     keep_joined: bool = False,
+    subjects: Mapping[str, Sequence[str]] | None = None,
 ) -> Split:
     """Splits into training and other parts: no group on two sides, near the shares in every class.
 
@@ -62,14 +63,17 @@ def holdout_split(
         fingerprint: the data's fingerprint, kept in the split file.
         joined: sets of subjects that are one patient each; see ``Collection.joined_subjects``.
         keep_joined: drop copies alone, and train on other images of subjects that are joined to a fixed part.
+        subjects: part -> the subjects that are this part, instead of a share, for example {"validation": ["2", "H1"]}.
+            Nothing is moved to keep a group whole: what stands on two sides is for ``check_leaks`` to find.
 
     Raises:
-        DataError: shares that are no shares, a part with no images, or a class that cannot stand in a part.
+        DataError: shares that are no shares, a part with no images, a subject without one, or a class that cannot stand
+            in a part.
     """
-    fixed, drawable = fixed or {}, HOLDOUT_PARTS[1:]
+    fixed, subjects, drawable = fixed or {}, subjects or {}, HOLDOUT_PARTS[1:]
     wanted = {part: float(share) for part, share in shares.items() if share > 0}
     within = sum(wanted.values()) < 1 and min(shares.values(), default=0) >= 0
-    if not within or not {*wanted, *fixed} <= set(drawable):
+    if not within or not {*wanted, *fixed, *subjects} <= set(drawable):
         raise DataError(
             f"shares must be at least 0, sum to less than 1 and belong to {list(drawable)}, "
             f"but are {dict(shares)} with the fixed parts {list(fixed)}"
@@ -77,8 +81,23 @@ def holdout_split(
     if both := sorted(wanted.keys() & fixed.keys()):
         raise DataError(f"a part is either fixed or drawn, but {both} are both: set their shares to 0")
     table, notes = _start(examples, clusters, fixed, joined, keep_joined)
+    notes = (*notes, *_take_subjects(table, subjects))
     _deal(table, {"train": 1 - sum(wanted.values()), **wanted}, seed, unit)
     return _finish(Split("holdout", table, seed, fingerprint, unit, tuple(fixed), notes=notes))
+
+
+def _take_subjects(table: pd.DataFrame, subjects: Mapping[str, Sequence[str]]) -> list[str]:
+    """Sets the parts of stated subjects in place, and says so."""
+    free, notes = table["part"] == "", []
+    for part, names in subjects.items():
+        if missing := sorted(set(names) - set(table["subject"][free]), key=natural_order):
+            raise DataError(
+                f"split.subjects.{part} must name patients of the data, but there is no image of {list_some(missing)} to "
+                "deal out: put the whole set in place, or do without: --set split.subjects={}"
+            )
+        table.loc[free & table["subject"].isin(list(names)), "part"] = part
+        notes.append(f"The {len(names)} patients of the {part} part are stated in the settings, not drawn.")
+    return notes
 
 
 def fold_split(

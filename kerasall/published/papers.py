@@ -27,7 +27,8 @@ _WORD = re.compile(r"[^\W\d]{3,}")
 class Column(Strict):
     """A column of a printed table.
 
-    ``name`` is its heading, from the outermost down where there are several; ``ours`` the end of the keys of its cells;
+    ``name`` is its heading, from the outermost down where there are several; ``ours`` the end of the keys of its cells, or
+    their own form with ``{row}`` and ``{first}``, the row's first word, where the table's does not hold in this column;
     ``scale`` whether it prints shares or per cent of them.
     """
 
@@ -109,17 +110,20 @@ class Table(Strict):
         rows, columns = {row.name for row in self.rows}, {column.name for column in self.columns}
         for flag in self.flags:
             if flag.row not in rows or flag.column not in columns:
-                raise ValueError(f"a flag of {self.name} must name a cell, but {flag.row}, {flag.column} is none")
+                raise ValueError(
+                    f"a flag of {self.name} must name a cell, but {flag.row}, {flag.column} is none"
+                )
         if self.listed and self.listed.column not in columns:
             raise ValueError(f"listed of {self.name} must name a column, but {self.listed.column} is none")
         return self
 
     def key(self, row: Row, column: Column) -> str:
-        """The key of our figure beside a cell; "" where there is none."""
-        if not (row.ours and column.ours):
+        """The key of our figure beside a cell; "" where there is none, or where nothing was printed."""
+        if not (row.ours and column.ours and row.cells[self.columns.index(column)]):
             return ""
-        if "{" in self.ours:
-            return self.ours.format(row=row.ours, column=column.ours)
+        form = column.ours if "{" in column.ours else self.ours
+        if "{" in form:
+            return form.format(row=row.ours, column=column.ours, first=row.ours.partition("/")[0])
         return "/".join(part for part in (self.ours, row.ours, column.ours) if part)
 
     def flag(self, row: Row, column: Column) -> Flag | None:
