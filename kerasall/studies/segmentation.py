@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from itertools import tee
 from pathlib import Path
 from typing import Any
@@ -97,7 +97,12 @@ class Segmentation:
         if self.fitted.empty:
             return "The bounds were stated."
         source = "the masks" if self.masks.folder else f"Otsu's threshold of {self.masks.otsu}"
-        return f"The bounds were fitted to {source} of {_count(self.fitted)}."
+        return f"The bounds were fitted to {source} of {self._count(self.fitted)}."
+
+    def _count(self, rows: pd.DataFrame) -> str:
+        words, groups = count_of(len(rows), "image"), rows["group"].nunique()
+        kind = self.collection.subject_kind
+        return words if kind == "none" else f"{words} of {count_of(groups, kind)}"
 
     @property
     def held_out(self) -> bool:
@@ -108,18 +113,17 @@ class Segmentation:
     def words_scored(self) -> str:
         """What the overlap is of, in a sentence."""
         if self.held_out:
-            return (
-                f"The agreement is that of {'the other ' if len(self.fitted) else ''}{_count(self.scored)}."
-            )
-        return f"The agreement is that of the same {_count(self.scored)}: it says how well the bounds stand in for the threshold."
+            return f"The agreement is that of {'the other ' if len(self.fitted) else ''}{self._count(self.scored)}."
+        return f"The agreement is that of the same {self._count(self.scored)}: it says how well the bounds stand in for the threshold."
 
     @property
     def settings(self) -> str:
-        """YAML of the operation for a config."""
-        steps = [
-            {"op": self.operation.name, **arguments_to_json(self.operation)},
-            {"op": "resize", "height": _SIZE, "width": _SIZE},
-        ]
+        """YAML of the operation for a config; what an argument is by default is left out."""
+        default = {each.name: each.default for each in fields(self.operation)}
+        own = {
+            name: value for name, value in arguments_to_json(self.operation).items() if value != default[name]
+        }
+        steps = [{"op": self.operation.name, **own}, {"op": "resize", "height": _SIZE, "width": _SIZE}]
         about = [f"# {self.origin}", "# Before the resize, so that cells keep their own colours."]
         return (
             "\n".join([*about, "preprocess:", *(f"  - {write_line(_plain(step))}" for step in steps)]) + "\n"
@@ -364,10 +368,6 @@ def _spread(rows: pd.DataFrame, most: int) -> list[dict[str, str]]:
     """Some rows, evenly spread over all."""
     chosen = np.unique(np.linspace(0, len(rows) - 1, min(most, len(rows))).astype(int))
     return rows.iloc[chosen].to_dict("records")
-
-
-def _count(rows: pd.DataFrame) -> str:
-    return f"{count_of(len(rows), 'image')} of {count_of(rows['group'].nunique(), 'group')}"
 
 
 def _plain(step: Mapping[str, Any]) -> dict[str, Any]:
