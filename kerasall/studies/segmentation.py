@@ -48,6 +48,7 @@ class StatedMasks:
         otsu: the channel of Otsu's threshold, where it makes the masks.
         bounds: channel -> least and greatest value that a person set; the others are fitted.
         cleaning: ``opening``, ``closing`` and ``fill_holes`` of the operation.
+        swap: fit to the half of the groups that is scored otherwise.
     """
 
     folder: Path | None = None
@@ -55,6 +56,7 @@ class StatedMasks:
     otsu: str = "saturation"
     bounds: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     cleaning: Mapping[str, Any] = field(default_factory=dict)
+    swap: bool = False
 
     @property
     def name(self) -> str:
@@ -204,7 +206,7 @@ def segment(collection: Collection, masks: StatedMasks) -> Segmentation:
     """
     examples = collection.examples.assign(group=_name_groups(collection))
     reader = _Reader(collection, masks)
-    fitted, scored = _divide(examples) if masks.folder else (examples, examples)
+    fitted, scored = _divide(examples, masks.swap) if masks.folder else (examples, examples)
     if len(masks.bounds) == len(CHANNELS):
         fitted, scored = examples.iloc[:0], examples
     operation = _find_bounds(reader, fitted, masks)
@@ -340,7 +342,7 @@ def _name_groups(collection: Collection) -> list[str]:
     return [subject or name for subject, name in zip(examples["subject"], examples["id"], strict=True)]
 
 
-def _divide(examples: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+def _divide(examples: pd.DataFrame, swap: bool) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Every second group to fit to, and the rest; a group of several classes goes by that of its first image.
 
     Raises:
@@ -355,7 +357,7 @@ def _divide(examples: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
                 f"bounds are fitted to one half of every class's groups and scored on the other, but {label} has one "
                 "group: state all three bounds, or give more images"
             )
-        fitted |= set(groups[::2])
+        fitted |= set(groups[swap::2])
     half = examples["group"].isin(fitted)
     return examples[half], examples[~half]
 

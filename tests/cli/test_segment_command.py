@@ -130,6 +130,18 @@ def test_one_channel_may_be_set_and_the_others_fitted(cells):
     assert "The bounds were fitted to the masks of 12 images of 6 subjects." in result.stdout
 
 
+def test_the_halves_may_be_exchanged(cells):
+    plain = run(cells, "--masks", cells / "masks", "--most", "8", "--out", cells / "one")
+    other = run(cells, "--masks", cells / "masks", "--most", "8", "--out", cells / "two", "--swap")
+    assert plain.exit_code == other.exit_code == 0
+    shown = [
+        set(re.findall(r"Original of (\S+)", (cells / name / "segmentation.html").read_text()))
+        for name in ("one", "two")
+    ]
+    assert len(shown[0]) == len(shown[1]) == 12
+    assert not shown[0] & shown[1]
+
+
 def test_without_masks_otsus_threshold_decides_and_is_called_no_truth(cells):
     result = run(cells, "--out", cells / "otsu", "--json")
     found = json.loads(result.stdout)
