@@ -18,6 +18,7 @@ from kerasall.components.calibrator import read_distances, read_safeguards
 from kerasall.components.exporter import MODEL
 from kerasall.components.statistics_gen import SCAN
 from kerasall.data.development import (
+    SELECTION,
     Development,
     Facts,
     class_indices,
@@ -64,8 +65,6 @@ from kerasall.serving.predictor import Predictor
 from kerasall.settings import MemberSettings, Settings
 from kerasall.version import __version__
 
-COMPARED = ("balanced_accuracy", "f1_weighted", "cohen_kappa", "roc_auc")
-"""What members are compared by, besides the main metric."""
 CURVE_RESAMPLES = 1000
 """Most draws for the bands of curves."""
 
@@ -137,7 +136,11 @@ def evaluator(
         write_predictions(each, evaluation / MEMBERS / f"{name}.npz")
     write_review_record(review, evaluation / REVIEW)
     write_seen(examples, read_scan(statistics / SCAN), evaluation)
-    results = findings.to_json() | {"tuning": recorded.analysis, "fingerprint": facts.fingerprint}
+    results = findings.to_json() | {
+        "tuning": recorded.analysis,
+        "combinations": recorded.combinations,
+        "fingerprint": facts.fingerprint,
+    }
     title = f"{settings.experiment}: {', '.join(facts.labels)}"
     write_numbers(evaluation / "report.json", title, settings.protocol, results)
     write_json(evaluation / CARD, make_card(findings, data, facts, settings, recorded.training, results))
@@ -189,13 +192,21 @@ def find_all(
         roc=tuple(roc_curves(drawn)),
         precision_recall=tuple(precision_recall_curves(drawn)),
         ensemble=None if scored.ensemble is None else score_ensemble(
-            scorer, scored.members, scored.ensemble, list(dict.fromkeys([wanted.main_metric, *COMPARED]))
+            scorer, scored.members, scored.ensemble, list(intervals),
+            find_deciding(recorded, settings.ensemble.weights_from),
+            list(folds.values()) if scored.kind == "out-of-fold" else (),
         ),
         trust=trust,
         subject_calls=score_subjects(scorer, recorded, facts, folds, fitted_on),
         by_class=by_class,
         views=score_views(scorer, recorded, parity, settings.serve.views, fitted_on),
     )  # fmt: skip
+
+
+def find_deciding(recorded: TrainingRecord, weights_from: str) -> list[Predictions]:
+    """The members' predictions that an ensemble's weights are fitted to, as the Ensembler takes them."""
+    kept = [each.selection if weights_from == SELECTION else each.predictions for each in recorded.members.values()]
+    return [each for each in kept if each is not None]
 
 
 def find_patients(examples: pd.DataFrame, facts: Facts, stated: str) -> Patients:

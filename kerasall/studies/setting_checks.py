@@ -174,7 +174,7 @@ def _require_block(backbone: str, block: str) -> None:
 def _require_validation(split: SplitSettings, patience: int) -> None:
     folds = split.kind in ("folds", "official_folds")
     # Which parts the data bring is seen once they are read; without a validation part Transform draws one.
-    decided = bool(split.validation or split.has_selection or split.kind == "given")
+    decided = bool(split.has_validation or split.has_selection or split.kind == "given")
     if split.file:
         drawn = read_split(split.file)
         folds = bool(drawn.folds)

@@ -5,16 +5,20 @@ from __future__ import annotations
 import csv
 import shutil
 from collections import Counter
+from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
 
 import pytest
 from lab_images import touch
 
+from kerasall.components.transform import draw_split
 from kerasall.data.cnmc import LABEL_TABLE, parse_cell_name, read_cnmc
 from kerasall.data.cnmc_subjects import JOINED_IDS, join_subjects
+from kerasall.data.splits import check_leaks
 from kerasall.data.stratification import official_fold_split
 from kerasall.errors import DataError
+from kerasall.settings.loading import load_settings
 
 TRAINING = (
     "fold_0/all/UID_1_1_1_all.bmp",
@@ -160,6 +164,31 @@ def test_the_published_hashes_bear_out_what_the_notes_say(real_data):
     assert (len(folds), len(groups), len(spanning)) == (73, 66, 4)
     copies = Counter(digest for digest, _ in training)
     assert sum(count > 1 for count in copies.values()) == 104
+
+
+@pytest.mark.parametrize("config", ["weighted_ensemble_faithful", "weighted_ensemble_450_faithful"])
+def test_the_faithful_weighted_ensemble_has_the_printed_division_with_patients_whole(
+    real_data, real_tree, config
+):
+    """Table 3 of Mondal et al.: images and subjects of each class; identical files and joined ids on one side."""
+    settings, cells = load_settings(config), read_cnmc(real_tree)
+    copies: dict[str, list[str]] = {}
+    with open(real_data / "cnmc_manifest.csv", encoding="utf-8", newline="") as file:
+        for row in csv.DictReader(file):
+            copies.setdefault(row["sha256"], []).append(row["path"])
+    clusters = [names for names in copies.values() if len(names) > 1]
+    drawn = draw_split(cells, settings.split, clusters, settings.seed, "")
+    found = drawn.table.groupby(["part", "label"]).agg(ids=("subject", "nunique"), images=("id", "size"))
+    assert {key: tuple(row) for key, row in zip(found.index, found.to_numpy().tolist(), strict=True)} == {
+        ("train", "all"): (32, 5822), ("train", "hem"): (19, 2703),
+        ("validation", "all"): (15, 1450), ("validation", "hem"): (7, 686),
+        ("selection", "all"): (13, 1219), ("selection", "hem"): (15, 648),
+    }  # fmt: skip
+    apart = replace(drawn, table=drawn.table[drawn.table["part"] != "selection"])
+    assert check_leaks(apart, clusters) == []
+    joined = drawn.table[drawn.table["group"].isin(drawn.table["group"][drawn.table["part"] == "selection"])]
+    beside = joined[joined["part"] == "train"]
+    assert (set(beside["subject"]), len(beside)) == ({"51", "75", "78"}, 1074)  # as the config says
 
 
 @pytest.mark.parametrize(
