@@ -164,6 +164,8 @@ def test_a_figure_of_members_votes_and_the_matrix_is_theirs(run):
         ("member/1/recall:Early", "is not defined over the classes all, hem"),
         ("vote/11/accuracy", "this run has 9 members"),
         ("fold/1/accuracy", "this run scored no folds"),
+        ("fold/1/member/model_1/accuracy", "this run scored no folds"),
+        ("fold/1/member/vgg16/accuracy", "this run has the members model_1"),
         ("images/validation/malignant", "no image of this run stands in the part validation"),
         ("images/train/Pro", "this run has the classes all, hem"),
         ("levels/5/1", "this run varies 4 settings"),

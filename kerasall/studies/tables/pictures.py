@@ -83,7 +83,8 @@ def find_parts(run: Run, words: Sequence[str]) -> list[Part] | str:
 
     Args:
         run: an evaluated one.
-        words: ``member`` and its name, ``ensemble``, ``fold`` and its number, or nothing for all members and the ensemble.
+        words: ``member`` and its name, ``ensemble``, ``fold``, its number and perhaps ``member`` and its name, or nothing
+            for all members and the ensemble.
     """
     scored = read_scored(run)
     if not words:
@@ -91,7 +92,7 @@ def find_parts(run: Run, words: Sequence[str]) -> list[Part] | str:
         return [_part(scored, name) for name in [*names, _ENSEMBLE]]
     what, *which = words
     if what == "fold":
-        return _find_fold(run, scored, which[0])
+        return _find_fold(run, scored, *which)
     if what == _ENSEMBLE:
         return [_part(scored, _ENSEMBLE)]
     name = scored.find_member(which[0] if which else what)
@@ -104,13 +105,17 @@ def _part(scored: Scored, name: str) -> Part:
     return Part(_ENSEMBLE if scored.made else "model", scored.scorer)
 
 
-def _find_fold(run: Run, scored: Scored, number: str) -> list[Part] | str:
+def _find_fold(run: Run, scored: Scored, number: str, _: str = "", member: str = "") -> list[Part] | str:
+    name = scored.find_member(member) if member else ""
+    if isinstance(name, Ours):
+        return name.reason
+    predictions = scored.members[name] if name else scored.predictions
     split = read_split(run.output("Split", "split.json"))
     if scored.kind != "out-of-fold" or not number.isdigit() or not 0 < int(number) <= len(split.folds):
         return f"this run scored {len(split.folds) if scored.kind == 'out-of-fold' else 'no'} folds"
     ids = split.ids(split.folds[int(number) - 1])
-    held_out = scored.predictions.take(np.isin(scored.predictions.ids, ids))
-    return [Part(f"fold {number}", scored.scorer.of(held_out))]
+    held_out = predictions.take(np.isin(predictions.ids, ids))
+    return [Part(f"{name}, fold {number}" if name else f"fold {number}", scored.scorer.of(held_out))]
 
 
 def draw_matrices(run: Run, words: Sequence[str]) -> Drawn:
