@@ -139,7 +139,7 @@ def evaluator(
     results = findings.to_json() | {"tuning": recorded.analysis, "fingerprint": facts.fingerprint}
     title = f"{settings.experiment}: {', '.join(facts.labels)}"
     write_numbers(evaluation / "report.json", title, settings.protocol, results)
-    write_json(evaluation / CARD, make_card(findings, data, facts, settings, recorded.training, results))
+    write_json(evaluation / CARD, make_card(findings, data, facts, settings, recorded.training, results, measured))
     verdict = {"blessed": findings.blessed, "criteria": results["criteria"]}
     write_json(blessing / "blessing.json", verdict)
     return {"blessed": findings.blessed, **{name: found.value for name, found in findings.intervals.items()}}
@@ -406,7 +406,7 @@ def make_review_record(
 
 def make_card(
     findings: Findings, data: Development, facts: Facts, settings: Settings, training: Mapping[str, Any],
-    results: dict[str, Any],
+    results: dict[str, Any], parity: Mapping[str, Any],
 ) -> dict[str, Any]:  # fmt: skip
     """What stands beside the pushed model, for people and programs."""
     return {
@@ -421,6 +421,7 @@ def make_card(
         "sixteen_bit": data.sixteen_bit,
         "limits": asdict(data.limits),
         "data": {"source": facts.source, "notes": [*facts.notes, *data.split.notes]},
+        "no_maps": parity["no_maps"],
         "safeguards": findings.trust.safeguards.to_json() if findings.trust else None,
         "results": results,
     }

@@ -242,6 +242,16 @@ def count_right(ensemble: Predictions, members: Sequence[Predictions]) -> list[V
     return [Votes(k, int((right == k).sum()), int((ensemble.right & (right == k)).sum())) for k in sizes]
 
 
+def put_right(member: Predictions, ensemble: Predictions) -> np.ndarray:
+    """Rows that a member calls wrongly and the ensemble rightly, the surest mistake first: int [K].
+
+    Args:
+        member, ensemble: of the same images, in one order.
+    """
+    rows = np.flatnonzero(~member.right & ensemble.right)
+    return rows[np.argsort(-member.confidences[rows], kind="stable")]
+
+
 def agreement(members: Sequence[Predictions]) -> np.ndarray:
     """Share of images on which two members decide the same, float [M, M], 1 on the diagonal."""
     decisions = np.stack([each.decisions for each in members])

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from kerasall.evaluation.curves import GRID, MACRO, BandedCurve
-from kerasall.evaluation.ensemble_scores import EnsembleScores, PartScores, grow
+from kerasall.evaluation.ensemble_scores import EnsembleScores, PartScores, grow, put_right
 from kerasall.evaluation.intervals import Scorer
 from kerasall.evaluation.predictions import Predictions
 from kerasall.report import sections
@@ -133,9 +133,8 @@ def choose_beside(own: Predictions, ensemble: Predictions, count: int, seed: int
     """Rows to show of a part: up to half wrong calls, first those that the ensemble puts right, each the surest first;
     the rest right calls drawn at random.
     """
-    wrong, mended = ~own.right, ensemble.right
     sure = np.argsort(-own.confidences, kind="stable")
-    ordered = [*sure[(wrong & mended)[sure]], *sure[(wrong & ~mended)[sure]]]
+    ordered = [*put_right(own, ensemble), *sure[(~own.right & ~ensemble.right)[sure]]]
     shown = [int(row) for row in ordered[: count // 2]]
     drawn = np.random.default_rng(seed).permutation(np.flatnonzero(own.right))[: count - len(shown)]
     return [*shown, *sorted(drawn.tolist())]
@@ -163,7 +162,7 @@ def _make_gallery(e: Evidence, part: Part, own: Predictions) -> dict[str, Any]:
             }
         )  # fmt: skip
     wrong = int((~own.right).sum())
-    return {"name": part.name, "wrong": wrong, "mended": int((~own.right & ensemble.right).sum()), "items": items}
+    return {"name": part.name, "wrong": wrong, "mended": len(put_right(own, ensemble)), "items": items}
 
 
 def _paths(e: Evidence) -> Mapping[str, str]:
