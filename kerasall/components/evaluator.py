@@ -136,7 +136,11 @@ def evaluator(
         write_predictions(each, evaluation / MEMBERS / f"{name}.npz")
     write_review_record(review, evaluation / REVIEW)
     write_seen(examples, read_scan(statistics / SCAN), evaluation)
-    results = findings.to_json() | {"tuning": recorded.analysis, "fingerprint": facts.fingerprint}
+    results = findings.to_json() | {
+        "tuning": recorded.analysis,
+        "combinations": recorded.combinations,
+        "fingerprint": facts.fingerprint,
+    }
     title = f"{settings.experiment}: {', '.join(facts.labels)}"
     write_numbers(evaluation / "report.json", title, settings.protocol, results)
     write_json(evaluation / CARD, make_card(findings, data, facts, settings, recorded.training, results, measured))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -21,10 +21,16 @@ from kerasall.data.pixel_cache import PixelCache
 from kerasall.data.stratification import deal_groups
 from kerasall.data.training_record import TrainingRecord
 from kerasall.errors import ModelError, SettingsError
+from kerasall.evaluation.metrics import confusion_matrix
 from kerasall.evaluation.predictions import Predictions, concatenate, read_predictions, write_predictions
 from kerasall.files import read_json, sha256_of_json, write_json
 from kerasall.models.deep_features import build_extractor, build_feature_model, extract_features
-from kerasall.models.feature_classifiers import CLASSIFIERS, FeatureClassifier, fit_feature_classifier
+from kerasall.models.feature_classifiers import (
+    CLASSIFIERS,
+    FeatureClassifier,
+    fit_feature_classifier,
+    fit_perceptron,
+)
 from kerasall.models.prediction import predict_outputs
 from kerasall.paths import shorten_name
 from kerasall.pipeline.component import Input, Output, Scratch, Unkeyed, component
@@ -39,6 +45,9 @@ PLATT_FOLDS = 3
 
 COMPARED = 32
 """Images on which the model and the fitted classifier must agree before anything is exported."""
+
+ROWS_AT_A_TIME = 256
+"""Images whose unpooled features are predicted in one go: 100 MB of the longest."""
 
 TOLERANCE = 1e-3
 """Largest difference of a probability: the model computes in float32, scikit-learn in float64."""
@@ -112,11 +121,14 @@ def feature_trainer(
     selection = None
     if SELECTION in data.split.parts:
         selection = fitting.predict(classifier, chosen, data.rows_of(SELECTION))
-    described = _describe(compared, fitting, fitting.read_notes(scratch)) | {
+    kept = predictions[chosen]
+    if data.recorded != data.compared:
+        kept = fitting.predict(classifier, chosen, data.rows_of(data.recorded))
+    described = _describe(compared, fitting, scratch) | {
         "parameters": model.count_params(),
         "seconds": round(time.monotonic() - begun, 1),
     }
-    TrainingRecord(record).write(predictions[chosen], described, selection=selection)
+    TrainingRecord(record).write(kept, described, selection=selection)
     parameters, exported = model.count_params(), described["model"]
     del model
     keras.utils.clear_session()
@@ -162,19 +174,21 @@ class Backbones:
             size = step.output_size(*size)
         seed = derive_seed(self.seed, row.name)
         return build_extractor(
-            row.backbone, size, row.weights, row.alpha, self.weights_folder, row.name, seed
-        )
+            row.backbone, size, row.weights, row.alpha, self.weights_folder, row.name, seed,
+            self.settings.pooling, self.settings.pixels,
+        )  # fmt: skip
 
-    def extract(self) -> dict[str, np.ndarray]:
-        """Name -> features float32 [1 + copies, N, D]: of the images, then of their changed copies."""
+    def extract(self) -> dict[str, list[np.ndarray]]:
+        """Name -> features float32 [N, D] of the images, then of their changed copies; unpooled ones stay on the disk."""
         found = {}
         for row in self.settings.extractors:
             extractor = self.build(row)
             steps = [list(row.steps) or None]
-            found[row.name] = np.stack([
-                extract_features([extractor], pixels, key, self.folder, steps, MEMORY_BYTES)
+            memory = MEMORY_BYTES if self.settings.pooling == "average" else 0
+            found[row.name] = [
+                extract_features([extractor], pixels, key, self.folder, steps, memory)
                 for pixels, key in self._views()
-            ])  # fmt: skip
+            ]
             del extractor
             keras.utils.clear_session()
         return found
@@ -226,7 +240,7 @@ class Fitting:
 
     data: Development
     settings: DeepFeatureSettings
-    features: dict[str, np.ndarray]
+    features: Mapping[str, Sequence[np.ndarray]]
     seed: int
 
     @property
@@ -236,21 +250,32 @@ class Fitting:
 
     def width(self, names: tuple[str, ...]) -> int:
         """Number of features of a combination."""
-        return sum(self.features[name].shape[-1] for name in names)
+        return sum(self.features[name][0].shape[-1] for name in names)
 
     def fit(self, cell: Cell, rows: np.ndarray) -> FeatureClassifier:
         """Fits one combination to the given rows and their changed copies."""
-        copies, kind = 1 + self.settings.augmented_copies, cell[1]
-        features = np.concatenate([self._features(cell, copy, rows) for copy in range(copies)])
+        copies, kind, classes = 1 + self.settings.augmented_copies, cell[1], len(self.data.facts.labels)
         labels = np.tile(self.data.labels[rows], copies)
+        if self.settings.pooling == "none":
+            return fit_perceptron(self.features[cell[0][0]][0], rows, labels, classes, self.seed)
+        features = np.concatenate([self._features(cell, copy, rows) for copy in range(copies)])
         needs_folds = CLASSIFIERS[kind].answer == "decisions"
         folds = np.tile(platt_folds(self.data, rows, self.seed), copies) if needs_folds else None
-        return fit_feature_classifier(kind, features, labels, len(self.data.facts.labels), folds, self.seed)
+        return fit_feature_classifier(
+            kind, features, labels, classes, folds, self.seed, self.settings.standardise
+        )
 
     def predict(self, classifier: FeatureClassifier, cell: Cell, rows: np.ndarray) -> Predictions:
-        """Predictions for the given rows, unchanged."""
-        features, malignant = self._features(cell, 0, rows), self.data.facts.malignant_indices
-        return self.data.predictions(rows, *classifier.predict(features, malignant))
+        """Predictions for the given rows, unchanged; of unpooled features few are in memory at a time."""
+        malignant, step = self.data.facts.malignant_indices, len(rows) or 1
+        if self.settings.pooling == "none":
+            step = ROWS_AT_A_TIME
+        found = [
+            classifier.predict(self._features(cell, 0, rows[start : start + step]), malignant)
+            for start in range(0, len(rows), step)
+        ]
+        probabilities, decisions = (np.concatenate(each) for each in zip(*found, strict=True))
+        return self.data.predictions(rows, probabilities, decisions)
 
     def predict_held_out(self, cell: Cell, scratch: Path) -> Predictions:
         """Predictions of every held-out row by a classifier that was fitted to the others."""
@@ -261,19 +286,36 @@ class Fitting:
     def read_notes(self, scratch: Path) -> list[str]:
         """What the fits in ``scratch`` have to say, and how often."""
         files = sorted(scratch.rglob("*.json"))
-        counts = Counter(note for file in files for note in read_json(file))
+        counts = Counter(note for file in files for note in read_json(file)["notes"])
         return [f"{note} ({count} of {len(files)} fits)." for note, count in counts.items()]
+
+    def read_parts(self, cell: Cell, scratch: Path) -> dict[str, list[list[int]]]:
+        """Confusion matrices of what ``predict_held_out`` has fitted, by part: of the images fitted to (over folds their
+        sum), and of the part validation where another is compared on."""
+        divisions = self.data.divide(self.data.compared)
+        found = [read_json(self._place(cell, each, scratch).with_suffix(".json"))["parts"] for each in divisions]
+        return {part: np.sum([each[part] for each in found], axis=0).tolist() for part in found[0]}
 
     def _features(self, cell: Cell, copy: int, rows: np.ndarray) -> np.ndarray:
         return np.concatenate([self.features[name][copy][rows] for name in cell[0]], axis=1)
 
+    def _place(self, cell: Cell, division: Division, scratch: Path) -> Path:
+        return scratch / division.name / shorten_name(f"{'+'.join(cell[0])}_{cell[1]}", ".npz")
+
     def _predict_division(self, cell: Cell, division: Division, scratch: Path) -> Predictions:
-        path = scratch / division.name / shorten_name(f"{'+'.join(cell[0])}_{cell[1]}", ".npz")
+        path, split = self._place(cell, division, scratch), self.data.split
         if not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True)
             classifier = self.fit(cell, division.fitted)
+            others = {"training": division.fitted}
+            if "validation" in split.parts and self.data.compared != "validation":
+                others["validation"] = self.data.rows_of("validation")
+            parts = {
+                part: confusion_matrix(self.predict(classifier, cell, rows)).tolist()
+                for part, rows in others.items()
+            }
             # The predictions are written last: they mark the fit as done.
-            write_json(path.with_suffix(".json"), list(classifier.notes))
+            write_json(path.with_suffix(".json"), {"notes": list(classifier.notes), "parts": parts})
             write_predictions(self.predict(classifier, cell, division.held_out), path)
         return read_predictions(path)
 
@@ -287,17 +329,34 @@ def platt_folds(data: Development, rows: np.ndarray, seed: int) -> np.ndarray:
     return names.map(dealt).to_numpy(np.int64)
 
 
-def _describe(compared: Comparison[Cell], fitting: Fitting, notes: list[str]) -> dict[str, Any]:
+def _describe(compared: Comparison[Cell], fitting: Fitting, scratch: Path) -> dict[str, Any]:
     """Content of training.json: what is exported, every score, and the table for the report."""
     names, kind = compared.chosen
+    parts = {cell: fitting.read_parts(cell, scratch) for cell in compared.scores}
+    others = list(next(iter(parts.values())))
     return {
         "model": f"{CLASSIFIERS[kind].title} on {fitting.width(names):,} features of {' + '.join(names)}",
         "how": "fitted to stored features; the networks themselves stay as they are",
         "fits": {},
     } | compared.describe(
         "Features and classifiers",
-        ("Features of", "Numbers", "Classifier"),
-        lambda cell: (" + ".join(cell[0]), f"{fitting.width(cell[0]):,}", CLASSIFIERS[cell[1]].title),
+        ("Features of", "Numbers", "Classifier", *(f">{part.capitalize()} accuracy" for part in others)),
+        lambda cell: (
+            " + ".join(cell[0]), f"{fitting.width(cell[0]):,}", CLASSIFIERS[cell[1]].title,
+            *(f"{accuracy_of(parts[cell][part]):.4f}" for part in others),
+        ),
         lambda cell: {"features": list(cell[0]), "classifier": cell[1]},
-        notes=notes,
-    )
+        {
+            cell: {"matrices": found} | {f"{part}_accuracy": accuracy_of(found[part]) for part in found}
+            for cell, found in parts.items()
+        },
+        notes=[
+            "Training accuracy is that of the images a classifier was fitted to, without changed copies.",
+            *fitting.read_notes(scratch),
+        ],
+    )  # fmt: skip
+
+
+def accuracy_of(matrix: Sequence[Sequence[int]]) -> float:
+    """Share of images called rightly in a confusion matrix."""
+    return float(np.trace(matrix) / np.sum(matrix))

@@ -97,6 +97,16 @@ class TrainingRecord:
         return self._json(ANALYSIS)
 
     @property
+    def combinations(self) -> dict[str, Any] | None:
+        """Scores of everything that a sweep or a comparison of classifiers fitted: the images they are of
+        (``compared_on``), what was ``chosen``, and ``rows``."""
+        training = self.training
+        if "combinations" not in training:
+            return None
+        kept = {name: training.get(name) for name in ("compared_on", "chosen")}
+        return {**kept, "rows": training["combinations"]}
+
+    @property
     def chosen_on(self) -> tuple[str, ...]:
         """Kinds of images on which this run chose among models: one of several combinations, or the levels of a
         designed experiment."""

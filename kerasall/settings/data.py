@@ -60,6 +60,8 @@ class DataSettings(Strict):
     """folder, table or records to read, relative to the config; `--data` overrides it"""
     label_csv: str | None = None
     """C-NMC's table of labels of the preliminary test part; null: looked for in the folder"""
+    folds: tuple[str, ...] = ()
+    """of C-NMC: the published parts to read (fold_0, fold_1, fold_2, prelim), the others are passed over; none: all"""
     malignant: tuple[str, ...] | None = None
     """class names that mean leukaemia, one word or a list; null: as the source knows them (cnmc, aria, synthetic,
     records), else none, and malignant cells called benign are not counted"""

@@ -214,6 +214,14 @@ class DeepFeatureSettings(Strict):
     """kinds of classifiers that are fitted to every combination"""
     augmented_copies: Annotated[int, Field(ge=0)] = 0
     """changed copies of every training image, by `augment`, beside the image itself"""
+    pixels: Literal["own", "standardised"] = "own"
+    """what a backbone is shown: own: its own preprocessing; standardised: every image with mean 0 and variance 1 over
+    its pixels and channels, in place of it"""
+    pooling: Literal["average", "none"] = "average"
+    """average: the mean of every channel over the image; none: all places of the map, for mlp on one backbone alone, read
+    from the disk batch by batch"""
+    standardise: bool = True
+    """give every feature mean 0 and variance 1 over the training images; false: as the backbone gives it"""
     chosen: FeatureChoice | None = None
     """the combination to export; null: the best exportable one where it is not scored"""
 
@@ -226,6 +234,17 @@ class DeepFeatureSettings(Strict):
                 raise ValueError(
                     f"a combination must name extractors of {names} once each, but is {list(combination)}"
                 )
+        asked = {
+            "classifiers": self.classifiers == ("mlp",), "standardise": not self.standardise,
+            "combinations": all(len(names) == 1 for names in self.combinations),
+            "augmented_copies": not self.augmented_copies,
+        }  # fmt: skip
+        if self.pooling == "none" and not all(asked.values()):
+            wrong = next(name for name, holds in asked.items() if not holds)
+            raise ValueError(
+                "pooling: none keeps features on the disk, so it needs classifiers: [mlp], standardise: false, combinations "
+                f"of one extractor each and no augmented_copies, but {wrong} is {getattr(self, wrong)}"
+            )
         if self.chosen is None and not {"linear_svm", "mlp"} & set(self.classifiers):
             raise ValueError("classifiers must hold linear_svm or mlp: only these can be exported")
         if self.chosen and (

@@ -20,6 +20,7 @@ from kerasall.evaluation.review import build_queue
 from kerasall.files import read_json
 from kerasall.report import sections
 from kerasall.report.evidence import FITTED, SCORED, Evidence
+from kerasall.report.figures_comparison import draw_scores_by_epochs
 from kerasall.report.figures_scores import draw_fold_scores
 from kerasall.report.figures_taguchi import draw_analysis
 from kerasall.report.format import (
@@ -57,7 +58,7 @@ def make_page(e: Evidence) -> Page:
         },
         sections=(
             make_summary(e), make_scores(e), make_ensemble(e), make_members(e), make_tuning(e),
-            render_section("combinations", tables=e.training.get("tables", ())),
+            make_combinations(e),
             sections.confusion_section(
                 e.findings.confusion, e.findings.curves, e.facts.malignant, e.findings.roc, e.findings.precision_recall
             ),
@@ -73,6 +74,19 @@ def make_page(e: Evidence) -> Page:
 
 
 # --- what was trained, and how good it is ---
+
+
+def make_combinations(e: Evidence) -> Section | None:
+    """Everything that a sweep or a comparison of classifiers fitted; of a sweep its scores by epochs, too."""
+    metric = find_metric(e.settings.evaluate.main_metric, e.facts.labels)
+    runs: dict[str, dict[int, Any]] = {}
+    for row in e.training.get("combinations", ()):
+        if "epochs" in row:
+            runs.setdefault(f"{row['backbone']} {row['optimizer']}", {})[row["epochs"]] = row["main"]
+    picture = runs and draw_picture(
+        "scores-by-epochs", draw_scores_by_epochs, runs, metric.title, is_percent(metric.name)
+    )
+    return render_section("combinations", tables=e.training.get("tables", ()), by_epochs=picture or None)
 
 
 def make_summary(e: Evidence) -> Section | None:

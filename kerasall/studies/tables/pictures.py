@@ -1,0 +1,287 @@
+"""Our pictures beside a paper's figures, each made of what a run keeps.
+
+The first word of a figure's key says what is drawn and has a row in ``PICTURES``; a second one names a member (by its name,
+backbone or number), ``ensemble``, or ``fold:N``; without it all members and the ensemble are drawn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydantic import ValidationError
+
+from kerasall.data.splits import read_split
+from kerasall.data.training_record import TRAINING, TrainingRecord
+from kerasall.errors import KerasallError
+from kerasall.evaluation.curves import BandedCurve, roc_curves
+from kerasall.evaluation.intervals import Scorer
+from kerasall.evaluation.metrics import confusion_matrix
+from kerasall.evaluation.predictions import Predictions
+from kerasall.evaluation.review import REVIEW, read_review_record
+from kerasall.report.figures_data import GalleryImage
+from kerasall.report.figures_scores import draw_confusion_matrix, draw_roc_curves
+from kerasall.report.figures_taguchi import draw_main_effects
+from kerasall.report.page import Picture, draw_picture, read_picture
+from kerasall.report.pages.run_training import draw_training_curves, list_stages
+from kerasall.report.sections import choose_gallery
+from kerasall.studies.finished_run import Run
+from kerasall.studies.tables.ours import Ours
+from kerasall.studies.tables.scored import Scored, read_scored
+from kerasall.studies.tables.settings import read_settings
+from kerasall.studies.tables.trials import NO_EXPERIMENT, analyze_eta, read_experiment
+from kerasall.taguchi.analysis import Analysis
+
+_IMAGES = 8
+"""Images of one gallery."""
+_MAPS = 3
+"""Images of which heat maps are drawn."""
+_CURVE_RESAMPLES = 1000
+"""Most draws for the areas below curves."""
+_ENSEMBLE = "ensemble"
+
+
+@dataclass(frozen=True, eq=False)
+class Drawn:
+    """What stands beside a figure: plots with captions, images of a gallery; or why nothing does."""
+
+    plots: Sequence[tuple[Picture, str]] = ()
+    gallery: Sequence[Mapping[str, Any]] = ()
+    reason: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """A member, the ensemble or a fold: its name and the scorer of its predictions."""
+
+    name: str
+    scorer: Scorer = field(repr=False)
+
+    @property
+    def predictions(self) -> Predictions:
+        """Of the part."""
+        return self.scorer.predictions
+
+    @property
+    def title(self) -> str:
+        """The name with a capital."""
+        return f"{self.name[:1].upper()}{self.name[1:]}"
+
+
+Draw = Callable[[Run, Sequence[str]], Drawn]
+"""Draws what the words of a figure's key, after the first, mean."""
+
+
+def find_parts(run: Run, words: Sequence[str]) -> list[Part] | str:
+    """The parts that a figure is of; or why there are none.
+
+    Args:
+        run: an evaluated one.
+        words: a member, ``ensemble``, ``fold:N``, or nothing for all members and the ensemble.
+    """
+    scored = read_scored(run)
+    if not words:
+        names = list(scored.members) if scored.made else []
+        return [_part(scored, name) for name in [*names, _ENSEMBLE]]
+    word = words[0]
+    if word.startswith("fold:"):
+        return _find_fold(run, scored, word.removeprefix("fold:"))
+    if word == _ENSEMBLE:
+        return [_part(scored, _ENSEMBLE)]
+    name = scored.find_member(word)
+    return name.reason if isinstance(name, Ours) else [_part(scored, name)]
+
+
+def _part(scored: Scored, name: str) -> Part:
+    if name in scored.members:
+        return Part(name, scored.scorer.of(scored.members[name]))
+    return Part(_ENSEMBLE if scored.made else "model", scored.scorer)
+
+
+def _find_fold(run: Run, scored: Scored, number: str) -> list[Part] | str:
+    split = read_split(run.output("Split", "split.json"))
+    if scored.kind != "out-of-fold" or not number.isdigit() or not 0 < int(number) <= len(split.folds):
+        return f"this run scored {len(split.folds) if scored.kind == 'out-of-fold' else 'no'} folds"
+    ids = split.ids(split.folds[int(number) - 1])
+    held_out = scored.predictions.take(np.isin(scored.predictions.ids, ids))
+    return [Part(f"fold {number}", scored.scorer.of(held_out))]
+
+
+def draw_matrices(run: Run, words: Sequence[str]) -> Drawn:
+    """``confusion``: confusion matrices."""
+    parts = find_parts(run, words)
+    if isinstance(parts, str):
+        return Drawn(reason=parts)
+    side = min(3.1 + 0.24 * max(len(parts[0].predictions.classes) - 2, 0), 5.6)
+    return Drawn(
+        [
+            (
+                draw_picture(
+                    "confusion", draw_confusion_matrix, confusion_matrix(part.predictions), part.predictions.classes,
+                    part.scorer.malignant, height=side, of=part.title,
+                ),
+                part.title,
+            )
+            for part in parts
+        ]
+    )  # fmt: skip
+
+
+def draw_curves(run: Run, words: Sequence[str]) -> Drawn:
+    """``roc``: ROC curves; of several parts one curve each, of more than two classes the mean over them."""
+    parts = find_parts(run, words)
+    if isinstance(parts, str):
+        return Drawn(reason=parts)
+    found = {part.name: roc_curves(_for_curves(part.scorer)) for part in parts}
+    if not all(found.values()):
+        return Drawn(reason="the scored images are all of one class")
+    if len(parts) == 1:
+        picture = draw_picture("roc", draw_roc_curves, found[parts[0].name], height=3.8, of=parts[0].title)
+        return Drawn([(picture, parts[0].title)])
+    curves: list[BandedCurve] = [replace(each[-1], label=name) for name, each in found.items()]
+    picture = draw_picture("roc", draw_roc_curves, curves, False, height=4.4)
+    return Drawn([(picture, "Members and ensemble")])
+
+
+def _for_curves(scorer: Scorer) -> Scorer:
+    scorer = scorer.of(scorer.graded) if scorer.graded is not None else scorer
+    return replace(scorer, resamples=min(scorer.resamples, _CURVE_RESAMPLES))
+
+
+def draw_training(run: Run, words: Sequence[str]) -> Drawn:
+    """``training``: loss and accuracy by epochs, of every stage."""
+    try:
+        settings = read_settings(run)
+    except ValidationError:
+        return Drawn(reason="the run's settings are those of another version of kerasall")
+    wanted = ""
+    if words:
+        found = read_scored(run).find_member(words[0])
+        if isinstance(found, Ours):
+            return Drawn(reason=found.reason)
+        wanted = found
+    training = TrainingRecord(run.output("TrainingRecord", TRAINING).parent).training
+    plots = []
+    for name, _, runs in list_stages(training, settings):
+        if wanted and settings.members and not name.startswith(f"{wanted},"):
+            continue
+        for measure in ("loss", "accuracy"):
+            if any(len(getattr(each, measure)) for each in runs):
+                picture = draw_picture("training", draw_training_curves, runs, measure, height=3.3, of=name)
+                plots.append((picture, f"{name}: {measure}"))
+    return Drawn(plots, reason="" if plots else "this run kept no history of the training")
+
+
+def draw_factor_effects(run: Run, _: Sequence[str]) -> Drawn:
+    """``factor_effects``: mean η at every level of every factor, the numbers of the response table."""
+    made = read_experiment(run)
+    found = made and analyze_eta(made)
+    if made is None or not isinstance(found, Analysis):
+        return Drawn(reason=(found or NO_EXPERIMENT).reason)
+    width = max(4.2, 0.3 * sum(map(len, found.response_table.values())))
+    picture = draw_picture(
+        "factor-effects", draw_main_effects, found.response_table, found.level_names, "mean η (dB)",
+        float(found.model.response.mean()), width=width,
+    )  # fmt: skip
+    return Drawn([(picture, "Mean η (dB) at each level; filled: the best")])
+
+
+def show_gallery(run: Run, words: Sequence[str]) -> Drawn:
+    """``gallery``: images with their true and called class, half of them wrong where there are as many."""
+    parts = find_parts(run, words or [_ENSEMBLE])
+    if isinstance(parts, str):
+        return Drawn(reason=parts)
+    own, paths, items = parts[0].predictions, read_paths(run), []
+    for row in choose_gallery(own, _IMAGES, int(run.settings.get("seed", 0))):
+        name, called = str(own.ids[row]), own.classes[own.decisions[row]]
+        true = own.classes[own.labels[row]]
+        picture = read_picture("gallery", f"Cell {name}: true class {true}, called {called}", paths.get(name, name))
+        if picture is not None:
+            told = GalleryImage(name, np.empty(0), true, called, float(own.confidences[row]))
+            tone = "good" if told.right else "bad"
+            items.append({"picture": picture, "title": told.title, "text": told.sure, "tone": tone})
+    return Drawn(gallery=items, reason="" if items else "the scored images cannot be read where they lay")
+
+
+def draw_maps(run: Run, words: Sequence[str]) -> Drawn:
+    """``gradcam/CLASS``: where the members and the ensemble see the class, first in images that a member gets wrong.
+
+    Loads TensorFlow and the exported model.
+    """
+    scored = read_scored(run)
+    named = scored.find_classes(words[0]) if words else scored.classes
+    if not named:
+        return Drawn(reason=f"this run has the classes {', '.join(scored.classes)}")
+    try:
+        predictor = run.predictor()
+        from kerasall.serving.explanation import require_explainable
+
+        require_explainable(predictor)
+    except KerasallError as error:
+        return Drawn(reason=str(error))
+    paths = read_paths(run)
+    rows = choose_explained(scored, named)
+    plots = [each for row in rows if (each := _explain(predictor, scored, row, paths)) is not None]
+    return Drawn(plots, reason="" if plots else "the scored images cannot be read where they lay")
+
+
+def choose_explained(scored: Scored, named: Sequence[str]) -> list[int]:
+    """Rows of the classes to explain: right by the ensemble, those that most members get wrong first."""
+    own = scored.predictions
+    wrong = sum((~each.in_order(own.ids).right for each in scored.members.values()), np.zeros(len(own), int))
+    chosen = np.flatnonzero(np.isin(own.labels, [scored.classes.index(name) for name in named]) & own.right)
+    return chosen[np.argsort(-wrong[chosen], kind="stable")][:_MAPS].tolist()
+
+
+def _explain(predictor: Any, scored: Scored, row: int, paths: Mapping[str, str]) -> tuple[Picture, str] | None:
+    from kerasall.report.figures_explanation import DOTS_PER_INCH, ExplainedImage, draw_explanation
+    from kerasall.report.figures_style import figure_to_png
+    from kerasall.serving.explanation import explain_image
+
+    own = scored.predictions
+    name, true = str(own.ids[row]), own.classes[own.labels[row]]
+    try:
+        found = explain_image(predictor, Path(paths.get(name, name)).read_bytes(), name, predictor.labels.index(true))
+    except (KerasallError, OSError):
+        return None  # nothing is made up where there is no map or no file
+    votes = [f"{member} {'right' if each.in_order(own.ids).right[row] else 'wrong'}" for member, each in scored.members.items()]
+    words = f"true class {true}; {', '.join(votes)}"
+    several = len(found.names) > 1
+    members = tuple(zip(found.names, found.member_heatmaps, strict=True)) if several else ()
+    figure, text = draw_explanation(
+        ExplainedImage(Path(name).name, words, found.pixels, found.heatmap, members, bool(found.has_evidence.any()))
+    )
+    return Picture("figures/map.png", text, figure_to_png(figure, DOTS_PER_INCH)), f"Evidence for {true} in {Path(name).name}"
+
+
+def read_paths(run: Run) -> dict[str, str]:
+    """Id of an image -> where its file lay when the run was evaluated."""
+    images = read_review_record(run.output("Evaluation", REVIEW)).images
+    return dict(zip(images["id"], images["path"], strict=True))
+
+
+PICTURES: Mapping[str, Draw] = {
+    "roc": draw_curves,
+    "confusion": draw_matrices,
+    "gallery": show_gallery,
+    "training": draw_training,
+    "factor_effects": draw_factor_effects,
+    "gradcam": draw_maps,
+}
+"""First word of a figure's key -> how it is drawn."""
+
+NEEDS_MODEL = ("gradcam",)
+"""Pictures for which the exported model is loaded."""
+
+
+def draw(run: Run, key: str) -> Drawn:
+    """What stands beside a printed figure; nothing, without a word, where its key is ""."""
+    if not key:
+        return Drawn()
+    kind, *words = key.split("/")
+    if kind not in PICTURES:
+        return Drawn(reason=f"there is no picture of the kind {kind}")
+    return PICTURES[kind](run, words)
