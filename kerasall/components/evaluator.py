@@ -18,7 +18,6 @@ from kerasall.components.calibrator import read_distances, read_safeguards
 from kerasall.components.exporter import MODEL
 from kerasall.components.statistics_gen import SCAN
 from kerasall.data.development import (
-    SELECTION,
     Development,
     Facts,
     class_indices,
@@ -193,7 +192,7 @@ def find_all(
         precision_recall=tuple(precision_recall_curves(drawn)),
         ensemble=None if scored.ensemble is None else score_ensemble(
             scorer, scored.members, scored.ensemble, list(intervals),
-            find_deciding(recorded, settings.ensemble.weights_from),
+            recorded.deciding(settings.ensemble.weights_from),
             list(folds.values()) if scored.kind == "out-of-fold" else (),
         ),
         trust=trust,
@@ -201,12 +200,6 @@ def find_all(
         by_class=by_class,
         views=score_views(scorer, recorded, parity, settings.serve.views, fitted_on),
     )  # fmt: skip
-
-
-def find_deciding(recorded: TrainingRecord, weights_from: str) -> list[Predictions]:
-    """The members' predictions that an ensemble's weights are fitted to, as the Ensembler takes them."""
-    kept = [each.selection if weights_from == SELECTION else each.predictions for each in recorded.members.values()]
-    return [each for each in kept if each is not None]
 
 
 def find_patients(examples: pd.DataFrame, facts: Facts, stated: str) -> Patients:
