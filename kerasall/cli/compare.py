@@ -23,7 +23,10 @@ def compare(
         ),
     ] = None,
     members: Annotated[
-        bool, typer.Option("--members", help="Compare the members of RUN, of each where several are named, and the ensemble.")
+        bool,
+        typer.Option(
+            "--members", help="Compare the members of RUN, of each where several are named, and the ensemble."
+        ),
     ] = False,
     as_json: JsonOption = False,
     metric: Annotated[
@@ -45,6 +48,8 @@ def compare(
 
     found = compare_systems(read_members(runs) if members else read_systems(runs), metric, malignant)
     print_found(as_json, comparison_document(found), lambda: describe_comparison(found))
-    command = spell("compare", *runs, *(["--members"] if members else []), out=out, metric=metric, malignant=malignant)
+    command = spell(
+        "compare", *runs, *(["--members"] if members else []), out=out, metric=metric, malignant=malignant
+    )
     names = [f"{Run.find(run).name}_members" for run in runs] if members else ()
     note(f"report: {write_comparison(found, out, command, names)}")

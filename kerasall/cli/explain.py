@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from kerasall.cli.console import RESEARCH_ONLY, ModelArgument, note, require_place, show_progress
-from kerasall.errors import ArtifactError, DecodingError, ModelError, SettingsError, count_of, did_you_mean
+from kerasall.errors import DecodingError, ModelError, SettingsError, count_of, did_you_mean
 from kerasall.files import atomic_path, write_json
 from kerasall.paths import runs_folder, shorten_name
 from kerasall.shown_text import show
@@ -68,14 +68,15 @@ def explain(
             + ("both are given: leave one out" if images else "neither is given: add one")
         )
     run = Run.find(model)
-    paths, told = (_choose(run, wrong_member, most)) if wrong_member else (find_images(images or [], note), {})
+    paths, told = (
+        (_choose(run, wrong_member, most)) if wrong_member else (find_images(images or [], note), {})
+    )
     with quiet_tensorflow():
         from kerasall.serving.explanation import find_class, require_explainable
         from kerasall.serving.predictor import Predictor, describe_verdict
 
         predictor = Predictor(run.saved_model or run.exported)
-    missing = _missing_maps(run)
-    require_explainable(predictor, missing)
+    require_explainable(predictor, run.no_maps)
     chosen = None if class_name is None else find_class(predictor.labels, class_name)
     folder = out or runs_folder() / "explanations" / run.title
     if run.saved_model:
@@ -84,9 +85,9 @@ def explain(
         note(f"run {run.name}: {run.words.get('verdict') or 'no verdict yet'}")
     rows, shown = _explain_all(predictor, paths, chosen, method, folder, told)
     failed = sum(bool(row["error"]) for row in rows)
-    document = {"model": str(predictor.folder), "method": method, "no_maps": missing, "images": rows}
+    document = {"model": str(predictor.folder), "method": method, "no_maps": run.no_maps, "images": rows}
     _write_summary(folder, document, shown)
-    for name, reason in missing.items():
+    for name, reason in run.no_maps.items():
         note(f"the maps leave out {name}: {reason}")
     note(f"{count_of(len(paths), 'file')}, {failed} failed")
     for row in rows:
@@ -110,22 +111,21 @@ def _choose(run: Run, member: str, most: int) -> tuple[list[Path], dict[Path, st
             f"--wrong-member must be a member that the ensemble puts right somewhere, but {member} is wrong nowhere that "
             "the ensemble is right: name another, or images"
         )
-    note(f"{member} is wrong and the ensemble right on {count_of(len(found), 'scored image')}; shown: {min(most, len(found))}")
+    note(
+        f"{member} is wrong and the ensemble right on {count_of(len(found), 'scored image')}; shown: {min(most, len(found))}"
+    )
     shown = found[:most]
     told = {each.path: f"{member} called {each.called} {format_value(each.probability)}" for each in shown}
     return list(told), told
 
 
-def _missing_maps(run: Run) -> dict[str, str]:
-    """Networks without a map -> why, where the card says so; a model of another make may have none."""
-    try:
-        return run.no_maps
-    except ArtifactError:
-        return {}
-
-
 def _explain_all(
-    predictor: Predictor, paths: list[Path], chosen: int | None, method: str, folder: Path, told: dict[Path, str]
+    predictor: Predictor,
+    paths: list[Path],
+    chosen: int | None,
+    method: str,
+    folder: Path,
+    told: dict[Path, str],
 ) -> tuple[list[dict[str, Any]], list[ExplainedImage]]:
     """One row a file, in order, with its picture written; and the first images for the grid."""
     from kerasall.decoding import read_image_bytes

@@ -142,7 +142,9 @@ def evaluator(
     }
     title = f"{settings.experiment}: {', '.join(facts.labels)}"
     write_numbers(evaluation / "report.json", title, settings.protocol, results)
-    write_json(evaluation / CARD, make_card(findings, data, facts, settings, recorded.training, results, measured))
+    write_json(
+        evaluation / CARD, make_card(findings, data, facts, settings, recorded.training, results, measured)
+    )
     verdict = {"blessed": findings.blessed, "criteria": results["criteria"]}
     write_json(blessing / "blessing.json", verdict)
     return {"blessed": findings.blessed, **{name: found.value for name, found in findings.intervals.items()}}

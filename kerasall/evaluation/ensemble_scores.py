@@ -258,9 +258,7 @@ def agreement(members: Sequence[Predictions]) -> np.ndarray:
     return (decisions[:, None] == decisions[None]).mean(axis=-1)
 
 
-def grow(
-    scorer: Scorer, members: Sequence[Predictions], description: Mapping[str, Any]
-) -> dict[int, Scorer]:
+def grow(scorer: Scorer, members: Sequence[Predictions], description: Mapping[str, Any]) -> dict[int, Scorer]:
     """Scorers of the first 3, 5, 7, ... members, up to all that make odd numbers; from ``FEWEST_TO_GROW`` members on.
 
     They are taken in the order of the config: to add the best first by these very predictions would choose on

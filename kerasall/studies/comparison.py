@@ -55,9 +55,13 @@ def read_members(given: Sequence[str]) -> list[System]:
     """
     runs = [Run.find(text) for text in given]
     folders = [run.folder.resolve() for run in runs]
-    if twice := next((run.name for run, folder in zip(runs, folders, strict=True) if folders.count(folder) > 1), ""):
+    if twice := next(
+        (run.name for run, folder in zip(runs, folders, strict=True) if folders.count(folder) > 1), ""
+    ):
         raise DataError(f"compared systems must differ, but {twice} is given twice: name another run")
-    return [system for run in runs for system in _read_members_of(run, f"{run.name}/" if len(runs) > 1 else "")]
+    return [
+        system for run in runs for system in _read_members_of(run, f"{run.name}/" if len(runs) > 1 else "")
+    ]
 
 
 def _read_members_of(run: Run, before: str) -> list[System]:
@@ -115,7 +119,9 @@ def compare(
     """
     places = [each for each in systems if isinstance(each, str | Path | Run)]
     if members and len(places) < len(systems):
-        raise SettingsError("members must be those of runs, but arrays or predictions are given: name runs alone")
+        raise SettingsError(
+            "members must be those of runs, but arrays or predictions are given: name runs alone"
+        )
     texts = [str(each.folder if isinstance(each, Run) else each) for each in places]
     found, read = (read_members(texts), iter(())) if members else ([], iter(read_systems(texts)))
     for number, each in enumerate(() if members else systems, start=1):

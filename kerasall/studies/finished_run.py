@@ -353,14 +353,16 @@ class Run:
 
     @property
     def no_maps(self) -> dict[str, str]:
-        """Networks of the model (of an ensemble members) that can have no map of where they looked -> why.
+        """Networks of the model (of an ensemble members) that can have no map of where they looked -> why, as its card says.
 
-        Raises:
-            ArtifactError: the run has not been evaluated yet.
+        A model of others, or a run that is not so far, has no such card.
         """
         from kerasall.serving.card import read_card
 
-        return read_card(self.card_folder).get("no_maps") or {}
+        try:
+            return read_card(self.card_folder).get("no_maps") or {}
+        except ArtifactError:
+            return {}
 
     @property
     def predictions_file(self) -> Path:

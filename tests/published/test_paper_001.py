@@ -86,7 +86,9 @@ def test_table_4_at_300_pixels_follows_from_the_counts_but_for_the_flagged_cells
                 (flag,) = [each for each in table("Table 4").flags if each.row == row.name]
                 assert rounds_to(np.array([found]), flag.likely).all()
     assert wrong == {("WEN kappa", "BA"), ("InceptionResNet-V2", "BA")}
-    assert {(flag.row[2], flag.column[0]) for flag in table("Table 4").flags if flag.row[1] == "300 x 300"} == wrong
+    assert {
+        (flag.row[2], flag.column[0]) for flag in table("Table 4").flags if flag.row[1] == "300 x 300"
+    } == wrong
 
 
 def test_every_row_of_table_4_is_that_of_some_confusion_matrix_but_for_its_flagged_cell():
@@ -113,7 +115,10 @@ def test_table_6_is_the_counts_and_shares_of_its_rows():
     for place, name in ((0, "Xception"), (2, "WEN kappa")):
         matrix = np.array([cells[label, "images"][place : place + 2] for label in ("Hem", "ALL")], float)
         np.testing.assert_array_equal(matrix, counted()[name])
-        printed = [[printed_number(cell) for cell in shares[label, "share"][place : place + 2]] for label in ("Hem", "ALL")]
+        printed = [
+            [printed_number(cell) for cell in shares[label, "share"][place : place + 2]]
+            for label in ("Hem", "ALL")
+        ]
         np.testing.assert_allclose(100 * matrix / matrix.sum(axis=1, keepdims=True), printed, atol=5.1e-3)
 
 

@@ -42,7 +42,9 @@ def make_member(right: tuple[int, int], seed: int) -> Predictions:
         calls[wrong] = 1 - label
     sure = rng.uniform(0.55, 0.95, len(labels))
     probabilities = np.where(np.arange(2) == calls[:, None], sure[:, None], 1 - sure[:, None])
-    patients = np.where(labels == 0, np.arange(len(labels)) % 13, 13 + np.arange(len(labels)) % 15).astype(str)
+    patients = np.where(labels == 0, np.arange(len(labels)) % 13, 13 + np.arange(len(labels)) % 15).astype(
+        str
+    )
     ids = np.char.add("prelim/", np.arange(len(labels)).astype(str))
     return Predictions(ids, patients, patients, labels, probabilities, CLASSES)
 
@@ -70,11 +72,20 @@ def write_run(house: Path, name: str, config: str = CONFIG, shift: int = 0, **ch
         {"id": ensemble.ids, "label": np.array(CLASSES)[ensemble.labels], "subject": ensemble.subjects}
     ).assign(group=ensemble.groups, part="selection")
     write_split(Split("holdout", table, 0), artifacts / "split" / "split.json")
-    kinds = {"evaluation": "Evaluation", "development": "Development", "split": "Split", "record": "TrainingRecord"}
-    outputs = {each: {"path": str(artifacts / each), "type": kind, "digest": each} for each, kind in kinds.items()}
+    kinds = {
+        "evaluation": "Evaluation",
+        "development": "Development",
+        "split": "Split",
+        "record": "TrainingRecord",
+    }
+    outputs = {
+        each: {"path": str(artifacts / each), "type": kind, "digest": each} for each, kind in kinds.items()
+    }
     folder = house / "runs" / name
     step = {"step": "All", "state": "complete", "seconds": 1.0, "metrics": {}, "outputs": outputs}
-    write_json(folder / "run.json", {"name": name, "state": "complete", "settings": settings, "steps": [step]})
+    write_json(
+        folder / "run.json", {"name": name, "state": "complete", "settings": settings, "steps": [step]}
+    )
     results = {"scored": "selection", "malignant": ["all"], "labels": list(CLASSES), "ensemble": made}
     write_json(folder / "report.json", {"results": results})
     return Run(folder)
@@ -99,13 +110,17 @@ def value(run: Run, key: str):
 
 
 def test_the_weights_of_the_paper_are_found_as_printed(run):
-    (printed,) = [each for each in read_paper("weighted_ensemble").tables if each.name == "Section 5, weights"]
+    (printed,) = [
+        each for each in read_paper("weighted_ensemble").tables if each.name == "Section 5, weights"
+    ]
     for row in printed.rows[:5]:
         assert f"{value(run, printed.key(row, printed.columns[0])):.3f}" == row.cells[0]
         assert value(run, row.ours) == value(run, row.ours.replace("cohen_kappa/", ""))
 
 
-@pytest.mark.parametrize(("word", "name"), [("f1", "f1"), ("roc_auc", "auc"), ("cohen_kappa", "kappa"), ("kappa", "kappa")])
+@pytest.mark.parametrize(
+    ("word", "name"), [("f1", "f1"), ("roc_auc", "auc"), ("cohen_kappa", "kappa"), ("kappa", "kappa")]
+)
 def test_another_weighting_is_of_the_same_members_weighed_where_the_run_weighs_its_own(run, word, name):
     members = [make_member(counts, number) for number, counts in enumerate(printed_counts().values())]
     weights = member_weights(members, name)
@@ -137,7 +152,10 @@ def test_repetitions_have_a_mean_and_a_variance_in_squared_points(run):
     accuracies = (hem + leukemia) / 1867
     assert value(run, "repeats/vgg16/mean/accuracy") == pytest.approx(accuracies.mean())
     assert value(run, "repeats/vgg16/variance/accuracy") == pytest.approx(np.var(100 * accuracies, ddof=1))
-    kappas = [value(each, "weighting/cohen_kappa/accuracy") for each in map(Run, sorted(run.folder.parent.glob("w300*")))]
+    kappas = [
+        value(each, "weighting/cohen_kappa/accuracy")
+        for each in map(Run, sorted(run.folder.parent.glob("w300*")))
+    ]
     assert value(run, "repeats/weighting/cohen_kappa/mean/accuracy") == pytest.approx(np.mean(kappas))
     assert value(run, "repeats/ensemble/mean/accuracy") == pytest.approx(np.mean(kappas))
     assert look_up(run, "repeats/ensemble/mean/accuracy").reason == "over 3 repetitions"
@@ -161,4 +179,6 @@ def test_where_no_run_of_the_other_size_is_beside_it_the_commands_are_named(tmp_
     small = write_run(tmp_path, "small", preprocess=[{"op": "resize", "height": 64, "width": 64}])
     found = look_up(small, "size/300/member/vgg16/accuracy")
     assert found.value == pytest.approx((481 + 1108) / 1867)
-    assert found.reason.startswith("images of 64 pixels")  # stands in the rows of the nearest size, and says so
+    assert found.reason.startswith(
+        "images of 64 pixels"
+    )  # stands in the rows of the nearest size, and says so

@@ -64,7 +64,7 @@ def make_members(e: Evidence) -> Section | None:
         roc=_draw_roc("members", others), growth=steps and _draw_roc("growth", steps),
         galleries=[_make_gallery(e, part, record) for part, record in _list_records(e, found, parts)],
         not_made={name: each.not_made for name, each in found.weightings.items() if each.not_made},
-        malignant=bool(e.facts.malignant), classes=len(classes), folds=bool(found.weightings) and e.findings.scored == "out-of-fold",
+        malignant=bool(e.facts.malignant), classes=len(classes), weighed=bool(found.weightings), folds=bool(found.weightings) and e.findings.scored == "out-of-fold",
     )  # fmt: skip
 
 
@@ -89,7 +89,9 @@ def _score_cells(scores: PartScores) -> list[dict[str, Any]]:
 
 def _class_rows(part: Part) -> Iterator[list[Any]]:
     for name, scores in part.scores.by_class.items():
-        cells = [cell(format_value(each.value), format_range(each.low, each.high)) for each in scores.values()]
+        cells = [
+            cell(format_value(each.value), format_range(each.low, each.high)) for each in scores.values()
+        ]
         yield [part.name, name, *cells]
 
 
@@ -148,11 +150,17 @@ def _make_gallery(e: Evidence, part: Part, own: Predictions) -> dict[str, Any]:
     made = e.findings.ensemble.description if e.findings.ensemble else {}
     size = int(part.key.removeprefix("first_")) if part.key.startswith("first_") else 0
     voters = size if made.get("rule") == "majority_vote" else 0
-    images = sections.show_images(own, rows, _paths(e), e.development.limits, e.development.sixteen_bit, voters)
+    images = sections.show_images(
+        own, rows, _paths(e), e.development.limits, e.development.sixteen_bit, voters
+    )
     items = []
     for row, image in zip(rows, images, strict=True):
         missed = image.true in e.facts.malignant and image.called not in e.facts.malignant
-        beside = "" if image.right == ensemble.right[row] else f"ensemble {'right' if ensemble.right[row] else 'wrong'}"
+        beside = (
+            ""
+            if image.right == ensemble.right[row]
+            else f"ensemble {'right' if ensemble.right[row] else 'wrong'}"
+        )
         lines = ["malignant called benign" if missed else "", image.sure, beside, image.subject]
         alt = f"Cell {image.id}: true class {image.true}, {part.name} called {image.called}, {image.sure}"
         items.append(

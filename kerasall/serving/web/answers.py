@@ -105,7 +105,8 @@ class ModelBody(ModelName):
     refers: bool
     explains: bool
     no_maps: dict[str, str] = Field(
-        default={}, description="Networks whose map is missing where it looked, and why; of an ensemble members."
+        default={},
+        description="Networks whose map is missing where it looked, and why; of an ensemble members.",
     )
     data: dict[str, Any]
     blessed: bool | None

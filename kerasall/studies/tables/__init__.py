@@ -53,6 +53,7 @@ KINDS: Mapping[str, Lookup] = {
 }
 """First word of a key -> how its figure is found: a module of this folder a subject."""
 
+
 @lru_cache(maxsize=4096)
 def look_up(run: Run, key: str) -> Ours:
     """The figure of a run that a key means; "" means that none belongs beside the cell.

@@ -81,7 +81,9 @@ def _fit_weights(run: Run, weighting: str) -> Sequence[float] | Ours:
 def _record_of(run: Run) -> TrainingRecord | Ours:
     made = read_scored(run).made
     if made is None or made["rule"] != "weighted_average":
-        return none_as(f"this run has {'the rule ' + made['rule'] if made else 'one model'}, and weighs no members")
+        return none_as(
+            f"this run has {'the rule ' + made['rule'] if made else 'one model'}, and weighs no members"
+        )
     return TrainingRecord(run.output("TrainingRecord", ENSEMBLE).parent)
 
 
@@ -105,7 +107,9 @@ def score_repeats(run: Run, words: Sequence[str]) -> Ours:
     found = [_score_part(each, which, metric) for each in runs]
     values = [each.value for each in found if isinstance(each.value, int | float)]
     if len(values) < len(found):
-        return none_as(next((each.reason for each in found if each.reason), "it is not defined in every repetition"))
+        return none_as(
+            next((each.reason for each in found if each.reason), "it is not defined in every repetition")
+        )
     spread = spread_of(values)
     told = f"over {len(runs)} repetitions"
     if what == "mean" or spread.variance is None:
@@ -135,7 +139,10 @@ def score_at_size(run: Run, words: Sequence[str]) -> Ours:
             f"450 pixels: kerasall run weighted_ensemble_450, or weighted_ensemble_450_faithful)"
         )
     score = score_weighting(found, rest) if kind == "weighting" else score_member(found, rest)
-    notes = [f"of the run {found.name}" if found is not run else "", f"images of {own} pixels" if here and own != wanted else ""]
+    notes = [
+        f"of the run {found.name}" if found is not run else "",
+        f"images of {own} pixels" if here and own != wanted else "",
+    ]
     told = "; ".join(filter(None, [*notes, score.reason]))
     return Ours(score.value, score.low, score.high, told)
 
@@ -167,6 +174,8 @@ def _beside(run: Run, changed: Collection[str]) -> list[Run]:
     def meaning(each: Run) -> dict[str, Any]:
         return {key: value for key, value in each.settings.items() if key not in passed}
 
-    folders = sorted(file.parent for file in run.folder.parent.glob(f"*/{RECORD}") if file.parent != run.folder)
+    folders = sorted(
+        file.parent for file in run.folder.parent.glob(f"*/{RECORD}") if file.parent != run.folder
+    )
     others = [each for each in map(Run, folders) if not each.record_fault]
     return [each for each in others if each.state == "complete" and meaning(each) == meaning(run)]
