@@ -16,6 +16,7 @@ from pydantic import ValidationError
 
 from kerasall.data.splits import read_split
 from kerasall.data.training_record import TRAINING, TrainingRecord
+from kerasall.decoding import read_image_bytes
 from kerasall.errors import KerasallError
 from kerasall.evaluation.curves import BandedCurve, roc_curves
 from kerasall.evaluation.intervals import Scorer
@@ -245,12 +246,18 @@ def draw_maps(run: Run, words: Sequence[str]) -> Drawn:
         predictor = run.predictor()
         from kerasall.serving.explanation import require_explainable
 
-        require_explainable(predictor)
+        require_explainable(predictor, run.no_maps)
     except KerasallError as error:
         return Drawn(reason=str(error))
     paths = read_paths(run)
     rows = choose_explained(scored, named)
-    plots = [each for row in rows if (each := _explain(predictor, scored, row, paths)) is not None]
+    left_out = "".join(f"; without {name}: {why}" for name, why in run.no_maps.items())
+    plots = [
+        (picture, f"{words}{left_out}")
+        for row in rows
+        for picture, words in [_explain(predictor, scored, row, paths)]
+        if picture is not None
+    ]
     return Drawn(plots, reason="" if plots else "the scored images cannot be read where they lay")
 
 
@@ -264,7 +271,8 @@ def choose_explained(scored: Scored, named: Sequence[str]) -> list[int]:
 
 def _explain(
     predictor: Any, scored: Scored, row: int, paths: Mapping[str, str]
-) -> tuple[Picture, str] | None:
+) -> tuple[Picture | None, str]:
+    """The maps of one image with a caption; None where there is no map or no file, for nothing is made up."""
     from kerasall.report.figures_explanation import DOTS_PER_INCH, ExplainedImage, draw_explanation
     from kerasall.report.figures_style import figure_to_png
     from kerasall.serving.explanation import explain_image
@@ -272,11 +280,10 @@ def _explain(
     own = scored.predictions
     name, true = str(own.ids[row]), own.classes[own.labels[row]]
     try:
-        found = explain_image(
-            predictor, Path(paths.get(name, name)).read_bytes(), name, predictor.labels.index(true)
-        )
+        data = read_image_bytes(paths.get(name, name), predictor.limits)
+        found = explain_image(predictor, data, name, predictor.labels.index(true))
     except (KerasallError, OSError):
-        return None  # nothing is made up where there is no map or no file
+        return None, ""
     votes = [
         f"{member} {'right' if each.in_order(own.ids).right[row] else 'wrong'}"
         for member, each in scored.members.items()
