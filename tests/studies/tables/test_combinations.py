@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from kerasall.components.combinations import compare_cells
-from kerasall.components.feature_classifier import accuracy_of
+from kerasall.components.feature_fitting import accuracy_of
 from kerasall.data.development import Development, Facts
 from kerasall.data.splits import Split
 from kerasall.data.training_record import TrainingRecord
