@@ -14,7 +14,7 @@ import tensorflow as tf
 
 from kerasall.data.examples import Collection
 from kerasall.data.splits import natural_order
-from kerasall.decoding import decode, read_image_bytes
+from kerasall.decoding import SixteenBit, decode, read_image_bytes
 from kerasall.errors import DataError, count_of
 from kerasall.evaluation.intervals import ratio_interval
 from kerasall.evaluation.metrics import area_under_roc
@@ -175,9 +175,9 @@ class Segmentation:
         Returns:
             Paths of the page and of the YAML file.
         """
-        reader = _Reader(self.collection, self.masks)
+        reader, cut = _Reader(self.collection, self.masks), _cut(self.operation)
         chosen = [row for own in _by_class(self.scored) for row in _spread(own, most)]
-        shown = [self._show(row, reader) for row in chosen]
+        shown = [self._show(row, reader, cut) for row in chosen]
         facts = SegmentationFacts(
             f"Segmentation of {self.collection.root.name}", self.bounds, self.origin, self.words_scored,
             self.masks.name, self.settings, command,
@@ -187,9 +187,9 @@ class Segmentation:
         write_text(config, self.settings)
         return page, config
 
-    def _show(self, row: dict[str, str], reader: _Reader) -> SegmentedImage:
+    def _show(self, row: Mapping[Any, Any], reader: _Reader, cut: Any) -> SegmentedImage:
         image, given = reader.image(row), reader.mask(row)
-        kept = _cut(self.operation)(image)
+        kept = cut(image)
         result = np.where(kept[:, :, None], image, np.uint8(self.operation.fill_value))
         return SegmentedImage(row["id"], row["label"], image, given, kept, result)
 
@@ -236,7 +236,7 @@ def _compare(reader: _Reader, scored: pd.DataFrame, operation: HsvThresholdMask)
         counts: list[tuple[int, int, int, int, int]] = []
 
         def look(
-            rows: list[dict[str, Any]], counts: list[Any] = counts
+            rows: list[dict[Any, Any]], counts: list[Any] = counts
         ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
             for row in rows:
                 image, given = reader.image(row), reader.mask(row)
@@ -284,15 +284,15 @@ class _Reader:
     """Images and their masks, file by file."""
 
     def __init__(self, collection: Collection, masks: StatedMasks) -> None:
-        self._sixteen_bit = collection.sixteen_bit
+        self._sixteen_bit: SixteenBit = collection.sixteen_bit
         self._masks = masks
         self._otsu = _cut(OtsuMask(masks.otsu))
 
-    def image(self, row: Mapping[str, Any]) -> np.ndarray:
+    def image(self, row: Mapping[Any, Any]) -> np.ndarray:
         """uint8 [H, W, 3] RGB."""
         return decode(read_image_bytes(row["path"]), name=row["path"], sixteen_bit=self._sixteen_bit)
 
-    def mask(self, row: Mapping[str, Any]) -> np.ndarray:
+    def mask(self, row: Mapping[Any, Any]) -> np.ndarray:
         """bool [H, W]: given in a file, or made by Otsu's threshold.
 
         Raises:
@@ -335,11 +335,13 @@ def _cut(operation: HsvThresholdMask | OtsuMask) -> Any:
 
 
 def _name_groups(collection: Collection) -> list[str]:
-    """Subject, block, or the image itself where nobody is known."""
+    """Subject or block, ids that are known to be one patient joined; the image itself where nobody is known."""
     examples = collection.examples
     if collection.subject_kind == "none":
         return list(examples["id"])
-    return [subject or name for subject, name in zip(examples["subject"], examples["id"], strict=True)]
+    one = {each: subjects[0] for subjects in collection.joined_subjects for each in subjects}
+    named = zip(examples["subject"], examples["id"], strict=True)
+    return [one.get(subject, subject) or name for subject, name in named]
 
 
 def _divide(examples: pd.DataFrame, swap: bool) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -366,7 +368,7 @@ def _by_class(examples: pd.DataFrame) -> list[pd.DataFrame]:
     return [own for _, own in examples.groupby("label", sort=True)]
 
 
-def _spread(rows: pd.DataFrame, most: int) -> list[dict[str, str]]:
+def _spread(rows: pd.DataFrame, most: int) -> list[dict[Any, Any]]:
     """Some rows, evenly spread over all."""
     chosen = np.unique(np.linspace(0, len(rows) - 1, min(most, len(rows))).astype(int))
     return rows.iloc[chosen].to_dict("records")

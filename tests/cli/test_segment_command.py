@@ -35,7 +35,7 @@ def cells(tmp_path_factory):
             name = f"{label}/P{label}{number // 2}/{number}.png"
             for root, pixels in (
                 ("images", cv2.cvtColor(colour, cv2.COLOR_HSV2BGR)),
-                ("masks", 255 * np.uint8(kept)),
+                ("masks", np.where(kept, 255, 0).astype(np.uint8)),
             ):
                 (folder / root / name).parent.mkdir(parents=True, exist_ok=True)
                 cv2.imwrite(str(folder / root / name), pixels)
