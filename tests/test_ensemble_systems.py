@@ -18,7 +18,7 @@ from kerasall.components.trainer import ChainInTwo
 from kerasall.components.transform import draw_split, training_images
 from kerasall.data.development import Development, Facts, read_rows, write_development
 from kerasall.data.examples import Collection, read_examples
-from kerasall.data.splits import Split
+from kerasall.data.splits import Split, read_split
 from kerasall.data.training_record import ENSEMBLE
 from kerasall.errors import DataError, SettingsError
 from kerasall.evaluation.ensemble_rules import combine_predictions, member_weights
@@ -34,6 +34,7 @@ from kerasall.settings import EnsembleSettings, MemberSettings, SplitSettings
 from kerasall.settings.loading import load_settings, validate
 from kerasall.studies.comparison import read_members
 from kerasall.studies.experiment import run_experiment
+from kerasall.studies.tables import look_up
 
 ROOT = Path(__file__).parents[1]
 CLASSES = ("all", "hem")
@@ -480,3 +481,9 @@ def test_the_shipped_small_configs_run_to_the_end(tmp_path, name):
     assert set(document["results"]["ensemble"]["scores"]) == {member.name for member in settings.members}
     assert document["results"]["scored"] == ("out-of-fold" if settings.split.kind == "folds" else "test")
     assert Predictor(tmp_path / "savedmodels" / name).labels == tuple(document["results"]["labels"])
+    if settings.split.kind == "folds":
+        first = read_split(result.output("Split", "split.json")).ids("fold_0")
+        member = read_predictions(result.artifacts["Evaluator", "evaluation"] / "members" / "mobilenet.npz")
+        own = member.take(np.isin(member.ids, first))
+        ours = look_up(result, "fold/1/member/mobilenet/accuracy")
+        assert ours.value == pytest.approx((own.decisions == own.labels).mean())

@@ -146,6 +146,12 @@ def test_every_combination_is_scored_out_of_fold_and_the_named_one_is_kept(folde
     assert len(rows) == 1 + 4
     assert rows[1][0].note == "exported"
     assert "named in the config" in " ".join(table["notes"])
+    # Each of three folds' classifiers is fitted to the 40 images of the others.
+    tree = training["combinations"][1]
+    assert tree["matrices"]["training"] == [[60, 0], [0, 60]]
+    assert (tree["training_accuracy"], np.sum(tree["confusion_matrix"])) == (1.0, 60)
+    low, high = training["combinations"][0]["intervals"]["accuracy"]
+    assert low < accuracy < high
     assert TrainingRecord(folders["record"]).chosen_on == ()
 
 
@@ -219,6 +225,25 @@ def test_a_faithful_copy_chooses_on_the_selection_part_and_says_so(table, tmp_pa
     np.testing.assert_allclose(scored.probabilities, selection.probabilities)
 
 
+def test_a_perceptron_of_unpooled_features_has_training_and_validation_images_of_its_own(table, tmp_path):
+    development = develop(table, SELECTION | {"3": "validation"}, "holdout", tmp_path / "development")
+    settings = {"combinations": [["vgg16"]], "classifiers": ["mlp"], "pooling": "none", "standardise": False}
+    folders = run_features(development, tmp_path, pixels="standardised", **settings)
+    record = TrainingRecord(folders["record"])
+    (row,) = record.combinations["rows"]
+    counted = {part: int(np.sum(matrix)) for part, matrix in row["matrices"].items()}
+    assert counted == {"training": 30, "validation": 10}
+    assert (record.combinations["compared_on"], np.sum(row["confusion_matrix"])) == ("selection", 20)
+    # What calibrates the model are the validation images, and not those that it is scored on.
+    validation = record.predictions
+    assert len(validation) == 10
+    right = np.mean(validation.decisions == validation.labels)
+    assert row["validation_accuracy"] == pytest.approx(right)
+    assert len(record.selection) == 20
+    assert read_tables(render_section("combinations", tables=record.training["tables"]).body)
+    assert ">Validation accuracy" in record.training["tables"][0]["columns"]
+
+
 def test_changed_pixels_are_the_same_whatever_slices_are_read(table):
     pixels = pixels_of(table)[:10]
     changed = ChangedPixels(pixels, Augmentation(horizontal_flip=True, vertical_flip=True), seed=4)
@@ -257,6 +282,11 @@ BASE = {"experiment": "x", "pipeline": "p.py"}
         ({"deep_features": FEATURES | {"combinations": [["vgg"]]}}, "must name extractors of"),
         ({"deep_features": FEATURES | {"classifiers": ["knn"]}}, "only these can be exported"),
         ({"deep_features": FEATURES | {"augmented_copies": 1}}, "must be set together"),
+        ({"deep_features": FEATURES | {"pooling": "none"}}, "needs classifiers: .mlp., .* but classifiers is"),
+        (
+            {"deep_features": FEATURES | {"pooling": "none", "classifiers": ["mlp"]}},
+            "standardise: false, .* but standardise is True",
+        ),
         (
             {"deep_features": FEATURES | {"chosen": {"features": ["small"], "classifier": "mlp"}}},
             "must be one of the combinations",
@@ -328,7 +358,12 @@ def test_every_cell_of_a_sweep_is_scored_and_the_exported_one_is_the_best(swept,
     np.testing.assert_allclose(model.predict(pixels_of(rows), verbose=0), kept.probabilities, atol=1e-5)
     assert [len(stages[0]["epochs"]) for stages in training["fits"].values()] == [4, 4]
     assert "too high" in training["tables"][0]["notes"][0]
-    assert len(training["tables"][0]["rows"]) == 4
+    cells, means = training["tables"]
+    assert len(cells["rows"]) == 4
+    assert means["caption"] == "Means over 2 numbers of epochs, scored on selection images"
+    assert [float(row[3]) for row in means["rows"]] == pytest.approx(
+        [np.mean(values[:2]), np.mean(values[2:])], abs=5e-5
+    )
 
 
 def test_a_checkpoint_is_bit_for_bit_what_a_shorter_run_ends_with(swept, tmp_path):

@@ -293,7 +293,9 @@ class Fitting:
         """Confusion matrices of what ``predict_held_out`` has fitted, by part: of the images fitted to (over folds their
         sum), and of the part validation where another is compared on."""
         divisions = self.data.divide(self.data.compared)
-        found = [read_json(self._place(cell, each, scratch).with_suffix(".json"))["parts"] for each in divisions]
+        found = [
+            read_json(self._place(cell, each, scratch).with_suffix(".json"))["parts"] for each in divisions
+        ]
         return {part: np.sum([each[part] for each in found], axis=0).tolist() for part in found[0]}
 
     def _features(self, cell: Cell, copy: int, rows: np.ndarray) -> np.ndarray:

@@ -75,5 +75,6 @@ def _write_search(evidence: Evidence, report: Path) -> None:
     members = len(evidence.settings.members)
     trials = list_trials(evidence.record / PROJECT)
     write_trial_page(report / TRIALS_PAGE, trials, f"Trials of {members} voting models")
-    words = (describe_plan(evidence.search.design.plan), describe_analysis(evidence.search.analyze()))
+    search = evidence.search
+    words = (describe_plan(search.design.plan, **search.counting), describe_analysis(search.analyze()))
     write_text(report / "analysis.txt", "\n\n".join(words) + "\n")

@@ -110,7 +110,9 @@ class Table(Strict):
         rows, columns = {row.name for row in self.rows}, {column.name for column in self.columns}
         for flag in self.flags:
             if flag.row not in rows or flag.column not in columns:
-                raise ValueError(f"a flag of {self.name} must name a cell, but {flag.row}, {flag.column} is none")
+                raise ValueError(
+                    f"a flag of {self.name} must name a cell, but {flag.row}, {flag.column} is none"
+                )
         if self.listed and self.listed.column not in columns:
             raise ValueError(f"listed of {self.name} must name a column, but {self.listed.column} is none")
         return self

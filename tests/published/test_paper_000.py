@@ -77,7 +77,8 @@ def test_the_last_rows_of_table_7_follow_from_the_others():
     assert models.std(axis=0, ddof=1) == pytest.approx(sd, abs=0.5e-4)
     assert -20 * np.log10(1 - models.mean(axis=0)) == pytest.approx(eta, abs=0.5e-4)
     assert [f"{row.name[0]}" for row in TABLES["7"].rows[:9]] == [
-        f"Resnet-101-{cell[2:]} (#{k})" for k, cell in enumerate((r.cells[1] for r in TABLES["7"].rows[:9]), 1)
+        f"Resnet-101-{cell[2:]} (#{k})"
+        for k, cell in enumerate((r.cells[1] for r in TABLES["7"].rows[:9]), 1)
     ]
 
 

@@ -60,7 +60,10 @@ def test_the_flagged_f1_are_those_that_cannot_be(name):
         assert [float(end) for end in told.groups()] == pytest.approx(ends, abs=1.1e-3)
         likely = {float(value) for value in flag.likely.split(" or ")}
         assert likely == {round(value, 2) for value in np.arange(round(ends[0], 2), ends[1] + ROUNDING, 0.01)}
-        assert f".{f1[2:]} cannot stand beside recall .{recall[2:]} and precision .{precision[2:]}" in flag.because
+        assert (
+            f".{f1[2:]} cannot stand beside recall .{recall[2:]} and precision .{precision[2:]}"
+            in flag.because
+        )
 
 
 @pytest.mark.parametrize("name", ["Table 3", "Table 4", "Table 5", "Table 6"])
@@ -71,6 +74,8 @@ def test_totals_are_means_of_the_rows_within_rounding(name):
 
 def test_training_accuracies_are_those_of_the_abstract():
     assert TABLES["Table 1"].rows[-1].cells == ("93.80%", "92.75%")
-    best = max((printed_number(cell) or 0, row.name[0]) for row in TABLES["Table 2"].rows for cell in row.cells)
+    best = max(
+        (printed_number(cell) or 0, row.name[0]) for row in TABLES["Table 2"].rows for cell in row.cells
+    )
     assert best == (81.81, "80")
     assert TABLES["Table 7"].rows[-2].cells[-1] == "87.00%"

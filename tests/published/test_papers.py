@@ -49,7 +49,13 @@ def test_a_file_that_is_not_whole_is_refused(changes, told):
 
 
 def test_numbers_are_read_as_printed():
-    assert [printed_number(text) for text in ("84.73%", "10,661", "−0.5", "adam", "")] == [84.73, 10661, -0.5, None, None]
+    assert [printed_number(text) for text in ("84.73%", "10,661", "−0.5", "adam", "")] == [
+        84.73,
+        10661,
+        -0.5,
+        None,
+        None,
+    ]
 
 
 @pytest.mark.parametrize("name", papers())
@@ -68,5 +74,5 @@ def test_a_paper_that_is_not_there_is_refused_with_those_that_are():
     for text in ("and", "nobody"):
         with pytest.raises(SettingsError, match=rf"taguchi_resnet101_vote \(Chen.*'{text}' is none"):
             find_paper(text)
-    with pytest.raises(SettingsError, match="did you mean|there are"):
+    with pytest.raises(SettingsError, match=r"did you mean|there are"):
         read_paper("optimiser_sweep")

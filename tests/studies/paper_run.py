@@ -83,7 +83,9 @@ def make_members() -> tuple[list[Predictions], Predictions]:
         errors |= deal_errors(listed[label], others[label], counts[label])
     numbers = np.arange(1, 1868)
     labels = np.array([CLASSES.index(label_of[n]) for n in numbers.tolist()])
-    subjects = np.array([f"{CLASSES[label]}{n % PATIENTS[CLASSES[label]]}" for n, label in zip(numbers, labels, strict=True)])
+    subjects = np.array(
+        [f"{CLASSES[label]}{n % PATIENTS[CLASSES[label]]}" for n, label in zip(numbers, labels, strict=True)]
+    )
     ids = np.array([f"C-NMC_test_prelim_phase_data/{n}.bmp" for n in numbers])
     members = []
     for k in range(9):
@@ -98,7 +100,9 @@ def write_run(house: Path, name: str = "paper") -> Path:
     """Writes the run into ``house/runs``; returns its folder."""
     members, vote = make_members()
     names, artifacts = [f"model_{k}" for k in range(1, 10)], house / "artifacts"
-    settings = load_settings("taguchi_resnet101_vote_faithful").model_dump(mode="json")
+    settings = load_settings("taguchi_resnet101_vote_faithful", ["evaluate.resamples=200"]).model_dump(
+        mode="json"
+    )
     made = {"rule": "majority_vote", "weights": None, "members": names}
     results = {
         "scored": "selection", "malignant": ["all"], "labels": list(CLASSES), "metrics": {}, "blessed": False, "ensemble": made,
@@ -111,21 +115,31 @@ def write_run(house: Path, name: str = "paper") -> Path:
     table = list_images(vote)
     source = ReviewSource("selection", vote, dict(zip(names, members, strict=True)))
     scored = table[table["part"] == "selection"]
-    write_review_record(ReviewRecord(CLASSES, [source], scored.assign(path="/none")), artifacts / "evaluation" / "review")
+    write_review_record(
+        ReviewRecord(CLASSES, [source], scored.assign(path="/none")), artifacts / "evaluation" / "review"
+    )
     write_facts(Facts(CLASSES, ("all",), "subject", "cnmc", (), ""), artifacts / "development")
     write_split(Split("holdout", table, 0), artifacts / "split" / "split.json")
     fold = np.where(table["part"] == "selection", "prelim", "fold_0")
-    write_examples(table.assign(path="", fold=fold).drop(columns=["group", "part"]), artifacts / "examples" / "examples.csv")
+    write_examples(
+        table.assign(path="", fold=fold).drop(columns=["group", "part"]),
+        artifacts / "examples" / "examples.csv",
+    )
     write_training(artifacts / "record", names, settings)
     write_search(artifacts / "search")
     kinds = {
         "evaluation": "Evaluation", "development": "Development", "split": "Split", "examples": "Examples",
         "record": "TrainingRecord", "search": "Search",
     }  # fmt: skip
-    outputs = {name: {"path": str(artifacts / name), "type": kind, "digest": name} for name, kind in kinds.items()}
+    outputs = {
+        name: {"path": str(artifacts / name), "type": kind, "digest": name} for name, kind in kinds.items()
+    }
     steps = [{"step": "All", "state": "complete", "seconds": 1.0, "metrics": {}, "outputs": outputs}]
     folder = house / "runs" / name
-    write_json(folder / "run.json", {"name": name, "experiment": name, "state": "complete", "settings": settings, "steps": steps})
+    write_json(
+        folder / "run.json",
+        {"name": name, "experiment": name, "state": "complete", "settings": settings, "steps": steps},
+    )
     write_json(folder / "report.json", {"results": results})
     return folder
 
@@ -140,7 +154,9 @@ def list_images(vote: Predictions) -> pd.DataFrame:
     )  # fmt: skip
     counts = {"all": 7272, "hem": 3389}
     trained = pd.concat(
-        pd.DataFrame({"id": [f"fold_0/{label}/{n}.bmp" for n in range(count)], "label": label, "subject": f"{label}_t"})
+        pd.DataFrame(
+            {"id": [f"fold_0/{label}/{n}.bmp" for n in range(count)], "label": label, "subject": f"{label}_t"}
+        )
         for label, count in counts.items()
     )
     trained = trained.assign(group=trained["subject"], part="train")
@@ -152,7 +168,13 @@ def write_training(folder: Path, names: list[str], settings: dict) -> None:
     accuracy = {row.ours: float(row.cells[0]) for row in printed("Table 7").rows}
     told = {}
     for k, name in enumerate(names, start=1):
-        epoch = {"epoch": 1, "loss": 0.1, "accuracy": accuracy[f"member/{k}"], "val_loss": None, "val_accuracy": None}
+        epoch = {
+            "epoch": 1,
+            "loss": 0.1,
+            "accuracy": accuracy[f"member/{k}"],
+            "val_loss": None,
+            "val_accuracy": None,
+        }
         told[name] = {"fits": {"holdout": [{"stage": "fine_tune", "epochs": [epoch], "best_epoch": 1}]}}
     TrainingRecord(folder).write(None, {"members": told, "parameters": 1, "seconds": 1.0, "fits": {}})
     members = [{"name": name, "model": settings["model"], "train": settings["train"]} for name in names]
@@ -163,16 +185,29 @@ def write_search(folder: Path) -> None:
     """Trials with the printed accuracies of Table 5 at the levels of Tables 2 and 3."""
     factors = [
         {"name": name, "setting": name, "levels": list(row.cells)}
-        for name, row in zip(["optimizer", "batch_size", "epochs", "learning_rate"], printed("Table 3").rows, strict=True)
+        for name, row in zip(
+            ["optimizer", "batch_size", "epochs", "learning_rate"], printed("Table 3").rows, strict=True
+        )
     ]
     accuracies = {row.ours: [float(cell) for cell in row.cells[:3]] for row in printed("Table 5").rows}
     lines, rows = [], []
     for number, row in enumerate(printed("Table 2").rows, start=1):
         responses = accuracies[f"{number}/scored"]
         rows.append({"row": number, "levels": {}, "responses": responses, "ratio": None})
-        for repeat, (scored, trained) in enumerate(zip(responses, accuracies[f"{number}/train"], strict=True), start=1):
-            line = {"trial": f"{len(lines):04d}", "row": number, "repeat": repeat, "fold": 1, "status": "COMPLETED"}
-            line |= {f"{factor['name']} level": int(level) for factor, level in zip(factors, row.cells, strict=True)}
+        for repeat, (scored, trained) in enumerate(
+            zip(responses, accuracies[f"{number}/train"], strict=True), start=1
+        ):
+            line = {
+                "trial": f"{len(lines):04d}",
+                "row": number,
+                "repeat": repeat,
+                "fold": 1,
+                "status": "COMPLETED",
+            }
+            line |= {
+                f"{factor['name']} level": int(level)
+                for factor, level in zip(factors, row.cells, strict=True)
+            }
             lines.append(line | {"objective": scored, "training_accuracy": trained, "seconds": 1.0})
     response = {"metric": "accuracy", "title": "Accuracy", "direction": "higher"}
     experiment = {"factors": factors, "rows": rows, "response": response, "signal": "target:1", "repeats": 3}

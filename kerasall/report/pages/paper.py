@@ -13,11 +13,12 @@ from kerasall.report.page import Page, Picture, Section, render_section
 _DECIMALS = re.compile(r"\.(\d+)")
 _LONGEST = 400
 """Characters of a text in a cell; of a longer one the table for programs has the rest."""
+_ROUGH_END = "the interval is rough"
+_ROUGH = f"few groups have images that count here: {_ROUGH_END}"
+"""In the place of notes that tell how few, which differ from cell to cell; the table for programs has them."""
 _SIDE_BY_SIDE = 3
 """Columns up to which a cell's three parts stand beside one another on a large screen."""
-FOOTER = (
-    "Written by kerasall. For research use only: not a diagnostic device. The same cells for programs: tables.csv."
-)
+FOOTER = "Written by kerasall. For research use only: not a diagnostic device. The same cells for programs: tables.csv."
 
 
 @dataclass(frozen=True)
@@ -129,7 +130,11 @@ def _table_section(found: FilledTable, background: Background) -> Section | None
 def _figure_section(found: FilledFigure, background: Background) -> Section | None:
     figure = found.figure
     made = render_section(
-        "paper_figure", f=figure, plots=found.plots, gallery=found.gallery, reason=found.reason,
+        "paper_figure",
+        f=figure,
+        plots=found.plots,
+        gallery=found.gallery,
+        reason=found.reason,
         scored=background.scored_briefly,
     )
     return made and replace(made, id=_anchor(figure.name))
@@ -145,8 +150,12 @@ class _Notes:
     def __init__(self) -> None:
         self._numbers: dict[str, int] = {}
 
-    def number(self, reason: str) -> int:
-        return self._numbers.setdefault(reason, len(self._numbers) + 1) if reason else 0
+    def number(self, reason: str) -> str:
+        """The numbers of what a reason says, such as ``1, 3``; "" where it says nothing."""
+        told = dict.fromkeys(
+            _ROUGH if each.endswith(_ROUGH_END) else each for each in reason.split("; ") if each
+        )
+        return ", ".join(str(self._numbers.setdefault(each, len(self._numbers) + 1)) for each in told)
 
     def lines(self) -> list[str]:
         return list(self._numbers)
@@ -205,7 +214,10 @@ def _shorten(text: str) -> str:
 def head_rows(table: Table) -> list[list[tuple[str, int, int]]]:
     """Rows of headings: text, columns and rows that each spans; those of the rows' own names first."""
     depth = max(len(column.name) for column in table.columns)
-    lines: list[list[tuple[str, int, int]]] = [[(head, 1, depth) for head in table.heads], *([] for _ in range(depth - 1))]
+    lines: list[list[tuple[str, int, int]]] = [
+        [(head, 1, depth) for head in table.heads],
+        *([] for _ in range(depth - 1)),
+    ]
     for level in range(depth):
         start = 0
         while start < len(table.columns):

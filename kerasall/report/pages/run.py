@@ -86,7 +86,10 @@ def make_combinations(e: Evidence) -> Section | None:
     picture = runs and draw_picture(
         "scores-by-epochs", draw_scores_by_epochs, runs, metric.title, is_percent(metric.name)
     )
-    return render_section("combinations", tables=e.training.get("tables", ()), by_epochs=picture or None)
+    return render_section(
+        "combinations", tables=e.training.get("tables", ()), by_epochs=picture or None,
+        compared=e.training.get("compared_on", ""),
+    )  # fmt: skip
 
 
 def make_summary(e: Evidence) -> Section | None:

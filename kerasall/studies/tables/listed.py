@@ -34,13 +34,22 @@ def describe_listed(run: Run, table: Table) -> tuple[str, ...]:
     scored, told = read_scored(run), " ".join(table.listed.fact.split())
     images, names = select_images(run, scored, table.listed.part), read_listed(table)
     if images is None:
-        return (told, "This run has none of these images: what it calls wrongly cannot be compared with them by name.")
-    return (*_describe_printed(images, names, table.listed, told), _describe_overlap(run, scored, images, names))
+        return (
+            told,
+            "This run has none of these images: what it calls wrongly cannot be compared with them by name.",
+        )
+    return (
+        *_describe_printed(images, names, table.listed, told),
+        _describe_overlap(run, scored, images, names),
+    )
 
 
 def _describe_printed(images: pd.DataFrame, names: set[str], listed: Listed, told: str) -> Iterable[str]:
     if len(images) < listed.images or not (images["subject"] != "").all():
-        return (told, f"{len(images):,} of the {listed.images:,} images are in this run's data: too few to compute it again.")
+        return (
+            told,
+            f"{len(images):,} of the {listed.images:,} images are in this run's data: too few to compute it again.",
+        )
     found = score_printed(images, names)
     ends = format_range(found.low, found.high)
     return (

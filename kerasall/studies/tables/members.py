@@ -15,7 +15,9 @@ from kerasall.studies.finished_run import Run
 from kerasall.studies.tables.ours import Ours, none_as
 from kerasall.studies.tables.scored import Scored, name_metric, read_score, read_scored
 
-WHILE_TRAINING = "as the training reports it: the mean over the last epoch kept, while the weights still moved"
+WHILE_TRAINING = (
+    "as the training reports it: the mean over the last epoch kept, while the weights still moved"
+)
 _RECORDED = ("accuracy", "loss")
 """What a training reports of its own images."""
 
@@ -45,13 +47,19 @@ def score_vote(run: Run, words: Sequence[str]) -> Ours:
 
 
 def score_fold(run: Run, words: Sequence[str]) -> Ours:
-    """``fold/N/METRIC``: of the images of the fold, by the model that it was held out from."""
+    """``fold/N/METRIC``: of the images of the fold, by the model that it was held out from; ``fold/N/member/NAME/METRIC``."""
     scored, (number, *rest) = read_scored(run), words
+    predictions = scored.predictions
+    if rest[0] == "member":
+        name, rest = scored.find_member(rest[1]), rest[2:]
+        if isinstance(name, Ours):
+            return name
+        predictions = scored.members[name]
     folds = read_split(run.output("Split", "split.json")).folds
     if scored.kind != "out-of-fold" or not 0 < int(number) <= len(folds):
         return none_as(f"this run scored {len(folds) if scored.kind == 'out-of-fold' else 'no'} folds")
     ids = read_split(run.output("Split", "split.json")).ids(folds[int(number) - 1])
-    own = scored.predictions.take(np.isin(scored.predictions.ids, ids))
+    own = predictions.take(np.isin(predictions.ids, ids))
     return read_score(scored, scored.scorer.of(own), rest)
 
 
@@ -66,7 +74,9 @@ def score_members(run: Run, words: Sequence[str]) -> Ours:
     found = [_member_value(run, scored, name, rest) for name in scored.members]
     values = [each.value for each in found if isinstance(each.value, int | float)]
     if len(values) < len(found):
-        return none_as(next((each.reason for each in found if each.reason), "it is not defined of every member"))
+        return none_as(
+            next((each.reason for each in found if each.reason), "it is not defined of every member")
+        )
     reason = found[0].reason if rest[0] == "train" else ""
     return summarize(values, what, reason)
 

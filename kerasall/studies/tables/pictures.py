@@ -1,7 +1,7 @@
 """Our pictures beside a paper's figures, each made of what a run keeps.
 
-The first word of a figure's key says what is drawn and has a row in ``PICTURES``; a second one names a member (by its name,
-backbone or number), ``ensemble``, or ``fold:N``; without it all members and the ensemble are drawn.
+The first word of a figure's key says what is drawn and has a row in ``PICTURES``; what follows says of what:
+``member/NAME`` (by its name, backbone or number), ``ensemble`` or ``fold/N``; without it all members and the ensemble.
 """
 
 from __future__ import annotations
@@ -22,18 +22,21 @@ from kerasall.evaluation.intervals import Scorer
 from kerasall.evaluation.metrics import confusion_matrix
 from kerasall.evaluation.predictions import Predictions
 from kerasall.evaluation.review import REVIEW, read_review_record
+from kerasall.report.figures_comparison import draw_scores_by_epochs
 from kerasall.report.figures_data import GalleryImage
-from kerasall.report.figures_scores import draw_confusion_matrix, draw_roc_curves
+from kerasall.report.figures_scores import draw_confusion_matrix, draw_roc_curves, draw_roc_lines
 from kerasall.report.figures_taguchi import draw_main_effects
+from kerasall.report.format import is_percent, title_of
 from kerasall.report.page import Picture, draw_picture, read_picture
 from kerasall.report.pages.run_training import draw_training_curves, list_stages
 from kerasall.report.sections import choose_gallery
 from kerasall.studies.finished_run import Run
+from kerasall.studies.tables.combinations import read_combinations
 from kerasall.studies.tables.ours import Ours
 from kerasall.studies.tables.scored import Scored, read_scored
 from kerasall.studies.tables.settings import read_settings
-from kerasall.studies.tables.trials import NO_EXPERIMENT, analyze_eta, read_experiment
-from kerasall.taguchi.analysis import Analysis
+from kerasall.studies.tables.sweep import find_backbones
+from kerasall.studies.tables.trials import analyze_eta
 
 _IMAGES = 8
 """Images of one gallery."""
@@ -80,18 +83,19 @@ def find_parts(run: Run, words: Sequence[str]) -> list[Part] | str:
 
     Args:
         run: an evaluated one.
-        words: a member, ``ensemble``, ``fold:N``, or nothing for all members and the ensemble.
+        words: ``member`` and its name, ``ensemble``, ``fold``, its number and perhaps ``member`` and its name, or nothing
+            for all members and the ensemble.
     """
     scored = read_scored(run)
     if not words:
         names = list(scored.members) if scored.made else []
         return [_part(scored, name) for name in [*names, _ENSEMBLE]]
-    word = words[0]
-    if word.startswith("fold:"):
-        return _find_fold(run, scored, word.removeprefix("fold:"))
-    if word == _ENSEMBLE:
+    what, *which = words
+    if what == "fold":
+        return _find_fold(run, scored, *which)
+    if what == _ENSEMBLE:
         return [_part(scored, _ENSEMBLE)]
-    name = scored.find_member(word)
+    name = scored.find_member(which[0] if which else what)
     return name.reason if isinstance(name, Ours) else [_part(scored, name)]
 
 
@@ -101,13 +105,17 @@ def _part(scored: Scored, name: str) -> Part:
     return Part(_ENSEMBLE if scored.made else "model", scored.scorer)
 
 
-def _find_fold(run: Run, scored: Scored, number: str) -> list[Part] | str:
+def _find_fold(run: Run, scored: Scored, number: str, _: str = "", member: str = "") -> list[Part] | str:
+    name = scored.find_member(member) if member else ""
+    if isinstance(name, Ours):
+        return name.reason
+    predictions = scored.members[name] if name else scored.predictions
     split = read_split(run.output("Split", "split.json"))
     if scored.kind != "out-of-fold" or not number.isdigit() or not 0 < int(number) <= len(split.folds):
         return f"this run scored {len(split.folds) if scored.kind == 'out-of-fold' else 'no'} folds"
     ids = split.ids(split.folds[int(number) - 1])
-    held_out = scored.predictions.take(np.isin(scored.predictions.ids, ids))
-    return [Part(f"fold {number}", scored.scorer.of(held_out))]
+    held_out = predictions.take(np.isin(predictions.ids, ids))
+    return [Part(f"{name}, fold {number}" if name else f"fold {number}", scored.scorer.of(held_out))]
 
 
 def draw_matrices(run: Run, words: Sequence[str]) -> Drawn:
@@ -142,7 +150,7 @@ def draw_curves(run: Run, words: Sequence[str]) -> Drawn:
         picture = draw_picture("roc", draw_roc_curves, found[parts[0].name], height=3.8, of=parts[0].title)
         return Drawn([(picture, parts[0].title)])
     curves: list[BandedCurve] = [replace(each[-1], label=name) for name, each in found.items()]
-    picture = draw_picture("roc", draw_roc_curves, curves, False, height=4.4)
+    picture = draw_picture("roc", draw_roc_lines, curves, height=4.0 + 0.17 * len(curves))
     return Drawn([(picture, "Members and ensemble")])
 
 
@@ -152,35 +160,51 @@ def _for_curves(scorer: Scorer) -> Scorer:
 
 
 def draw_training(run: Run, words: Sequence[str]) -> Drawn:
-    """``training``: loss and accuracy by epochs, of every stage."""
+    """``training``: loss and accuracy by epochs, of every stage; of a sweep by its backbones, which words then name."""
     try:
         settings = read_settings(run)
     except ValidationError:
         return Drawn(reason="the run's settings are those of another version of kerasall")
-    wanted = ""
-    if words:
-        found = read_scored(run).find_member(words[0])
-        if isinstance(found, Ours):
-            return Drawn(reason=found.reason)
-        wanted = found
-    training = TrainingRecord(run.output("TrainingRecord", TRAINING).parent).training
-    plots = []
-    for name, _, runs in list_stages(training, settings):
-        if wanted and settings.members and not name.startswith(f"{wanted},"):
-            continue
-        for measure in ("loss", "accuracy"):
-            if any(len(getattr(each, measure)) for each in runs):
-                picture = draw_picture("training", draw_training_curves, runs, measure, height=3.3, of=name)
-                plots.append((picture, f"{name}: {measure}"))
-    return Drawn(plots, reason="" if plots else "this run kept no history of the training")
+    stages = list_stages(TrainingRecord(run.output("TrainingRecord", TRAINING).parent).training, settings)
+    if words and settings.sweep:
+        wanted = find_backbones(run.settings["sweep"], words[-1])
+        stages = [stage for stage in stages if stage[0] in wanted]
+    elif words:
+        name = read_scored(run).find_member(words[-1])
+        if isinstance(name, Ours):
+            return Drawn(reason=name.reason)
+        stages = [stage for stage in stages if not settings.members or stage[0].startswith(f"{name},")]
+    plots = [
+        (
+            draw_picture("training", draw_training_curves, runs, measure, height=3.3, of=name),
+            f"{name}: {measure}",
+        )
+        for name, _, runs in stages
+        for measure in ("loss", "accuracy")
+        if any(len(getattr(each, measure)) for each in runs)
+    ]
+    return Drawn(plots, reason="" if plots else "this run kept no such history of a training")
+
+
+def draw_by_epochs(run: Run, _: Sequence[str]) -> Drawn:
+    """``by_epochs``: the main score of every backbone and optimizer of a sweep at every number of epochs."""
+    found = read_combinations(run, "optimizer")
+    if isinstance(found, Ours):
+        return Drawn(reason=found.reason)
+    runs: dict[str, dict[int, Any]] = {}
+    for row in found.rows:
+        runs.setdefault(f"{row['backbone']} {row['optimizer']}", {})[row["epochs"]] = row["main"]
+    title = title_of(found.main, found.labels)
+    picture = draw_picture("by-epochs", draw_scores_by_epochs, runs, title, is_percent(found.main))
+    return Drawn([(picture, f"{title}, with 95% intervals{f': {found.whose}' if found.whose else ''}")])
 
 
 def draw_factor_effects(run: Run, _: Sequence[str]) -> Drawn:
     """``factor_effects``: mean η at every level of every factor, the numbers of the response table."""
-    made = read_experiment(run)
-    found = made and analyze_eta(made)
-    if made is None or not isinstance(found, Analysis):
-        return Drawn(reason=(found or NO_EXPERIMENT).reason)
+    analyzed = analyze_eta(run)
+    if isinstance(analyzed, Ours):
+        return Drawn(reason=analyzed.reason)
+    found = analyzed[1]
     width = max(4.2, 0.3 * sum(map(len, found.response_table.values())))
     picture = draw_picture(
         "factor-effects", draw_main_effects, found.response_table, found.level_names, "mean η (dB)",
@@ -198,7 +222,9 @@ def show_gallery(run: Run, words: Sequence[str]) -> Drawn:
     for row in choose_gallery(own, _IMAGES, int(run.settings.get("seed", 0))):
         name, called = str(own.ids[row]), own.classes[own.decisions[row]]
         true = own.classes[own.labels[row]]
-        picture = read_picture("gallery", f"Cell {name}: true class {true}, called {called}", paths.get(name, name))
+        picture = read_picture(
+            "gallery", f"Cell {name}: true class {true}, called {called}", paths.get(name, name)
+        )
         if picture is not None:
             told = GalleryImage(name, np.empty(0), true, called, float(own.confidences[row]))
             tone = "good" if told.right else "bad"
@@ -236,7 +262,9 @@ def choose_explained(scored: Scored, named: Sequence[str]) -> list[int]:
     return chosen[np.argsort(-wrong[chosen], kind="stable")][:_MAPS].tolist()
 
 
-def _explain(predictor: Any, scored: Scored, row: int, paths: Mapping[str, str]) -> tuple[Picture, str] | None:
+def _explain(
+    predictor: Any, scored: Scored, row: int, paths: Mapping[str, str]
+) -> tuple[Picture, str] | None:
     from kerasall.report.figures_explanation import DOTS_PER_INCH, ExplainedImage, draw_explanation
     from kerasall.report.figures_style import figure_to_png
     from kerasall.serving.explanation import explain_image
@@ -244,17 +272,26 @@ def _explain(predictor: Any, scored: Scored, row: int, paths: Mapping[str, str])
     own = scored.predictions
     name, true = str(own.ids[row]), own.classes[own.labels[row]]
     try:
-        found = explain_image(predictor, Path(paths.get(name, name)).read_bytes(), name, predictor.labels.index(true))
+        found = explain_image(
+            predictor, Path(paths.get(name, name)).read_bytes(), name, predictor.labels.index(true)
+        )
     except (KerasallError, OSError):
         return None  # nothing is made up where there is no map or no file
-    votes = [f"{member} {'right' if each.in_order(own.ids).right[row] else 'wrong'}" for member, each in scored.members.items()]
+    votes = [
+        f"{member} {'right' if each.in_order(own.ids).right[row] else 'wrong'}"
+        for member, each in scored.members.items()
+    ]
     words = f"true class {true}; {', '.join(votes)}"
     several = len(found.names) > 1
     members = tuple(zip(found.names, found.member_heatmaps, strict=True)) if several else ()
     figure, text = draw_explanation(
-        ExplainedImage(Path(name).name, words, found.pixels, found.heatmap, members, bool(found.has_evidence.any()))
+        ExplainedImage(
+            Path(name).name, words, found.pixels, found.heatmap, members, bool(found.has_evidence.any())
+        )
     )
-    return Picture("figures/map.png", text, figure_to_png(figure, DOTS_PER_INCH)), f"Evidence for {true} in {Path(name).name}"
+    return Picture(
+        "figures/map.png", text, figure_to_png(figure, DOTS_PER_INCH)
+    ), f"Evidence for {true} in {Path(name).name}"
 
 
 def read_paths(run: Run) -> dict[str, str]:
@@ -268,6 +305,7 @@ PICTURES: Mapping[str, Draw] = {
     "confusion": draw_matrices,
     "gallery": show_gallery,
     "training": draw_training,
+    "by_epochs": draw_by_epochs,
     "factor_effects": draw_factor_effects,
     "gradcam": draw_maps,
 }

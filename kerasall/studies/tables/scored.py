@@ -109,7 +109,12 @@ def read_scored(run: Run) -> Scored:
     evaluate, seed = run.settings.get("evaluate", {}), int(run.settings.get("seed", 0))
     options = {"resamples": evaluate["resamples"]} if "resamples" in evaluate else {}
     scorer = Scorer(
-        predictions, facts.malignant, seed=seed, graded=graded, blocks=facts.subject_kind == "block", **options
+        predictions,
+        facts.malignant,
+        seed=seed,
+        graded=graded,
+        blocks=facts.subject_kind == "block",
+        **options,
     )
     backbones = _read_backbones(run)
     if not made and backbones:

@@ -41,7 +41,9 @@ def read_settings(run: Run) -> Settings:
         ValidationError: another version of kerasall wrote them.
     """
     settings = Settings.model_validate(run.settings)
-    tuned = TrainingRecord(run.output("TrainingRecord", TRAINING).parent).tuned_members if settings.tune else None
+    tuned = (
+        TrainingRecord(run.output("TrainingRecord", TRAINING).parent).tuned_members if settings.tune else None
+    )
     members = tuple(map(MemberSettings.model_validate, tuned or ()))
     return settings.model_copy(update={"members": members}) if members else settings
 

@@ -25,7 +25,7 @@ from kerasall.taguchi.analysis import Analysis, analyze
 
 _TRIALS = "trials.csv"
 _SIGNAL = "target:1"
-NO_EXPERIMENT = none_as("this run has no designed experiment")
+_NO_EXPERIMENT = none_as("this run has no designed experiment")
 _OF_LEVEL = "level:"
 
 
@@ -65,7 +65,9 @@ class Experiment:
     def analyze(self) -> Analysis:
         """The analysis of η, with equal levels kept apart."""
         names = {factor["name"]: factor["levels"] for factor in self.factors}
-        return analyze(self.levels, self.scored, signal=_SIGNAL, levels=names, levels_as="separate", partial=True)
+        return analyze(
+            self.levels, self.scored, signal=_SIGNAL, levels=names, levels_as="separate", partial=True
+        )
 
 
 @lru_cache(maxsize=4)
@@ -74,19 +76,24 @@ def read_experiment(run: Run) -> Experiment | None:
     if not any(output.get("type") == "Search" for output in run.outputs):
         return None
     document = read_json(run.output("Search", ANALYSIS))
-    table, made = read_csv(run.output("Search", _TRIALS), dtype={"trial": str, "row": str}), document["experiment"]
+    table, made = (
+        read_csv(run.output("Search", _TRIALS), dtype={"trial": str, "row": str}),
+        document["experiment"],
+    )
     rows = [str(row["row"]) for row in made["rows"]]
     first = table.drop_duplicates("row").set_index("row")
     levels = {
-        factor["name"]: first.loc[rows, f"{factor['name']} level"].to_numpy(np.int64) for factor in made["factors"]
+        factor["name"]: first.loc[rows, f"{factor['name']} level"].to_numpy(np.int64)
+        for factor in made["factors"]
     }
     return Experiment(made, str(made.get("signal", "")), levels, _read_trained(table, rows))
 
 
-def _read_trained(table: pd.DataFrame, rows: Sequence[str]) -> np.ndarray:
+def _read_trained(table: pd.DataFrame, rows: list[str]) -> np.ndarray:
     if "training_accuracy" not in table:
         return np.full((len(rows), 0), np.nan)
-    means = table.pivot_table(index="row", columns="repeat", values="training_accuracy", aggfunc="mean")
+    own = table[table["row"].isin(rows)]  # the confirmation has more repeats
+    means = own.pivot_table(index="row", columns="repeat", values="training_accuracy", aggfunc="mean")
     return means.reindex(rows).to_numpy(np.float64)
 
 
@@ -94,7 +101,7 @@ def read_levels(run: Run, words: Sequence[str]) -> Ours:
     """``levels/FACTOR/LEVEL``, both numbered from 1: the value."""
     made = read_experiment(run)
     if made is None:
-        return NO_EXPERIMENT
+        return _NO_EXPERIMENT
     factor, level = (int(word) - 1 for word in words)
     if factor >= len(made.factors):
         return none_as(f"this run varies {len(made.factors)} settings")
@@ -106,7 +113,7 @@ def read_array(run: Run, words: Sequence[str]) -> Ours:
     """``array/ROW/FACTOR``: the number of the level; with ``/value`` what it stands for."""
     made = read_experiment(run)
     if made is None:
-        return NO_EXPERIMENT
+        return _NO_EXPERIMENT
     row, factor = (int(word) - 1 for word in words[:2])
     if factor >= len(made.factors) or row >= len(made.made["rows"]):
         return none_as(f"this run varies {len(made.factors)} settings in {len(made.made['rows'])} rows")
@@ -118,7 +125,7 @@ def read_trial(run: Run, words: Sequence[str]) -> Ours:
     """``trial/ROW/scored/run:N``, ``.../mean``, ``.../sd``, ``.../eta``; ``train`` for the images trained on."""
     made = read_experiment(run)
     if made is None:
-        return NO_EXPERIMENT
+        return _NO_EXPERIMENT
     row, images, what = words
     found = made.trained if images == "train" else made.scored
     if int(row) > len(found):
@@ -140,10 +147,10 @@ def read_trial(run: Run, words: Sequence[str]) -> Ours:
 
 def read_response(run: Run, words: Sequence[str]) -> Ours:
     """``response/FACTOR/level:N``, ``.../effect``, ``.../maximum``, ``.../best`` (a level's number), ``.../value`` (its own)."""
-    made = read_experiment(run)
-    found = made and analyze_eta(made)
-    if made is None or not isinstance(found, Analysis):
-        return found or NO_EXPERIMENT
+    analyzed = analyze_eta(run)
+    if isinstance(analyzed, Ours):
+        return analyzed
+    made, found = analyzed
     number, what = words
     if int(number) > len(made.factors):
         return none_as(f"this run varies {len(made.factors)} settings")
@@ -156,7 +163,12 @@ def read_response(run: Run, words: Sequence[str]) -> Ours:
             return none_as(f"this factor has {len(means)} levels")
         return Ours(means[level - 1], reason=reason)
     known = [mean for mean in means if mean is not None]
-    values = {"effect": found.effects[name], "maximum": max(known), "best": best, "value": factor["levels"][best - 1]}
+    values = {
+        "effect": found.effects[name],
+        "maximum": max(known),
+        "best": best,
+        "value": factor["levels"][best - 1],
+    }
     return Ours(values[what], reason=reason)
 
 
@@ -165,10 +177,10 @@ def read_anova(run: Run, words: Sequence[str]) -> Ours:
 
     ``error`` and ``total`` stand for a factor's number.
     """
-    made = read_experiment(run)
-    found = made and analyze_eta(made)
-    if made is None or not isinstance(found, Analysis):
-        return found or NO_EXPERIMENT
+    analyzed = analyze_eta(run)
+    if isinstance(analyzed, Ours):
+        return analyzed
+    made, found = analyzed
     line, what = words
     rows = {"error": found.anova.error, "total": found.anova.total}
     rows |= {str(number): row for number, row in enumerate(found.anova.rows, start=1)}
@@ -183,11 +195,14 @@ def read_anova(run: Run, words: Sequence[str]) -> Ours:
 
 
 @lru_cache(maxsize=4)
-def analyze_eta(made: Experiment) -> Analysis | Ours:
-    """The analysis of η, or why there is none."""
+def analyze_eta(run: Run) -> tuple[Experiment, Analysis] | Ours:
+    """The designed experiment of a run and the analysis of its η; or why there is none."""
+    made = read_experiment(run)
+    if made is None:
+        return _NO_EXPERIMENT
     if not made.is_share:
         return none_as(f"η is not defined of {made.made['response']['metric']}")
-    return made.analyze()
+    return made, made.analyze()
 
 
 def _say_signal(made: Experiment) -> str:
