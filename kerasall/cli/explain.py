@@ -57,20 +57,12 @@ def explain(
 ) -> None:
     """Show where in images a model sees its answer; exit status 1 if any failed."""
     from kerasall.runtime import quiet_tensorflow
-    from kerasall.serving.image_files import find_images
 
     if method not in TITLES:
         cure = did_you_mean(method, TITLES, "choose one of these")
         raise SettingsError(f"the method must be one of {', '.join(TITLES)}, but is {method!r}: {cure}")
-    if bool(images) == bool(wrong_member):
-        raise SettingsError(
-            "the images to explain must be named by PATH or chosen by --wrong-member, but "
-            + ("both are given: leave one out" if images else "neither is given: add one")
-        )
     run = Run.find(model)
-    paths, told = (
-        (_choose(run, wrong_member, most)) if wrong_member else (find_images(images or [], note), {})
-    )
+    paths, told = _choose_images(run, images or [], wrong_member or "", most)
     with quiet_tensorflow():
         from kerasall.serving.explanation import find_class, require_explainable
         from kerasall.serving.predictor import Predictor, describe_verdict
@@ -78,7 +70,7 @@ def explain(
         predictor = Predictor(run.saved_model or run.exported)
     require_explainable(predictor, run.no_maps)
     chosen = None if class_name is None else find_class(predictor.labels, class_name)
-    folder = out or runs_folder() / "explanations" / run.title
+    folder = out or runs_folder() / "explanations" / "_wrong_".join(filter(None, [run.title, wrong_member]))
     if run.saved_model:
         note(describe_verdict(run.saved_model))
     else:
@@ -100,11 +92,19 @@ def explain(
         raise typer.Exit(1)
 
 
-def _choose(run: Run, member: str, most: int) -> tuple[list[Path], dict[Path, str]]:
-    """The images that a member alone gets wrong, and what it calls each."""
+def _choose_images(run: Run, images: list[str], member: str, most: int) -> tuple[list[Path], dict[Path, str]]:
+    """The images that are named, or those that a member gets wrong and the ensemble right, and what it calls each."""
     from kerasall.report.format import format_value
+    from kerasall.serving.image_files import find_images
     from kerasall.studies.stated_images import list_put_right
 
+    if bool(images) == bool(member):
+        raise SettingsError(
+            "the images to explain must be named by PATH or chosen by --wrong-member, but "
+            + ("both are given: leave one out" if images else "neither is given: add one")
+        )
+    if images:
+        return find_images(images, note), {}
     found = list_put_right(run, member)
     if not found:
         raise SettingsError(

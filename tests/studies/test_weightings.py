@@ -19,6 +19,7 @@ from kerasall.published.papers import read_paper
 from kerasall.settings.loading import load_settings
 from kerasall.studies.finished_run import Run
 from kerasall.studies.tables import look_up
+from kerasall.studies.tables.pictures import draw
 
 CLASSES = ("all", "hem")
 NAMES = ("vgg16", "xception", "mobilenet", "inception_resnet_v2", "densenet121")
@@ -182,3 +183,16 @@ def test_where_no_run_of_the_other_size_is_beside_it_the_commands_are_named(tmp_
     assert found.reason.startswith(
         "images of 64 pixels"
     )  # stands in the rows of the nearest size, and says so
+
+
+def test_figure_5_has_a_panel_for_each_size_that_there_is(run, tmp_path):
+    drawn = draw(run, "roc_weightings")
+    assert [caption for _, caption in drawn.plots] == [
+        "Images of 450 pixels (run w450)",
+        "Images of 300 pixels (run w300)",
+    ]
+    text = drawn.plots[1][0].alt
+    for name in (*NAMES, "weighed by f1", "weighed by auc", "weighed by kappa"):
+        assert f"{name}: AUC " in text
+    alone = draw(write_run(tmp_path, "alone"), "roc_weightings")
+    assert [caption for _, caption in alone.plots] == ["Images of 300 pixels (run alone)"]

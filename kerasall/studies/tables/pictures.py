@@ -19,6 +19,7 @@ from kerasall.data.training_record import TRAINING, TrainingRecord
 from kerasall.decoding import read_image_bytes
 from kerasall.errors import KerasallError
 from kerasall.evaluation.curves import BandedCurve, roc_curves
+from kerasall.evaluation.ensemble_scores import WEIGHTINGS
 from kerasall.evaluation.intervals import Scorer
 from kerasall.evaluation.metrics import confusion_matrix
 from kerasall.evaluation.predictions import Predictions
@@ -38,6 +39,7 @@ from kerasall.studies.tables.scored import Scored, read_scored
 from kerasall.studies.tables.settings import read_settings
 from kerasall.studies.tables.sweep import find_backbones
 from kerasall.studies.tables.trials import analyze_eta
+from kerasall.studies.tables.weightings import SIZES, find_at_size, side_of, weigh_members
 
 _IMAGES = 8
 """Images of one gallery."""
@@ -153,6 +155,25 @@ def draw_curves(run: Run, words: Sequence[str]) -> Drawn:
     curves: list[BandedCurve] = [replace(each[-1], label=name) for name, each in found.items()]
     picture = draw_picture("roc", draw_roc_lines, curves, height=4.0 + 0.17 * len(curves))
     return Drawn([(picture, "Members and ensemble")])
+
+
+def draw_weightings(run: Run, _: Sequence[str]) -> Drawn:
+    """``roc_weightings``: ROC curves of the members and of their weightings, a panel for each printed size of the images."""
+    plots, reason = [], ""
+    for side in reversed(SIZES):
+        found = find_at_size(run, side)
+        if found is None:
+            continue
+        scored = read_scored(found)
+        scorers: dict[str, Scorer | Ours] = {name: scored.scorer.of(each) for name, each in scored.members.items()}
+        scorers |= {f"weighed by {name}": weigh_members(found, name) for name in WEIGHTINGS}
+        curves = {name: roc_curves(_for_curves(each)) for name, each in scorers.items() if isinstance(each, Scorer)}
+        reason = next((each.reason for each in scorers.values() if isinstance(each, Ours)), reason)
+        if any(name.startswith("weighed by") and each for name, each in curves.items()):
+            named: list[BandedCurve] = [replace(each[-1], label=name) for name, each in curves.items()]
+            picture = draw_picture("roc", draw_roc_lines, named, height=4.0 + 0.17 * len(named))
+            plots.append((picture, f"Images of {side_of(found.settings)} pixels (run {found.name})"))
+    return Drawn(plots, reason="" if plots else reason or "the scored images are all of one class")
 
 
 def _for_curves(scorer: Scorer) -> Scorer:
@@ -309,6 +330,7 @@ def read_paths(run: Run) -> dict[str, str]:
 
 PICTURES: Mapping[str, Draw] = {
     "roc": draw_curves,
+    "roc_weightings": draw_weightings,
     "confusion": draw_matrices,
     "gallery": show_gallery,
     "training": draw_training,

@@ -35,7 +35,7 @@ _NAMES = {metric: name for name, metric in WEIGHT_METRICS.items()}
 def score_weighting(run: Run, words: Sequence[str]) -> Ours:
     """``weighting/WEIGHTING/METRIC``: the members averaged with their scores as weights, fitted where the run fits its own."""
     weighting, *rest = words
-    found = _weigh(run, weighting)
+    found = weigh_members(run, weighting)
     return found if isinstance(found, Ours) else read_score(read_scored(run), found, rest)
 
 
@@ -54,7 +54,8 @@ def read_weight(run: Run, words: Sequence[str]) -> Ours:
 
 
 @lru_cache(maxsize=8)
-def _weigh(run: Run, weighting: str) -> Scorer | Ours:
+def weigh_members(run: Run, weighting: str) -> Scorer | Ours:
+    """The scorer of a run's members weighed so; or why there is none."""
     scored, record = read_scored(run), _record_of(run)
     if isinstance(record, Ours):
         return record
@@ -131,8 +132,7 @@ def score_at_size(run: Run, words: Sequence[str]) -> Ours:
     """
     side, kind, *rest = words
     wanted, own = int(side), side_of(run.settings)
-    here = min(SIZES, key=lambda each: abs(each - own)) == wanted
-    found = run if here else find_at_size(run, wanted)
+    found = find_at_size(run, wanted)
     if found is None:
         return none_as(
             f"this run's images have {own} pixels a side, and no finished run of its settings at {wanted} is beside it (of "
@@ -141,7 +141,7 @@ def score_at_size(run: Run, words: Sequence[str]) -> Ours:
     score = score_weighting(found, rest) if kind == "weighting" else score_member(found, rest)
     notes = [
         f"of the run {found.name}" if found is not run else "",
-        f"images of {own} pixels" if here and own != wanted else "",
+        f"images of {own} pixels" if found is run and own != wanted else "",
     ]
     told = "; ".join(filter(None, [*notes, score.reason]))
     return Ours(score.value, score.low, score.high, told)
@@ -155,7 +155,12 @@ def side_of(settings: dict[str, Any]) -> int:
 
 @lru_cache(maxsize=16)
 def find_at_size(run: Run, side: int) -> Run | None:
-    """The finished run beside this one that differs in the size of its images alone; None where there is none."""
+    """The run whose images have so many pixels a side, or the nearest of ``SIZES``: this one, or the finished one beside
+    it that differs in the size of its images alone; None where there is none.
+    """
+    own = side_of(run.settings)
+    if min(SIZES, key=lambda each: abs(each - own)) == side:
+        return run
     return next((each for each in _beside(run, {"preprocess"}) if side_of(each.settings) == side), None)
 
 
