@@ -32,6 +32,7 @@ def segment(
     above: Annotated[
         int, typer.Option(min=0, max=254, help="A pixel of a mask is kept where it is brighter than this.")
     ] = 60,
+    swap: Annotated[bool, typer.Option("--swap", help="Fit to the half of the subjects that is scored otherwise.")] = False,
     opening: Annotated[int, typer.Option(min=0, max=50, help="Remove specks that no square of 2 R + 1 fits into.")] = 0,
     closing: Annotated[int, typer.Option(min=0, max=50, help="Then close gaps narrower than 2 R + 1.")] = 0,
     fill_holes: Annotated[bool, typer.Option("--fill-holes", help="Then keep what the kept parts enclose.")] = False,
@@ -62,13 +63,13 @@ def segment(
         from kerasall.studies.segmentation import segment as find_bounds
 
         console.note(f"looking at {len(collection.examples):,} images ...")
-        found = find_bounds(collection, StatedMasks(masks, above, otsu, bounds, cleaning))
+        found = find_bounds(collection, StatedMasks(masks, above, otsu, bounds, cleaning, swap))
         command = console.spell(
             "segment", path, masks=masks, hue=hue, saturation=saturation, value=value,
             otsu=None if otsu == "saturation" else otsu, above=None if above == 60 else above, opening=opening or None,
             closing=closing or None, most=None if most == 4 else most, out=out, source=None if source == "auto" else source,
             set=set_,
-        ) + " --fill-holes" * fill_holes  # fmt: skip
+        ) + " --fill-holes" * fill_holes + " --swap" * swap  # fmt: skip
         page, config = found.write(folder, most, command)
     files = [f"page:   {page}", f"config: {config}"]
     document = found.to_json() | {"page": str(page), "config": str(config)}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from itertools import tee
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ import tensorflow as tf
 
 from kerasall.data.examples import Collection
 from kerasall.data.splits import natural_order
-from kerasall.decoding import decode, read_image_bytes
+from kerasall.decoding import SixteenBit, decode, read_image_bytes
 from kerasall.errors import DataError, count_of
 from kerasall.evaluation.intervals import ratio_interval
 from kerasall.evaluation.metrics import area_under_roc
@@ -48,6 +48,7 @@ class StatedMasks:
         otsu: the channel of Otsu's threshold, where it makes the masks.
         bounds: channel -> least and greatest value that a person set; the others are fitted.
         cleaning: ``opening``, ``closing`` and ``fill_holes`` of the operation.
+        swap: fit to the half of the groups that is scored otherwise.
     """
 
     folder: Path | None = None
@@ -55,6 +56,7 @@ class StatedMasks:
     otsu: str = "saturation"
     bounds: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     cleaning: Mapping[str, Any] = field(default_factory=dict)
+    swap: bool = False
 
     @property
     def name(self) -> str:
@@ -97,7 +99,12 @@ class Segmentation:
         if self.fitted.empty:
             return "The bounds were stated."
         source = "the masks" if self.masks.folder else f"Otsu's threshold of {self.masks.otsu}"
-        return f"The bounds were fitted to {source} of {_count(self.fitted)}."
+        return f"The bounds were fitted to {source} of {self._count(self.fitted)}."
+
+    def _count(self, rows: pd.DataFrame) -> str:
+        words, groups = count_of(len(rows), "image"), rows["group"].nunique()
+        kind = self.collection.subject_kind
+        return words if kind == "none" else f"{words} of {count_of(groups, kind)}"
 
     @property
     def held_out(self) -> bool:
@@ -108,18 +115,17 @@ class Segmentation:
     def words_scored(self) -> str:
         """What the overlap is of, in a sentence."""
         if self.held_out:
-            return (
-                f"The agreement is that of {'the other ' if len(self.fitted) else ''}{_count(self.scored)}."
-            )
-        return f"The agreement is that of the same {_count(self.scored)}: it says how well the bounds stand in for the threshold."
+            return f"The agreement is that of {'the other ' if len(self.fitted) else ''}{self._count(self.scored)}."
+        return f"The agreement is that of the same {self._count(self.scored)}: it says how well the bounds stand in for the threshold."
 
     @property
     def settings(self) -> str:
-        """YAML of the operation for a config."""
-        steps = [
-            {"op": self.operation.name, **arguments_to_json(self.operation)},
-            {"op": "resize", "height": _SIZE, "width": _SIZE},
-        ]
+        """YAML of the operation for a config; what an argument is by default is left out."""
+        default = {each.name: each.default for each in fields(self.operation)}
+        own = {
+            name: value for name, value in arguments_to_json(self.operation).items() if value != default[name]
+        }
+        steps = [{"op": self.operation.name, **own}, {"op": "resize", "height": _SIZE, "width": _SIZE}]
         about = [f"# {self.origin}", "# Before the resize, so that cells keep their own colours."]
         return (
             "\n".join([*about, "preprocess:", *(f"  - {write_line(_plain(step))}" for step in steps)]) + "\n"
@@ -169,9 +175,9 @@ class Segmentation:
         Returns:
             Paths of the page and of the YAML file.
         """
-        reader = _Reader(self.collection, self.masks)
+        reader, cut = _Reader(self.collection, self.masks), _cut(self.operation)
         chosen = [row for own in _by_class(self.scored) for row in _spread(own, most)]
-        shown = [self._show(row, reader) for row in chosen]
+        shown = [self._show(row, reader, cut) for row in chosen]
         facts = SegmentationFacts(
             f"Segmentation of {self.collection.root.name}", self.bounds, self.origin, self.words_scored,
             self.masks.name, self.settings, command,
@@ -181,9 +187,9 @@ class Segmentation:
         write_text(config, self.settings)
         return page, config
 
-    def _show(self, row: dict[str, str], reader: _Reader) -> SegmentedImage:
+    def _show(self, row: Mapping[Any, Any], reader: _Reader, cut: Any) -> SegmentedImage:
         image, given = reader.image(row), reader.mask(row)
-        kept = _cut(self.operation)(image)
+        kept = cut(image)
         result = np.where(kept[:, :, None], image, np.uint8(self.operation.fill_value))
         return SegmentedImage(row["id"], row["label"], image, given, kept, result)
 
@@ -200,7 +206,7 @@ def segment(collection: Collection, masks: StatedMasks) -> Segmentation:
     """
     examples = collection.examples.assign(group=_name_groups(collection))
     reader = _Reader(collection, masks)
-    fitted, scored = _divide(examples) if masks.folder else (examples, examples)
+    fitted, scored = _divide(examples, masks.swap) if masks.folder else (examples, examples)
     if len(masks.bounds) == len(CHANNELS):
         fitted, scored = examples.iloc[:0], examples
     operation = _find_bounds(reader, fitted, masks)
@@ -230,7 +236,7 @@ def _compare(reader: _Reader, scored: pd.DataFrame, operation: HsvThresholdMask)
         counts: list[tuple[int, int, int, int, int]] = []
 
         def look(
-            rows: list[dict[str, Any]], counts: list[Any] = counts
+            rows: list[dict[Any, Any]], counts: list[Any] = counts
         ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
             for row in rows:
                 image, given = reader.image(row), reader.mask(row)
@@ -278,15 +284,15 @@ class _Reader:
     """Images and their masks, file by file."""
 
     def __init__(self, collection: Collection, masks: StatedMasks) -> None:
-        self._sixteen_bit = collection.sixteen_bit
+        self._sixteen_bit: SixteenBit = collection.sixteen_bit
         self._masks = masks
         self._otsu = _cut(OtsuMask(masks.otsu))
 
-    def image(self, row: Mapping[str, Any]) -> np.ndarray:
+    def image(self, row: Mapping[Any, Any]) -> np.ndarray:
         """uint8 [H, W, 3] RGB."""
         return decode(read_image_bytes(row["path"]), name=row["path"], sixteen_bit=self._sixteen_bit)
 
-    def mask(self, row: Mapping[str, Any]) -> np.ndarray:
+    def mask(self, row: Mapping[Any, Any]) -> np.ndarray:
         """bool [H, W]: given in a file, or made by Otsu's threshold.
 
         Raises:
@@ -329,14 +335,16 @@ def _cut(operation: HsvThresholdMask | OtsuMask) -> Any:
 
 
 def _name_groups(collection: Collection) -> list[str]:
-    """Subject, block, or the image itself where nobody is known."""
+    """Subject or block, ids that are known to be one patient joined; the image itself where nobody is known."""
     examples = collection.examples
     if collection.subject_kind == "none":
         return list(examples["id"])
-    return [subject or name for subject, name in zip(examples["subject"], examples["id"], strict=True)]
+    one = {each: subjects[0] for subjects in collection.joined_subjects for each in subjects}
+    named = zip(examples["subject"], examples["id"], strict=True)
+    return [one.get(subject, subject) or name for subject, name in named]
 
 
-def _divide(examples: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+def _divide(examples: pd.DataFrame, swap: bool) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Every second group to fit to, and the rest; a group of several classes goes by that of its first image.
 
     Raises:
@@ -351,7 +359,7 @@ def _divide(examples: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
                 f"bounds are fitted to one half of every class's groups and scored on the other, but {label} has one "
                 "group: state all three bounds, or give more images"
             )
-        fitted |= set(groups[::2])
+        fitted |= set(groups[swap::2])
     half = examples["group"].isin(fitted)
     return examples[half], examples[~half]
 
@@ -360,14 +368,10 @@ def _by_class(examples: pd.DataFrame) -> list[pd.DataFrame]:
     return [own for _, own in examples.groupby("label", sort=True)]
 
 
-def _spread(rows: pd.DataFrame, most: int) -> list[dict[str, str]]:
+def _spread(rows: pd.DataFrame, most: int) -> list[dict[Any, Any]]:
     """Some rows, evenly spread over all."""
     chosen = np.unique(np.linspace(0, len(rows) - 1, min(most, len(rows))).astype(int))
     return rows.iloc[chosen].to_dict("records")
-
-
-def _count(rows: pd.DataFrame) -> str:
-    return f"{count_of(len(rows), 'image')} of {count_of(rows['group'].nunique(), 'group')}"
 
 
 def _plain(step: Mapping[str, Any]) -> dict[str, Any]:

@@ -348,6 +348,7 @@ def make_weaknesses(e: Evidence) -> Section | None:
         synthetic=e.facts.source == "synthetic", kind=e.facts.subject_kind, stated=e.settings.weaknesses,
         leaks=len(read_json(e.split_folder / "leaks.json")), near_duplicates=e.settings.checks.near_duplicates.enabled,
         stained=e.findings.scored == "out-of-fold" and stained, departures=e.settings.departures,
+        no_maps=e.no_maps,
     )  # fmt: skip
 
 

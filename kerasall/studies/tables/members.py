@@ -47,13 +47,19 @@ def score_vote(run: Run, words: Sequence[str]) -> Ours:
 
 
 def score_fold(run: Run, words: Sequence[str]) -> Ours:
-    """``fold/N/METRIC``: of the images of the fold, by the model that it was held out from."""
+    """``fold/N/METRIC``: of the images of the fold, by the model that it was held out from; ``fold/N/member/NAME/METRIC``."""
     scored, (number, *rest) = read_scored(run), words
+    predictions = scored.predictions
+    if rest[0] == "member":
+        name, rest = scored.find_member(rest[1]), rest[2:]
+        if isinstance(name, Ours):
+            return name
+        predictions = scored.members[name]
     folds = read_split(run.output("Split", "split.json")).folds
     if scored.kind != "out-of-fold" or not 0 < int(number) <= len(folds):
         return none_as(f"this run scored {len(folds) if scored.kind == 'out-of-fold' else 'no'} folds")
     ids = read_split(run.output("Split", "split.json")).ids(folds[int(number) - 1])
-    own = scored.predictions.take(np.isin(scored.predictions.ids, ids))
+    own = predictions.take(np.isin(predictions.ids, ids))
     return read_score(scored, scored.scorer.of(own), rest)
 
 
