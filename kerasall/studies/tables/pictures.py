@@ -165,9 +165,13 @@ def draw_weightings(run: Run, _: Sequence[str]) -> Drawn:
         if found is None:
             continue
         scored = read_scored(found)
-        scorers: dict[str, Scorer | Ours] = {name: scored.scorer.of(each) for name, each in scored.members.items()}
+        scorers: dict[str, Scorer | Ours] = {
+            name: scored.scorer.of(each) for name, each in scored.members.items()
+        }
         scorers |= {f"weighed by {name}": weigh_members(found, name) for name in WEIGHTINGS}
-        curves = {name: roc_curves(_for_curves(each)) for name, each in scorers.items() if isinstance(each, Scorer)}
+        curves = {
+            name: roc_curves(_for_curves(each)) for name, each in scorers.items() if isinstance(each, Scorer)
+        }
         reason = next((each.reason for each in scorers.values() if isinstance(each, Ours)), reason)
         if any(name.startswith("weighed by") and each for name, each in curves.items()):
             named: list[BandedCurve] = [replace(each[-1], label=name) for name, each in curves.items()]

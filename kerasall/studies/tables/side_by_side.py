@@ -131,6 +131,10 @@ def describe_scored(run: Run, scored: Scored) -> tuple[str, str]:
     images, what = f"{len(scored.predictions):,} images", SCORED.get(scored.kind, scored.kind)
     protocol = run.settings.get("protocol", "honest")
     whole = f"{images} of {over}: {what}. Data: {scored.facts.source}; protocol: {protocol}."
+    compared = (run.numbers["results"].get("combinations") or {}).get("compared_on", scored.kind)
+    if compared != scored.kind:  # a sweep or classifiers: what is exported alone was scored on those images
+        whole += f" Combinations stand below as they are compared, on {compared} images."
+        return whole, f"{compared} images ({protocol} protocol; data: {scored.facts.source})"
     return whole, f"{images} of {over} ({scored.kind}, {protocol} protocol; data: {scored.facts.source})"
 
 
