@@ -18,7 +18,6 @@ from kerasall.components.calibrator import read_distances, read_safeguards
 from kerasall.components.exporter import MODEL
 from kerasall.components.statistics_gen import SCAN
 from kerasall.data.development import (
-    SELECTION,
     Development,
     Facts,
     class_indices,
@@ -143,7 +142,9 @@ def evaluator(
     }
     title = f"{settings.experiment}: {', '.join(facts.labels)}"
     write_numbers(evaluation / "report.json", title, settings.protocol, results)
-    write_json(evaluation / CARD, make_card(findings, data, facts, settings, recorded.training, results))
+    write_json(
+        evaluation / CARD, make_card(findings, data, facts, settings, recorded.training, results, measured)
+    )
     verdict = {"blessed": findings.blessed, "criteria": results["criteria"]}
     write_json(blessing / "blessing.json", verdict)
     return {"blessed": findings.blessed, **{name: found.value for name, found in findings.intervals.items()}}
@@ -193,7 +194,7 @@ def find_all(
         precision_recall=tuple(precision_recall_curves(drawn)),
         ensemble=None if scored.ensemble is None else score_ensemble(
             scorer, scored.members, scored.ensemble, list(intervals),
-            find_deciding(recorded, settings.ensemble.weights_from),
+            recorded.deciding(settings.ensemble.weights_from),
             list(folds.values()) if scored.kind == "out-of-fold" else (),
         ),
         trust=trust,
@@ -201,12 +202,6 @@ def find_all(
         by_class=by_class,
         views=score_views(scorer, recorded, parity, settings.serve.views, fitted_on),
     )  # fmt: skip
-
-
-def find_deciding(recorded: TrainingRecord, weights_from: str) -> list[Predictions]:
-    """The members' predictions that an ensemble's weights are fitted to, as the Ensembler takes them."""
-    kept = [each.selection if weights_from == SELECTION else each.predictions for each in recorded.members.values()]
-    return [each for each in kept if each is not None]
 
 
 def find_patients(examples: pd.DataFrame, facts: Facts, stated: str) -> Patients:
@@ -410,7 +405,7 @@ def make_review_record(
 
 def make_card(
     findings: Findings, data: Development, facts: Facts, settings: Settings, training: Mapping[str, Any],
-    results: dict[str, Any],
+    results: dict[str, Any], parity: Mapping[str, Any],
 ) -> dict[str, Any]:  # fmt: skip
     """What stands beside the pushed model, for people and programs."""
     return {
@@ -425,6 +420,7 @@ def make_card(
         "sixteen_bit": data.sixteen_bit,
         "limits": asdict(data.limits),
         "data": {"source": facts.source, "notes": [*facts.notes, *data.split.notes]},
+        "no_maps": parity["no_maps"],
         "safeguards": findings.trust.safeguards.to_json() if findings.trust else None,
         "results": results,
     }

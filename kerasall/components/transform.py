@@ -46,9 +46,7 @@ HIDDEN = ("test", "dropped")
 _DRAW_ANEW = (
     "The parts were made outside kerasall: set split.kind: holdout, and it draws the split anew, by patient"
 )
-_STATE_WHOLE = (
-    "Name all ids of a patient under split.subjects, or leave it out (split.subjects={}), and kerasall draws the split"
-)
+_STATE_WHOLE = "Name all ids of a patient under split.subjects, or leave it out (split.subjects={}), and kerasall draws the split"
 
 
 def hash_split_file(split: SplitSettings) -> str | None:

@@ -58,9 +58,7 @@ def parse_cell_name(name: str) -> tuple[str, str] | None:
     return (match["subject"].upper(), match["label"].lower()) if match else None
 
 
-def read_cnmc(
-    path: str | Path, label_csv: str | Path | None = None, folds: Sequence[str] = ()
-) -> Collection:
+def read_cnmc(path: str | Path, label_csv: str | Path | None = None, folds: Sequence[str] = ()) -> Collection:
     """Reads C-NMC in any of its public layouts, whole or in part.
 
     Training images lie in ``fold_0``, ``fold_1``, ``fold_2`` with ``all`` and ``hem`` inside, at any depth;

@@ -113,6 +113,11 @@ class TrainingRecord:
         searched = (self.analysis or {}).get("experiment", {}).get("scored_on")
         return tuple(filter(None, (self.training.get("chosen_on"), searched)))
 
+    def deciding(self, weights_from: str) -> list[Predictions]:
+        """The members' predictions that an ensemble's weights are fitted to, in order; ``weights_from`` as in settings."""
+        own = ((each.selection, each.predictions) for each in self.members.values())
+        return [selection if weights_from == "selection" and selection else kept for selection, kept in own]
+
     def member(self, name: str) -> TrainingRecord:
         """Where one member's predictions lie."""
         return TrainingRecord(self.folder / MEMBERS / name)

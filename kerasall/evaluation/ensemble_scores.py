@@ -242,15 +242,23 @@ def count_right(ensemble: Predictions, members: Sequence[Predictions]) -> list[V
     return [Votes(k, int((right == k).sum()), int((ensemble.right & (right == k)).sum())) for k in sizes]
 
 
+def put_right(member: Predictions, ensemble: Predictions) -> np.ndarray:
+    """Rows that a member calls wrongly and the ensemble rightly, the surest mistake first: int [K].
+
+    Args:
+        member, ensemble: of the same images, in one order.
+    """
+    rows = np.flatnonzero(~member.right & ensemble.right)
+    return rows[np.argsort(-member.confidences[rows], kind="stable")]
+
+
 def agreement(members: Sequence[Predictions]) -> np.ndarray:
     """Share of images on which two members decide the same, float [M, M], 1 on the diagonal."""
     decisions = np.stack([each.decisions for each in members])
     return (decisions[:, None] == decisions[None]).mean(axis=-1)
 
 
-def grow(
-    scorer: Scorer, members: Sequence[Predictions], description: Mapping[str, Any]
-) -> dict[int, Scorer]:
+def grow(scorer: Scorer, members: Sequence[Predictions], description: Mapping[str, Any]) -> dict[int, Scorer]:
     """Scorers of the first 3, 5, 7, ... members, up to all that make odd numbers; from ``FEWEST_TO_GROW`` members on.
 
     They are taken in the order of the config: to add the best first by these very predictions would choose on

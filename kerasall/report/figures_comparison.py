@@ -219,7 +219,8 @@ def draw_scores_by_epochs(
         percent_axis(axes.yaxis)
     legend_above(axes, 2)
     shown = (
-        f"{name}: " + ", ".join(f"{count} {format_value(points[count]['value'], percent)}" for count in sorted(points))
+        f"{name}: "
+        + ", ".join(f"{count} {format_value(points[count]['value'], percent)}" for count in sorted(points))
         for name, points in runs.items()
     )
     return f"{title} by number of epochs. " + "; ".join(shown) + "."

@@ -173,7 +173,9 @@ class SplitSettings(Strict):
     @property
     def has_test(self) -> bool:
         """Whether some images are kept for the score alone."""
-        return bool(self.test_folds or "test" in self.subjects or (self.kind in ("holdout", "given") and self.test))
+        return bool(
+            self.test_folds or "test" in self.subjects or (self.kind in ("holdout", "given") and self.test)
+        )
 
     @property
     def has_validation(self) -> bool:
@@ -189,9 +191,13 @@ class SplitSettings(Strict):
     def _subjects_are_parts_of_their_own(self) -> SplitSettings:
         names = [name for part in self.subjects.values() for name in part]
         if twice := sorted({name for name in names if names.count(name) > 1}):
-            raise ValueError(f"split.subjects must name a patient once, but {', '.join(twice)} is there twice")
+            raise ValueError(
+                f"split.subjects must name a patient once, but {', '.join(twice)} is there twice"
+            )
         if self.subjects and (self.kind != "holdout" or self.file or self.unit == "image"):
             raise ValueError("split.subjects needs split.kind: holdout, split.unit: group and no split.file")
         if both := [part for part in self.subjects if getattr(self, f"{part}_folds", ())]:
-            raise ValueError(f"the {both[0]} part is either split.subjects or split.{both[0]}_folds, not both")
+            raise ValueError(
+                f"the {both[0]} part is either split.subjects or split.{both[0]}_folds, not both"
+            )
         return self

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import Field, model_validator
 
@@ -42,8 +42,27 @@ class OptimizerSettings(Strict):
     """sgdm is stochastic gradient descent with momentum"""
     learning_rate: Annotated[float, Field(gt=0)] = 1e-3
     """the highest rate of the stage's schedule"""
-    constants: dict[str, float] = Field(default={})
-    """the optimizer's own constants, where they differ from its defaults"""
+    constants: dict[str, float | dict[str, float]] = Field(default={})
+    """the optimizer's own constants, where they differ from its defaults; under an optimizer's name those that hold
+    for it alone, as where the optimizer is a factor: {adam: {epsilon: 1.0e-8}}"""
+
+    @property
+    def own_constants(self) -> dict[str, float]:
+        """The constants that hold for this optimizer."""
+        own = self.constants.get(self.name, {})
+        common = {name: value for name, value in self.constants.items() if not isinstance(value, dict)}
+        return common | (own if isinstance(own, dict) else {})
+
+    @model_validator(mode="after")
+    def _constants_are_of_optimizers(self) -> OptimizerSettings:
+        known = get_args(type(self).model_fields["name"].annotation)
+        if unknown := sorted(
+            name for name, value in self.constants.items() if isinstance(value, dict) and name not in known
+        ):
+            raise ValueError(
+                f"constants must be numbers, or stand under an optimizer ({', '.join(known)}), but {unknown[0]} is none"
+            )
+        return self
 
 
 class StageSettings(Strict):

@@ -292,7 +292,11 @@ def _allowed(settings: Settings, split: dict[str, Any]) -> SplitSettings | None:
 def _stated(split: SplitSettings, asked: SplitSettings) -> dict[str, Any]:
     """What must be written to get a split: its numbers, and what another one left behind."""
     keys = ("folds", "inner_validation") if split.kind == "folds" else ("validation", "test")
-    left = [key for key in ("test_folds", "selection", "selection_folds", "subjects", "file") if getattr(asked, key)]
+    left = [
+        key
+        for key in ("test_folds", "selection", "selection_folds", "subjects", "file")
+        if getattr(asked, key)
+    ]
     values = split.model_dump(mode="json")
     return {key: values[key] for key in ("kind", *keys, *left)}
 
@@ -306,7 +310,9 @@ def describe_split(split: SplitSettings) -> str:
     if split.kind == "holdout":
         shares = {name: getattr(split, name) for name in ("validation", "test", "selection")}
         drawn = [f"{count_of(len(ids), 'stated patient')} for {name}" for name, ids in split.subjects.items()]
-        drawn += [f"{share:.0%} {name}" for name, share in shares.items() if share and name not in split.subjects]
+        drawn += [
+            f"{share:.0%} {name}" for name, share in shares.items() if share and name not in split.subjects
+        ]
         return f"training, {' and '.join(drawn)}" if drawn else "training alone"
     return {"given": "the ready-made parts of the data"}.get(split.kind, split.kind.replace("_", " "))
 

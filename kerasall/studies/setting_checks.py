@@ -259,7 +259,7 @@ def _make_constants(stage: StageSettings, train: TrainSettings) -> None:
     constants = dict(stage.schedule)
     schedule = constants.pop("name", "constant")
     make_schedule(schedule, stage.optimizer.learning_rate, 1, stage.epochs, **constants)
-    others: dict[str, Any] = dict(stage.optimizer.constants)
+    others: dict[str, Any] = dict(stage.optimizer.own_constants)
     make_optimizer(stage.optimizer.name, stage.optimizer.learning_rate, train.accumulate, **others)
     make_loss(train.loss, **({"label_smoothing": train.label_smoothing} if train.label_smoothing else {}))
 

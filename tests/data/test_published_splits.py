@@ -98,8 +98,12 @@ def test_the_numbers_are_those_of_scikit_learn(tree):
     """Papers divide by ``train_test_split``; which images it takes for a seed differs, how many of each class does not."""
     examples = read_cnmc(tree, folds=("fold_0", "fold_1", "fold_2")).examples
     for share in (0.05, 0.1, 0.2, 1 / 3):
-        _, theirs = train_test_split(examples["label"], test_size=share, stratify=examples["label"], random_state=0)
-        ours = deal_images(examples["id"].tolist(), examples["label"].tolist(), {"train": 1 - share, "test": share}, 0)
+        _, theirs = train_test_split(
+            examples["label"], test_size=share, stratify=examples["label"], random_state=0
+        )
+        ours = deal_images(
+            examples["id"].tolist(), examples["label"].tolist(), {"train": 1 - share, "test": share}, 0
+        )
         taken = examples["label"][examples["id"].map(ours) == "test"]
         assert taken.value_counts().to_dict() == theirs.value_counts().to_dict()
 
@@ -124,12 +128,16 @@ def test_only_the_named_parts_are_read_and_one_that_is_not_there_is_said(counted
     assert read_cnmc(first, folds=("fold_0",)).read_warnings == (
         "the part fold_0 has no images of hem: it cannot be held out by itself",
     )
-    with pytest.raises(DataError, match=r"data.folds must name parts .* but fold_2 is none of \['fold_0', 'prelim'\]"):
+    with pytest.raises(
+        DataError, match=r"data.folds must name parts .* but fold_2 is none of \['fold_0', 'prelim'\]"
+    ):
         read_cnmc(first, folds=("fold_0", "fold_2"))
 
 
 def test_parts_of_cnmc_are_refused_for_other_data(tmp_path):
     touch(tmp_path, *[f"{label}/{number}.png" for label in "ab" for number in range(3)])
-    settings = load_settings("aria_mobilenet", overrides=[f"data.path={tmp_path}", "data.source=folder", "data.folds=[x]"])
-    with pytest.raises(SettingsError, match="data.folds names published parts of C-NMC"):
+    settings = load_settings(
+        "aria_mobilenet", overrides=[f"data.path={tmp_path}", "data.source=folder", "data.folds=[x]"]
+    )
+    with pytest.raises(SettingsError, match=r"data\.folds names published parts of C-NMC"):
         read_collection_of(settings.data, Path())

@@ -15,6 +15,7 @@ from kerasall.evaluation.ensemble_scores import (
     agreement,
     count_right,
     for_curves,
+    put_right,
     score_ensemble,
     weigh,
 )
@@ -22,6 +23,7 @@ from kerasall.evaluation.intervals import Scorer
 from kerasall.evaluation.metrics import METRICS, confusion_matrix
 from kerasall.evaluation.predictions import Predictions
 from kerasall.report.page import render_section
+from kerasall.report.pages.run_members import choose_beside, list_parts
 
 LABELS = [0, 0, 1, 1]
 SURE = {0: [0.9, 0.1], 1: [0.2, 0.8]}
@@ -193,6 +195,25 @@ def test_a_weighting_that_is_not_defined_says_why():
     assert found.weightings["kappa"].scores is None
     assert "must score above 0" in found.weightings["kappa"].to_json()["not_made"]
     assert found.weightings["f1"].scores is not None
+
+
+def test_a_page_shows_each_part_once_and_the_ensemble_last():
+    """All five of five, and the members weighed as the ensemble weighs them, are the ensemble itself."""
+    names = [part.name for part in list_parts(scored_as_weighed("auc"))]
+    assert names == [*"abcde", "first 3", "weighed by f1", "weighed by kappa", "ensemble"]
+
+
+def test_a_members_gallery_begins_with_what_the_ensemble_puts_right():
+    member, ensemble = FIVE["a"], FIVE["e"]
+    mended = put_right(member, ensemble).tolist()
+    assert mended
+    assert not member.right[mended].any()
+    assert ensemble.right[mended].all()
+    assert (np.diff(member.confidences[mended]) <= 0).all()
+    shown = choose_beside(member, ensemble, 8, seed=0)
+    assert shown[:4] == (mended + shown)[:4]
+    assert len(shown) == 8
+    assert member.right[shown[4:]].all()
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from page_tables import read_tables, texts
 from paper_run import PAPER, printed, write_run
 
 from kerasall.csv_tables import read_csv
-from kerasall.errors import SettingsError
+from kerasall.errors import ArtifactError, SettingsError
 from kerasall.files import read_json, write_json
 from kerasall.published.papers import papers, printed_number, read_paper
 from kerasall.report.pages.paper import FilledCell, FilledRow, FilledTable, format_ours, head_rows
@@ -99,11 +99,11 @@ def test_every_table_and_figure_of_a_paper_stands_on_its_page_in_order(name, hou
         each.name for each in (*paper.tables, *paper.figures)
     ]
     assert set(re.findall(r'href="#([\w-]+)"', page)) <= set(re.findall(r'id="([\w-]+)"', page))
-    shown = {label: texts(rows) for label, rows in read_tables(page).items()}
+    # Members that the paper does not print stand in rows that say so.
+    as_printed = re.sub(r'<tr class="unprinted">.*?</tr>', "", page, flags=re.DOTALL)
+    shown = {label: texts(rows) for label, rows in read_tables(as_printed).items()}
     for table in paper.tables:
-        # What the run has beyond the paper stands in rows that say so.
-        rows = [row for row in shown[table.name] if not any(text.startswith("not printed") for text in row)]
-        rows = rows[-len(table.rows) :]
+        rows = shown[table.name][-len(table.rows) :]
         for row, cells in zip(table.rows, rows, strict=True):
             for text, printed_text in zip(cells[-len(table.columns) :], row.cells, strict=True):
                 assert text.replace("⚑", "").startswith(printed_text[:60] or "–")
@@ -226,6 +226,19 @@ def test_headings_span_the_columns_below_them():
         [("Experiments 1-9", 1, 2), ("Dataset", 1, 2), ("Runs of experiment", 3, 1), ("Average accuracy", 1, 2), ("SD", 1, 2), ("η value", 1, 2)],
         [("1", 1, 1), ("2", 1, 1), ("3", 1, 1)],
     ]  # fmt: skip
+
+
+def test_a_run_that_is_not_so_far_is_refused_with_the_cure(run, house):
+    record = read_json(run.folder / "run.json")
+    write_json(
+        house / "runs" / "begun" / "run.json", record | {"name": "begun", "steps": [], "state": "failed"}
+    )
+    with pytest.raises(
+        ArtifactError,
+        match=r"must hold predictions.npz of its Evaluation.*\(the run is failed\): run it again",
+    ):
+        invoke("begun")
+    assert not (house / "runs" / "begun" / "tables.html").exists()
 
 
 def test_the_paper_is_that_of_the_run_or_the_one_that_is_named(run, house, tmp_path):

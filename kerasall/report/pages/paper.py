@@ -13,6 +13,8 @@ from kerasall.report.page import Page, Picture, Section, render_section
 _DECIMALS = re.compile(r"\.(\d+)")
 _LONGEST = 400
 """Characters of a text in a cell; of a longer one the table for programs has the rest."""
+_WORDS = 30
+"""Characters from which on a cell is a text, whose lines may break."""
 _ROUGH_END = "the interval is rough"
 _ROUGH = f"few groups have images that count here: {_ROUGH_END}"
 """In the place of notes that tell how few, which differ from cell to cell; the table for programs has them."""
@@ -168,7 +170,7 @@ def _lay_out_row(found: FilledTable, row: FilledRow, notes: _Notes) -> dict[str,
         cells.append(
             {
                 "published": _shorten(cell.published), "ours": value, "ends": ends, "flagged": cell.flag is not None,
-                "note": notes.number(cell.reason), "words": isinstance(cell.value, str) and len(cell.published) > 40,
+                "note": notes.number(cell.reason), "words": max(len(cell.published), len(value)) > _WORDS,
             }
         )  # fmt: skip
     return {"name": row.name, "cells": cells, "printed": row.printed}

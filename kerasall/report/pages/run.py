@@ -86,7 +86,10 @@ def make_combinations(e: Evidence) -> Section | None:
     picture = runs and draw_picture(
         "scores-by-epochs", draw_scores_by_epochs, runs, metric.title, is_percent(metric.name)
     )
-    return render_section("combinations", tables=e.training.get("tables", ()), by_epochs=picture or None)
+    return render_section(
+        "combinations", tables=e.training.get("tables", ()), by_epochs=picture or None,
+        compared=e.training.get("compared_on", ""),
+    )  # fmt: skip
 
 
 def make_summary(e: Evidence) -> Section | None:
@@ -345,6 +348,7 @@ def make_weaknesses(e: Evidence) -> Section | None:
         synthetic=e.facts.source == "synthetic", kind=e.facts.subject_kind, stated=e.settings.weaknesses,
         leaks=len(read_json(e.split_folder / "leaks.json")), near_duplicates=e.settings.checks.near_duplicates.enabled,
         stained=e.findings.scored == "out-of-fold" and stained, departures=e.settings.departures,
+        no_maps=e.no_maps,
     )  # fmt: skip
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from kerasall.evaluation.curves import GRID, MACRO, BandedCurve
-from kerasall.evaluation.ensemble_scores import EnsembleScores, PartScores, grow
+from kerasall.evaluation.ensemble_scores import EnsembleScores, PartScores, grow, put_right
 from kerasall.evaluation.intervals import Scorer
 from kerasall.evaluation.predictions import Predictions
 from kerasall.report import sections
@@ -64,7 +64,7 @@ def make_members(e: Evidence) -> Section | None:
         roc=_draw_roc("members", others), growth=steps and _draw_roc("growth", steps),
         galleries=[_make_gallery(e, part, record) for part, record in _list_records(e, found, parts)],
         not_made={name: each.not_made for name, each in found.weightings.items() if each.not_made},
-        malignant=bool(e.facts.malignant), classes=len(classes), folds=bool(found.weightings) and e.findings.scored == "out-of-fold",
+        malignant=bool(e.facts.malignant), classes=len(classes), weighed=bool(found.weightings), folds=bool(found.weightings) and e.findings.scored == "out-of-fold",
     )  # fmt: skip
 
 
@@ -89,7 +89,9 @@ def _score_cells(scores: PartScores) -> list[dict[str, Any]]:
 
 def _class_rows(part: Part) -> Iterator[list[Any]]:
     for name, scores in part.scores.by_class.items():
-        cells = [cell(format_value(each.value), format_range(each.low, each.high)) for each in scores.values()]
+        cells = [
+            cell(format_value(each.value), format_range(each.low, each.high)) for each in scores.values()
+        ]
         yield [part.name, name, *cells]
 
 
@@ -133,9 +135,8 @@ def choose_beside(own: Predictions, ensemble: Predictions, count: int, seed: int
     """Rows to show of a part: up to half wrong calls, first those that the ensemble puts right, each the surest first;
     the rest right calls drawn at random.
     """
-    wrong, mended = ~own.right, ensemble.right
     sure = np.argsort(-own.confidences, kind="stable")
-    ordered = [*sure[(wrong & mended)[sure]], *sure[(wrong & ~mended)[sure]]]
+    ordered = [*put_right(own, ensemble), *sure[(~own.right & ~ensemble.right)[sure]]]
     shown = [int(row) for row in ordered[: count // 2]]
     drawn = np.random.default_rng(seed).permutation(np.flatnonzero(own.right))[: count - len(shown)]
     return [*shown, *sorted(drawn.tolist())]
@@ -149,11 +150,17 @@ def _make_gallery(e: Evidence, part: Part, own: Predictions) -> dict[str, Any]:
     made = e.findings.ensemble.description if e.findings.ensemble else {}
     size = int(part.key.removeprefix("first_")) if part.key.startswith("first_") else 0
     voters = size if made.get("rule") == "majority_vote" else 0
-    images = sections.show_images(own, rows, _paths(e), e.development.limits, e.development.sixteen_bit, voters)
+    images = sections.show_images(
+        own, rows, _paths(e), e.development.limits, e.development.sixteen_bit, voters
+    )
     items = []
     for row, image in zip(rows, images, strict=True):
         missed = image.true in e.facts.malignant and image.called not in e.facts.malignant
-        beside = "" if image.right == ensemble.right[row] else f"ensemble {'right' if ensemble.right[row] else 'wrong'}"
+        beside = (
+            ""
+            if image.right == ensemble.right[row]
+            else f"ensemble {'right' if ensemble.right[row] else 'wrong'}"
+        )
         lines = ["malignant called benign" if missed else "", image.sure, beside, image.subject]
         alt = f"Cell {image.id}: true class {image.true}, {part.name} called {image.called}, {image.sure}"
         items.append(
@@ -163,7 +170,7 @@ def _make_gallery(e: Evidence, part: Part, own: Predictions) -> dict[str, Any]:
             }
         )  # fmt: skip
     wrong = int((~own.right).sum())
-    return {"name": part.name, "wrong": wrong, "mended": int((~own.right & ensemble.right).sum()), "items": items}
+    return {"name": part.name, "wrong": wrong, "mended": len(put_right(own, ensemble)), "items": items}
 
 
 def _paths(e: Evidence) -> Mapping[str, str]:

@@ -25,6 +25,7 @@ from kerasall.studies.tables.ours import Lookup, Ours, none_as
 from kerasall.studies.tables.settings import read_setting
 from kerasall.studies.tables.sweep import score_sweep
 from kerasall.studies.tables.trials import read_anova, read_array, read_levels, read_response, read_trial
+from kerasall.studies.tables.weightings import read_weight, score_at_size, score_repeats, score_weighting
 
 __all__ = ["KINDS", "Lookup", "Ours", "look_up", "none_as"]
 
@@ -45,6 +46,10 @@ KINDS: Mapping[str, Lookup] = {
     "anova": read_anova,
     "sweep": score_sweep,
     "classifier": score_classifier,
+    "weighting": score_weighting,
+    "weight": read_weight,
+    "repeats": score_repeats,
+    "size": score_at_size,
 }
 """First word of a key -> how its figure is found: a module of this folder a subject."""
 

@@ -61,14 +61,20 @@ class Combinations:
         except SettingsError:
             return none_as(f"there is no score {metric} of the classes {', '.join(self.labels)}")
         if row.formula is None:
-            return none_as(f"{row.title} needs probabilities, of which the run keeps those of the exported one")
+            return none_as(
+                f"{row.title} needs probabilities, of which the run keeps those of the exported one"
+            )
         mask, counts = malignant_mask(self.labels, self.malignant), np.asarray(matrix)
         reasons = (CONDITIONS[name](tuple(self.labels), counts, mask) for name in row.requires)
         if reason := next(filter(None, reasons), ""):
             return none_as(f"not defined: {reason}")
         with np.errstate(invalid="ignore", divide="ignore"):
             value = row.formula(counts.astype(float), mask)
-        return Ours(float(value)) if np.isfinite(value) else none_as("not defined: no image enters its denominator")
+        return (
+            Ours(float(value))
+            if np.isfinite(value)
+            else none_as("not defined: no image enters its denominator")
+        )
 
     def _name(self, metric: str) -> str:
         """``recall:malignant`` as ``recall:all``, where one class is so called."""

@@ -16,8 +16,10 @@ from pydantic import ValidationError
 
 from kerasall.data.splits import read_split
 from kerasall.data.training_record import TRAINING, TrainingRecord
+from kerasall.decoding import read_image_bytes
 from kerasall.errors import KerasallError
 from kerasall.evaluation.curves import BandedCurve, roc_curves
+from kerasall.evaluation.ensemble_scores import WEIGHTINGS
 from kerasall.evaluation.intervals import Scorer
 from kerasall.evaluation.metrics import confusion_matrix
 from kerasall.evaluation.predictions import Predictions
@@ -37,6 +39,7 @@ from kerasall.studies.tables.scored import Scored, read_scored
 from kerasall.studies.tables.settings import read_settings
 from kerasall.studies.tables.sweep import find_backbones
 from kerasall.studies.tables.trials import analyze_eta
+from kerasall.studies.tables.weightings import SIZES, find_at_size, side_of, weigh_members
 
 _IMAGES = 8
 """Images of one gallery."""
@@ -154,6 +157,25 @@ def draw_curves(run: Run, words: Sequence[str]) -> Drawn:
     return Drawn([(picture, "Members and ensemble")])
 
 
+def draw_weightings(run: Run, _: Sequence[str]) -> Drawn:
+    """``roc_weightings``: ROC curves of the members and of their weightings, a panel for each printed size of the images."""
+    plots, reason = [], ""
+    for side in reversed(SIZES):
+        found = find_at_size(run, side)
+        if found is None:
+            continue
+        scored = read_scored(found)
+        scorers: dict[str, Scorer | Ours] = {name: scored.scorer.of(each) for name, each in scored.members.items()}
+        scorers |= {f"weighed by {name}": weigh_members(found, name) for name in WEIGHTINGS}
+        curves = {name: roc_curves(_for_curves(each)) for name, each in scorers.items() if isinstance(each, Scorer)}
+        reason = next((each.reason for each in scorers.values() if isinstance(each, Ours)), reason)
+        if any(name.startswith("weighed by") and each for name, each in curves.items()):
+            named: list[BandedCurve] = [replace(each[-1], label=name) for name, each in curves.items()]
+            picture = draw_picture("roc", draw_roc_lines, named, height=4.0 + 0.17 * len(named))
+            plots.append((picture, f"Images of {side_of(found.settings)} pixels (run {found.name})"))
+    return Drawn(plots, reason="" if plots else reason or "the scored images are all of one class")
+
+
 def _for_curves(scorer: Scorer) -> Scorer:
     scorer = scorer.of(scorer.graded) if scorer.graded is not None else scorer
     return replace(scorer, resamples=min(scorer.resamples, _CURVE_RESAMPLES))
@@ -245,12 +267,18 @@ def draw_maps(run: Run, words: Sequence[str]) -> Drawn:
         predictor = run.predictor()
         from kerasall.serving.explanation import require_explainable
 
-        require_explainable(predictor)
+        require_explainable(predictor, run.no_maps)
     except KerasallError as error:
         return Drawn(reason=str(error))
     paths = read_paths(run)
     rows = choose_explained(scored, named)
-    plots = [each for row in rows if (each := _explain(predictor, scored, row, paths)) is not None]
+    left_out = "".join(f"; without {name}: {why}" for name, why in run.no_maps.items())
+    plots = [
+        (picture, f"{words}{left_out}")
+        for row in rows
+        for picture, words in [_explain(predictor, scored, row, paths)]
+        if picture is not None
+    ]
     return Drawn(plots, reason="" if plots else "the scored images cannot be read where they lay")
 
 
@@ -264,7 +292,8 @@ def choose_explained(scored: Scored, named: Sequence[str]) -> list[int]:
 
 def _explain(
     predictor: Any, scored: Scored, row: int, paths: Mapping[str, str]
-) -> tuple[Picture, str] | None:
+) -> tuple[Picture | None, str]:
+    """The maps of one image with a caption; None where there is no map or no file, for nothing is made up."""
     from kerasall.report.figures_explanation import DOTS_PER_INCH, ExplainedImage, draw_explanation
     from kerasall.report.figures_style import figure_to_png
     from kerasall.serving.explanation import explain_image
@@ -272,11 +301,10 @@ def _explain(
     own = scored.predictions
     name, true = str(own.ids[row]), own.classes[own.labels[row]]
     try:
-        found = explain_image(
-            predictor, Path(paths.get(name, name)).read_bytes(), name, predictor.labels.index(true)
-        )
+        data = read_image_bytes(paths.get(name, name), predictor.limits)
+        found = explain_image(predictor, data, name, predictor.labels.index(true))
     except (KerasallError, OSError):
-        return None  # nothing is made up where there is no map or no file
+        return None, ""
     votes = [
         f"{member} {'right' if each.in_order(own.ids).right[row] else 'wrong'}"
         for member, each in scored.members.items()
@@ -302,6 +330,7 @@ def read_paths(run: Run) -> dict[str, str]:
 
 PICTURES: Mapping[str, Draw] = {
     "roc": draw_curves,
+    "roc_weightings": draw_weightings,
     "confusion": draw_matrices,
     "gallery": show_gallery,
     "training": draw_training,

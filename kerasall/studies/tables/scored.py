@@ -72,8 +72,8 @@ class Scored:
         found = [word] if word in names else on_backbone
         if len(found) == 1:
             return found[0]
-        there = f"the members {', '.join(names)}" if names else "no members"
-        return none_as(f"this run has {there}")
+        several = f"the members {', '.join(names)}"
+        return none_as(f"this run has {several if len(names) > 1 else ' '.join(['one model', *names])}")
 
     def grow(self, count: int) -> Scorer | Ours:
         """The scorer of the first so many members, joined by the run's own rule; or why there is none."""

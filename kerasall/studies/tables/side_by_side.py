@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,7 @@ from kerasall.studies.tables.scored import Scored, read_scored
 PAGE, TABLE = "tables.html", "tables.csv"
 SCHEMA_VERSION = 1
 """Of the JSON document."""
-_MEMBER = "member"
+_OF_MEMBER = re.compile(r"((?:^|(?<=/))member/)([^/]+)")
 _UNPRINTED = "not printed"
 """In the cells of a row that is ours alone."""
 
@@ -183,8 +184,8 @@ def set_beside(run: Run, paper: Paper, folder: Path | None = None, maps: bool = 
     Raises:
         ArtifactError: the run has not been evaluated, or its artifacts are gone or were changed.
     """
-    unprinted = find_unprinted(run, paper)
-    tables = tuple(fill_table(run, table, unprinted) for table in paper.tables)
+    unprinted, most = find_unprinted(run, paper), _most_members(paper)
+    tables = tuple(fill_table(run, table, unprinted, most) for table in paper.tables)
     figures = tuple(
         FilledFigure(each, made.plots, made.gallery, made.reason)
         for each in paper.figures
@@ -199,26 +200,46 @@ def _draw(run: Run, key: str, maps: bool) -> Drawn:
     return draw(run, key)
 
 
-def fill_table(run: Run, table: Table, unprinted: Sequence[str] = ()) -> FilledTable:
+def fill_table(run: Run, table: Table, unprinted: Sequence[str] = (), most: int = 0) -> FilledTable:
     """A printed table with the run's figures in its cells.
 
     Args:
         run: a finished one.
         table: as printed.
-        unprinted: members of the run that stand in no table of the paper: they follow the last member of a table that has
-            them all.
+        unprinted: members of the run that stand in no table of the paper: they follow the last member.
+        most: members that a table must print for that, in rows of their own: one of the first three is no place for them.
     """
-    rows = [_fill_row(run, table, row) for row in table.rows]
-    if table_members(table) and unprinted:
-        last = max(number for number, row in enumerate(table.rows) if row.ours.startswith(f"{_MEMBER}/"))
-        block = _last_block(table, last)
-        more = [
-            _fill_row(run, table, Row(name=(name, *row.name[1:]), ours=_of_member(row.ours, name), cells=(_UNPRINTED,) * len(row.cells)), False)
-            for name in unprinted
-            for row in block
-        ]  # fmt: skip
-        rows[last + 1 : last + 1] = more
+    follows: dict[int, list[FilledRow]] = {}
+    for members in list_member_rows(table).values():
+        if len(members) >= most:
+            block, level = list(members.values())[-1], _find_level(table, members)
+            follows[block[-1]] = [
+                _fill_unprinted(run, table, table.rows[number], level, name)
+                for name in unprinted
+                for number in block
+            ]
+    rows = [
+        row
+        for number, printed in enumerate(table.rows)
+        for row in [_fill_row(run, table, printed), *follows.get(number, [])]
+    ]
     return FilledTable(table, tuple(rows), describe_listed(run, table))
+
+
+def _fill_unprinted(run: Run, table: Table, like: Row, level: int, member: str) -> FilledRow:
+    """A row of ours alone, as that of another member, whose name stands at ``level`` before the row."""
+    name = tuple(member if number == level else each for number, each in enumerate(like.name))
+    ours = _OF_MEMBER.sub(rf"\g<1>{member}", like.ours, count=1)
+    return _fill_row(run, table, Row(name=name, ours=ours, cells=(_UNPRINTED,) * len(like.cells)), False)
+
+
+def _find_level(table: Table, members: Mapping[str, Sequence[int]]) -> int:
+    """At which of the names before a row the member's own stands: each has one there, and no two have the same."""
+    for level in range(len(table.heads)):
+        names = [{table.rows[number].name[level] for number in rows} for rows in members.values()]
+        if len(set().union(*names)) == len(members) and all(len(each) == 1 for each in names):
+            return level
+    return 0
 
 
 def _fill_row(run: Run, table: Table, row: Row, printed: bool = True) -> FilledRow:
@@ -246,24 +267,29 @@ def _fill_cell(run: Run, table: Table, row: Row, column: Column, text: str) -> F
     )
 
 
-def table_members(table: Table) -> set[str]:
-    """Names or numbers of the members that a table prints, as its keys name them."""
-    keys = (table.key(row, column) for row in table.rows for column in table.columns)
-    return {key.split("/")[1] for key in keys if key.startswith(f"{_MEMBER}/")}
+def list_member_rows(table: Table) -> dict[str, dict[str, list[int]]]:
+    """What stands before the member in the keys of rows (such as a size) -> member -> numbers of its rows."""
+    found: dict[str, dict[str, list[int]]] = {}
+    for number, row in enumerate(table.rows):
+        if member := _OF_MEMBER.search(row.ours):
+            before = row.ours[: member.start()]
+            found.setdefault(before, {}).setdefault(member[2], []).append(number)
+    return found
 
 
 def find_unprinted(run: Run, paper: Paper) -> list[str]:
-    """Members of a run that no table of the paper has a row of."""
+    """Members of a run that no table of the paper has a row or a column of."""
     scored = read_scored(run)
-    printed = {scored.find_member(word) for table in paper.tables for word in table_members(table)}
+    keys = {
+        table.key(row, column) for table in paper.tables for row in table.rows for column in table.columns
+    }
+    words = {found[2] for key in keys if (found := _OF_MEMBER.search(key))}
+    printed = {scored.find_member(word) for word in words}
     return [name for name in scored.members if name not in printed] if scored.made else []
 
 
-def _last_block(table: Table, last: int) -> list[Row]:
-    """The rows of the member that stands last: a confusion matrix has several."""
-    member = table.rows[last].ours.split("/")[1]
-    return [row for row in table.rows if row.ours.split("/")[:2] == [_MEMBER, member]]
-
-
-def _of_member(ours: str, name: str) -> str:
-    return "/".join([_MEMBER, name, *ours.split("/")[2:]])
+def _most_members(paper: Paper) -> int:
+    """How many members the paper's largest table of members has."""
+    return max(
+        (len(members) for table in paper.tables for members in list_member_rows(table).values()), default=0
+    )
