@@ -34,6 +34,7 @@ from kerasall.report.pages.run_training import draw_training_curves, list_stages
 from kerasall.report.sections import choose_gallery
 from kerasall.studies.finished_run import Run
 from kerasall.studies.tables.combinations import read_combinations
+from kerasall.studies.tables.members import NO_ENSEMBLE
 from kerasall.studies.tables.ours import Ours
 from kerasall.studies.tables.scored import Scored, read_scored
 from kerasall.studies.tables.settings import read_settings
@@ -97,7 +98,7 @@ def find_parts(run: Run, words: Sequence[str]) -> list[Part] | str:
     if what == "fold":
         return _find_fold(run, scored, *which)
     if what == _ENSEMBLE:
-        return [_part(scored, _ENSEMBLE)]
+        return [_part(scored, _ENSEMBLE)] if scored.made else NO_ENSEMBLE
     name = scored.find_member(which[0] if which else what)
     return name.reason if isinstance(name, Ours) else [_part(scored, name)]
 
@@ -165,9 +166,13 @@ def draw_weightings(run: Run, _: Sequence[str]) -> Drawn:
         if found is None:
             continue
         scored = read_scored(found)
-        scorers: dict[str, Scorer | Ours] = {name: scored.scorer.of(each) for name, each in scored.members.items()}
+        scorers: dict[str, Scorer | Ours] = {
+            name: scored.scorer.of(each) for name, each in scored.members.items()
+        }
         scorers |= {f"weighed by {name}": weigh_members(found, name) for name in WEIGHTINGS}
-        curves = {name: roc_curves(_for_curves(each)) for name, each in scorers.items() if isinstance(each, Scorer)}
+        curves = {
+            name: roc_curves(_for_curves(each)) for name, each in scorers.items() if isinstance(each, Scorer)
+        }
         reason = next((each.reason for each in scorers.values() if isinstance(each, Ours)), reason)
         if any(name.startswith("weighed by") and each for name, each in curves.items()):
             named: list[BandedCurve] = [replace(each[-1], label=name) for name, each in curves.items()]
@@ -237,7 +242,7 @@ def draw_factor_effects(run: Run, _: Sequence[str]) -> Drawn:
 
 def show_gallery(run: Run, words: Sequence[str]) -> Drawn:
     """``gallery``: images with their true and called class, half of them wrong where there are as many."""
-    parts = find_parts(run, words or [_ENSEMBLE])
+    parts = find_parts(run, words) if words else [_part(read_scored(run), _ENSEMBLE)]
     if isinstance(parts, str):
         return Drawn(reason=parts)
     own, paths, items = parts[0].predictions, read_paths(run), []
