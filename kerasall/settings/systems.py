@@ -49,9 +49,11 @@ class OptimizerSettings(Strict):
     @property
     def own_constants(self) -> dict[str, float]:
         """The constants that hold for this optimizer."""
-        own = self.constants.get(self.name, {})
-        common = {name: value for name, value in self.constants.items() if not isinstance(value, dict)}
-        return common | (own if isinstance(own, dict) else {})
+        own, found = self.constants.get(self.name), dict[str, float]()
+        for name, value in self.constants.items():
+            if not isinstance(value, dict):
+                found[name] = value
+        return {**found, **own} if isinstance(own, dict) else found
 
     @model_validator(mode="after")
     def _constants_are_of_optimizers(self) -> OptimizerSettings:

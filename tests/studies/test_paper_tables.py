@@ -106,7 +106,7 @@ def test_every_table_and_figure_of_a_paper_stands_on_its_page_in_order(name, hou
         rows = shown[table.name][-len(table.rows) :]
         for row, cells in zip(table.rows, rows, strict=True):
             for text, printed_text in zip(cells[-len(table.columns) :], row.cells, strict=True):
-                assert text.replace("⚑", "").startswith(printed_text[:60] or "–")
+                assert text.replace("⚑", "").startswith(printed_text or "–")
         assert page.count("⚑") >= len(table.flags)
     assert f"{len(paper.tables)} tables" in result.stdout
     for figure in paper.figures:

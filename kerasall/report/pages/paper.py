@@ -15,6 +15,8 @@ _LONGEST = 400
 """Characters of a text in a cell; of a longer one the table for programs has the rest."""
 _WORDS = 30
 """Characters from which on a cell is a text, whose lines may break."""
+_LIST = 100
+"""Characters from which on it wants a wide column."""
 _ROUGH_END = "the interval is rough"
 _ROUGH = f"few groups have images that count here: {_ROUGH_END}"
 """In the place of notes that tell how few, which differ from cell to cell; the table for programs has them."""
@@ -169,11 +171,16 @@ def _lay_out_row(found: FilledTable, row: FilledRow, notes: _Notes) -> dict[str,
         value, ends = format_ours(found, place, cell)
         cells.append(
             {
-                "published": _shorten(cell.published), "ours": value, "ends": ends, "flagged": cell.flag is not None,
-                "note": notes.number(cell.reason), "words": max(len(cell.published), len(value)) > _WORDS,
+                "published": cell.published, "ours": value, "ends": ends, "flagged": cell.flag is not None,
+                "note": notes.number(cell.reason), "kind": _kind_of(max(len(cell.published), len(value))),
             }
         )  # fmt: skip
     return {"name": row.name, "cells": cells, "printed": row.printed}
+
+
+def _kind_of(length: int) -> str:
+    """Style of a cell of so many characters: figures stay in one line, the lines of texts may break."""
+    return "" if length <= _WORDS else "long" if length <= _LIST else "long list"
 
 
 def format_ours(found: FilledTable, place: int, cell: FilledCell) -> tuple[str, str]:
