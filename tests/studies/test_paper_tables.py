@@ -201,6 +201,12 @@ def test_members_that_the_paper_does_not_print_have_rows_of_their_own(run):
     assert {cell.published for row in found.rows[18:20] for cell in row.cells} == {""}
 
 
+def test_a_member_that_is_not_printed_stands_under_the_heading_of_names_not_of_numbers(run):
+    table = next(each for each in read_paper("four_stage_vote").tables if each.name == "Table 5")
+    (row,) = [each for each in fill_table(run, table, ["model_9"], most=5).rows if not each.printed]
+    assert row.name == ("", "model_9")
+
+
 def test_numbers_stand_as_the_column_prints_them():
     table = printed("Table 16")
 

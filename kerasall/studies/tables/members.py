@@ -18,6 +18,7 @@ from kerasall.studies.tables.scored import Scored, name_metric, read_score, read
 WHILE_TRAINING = (
     "as the training reports it: the mean over the last epoch kept, while the weights still moved"
 )
+NO_ENSEMBLE = "this run has one model, no ensemble"
 _RECORDED = ("accuracy", "loss")
 """What a training reports of its own images."""
 
@@ -34,8 +35,10 @@ def score_member(run: Run, words: Sequence[str]) -> Ours:
 
 
 def score_ensemble(run: Run, words: Sequence[str]) -> Ours:
-    """``ensemble/METRIC``; of one classifier its own."""
+    """``ensemble/METRIC``."""
     scored = read_scored(run)
+    if not scored.made:
+        return none_as(NO_ENSEMBLE)
     return read_score(scored, scored.scorer, words)
 
 

@@ -16,7 +16,7 @@ from pydantic import ValidationError
 
 from kerasall.data.splits import read_split
 from kerasall.data.training_record import TRAINING, TrainingRecord
-from kerasall.decoding import read_image_bytes
+from kerasall.decoding import decode, read_image_bytes
 from kerasall.errors import KerasallError
 from kerasall.evaluation.curves import BandedCurve, roc_curves
 from kerasall.evaluation.ensemble_scores import WEIGHTINGS
@@ -29,11 +29,13 @@ from kerasall.report.figures_data import GalleryImage
 from kerasall.report.figures_scores import draw_confusion_matrix, draw_roc_curves, draw_roc_lines
 from kerasall.report.figures_taguchi import draw_main_effects
 from kerasall.report.format import is_percent, title_of
-from kerasall.report.page import Picture, draw_picture, read_picture
+from kerasall.report.page import Picture, draw_picture, encode_picture, read_picture
 from kerasall.report.pages.run_training import draw_training_curves, list_stages
 from kerasall.report.sections import choose_gallery
+from kerasall.runtime import quiet_tensorflow
 from kerasall.studies.finished_run import Run
 from kerasall.studies.tables.combinations import read_combinations
+from kerasall.studies.tables.members import NO_ENSEMBLE
 from kerasall.studies.tables.ours import Ours
 from kerasall.studies.tables.scored import Scored, read_scored
 from kerasall.studies.tables.settings import read_settings
@@ -45,6 +47,8 @@ _IMAGES = 8
 """Images of one gallery."""
 _MAPS = 3
 """Images of which heat maps are drawn."""
+_PAIRS = 2
+"""Images of a class that are shown as they are and as operations leave them."""
 _CURVE_RESAMPLES = 1000
 """Most draws for the areas below curves."""
 _ENSEMBLE = "ensemble"
@@ -97,7 +101,7 @@ def find_parts(run: Run, words: Sequence[str]) -> list[Part] | str:
     if what == "fold":
         return _find_fold(run, scored, *which)
     if what == _ENSEMBLE:
-        return [_part(scored, _ENSEMBLE)]
+        return [_part(scored, _ENSEMBLE)] if scored.made else NO_ENSEMBLE
     name = scored.find_member(which[0] if which else what)
     return name.reason if isinstance(name, Ours) else [_part(scored, name)]
 
@@ -241,7 +245,7 @@ def draw_factor_effects(run: Run, _: Sequence[str]) -> Drawn:
 
 def show_gallery(run: Run, words: Sequence[str]) -> Drawn:
     """``gallery``: images with their true and called class, half of them wrong where there are as many."""
-    parts = find_parts(run, words or [_ENSEMBLE])
+    parts = find_parts(run, words) if words else [_part(read_scored(run), _ENSEMBLE)]
     if isinstance(parts, str):
         return Drawn(reason=parts)
     own, paths, items = parts[0].predictions, read_paths(run), []
@@ -255,6 +259,38 @@ def show_gallery(run: Run, words: Sequence[str]) -> Drawn:
             told = GalleryImage(name, np.empty(0), true, called, float(own.confidences[row]))
             tone = "good" if told.right else "bad"
             items.append({"picture": picture, "title": told.title, "text": told.sure, "tone": tone})
+    return Drawn(gallery=items, reason="" if items else "the scored images cannot be read where they lay")
+
+
+def show_segmented(run: Run, words: Sequence[str]) -> Drawn:
+    """``segmented/CLASS``: images of a class as their files hold them, and as the run's operations hand them on.
+
+    Loads TensorFlow.
+    """
+    scored = read_scored(run)
+    named = scored.find_classes(words[0])
+    if not named:
+        return Drawn(reason=f"this run has the classes {', '.join(scored.classes)}")
+    with quiet_tensorflow():
+        from kerasall.preprocessing.operations import Chain
+    try:
+        chain = Chain.from_json(run.settings["preprocess"])
+    except KerasallError as error:
+        return Drawn(reason=str(error))
+    own, paths, items = scored.predictions, read_paths(run), []
+    rows = np.flatnonzero(np.isin(own.labels, [scored.classes.index(name) for name in named]))
+    for name in own.ids[rows][:: max(1, len(rows) // _PAIRS)][:_PAIRS]:
+        try:
+            pixels = decode(read_image_bytes(paths.get(name, name)), name=name)
+        except (KerasallError, OSError):
+            continue
+        shown = {
+            "Original": pixels,
+            f"After {', '.join(each.name for each in chain.operations)}": chain(pixels).numpy(),
+        }
+        for title, each in shown.items():
+            picture = encode_picture("segmented", f"{title}: {name}", each)
+            items.append({"picture": picture, "title": title, "text": Path(name).name, "tone": ""})
     return Drawn(gallery=items, reason="" if items else "the scored images cannot be read where they lay")
 
 
@@ -337,6 +373,7 @@ PICTURES: Mapping[str, Draw] = {
     "roc_weightings": draw_weightings,
     "confusion": draw_matrices,
     "gallery": show_gallery,
+    "segmented": show_segmented,
     "training": draw_training,
     "by_epochs": draw_by_epochs,
     "factor_effects": draw_factor_effects,
@@ -344,8 +381,8 @@ PICTURES: Mapping[str, Draw] = {
 }
 """First word of a figure's key -> how it is drawn."""
 
-NEEDS_MODEL = ("gradcam",)
-"""Pictures for which the exported model is loaded."""
+NEEDS_MODEL = ("gradcam", "segmented")
+"""Pictures for which TensorFlow is loaded."""
 
 
 def draw(run: Run, key: str) -> Drawn:

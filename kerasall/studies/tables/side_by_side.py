@@ -216,9 +216,9 @@ def fill_table(run: Run, table: Table, unprinted: Sequence[str] = (), most: int 
     follows: dict[int, list[FilledRow]] = {}
     for members in list_member_rows(table).values():
         if len(members) >= most:
-            block, level = list(members.values())[-1], _find_level(table, members)
+            block, levels = list(members.values())[-1], _find_levels(table, members)
             follows[block[-1]] = [
-                _fill_unprinted(run, table, table.rows[number], level, name)
+                _fill_unprinted(run, table, table.rows[number], levels, name)
                 for name in unprinted
                 for number in block
             ]
@@ -230,20 +230,22 @@ def fill_table(run: Run, table: Table, unprinted: Sequence[str] = (), most: int 
     return FilledTable(table, tuple(rows), describe_listed(run, table))
 
 
-def _fill_unprinted(run: Run, table: Table, like: Row, level: int, member: str) -> FilledRow:
-    """A row of ours alone, as that of another member, whose name stands at ``level`` before the row."""
-    name = tuple(member if number == level else each for number, each in enumerate(like.name))
+def _fill_unprinted(run: Run, table: Table, like: Row, levels: Sequence[int], member: str) -> FilledRow:
+    """A row of ours alone, as that of another member: its name stands at the last of ``levels``, where others have a number."""
+    own = {level: member if level == levels[-1] else "" for level in levels}
+    name = tuple(own.get(number, each) for number, each in enumerate(like.name))
     ours = _OF_MEMBER.sub(rf"\g<1>{member}", like.ours, count=1)
     return _fill_row(run, table, Row(name=name, ours=ours, cells=(_UNPRINTED,) * len(like.cells)), False)
 
 
-def _find_level(table: Table, members: Mapping[str, Sequence[int]]) -> int:
-    """At which of the names before a row the member's own stands: each has one there, and no two have the same."""
+def _find_levels(table: Table, members: Mapping[str, Sequence[int]]) -> list[int]:
+    """Which of the names before a row tell the member: each has one there, and no two have the same."""
+    found = []
     for level in range(len(table.heads)):
         names = [{table.rows[number].name[level] for number in rows} for rows in members.values()]
         if len(set().union(*names)) == len(members) and all(len(each) == 1 for each in names):
-            return level
-    return 0
+            found.append(level)
+    return found or [0]
 
 
 def _fill_row(run: Run, table: Table, row: Row, printed: bool = True) -> FilledRow:
