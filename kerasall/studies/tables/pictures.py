@@ -266,12 +266,14 @@ def draw_maps(run: Run, words: Sequence[str]) -> Drawn:
         predictor = run.predictor()
         from kerasall.serving.explanation import require_explainable
 
-        require_explainable(predictor)
+        require_explainable(predictor, run.no_maps)
     except KerasallError as error:
         return Drawn(reason=str(error))
     paths = read_paths(run)
     rows = choose_explained(scored, named)
     plots = [each for row in rows if (each := _explain(predictor, scored, row, paths)) is not None]
+    if run.no_maps:
+        plots = [(picture, f"{caption}; no map can be drawn of {', '.join(run.no_maps)}") for picture, caption in plots]
     return Drawn(plots, reason="" if plots else "the scored images cannot be read where they lay")
 
 
