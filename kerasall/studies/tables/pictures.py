@@ -26,7 +26,7 @@ from kerasall.evaluation.predictions import Predictions
 from kerasall.evaluation.review import REVIEW, read_review_record
 from kerasall.report.figures_comparison import draw_scores_by_epochs
 from kerasall.report.figures_data import GalleryImage
-from kerasall.report.figures_scores import draw_confusion_matrix, draw_roc_curves, draw_roc_lines
+from kerasall.report.figures_scores import draw_confusion_matrix, draw_roc_curves, draw_roc_lines, roc_lines_height
 from kerasall.report.figures_taguchi import draw_main_effects
 from kerasall.report.format import is_percent, title_of
 from kerasall.report.page import Picture, draw_picture, encode_picture, read_picture
@@ -157,7 +157,7 @@ def draw_curves(run: Run, words: Sequence[str]) -> Drawn:
         picture = draw_picture("roc", draw_roc_curves, found[parts[0].name], height=3.8, of=parts[0].title)
         return Drawn([(picture, parts[0].title)])
     curves: list[BandedCurve] = [replace(each[-1], label=name) for name, each in found.items()]
-    picture = draw_picture("roc", draw_roc_lines, curves, height=4.0 + 0.17 * len(curves))
+    picture = draw_picture("roc", draw_roc_lines, curves, height=roc_lines_height(len(curves)))
     return Drawn([(picture, "Members and ensemble")])
 
 
@@ -179,7 +179,7 @@ def draw_weightings(run: Run, _: Sequence[str]) -> Drawn:
         reason = next((each.reason for each in scorers.values() if isinstance(each, Ours)), reason)
         if any(name.startswith("weighed by") and each for name, each in curves.items()):
             named: list[BandedCurve] = [replace(each[-1], label=name) for name, each in curves.items()]
-            picture = draw_picture("roc", draw_roc_lines, named, height=4.0 + 0.17 * len(named))
+            picture = draw_picture("roc", draw_roc_lines, named, height=roc_lines_height(len(named)))
             plots.append((picture, f"Images of {side_of(found.settings)} pixels (run {found.name})"))
     return Drawn(plots, reason="" if plots else reason or "the scored images are all of one class")
 
