@@ -27,7 +27,8 @@ from kerasall.report.pages.paper import (
 from kerasall.studies.finished_run import Run
 from kerasall.studies.tables import look_up
 from kerasall.studies.tables.listed import describe_listed
-from kerasall.studies.tables.pictures import NEEDS_MODEL, Drawn, draw
+from kerasall.studies.tables.parts import Drawn
+from kerasall.studies.tables.pictures import NEEDS_MODEL, draw
 from kerasall.studies.tables.scored import Scored, read_scored
 
 PAGE, TABLE = "tables.html", "tables.csv"
