@@ -10,25 +10,31 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from command_line import invoke
 
+import kerasall
 from kerasall.components.ensembler import choose_coefficients, ensembler, require_members
 from kerasall.components.trainer import ChainInTwo
 from kerasall.components.transform import draw_split, training_images
 from kerasall.data.development import Development, Facts, read_rows, write_development
 from kerasall.data.examples import Collection, read_examples
-from kerasall.data.splits import Split
+from kerasall.data.splits import Split, read_split
 from kerasall.data.training_record import ENSEMBLE
-from kerasall.errors import SettingsError
+from kerasall.errors import DataError, SettingsError
 from kerasall.evaluation.ensemble_rules import combine_predictions, member_weights
+from kerasall.evaluation.metrics import confusion_matrix
 from kerasall.evaluation.predictions import Predictions, read_predictions, write_predictions
 from kerasall.files import read_json, write_json
 from kerasall.models.prediction import predict_outputs
 from kerasall.models.saving import load_model, save_model
 from kerasall.preprocessing.operations import Chain
 from kerasall.serving.predictor import Predictor
+from kerasall.serving.web.answers import read_facts as read_model_facts
 from kerasall.settings import EnsembleSettings, MemberSettings, SplitSettings
 from kerasall.settings.loading import load_settings, validate
+from kerasall.studies.comparison import read_members
 from kerasall.studies.experiment import run_experiment
+from kerasall.studies.tables import look_up
 
 ROOT = Path(__file__).parents[1]
 CLASSES = ("all", "hem")
@@ -276,7 +282,7 @@ TINY = {
     },
     "checks": {"near_duplicates": {"enabled": False}},
     "split": {"validation": 0.3, "test": 0.3},
-    "preprocess": [{"op": "reinhard"}, {"op": "resize", "height": 40, "width": 40}],
+    "preprocess": [{"op": "reinhard"}, {"op": "resize", "height": 64, "width": 64}],
     "members": [
         {"name": "small", "model": {"backbone": "mobilenet", "alpha": 0.25, "weights": "random"}},
         {
@@ -352,6 +358,72 @@ def test_the_report_shows_members_beside_the_ensemble_and_states_the_tie_rule(ru
     assert "smaller, stage 1: all" in page
 
 
+def test_every_member_is_reported_by_all_that_the_ensemble_is_reported_by(runs, vote):
+    results = runs.report(vote)["results"]
+    evaluation = vote.artifacts["Evaluator", "evaluation"]
+    page = (vote.folder / "report.html").read_text(encoding="utf-8")
+    section = page[page.index('<section id="members"') :].partition("</section>")[0]
+    for name in ("small", "smaller"):
+        part = results["ensemble"]["parts"]["members"][name]
+        assert part["metrics"].keys() == results["metrics"].keys()  # evaluate.metrics among them
+        own = read_predictions(evaluation / "members" / f"{name}.npz")
+        assert part["confusion_matrix"] == confusion_matrix(own).tolist()
+        wrong = (own.decisions != own.labels).sum()
+        assert f"<summary>{name}: {wrong} wrong call" in section
+        assert (vote.artifacts["ReportGen", "report"] / "figures" / f"confusion-{name}.svg").is_file()
+
+
+def test_a_member_without_a_map_is_named_wherever_maps_are_shown(runs, vote):
+    """The smaller member sees 32 pixels, of which its last feature map makes one place."""
+    reason = "the last feature map must have several places to tell apart, but is 1 x 1"
+    assert list(vote.no_maps) == ["smaller"]
+    assert reason in vote.no_maps["smaller"]
+    page = (vote.folder / "report.html").read_text(encoding="utf-8")
+    assert f"No map shows where smaller looks: {reason}" in page
+    facts = read_model_facts(Predictor(runs.folder / "savedmodels" / "tiny"))
+    assert (facts.explains, facts.no_maps) == (True, vote.no_maps)
+
+
+def test_images_that_a_member_alone_gets_wrong_are_explained(runs, vote, tmp_path):
+    evaluation = vote.artifacts["Evaluator", "evaluation"]
+    ensemble = read_predictions(evaluation / "predictions.npz")
+    alone = {}
+    for name in ("small", "smaller"):
+        own = read_predictions(evaluation / "members" / f"{name}.npz")
+        alone[name] = set(own.ids[~own.right & ensemble.right])
+    name = max(alone, key=lambda each: len(alone[each]))
+    assert alone[name]
+    result = invoke("explain", vote.folder, "--wrong-member", name, "--most", 3, "--out", tmp_path)
+    assert result.exit_code == 0, result.output
+    assert f"wrong and the ensemble right on {len(alone[name])} scored image" in result.stderr
+    assert "the maps leave out smaller: " in result.stderr
+    document = json.loads((tmp_path / "explanations.json").read_text())
+    shown = [row["path"] for row in document["images"]]
+    assert len(shown) == min(3, len(alone[name]))
+    assert all(any(path.endswith(known) for known in alone[name]) for path in shown)
+    assert [each["name"] for each in document["images"][0]["networks"]] == ["small"]
+    with pytest.raises(SettingsError, match=r"must be a member of the run tiny \(small, smaller\)"):
+        invoke("explain", vote.folder, "--wrong-member", "large", "--out", tmp_path)
+    with pytest.raises(SettingsError, match="neither is given"):
+        invoke("explain", vote.folder, "--out", tmp_path)
+
+
+def test_members_of_a_run_are_compared_with_one_another_and_their_ensemble(runs, vote, tmp_path):
+    result = invoke("compare", vote.folder, "--members", "--json", "--out", tmp_path)
+    document = json.loads(result.stdout)
+    assert [system["name"] for system in document["systems"]] == ["small", "smaller", "ensemble"]
+    results = runs.report(vote)["results"]
+    for system in document["systems"][:2]:
+        part = results["ensemble"]["parts"]["members"][system["name"]]
+        assert system["confusion_matrix"] == part["confusion_matrix"]
+    assert document["systems"][2]["confusion_matrix"] == results["confusion_matrix"]
+    assert "--members" in (tmp_path / "report.html").read_text()
+    found = kerasall.compare(vote, members=True)
+    assert [pair.first for pair in found.pairs] == ["small", "small", "smaller"]
+    with pytest.raises(DataError, match="given twice"):
+        read_members([str(vote.folder), str(vote.folder)])
+
+
 def test_oversampling_touches_training_images_alone(vote):
     training = read_json(vote.artifacts["Ensembler", "record"] / "training.json")["members"]["small"]
     assert training["classes"]["visited_an_epoch"] == {"all": 40, "hem": 40}
@@ -409,3 +481,9 @@ def test_the_shipped_small_configs_run_to_the_end(tmp_path, name):
     assert set(document["results"]["ensemble"]["scores"]) == {member.name for member in settings.members}
     assert document["results"]["scored"] == ("out-of-fold" if settings.split.kind == "folds" else "test")
     assert Predictor(tmp_path / "savedmodels" / name).labels == tuple(document["results"]["labels"])
+    if settings.split.kind == "folds":
+        first = read_split(result.output("Split", "split.json")).ids("fold_0")
+        member = read_predictions(result.artifacts["Evaluator", "evaluation"] / "members" / "mobilenet.npz")
+        own = member.take(np.isin(member.ids, first))
+        ours = look_up(result, "fold/1/member/mobilenet/accuracy")
+        assert ours.value == pytest.approx((own.decisions == own.labels).mean())

@@ -13,15 +13,11 @@ import numpy as np
 import pandas as pd
 import pytest
 from page_tables import read_tables
+from threadpoolctl import threadpool_limits
 
 from kerasall.components.classifier_training import stage_settings
-from kerasall.components.feature_classifier import (
-    ChangedPixels,
-    Fitting,
-    feature_trainer,
-    platt_folds,
-    require_same_answers,
-)
+from kerasall.components.feature_classifier import ChangedPixels, feature_trainer, require_same_answers
+from kerasall.components.feature_fitting import Fitting, platt_folds
 from kerasall.components.sweep import checkpoint, read_checkpoint, sweep_trainer
 from kerasall.data.development import Development, Facts, read_development, write_development
 from kerasall.data.input_pipeline import epoch_batches
@@ -146,6 +142,12 @@ def test_every_combination_is_scored_out_of_fold_and_the_named_one_is_kept(folde
     assert len(rows) == 1 + 4
     assert rows[1][0].note == "exported"
     assert "named in the config" in " ".join(table["notes"])
+    # Each of three folds' classifiers is fitted to the 40 images of the others.
+    tree = training["combinations"][1]
+    assert tree["matrices"]["training"] == [[60, 0], [0, 60]]
+    assert (tree["training_accuracy"], np.sum(tree["confusion_matrix"])) == (1.0, 60)
+    low, high = training["combinations"][0]["intervals"]["accuracy"]
+    assert low < accuracy <= high
     assert TrainingRecord(folders["record"]).chosen_on == ()
 
 
@@ -184,13 +186,13 @@ def test_the_labels_of_a_held_out_fold_do_not_change_what_is_predicted_for_it(fo
 
 
 def test_a_step_killed_midway_fits_only_what_is_missing(folded, tmp_path, monkeypatch):
-    from kerasall.components import feature_classifier
+    from kerasall.components import feature_fitting
 
     development, folders = folded
     fitted = []
-    original = feature_classifier.fit_feature_classifier
+    original = feature_fitting.fit_feature_classifier
     monkeypatch.setattr(
-        feature_classifier, "fit_feature_classifier", lambda *a, **k: fitted.append(a[0]) or original(*a, **k)
+        feature_fitting, "fit_feature_classifier", lambda *a, **k: fitted.append(a[0]) or original(*a, **k)
     )
     lost = folders["scratch"] / "fold_1" / "vgg16_linear_svm.npz"
     before = read_predictions(folders["record"] / "predictions.npz")
@@ -217,6 +219,27 @@ def test_a_faithful_copy_chooses_on_the_selection_part_and_says_so(table, tmp_pa
     )
     assert len(scored) == 20
     np.testing.assert_allclose(scored.probabilities, selection.probabilities)
+
+
+@threadpool_limits.wrap(limits=1)
+def test_a_perceptron_of_unpooled_features_has_training_and_validation_images_of_its_own(table, tmp_path):
+    development = develop(table, SELECTION | {"3": "validation"}, "holdout", tmp_path / "development")
+    settings = {"combinations": [["vgg16"]], "classifiers": ["mlp"], "pooling": "none", "standardise": False}
+    settings["extractors"] = FEATURES["extractors"][:1]
+    folders = run_features(development, tmp_path, pixels="standardised", **settings)
+    record = TrainingRecord(folders["record"])
+    (row,) = record.combinations["rows"]
+    counted = {part: int(np.sum(matrix)) for part, matrix in row["matrices"].items()}
+    assert counted == {"training": 30, "validation": 10}
+    assert (record.combinations["compared_on"], np.sum(row["confusion_matrix"])) == ("selection", 20)
+    # What calibrates the model are the validation images, and not those that it is scored on.
+    validation = record.predictions
+    assert len(validation) == 10
+    right = np.mean(validation.decisions == validation.labels)
+    assert row["validation_accuracy"] == pytest.approx(right)
+    assert len(record.selection) == 20
+    assert read_tables(render_section("combinations", tables=record.training["tables"]).body)
+    assert ">Validation accuracy" in record.training["tables"][0]["columns"]
 
 
 def test_changed_pixels_are_the_same_whatever_slices_are_read(table):
@@ -257,6 +280,14 @@ BASE = {"experiment": "x", "pipeline": "p.py"}
         ({"deep_features": FEATURES | {"combinations": [["vgg"]]}}, "must name extractors of"),
         ({"deep_features": FEATURES | {"classifiers": ["knn"]}}, "only these can be exported"),
         ({"deep_features": FEATURES | {"augmented_copies": 1}}, "must be set together"),
+        (
+            {"deep_features": FEATURES | {"pooling": "none"}},
+            "needs classifiers: .mlp., .* but classifiers is",
+        ),
+        (
+            {"deep_features": FEATURES | {"pooling": "none", "classifiers": ["mlp"]}},
+            "standardise: false, .* but standardise is True",
+        ),
         (
             {"deep_features": FEATURES | {"chosen": {"features": ["small"], "classifier": "mlp"}}},
             "must be one of the combinations",
@@ -328,7 +359,12 @@ def test_every_cell_of_a_sweep_is_scored_and_the_exported_one_is_the_best(swept,
     np.testing.assert_allclose(model.predict(pixels_of(rows), verbose=0), kept.probabilities, atol=1e-5)
     assert [len(stages[0]["epochs"]) for stages in training["fits"].values()] == [4, 4]
     assert "too high" in training["tables"][0]["notes"][0]
-    assert len(training["tables"][0]["rows"]) == 4
+    cells, means = training["tables"]
+    assert len(cells["rows"]) == 4
+    assert means["caption"] == "Means over 2 numbers of epochs, scored on selection images"
+    assert [float(row[3]) for row in means["rows"]] == pytest.approx(
+        [np.mean(values[:2]), np.mean(values[2:])], abs=5e-5
+    )
 
 
 def test_a_checkpoint_is_bit_for_bit_what_a_shorter_run_ends_with(swept, tmp_path):

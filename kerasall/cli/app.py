@@ -21,8 +21,10 @@ from kerasall.cli.predict import predict
 from kerasall.cli.review import review
 from kerasall.cli.run import run
 from kerasall.cli.runs import runs, status
+from kerasall.cli.segment import segment
 from kerasall.cli.serve import serve
 from kerasall.cli.settings import settings
+from kerasall.cli.tables import tables
 from kerasall.cli.taguchi import taguchi_app
 from kerasall.cli.train import train
 from kerasall.cli.trials import trials
@@ -33,8 +35,8 @@ from kerasall.shown_text import show, tell_fault
 from kerasall.version import __version__
 
 _IN_ORDER_OF_USE = (
-    check, init, train, configs, settings, run, tune, runs, status, trials, compare, review, explain, evaluate, predict,
-    serve, export,
+    check, segment, init, train, configs, settings, run, tune, runs, status, trials, compare, review, tables, explain,
+    evaluate, predict, serve, export,
 )  # fmt: skip
 
 

@@ -13,7 +13,7 @@ from kerasall.cli.console import JsonOption, note, print_found, require_place, s
 def compare(
     runs: Annotated[
         list[str],
-        typer.Argument(metavar="RUN RUN...", help="Names of runs, run folders, or predictions (.csv, .npz)."),
+        typer.Argument(metavar="RUN...", help="Names of runs, run folders, or predictions (.csv, .npz)."),
     ],
     out: Annotated[
         Path | None,
@@ -22,6 +22,12 @@ def compare(
             help="Folder of report.html and report.json; default runs/comparisons/A_vs_B.",
         ),
     ] = None,
+    members: Annotated[
+        bool,
+        typer.Option(
+            "--members", help="Compare the members of RUN, of each where several are named, and the ensemble."
+        ),
+    ] = False,
     as_json: JsonOption = False,
     metric: Annotated[
         str | None,
@@ -37,9 +43,13 @@ def compare(
     """Compare systems on the images they share: scores, paired differences, tests, and a report."""
     from kerasall.evaluation.comparison import compare_systems
     from kerasall.report.pages.comparison import comparison_document, describe_comparison
-    from kerasall.studies.comparison import read_systems, write_comparison
+    from kerasall.studies.comparison import read_members, read_systems, write_comparison
+    from kerasall.studies.finished_run import Run
 
-    found = compare_systems(read_systems(runs), metric, malignant)
+    found = compare_systems(read_members(runs) if members else read_systems(runs), metric, malignant)
     print_found(as_json, comparison_document(found), lambda: describe_comparison(found))
-    command = spell("compare", *runs, out=out, metric=metric, malignant=malignant)
-    note(f"report: {write_comparison(found, out, command)}")
+    command = spell(
+        "compare", *runs, *(["--members"] if members else []), out=out, metric=metric, malignant=malignant
+    )
+    names = [f"{Run.find(run).name}_members" for run in runs] if members else ()
+    note(f"report: {write_comparison(found, out, command, names)}")

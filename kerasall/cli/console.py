@@ -193,8 +193,10 @@ def print_plan(settings: Settings, where: str, runs: RunPlaces, weights: Path | 
 
 
 def print_outcome(run: Run) -> None:
-    """The last lines of a run: score, verdict, where its results lie."""
-    for label, value in run.results.items():
+    """The last lines of a run: score, verdict, where its results lie, and what sets it beside the paper it rebuilds."""
+    from kerasall.studies.tables.side_by_side import describe_paper
+
+    for label, value in {**run.results, **describe_paper(run)}.items():
         show(f"{label + ':':<14} {value}")
 
 

@@ -32,7 +32,17 @@ TITLES = {"grad_cam": "Grad-CAM", "grad_cam_plus_plus": "Grad-CAM++"}
 
 def explain(
     model: ModelArgument,
-    images: Annotated[list[str], typer.Argument(metavar="PATH...", help="Image files, folders, patterns.")],
+    images: Annotated[
+        list[str] | None, typer.Argument(metavar="PATH...", help="Image files, folders, patterns.")
+    ] = None,
+    wrong_member: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="In place of PATH: the scored images of a run that this member calls wrongly and the ensemble rightly.",
+        ),
+    ] = None,
+    most: Annotated[int, typer.Option(min=1, help="Of these so many, the member's surest mistakes.")] = 12,
     class_name: Annotated[
         str | None,
         typer.Option("--class", metavar="NAME", help="Class to explain; default the one that is called."),
@@ -47,28 +57,30 @@ def explain(
 ) -> None:
     """Show where in images a model sees its answer; exit status 1 if any failed."""
     from kerasall.runtime import quiet_tensorflow
-    from kerasall.serving.image_files import find_images
 
     if method not in TITLES:
         cure = did_you_mean(method, TITLES, "choose one of these")
         raise SettingsError(f"the method must be one of {', '.join(TITLES)}, but is {method!r}: {cure}")
-    paths = find_images(images, note)
     run = Run.find(model)
+    paths, told = _choose_images(run, images or [], wrong_member or "", most)
     with quiet_tensorflow():
         from kerasall.serving.explanation import find_class, require_explainable
         from kerasall.serving.predictor import Predictor, describe_verdict
 
         predictor = Predictor(run.saved_model or run.exported)
-    require_explainable(predictor)
+    require_explainable(predictor, run.no_maps)
     chosen = None if class_name is None else find_class(predictor.labels, class_name)
-    folder = out or runs_folder() / "explanations" / run.title
+    folder = out or runs_folder() / "explanations" / "_wrong_".join(filter(None, [run.title, wrong_member]))
     if run.saved_model:
         note(describe_verdict(run.saved_model))
     else:
         note(f"run {run.name}: {run.words.get('verdict') or 'no verdict yet'}")
-    rows, shown = _explain_all(predictor, paths, chosen, method, folder)
+    rows, shown = _explain_all(predictor, paths, chosen, method, folder, told)
     failed = sum(bool(row["error"]) for row in rows)
-    _write_summary(folder, {"model": str(predictor.folder), "method": method, "images": rows}, shown)
+    document = {"model": str(predictor.folder), "method": method, "no_maps": run.no_maps, "images": rows}
+    _write_summary(folder, document, shown)
+    for name, reason in run.no_maps.items():
+        note(f"the maps leave out {name}: {reason}")
     note(f"{count_of(len(paths), 'file')}, {failed} failed")
     for row in rows:
         if row["error"]:
@@ -80,8 +92,40 @@ def explain(
         raise typer.Exit(1)
 
 
+def _choose_images(run: Run, images: list[str], member: str, most: int) -> tuple[list[Path], dict[Path, str]]:
+    """The images that are named, or those that a member gets wrong and the ensemble right, and what it calls each."""
+    from kerasall.report.format import format_value
+    from kerasall.serving.image_files import find_images
+    from kerasall.studies.stated_images import list_put_right
+
+    if bool(images) == bool(member):
+        raise SettingsError(
+            "the images to explain must be named by PATH or chosen by --wrong-member, but "
+            + ("both are given: leave one out" if images else "neither is given: add one")
+        )
+    if images:
+        return find_images(images, note), {}
+    found = list_put_right(run, member)
+    if not found:
+        raise SettingsError(
+            f"--wrong-member must be a member that the ensemble puts right somewhere, but {member} is wrong nowhere that "
+            "the ensemble is right: name another, or images"
+        )
+    note(
+        f"{member} is wrong and the ensemble right on {count_of(len(found), 'scored image')}; shown: {min(most, len(found))}"
+    )
+    shown = found[:most]
+    told = {each.path: f"{member} called {each.called} {format_value(each.probability)}" for each in shown}
+    return list(told), told
+
+
 def _explain_all(
-    predictor: Predictor, paths: list[Path], chosen: int | None, method: str, folder: Path
+    predictor: Predictor,
+    paths: list[Path],
+    chosen: int | None,
+    method: str,
+    folder: Path,
+    told: dict[Path, str],
 ) -> tuple[list[dict[str, Any]], list[ExplainedImage]]:
     """One row a file, in order, with its picture written; and the first images for the grid."""
     from kerasall.decoding import read_image_bytes
@@ -102,7 +146,7 @@ def _explain_all(
                 rows.append({"path": as_written(str(path)), "error": as_written(str(error))})
                 continue
             file = _name_picture(path, taken)
-            image = _to_draw(path, found, predictor.labels)
+            image = _to_draw(path, found, predictor.labels, told.get(path, ""))
             figure, words = draw_explanation(image)
             _save(figure, folder / "overlays" / file)
             rows.append(_row(path, found, predictor.labels) | {"picture": f"overlays/{file}", "alt": words})
@@ -125,7 +169,7 @@ def _name_picture(path: Path, taken: set[str]) -> str:
         number += 1
 
 
-def _to_draw(path: Path, found: ServedExplanation, labels: tuple[str, ...]) -> ExplainedImage:
+def _to_draw(path: Path, found: ServedExplanation, labels: tuple[str, ...], told: str) -> ExplainedImage:
     from kerasall.report.figures_explanation import ExplainedImage
     from kerasall.serving.image_files import as_written
 
@@ -133,6 +177,7 @@ def _to_draw(path: Path, found: ServedExplanation, labels: tuple[str, ...]) -> E
     words = f"called {called} {100 * found.probabilities[found.label_index]:.1f}%"
     if called != explained:
         words += f" · evidence for {explained} ({100 * found.probabilities[found.class_index]:.1f}%)"
+    words += f" · {told}" if told else ""
     members = tuple(
         (f"{name} · weight {weight:.2f}" + ("" if has else " · no positive evidence"), heatmap)
         for name, weight, has, heatmap in zip(

@@ -97,7 +97,7 @@ def print_runs(settings: Settings) -> None:
         folds = settings.split.folds if settings.split.kind == "folds" else None
         oracle = plan_oracle(trial_settings(settings), tune, folds)
     design = oracle.design
-    console.show_block(describe_plan(design.plan))
+    console.show_block(describe_plan(design.plan, **oracle.counting))
     if without := ", ".join(f"{name} = {v}" for name, values in oracle.without.items() for v in values):
         show(f"Without {without}: the rows at it are left out.")
     each = f" in each of {folds} folds" if folds else ""

@@ -311,7 +311,7 @@ def stage_settings(
         name=stage.name, epochs=epochs or stage.epochs, horizon=stage.epochs,
         patience=None if epochs else stage.patience,
         monitor=stage.monitor, restore_best=stage.keep == "best", optimizer=stage.optimizer.name,
-        learning_rate=stage.optimizer.learning_rate, optimizer_constants=stage.optimizer.constants,
+        learning_rate=stage.optimizer.learning_rate, optimizer_constants=stage.optimizer.own_constants,
         schedule=schedule.pop("name", "constant"), schedule_constants=schedule, loss=train.loss,
         loss_constants={"label_smoothing": train.label_smoothing} if train.label_smoothing else {},
         jit_compile=None if train.jit_compile == "by_device" else train.jit_compile,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from kerasall.data.development import SELECTION, Development, Facts
 from kerasall.evaluation.intervals import Interval, Scorer
-from kerasall.evaluation.metrics import find_metric
+from kerasall.evaluation.metrics import confusion_matrix, find_metric
 from kerasall.evaluation.predictions import Predictions
 from kerasall.settings import EvaluateSettings
 
@@ -24,14 +24,29 @@ Cell = TypeVar("Cell")
 
 @dataclass(frozen=True, eq=False)
 class CellScore:
-    """Scores of one combination: the main one with its interval, the others plain; None: not defined."""
+    """Scores of one combination with their intervals, the main one first, and its confusion matrix (true classes down)."""
 
-    main: Interval
-    others: Mapping[str, float | None]
+    intervals: Mapping[str, Interval]
+    matrix: np.ndarray
+
+    @property
+    def main(self) -> Interval:
+        """The main metric."""
+        return next(iter(self.intervals.values()))
+
+    @property
+    def others(self) -> dict[str, Interval]:
+        """The other metrics by name."""
+        return dict(list(self.intervals.items())[1:])
 
     def to_json(self) -> dict[str, Any]:
-        """Values by name, for programs."""
-        return {"main": self.main.to_json(), **self.others}
+        """Values by name, for programs; None: not defined."""
+        return {
+            "main": self.main.to_json(),
+            **{name: found.value for name, found in self.others.items()},
+            "intervals": {name: [found.low, found.high] for name, found in self.intervals.items()},
+            "confusion_matrix": self.matrix.tolist(),
+        }
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,6 +67,17 @@ class Comparison(Generic[Cell]):
     chosen: Cell
     named: bool
 
+    def mean(self, name: str, cells: Iterable[Cell]) -> float | None:
+        """Mean of a metric over some combinations; None where it is not defined for one."""
+        values = [self.scores[cell].intervals[name].value for cell in cells]
+        return None if None in values else float(np.mean([value for value in values if value is not None]))
+
+    @property
+    def metrics(self) -> dict[str, str]:
+        """Name -> title of the scores of every combination, the main one first."""
+        names = [self.evaluate.main_metric, *_beside(self.evaluate)]
+        return {name: find_metric(name, self.data.facts.labels).title for name in names}
+
     def describe(
         self, what: str, columns: Sequence[str], show: Callable[[Cell], tuple[str | int, ...]],
         name: Callable[[Cell], dict[str, Any]], beside: Mapping[Cell, dict[str, Any]] | None = None,
@@ -68,22 +94,25 @@ class Comparison(Generic[Cell]):
             beside: what else is known of a combination, by name.
             notes: sentences below the table.
         """
-        metrics = [self.evaluate.main_metric, *_beside(self.evaluate)]
-        titles = [find_metric(metric, self.data.facts.labels).title for metric in metrics]
         combinations, rows = [], []
         for cell, score in self.scores.items():
             first, *others = map(str, show(cell))
             marked = _cell(first, "exported", "good") if cell == self.chosen else first
-            rows.append([marked, *others, _show_interval(score.main), *map(_show, score.others.values())])
+            values = [show_share(found.value) for found in score.others.values()]
+            rows.append([marked, *others, _show_interval(score.main), *values])
             combinations.append(name(cell) | (beside or {}).get(cell, {}) | score.to_json())
         table = {
             "caption": f"{what}, scored on {self.data.compared} images",
-            "columns": [*columns, *(f">{title}" for title in titles)],
+            "columns": [*columns, *(f">{title}" for title in self.metrics.values())],
             "rows": rows,
             "notes": [self._describe_choice(), *notes],
             "tall": len(rows) > 12,
         }
-        made = {"chosen": name(self.chosen), "chosen_on": None if self.named else self.data.compared}
+        made = {
+            "chosen": name(self.chosen),
+            "chosen_on": None if self.named else self.data.compared,
+            "compared_on": self.data.compared,
+        }
         return {**made, "combinations": combinations, "tables": [table]}
 
     def _describe_choice(self) -> str:
@@ -130,11 +159,9 @@ def compare_cells(
 
 def _score_cell(predictions: Predictions, facts: Facts, evaluate: EvaluateSettings, seed: int) -> CellScore:
     """Scores one combination by the experiment's main metric, and by those of ``BESIDE``."""
-    main = Scorer(predictions, facts.malignant, evaluate.resamples, seed).interval(evaluate.main_metric)
-    values = {
-        name: find_metric(name, facts.labels)(predictions, facts.malignant) for name in _beside(evaluate)
-    }
-    return CellScore(main, {name: None if np.isnan(value) else value for name, value in values.items()})
+    scorer = Scorer(predictions, facts.malignant, evaluate.resamples, seed)
+    found = scorer.intervals([evaluate.main_metric, *_beside(evaluate)])
+    return CellScore(found, confusion_matrix(predictions))
 
 
 def _beside(evaluate: EvaluateSettings) -> list[str]:
@@ -142,14 +169,15 @@ def _beside(evaluate: EvaluateSettings) -> list[str]:
     return [name for name in names if name != evaluate.main_metric]
 
 
-def _show(value: float | None) -> str:
+def show_share(value: float | None) -> str:
+    """A score in a table of combinations."""
     return "not defined" if value is None else f"{value:.4f}"
 
 
 def _show_interval(interval: Interval) -> dict[str, Any]:
     found = interval.low is not None and interval.high is not None
     note = f"{interval.low:.4f} to {interval.high:.4f}" if found else ""
-    return _cell(_show(interval.value), note)
+    return _cell(show_share(interval.value), note)
 
 
 def _cell(text: str, note: str = "", tone: str = "") -> dict[str, Any]:

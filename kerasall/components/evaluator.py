@@ -64,8 +64,6 @@ from kerasall.serving.predictor import Predictor
 from kerasall.settings import MemberSettings, Settings
 from kerasall.version import __version__
 
-COMPARED = ("balanced_accuracy", "f1_weighted", "cohen_kappa", "roc_auc")
-"""What members are compared by, besides the main metric."""
 CURVE_RESAMPLES = 1000
 """Most draws for the bands of curves."""
 
@@ -137,10 +135,16 @@ def evaluator(
         write_predictions(each, evaluation / MEMBERS / f"{name}.npz")
     write_review_record(review, evaluation / REVIEW)
     write_seen(examples, read_scan(statistics / SCAN), evaluation)
-    results = findings.to_json() | {"tuning": recorded.analysis, "fingerprint": facts.fingerprint}
+    results = findings.to_json() | {
+        "tuning": recorded.analysis,
+        "combinations": recorded.combinations,
+        "fingerprint": facts.fingerprint,
+    }
     title = f"{settings.experiment}: {', '.join(facts.labels)}"
     write_numbers(evaluation / "report.json", title, settings.protocol, results)
-    write_json(evaluation / CARD, make_card(findings, data, facts, settings, recorded.training, results))
+    write_json(
+        evaluation / CARD, make_card(findings, data, facts, settings, recorded.training, results, measured)
+    )
     verdict = {"blessed": findings.blessed, "criteria": results["criteria"]}
     write_json(blessing / "blessing.json", verdict)
     return {"blessed": findings.blessed, **{name: found.value for name, found in findings.intervals.items()}}
@@ -189,7 +193,9 @@ def find_all(
         roc=tuple(roc_curves(drawn)),
         precision_recall=tuple(precision_recall_curves(drawn)),
         ensemble=None if scored.ensemble is None else score_ensemble(
-            scorer, scored.members, scored.ensemble, list(dict.fromkeys([wanted.main_metric, *COMPARED]))
+            scorer, scored.members, scored.ensemble, list(intervals),
+            recorded.deciding(settings.ensemble.weights_from),
+            list(folds.values()) if scored.kind == "out-of-fold" else (),
         ),
         trust=trust,
         subject_calls=score_subjects(scorer, recorded, facts, folds, fitted_on),
@@ -399,7 +405,7 @@ def make_review_record(
 
 def make_card(
     findings: Findings, data: Development, facts: Facts, settings: Settings, training: Mapping[str, Any],
-    results: dict[str, Any],
+    results: dict[str, Any], parity: Mapping[str, Any],
 ) -> dict[str, Any]:  # fmt: skip
     """What stands beside the pushed model, for people and programs."""
     return {
@@ -414,6 +420,7 @@ def make_card(
         "sixteen_bit": data.sixteen_bit,
         "limits": asdict(data.limits),
         "data": {"source": facts.source, "notes": [*facts.notes, *data.split.notes]},
+        "no_maps": parity["no_maps"],
         "safeguards": findings.trust.safeguards.to_json() if findings.trust else None,
         "results": results,
     }

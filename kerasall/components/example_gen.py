@@ -90,6 +90,10 @@ def read_collection_of(data: DataSettings, cache_folder: Path) -> Collection:
 
 def _options(data: DataSettings, name: str, path: Path) -> dict[str, Any]:
     """What the reader is given; of a lab's own images what was said of them."""
+    if data.folds and name != "cnmc":
+        raise SettingsError(
+            f"data.folds names published parts of C-NMC, but {path} is read as the source {name}: take it out"
+        )
     said = ("label", "subject", "columns", "root", "classes")
     stated = [key for key in said if getattr(data, key) != DataSettings.model_fields[key].default]
     if name in OWN_IMAGES:
@@ -100,7 +104,7 @@ def _options(data: DataSettings, name: str, path: Path) -> dict[str, Any]:
                 f"data.{key} is for folders and tables of your own, but {path} is read as the source {name}: take it out, or "
                 "set data.source: folder"
             )
-    by_source = {"aria": data.aria.model_dump(), "cnmc": {"label_csv": data.label_csv}}
+    by_source = {"aria": data.aria.model_dump(), "cnmc": {"label_csv": data.label_csv, "folds": data.folds}}
     return by_source.get(name, {})
 
 

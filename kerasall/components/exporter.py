@@ -80,12 +80,13 @@ def exporter(
     return {"passed": result["passed"], "largest_difference": result["largest_difference"]}
 
 
-def find_explanations(model: keras.Model) -> tuple[Any, str]:
-    """The function of the signature ``explain`` and "", or None and why the model can have no maps."""
+def find_explanations(model: keras.Model) -> tuple[Any, dict[str, str]]:
+    """The function of the signature ``explain``, or None; and which member, or else the model, can have no map -> why."""
     try:
-        return served_explanations(Explainer(model)), ""
+        explainer = Explainer(model)
     except ModelError as error:
-        return None, str(error)
+        return None, {model.name: str(error)}
+    return served_explanations(explainer), explainer.missing
 
 
 def compare(

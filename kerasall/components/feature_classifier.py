@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,19 +13,18 @@ import numpy as np
 import tensorflow as tf
 
 from kerasall.components.combinations import Comparison, compare_cells
+from kerasall.components.feature_fitting import Cell, Fitting, accuracy_of
 from kerasall.components.training_step import MEMORY_BYTES, decode_rows, hash_weights, write_model
-from kerasall.data.development import SELECTION, Development, Division, read_development
+from kerasall.data.development import SELECTION, read_development
 from kerasall.data.input_pipeline import prediction_batches
 from kerasall.data.pixel_cache import PixelCache
-from kerasall.data.stratification import deal_groups
 from kerasall.data.training_record import TrainingRecord
 from kerasall.errors import ModelError, SettingsError
-from kerasall.evaluation.predictions import Predictions, concatenate, read_predictions, write_predictions
-from kerasall.files import read_json, sha256_of_json, write_json
+from kerasall.evaluation.predictions import Predictions
+from kerasall.files import sha256_of_json
 from kerasall.models.deep_features import build_extractor, build_feature_model, extract_features
-from kerasall.models.feature_classifiers import CLASSIFIERS, FeatureClassifier, fit_feature_classifier
+from kerasall.models.feature_classifiers import CLASSIFIERS
 from kerasall.models.prediction import predict_outputs
-from kerasall.paths import shorten_name
 from kerasall.pipeline.component import Input, Output, Scratch, Unkeyed, component
 from kerasall.preprocessing.augmentation import Augmentation
 from kerasall.preprocessing.operations import Chain
@@ -34,18 +32,11 @@ from kerasall.runtime import show_progress
 from kerasall.settings import DeepFeatureSettings, EvaluateSettings, ExtractorSettings
 from kerasall.settings.seeds import derive_seed
 
-PLATT_FOLDS = 3
-"""Parts of the fitted rows, groups whole, on whose held-out decisions probabilities are fitted."""
-
 COMPARED = 32
 """Images on which the model and the fitted classifier must agree before anything is exported."""
 
 TOLERANCE = 1e-3
 """Largest difference of a probability: the model computes in float32, scikit-learn in float64."""
-
-
-Cell = tuple[tuple[str, ...], str]
-"""A combination: names of the extractors, name of the classifier."""
 
 
 def hash_extractor_weights(
@@ -112,11 +103,14 @@ def feature_trainer(
     selection = None
     if SELECTION in data.split.parts:
         selection = fitting.predict(classifier, chosen, data.rows_of(SELECTION))
-    described = _describe(compared, fitting, fitting.read_notes(scratch)) | {
+    kept = predictions[chosen]
+    if data.recorded != data.compared:
+        kept = fitting.predict(classifier, chosen, data.rows_of(data.recorded))
+    described = _describe(compared, fitting, scratch) | {
         "parameters": model.count_params(),
         "seconds": round(time.monotonic() - begun, 1),
     }
-    TrainingRecord(record).write(predictions[chosen], described, selection=selection)
+    TrainingRecord(record).write(kept, described, selection=selection)
     parameters, exported = model.count_params(), described["model"]
     del model
     keras.utils.clear_session()
@@ -162,19 +156,21 @@ class Backbones:
             size = step.output_size(*size)
         seed = derive_seed(self.seed, row.name)
         return build_extractor(
-            row.backbone, size, row.weights, row.alpha, self.weights_folder, row.name, seed
-        )
+            row.backbone, size, row.weights, row.alpha, self.weights_folder, row.name, seed,
+            self.settings.pooling, self.settings.pixels,
+        )  # fmt: skip
 
-    def extract(self) -> dict[str, np.ndarray]:
-        """Name -> features float32 [1 + copies, N, D]: of the images, then of their changed copies."""
+    def extract(self) -> dict[str, list[np.ndarray]]:
+        """Name -> features float32 [N, D] of the images, then of their changed copies; unpooled ones stay on the disk."""
         found = {}
         for row in self.settings.extractors:
             extractor = self.build(row)
             steps = [list(row.steps) or None]
-            found[row.name] = np.stack([
-                extract_features([extractor], pixels, key, self.folder, steps, MEMORY_BYTES)
+            memory = MEMORY_BYTES if self.settings.pooling == "average" else 0
+            found[row.name] = [
+                extract_features([extractor], pixels, key, self.folder, steps, memory)
                 for pixels, key in self._views()
-            ])  # fmt: skip
+            ]
             del extractor
             keras.utils.clear_session()
         return found
@@ -213,91 +209,29 @@ class ChangedPixels:
         return np.clip(np.rint(np.asarray(changed)), 0, 255).astype(np.uint8)
 
 
-@dataclass(frozen=True, eq=False)
-class Fitting:
-    """Fits classifiers to features that were computed beforehand.
-
-    Attributes:
-        data: the rows to develop on.
-        settings: combinations and classifiers.
-        features: as ``Backbones.extract`` gives them.
-        seed: of classifiers and of the parts for Platt scaling.
-    """
-
-    data: Development
-    settings: DeepFeatureSettings
-    features: dict[str, np.ndarray]
-    seed: int
-
-    @property
-    def cells(self) -> list[Cell]:
-        """Every combination, in the order of the settings."""
-        return [(names, kind) for names in self.settings.combinations for kind in self.settings.classifiers]
-
-    def width(self, names: tuple[str, ...]) -> int:
-        """Number of features of a combination."""
-        return sum(self.features[name].shape[-1] for name in names)
-
-    def fit(self, cell: Cell, rows: np.ndarray) -> FeatureClassifier:
-        """Fits one combination to the given rows and their changed copies."""
-        copies, kind = 1 + self.settings.augmented_copies, cell[1]
-        features = np.concatenate([self._features(cell, copy, rows) for copy in range(copies)])
-        labels = np.tile(self.data.labels[rows], copies)
-        needs_folds = CLASSIFIERS[kind].answer == "decisions"
-        folds = np.tile(platt_folds(self.data, rows, self.seed), copies) if needs_folds else None
-        return fit_feature_classifier(kind, features, labels, len(self.data.facts.labels), folds, self.seed)
-
-    def predict(self, classifier: FeatureClassifier, cell: Cell, rows: np.ndarray) -> Predictions:
-        """Predictions for the given rows, unchanged."""
-        features, malignant = self._features(cell, 0, rows), self.data.facts.malignant_indices
-        return self.data.predictions(rows, *classifier.predict(features, malignant))
-
-    def predict_held_out(self, cell: Cell, scratch: Path) -> Predictions:
-        """Predictions of every held-out row by a classifier that was fitted to the others."""
-        return concatenate(
-            [self._predict_division(cell, each, scratch) for each in self.data.divide(self.data.compared)]
-        )
-
-    def read_notes(self, scratch: Path) -> list[str]:
-        """What the fits in ``scratch`` have to say, and how often."""
-        files = sorted(scratch.rglob("*.json"))
-        counts = Counter(note for file in files for note in read_json(file))
-        return [f"{note} ({count} of {len(files)} fits)." for note, count in counts.items()]
-
-    def _features(self, cell: Cell, copy: int, rows: np.ndarray) -> np.ndarray:
-        return np.concatenate([self.features[name][copy][rows] for name in cell[0]], axis=1)
-
-    def _predict_division(self, cell: Cell, division: Division, scratch: Path) -> Predictions:
-        path = scratch / division.name / shorten_name(f"{'+'.join(cell[0])}_{cell[1]}", ".npz")
-        if not path.exists():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            classifier = self.fit(cell, division.fitted)
-            # The predictions are written last: they mark the fit as done.
-            write_json(path.with_suffix(".json"), list(classifier.notes))
-            write_predictions(self.predict(classifier, cell, division.held_out), path)
-        return read_predictions(path)
-
-
-def platt_folds(data: Development, rows: np.ndarray, seed: int) -> np.ndarray:
-    """Number of the part of every row, int64 [len(rows)]: what the split kept whole stays whole."""
-    table = data.examples.iloc[rows]
-    names = table["group" if data.split.unit == "group" else "id"].astype(str)
-    shares = {str(part): 1 / PLATT_FOLDS for part in range(PLATT_FOLDS)}
-    dealt = deal_groups(names.tolist(), table["label"].tolist(), shares, seed)
-    return names.map(dealt).to_numpy(np.int64)
-
-
-def _describe(compared: Comparison[Cell], fitting: Fitting, notes: list[str]) -> dict[str, Any]:
+def _describe(compared: Comparison[Cell], fitting: Fitting, scratch: Path) -> dict[str, Any]:
     """Content of training.json: what is exported, every score, and the table for the report."""
     names, kind = compared.chosen
+    parts = {cell: fitting.read_parts(cell, scratch) for cell in compared.scores}
+    others = list(next(iter(parts.values())))
     return {
         "model": f"{CLASSIFIERS[kind].title} on {fitting.width(names):,} features of {' + '.join(names)}",
         "how": "fitted to stored features; the networks themselves stay as they are",
         "fits": {},
     } | compared.describe(
         "Features and classifiers",
-        ("Features of", "Numbers", "Classifier"),
-        lambda cell: (" + ".join(cell[0]), f"{fitting.width(cell[0]):,}", CLASSIFIERS[cell[1]].title),
+        ("Features of", "Numbers", "Classifier", *(f">{part.capitalize()} accuracy" for part in others)),
+        lambda cell: (
+            " + ".join(cell[0]), f"{fitting.width(cell[0]):,}", CLASSIFIERS[cell[1]].title,
+            *(f"{accuracy_of(parts[cell][part]):.4f}" for part in others),
+        ),
         lambda cell: {"features": list(cell[0]), "classifier": cell[1]},
-        notes=notes,
-    )
+        {
+            cell: {"matrices": found} | {f"{part}_accuracy": accuracy_of(found[part]) for part in found}
+            for cell, found in parts.items()
+        },
+        notes=[
+            "Training accuracy is that of the images a classifier was fitted to, without changed copies.",
+            *fitting.read_notes(scratch),
+        ],
+    )  # fmt: skip

@@ -26,6 +26,7 @@ from kerasall.report.verdict import (
     describe_patients,
     describe_verdict,
 )
+from kerasall.serving.card import CARD
 from kerasall.settings import Settings
 from kerasall.taguchi.trial_events import list_trials
 
@@ -52,7 +53,7 @@ def report_gen(
         test=read_rows(test), split_folder=frozen_split, record=record,
         statistics=read_json(statistics / "statistics.json"), anomalies=read_json(anomalies / "anomalies.json"),
         training=TrainingRecord(record).training, settings=with_tuned_members(settings, record), command=command,
-        review=read_review_record(evaluation / REVIEW),
+        review=read_review_record(evaluation / REVIEW), no_maps=read_json(evaluation / CARD).get("no_maps") or {},
     )  # fmt: skip
     write_page(report, make_page(evidence), numbers=False)
     if evidence.tuning is not None:
@@ -74,5 +75,6 @@ def _write_search(evidence: Evidence, report: Path) -> None:
     members = len(evidence.settings.members)
     trials = list_trials(evidence.record / PROJECT)
     write_trial_page(report / TRIALS_PAGE, trials, f"Trials of {members} voting models")
-    words = (describe_plan(evidence.search.design.plan), describe_analysis(evidence.search.analyze()))
+    search = evidence.search
+    words = (describe_plan(search.design.plan, **search.counting), describe_analysis(search.analyze()))
     write_text(report / "analysis.txt", "\n\n".join(words) + "\n")

@@ -17,7 +17,7 @@ import keras
 import numpy as np
 
 from kerasall.components.classifier_training import PREDICTION_BATCH, ClassifierTraining, stage_settings
-from kerasall.components.combinations import Comparison, compare_cells
+from kerasall.components.combinations import Comparison, compare_cells, show_share
 from kerasall.components.training_step import decode_rows, hash_weights, write_model
 from kerasall.data.development import SELECTION, Division, read_development
 from kerasall.data.input_pipeline import prediction_batches
@@ -117,7 +117,9 @@ def sweep_trainer(
         "seconds": round(time.monotonic() - begun, 1),
         "classes": training.count_classes(data.training_rows),
     }
-    TrainingRecord(record).write(results[chosen], described, selection=selection)
+    same = data.recorded == data.compared
+    kept = results[chosen] if same else heads.predict(data.rows_of(data.recorded))
+    TrainingRecord(record).write(kept, described, selection=selection)
     metrics = {"cells": len(results), "exported": described["model"], "parameters": model.count_params()}
     del model, heads
     keras.utils.clear_session()
@@ -255,16 +257,9 @@ def _describe(
         for cell in compared.scores
     }
     folds = compared.data.split.folds
-    return {
-        "model": f"Head of {backbone}, trained with {optimizer} for {epochs} epochs",
-        "how": "the frozen network's activations stored, the head alone trained"
-        + (", in the end on the images of all folds; scores out of fold are those of the folds' heads" if folds else ""),
-        "curves": {"Trained": "the head alone, in one run for all numbers of epochs", "Kept": "nothing by its curve"},
-        "fits": {f"{name} {optimizer}": [_mean_history(each)] for (name, optimizer), each in histories.items()},
-        "runs": {f"{n} {o}": [history.to_json() for history in each] for (n, o), each in histories.items()},
-    } | compared.describe(
+    described = compared.describe(
         "Backbones, optimizers and epochs",
-        ("Backbone", "Optimizer", "Epochs", "Training accuracy"),
+        ("Backbone", "Optimizer", "Epochs", ">Training accuracy"),
         lambda cell: (*cell, f"{fitted[cell]:.4f}"),
         lambda cell: dict(zip(names, cell, strict=True)),
         {cell: {"training_accuracy": value} for cell, value in fitted.items()},
@@ -272,7 +267,34 @@ def _describe(
             "Training accuracy is that of an epoch's images while the weights moved. All numbers of epochs are "
             "checkpoints of one run.",
         ],
-    )  # fmt: skip
+    )
+    described["tables"].append(_total(compared, fitted))
+    return {
+        "model": f"Head of {backbone}, trained with {optimizer} for {epochs} epochs",
+        "how": "the frozen network's activations stored, the head alone trained"
+        + (", in the end on the images of all folds; scores out of fold are those of the folds' heads" if folds else ""),
+        "curves": {"Trained": "the head alone, in one run for all numbers of epochs", "Kept": "nothing by its curve"},
+        "fits": {f"{name} {optimizer}": [_mean_history(each)] for (name, optimizer), each in histories.items()},
+        "runs": {f"{n} {o}": [history.to_json() for history in each] for (n, o), each in histories.items()},
+    } | described  # fmt: skip
+
+
+def _total(compared: Comparison[Cell], fitted: Mapping[Cell, float]) -> dict[str, Any]:
+    """Means over the numbers of epochs, for the report: what the paper calls totals."""
+    cells: dict[tuple[str, str], list[Cell]] = {}
+    for cell in compared.scores:
+        cells.setdefault(cell[:2], []).append(cell)
+    return {
+        "caption": f"Means over {len(next(iter(cells.values())))} numbers of epochs, scored on {compared.data.compared} images",
+        "columns": ["Backbone", "Optimizer", ">Training accuracy", *(f">{title}" for title in compared.metrics.values())],
+        "rows": [
+            [*names, f"{np.mean([fitted[cell] for cell in of_run]):.4f}"]
+            + [show_share(compared.mean(metric, of_run)) for metric in compared.metrics]
+            for names, of_run in cells.items()
+        ],
+        "notes": ["One run's checkpoints are no repetitions: the mean says how it did on the way, not how sure its end is."],
+        "tall": False,
+    }  # fmt: skip
 
 
 def _mean_history(histories: Sequence[History]) -> dict[str, Any]:

@@ -46,6 +46,7 @@ HIDDEN = ("test", "dropped")
 _DRAW_ANEW = (
     "The parts were made outside kerasall: set split.kind: holdout, and it draws the split anew, by patient"
 )
+_STATE_WHOLE = "Name all ids of a patient under split.subjects, or leave it out (split.subjects={}), and kerasall draws the split"
 
 
 def hash_split_file(split: SplitSettings) -> str | None:
@@ -92,6 +93,7 @@ def transform(
         corrected = add_parts(corrected, drawn)
     drawn = keep_training_share(drawn, split.training_share)
     cure = _DRAW_ANEW if split.kind == "given" and not split.file else DRAW_AGAIN
+    cure = _STATE_WHOLE if split.subjects else cure
     leaks = check_leaks(drawn, clusters, report_only=split.on_leak == "report", cure=cure)
     table = _join(collection, statistics, drawn)
     sixteen_bit = collection.sixteen_bit
@@ -158,8 +160,8 @@ def draw_split(
     options["unit"] = split.unit
     if split.kind == "folds":
         return fold_split(collection.examples, clusters, folds=split.folds, **options)
-    drawn = {part: share for part, share in shares.items() if part not in fixed}
-    return holdout_split(collection.examples, clusters, shares=drawn, **options)
+    drawn = {part: share for part, share in shares.items() if part not in {*fixed, *split.subjects}}
+    return holdout_split(collection.examples, clusters, shares=drawn, subjects=split.subjects, **options)
 
 
 def _join(collection: Collection, statistics: Path, split: Split) -> pd.DataFrame:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
@@ -58,7 +58,7 @@ def parse_cell_name(name: str) -> tuple[str, str] | None:
     return (match["subject"].upper(), match["label"].lower()) if match else None
 
 
-def read_cnmc(path: str | Path, label_csv: str | Path | None = None) -> Collection:
+def read_cnmc(path: str | Path, label_csv: str | Path | None = None, folds: Sequence[str] = ()) -> Collection:
     """Reads C-NMC in any of its public layouts, whole or in part.
 
     Training images lie in ``fold_0``, ``fold_1``, ``fold_2`` with ``all`` and ``hem`` inside, at any depth;
@@ -72,14 +72,20 @@ def read_cnmc(path: str | Path, label_csv: str | Path | None = None) -> Collecti
         path: any folder that holds the images.
         label_csv: label table of the preliminary test (columns Patient_ID, new_names, labels; 1 = all);
             by default the file of the published name below or beside ``path``.
+        folds: the published parts to read, of fold_0, fold_1, fold_2 and prelim; the others are passed over. All by
+            default.
 
     Raises:
-        DataError: no C-NMC image found, or a label table that is broken or contradicts itself.
+        DataError: no C-NMC image found, none of a part that is to be read, or a label table that is broken or
+            contradicts itself.
     """
     root = require_folder(path)
     found = find_files(root)
     images = _sort_images(found.images, root, numbered_everywhere=label_csv is not None)
-    table = _find_label_table(root, found, label_csv) if images.numbered or label_csv else None
+    if folds:
+        images = _keep_parts(images, folds, root)
+    wanted = label_csv and (not folds or PRELIMINARY in folds)
+    table = _find_label_table(root, found, label_csv) if images.numbered or wanted else None
     unlabelled, unfilled = _add_preliminary(images, root, table)
     if not images.rows:
         raise DataError(_describe_nothing_found(root, images))
@@ -91,7 +97,7 @@ def read_cnmc(path: str | Path, label_csv: str | Path | None = None) -> Collecti
         labels=LABELS,
         malignant=MALIGNANT,
         subject_kind="subject",
-        notes=(_describe_share(images.rows), _describe_joined(joined)),
+        notes=(_describe_share(images.rows, folds), _describe_joined(joined)),
         joined_subjects=joined,
         read_warnings=(
             *_describe_oddities(images),
@@ -125,6 +131,24 @@ def _sort_images(images: tuple[str, ...], root: Path, numbered_everywhere: bool)
         else:
             result.unnamed.append(image)
     return result
+
+
+def _keep_parts(images: _Sorted, folds: Sequence[str], root: Path) -> _Sorted:
+    """The images of the published parts that are to be read."""
+    there = {row["fold"] for row in images.rows} - {""} | ({PRELIMINARY} if images.numbered else set())
+    if missing := sorted(set(folds) - there):
+        raise DataError(
+            f"data.folds must name parts of C-NMC that lie in {root}, but {', '.join(missing)} is none of "
+            f"{sorted(there, key=natural_order)}: put that part in place, or leave it out"
+        )
+    rows = [row for row in images.rows if row["fold"] in folds]
+    kept = {row["id"] for row in rows}
+    return _Sorted(
+        rows=rows,
+        numbered=images.numbered if PRELIMINARY in folds else [],
+        unnamed=images.unnamed,
+        contradicting=[image for image in images.contradicting if image in kept],
+    )
 
 
 def _list_folders(image: str, root: Path) -> list[str]:
@@ -198,12 +222,13 @@ def _read_label_table(path: Path) -> dict[str, tuple[str, str]]:
     return labelled
 
 
-def _describe_share(rows: list[dict[str, str]]) -> str:
-    """How much of the published set is at hand."""
+def _describe_share(rows: list[dict[str, str]], folds: Sequence[str]) -> str:
+    """How much of the published set is at hand, and whether parts of it are passed over."""
+    asked = f" The parts {', '.join(folds)} alone are read (data.folds)." if folds else ""
     preliminary = sum(row["fold"] == PRELIMINARY for row in rows)
     return (
         f"C-NMC: of the published set {len(rows) - preliminary:,} of {TRAINING_IMAGES:,} training images and {preliminary:,} of "
-        f"{PRELIMINARY_IMAGES:,} preliminary test images are here."
+        f"{PRELIMINARY_IMAGES:,} preliminary test images are here.{asked}"
     )
 
 

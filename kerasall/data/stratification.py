@@ -45,6 +45,7 @@ def holdout_split(
     fingerprint: str = "",
     joined: Sequence[Sequence[str]] = (),
     keep_joined: bool = False,
+    subjects: Mapping[str, Sequence[str]] | None = None,
 ) -> Split:
     """Splits into training and other parts: no group on two sides, near the shares in every class.
 
@@ -62,14 +63,17 @@ def holdout_split(
         fingerprint: the data's fingerprint, kept in the split file.
         joined: sets of subjects that are one patient each; see ``Collection.joined_subjects``.
         keep_joined: drop copies alone, and train on other images of subjects that are joined to a fixed part.
+        subjects: part -> the subjects that are this part, instead of a share, for example {"validation": ["2", "H1"]}.
+            Nothing is moved to keep a group whole: what stands on two sides is for ``check_leaks`` to find.
 
     Raises:
-        DataError: shares that are no shares, a part with no images, or a class that cannot stand in a part.
+        DataError: shares that are no shares, a part with no images, a subject without one, or a class that cannot stand
+            in a part.
     """
-    fixed, drawable = fixed or {}, HOLDOUT_PARTS[1:]
+    fixed, subjects, drawable = fixed or {}, subjects or {}, HOLDOUT_PARTS[1:]
     wanted = {part: float(share) for part, share in shares.items() if share > 0}
     within = sum(wanted.values()) < 1 and min(shares.values(), default=0) >= 0
-    if not within or not {*wanted, *fixed} <= set(drawable):
+    if not within or not {*wanted, *fixed, *subjects} <= set(drawable):
         raise DataError(
             f"shares must be at least 0, sum to less than 1 and belong to {list(drawable)}, "
             f"but are {dict(shares)} with the fixed parts {list(fixed)}"
@@ -77,8 +81,23 @@ def holdout_split(
     if both := sorted(wanted.keys() & fixed.keys()):
         raise DataError(f"a part is either fixed or drawn, but {both} are both: set their shares to 0")
     table, notes = _start(examples, clusters, fixed, joined, keep_joined)
+    notes = (*notes, *_take_subjects(table, subjects))
     _deal(table, {"train": 1 - sum(wanted.values()), **wanted}, seed, unit)
     return _finish(Split("holdout", table, seed, fingerprint, unit, tuple(fixed), notes=notes))
+
+
+def _take_subjects(table: pd.DataFrame, subjects: Mapping[str, Sequence[str]]) -> list[str]:
+    """Sets the parts of stated subjects in place, and says so."""
+    free, notes = table["part"] == "", []
+    for part, names in subjects.items():
+        if missing := sorted(set(names) - set(table["subject"][free]), key=natural_order):
+            raise DataError(
+                f"split.subjects.{part} must name patients of the data, but there is no image of {list_some(missing)} to "
+                "deal out: put the whole set in place, or do without: --set split.subjects={}"
+            )
+        table.loc[free & table["subject"].isin(list(names)), "part"] = part
+        notes.append(f"The {len(names)} patients of the {part} part are stated in the settings, not drawn.")
+    return notes
 
 
 def fold_split(
@@ -356,7 +375,8 @@ def _deal(table: pd.DataFrame, shares: dict[str, float], seed: int, unit: Unit) 
     if not free.any():
         raise DataError(f"images to split into {list(shares)} are needed, but all stand in fixed parts")
     names, labels = table.loc[free, "group" if unit == "group" else "id"], table.loc[free, "label"]
-    table.loc[free, "part"] = names.map(deal_groups(names.tolist(), labels.tolist(), shares, seed))
+    deal = deal_images if unit == "image" and "train" in shares else deal_groups
+    table.loc[free, "part"] = names.map(deal(names.tolist(), labels.tolist(), shares, seed))
 
 
 def _finish(split: Split) -> Split:
@@ -369,6 +389,54 @@ def _finish(split: Split) -> Split:
                 "choose other fixed parts or official folds, or splits drawn by kerasall"
             )
     return replace(split, table=split.table[list(SPLIT_COLUMNS)], seed=int(split.seed))
+
+
+def deal_images(
+    ids: Sequence[str], labels: Sequence[str], shares: dict[str, float], seed: int
+) -> dict[str, str]:
+    """Gives every single image to a part, as the papers that drew by image did: in the numbers of scikit-learn.
+
+    A held-out part of the share s has ceil(s N) of the N images, and of every class its share of these, the rest by
+    largest remainder (``train_test_split`` with ``stratify``); the part train has what is left. Of 10,661 images a
+    fifth is 2,133 and a tenth 1,067, as printed.
+
+    Args:
+        ids: N names, each once.
+        labels, seed: as ``deal_groups``.
+        shares: part -> share; among them "train".
+
+    Returns:
+        id -> part.
+
+    Raises:
+        DataError: some class cannot stand in every part; the message names class, part and cure.
+    """
+    order = np.argsort(np.asarray(ids, dtype=str), kind="stable")
+    names = np.asarray(ids, dtype=object)[order]
+    classes, class_index = np.unique(np.asarray(labels, dtype=str)[order], return_inverse=True)
+    held_out = [part for part in shares if part != "train"]
+    sizes = np.stack([_sizes_of_part(np.bincount(class_index), shares[part]) for part in held_out])
+    parts = np.full(len(names), "train", dtype=object)
+    random = np.random.default_rng(seed)
+    for index, label in enumerate(classes.tolist()):
+        rows, wanted = random.permutation(np.flatnonzero(class_index == index)), sizes[:, index]
+        if wanted.min() < 1 or wanted.sum() >= len(rows):
+            raise DataError(
+                f"each class must stand in every one of the parts {list(shares)}, but class {label!r} has only "
+                f"{len(rows)} images: ask for fewer or other parts, or add images of this class"
+            )
+        for part, chosen in zip(held_out, np.split(rows, np.cumsum(wanted))[:-1], strict=True):
+            parts[chosen] = part
+    return dict(zip(names.tolist(), parts.tolist(), strict=True))
+
+
+def _sizes_of_part(counts: np.ndarray, share: float) -> np.ndarray:
+    """Images of every class in a part of ceil(share N), by largest remainder: int [C]."""
+    total = int(np.ceil(share * counts.sum() - 1e-9))
+    wanted = total * counts / counts.sum()
+    sizes = np.floor(wanted).astype(np.int64)
+    sizes[np.argsort(sizes - wanted, kind="stable")[: total - sizes.sum()]] += 1
+    return sizes
 
 
 def deal_groups(

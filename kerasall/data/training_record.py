@@ -97,11 +97,26 @@ class TrainingRecord:
         return self._json(ANALYSIS)
 
     @property
+    def combinations(self) -> dict[str, Any] | None:
+        """Scores of everything that a sweep or a comparison of classifiers fitted: the images they are of
+        (``compared_on``), what was ``chosen``, and ``rows``."""
+        training = self.training
+        if "combinations" not in training:
+            return None
+        kept = {name: training.get(name) for name in ("compared_on", "chosen")}
+        return {**kept, "rows": training["combinations"]}
+
+    @property
     def chosen_on(self) -> tuple[str, ...]:
         """Kinds of images on which this run chose among models: one of several combinations, or the levels of a
         designed experiment."""
         searched = (self.analysis or {}).get("experiment", {}).get("scored_on")
         return tuple(filter(None, (self.training.get("chosen_on"), searched)))
+
+    def deciding(self, weights_from: str) -> list[Predictions]:
+        """The members' predictions that an ensemble's weights are fitted to, in order; ``weights_from`` as in settings."""
+        own = ((each.selection, each.predictions) for each in self.members.values())
+        return [selection if weights_from == "selection" and selection else kept for selection, kept in own]
 
     def member(self, name: str) -> TrainingRecord:
         """Where one member's predictions lie."""

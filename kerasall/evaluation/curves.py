@@ -85,14 +85,27 @@ def precision_recall_curves(scorer: Scorer) -> list[BandedCurve]:
     return _curves(scorer, RECALLS, _of_precision)
 
 
-def _curves(scorer: Scorer, grid: np.ndarray, estimate: Callable[[_Rates], _Estimate]) -> list[BandedCurve]:
+def roc_lines(scorer: Scorer) -> dict[str, np.ndarray]:
+    """The same curves as ``roc_curves`` without their bands: name -> true-positive rates on ``GRID``, float [K]."""
+    found = {}
+    for name in _curve_classes(scorer):
+        rates = _rates_of_all(*positive_scores(scorer.predictions, [name]))
+        found[name] = np.interp(GRID, *rates)
+    return found | ({MACRO: np.mean(list(found.values()), axis=0)} if len(found) > 1 else {})
+
+
+def _curve_classes(scorer: Scorer) -> list[str]:
+    """The classes that have a curve."""
     classes, present = scorer.predictions.classes, np.unique(scorer.predictions.labels)
     if len(present) < 2:
         return []
-    names = [classes[index] for index in present]
     if len(classes) == 2:
-        names = list(scorer.malignant) if len(scorer.malignant) == 1 else names[-1:]
-    found = {name: estimate(_Rates(scorer, [name])) for name in names}
+        return list(scorer.malignant) if len(scorer.malignant) == 1 else [classes[present[-1]]]
+    return [classes[index] for index in present]
+
+
+def _curves(scorer: Scorer, grid: np.ndarray, estimate: Callable[[_Rates], _Estimate]) -> list[BandedCurve]:
+    found = {name: estimate(_Rates(scorer, [name])) for name in _curve_classes(scorer)}
     if len(found) > 1:
         found[MACRO] = _Estimate(
             *(np.mean(of_classes, axis=0) for of_classes in zip(*found.values(), strict=True))
@@ -227,10 +240,7 @@ class _Rates:
 
     def of_all(self) -> tuple[np.ndarray, np.ndarray]:
         """Rates at every distinct score, falling, from (0, 0): float [K], float [K]."""
-        levels, place = np.unique(-self.scores, return_inverse=True)
-        counts = [np.bincount(place[self.positive == kind], minlength=len(levels)) for kind in (False, True)]
-        false_positive, true_positive = (np.r_[0, np.cumsum(c)] / c.sum() for c in counts)
-        return false_positive, true_positive
+        return _rates_of_all(self.scores, self.positive)
 
     def of_draws(self, side: int) -> tuple[np.ndarray, np.ndarray]:
         """Rates under each draw at at most 400 thresholds: float [B, K], float [B, K].
@@ -254,6 +264,14 @@ class _Rates:
     def areas(self) -> tuple[np.ndarray, np.ndarray]:
         """Areas under the ROC curve with the unseen groups at their worst and best: float [B], float [B]."""
         return self._resampler.score(find_metric("malignant_roc_auc", (NEGATIVE, POSITIVE)))
+
+
+def _rates_of_all(scores: np.ndarray, positive: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """False- and true-positive rates at every distinct score, falling, from (0, 0): float [K], float [K]."""
+    levels, place = np.unique(-scores, return_inverse=True)
+    counts = [np.bincount(place[positive == kind], minlength=len(levels)) for kind in (False, True)]
+    false_positive, true_positive = (np.r_[0, np.cumsum(c)] / c.sum() for c in counts)
+    return false_positive, true_positive
 
 
 def _called(scores: np.ndarray, kept: np.ndarray, units: Units, levels: np.ndarray) -> np.ndarray:

@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
-from kerasall.evaluation.ensemble_rules import combine_predictions
+from kerasall.errors import DataError
+from kerasall.evaluation.curves import GRID, roc_lines
+from kerasall.evaluation.ensemble_rules import combine_predictions, member_weights
 from kerasall.evaluation.intervals import Interval, Scorer
-from kerasall.evaluation.metrics import MALIGNANT_SCORES
+from kerasall.evaluation.metrics import MALIGNANT_SCORES, confusion_matrix
 from kerasall.evaluation.paired_tests import Comparison, paired_difference
-from kerasall.evaluation.predictions import Predictions
+from kerasall.evaluation.predictions import Predictions, concatenate
 
 COMPARED = ("accuracy", "balanced_accuracy", "roc_auc", "log_loss")
 """What views are compared by."""
 
-Intervals = Mapping[str, Interval]
+WEIGHTINGS = ("f1", "auc", "kappa")
+"""Weightings of a weighted average that are compared (Mondal et al. 2021, section 4.1.3)."""
+
+FEWEST_TO_GROW = 5
+"""Members from which on the first so many are scored as ensembles of their own."""
 
 
 @dataclass(frozen=True)
@@ -30,43 +36,104 @@ class Votes:
 
 
 @dataclass(frozen=True, eq=False)
+class PartScores:
+    """One member, the first so many of them, or another weighting: everything that the ensemble itself is scored by.
+
+    Attributes:
+        intervals: metric -> value with interval, the main one first.
+        by_class: each class against the rest: class -> recall, precision, specificity and F1 with intervals.
+        confusion: int64 [C, C], rows = true class.
+        roc: curve -> true-positive rates on ``curves.GRID``, float [K]; of two classes one, else one a class and their mean.
+    """
+
+    intervals: Mapping[str, Interval]
+    by_class: Mapping[str, Mapping[str, Interval]]
+    confusion: np.ndarray
+    roc: Mapping[str, np.ndarray]
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON object for programs."""
+        return {
+            "metrics": {metric: interval.to_json() for metric, interval in self.intervals.items()},
+            "by_class": {
+                name: {kind: interval.to_json() for kind, interval in scores.items()}
+                for name, scores in self.by_class.items()
+            },
+            "confusion_matrix": self.confusion.tolist(),
+            "roc": {name: np.round(line, 4).tolist() for name, line in self.roc.items()},
+        }
+
+
+@dataclass(frozen=True, eq=False)
+class Weighting:
+    """The members averaged with their scores by some metric as weights, fitted where the ensemble's own are.
+
+    Attributes:
+        weights: one a member; () where they are not defined.
+        scores: None likewise.
+        not_made: why not; "" where there are some.
+    """
+
+    weights: tuple[float, ...] = ()
+    scores: PartScores | None = None
+    not_made: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON object for programs."""
+        if self.scores is None:
+            return {"not_made": self.not_made}
+        return {"weights": list(self.weights), **self.scores.to_json()}
+
+
+@dataclass(frozen=True, eq=False)
 class EnsembleScores:
     """An ensemble beside its members, on the same images.
 
     Attributes:
         description: rule, title, equation, members, weights, decided_by, tie_note.
-        main: name of the metric of ``differences`` and ``first``.
-        members: member -> metric -> interval, in the ensemble's order.
-        ensemble: metric -> interval.
+        main: name of the metric of ``differences``.
+        members: member -> its scores, in the ensemble's order.
+        ensemble: of all together.
         differences: member -> ensemble minus member in the main metric, paired over groups.
         votes: from no member right to all of them.
         agreement: float [M, M], share of images on which two members decide the same.
-        first: number of members -> interval of the main metric for the first so many members.
+        first: number of members -> scores of the first so many.
+        weightings: of a weighted average, name of ``WEIGHTINGS`` -> its scores.
     """
 
     description: Mapping[str, Any]
     main: str
-    members: Mapping[str, Intervals]
-    ensemble: Intervals
+    members: Mapping[str, PartScores]
+    ensemble: PartScores
     differences: Mapping[str, Comparison]
     votes: Sequence[Votes]
     agreement: np.ndarray
-    first: Mapping[int, Interval]
+    first: Mapping[int, PartScores]
+    weightings: Mapping[str, Weighting] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
-        """A JSON object for programs."""
+        """A JSON object for programs. The ensemble's own scores stand in the results themselves."""
         return {
             **self.description,
             "scores": {
-                name: {metric: interval.to_json() for metric, interval in scores.items()}
-                for name, scores in self.members.items()
+                name: {metric: interval.to_json() for metric, interval in part.intervals.items()}
+                for name, part in self.members.items()
             },
             "ensemble_minus_member": {
                 name: {"metric": self.main, "difference": d.difference, "low": d.low, "high": d.high}
                 for name, d in self.differences.items()
             },
             "members_right": [vars(each) for each in self.votes],
-            "first_members": {str(size): interval.to_json() for size, interval in self.first.items()},
+            "first_members": {
+                str(size): part.intervals[self.main].to_json() for size, part in self.first.items()
+            },
+            "parts": {
+                "false_positive_rates": np.round(GRID, 6).tolist(),
+                "members": {name: part.to_json() for name, part in self.members.items()},
+                "first": {str(size): part.to_json() for size, part in self.first.items()},
+                "weightings": {name: each.to_json() for name, each in self.weightings.items()},
+                "ensemble": {"roc": self.ensemble.to_json()["roc"]},
+            },
         }
 
 
@@ -75,6 +142,8 @@ def score_ensemble(
     members: Mapping[str, Predictions],
     description: Mapping[str, Any],
     metrics: Sequence[str],
+    deciding: Sequence[Predictions] = (),
+    folds: Sequence[Sequence[str]] = (),
 ) -> EnsembleScores:
     """Scores members and ensemble on the same images, from the same draws of groups.
 
@@ -83,19 +152,77 @@ def score_ensemble(
         members: name -> predictions of the same images, in the ensemble's order.
         description: how the ensemble was made, with ``rule`` and ``weights``.
         metrics: names of metrics, the main one first.
+        deciding: the members' predictions that a weighted average's weights are fitted to, in the same order.
+        folds: ids of each, where the scored images are out of fold: each is weighed by the others.
     """
     main, records = metrics[0], list(members.values())
     scorer = replace(scorer, graded=for_curves(scorer.predictions, records, description["rule"]))
+    weighed = WEIGHTINGS if description["rule"] == "weighted_average" and deciding else ()
     return EnsembleScores(
         description,
         main,
-        {name: scorer.of(each).intervals(metrics) for name, each in members.items()},
-        scorer.intervals(metrics),
+        {name: score_part(scorer.of(each), metrics) for name, each in members.items()},
+        score_part(scorer, metrics),
         {name: paired_difference(scorer, each, main) for name, each in members.items()},
         count_right(scorer.predictions, records),
         agreement(records),
-        _grow(scorer, records, description, main),
+        {size: score_part(each, metrics) for size, each in grow(scorer, records, description).items()},
+        {name: _score_weighting(scorer, records, deciding, name, folds, metrics) for name in weighed},
     )
+
+
+def score_part(scorer: Scorer, metrics: Sequence[str]) -> PartScores:
+    """Everything that an ensemble is scored by, of one part of it.
+
+    Args:
+        scorer: of the part's predictions.
+        metrics: names of metrics, the main one first.
+    """
+    return PartScores(
+        scorer.intervals(metrics),
+        scorer.by_class(),
+        confusion_matrix(scorer.predictions),
+        roc_lines(scorer.of(scorer.graded or scorer.predictions)),
+    )
+
+
+def _score_weighting(
+    scorer: Scorer, members: Sequence[Predictions], deciding: Sequence[Predictions], name: str,
+    folds: Sequence[Sequence[str]], metrics: Sequence[str],
+) -> Weighting:  # fmt: skip
+    try:
+        weights = member_weights(deciding, name)
+        combined = weigh(members, deciding, name, folds, scorer.malignant)
+    except DataError as error:
+        return Weighting(not_made=str(error))
+    return Weighting(tuple(weights.tolist()), score_part(scorer.of(combined), metrics))
+
+
+def weigh(
+    members: Sequence[Predictions], deciding: Sequence[Predictions], metric: str,
+    folds: Sequence[Sequence[str]] = (), malignant: Sequence[str] = (),
+) -> Predictions:  # fmt: skip
+    """The weighted average whose weights are the members' scores by ``metric``.
+
+    Args:
+        members: of the images to answer for.
+        deciding: of the images that the weights are fitted to, by the same members.
+        metric: key in ``WEIGHT_METRICS``.
+        folds: ids of each fold, where both are the same out-of-fold images: each is weighed by the others.
+        malignant: names of the malignant classes.
+
+    Raises:
+        DataError: a score that is undefined or not greater than 0.
+    """
+    if not folds:
+        weights = member_weights(deciding, metric)
+        return combine_predictions(members, "weighted_average", weights, malignant=malignant)
+    parts = []
+    for fold in folds:
+        inside = np.isin(members[0].ids, fold)
+        fitted, answered = ([each.take(rows) for each in members] for rows in (~inside, inside))
+        parts.append(weigh(answered, fitted, metric, malignant=malignant))
+    return concatenate(parts)
 
 
 def for_curves(ensemble: Predictions, members: Sequence[Predictions], rule: str) -> Predictions:
@@ -116,29 +243,42 @@ def count_right(ensemble: Predictions, members: Sequence[Predictions]) -> list[V
     return [Votes(k, int((right == k).sum()), int((ensemble.right & (right == k)).sum())) for k in sizes]
 
 
+def put_right(member: Predictions, ensemble: Predictions) -> np.ndarray:
+    """Rows that a member calls wrongly and the ensemble rightly, the surest mistake first: int [K].
+
+    Args:
+        member, ensemble: of the same images, in one order.
+    """
+    rows = np.flatnonzero(~member.right & ensemble.right)
+    return rows[np.argsort(-member.confidences[rows], kind="stable")]
+
+
 def agreement(members: Sequence[Predictions]) -> np.ndarray:
     """Share of images on which two members decide the same, float [M, M], 1 on the diagonal."""
     decisions = np.stack([each.decisions for each in members])
     return (decisions[:, None] == decisions[None]).mean(axis=-1)
 
 
-def _grow(
-    scorer: Scorer, members: Sequence[Predictions], description: Mapping[str, Any], main: str
-) -> dict[int, Interval]:
-    """The main metric of the first 3, 5, 7, ... members, up to all that make odd numbers; from five members on.
+def grow(scorer: Scorer, members: Sequence[Predictions], description: Mapping[str, Any]) -> dict[int, Scorer]:
+    """Scorers of the first 3, 5, 7, ... members, up to all that make odd numbers; from ``FEWEST_TO_GROW`` members on.
 
     They are taken in the order of the config: to add the best first by these very predictions would choose on
     them. Stacking is left out, as its coefficients fit one number of members.
+
+    Args:
+        scorer: of the ensemble's predictions.
+        members: predictions of the same images, in the ensemble's order.
+        description: how the ensemble was made, with ``rule`` and ``weights``.
     """
     rule, weights, found = description["rule"], description["weights"], {}
-    if len(members) < 5 or rule == "stacking":
+    if len(members) < FEWEST_TO_GROW or rule == "stacking":
         return found
     for size in range(3, len(members) + 1, 2):
         decided = combine_predictions(
             members[:size], rule, weights and weights[:size], malignant=scorer.malignant
         )
         graded = for_curves(decided, members[:size], rule)
-        found[size] = replace(scorer, predictions=decided, graded=graded).interval(main)
+        found[size] = replace(scorer, predictions=decided, graded=graded)
     return found
 
 

@@ -20,7 +20,15 @@ from kerasall.evaluation.metrics import (
     undefined_reason,
 )
 from kerasall.evaluation.predictions import UNNAMED, JsonFields, Predictions
-from kerasall.evaluation.resampling import UNSEEN, Draws, Resampler, Units, draw_weights, find_units
+from kerasall.evaluation.resampling import (
+    MOST_UNITS,
+    UNSEEN,
+    Draws,
+    Resampler,
+    Units,
+    draw_weights,
+    find_units,
+)
 
 GROUPS = "group bootstrap within classes, with half an unseen group at its worst and its best"
 IMAGES = "bootstrap of single images (groups unknown)"
@@ -341,6 +349,45 @@ def groups_known(predictions: Predictions) -> bool:
     """False where no subject is named and every image is a group of its own."""
     names = predictions.group_names
     return bool((predictions.subjects != "").any()) or len(np.unique(names)) < len(names)
+
+
+def ratio_interval(
+    parts: np.ndarray, wholes: np.ndarray, groups: Sequence[str], confidence: float = 0.95, seed: int = 0
+) -> Interval:
+    """The ratio of two sums over images, such as intersection over union, with the interval of resampled groups.
+
+    Args:
+        parts, wholes: of each image, [N], 0 <= part <= whole.
+        groups: name of each image's group.
+        confidence: nominal coverage.
+        seed: of the draws.
+
+    Returns:
+        No value where the wholes sum to 0, no ends where there is but one group.
+    """
+    names, rows = np.unique(np.asarray(groups, dtype=object).astype(str), return_inverse=True)
+    part, whole = (np.bincount(rows, weights=values, minlength=len(names)) for values in (parts, wholes))
+    value = float(part.sum() / whole.sum()) if whole.sum() else None
+    if value is None or len(names) < 2:
+        return Interval(value, None, None, confidence, GROUPS, len(names))
+    spread = np.sqrt((whole**2).mean()) / whole.mean()
+    one = np.zeros(1, np.int64)
+    units = Units(
+        rows,
+        np.bincount(rows),
+        np.zeros(len(names), np.int64),
+        one,
+        np.array([len(names)]),
+        np.array([spread]),
+    )
+    draws = draw_weights(units, RESAMPLES if len(names) <= MOST_UNITS else RESAMPLES // 5, seed)
+    unseen = draws.unseen @ units.of_unseen(whole)
+    found, total = draws.units @ part, draws.units @ whole + unseen
+    tail = (1 - confidence) / 2
+    low, high = np.quantile(found / total, tail), np.quantile((found + unseen) / total, 1 - tail)
+    few = f"fewer than {FEW_GROUPS} groups ({len(names)}): the interval is rough"
+    note = few if len(names) < FEW_GROUPS else ""
+    return Interval(value, float(low), float(high), confidence, GROUPS, len(names), note)
 
 
 def wilson_interval(successes: float, trials: float, confidence: float = 0.95) -> tuple[float, float]:

@@ -30,6 +30,9 @@ _SCALES: dict[str, tuple[Any, Any]] = {
 }
 """Kind of ``Backbone.preprocess`` -> factor and offset of pixels 0..255."""
 
+STANDARDISED_PIXELS = "standardised"
+"""In place of a backbone's own preprocessing: every image with mean 0 and variance 1 over its pixels and channels."""
+
 FRESH_MOMENTUM = 0.9
 """Momentum of batch normalisation's moving statistics in a backbone with random weights. Keras' 0.99
 suits the long trainings of ImageNet; from random weights on some hundred images the statistics would
@@ -37,6 +40,9 @@ lag by ten epochs, in which a validated score means nothing."""
 
 POOLED = "pooled"
 """Name of the head's first layer, whose output is the pooled feature vector."""
+
+UNPOOLED = "unpooled"
+"""Name of the layer that takes its place where all places of the feature map are kept."""
 
 
 def build_preprocess(mode: str, image_size: tuple[int, int], name: str = "preprocess") -> keras.Model:
@@ -46,13 +52,20 @@ def build_preprocess(mode: str, image_size: tuple[int, int], name: str = "prepro
     (whatever the precision policy), so that a saved model needs no code of ours.
 
     Args:
-        mode: "tf", "torch" or "caffe", see ``Backbone.preprocess``.
+        mode: "tf", "torch" or "caffe", see ``Backbone.preprocess``; or ``STANDARDISED_PIXELS``.
         image_size: height and width in pixels.
         name: name of the part.
 
     Returns:
         A model from RGB pixels 0..255, uint8 or float [N, H, W, 3], to float32 of the same shape.
     """
+    if mode == STANDARDISED_PIXELS:
+        pixels: Any = keras.Input((*image_size, 3), dtype="float32", name="pixels")
+        # In grey levels squared: an image of one colour stays at 0.
+        layer = keras.layers.LayerNormalization(
+            axis=(1, 2, 3), epsilon=1e-3, center=False, scale=False, dtype="float32", name="scale"
+        )
+        return keras.Model(pixels, layer(pixels), name=name)
     if mode not in _SCALES:
         raise SettingsError(f"the preprocess mode must be 'tf', 'torch' or 'caffe', but is {mode!r}")
     pixels: Any = keras.Input((*image_size, 3), dtype="float32", name="pixels")

@@ -1,7 +1,8 @@
 """Features of several frozen backbones side by side, and classifiers of them as one Keras model.
 
 The system of Hasanaath et al.: average-pooled features of any set of backbones, concatenated,
-standardised, and classified by a linear support vector machine or a perceptron.
+standardised, and classified by a linear support vector machine or a perceptron; or a perceptron of all places of
+one backbone's feature map.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import json
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import keras
 import numpy as np
@@ -19,7 +20,14 @@ import numpy as np
 from kerasall.errors import ModelError, SettingsError
 from kerasall.evaluation.ensemble_rules import find_highest
 from kerasall.models.backbones import get_backbone
-from kerasall.models.base import POOLED, build_backbone, build_preprocess, name_operations
+from kerasall.models.base import (
+    POOLED,
+    STANDARDISED_PIXELS,
+    UNPOOLED,
+    build_backbone,
+    build_preprocess,
+    name_operations,
+)
 from kerasall.models.ensembles import Step, largest_size, one_each, see
 from kerasall.models.feature_classifiers import CLASSIFIERS, FeatureClassifier
 from kerasall.models.prediction import cached_activations, require_key
@@ -38,6 +46,8 @@ def build_extractor(
     weights_folder: str | Path | None = None,
     name: str | None = None,
     seed: int = 0,
+    pooling: Literal["average", "none"] = "average",
+    pixels: Literal["own", "standardised"] = "own",
 ) -> keras.Model:
     """Builds a frozen backbone with average pooling: pixels to a feature vector.
 
@@ -49,9 +59,12 @@ def build_extractor(
         weights_folder: folder of ImageNet weights (``resolve_weights``).
         name: name of the extractor, by default the backbone's.
         seed: of random weights.
+        pooling: "none" keeps all places of the last feature map, row by row.
+        pixels: "own" preprocessing of the backbone; or every image "standardised" in its place.
 
     Returns:
-        A model from RGB pixels 0..255, uint8 or float [N, H, W, 3], to float32 [N, channels].
+        A model from RGB pixels 0..255, uint8 or float [N, H, W, 3], to float32 [N, channels], without pooling
+        [N, h w channels].
 
     Raises:
         SettingsError: an unknown backbone, or a size or alpha that cannot be.
@@ -59,9 +72,13 @@ def build_extractor(
     """
     image: _Tensor = keras.Input((*image_size, 3), dtype="float32", name="image")
     base = build_backbone(backbone, image_size, weights, alpha, weights_folder, seed)
-    maps = base(build_preprocess(get_backbone(backbone).preprocess, image_size)(image))
-    pooled = keras.layers.GlobalAveragePooling2D(dtype="float32", name=POOLED)(maps)
-    model = keras.Model(image, pooled, name=name or backbone)
+    mode = STANDARDISED_PIXELS if pixels == "standardised" else get_backbone(backbone).preprocess
+    maps = base(build_preprocess(mode, image_size)(image))
+    if pooling == "average":
+        features = keras.layers.GlobalAveragePooling2D(dtype="float32", name=POOLED)(maps)
+    else:
+        features = keras.layers.Flatten(dtype="float32", name=UNPOOLED)(maps)
+    model = keras.Model(image, features, name=name or backbone)
     model.trainable = False
     return model
 
@@ -87,7 +104,7 @@ def extract_features(
         memory_bytes: see ``cached_activations``.
 
     Returns:
-        float32 [N, D] in the order of the extractors.
+        float32 [N, D] in the order of the extractors; of one extractor mapped from the disk where it is large.
     """
     require_key(pixels_key)
     _check_extractors(extractors)
@@ -101,7 +118,7 @@ def extract_features(
         facts = json.dumps([pixels_key, size, own, extractor.to_json()], default=str)
         key = hashlib.sha256(facts.encode()).hexdigest()
         parts.append(cached_activations(view, pixels, key, folder, memory_bytes))
-    return np.concatenate(parts, axis=1)
+    return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
 
 
 def build_feature_model(
@@ -143,10 +160,12 @@ def build_feature_model(
     if len(parts) > 1:
         features = keras.layers.Concatenate(dtype="float32", name="features")(parts)
     scaler: Any = classifier.pipeline[0]
+    plain = scaler.scale_ is None  # features are taken as they are
     # Subtracting first keeps the digits of features whose deviation is small beside their mean.
     standardise = keras.layers.Normalization(
-        mean=scaler.mean_, variance=scaler.scale_**2, dtype="float32", name="standardised"
-    )
+        mean=0.0 if plain else scaler.mean_, variance=1.0 if plain else scaler.scale_**2,
+        dtype="float32", name="standardised",
+    )  # fmt: skip
     answers = _SVM_OR_MLP[classifier.row.name](classifier, standardise(features), malignant)
     model = keras.Model(image, answers, name=name)
     name_operations(model, {*RESERVED, *(extractor.name for extractor in extractors)})

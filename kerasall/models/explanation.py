@@ -8,7 +8,7 @@ score S, and are plain Keras operations; only the gradient itself is the backend
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import keras
@@ -90,6 +90,7 @@ class Explanation:
         raw: float32 [N, M, 3]: minimum, mean and maximum of the map before negative values were
             dropped and it was scaled, in units of the score (``build_score``).
         class_indices: int [N], the class that is explained.
+        missing: members of an ensemble that can have no map, which these maps leave out -> why.
     """
 
     method: str
@@ -99,6 +100,7 @@ class Explanation:
     member_heatmaps: np.ndarray
     raw: np.ndarray
     class_indices: np.ndarray
+    missing: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def has_evidence(self) -> np.ndarray:
@@ -149,6 +151,8 @@ def explain(
 class Explainer:
     """Explains a classifier, an ensemble, a classifier of deep features, or another convolutional model.
 
+    ``names`` and ``weights`` are of the networks that have maps; ``missing`` says why a member of an ensemble has none.
+
     Args:
         model: now or after it was saved; from pixels 0..255 [N, H, W, 3].
 
@@ -158,9 +162,12 @@ class Explainer:
 
     def __init__(self, model: keras.Model):
         self.model = model = as_functional(model)
-        self.networks: tuple[Network, ...] = find_networks(model)
+        found = find_networks(model)
+        self.networks: tuple[Network, ...] = tuple(network for network in found if not network.missing)
+        self.missing = {network.name: network.missing for network in found if network.missing}
         self.names = tuple(network.name for network in self.networks)
-        self.weights = np.array([network.weight for network in self.networks])
+        weights = np.array([network.weight for network in self.networks])
+        self.weights = weights / weights.sum()
         output: Any = model.output
         answers = (output["probabilities"] if isinstance(output, Mapping) else output).shape[-1]
         self.classes = max(2, int(answers))  # one sigmoid tells two classes apart
@@ -200,7 +207,9 @@ class Explainer:
         joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
         self._require_gradients(joined["slopes"], joined[f"raw{suffix}"])
         maps = (joined[f"{name}{suffix}"] for name in ("heatmap", "member_heatmaps", "raw"))
-        return Explanation(method, self.names, self.weights, *maps, class_indices=classes)
+        return Explanation(
+            method, self.names, self.weights, *maps, class_indices=classes, missing=self.missing
+        )
 
     def __call__(self, pixels: _Tensor, class_indices: _Tensor) -> dict[str, _Tensor]:
         """Maps by every method, in operations of the backend, so that it can be traced.

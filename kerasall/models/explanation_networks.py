@@ -58,22 +58,25 @@ class Network:
         targets: its feature maps; their signed maps have one unit and add up.
         score: what is explained, before any softmax.
         weight: share in the map of the whole model, positive; all shares sum to 1.
+        missing: why it has no map, and no targets; "" where it has one.
     """
 
     name: str
     targets: tuple[Target, ...]
     score: Score
     weight: float = 1.0
+    missing: str = ""
 
 
 def find_networks(model: keras.Model) -> tuple[Network, ...]:
     """The networks of a model, now or after it was saved; they share its weights.
 
-    Members of an ensemble weigh as its rule does where the rule is a weighted average, else equally.
+    Members of an ensemble weigh as its rule does where the rule is a weighted average, else equally. A member that can
+    have no map is ``missing``: the others go on without it.
 
     Raises:
-        ModelError: the model has no convolution, its score cannot be had before the softmax, or its
-            images are too small for a map.
+        ModelError: the model (of an ensemble every member) has no convolution, its score cannot be had before the
+            softmax, or its images are too small for a map.
     """
     if len(model.inputs) != 1 or len(model.inputs[0].shape) != 4 or None in model.inputs[0].shape[1:]:
         raise ModelError(
@@ -93,8 +96,13 @@ def _ensemble_networks(ensemble: keras.Model) -> tuple[Network, ...]:
     members = find_members(ensemble)
     networks = []
     for member, answer, weight in zip(members, answers, rule_weights(ensemble, len(members)), strict=True):
-        own = _single_network(member, _input_of(answer), ensemble.inputs[0])
+        try:
+            own = _single_network(member, _input_of(answer), ensemble.inputs[0])
+        except ModelError as error:
+            own = Network(member.name, (), lambda values: values[0], missing=str(error))
         networks.append(replace(own, weight=float(weight)))
+    if all(network.missing for network in networks):
+        raise ModelError("; ".join(f"{network.name}: {network.missing}" for network in networks))
     return tuple(networks)
 
 

@@ -1,4 +1,4 @@
-"""Classic classifiers of feature vectors: scikit-learn fits them, after standardisation.
+"""Classic classifiers of feature vectors: scikit-learn fits them, after standardisation or to features as they are.
 
 A linear support vector machine and a perceptron can become layers of a Keras model
 (``deep_features.build_feature_model``); the others would have to carry their training images along.
@@ -99,7 +99,7 @@ class FeatureClassifier:
 
     Attributes:
         row: its row in ``CLASSIFIERS``.
-        pipeline: the fitted ``StandardScaler`` and classifier.
+        pipeline: the fitted ``StandardScaler`` (which may leave features as they are) and classifier.
         classes: number C of classes.
         platt: for rows that answer with decisions.
         notes: what a report should say of the fit, for example that it did not converge.
@@ -135,8 +135,9 @@ def fit_feature_classifier(
     classes: int,
     folds: np.ndarray | None = None,
     seed: int = 0,
+    standardise: bool = True,
 ) -> FeatureClassifier:
-    """Fits a classifier of ``CLASSIFIERS`` to standardised features.
+    """Fits a classifier of ``CLASSIFIERS`` to features.
 
     Args:
         name: key in ``CLASSIFIERS``.
@@ -147,6 +148,7 @@ def fit_feature_classifier(
             with decisions: Platt scaling is fitted on the decisions for held-out folds, since those
             for images of the training are too sure of themselves.
         seed: of all that is drawn at random; the same seed gives the same classifier.
+        standardise: give every feature mean 0 and variance 1 first; a constant one stays at 0.
 
     Raises:
         SettingsError: an unknown classifier; the message names the nearest.
@@ -160,7 +162,7 @@ def fit_feature_classifier(
         )
     row, features, labels = CLASSIFIERS[name], np.asarray(features, np.float64), np.asarray(labels)
     _check(features, labels, classes)
-    pipeline = make_pipeline(StandardScaler(), row.make(seed))
+    pipeline = make_pipeline(StandardScaler(with_mean=standardise, with_std=standardise), row.make(seed))
     platt = None
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # said in the notes instead
@@ -185,10 +187,11 @@ def _check(features: np.ndarray, labels: np.ndarray, classes: int) -> None:
     if not np.isfinite(features).all():
         bad = np.flatnonzero(~np.isfinite(features).all(axis=1))[:3].tolist()
         raise DataError(f"features must be finite, but are not in rows {bad}: compute them again")
-    _require_classes(labels, classes, "the training images")
+    require_classes(labels, classes, "the training images")
 
 
-def _require_classes(labels: np.ndarray, classes: int, where: str) -> None:
+def require_classes(labels: np.ndarray, classes: int, where: str) -> None:
+    """Raises ``DataError`` where a class has no image."""
     found = np.unique(labels).tolist()
     if found != list(range(classes)):
         raise DataError(f"{where} must hold classes {list(range(classes))}, but hold {found}")
@@ -203,7 +206,7 @@ def _fit_platt(
             "of the fold, from 0, of every image, at least two folds in all"
         )
     for fold in np.unique(folds):
-        _require_classes(labels[folds != fold], classes, f"the images outside fold {fold}")
+        require_classes(labels[folds != fold], classes, f"the images outside fold {fold}")
     held_out: Any = cross_val_predict(
         pipeline, features, labels, cv=PredefinedSplit(folds), method="decision_function"
     )

@@ -24,7 +24,7 @@ from sklearn.utils.extmath import randomized_svd
 
 from kerasall.errors import ArtifactError, DataError, ModelError
 from kerasall.files import atomic_path
-from kerasall.models.base import POOLED
+from kerasall.models.base import POOLED, UNPOOLED
 from kerasall.models.classifier import find_parts
 
 FEATURES = "pooled_features"
@@ -330,11 +330,20 @@ def _open_member(operation: Any) -> keras.Model | None:
     try:
         parts = find_parts(operation)
     except ModelError:
-        # An extractor of deep features answers with its pooled features themselves.
-        last = operation.outputs[0]
-        is_extractor = len(operation.outputs) == 1 and last._keras_history.operation.name == POOLED
-        return keras.Model(operation.inputs[0], [last, last]) if is_extractor else None
+        return _open_extractor(operation)
     pooled = parts.head.get_layer(POOLED).output
     head = keras.Model(parts.head.inputs[0], [parts.head.outputs[0], pooled])
     image: _Tensor = keras.Input(operation.input_shape[1:], dtype="float32")
     return keras.Model(image, head(parts.backbone(parts.preprocess(image))))
+
+
+def _open_extractor(model: keras.Model) -> keras.Model | None:
+    """Of deep features: it answers with its pooled features themselves, or with the map that they are the mean of."""
+    last = model.outputs[0]
+    layer = last._keras_history.operation
+    if len(model.outputs) != 1 or layer.name not in (POOLED, UNPOOLED):
+        return None
+    pooled = last
+    if layer.name == UNPOOLED:
+        pooled = keras.layers.GlobalAveragePooling2D(dtype="float32", name=POOLED)(layer.input)
+    return keras.Model(model.inputs[0], [last, pooled])

@@ -2,7 +2,7 @@
 
 One file a paper, ``<pipeline>.yaml``. A cell is kept as it was printed ("0.7160", "84.73%"), in the row it was printed in.
 Beside it stands the figure of ours whose key the table, its row and its column make together: ``member/1`` and
-``accuracy`` give ``member/1/accuracy``. What the first word of a key means is known where our figures are looked up
+``accuracy`` give ``member/1/accuracy``, and ``images/{column}/{row}`` with ``all`` and ``test`` gives ``images/test/all``. What the first word of a key means is known where our figures are looked up
 (``kerasall/studies/tables/``); a row or column without a key has none of ours beside it.
 """
 
@@ -21,12 +21,14 @@ from kerasall.settings.yaml_text import read_yaml
 
 _NUMBER = re.compile(r"[-+]?\d[\d,]*(?:\.\d+)?")
 _BAR = re.compile(r"\s*\|\s*")
+_WORD = re.compile(r"[^\W\d]{3,}")
 
 
 class Column(Strict):
     """A column of a printed table.
 
-    ``name`` is its heading, from the outermost down where there are several; ``ours`` the end of the keys of its cells;
+    ``name`` is its heading, from the outermost down where there are several; ``ours`` the end of the keys of its cells, or
+    their own form with ``{row}`` and ``{first}``, the row's first word, where the table's does not hold in this column;
     ``scale`` whether it prints shares or per cent of them.
     """
 
@@ -62,11 +64,25 @@ class Flag(Strict):
     likely: str = ""
 
 
+class Listed(Strict):
+    """Images that a column lists by the names of their files: those that the paper's system called wrongly.
+
+    ``part`` is the part of the data whose file names they are, ``images`` how many it has in all, ``fact`` what follows from
+    them, for a reader who does not have those images.
+    """
+
+    part: str
+    images: int
+    column: tuple[str, ...]
+    fact: str
+
+
 class Table(Strict):
     """A printed table.
 
     ``protocol`` says how its figures were made, where ours are made otherwise: it stands above the table. ``ours`` is the
-    beginning of the keys of its cells. ``note`` is what a reader should know besides.
+    beginning of the keys of its cells, or their form with ``{row}`` and ``{column}`` in the places of the other two.
+    ``note`` is what a reader should know besides.
     """
 
     name: str
@@ -78,6 +94,7 @@ class Table(Strict):
     columns: tuple[Column, ...]
     rows: tuple[Row, ...]
     flags: tuple[Flag, ...] = ()
+    listed: Listed | None = None
 
     @model_validator(mode="after")
     def _require_whole(self) -> Table:
@@ -96,13 +113,22 @@ class Table(Strict):
                 raise ValueError(
                     f"a flag of {self.name} must name a cell, but {flag.row}, {flag.column} is none"
                 )
+        if self.listed and self.listed.column not in columns:
+            raise ValueError(f"listed of {self.name} must name a column, but {self.listed.column} is none")
         return self
 
     def key(self, row: Row, column: Column) -> str:
-        """The key of our figure beside a cell; "" where there is none."""
-        if not (row.ours and column.ours):
+        """The key of our figure beside a cell; "" where there is none, or where nothing was printed."""
+        if not (row.ours and column.ours and row.cells[self.columns.index(column)]):
             return ""
+        form = column.ours if "{" in column.ours else self.ours
+        if "{" in form:
+            return form.format(row=row.ours, column=column.ours, first=row.ours.partition("/")[0])
         return "/".join(part for part in (self.ours, row.ours, column.ours) if part)
+
+    def flag(self, row: Row, column: Column) -> Flag | None:
+        """What is wrong with a cell; None where it can be."""
+        return next((flag for flag in self.flags if (flag.row, flag.column) == (row.name, column.name)), None)
 
 
 class PrintedFigure(Strict):
@@ -149,6 +175,26 @@ def read_paper(pipeline: str) -> Paper:
         cure = did_you_mean(pipeline, there, f"there are {', '.join(there)}")
         raise SettingsError(f"a paper must be one that kerasall rebuilds, but is {pipeline!r}: {cure}")
     return Paper.model_validate(read_yaml(there[pipeline]))
+
+
+def find_paper(text: str) -> Paper:
+    """The paper that a person means: by the pipeline that rebuilds it, or by the name of one of its authors.
+
+    Raises:
+        SettingsError: none is so called, or several.
+    """
+    if text in papers():
+        return read_paper(text)
+    found = [each for each in map(read_paper, papers()) if text.lower() in _names(each)]
+    if len(found) == 1:
+        return found[0]
+    known = "; ".join(f"{name} ({read_paper(name).authors})" for name in papers())
+    wrong = f"means {' and '.join(each.pipeline for each in found)}" if found else "is none"
+    raise SettingsError(f"--paper must name one of {known}, but {text!r} {wrong}")
+
+
+def _names(paper: Paper) -> list[str]:
+    return [word.lower() for word in _WORD.findall(paper.authors) if word != "and"]
 
 
 def printed_number(cell: str) -> float | None:

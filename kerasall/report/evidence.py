@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -55,6 +56,7 @@ class Evidence:
         settings: of the experiment, with the members that a designed experiment made.
         command: that started the run.
         review: what a review queue is made of.
+        no_maps: networks (of an ensemble members) that can have no map of where they looked -> why.
     """
 
     findings: Findings
@@ -69,6 +71,7 @@ class Evidence:
     settings: Settings
     command: str
     review: ReviewRecord
+    no_maps: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def group_kind(self) -> str:

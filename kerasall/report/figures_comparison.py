@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,7 @@ from kerasall.report.figures_style import (
     MUTED,
     STYLE,
     color_of,
+    dash_of,
     legend_above,
     percent_axis,
     plot_text,
@@ -186,3 +187,40 @@ def draw_learning_curve(axes: Axes, curve: LearningCurve, group_kind: str = "gro
         for point in curve.points
     )
     return f"{find_metric(curve.metric, curve.classes).title} against training {group_kind}. {shown}."
+
+
+@matplotlib.rc_context(STYLE)
+def draw_scores_by_epochs(
+    axes: Axes, runs: Mapping[str, Mapping[int, Mapping[str, Any]]], title: str, percent: bool = True
+) -> str:
+    """A score at every number of epochs, one line a run, with its intervals.
+
+    Args:
+        axes: where to draw.
+        runs: name of a run -> number of epochs -> value, low and high, each a number or None.
+        title: what the values are.
+        percent: whether they read as percentages.
+
+    Returns:
+        Alternative text with every value.
+    """
+    widest = max((epochs for points in runs.values() for epochs in points), default=1)
+    for number, (name, points) in enumerate(runs.items()):
+        epochs = np.array(sorted(points), float)
+        values, lows, highs = (
+            np.array([points[int(each)][end] for each in epochs], float) for end in ("value", "low", "high")
+        )
+        shift = epochs + widest * 0.006 * (number - (len(runs) - 1) / 2)  # bars must not cover one another
+        axes.vlines(shift, lows, highs, color=color_of(number), linewidth=2, alpha=0.35)
+        style = {"color": color_of(number), "linestyle": dash_of(number), "marker": "o", "markersize": 4}
+        axes.plot(shift, values, **style, label=plot_text(name))
+    axes.set(xlabel="epochs", ylabel=plot_text(title))
+    if percent:
+        percent_axis(axes.yaxis)
+    legend_above(axes, 2)
+    shown = (
+        f"{name}: "
+        + ", ".join(f"{count} {format_value(points[count]['value'], percent)}" for count in sorted(points))
+        for name, points in runs.items()
+    )
+    return f"{title} by number of epochs. " + "; ".join(shown) + "."

@@ -41,7 +41,7 @@ _BLUES = LinearSegmentedColormap.from_list("share", ["#f4f7fa", "#d3e6f3", "#6aa
 
 @matplotlib.rc_context(STYLE)
 def draw_confusion_matrix(
-    axes: Axes, matrix: np.ndarray, classes: Sequence[str], malignant: Sequence[str] = ()
+    axes: Axes, matrix: np.ndarray, classes: Sequence[str], malignant: Sequence[str] = (), small: bool = False
 ) -> str:
     """Counts and row percentages; cells of malignant images called benign are outlined in red.
 
@@ -50,6 +50,7 @@ def draw_confusion_matrix(
         matrix: int [C, C]; entry [i, j] counts images of class i called class j.
         classes: C names in class order.
         malignant: names among ``classes``; empty draws no outline.
+        small: one of many side by side, without words at its axes.
 
     Returns:
         Alternative text: right and most common wrong call of each class.
@@ -59,18 +60,18 @@ def draw_confusion_matrix(
     count = len(classes)
     edges = np.arange(count + 1) - 0.5
     axes.pcolormesh(edges, edges, shares, cmap=_BLUES, vmin=0, vmax=1, edgecolors="white", linewidth=2)
-    size = float(np.clip(34 / count, 5.5, 11))
+    size = float(np.clip(27 / count, 6, 9.5) if small else np.clip(34 / count, 5.5, 11))
     for row, column in np.ndindex(matrix.shape):
         _write_cell(axes, row, column, int(matrix[row, column]), float(shares[row, column]), size)
     _outline_missed(axes, classes, malignant)
-    totals = matrix.sum(axis=1)
-    shown = plot_texts(classes)
-    axes.set_xticks(
-        range(count), plot_texts(classes), rotation=0 if max(map(len, shown)) * count < 44 else 40
-    )
+    totals, room = matrix.sum(axis=1), 22 if small else 44
+    shown = plot_texts(classes, 10) if small else plot_texts(classes)
+    axes.set_xticks(range(count), shown, rotation=0 if max(map(len, shown)) * count < room else 40)
     named = [f"{plot_text(name)}\nn = {total:,}" for name, total in zip(shown, totals, strict=True)]
-    axes.set_yticks(range(count), named)
-    axes.set(xlabel="called by the model", ylabel="true class", ylim=(count - 0.5, -0.5))
+    axes.set_yticks(range(count), shown if small else named)
+    axes.set(ylim=(count - 0.5, -0.5))
+    if not small:
+        axes.set(xlabel="called by the model", ylabel="true class")
     axes.grid(False)
     axes.tick_params(length=0, labelcolor=INK)
     axes.spines[:].set_visible(False)
@@ -126,6 +127,26 @@ def draw_roc_curves(axes: Axes, curves: Sequence[BandedCurve], bands: bool = Tru
     _draw_curves(axes, curves, "AUC", bands)
     axes.set(xlabel="false positive rate (1 − specificity)", ylabel="true positive rate (sensitivity)")
     show_legend(axes, loc="lower right")
+    return _describe_curves("ROC curves", curves, "AUC")
+
+
+def roc_lines_height(curves: int) -> float:
+    """Inches that ``draw_roc_lines`` needs for so many curves, whose names stand below one another."""
+    return 4.0 + 0.2 * curves
+
+
+@matplotlib.rc_context(STYLE)
+def draw_roc_lines(axes: Axes, curves: Sequence[BandedCurve]) -> str:
+    """ROC curves of several models without bands, named below the panel; the last, which joins the others, is drawn thick.
+
+    Returns:
+        Alternative text with the area of each curve.
+    """
+    axes.plot([0, 1], [0, 1], **GUIDE)
+    _draw_curves(axes, curves, "AUC", bands=False)
+    axes.lines[-1].set(color=INK, linestyle="-", linewidth=2.6)
+    axes.set(xlabel="false positive rate (1 − specificity)", ylabel="true positive rate (sensitivity)")
+    show_legend(axes, loc="upper left", bbox_to_anchor=(-0.02, -0.14))
     return _describe_curves("ROC curves", curves, "AUC")
 
 

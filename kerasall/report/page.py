@@ -106,17 +106,18 @@ class Page:
 
 
 def draw_picture(
-    name: str, draw: Callable[..., str], *values: Any, height: float = 3.4, of: str = "", **options: Any
-) -> Picture:
+    name: str, draw: Callable[..., str], *values: Any, width: float = 4.2, height: float = 3.4, of: str = "",
+    **options: Any,
+) -> Picture:  # fmt: skip
     """A figure as a picture ``figures/<name>.svg``.
 
     Args:
         name: of the file.
         draw: draws ``values`` with ``options`` on the axes it is given first, and returns alternative text.
-        height: inches.
+        width, height: inches.
         of: what it is a picture of, where the alternative text does not say so.
     """
-    figure, axes = new_figure(height=height)
+    figure, axes = new_figure(width, height)
     alt = draw(axes, *values, **options)
     return Picture(f"figures/{name}.svg", f"{of}. {alt}" if of else alt, figure_to_svg(figure))
 

@@ -107,10 +107,15 @@ def _response_table(found: Mapping[str, Any], names: Mapping[str, Sequence[str]]
     levels = range(1, 1 + max(map(len, table.values())))
     rows: list[Row] = [(str(level), *(mean_cell(name, level) for name in table)) for level in levels]
     rows.append(("Effect", *(format_number(found["effects"][name]) for name in table)))
-    rows.append(("Rank", *(str(found["ranks"][name]) for name in table)))
+    rows.append(("Rank", *(_rank_words(found["ranks"], name) for name in table)))
     rows.append(("Best level", *(_level_words(names[name], best[name]) for name in table)))
     note = "Mean ratio at each level; the largest is the best. The effect is the largest less the smallest."
     return Table("Response table", ("Level", *(f">{name}" for name in table)), tuple(rows), (note,))
+
+
+def _rank_words(ranks: Mapping[str, int], name: str) -> str:
+    """For example ``2``, or ``2 =`` where another effect is as large."""
+    return f"{ranks[name]}{' =' * (list(ranks.values()).count(ranks[name]) > 1)}"
 
 
 def _level_words(names: Sequence[str], level: int) -> str:
@@ -183,9 +188,25 @@ def _raw_words(raw: Mapping[str, Any]) -> str:
     return f"{told}, {raw['confirmed']:.4f} confirmed, {side} the {ends[0]:.4f} to {ends[1]:.4f} expected of {expected}"
 
 
-def describe_plan(plan: Plan) -> str:
-    """Array, columns, runs, and what the design can and cannot tell."""
-    freedom = ", ".join(f"{name} {df}" for name, df in plan.degrees_of_freedom.items())
+def describe_plan(plan: Plan, levels_as: str = "dummy", without: Mapping[str, Sequence[Any]] | None = None,
+    pool: str | Sequence[str] = (),
+) -> str:  # fmt: skip
+    """Array, columns, runs, and what the design can and cannot tell.
+
+    Args:
+        plan: of the experiment.
+        levels_as, without, pool: of its analysis, whose degrees of freedom are told: see ``Plan.count_freedom``.
+    """
+    named = () if isinstance(pool, str) else tuple(pool)
+    own, error_df = plan.count_freedom(levels_as, without, named)
+    freedom = ", ".join(
+        f"{name} taken for error" if name in named else f"{name} {df}" for name, df in own.items()
+    )
+    pooled = (
+        "; the smallest effects, to about half of all, are taken for error too"
+        if isinstance(pool, str)
+        else ""
+    )
     columns = ", ".join(f"{name} {column}" for name, column in plan.columns.items())
     spare = ", ".join(map(str, plan.spare_columns)) or "none"
     runs = tuple(
@@ -198,14 +219,14 @@ def describe_plan(plan: Plan) -> str:
         for pair, found in plan.crossed.items()
     ]
     lines = [
-        f"{plan.array}: {len(plan.levels)} runs; degrees of freedom: {freedom}, error {plan.error_df}",
+        f"{plan.array}: {len(plan.levels)} runs; degrees of freedom: {freedom}, error {error_df}{pooled}",
         f"columns: {columns}; spare: {spare}",
         *held,
         *_table_lines(Table("", ("row", *(f">{name} (level)" for name in plan.factors)), runs)),
         "",
         describe_interactions(plan.interactions()),
     ]
-    return "\n".join([*lines, *(f"Warning: {text}" for text in plan.warnings())])
+    return "\n".join([*lines, *(f"Warning: {text}" for text in plan.warnings(1 if pooled else error_df))])
 
 
 def describe_interactions(interactions: Sequence[Interaction]) -> str:

@@ -69,6 +69,7 @@ class _Card(BaseModel):
     model: dict[str, Any] | None = None
     preprocess: list[_Operation] | None = Field(None, max_length=_MOST_ROWS)
     data: _Data | None = None
+    no_maps: dict[str, StrictStr] | None = Field(None, max_length=_MOST_ROWS)
     safeguards: _Safeguards | None = None
     results: _Results | None = None
     blessing: _Blessing | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -49,18 +50,23 @@ class ServedExplanation:
         return self.raw[:, 2] > 0
 
 
-def require_explainable(predictor: Predictor) -> None:
+def require_explainable(predictor: Predictor, missing: Mapping[str, str] | None = None) -> None:
     """Stops where a SavedModel has no maps.
 
+    Args:
+        predictor: a loaded SavedModel.
+        missing: what its card says of networks without a map: name -> why.
+
     Raises:
-        ModelError: it has no signature ``explain``.
+        ModelError: it has no signature ``explain``; the message says why, where the card does.
     """
-    if SIGNATURE not in predictor.signatures:
-        raise ModelError(
-            f"{predictor.folder} must have the signature {SIGNATURE}, but has {', '.join(predictor.signatures)}: "
-            "it was exported before there were maps, or its network has no feature map with several places; "
-            "run the experiment again to export it anew"
-        )
+    if SIGNATURE in predictor.signatures:
+        return
+    why = "; ".join(f"no map can be drawn of {name}: {reason}" for name, reason in (missing or {}).items())
+    raise ModelError(
+        f"{predictor.folder} must have the signature {SIGNATURE}, but has {', '.join(predictor.signatures)}: "
+        + (why or "it was exported before there were maps; run the experiment again to export it anew")
+    )
 
 
 def find_class(labels: tuple[str, ...], name: str) -> int:

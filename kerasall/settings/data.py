@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, model_validator
 
 from kerasall.settings.base import Positive, Seed, Share, Strict
 
@@ -60,6 +60,8 @@ class DataSettings(Strict):
     """folder, table or records to read, relative to the config; `--data` overrides it"""
     label_csv: str | None = None
     """C-NMC's table of labels of the preliminary test part; null: looked for in the folder"""
+    folds: tuple[str, ...] = ()
+    """of C-NMC: the published parts to read (fold_0, fold_1, fold_2, prelim), the others are passed over; none: all"""
     malignant: tuple[str, ...] | None = None
     """class names that mean leukaemia, one word or a list; null: as the source knows them (cnmc, aria, synthetic,
     records), else none, and malignant cells called benign are not counted"""
@@ -145,6 +147,9 @@ class SplitSettings(Strict):
     alone"""
     selection_folds: tuple[str, ...] = ()
     """the publisher's parts that are that part"""
+    subjects: dict[Literal["validation", "test", "selection"], tuple[str, ...]] = Field(default={})
+    """part -> ids of the patients that are it, where a paper or a study states them, instead of a share; all others are
+    dealt out by the shares; of a holdout split alone"""
     unit: Literal["group", "image"] = "group"
     """what is dealt out whole: group (a patient with all copies of its images), or image, which leaks: for
     copies of papers that did so"""
@@ -168,9 +173,31 @@ class SplitSettings(Strict):
     @property
     def has_test(self) -> bool:
         """Whether some images are kept for the score alone."""
-        return bool(self.test_folds or (self.kind in ("holdout", "given") and self.test))
+        return bool(
+            self.test_folds or "test" in self.subjects or (self.kind in ("holdout", "given") and self.test)
+        )
+
+    @property
+    def has_validation(self) -> bool:
+        """Whether a holdout split has a part on which epochs and thresholds are decided."""
+        return bool(self.validation or "validation" in self.subjects)
 
     @property
     def has_selection(self) -> bool:
         """Whether there is a part on which a faithful copy chooses and is scored."""
-        return bool(self.selection or self.selection_folds)
+        return bool(self.selection or self.selection_folds or "selection" in self.subjects)
+
+    @model_validator(mode="after")
+    def _subjects_are_parts_of_their_own(self) -> SplitSettings:
+        names = [name for part in self.subjects.values() for name in part]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(
+                f"split.subjects must name a patient once, but {', '.join(twice)} is there twice"
+            )
+        if self.subjects and (self.kind != "holdout" or self.file or self.unit == "image"):
+            raise ValueError("split.subjects needs split.kind: holdout, split.unit: group and no split.file")
+        if both := [part for part in self.subjects if getattr(self, f"{part}_folds", ())]:
+            raise ValueError(
+                f"the {both[0]} part is either split.subjects or split.{both[0]}_folds, not both"
+            )
+        return self

@@ -236,7 +236,7 @@ class Settings(Strict):
             raise ValueError(
                 "tune.response_on: selection needs split.selection or split.selection_folds, and split.kind: holdout"
             )
-        if on == "validation" and split.kind == "holdout" and not split.validation:
+        if on == "validation" and split.kind == "holdout" and not split.has_validation:
             raise ValueError("tune.response_on: validation needs split.validation above 0, or folds")
         if self.protocol == "honest" and not (split.has_test or split.file):
             raise ValueError(

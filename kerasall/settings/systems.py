@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import Field, model_validator
 
@@ -42,8 +42,29 @@ class OptimizerSettings(Strict):
     """sgdm is stochastic gradient descent with momentum"""
     learning_rate: Annotated[float, Field(gt=0)] = 1e-3
     """the highest rate of the stage's schedule"""
-    constants: dict[str, float] = Field(default={})
-    """the optimizer's own constants, where they differ from its defaults"""
+    constants: dict[str, float | dict[str, float]] = Field(default={})
+    """the optimizer's own constants, where they differ from its defaults; under an optimizer's name those that hold
+    for it alone, as where the optimizer is a factor: {adam: {epsilon: 1.0e-8}}"""
+
+    @property
+    def own_constants(self) -> dict[str, float]:
+        """The constants that hold for this optimizer."""
+        own, found = self.constants.get(self.name), dict[str, float]()
+        for name, value in self.constants.items():
+            if not isinstance(value, dict):
+                found[name] = value
+        return {**found, **own} if isinstance(own, dict) else found
+
+    @model_validator(mode="after")
+    def _constants_are_of_optimizers(self) -> OptimizerSettings:
+        known = get_args(type(self).model_fields["name"].annotation)
+        if unknown := sorted(
+            name for name, value in self.constants.items() if isinstance(value, dict) and name not in known
+        ):
+            raise ValueError(
+                f"constants must be numbers, or stand under an optimizer ({', '.join(known)}), but {unknown[0]} is none"
+            )
+        return self
 
 
 class StageSettings(Strict):
@@ -214,6 +235,14 @@ class DeepFeatureSettings(Strict):
     """kinds of classifiers that are fitted to every combination"""
     augmented_copies: Annotated[int, Field(ge=0)] = 0
     """changed copies of every training image, by `augment`, beside the image itself"""
+    pixels: Literal["own", "standardised"] = "own"
+    """what a backbone is shown: own: its own preprocessing; standardised: every image with mean 0 and variance 1 over
+    its pixels and channels, in place of it"""
+    pooling: Literal["average", "none"] = "average"
+    """average: the mean of every channel over the image; none: all places of the map, for mlp on one backbone alone, read
+    from the disk batch by batch"""
+    standardise: bool = True
+    """give every feature mean 0 and variance 1 over the training images; false: as the backbone gives it"""
     chosen: FeatureChoice | None = None
     """the combination to export; null: the best exportable one where it is not scored"""
 
@@ -226,6 +255,17 @@ class DeepFeatureSettings(Strict):
                 raise ValueError(
                     f"a combination must name extractors of {names} once each, but is {list(combination)}"
                 )
+        asked = {
+            "classifiers": self.classifiers == ("mlp",), "standardise": not self.standardise,
+            "combinations": all(len(names) == 1 for names in self.combinations),
+            "augmented_copies": not self.augmented_copies,
+        }  # fmt: skip
+        if self.pooling == "none" and not all(asked.values()):
+            wrong = next(name for name, holds in asked.items() if not holds)
+            raise ValueError(
+                "pooling: none keeps features on the disk, so it needs classifiers: [mlp], standardise: false, combinations "
+                f"of one extractor each and no augmented_copies, but {wrong} is {getattr(self, wrong)}"
+            )
         if self.chosen is None and not {"linear_svm", "mlp"} & set(self.classifiers):
             raise ValueError("classifiers must hold linear_svm or mlp: only these can be exported")
         if self.chosen and (

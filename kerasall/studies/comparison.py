@@ -7,7 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from kerasall.errors import DataError
+from kerasall.data.training_record import MEMBERS
+from kerasall.errors import DataError, SettingsError
 from kerasall.evaluation.comparison import System, SystemComparison, compare_systems
 from kerasall.evaluation.predictions import Predictions, read_predictions
 from kerasall.evaluation.scores import Values, take_predictions
@@ -42,10 +43,47 @@ def read_systems(given: Sequence[str]) -> list[System]:
     ]
 
 
+def read_members(given: Sequence[str]) -> list[System]:
+    """Reads every member of runs of ensembles, and the ensembles themselves.
+
+    Args:
+        given: what ``Run.find`` takes; of several runs a system is called ``RUN/MEMBER``.
+
+    Raises:
+        ArtifactError: a run does not exist, has no predictions yet, or its artifacts are gone or were changed.
+        DataError: a run is given twice, or has no members.
+    """
+    runs = [Run.find(text) for text in given]
+    folders = [run.folder.resolve() for run in runs]
+    if twice := next(
+        (run.name for run, folder in zip(runs, folders, strict=True) if folders.count(folder) > 1), ""
+    ):
+        raise DataError(f"compared systems must differ, but {twice} is given twice: name another run")
+    return [
+        system for run in runs for system in _read_members_of(run, f"{run.name}/" if len(runs) > 1 else "")
+    ]
+
+
+def _read_members_of(run: Run, before: str) -> list[System]:
+    whole = _read_system(run.predictions_file)
+    ensemble = (run.numbers.get("results") or {}).get("ensemble")
+    if not ensemble:
+        raise DataError(
+            f"the run {run.name} must be of an ensemble to have members, but is of one model: compare it without --members"
+        )
+    folder = run.output("Evaluation", MEMBERS)
+    members = {name: folder / f"{name}.npz" for name in ensemble["members"]}
+    found = [
+        replace(whole, name=f"{before}{name}", predictions=read_predictions(file), source=str(file))
+        for name, file in members.items()
+    ]
+    return [*found, replace(whole, name=f"{before}ensemble")]
+
+
 def compare(
     *systems: Any, labels: Values | None = None, groups: Values | None = None, names: Sequence[str] | None = None,
     metric: str | None = None, classes: Sequence[str] | None = None, malignant: str | Sequence[str] | None = None,
-    confidence: float = 0.95, resamples: int = 10_000, seed: int = 0,
+    members: bool = False, confidence: float = 0.95, resamples: int = 10_000, seed: int = 0,
 ) -> SystemComparison:  # fmt: skip
     """Compares two systems or more on the images they share: scores, paired differences with intervals, tests.
 
@@ -69,6 +107,7 @@ def compare(
         names: what to call the systems, all different; default what they are called where they lie.
         metric: the main metric; default the one their own reports agree on, else balanced accuracy.
         malignant: name or names of the malignant classes; default what the systems say.
+        members: whether the members of runs of ensembles are compared, each beside the ensemble; runs alone are then given.
         confidence: of all intervals.
         resamples: draws of groups behind the scores' intervals.
         seed: of the draws.
@@ -79,9 +118,13 @@ def compare(
         SettingsError: an unknown metric or class.
     """
     places = [each for each in systems if isinstance(each, str | Path | Run)]
-    read = iter(read_systems([str(each.folder if isinstance(each, Run) else each) for each in places]))
-    found = []
-    for number, each in enumerate(systems, start=1):
+    if members and len(places) < len(systems):
+        raise SettingsError(
+            "members must be those of runs, but arrays or predictions are given: name runs alone"
+        )
+    texts = [str(each.folder if isinstance(each, Run) else each) for each in places]
+    found, read = (read_members(texts), iter(())) if members else ([], iter(read_systems(texts)))
+    for number, each in enumerate(() if members else systems, start=1):
         if isinstance(each, str | Path | Run):
             found.append(next(read))
             continue
@@ -119,9 +162,14 @@ def find_predictions(text: str) -> Path:
     return Run.find(text).predictions_file
 
 
-def write_comparison(found: SystemComparison, folder: Path | None, command: str) -> Path:
-    """Writes report.html and report.json, by default into ``comparisons/A_vs_B`` below the runs folder."""
-    folder = folder or default_folder([system.name for system in found.systems])
+def write_comparison(
+    found: SystemComparison, folder: Path | None, command: str, names: Sequence[str] = ()
+) -> Path:
+    """Writes report.html and report.json, by default into ``comparisons/A_vs_B`` below the runs folder.
+
+    ``names`` are A, B, ...; by default those of the systems.
+    """
+    folder = folder or default_folder(names or [system.name for system in found.systems])
     return write_page(folder, make_comparison_page(found, command))
 
 

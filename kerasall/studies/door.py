@@ -19,7 +19,7 @@ from kerasall.data.sources import detect_source
 from kerasall.data.spelling import find_name, key_of
 from kerasall.data.splits import check_leaks, group_examples
 from kerasall.data.stratification import inner_validation
-from kerasall.errors import DataError, KerasallError, ModelError, SettingsError, near_names
+from kerasall.errors import DataError, KerasallError, ModelError, SettingsError, count_of, near_names
 from kerasall.evaluation.findings import LEAST_KNOWN
 from kerasall.files import require_room
 from kerasall.models.backbones import get_backbone
@@ -292,7 +292,11 @@ def _allowed(settings: Settings, split: dict[str, Any]) -> SplitSettings | None:
 def _stated(split: SplitSettings, asked: SplitSettings) -> dict[str, Any]:
     """What must be written to get a split: its numbers, and what another one left behind."""
     keys = ("folds", "inner_validation") if split.kind == "folds" else ("validation", "test")
-    left = [key for key in ("test_folds", "selection", "selection_folds", "file") if getattr(asked, key)]
+    left = [
+        key
+        for key in ("test_folds", "selection", "selection_folds", "subjects", "file")
+        if getattr(asked, key)
+    ]
     values = split.model_dump(mode="json")
     return {key: values[key] for key in ("kind", *keys, *left)}
 
@@ -305,7 +309,10 @@ def describe_split(split: SplitSettings) -> str:
         )
     if split.kind == "holdout":
         shares = {name: getattr(split, name) for name in ("validation", "test", "selection")}
-        drawn = [f"{share:.0%} {name}" for name, share in shares.items() if share]
+        drawn = [f"{count_of(len(ids), 'stated patient')} for {name}" for name, ids in split.subjects.items()]
+        drawn += [
+            f"{share:.0%} {name}" for name, share in shares.items() if share and name not in split.subjects
+        ]
         return f"training, {' and '.join(drawn)}" if drawn else "training alone"
     return {"given": "the ready-made parts of the data"}.get(split.kind, split.kind.replace("_", " "))
 

@@ -352,6 +352,19 @@ class Run:
         return self.named if self.is_model else self.output("Evaluation", "card.json").parent
 
     @property
+    def no_maps(self) -> dict[str, str]:
+        """Networks of the model (of an ensemble members) that can have no map of where they looked -> why, as its card says.
+
+        A model of others, or a run that is not so far, has no such card.
+        """
+        from kerasall.serving.card import read_card
+
+        try:
+            return read_card(self.card_folder).get("no_maps") or {}
+        except ArtifactError:
+            return {}
+
+    @property
     def predictions_file(self) -> Path:
         """The predictions of the images that the run is scored on.
 

@@ -100,7 +100,7 @@ def export(
         require_probabilities(model, expected)
         card = _describe_export(folder, model, chain, list(labels), list(diseased), description)
         with atomic_path(folder) as temporary:
-            explain, _ = find_explanations(model)
+            explain, card["no_maps"] = find_explanations(model)
             indices = [list(labels).index(name) for name in diseased]
             export_saved_model(model, chain, labels, temporary, explain=explain, card=card, malignant=indices)
             _require_equal(model, expected, Predictor(temporary).predict([as_png(each) for each in files]))

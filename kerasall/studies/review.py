@@ -135,7 +135,7 @@ def make_overlays(run: Run) -> Overlay | None:
         predictor = run.predictor()
         from kerasall.serving.explanation import explain_image, require_explainable
 
-        require_explainable(predictor)
+        require_explainable(predictor, run.no_maps)
     except KerasallError as error:
         tell(f"without overlays: {error}")
         return None

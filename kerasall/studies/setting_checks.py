@@ -174,7 +174,7 @@ def _require_block(backbone: str, block: str) -> None:
 def _require_validation(split: SplitSettings, patience: int) -> None:
     folds = split.kind in ("folds", "official_folds")
     # Which parts the data bring is seen once they are read; without a validation part Transform draws one.
-    decided = bool(split.validation or split.has_selection or split.kind == "given")
+    decided = bool(split.has_validation or split.has_selection or split.kind == "given")
     if split.file:
         drawn = read_split(split.file)
         folds = bool(drawn.folds)
@@ -259,7 +259,7 @@ def _make_constants(stage: StageSettings, train: TrainSettings) -> None:
     constants = dict(stage.schedule)
     schedule = constants.pop("name", "constant")
     make_schedule(schedule, stage.optimizer.learning_rate, 1, stage.epochs, **constants)
-    others: dict[str, Any] = dict(stage.optimizer.constants)
+    others: dict[str, Any] = dict(stage.optimizer.own_constants)
     make_optimizer(stage.optimizer.name, stage.optimizer.learning_rate, train.accumulate, **others)
     make_loss(train.loss, **({"label_smoothing": train.label_smoothing} if train.label_smoothing else {}))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +14,15 @@ from kerasall.data.own_images import name_classes
 from kerasall.data.sources import read_source
 from kerasall.data.spelling import find_name
 from kerasall.data.validation import Examined
-from kerasall.errors import SettingsError
+from kerasall.errors import SettingsError, did_you_mean
+from kerasall.evaluation.ensemble_scores import put_right
+from kerasall.evaluation.review import REVIEW, read_review_record
 from kerasall.paths import runs_folder
 from kerasall.settings import Settings
 from kerasall.settings.loading import anchor_paths, apply_override, load_settings, validate
 from kerasall.settings.yaml_text import write_line
 from kerasall.studies.door import read_names
+from kerasall.studies.finished_run import Run
 
 _SECTIONS = ("data.", "checks.")
 
@@ -78,6 +81,38 @@ def read_stated(settings: Settings, lenient: bool = False) -> Collection:
     collection = read_names(data, cache)
     named = [name for name in data.malignant if find_name(name, collection.labels)]
     return replace(collection, malignant=name_classes(named, collection.labels, "data.malignant"))
+
+
+@dataclass(frozen=True)
+class PutRight:
+    """A scored image that a member calls wrongly and its ensemble rightly, and the member's call with its probability."""
+
+    path: Path
+    called: str
+    probability: float
+
+
+def list_put_right(run: Run, member: str) -> list[PutRight]:
+    """The scored images that a member of a run's ensemble calls wrongly and the ensemble rightly, the surest first.
+
+    Raises:
+        ArtifactError: the run has not been evaluated yet.
+        SettingsError: the run has no such member; the message names those there are.
+    """
+    record = read_review_record(run.output("Evaluation", REVIEW))
+    scored = record.sources[0]
+    if member not in scored.members:
+        there = ", ".join(scored.members) or "none: its model is no ensemble"
+        cure = did_you_mean(member, scored.members)
+        raise SettingsError(
+            f"--wrong-member must be a member of the run {run.name} ({there}), but is {member!r}{cure and f': {cure}'}"
+        )
+    own = scored.members[member]
+    paths = dict(zip(record.images["id"], record.images["path"], strict=True))
+    return [
+        PutRight(Path(paths[own.ids[row]]), own.classes[own.decisions[row]], float(own.confidences[row]))
+        for row in put_right(own, scored.predictions.in_order(own.ids))
+    ]
 
 
 def check(path: str | Path, *, checks: Mapping[str, Any] | None = None, **data: Any) -> Examined:

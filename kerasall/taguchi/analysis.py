@@ -71,7 +71,7 @@ class Analysis:
         signal_to_noise: float [rows]; nan where a row is left out.
         response_table: factor -> mean ratio at each level; dummy levels repeat the merged mean.
         effects: factor -> largest less smallest level mean.
-        ranks: factor -> 1 for the largest effect.
+        ranks: factor -> 1 for the largest effect; equal effects share the rank of the first of them.
         best_levels: factor -> number of the level with the largest mean (the first of equals).
         anova: the table.
         prediction: at the best levels.
@@ -317,7 +317,6 @@ def _predict(
     """All that follows from the model, but for cautions."""
     response_table = {factor.name: model.level_means(factor) for factor in model.factors}
     effects = {name: _spread(means) for name, means in response_table.items()}
-    order = sorted(effects, key=lambda name: -effects[name])
     ratio, repeats = model.response, (~np.isnan(responses)).sum(axis=1)
     confirmed = None if confirmation is None else float(chosen.compute(as_matrix([confirmation]), ratio)[0])
     runs = None if confirmation is None else len(confirmation)
@@ -328,7 +327,10 @@ def _predict(
         signal_to_noise=ratio,
         response_table=response_table,
         effects=effects,
-        ranks={name: order.index(name) + 1 for name in effects},
+        ranks={
+            name: 1 + sum(_is_larger(other, own) for other in effects.values())
+            for name, own in effects.items()
+        },
         best_levels=best,
         anova=analyze_variance(model),
         prediction=predict_ratio(model, best, confidence, confirmed, runs, noise),
@@ -338,6 +340,11 @@ def _predict(
         model=model,
         raw=_analyze_runs(model, responses, best, confidence, confirmation, chosen.bounds) if raw else None,
     )
+
+
+def _is_larger(effect: float, other: float) -> bool:
+    """Whether an effect is larger by more than rounding: of equal ones none is."""
+    return effect > other and not np.isclose(effect, other, rtol=1e-9, atol=1e-12)
 
 
 def find_best_levels(model: Model) -> dict[str, int]:

@@ -83,8 +83,37 @@ class Plan:
     @property
     def error_df(self) -> int:
         """Degrees of freedom left for the error."""
-        df = self.degrees_of_freedom
-        return len(self.levels) - 1 - sum(df.values()) - sum(df[a] * df[b] for a, b in self.crossed)
+        return self.count_freedom()[1]
+
+    def count_freedom(
+        self,
+        levels_as: str = "dummy",
+        without: Mapping[str, Sequence[Any]] | None = None,
+        pool: Sequence[str] = (),
+    ) -> tuple[dict[str, int], int]:
+        """Degrees of freedom of every factor and of the error, as an analysis with these options counts them.
+
+        Args:
+            levels_as: ``dummy`` merges equal levels, ``separate`` keeps them apart.
+            without: factor -> levels whose rows are left out.
+            pool: factors and declared interactions that are taken for error.
+
+        Returns:
+            Name -> degrees of freedom, 0 where it is taken for error; and those of the error.
+        """
+        names, rows = list(self.factors), np.ones(len(self.levels), bool)
+        for name, gone in (without or {}).items():
+            left_out = [number for number, value in enumerate(self.factors[name], start=1) if value in gone]
+            rows &= ~np.isin(self.levels[:, names.index(name)], left_out)
+        own: dict[str, int] = {}
+        for name, column in zip(names, self.levels[rows].T, strict=True):
+            values = self.factors[name]
+            codes = group_levels(values) if levels_as == "dummy" else range(len(values))
+            own[name] = len(np.unique(np.array(codes)[column - 1])) - 1
+        kept = {name: 0 if name in pool else df for name, df in own.items()}
+        crossed = sum(own[a] * own[b] for a, b in self.crossed if f"{a}{CROSS}{b}" not in pool)
+        left = int(rows.sum()) - 1 - sum(kept.values()) - crossed
+        return kept, max(left, 0) if without else left  # of what is left some effects cannot be estimated
 
     def settings(self) -> list[dict[str, Any]]:
         """The value of every factor in every row."""
@@ -103,9 +132,9 @@ class Plan:
         codes = [np.array(group_levels(values))[levels - 1] for levels, values in columns]
         return find_interactions(list(self.factors), list(map(make_contrasts, codes)))
 
-    def warnings(self) -> list[str]:
-        """What the design cannot do."""
-        if self.error_df > 0:
+    def warnings(self, error_df: int | None = None) -> list[str]:
+        """What the design cannot do; ``error_df`` as an analysis counts it, by default its own."""
+        if (self.error_df if error_df is None else error_df) > 0:
             return []
         return [
             "The design is saturated: its factors take every degree of freedom and leave none for the error, so no "

@@ -142,6 +142,13 @@ class StoredOracle(keras_tuner.Oracle):
         self.halted = ""
         self._display = TrialLog(goal[0], self._count, self._pace)
 
+    @property
+    def counting(self) -> dict[str, Any]:
+        """How the analysis counts degrees of freedom: options of ``Plan.count_freedom``, ``pool`` as it was stated."""
+        return {
+            "levels_as": self.analysis.get("levels_as", "dummy"), "without": self.without, "pool": self.analysis.get("pool", ()),
+        }  # fmt: skip
+
     @classmethod
     def from_project(cls, directory: str | Path, project_name: str) -> Self:
         """The oracle of a project as it stands on disk, to read its results.

@@ -85,7 +85,7 @@ def fit(
         "class_weight": class_weight and {str(index): factor for index, factor in class_weight.items()},
     }  # fmt: skip
     state = StateFolder(state_folder, _make_fingerprint(settings, decisive, fingerprint), store_seconds)
-    log = StageLog(label or settings.name, settings.epochs, settings.patience)
+    log = StageLog(label or settings.name, settings.epochs, settings.patience, settings.min_delta)
     if state.finished and state.history is not None:
         log.write_stored(state.history, "was finished before, with")
         state.restore_final(model)

@@ -222,12 +222,14 @@ class StageLog:
         label: what the lines begin with.
         epochs: of the stage, at most.
         patience: of the stage, or None.
+        min_delta: of the stage: what an epoch must gain to be the best so far.
     """
 
-    def __init__(self, label: str, epochs: int, patience: int | None) -> None:
+    def __init__(self, label: str, epochs: int, patience: int | None, min_delta: float = 0.0) -> None:
         self.label = label
         self._epochs = epochs
         self._patience = patience
+        self._min_delta = min_delta
         self._console = Console(stderr=True)
         self._epoch_seconds: float | None = None
 
@@ -273,7 +275,9 @@ class StageLog:
         parts = [f"{self.label}  epoch {row.epoch}/{self._epochs}"]
         parts += [f"{name} {value:.4f}" for name, value in numbers if value is not None]
         parts += [f"lr {row.learning_rate:.2e}", f"{row.seconds:.1f} s", self._time_left(history)]
-        if history.monitor is not None and history.best_epoch == row.epoch:
+        # Not history.best_epoch: where the last epoch is kept, that is every epoch, however it went.
+        best = find_best_epoch(history.epochs, history.monitor, self._min_delta)
+        if history.monitor is not None and best == row.epoch:
             parts.append("best so far")
         tell("  ".join(filter(None, parts)))
         if is_note_due() and len(history.epochs) < self._epochs:

@@ -12,10 +12,10 @@ import command_line
 import numpy as np
 import pytest
 
-from kerasall.errors import ArtifactError, DataError
+from kerasall.errors import ArtifactError, DataError, SettingsError
 from kerasall.evaluation.predictions import Predictions, read_predictions, write_predictions
 from kerasall.files import write_json
-from kerasall.studies.comparison import default_folder, read_systems
+from kerasall.studies.comparison import compare, default_folder, read_systems
 
 
 def predict(wrong: int) -> Predictions:
@@ -143,3 +143,10 @@ def test_comparing_loads_no_tensorflow(root):
         "compare(['good', 'bad'])\nassert not {'tensorflow', 'keras', 'jax'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", script], check=True, timeout=60, capture_output=True)
+
+
+def test_members_are_those_of_an_ensemble(root):
+    with pytest.raises(DataError, match="the run good must be of an ensemble to have members"):
+        invoke("good", "--members")
+    with pytest.raises(SettingsError, match="members must be those of runs"):
+        compare(predict(1), "good", members=True)

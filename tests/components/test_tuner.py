@@ -13,7 +13,13 @@ from page_tables import read_tables
 
 from kerasall.components.trial_search import make_oracle
 from kerasall.components.trial_training import PROJECT, RESULT, SearchJob, TrialTraining, settings_at
-from kerasall.components.tuner import TRIALS, collect_members, confirmation_runs, write_search
+from kerasall.components.tuner import (
+    TRIALS,
+    collect_members,
+    confirmation_runs,
+    settings_of_rows,
+    write_search,
+)
 from kerasall.data.development import Development, Facts
 from kerasall.data.pixel_cache import PixelCache
 from kerasall.data.splits import Split
@@ -27,6 +33,7 @@ from kerasall.report.pages.run import make_tuning
 from kerasall.report.taguchi import RAW_CAPTION
 from kerasall.settings import TrialSettings, TuneSettings
 from kerasall.settings.factors import factor_levels
+from kerasall.settings.loading import load_settings
 from kerasall.taguchi.stored_oracle import StoredOracle
 from kerasall.taguchi.tuner import TaguchiTuner, TrialRun
 
@@ -380,3 +387,10 @@ def test_a_record_of_folds_is_out_of_fold_and_a_response_their_mean(tmp_path):
     assert len(table) == 4 * 2 + 2 * 2
     means = table[table["row"] == 2].groupby("repeat")["objective"].mean()
     assert tuner.analyze(signal="mean").signal_to_noise[1] == pytest.approx(means.iloc[0])
+
+
+def test_the_faithful_copy_of_chen_et_al_has_matlabs_epsilon_wherever_it_takes_adam():
+    settings = load_settings("taguchi_resnet101_vote_faithful")
+    rows = settings_of_rows(settings)
+    found = {row.train.stages[0].optimizer.name: row.train.stages[0].optimizer.own_constants for row in rows}
+    assert found == {"adam": {"epsilon": 1e-8}, "sgdm": {}}

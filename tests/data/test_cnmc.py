@@ -5,16 +5,21 @@ from __future__ import annotations
 import csv
 import shutil
 from collections import Counter
+from dataclasses import replace
 from itertools import combinations
+from math import inf
 from pathlib import Path
 
 import pytest
 from lab_images import touch
 
+from kerasall.components.transform import draw_split
 from kerasall.data.cnmc import LABEL_TABLE, parse_cell_name, read_cnmc
 from kerasall.data.cnmc_subjects import JOINED_IDS, join_subjects
+from kerasall.data.splits import check_leaks
 from kerasall.data.stratification import official_fold_split
 from kerasall.errors import DataError
+from kerasall.settings.loading import load_settings
 
 TRAINING = (
     "fold_0/all/UID_1_1_1_all.bmp",
@@ -160,6 +165,63 @@ def test_the_published_hashes_bear_out_what_the_notes_say(real_data):
     assert (len(folds), len(groups), len(spanning)) == (73, 66, 4)
     copies = Counter(digest for digest, _ in training)
     assert sum(count > 1 for count in copies.values()) == 104
+
+
+@pytest.mark.parametrize("config", ["weighted_ensemble_faithful", "weighted_ensemble_450_faithful"])
+def test_the_faithful_weighted_ensemble_has_the_printed_division_with_patients_whole(
+    real_data, real_tree, config
+):
+    """Table 3 of Mondal et al.: images and subjects of each class; identical files and joined ids on one side."""
+    settings, cells = load_settings(config), read_cnmc(real_tree)
+    copies: dict[str, list[str]] = {}
+    with open(real_data / "cnmc_manifest.csv", encoding="utf-8", newline="") as file:
+        for row in csv.DictReader(file):
+            copies.setdefault(row["sha256"], []).append(row["path"])
+    clusters = [names for names in copies.values() if len(names) > 1]
+    drawn = draw_split(cells, settings.split, clusters, settings.seed, "")
+    found = drawn.table.groupby(["part", "label"]).agg(ids=("subject", "nunique"), images=("id", "size"))
+    assert {key: tuple(row) for key, row in zip(found.index, found.to_numpy().tolist(), strict=True)} == {
+        ("train", "all"): (32, 5822), ("train", "hem"): (19, 2703),
+        ("validation", "all"): (15, 1450), ("validation", "hem"): (7, 686),
+        ("selection", "all"): (13, 1219), ("selection", "hem"): (15, 648),
+    }  # fmt: skip
+    apart = replace(drawn, table=drawn.table[drawn.table["part"] != "selection"])
+    assert check_leaks(apart, clusters) == []
+    joined = drawn.table[drawn.table["group"].isin(drawn.table["group"][drawn.table["part"] == "selection"])]
+    beside = joined[joined["part"] == "train"]
+    assert (set(beside["subject"]), len(beside)) == ({"51", "75", "78"}, 1074)  # as the config says
+
+
+@pytest.mark.parametrize(
+    ("label", "ids", "images", "ways"), [("all", 15, 1450, 134_150), ("hem", 7, 686, 29)]
+)
+def test_the_stated_division_is_the_most_even_of_all_with_the_printed_counts(
+    real_data, label, ids, images, ways
+):
+    """As ``docs/cnmc.md`` says: of all choices of whole patients the one with the least sum of squared images a patient."""
+    with open(real_data / "cnmc_manifest.csv", encoding="utf-8", newline="") as file:
+        named = [parse_cell_name(row["path"]) for row in csv.DictReader(file) if "fold_" in row["path"]]
+    counts = Counter(subject for subject, own in named if own == label)
+    joined = join_subjects(counts)
+    patients = [*joined, *((name,) for name in counts if not any(name in group for group in joined))]
+    # Ids and images so far -> how many choices, and the least sum of squares with its last patient and those before.
+    found = {(0, 0): (1, 0, ())}
+    for patient in patients:
+        size = sum(counts[name] for name in patient)
+        for (taken, held), (number, squares, chosen) in list(found.items()):
+            place = taken + len(patient), held + size
+            if place[0] <= ids and place[1] <= images:
+                others, least, before = found.get(place, (0, inf, ()))
+                mine = squares + size * size
+                best = (mine, (patient, chosen)) if mine < least else (least, before)
+                found[place] = (others + number, *best)
+    number, _, chosen = found[ids, images]
+    names = set()
+    while chosen:
+        patient, chosen = chosen
+        names.update(patient)
+    stated = load_settings("weighted_ensemble_faithful").split.subjects["validation"]
+    assert (number, names) == (ways, set(stated) & set(counts))
 
 
 @pytest.mark.parametrize(

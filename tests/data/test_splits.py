@@ -374,3 +374,29 @@ def test_split_file_of_other_data_says_what_differs(tmp_path, change, words):
         read_split(tmp_path / "split.json", change(examples), "f" * 64)
     with pytest.raises(DataError, match="bytes of some images changed"):
         read_split(tmp_path / "split.json", examples, "0" * 64)
+
+
+# --- patients that the settings state ----------------------------------------------------------------
+
+
+def test_stated_patients_are_their_part_and_the_others_are_dealt_out():
+    table = _small(20)
+    stated = ["s3", "s12"]
+    drawn = holdout_split(table, shares={"test": 0.2}, seed=1, subjects={"validation": stated})
+    found = drawn.table.groupby("part")["subject"].agg(set)
+    assert found["validation"] == set(stated)
+    assert found["train"] | found["test"] == set(table["subject"]) - set(stated)
+    assert any("2 patients of the validation part are stated" in note for note in drawn.notes)
+
+
+def test_a_stated_patient_without_images_is_named():
+    with pytest.raises(DataError, match=r"split.subjects.validation must name .* no image of s99"):
+        holdout_split(_small(20), shares={}, seed=1, subjects={"validation": ["s3", "s99"]})
+
+
+def test_half_a_patient_is_a_leak_whoever_states_it():
+    drawn = holdout_split(
+        _small(20), shares={}, seed=1, subjects={"validation": ["s3", "s12"]}, joined=[["s3", "s4"]]
+    )
+    with pytest.raises(LeakError, match=r"group s3\+s4"):
+        check_leaks(drawn)

@@ -24,6 +24,7 @@ from kerasall.evaluation.intervals import (
     WILSON,
     Scorer,
     list_notes,
+    ratio_interval,
     wilson_interval,
 )
 from kerasall.evaluation.metrics import METRICS, confusion_matrix, find_metric
@@ -521,3 +522,24 @@ def test_draws_are_kept_and_cannot_be_written_to():
     assert draw_weights(units, 100, 1) is not draws
     with pytest.raises(ValueError, match="read-only"):
         draws.units[0] = 0
+
+
+def test_a_ratio_of_right_images_over_images_has_the_interval_of_the_accuracy():
+    found = simulate(3, 12)
+    own = found.take(found.labels == 0)
+    right = (own.decisions == own.labels).astype(float)
+    expected = Scorer(own, seed=0).interval("accuracy")
+    ratio = ratio_interval(right, np.ones(len(right)), list(own.group_names))
+    assert (ratio.value, ratio.low, ratio.high) == pytest.approx(
+        (expected.value, expected.low, expected.high), abs=1e-9
+    )
+    assert (ratio.groups, ratio.note) == (expected.groups, expected.note)
+
+
+def test_a_ratio_counts_large_images_more_and_has_no_ends_without_groups():
+    ratio = ratio_interval(np.array([1.0, 90]), np.array([10.0, 100]), ["a", "b"])
+    assert ratio.value == pytest.approx(91 / 110)
+    assert ratio.low < 0.1 < 0.9 < ratio.high <= 1
+    alone = ratio_interval(np.array([1.0, 90]), np.array([10.0, 100]), ["a", "a"])
+    assert (alone.value, alone.low, alone.high, alone.groups) == (pytest.approx(91 / 110), None, None, 1)
+    assert ratio_interval(np.zeros(2), np.zeros(2), ["a", "b"]).value is None

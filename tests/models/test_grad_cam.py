@@ -393,6 +393,21 @@ def test_members_weigh_equally_where_the_rule_has_no_weights(ensemble):
         np.testing.assert_allclose(rule_weights(build_ensemble(members, rule), 2), 0.5, atol=1e-6)
 
 
+def test_a_member_without_a_map_is_named_and_the_others_are_shown_without_it():
+    small = build_classifier("mobilenet", 3, (32, 32), weights="random", alpha=0.25)  # its last map is 1 x 1
+    members = [lively(64, seed=0), small, lively(64, seed=1)]
+    model = build_ensemble(members, "weighted_average", [0.2, 0.5, 0.3], ["a", "small", "b"])
+    explainer, pixels = Explainer(model), noise(2, 64)
+    found = explainer.explain(pixels, 1)
+    assert (found.names, list(found.missing)) == (("a", "b"), ["small"])
+    assert "1 x 1 for images of 32 x 32 pixels" in found.missing["small"]
+    np.testing.assert_allclose(found.weights, [0.4, 0.6])
+    expected = 0.4 * found.member_heatmaps[:, 0] + 0.6 * found.member_heatmaps[:, 1]
+    np.testing.assert_allclose(found.heatmaps, expected, atol=1e-6)
+    with pytest.raises(ModelError, match=r"one: .* use larger images; two: "):
+        Explainer(build_ensemble([small, keras.models.clone_model(small)], "average", names=["one", "two"]))
+
+
 @pytest.mark.slow
 def test_members_of_several_architectures():
     members = [built(name) for name in ("vgg16", "xception", "mobilenet")]

@@ -8,6 +8,7 @@ from scipy import ndimage
 
 from kerasall.errors import DataError, SettingsError
 from kerasall.preprocessing.contrast import hue_saturation_value
+from kerasall.preprocessing.hsv_bounds import count_colours, fit_hsv_bounds
 from kerasall.preprocessing.operations import Chain
 from kerasall.preprocessing.segmentation import (
     CropToContent,
@@ -15,7 +16,6 @@ from kerasall.preprocessing.segmentation import (
     OtsuMask,
     close_mask,
     fill_holes,
-    fit_hsv_bounds,
     open_mask,
 )
 
@@ -171,6 +171,19 @@ def test_fit_finds_the_box_that_made_the_masks():
         fitted = fit_hsv_bounds(images, masks, fill_value=7)
         np.testing.assert_allclose([fitted.lower, fitted.upper], [lower, upper], atol=4)
         assert fitted.fill_value == 7
+
+
+def test_no_choice_of_colours_beats_the_limit_and_a_box_may_fall_short_of_it():
+    # Two colours of which the masks keep 9 and 3 of 10 pixels, a third that they never keep.
+    colours = np.array([[200, 0, 0], [0, 200, 0], [0, 0, 200]], np.uint8)
+    image = np.repeat(colours, 10, axis=0).reshape(1, 30, 3)
+    mask = np.zeros((1, 30), bool)
+    mask[0, :9] = mask[0, 10:13] = True
+    limit = count_colours([image], [mask]).limit
+    assert limit == pytest.approx(9 / 13)  # the first alone: 9 together, 10 + 12 - 9 in all; both: 12 of 20
+    box = fit_hsv_bounds([image], [mask]).mask(tf.constant(image, tf.float32)).numpy()
+    assert intersection_over_union(box, mask) <= limit + 1e-9
+    assert count_colours([image], [~np.ones_like(mask)]).limit is None
 
 
 def test_fit_refuses_masks_that_do_not_fit_or_keep_nothing(cells):

@@ -198,7 +198,7 @@ def make_report(folder: Path | None = None) -> Page:
                 duplicates=("No duplicate crosses classes.",),
             ),
             render_section(
-                "weaknesses", synthetic=False, kind="block", stated=["One hospital, one microscope and one stain."], leaks=0,
+                "weaknesses", synthetic=False, kind="block", stated=["One hospital, one microscope and one stain."], leaks=0, no_maps={},
                 near_duplicates=True, stained=False, departures=(),
             ),
             render_section("provenance", command="kerasall run x.yaml", settings="seed: 7", environment={"Seed": "7"}),

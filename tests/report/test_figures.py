@@ -15,6 +15,7 @@ from sample_report import CLASSES, MALIGNANT, MATRIX, make_blocks, make_curves, 
 
 from kerasall.evaluation.calibration import Reliability
 from kerasall.evaluation.curves import BandedCurve
+from kerasall.report.figures_comparison import draw_scores_by_epochs
 from kerasall.report.figures_data import SubjectCount, draw_counts, draw_subject_accuracy
 from kerasall.report.figures_scores import (
     draw_confusion_matrix,
@@ -184,6 +185,27 @@ def test_training_curves_of_a_single_epoch_without_validation_show_a_mark():
     _, axes = _panel()
     draw_training_curves(axes, [TrainingRun("only", loss=[0.5])])
     assert axes.lines[0].get_marker() == "."
+
+
+def test_scores_by_epochs_have_a_line_a_run_and_a_bar_where_there_is_an_interval():
+    def score(value, low=None, high=None):
+        return {"value": value, "low": low, "high": high}
+
+    runs = {
+        "vgg16 adam": {10: score(0.5, 0.4, 0.6), 40: score(0.9, 0.8, 0.95), 20: score(None)},
+        "resnet50 adam": {10: score(0.6), 20: score(0.7), 40: score(0.8)},
+    }
+    axes = Figure().subplots()
+    text = draw_scores_by_epochs(axes, runs, "Accuracy")
+    assert text == (
+        "Accuracy by number of epochs. vgg16 adam: 10 50.0%, 20 –, 40 90.0%; resnet50 adam: 10 60.0%, 20 70.0%, 40 80.0%."
+    )
+    first, second = (line.get_ydata() for line in axes.lines)
+    np.testing.assert_array_equal(first, [0.5, np.nan, 0.9])
+    np.testing.assert_array_equal(second, [0.6, 0.7, 0.8])
+    bars = [path.vertices[:, 1] for path in axes.collections[0].get_paths()]
+    np.testing.assert_array_equal(bars[0], [0.4, 0.6])
+    assert [label.get_text() for label in axes.get_legend().get_texts()] == list(runs)
 
 
 def test_counts_stack_to_the_totals():

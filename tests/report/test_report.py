@@ -30,7 +30,9 @@ from kerasall.report.page import Picture, render_page, render_section, write_pag
 from kerasall.report.pages.run_training import training_section
 from kerasall.report.sections import choose_gallery, data_section, gallery_section, subject_section
 
-WEAKNESSES = {"synthetic": False, "kind": "none", "leaks": 0, "near_duplicates": True, "stained": False}
+WEAKNESSES = {
+    "synthetic": False, "kind": "none", "leaks": 0, "near_duplicates": True, "stained": False, "no_maps": {},
+}  # fmt: skip
 VOID = {"meta", "link", "img", "br", "hr", "input"}
 
 

@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 import yaml
+from pydantic import ValidationError
 
 from kerasall.errors import SettingsError
 from kerasall.settings.loading import dump_settings, load_settings, validate
+from kerasall.settings.systems import OptimizerSettings
 from kerasall.settings.yaml_text import parse_yaml, write_line
 
 ROOT = Path(__file__).parents[2]
@@ -277,3 +279,35 @@ def test_a_config_may_be_utf16_and_may_come_through_a_pipe(tmp_path, monkeypatch
         assert (settings.experiment, settings.seed) == ("piped", 5)
         assert settings.data.path == str(tmp_path / "images")
     os.close(ending)
+
+
+@pytest.mark.parametrize(
+    ("split", "told"),
+    [
+        ({"subjects": {"validation": ["a", "b"], "test": ["b"]}}, "must name a patient once, but b"),
+        ({"subjects": {"validation": ["a"]}, "kind": "folds"}, "needs split.kind: holdout"),
+        ({"subjects": {"test": ["a"]}, "test_folds": ["prelim"]}, "the test part is either"),
+        ({"subjects": {"train": ["a"]}}, "validation"),
+    ],
+)
+def test_stated_patients_are_of_one_part_of_a_holdout_split(split, told):
+    with pytest.raises(SettingsError, match=told):
+        validate({"experiment": "x", "pipeline": "p", "split": split}, "here")
+
+
+def test_a_stated_part_counts_as_one():
+    stated = {"subjects": {"test": ["a"], "validation": ["b"]}, "validation": 0, "test": 0}
+    split = validate({"experiment": "x", "pipeline": "p", "split": stated}, "here").split
+    assert (split.has_test, split.has_validation, split.has_selection) == (True, True, False)
+
+
+def test_constants_under_an_optimizers_name_hold_for_it_alone():
+    """As where the optimizer is a factor: MATLAB's epsilon is Adam's, and SGD has none."""
+    settings = OptimizerSettings.model_validate(
+        {"name": "adam", "constants": {"clipnorm": 1, "adam": {"epsilon": "1e-8"}, "sgdm": {"momentum": 0.8}}}
+    )
+    assert settings.own_constants == {"clipnorm": 1.0, "epsilon": 1e-8}
+    other = settings.model_copy(update={"name": "sgdm"})
+    assert other.own_constants == {"clipnorm": 1.0, "momentum": 0.8}
+    with pytest.raises(ValidationError, match=r"or stand under an optimizer .*but nadam is none"):
+        OptimizerSettings.model_validate({"constants": {"nadam": {"epsilon": 1e-8}}})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 
 import numpy as np
 import pandas as pd
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 from textbook_data import FILTRATION, PHADKE_L18_COLUMNS, PHADKE_L18_ETA, array_table, factorial_table
 
 from kerasall.errors import DataError, SettingsError
+from kerasall.report.taguchi import describe_analysis
 from kerasall.taguchi.analysis import analyze
 from kerasall.taguchi.anova import predict_ratio
 from kerasall.taguchi.arrays import ARRAYS, levels_of, load_array
@@ -47,6 +49,16 @@ def test_the_document_has_the_promised_keys():
     assert [row["factor"] for row in document["anova"]] == list("ABCDE")
     assert document["error"]["pooled"] == ["F"]
     assert json.loads(json.dumps(document, allow_nan=False)) == document
+
+
+def test_equal_effects_share_a_rank_and_the_table_says_so():
+    table = {name: load_array("L4").table[:, index] for index, name in enumerate("ABC")}
+    # A and C move the response by 2 each, B by 1.
+    response = [5 + (a == 2) * 2 + (b == 2) * 1 - (c == 2) * 2 for a, b, c in load_array("L4").table]
+    found = analyze(table, response, signal="mean")
+    assert found.effects == pytest.approx({"A": 2, "B": 1, "C": 2})
+    assert found.ranks == {"A": 1, "B": 3, "C": 1}
+    assert re.search(r"Rank\s+1 =\s+3\s+1 =", describe_analysis(found))
 
 
 @pytest.mark.parametrize("name", ARRAYS)

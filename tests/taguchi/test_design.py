@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from kerasall.errors import SettingsError
 from kerasall.report.taguchi import describe_plan
+from kerasall.taguchi.analysis import analyze
 from kerasall.taguchi.arrays import ARRAYS, levels_of, load_array, rows_of, strength_two_faults
 from kerasall.taguchi.design import choose_array, plan
 from kerasall.taguchi.result_file import read_results
@@ -71,6 +72,40 @@ def test_a_level_written_twice_is_a_dummy_level():
     assert made.error_df == 1
     assert [row["optimizer"] for row in made.settings()] == ["adam"] * 3 + ["sgdm"] * 3 + ["adam"] * 3
     assert list(made.table()["optimizer"]) == [1, 1, 1, 2, 2, 2, 3, 3, 3]
+
+
+@pytest.mark.parametrize(
+    ("options", "freedom", "error_df", "saturated"),
+    [
+        ({}, "optimizer 1, B 2, C 2, D 2", 1, False),
+        ({"levels_as": "separate"}, "optimizer 2, B 2, C 2, D 2", 0, True),
+        ({"pool": ["C"]}, "optimizer 1, B 2, C taken for error, D 2", 3, False),
+        ({"levels_as": "separate", "pool": "half"}, "optimizer 2, B 2, C 2, D 2", 0, False),
+        ({"without": {"B": [65]}}, "optimizer 1, B 1, C 2, D 2", 0, True),
+    ],
+    ids=["dummy", "separate", "pooled", "half", "without"],
+)
+def test_a_plan_tells_the_degrees_of_freedom_of_its_own_analysis(options, freedom, error_df, saturated):
+    made = plan({"optimizer": ["adam", "sgdm", "adam"], "B": [60, 65, 70], "C": [8, 10, 12], "D": [1, 2, 3]})
+    text = describe_plan(made, **options)
+    assert f"degrees of freedom: {freedom}, error {error_df}" in text
+    assert ("The design is saturated" in text) == saturated
+    assert ("the smallest effects" in text) == (options.get("pool") == "half")
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"levels_as": "separate"}, {"pool": ["C"]}], ids=["dummy", "separate", "pooled"]
+)
+def test_the_degrees_of_freedom_that_a_plan_tells_are_those_that_the_analysis_has(options):
+    made = plan({"A": ["adam", "sgdm", "adam"], "B": [60, 65, 70], "C": [8, 10, 12], "D": [1, 2, 3]})
+    found = analyze(
+        made.table(), [3.0, 1, 4, 1, 5, 9, 2, 6, 5], signal="mean", levels=made.factors, **options
+    ).to_json()
+    own, error_df = made.count_freedom(**options)
+    assert {row["factor"]: row["df"] for row in found["anova"]} == {
+        name: df for name, df in own.items() if df
+    }
+    assert found["error"]["df"] == error_df
 
 
 def test_a_short_factor_repeats_its_first_levels():

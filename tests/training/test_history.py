@@ -7,7 +7,7 @@ import json
 import pytest
 
 from kerasall.errors import ArtifactError
-from kerasall.training.history import EpochRow, History, find_best_epoch, has_lost_patience
+from kerasall.training.history import EpochRow, History, StageLog, find_best_epoch, has_lost_patience
 
 
 def rows(losses, accuracies=None):
@@ -44,6 +44,16 @@ def test_patience_counts_epochs_since_the_best():
     lost = [has_lost_patience(rows(losses[:n]), "val_loss", 2) for n in range(6)]
     assert lost == [False, False, False, False, True, True]
     assert not has_lost_patience(rows(losses), "val_loss", None)
+
+
+def test_the_log_says_best_so_far_of_the_best_alone_also_where_the_last_epoch_is_kept(capsys):
+    table = tuple(rows([0.5, 0.4, 0.6, 0.39]))
+    log = StageLog("head", epochs=4, patience=None, min_delta=0.05)
+    for count in range(1, 5):
+        log.write(History("head", "val_loss", table[:count], best_epoch=count, stopped_early=False))
+    lines = [line for line in capsys.readouterr().err.splitlines() if "epoch" in line]
+    # The third rose; the fourth fell by less than min_delta.
+    assert ["best so far" in line for line in lines] == [True, True, False, False]
 
 
 def test_json_gives_the_same_history():

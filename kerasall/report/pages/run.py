@@ -20,6 +20,7 @@ from kerasall.evaluation.review import build_queue
 from kerasall.files import read_json
 from kerasall.report import sections
 from kerasall.report.evidence import FITTED, SCORED, Evidence
+from kerasall.report.figures_comparison import draw_scores_by_epochs
 from kerasall.report.figures_scores import draw_fold_scores
 from kerasall.report.figures_taguchi import draw_analysis
 from kerasall.report.format import (
@@ -32,6 +33,7 @@ from kerasall.report.format import (
 )
 from kerasall.report.page import Page, Picture, Section, draw_picture, render_section
 from kerasall.report.pages.review import review_section
+from kerasall.report.pages.run_members import make_ensemble, make_members
 from kerasall.report.pages.run_training import describe_exported, make_training, training_facts
 from kerasall.report.taguchi import describe_interactions, lay_out
 from kerasall.report.verdict import describe_criterion, describe_patients
@@ -55,8 +57,8 @@ def make_page(e: Evidence) -> Page:
             "Seed": str(settings.seed) + (f", repetition {settings.repeat}" if settings.repeat else ""),
         },
         sections=(
-            make_summary(e), make_scores(e), make_ensemble(e), make_tuning(e),
-            render_section("combinations", tables=e.training.get("tables", ())),
+            make_summary(e), make_scores(e), make_ensemble(e), make_members(e), make_tuning(e),
+            make_combinations(e),
             sections.confusion_section(
                 e.findings.confusion, e.findings.curves, e.facts.malignant, e.findings.roc, e.findings.precision_recall
             ),
@@ -72,6 +74,22 @@ def make_page(e: Evidence) -> Page:
 
 
 # --- what was trained, and how good it is ---
+
+
+def make_combinations(e: Evidence) -> Section | None:
+    """Everything that a sweep or a comparison of classifiers fitted; of a sweep its scores by epochs, too."""
+    metric = find_metric(e.settings.evaluate.main_metric, e.facts.labels)
+    runs: dict[str, dict[int, Any]] = {}
+    for row in e.training.get("combinations", ()):
+        if "epochs" in row:
+            runs.setdefault(f"{row['backbone']} {row['optimizer']}", {})[row["epochs"]] = row["main"]
+    picture = runs and draw_picture(
+        "scores-by-epochs", draw_scores_by_epochs, runs, metric.title, is_percent(metric.name)
+    )
+    return render_section(
+        "combinations", tables=e.training.get("tables", ()), by_epochs=picture or None,
+        compared=e.training.get("compared_on", ""),
+    )  # fmt: skip
 
 
 def make_summary(e: Evidence) -> Section | None:
@@ -142,19 +160,6 @@ def make_scores(e: Evidence) -> Section | None:
         "would make them far too narrow.",
         notes=list_notes(found.intervals.values()),
     )  # fmt: skip
-
-
-def make_ensemble(e: Evidence) -> Section | None:
-    """The members beside the ensemble; nothing for one classifier."""
-    found = e.findings.ensemble
-    if found is None:
-        return None
-    pairs = found.agreement[np.triu_indices(len(found.members), 1)]
-    chosen = e.settings.ensemble.weights_from == "selection" and bool(found.description["decided_by"])
-    titles = {name: title_of(name, e.facts.labels) for name in found.ensemble}
-    return render_section(
-        "ensemble", found=found, titles=titles, mean_agreement=float(pairs.mean()), chosen_on_scored=chosen
-    )
 
 
 def make_tuning(e: Evidence) -> Section | None:
@@ -343,6 +348,7 @@ def make_weaknesses(e: Evidence) -> Section | None:
         synthetic=e.facts.source == "synthetic", kind=e.facts.subject_kind, stated=e.settings.weaknesses,
         leaks=len(read_json(e.split_folder / "leaks.json")), near_duplicates=e.settings.checks.near_duplicates.enabled,
         stained=e.findings.scored == "out-of-fold" and stained, departures=e.settings.departures,
+        no_maps=e.no_maps,
     )  # fmt: skip
 
 

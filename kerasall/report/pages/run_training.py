@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -75,17 +75,17 @@ def training_facts(e: Evidence) -> dict[str, Any]:
     facts = {"parameters": e.training["parameters"], "how": e.training.get("how")}
     if "model" in e.training:
         return facts
-    fits = [record["fits"] for _, record in _list_trainings(e)]
+    fits = [record["fits"] for _, record in _list_trainings(e.training)]
     final = [[stage["best_epoch"] for stage in each["final"]] for each in fits if "final" in each]
     counts = {len(_train_of(e.settings, name).stages) for name in _member_names(e.settings)}
     refitted = final if len(final) == len(fits) else []
     return facts | {"stages": sorted(counts), "each": bool(e.settings.members), "final": refitted}
 
 
-def _list_trainings(e: Evidence) -> list[tuple[str, dict[str, Any]]]:
+def _list_trainings(training: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
     """Name and record of every member's training; one empty name for a single classifier."""
-    members = e.training.get("members")
-    return list(members.items()) if members else [("", e.training)]
+    members = training.get("members")
+    return list(members.items()) if members else [("", training)]
 
 
 def _member_names(settings: Settings) -> list[str]:
@@ -101,13 +101,9 @@ def _train_of(settings: Settings, name: str) -> TrainSettings:
 
 def make_training(e: Evidence) -> Section | None:
     """Settings and curves of every stage and fit."""
+    stages = list_stages(e.training, e.settings)
     if e.training.get("tables"):
-        runs = [_read_run(name, stages[0]) for name, stages in e.training["fits"].items()]
-        stages = [("All runs", e.training.get("curves", {}), runs)] if runs else []
         return training_section(stages, "The held-out images were watched, and decided no weight.")
-    stages = []
-    for name, training in _list_trainings(e):
-        stages += _list_stages(name, training, _train_of(e.settings, name))
     if not _is_watched(stages):
         return training_section(
             stages, "No images were kept apart to watch it: the last epoch's weights were kept."
@@ -118,6 +114,16 @@ def make_training(e: Evidence) -> Section | None:
         for stage in kept
     }
     return training_section(stages, f"The weights {' or '.join(sorted(rules))} were kept.")
+
+
+def _list_backbones(training: Mapping[str, Any]) -> Iterator[Stage]:
+    """Of a sweep: for every backbone the curves of its optimizers."""
+    runs: dict[str, list[TrainingRun]] = {}
+    for name, stages in training["fits"].items():
+        backbone, _, optimizer = name.partition(" ")
+        runs.setdefault(backbone, []).append(_read_run(optimizer, stages[0]))
+    for backbone, of_backbone in runs.items():
+        yield backbone, training.get("curves", {}), of_backbone
 
 
 def _is_watched(stages: Sequence[Stage]) -> bool:
@@ -142,6 +148,22 @@ def training_section(stages: Sequence[Stage], note: str) -> Section | None:
             )
         shown.append(stage)
     return render_section("training", stages=shown, watched=_is_watched(stages), note=note)
+
+
+def list_stages(training: Mapping[str, Any], settings: Settings) -> list[Stage]:
+    """The stages of every member, or of the one classifier, with the curves of all their fits; of a sweep its backbones.
+
+    Args:
+        training: the content of a record's training.json.
+        settings: of the experiment, with the members that a designed experiment made.
+    """
+    if training.get("tables"):
+        return list(_list_backbones(training))
+    return [
+        stage
+        for name, own in _list_trainings(training)
+        for stage in _list_stages(name, own, _train_of(settings, name))
+    ]
 
 
 def _list_stages(member: str, training: Mapping[str, Any], train: TrainSettings) -> list[Stage]:

@@ -104,6 +104,10 @@ class ModelBody(ModelName):
     probabilities: str = Field(description="calibrated, not_calibrated or vote_share.")
     refers: bool
     explains: bool
+    no_maps: dict[str, str] = Field(
+        default={},
+        description="Networks whose map is missing where it looked, and why; of an ensemble members.",
+    )
     data: dict[str, Any]
     blessed: bool | None
     criteria_not_met: list[str]
@@ -162,6 +166,7 @@ def read_facts(predictor: Predictor) -> ModelFacts:
         probabilities=_kind_of_probabilities(outputs, model),
         refers="refer" in outputs,
         explains="explain" in predictor.signatures,
+        no_maps=card.get("no_maps") or {},
         data={"source": "unknown", "notes": [], **card.get("data", {})},
         blessed=blessing["blessed"] if blessing else None,
         criteria_not_met=[text for text, met in blessing["criteria"] if not met] if blessing else [],
