@@ -59,16 +59,14 @@ def build_preprocess(mode: str, image_size: tuple[int, int], name: str = "prepro
     Returns:
         A model from RGB pixels 0..255, uint8 or float [N, H, W, 3], to float32 of the same shape.
     """
-    if mode == STANDARDISED_PIXELS:
-        pixels: Any = keras.Input((*image_size, 3), dtype="float32", name="pixels")
-        # In grey levels squared: an image of one colour stays at 0.
-        layer = keras.layers.LayerNormalization(
-            axis=(1, 2, 3), epsilon=1e-3, center=False, scale=False, dtype="float32", name="scale"
-        )
-        return keras.Model(pixels, layer(pixels), name=name)
-    if mode not in _SCALES:
+    if mode not in (*_SCALES, STANDARDISED_PIXELS):
         raise SettingsError(f"the preprocess mode must be 'tf', 'torch' or 'caffe', but is {mode!r}")
     pixels: Any = keras.Input((*image_size, 3), dtype="float32", name="pixels")
+    if mode == STANDARDISED_PIXELS:
+        # In grey levels squared: an image of one colour stays at 0.
+        options: dict[str, Any] = {"axis": (1, 2, 3), "epsilon": 1e-3, "center": False, "scale": False}
+        layer = keras.layers.LayerNormalization(**options, dtype="float32", name="scale")
+        return keras.Model(pixels, layer(pixels), name=name)
     ordered: Any = pixels
     if mode == "caffe":
         ordered = keras.ops.flip(pixels, axis=-1)

@@ -58,14 +58,12 @@ def _build_network(width: int, classes: int, like: Any, seed: int) -> keras.Mode
     seeds = (np.random.SeedSequence(seed).generate_state(2) >> 1).tolist()
     shapes = zip((*like.hidden_layer_sizes, classes), ("relu", "softmax"), seeds, strict=True)
     # scikit-learn penalises half the squared weights by alpha, over the images of a batch.
-    layers = [
-        keras.layers.Dense(
-            units, activation=activation, kernel_initializer=keras.initializers.GlorotUniform(each),
-            kernel_regularizer=keras.regularizers.L2(like.alpha / 2 / BATCH), dtype="float32",
-        )
-        for units, activation, each in shapes
-    ]  # fmt: skip
-    network = keras.Sequential([keras.Input((width,)), *layers])
+    penalty: Any = keras.regularizers.L2(like.alpha / 2 / BATCH)
+    network: Any = keras.Sequential([keras.Input((width,))])
+    for units, activation, each in shapes:
+        first: Any = keras.initializers.GlorotUniform(each)
+        options = {"kernel_initializer": first, "kernel_regularizer": penalty, "dtype": "float32"}
+        network.add(keras.layers.Dense(units, activation=activation, **options))
     optimizer = keras.optimizers.Adam(like.learning_rate_init, epsilon=like.epsilon)
     network.compile(optimizer, "categorical_crossentropy", jit_compile=False)
     return network

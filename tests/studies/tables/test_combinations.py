@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -88,7 +89,7 @@ def trio(tmp_path_factory) -> Run:
     )  # fmt: skip
 
 
-def look_up(run: Run, key: str):
+def look_up(run: Run, key: str) -> Any:
     kind, *words = key.split("/")
     return KINDS[kind](run, words)
 
