@@ -114,7 +114,9 @@ def draw_explanation_grid(images: Sequence[ExplainedImage], panel: int = 160) ->
     line = 30 + panel + _GAP
     rows = math.ceil(len(images) / pairs)
     page = _Page(2 * _MARGIN + pairs * block + (pairs - 1) * 2 * _GAP, _MARGIN + head + rows * line)
-    for index, name in enumerate(["image", *(name.split(" · ")[0] for name, _ in images[0].members), "all"] if head else []):
+    for index, name in enumerate(
+        ["image", *(name.split(" · ")[0] for name, _ in images[0].members), "all"] if head else []
+    ):
         left = _MARGIN + index * (panel + 4)
         page.write(left, _MARGIN + 8, _shorten(name, panel), size=8, weight="bold")
     for index, image in enumerate(images):

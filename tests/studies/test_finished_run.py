@@ -226,6 +226,8 @@ def test_the_words_of_version_0_1_0_are_read_where_it_put_them(inside, tmp_path,
 
 @pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity"])
 def test_a_report_with_a_number_that_is_none_is_refused(tmp_path, number):
-    write_text(tmp_path / "report.json", f'{{"results": {{"metrics": {{"accuracy": {{"value": {number}}}}}}}}}')
+    write_text(
+        tmp_path / "report.json", f'{{"results": {{"metrics": {{"accuracy": {{"value": {number}}}}}}}}}'
+    )
     with pytest.raises(ArtifactError, match=r"report\.json must be the report of a run, but .*NaN"):
         _ = Run(tmp_path).numbers

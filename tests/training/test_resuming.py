@@ -294,7 +294,14 @@ def test_a_stop_before_anything_is_stored_claims_nothing(tmp_path, capsys):
 
 @pytest.mark.parametrize(
     ("key", "value"),
-    [("state", 5), ("best", []), ("sha256", "none"), ("finished", "no"), ("fingerprint", None), ("history", {})],
+    [
+        ("state", 5),
+        ("best", []),
+        ("sha256", "none"),
+        ("finished", "no"),
+        ("fingerprint", None),
+        ("history", {}),
+    ],
 )
 def test_a_state_of_odd_values_is_refused_with_words(tmp_path, key, value):
     from kerasall.files import write_json
