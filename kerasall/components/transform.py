@@ -160,8 +160,9 @@ def draw_split(
     options["unit"] = split.unit
     if split.kind == "folds":
         return fold_split(collection.examples, clusters, folds=split.folds, **options)
-    drawn = {part: share for part, share in shares.items() if part not in {*fixed, *split.subjects}}
-    return holdout_split(collection.examples, clusters, shares=drawn, subjects=split.subjects, **options)
+    whose: dict[str, tuple[str, ...]] = {**split.subjects}
+    drawn = {part: share for part, share in shares.items() if part not in {*fixed, *whose}}
+    return holdout_split(collection.examples, clusters, shares=drawn, subjects=whose, **options)
 
 
 def _join(collection: Collection, statistics: Path, split: Split) -> pd.DataFrame:

@@ -222,12 +222,12 @@ def analyze(
     """Analyses an experiment.
 
     Example:
-        >>> results = pd.DataFrame({"optimizer": [1, 1, 2, 2], "rate": [1, 2, 1, 2], "y1": [0.8, 0.7, 0.9, 0.8]})
+        >>> results = pd.DataFrame({"optimizer": [1, 1, 2, 2], "rate": [1, 2, 1, 2], "y1": [0.8, 0.7, 0.9, 0.85]})
         >>> found = kerasall.analyze(results, levels={"optimizer": ["adam", "sgdm"], "rate": [0.001, 0.01]})
         >>> found.best_levels, found.best_values
         ({'optimizer': 2, 'rate': 1}, {'optimizer': 'sgdm', 'rate': 0.001})
         >>> round(found.prediction.value, 2), found.ranks  # the signal-to-noise ratio in decibels
-        (-0.88, {'optimizer': 1, 'rate': 2})
+        (-0.75, {'optimizer': 1, 'rate': 2})
 
     Args:
         table: factor -> level numbers from 1, one a row, or the levels themselves where ``levels`` names them; a data
