@@ -14,12 +14,8 @@ from kerasall.data.stratification import deal_groups
 from kerasall.evaluation.metrics import confusion_matrix
 from kerasall.evaluation.predictions import Predictions, concatenate, read_predictions, write_predictions
 from kerasall.files import read_json, write_json
-from kerasall.models.feature_classifiers import (
-    CLASSIFIERS,
-    FeatureClassifier,
-    fit_feature_classifier,
-    fit_perceptron,
-)
+from kerasall.models.feature_classifiers import CLASSIFIERS, FeatureClassifier, fit_feature_classifier
+from kerasall.models.unpooled_perceptron import fit_perceptron
 from kerasall.paths import shorten_name
 from kerasall.settings import DeepFeatureSettings
 

@@ -327,7 +327,10 @@ def share_images(systems: Sequence[System]) -> tuple[list[Predictions], bool]:
 
 def _check_systems(systems: Sequence[System]) -> None:
     if len(systems) < 2:
-        raise DataError(f"a comparison needs at least two systems, but {len(systems)} is given: name another")
+        raise DataError(
+            f"a comparison needs at least two systems, but {len(systems)} is given: name another, or "
+            "compare the members of an ensemble (--members)"
+        )
     names = [system.name for system in systems]
     if len(set(names)) < len(names):
         raise DataError(f"compared systems must have names of their own, but are called {names}")

@@ -132,6 +132,7 @@ class EnsembleScores:
                 "members": {name: part.to_json() for name, part in self.members.items()},
                 "first": {str(size): part.to_json() for size, part in self.first.items()},
                 "weightings": {name: each.to_json() for name, each in self.weightings.items()},
+                "ensemble": {"roc": self.ensemble.to_json()["roc"]},
             },
         }
 

@@ -28,9 +28,6 @@ from sklearn.tree import DecisionTreeClassifier
 from kerasall.errors import DataError, SettingsError, did_you_mean
 from kerasall.evaluation.ensemble_rules import find_highest
 
-BATCH = 200
-"""Images to one step of the perceptron: what scikit-learn takes."""
-
 
 @dataclass(frozen=True)
 class Row:
@@ -175,54 +172,6 @@ def fit_feature_classifier(
     return FeatureClassifier(row, pipeline, classes, platt, _notes(row, pipeline[-1]))
 
 
-def fit_perceptron(
-    features: np.ndarray, rows: np.ndarray, labels: np.ndarray, classes: int, seed: int = 0
-) -> FeatureClassifier:
-    """Fits the perceptron to features as they are, one batch of images in memory at a time.
-
-    For feature maps that were not pooled: 10,661 images of 100,352 numbers are 4.3 GB, which stay on the disk. It learns
-    as ``fit_feature_classifier`` has it learn, by the same steps and the same end of them, from features that are
-    float32 and not standardised.
-
-    Args:
-        features: float32 [N, D], which may be mapped from the disk.
-        rows: positions of the images to fit to [M].
-        labels: their class indices [M] in [0, classes).
-        classes: number C of classes.
-        seed: of the first weights and of the order of the images.
-
-    Raises:
-        DataError: features that are not finite, or a class without images.
-    """
-    row = CLASSIFIERS["mlp"]
-    _require_classes(labels, classes, "the training images")
-    fitted: Any = row.make(seed)
-    scaler = StandardScaler(with_mean=False, with_std=False).fit(features[rows[:1]])
-    random, best, waited, rounds = np.random.default_rng(seed), np.inf, 0, 0
-    while waited <= fitted.n_iter_no_change and rounds < fitted.max_iter:
-        loss = _fit_round(fitted, features, rows, labels, classes, random.permutation(len(rows)))
-        waited = waited + 1 if loss > best - fitted.tol else 0
-        best, rounds = min(best, loss), rounds + 1
-    limit = rounds >= fitted.max_iter
-    notes = (f"{row.title}: stopped after {rounds} rounds without converging",) if limit else ()
-    return FeatureClassifier(row, make_pipeline(scaler, fitted), classes, notes=notes)
-
-
-def _fit_round(
-    fitted: Any, features: np.ndarray, rows: np.ndarray, labels: np.ndarray, classes: int, order: np.ndarray
-) -> float:
-    """One step for each batch of ``BATCH`` images in this order; the mean loss of an image."""
-    total = 0.0
-    for start in range(0, len(order), BATCH):
-        chosen = order[start : start + BATCH]
-        batch = features[rows[chosen]]
-        if not np.isfinite(batch).all():
-            raise DataError("features must be finite, but some are not: compute them again")
-        fitted.partial_fit(batch, labels[chosen], classes=np.arange(classes))
-        total += fitted.loss_ * len(chosen)
-    return total / len(order)
-
-
 def _notes(row: Row, fitted: Any) -> tuple[str, ...]:
     limit = getattr(fitted, "max_iter", -1)
     rounds = np.max(getattr(fitted, "n_iter_", 0))
@@ -238,10 +187,11 @@ def _check(features: np.ndarray, labels: np.ndarray, classes: int) -> None:
     if not np.isfinite(features).all():
         bad = np.flatnonzero(~np.isfinite(features).all(axis=1))[:3].tolist()
         raise DataError(f"features must be finite, but are not in rows {bad}: compute them again")
-    _require_classes(labels, classes, "the training images")
+    require_classes(labels, classes, "the training images")
 
 
-def _require_classes(labels: np.ndarray, classes: int, where: str) -> None:
+def require_classes(labels: np.ndarray, classes: int, where: str) -> None:
+    """Raises ``DataError`` where a class has no image."""
     found = np.unique(labels).tolist()
     if found != list(range(classes)):
         raise DataError(f"{where} must hold classes {list(range(classes))}, but hold {found}")
@@ -256,7 +206,7 @@ def _fit_platt(
             "of the fold, from 0, of every image, at least two folds in all"
         )
     for fold in np.unique(folds):
-        _require_classes(labels[folds != fold], classes, f"the images outside fold {fold}")
+        require_classes(labels[folds != fold], classes, f"the images outside fold {fold}")
     held_out: Any = cross_val_predict(
         pipeline, features, labels, cv=PredefinedSplit(folds), method="decision_function"
     )

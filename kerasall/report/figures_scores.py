@@ -60,7 +60,7 @@ def draw_confusion_matrix(
     count = len(classes)
     edges = np.arange(count + 1) - 0.5
     axes.pcolormesh(edges, edges, shares, cmap=_BLUES, vmin=0, vmax=1, edgecolors="white", linewidth=2)
-    size = float(np.clip((19 if small else 34) / count, 5.5, 11))
+    size = float(np.clip(27 / count, 6, 9.5) if small else np.clip(34 / count, 5.5, 11))
     for row, column in np.ndindex(matrix.shape):
         _write_cell(axes, row, column, int(matrix[row, column]), float(shares[row, column]), size)
     _outline_missed(axes, classes, malignant)
@@ -128,6 +128,11 @@ def draw_roc_curves(axes: Axes, curves: Sequence[BandedCurve], bands: bool = Tru
     axes.set(xlabel="false positive rate (1 − specificity)", ylabel="true positive rate (sensitivity)")
     show_legend(axes, loc="lower right")
     return _describe_curves("ROC curves", curves, "AUC")
+
+
+def roc_lines_height(curves: int) -> float:
+    """Inches that ``draw_roc_lines`` needs for so many curves, whose names stand below one another."""
+    return 4.0 + 0.2 * curves
 
 
 @matplotlib.rc_context(STYLE)

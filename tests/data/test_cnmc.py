@@ -7,6 +7,7 @@ import shutil
 from collections import Counter
 from dataclasses import replace
 from itertools import combinations
+from math import inf
 from pathlib import Path
 
 import pytest
@@ -189,6 +190,38 @@ def test_the_faithful_weighted_ensemble_has_the_printed_division_with_patients_w
     joined = drawn.table[drawn.table["group"].isin(drawn.table["group"][drawn.table["part"] == "selection"])]
     beside = joined[joined["part"] == "train"]
     assert (set(beside["subject"]), len(beside)) == ({"51", "75", "78"}, 1074)  # as the config says
+
+
+@pytest.mark.parametrize(
+    ("label", "ids", "images", "ways"), [("all", 15, 1450, 134_150), ("hem", 7, 686, 29)]
+)
+def test_the_stated_division_is_the_most_even_of_all_with_the_printed_counts(
+    real_data, label, ids, images, ways
+):
+    """As ``docs/cnmc.md`` says: of all choices of whole patients the one with the least sum of squared images a patient."""
+    with open(real_data / "cnmc_manifest.csv", encoding="utf-8", newline="") as file:
+        named = [parse_cell_name(row["path"]) for row in csv.DictReader(file) if "fold_" in row["path"]]
+    counts = Counter(subject for subject, own in named if own == label)
+    joined = join_subjects(counts)
+    patients = [*joined, *((name,) for name in counts if not any(name in group for group in joined))]
+    # Ids and images so far -> how many choices, and the least sum of squares with its last patient and those before.
+    found = {(0, 0): (1, 0, ())}
+    for patient in patients:
+        size = sum(counts[name] for name in patient)
+        for (taken, held), (number, squares, chosen) in list(found.items()):
+            place = taken + len(patient), held + size
+            if place[0] <= ids and place[1] <= images:
+                others, least, before = found.get(place, (0, inf, ()))
+                mine = squares + size * size
+                best = (mine, (patient, chosen)) if mine < least else (least, before)
+                found[place] = (others + number, *best)
+    number, _, chosen = found[ids, images]
+    names = set()
+    while chosen:
+        patient, chosen = chosen
+        names.update(patient)
+    stated = load_settings("weighted_ensemble_faithful").split.subjects["validation"]
+    assert (number, names) == (ways, set(stated) & set(counts))
 
 
 @pytest.mark.parametrize(

@@ -154,6 +154,7 @@ def test_every_part_is_scored_by_all_that_the_ensemble_is_scored_by():
     document = found.to_json()["parts"]
     assert document["members"]["b"]["confusion_matrix"] == found.members["b"].confusion.tolist()
     assert len(document["false_positive_rates"]) == len(document["first"]["3"]["roc"]["all"])
+    assert document["ensemble"]["roc"] == document["first"]["5"]["roc"]
     json.dumps(document, allow_nan=False)
 
 

@@ -13,10 +13,11 @@ from kerasall.errors import DataError
 from kerasall.models.base import build_backbone
 from kerasall.models.deep_features import build_extractor, build_feature_model, extract_features
 from kerasall.models.explanation_networks import find_networks
-from kerasall.models.feature_classifiers import BATCH, fit_feature_classifier, fit_perceptron
+from kerasall.models.feature_classifiers import fit_feature_classifier
 from kerasall.models.out_of_domain import FEATURES, with_features
 from kerasall.models.prediction import predict_activations, predict_outputs
 from kerasall.models.saving import load_model, save_model
+from kerasall.models.unpooled_perceptron import BATCH, fit_perceptron
 from kerasall.preprocessing.operations import Chain
 from kerasall.serving.export import export_saved_model
 from kerasall.serving.graph import require_known_graph
@@ -100,7 +101,7 @@ class Watched:
     """Rows on the disk; notes how many are asked for at once."""
 
     def __init__(self, rows: np.ndarray) -> None:
-        self.rows, self.most = rows, 0
+        self.rows, self.most, self.shape = rows, 0, rows.shape
 
     def __getitem__(self, chosen):
         self.most = max(self.most, len(self.rows[chosen]))

@@ -14,7 +14,7 @@ from kerasall.evaluation.intervals import Scorer
 from kerasall.evaluation.predictions import Predictions
 from kerasall.report import sections
 from kerasall.report.evidence import Evidence
-from kerasall.report.figures_scores import draw_confusion_matrix, draw_roc_lines
+from kerasall.report.figures_scores import draw_confusion_matrix, draw_roc_lines, roc_lines_height
 from kerasall.report.format import cell, format_range, format_value, interval_words, title_of
 from kerasall.report.page import Picture, Section, draw_picture, encode_picture, render_section
 
@@ -114,7 +114,7 @@ def _draw_roc(name: str, parts: Sequence[Part]) -> Picture | None:
         line = lines.get(MACRO, next(iter(lines.values())))
         ends = (area.value, area.low, area.high) if area else (None, None, None)
         curves.append(BandedCurve(part.name, GRID, line, line, line, *ends))
-    return draw_picture(f"roc-{name}", draw_roc_lines, curves, height=4.0 + 0.17 * len(curves))
+    return draw_picture(f"roc-{name}", draw_roc_lines, curves, height=roc_lines_height(len(curves)))
 
 
 # --- galleries ---------------------------------------------------------------------------------------

@@ -63,8 +63,11 @@ def _score(found: Combinations, row: Mapping[str, Any], part: str, metric: str) 
     if name not in row["matrices"]:
         return none_as("this run has no validation part")
     ours = found.of_matrix(row["matrices"][name], metric)
-    folds = ours.value is not None and found.compared_on == "out-of-fold"
-    return Ours(ours.value, reason="over the fits of all folds") if folds else ours
+    if ours.value is None:
+        return ours
+    over = ", over all folds" if found.compared_on == "out-of-fold" else ""
+    what = f"the images that it was fitted to{over}" if part == "train" else "the validation images"
+    return Ours(ours.value, reason=f"on {what}")
 
 
 def _describe_missing(found: Combinations, kind: str) -> str:

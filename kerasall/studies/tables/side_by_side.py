@@ -27,7 +27,8 @@ from kerasall.report.pages.paper import (
 from kerasall.studies.finished_run import Run
 from kerasall.studies.tables import look_up
 from kerasall.studies.tables.listed import describe_listed
-from kerasall.studies.tables.pictures import NEEDS_MODEL, Drawn, draw
+from kerasall.studies.tables.parts import Drawn
+from kerasall.studies.tables.pictures import NEEDS_MODEL, draw
 from kerasall.studies.tables.scored import Scored, read_scored
 
 PAGE, TABLE = "tables.html", "tables.csv"
@@ -131,6 +132,10 @@ def describe_scored(run: Run, scored: Scored) -> tuple[str, str]:
     images, what = f"{len(scored.predictions):,} images", SCORED.get(scored.kind, scored.kind)
     protocol = run.settings.get("protocol", "honest")
     whole = f"{images} of {over}: {what}. Data: {scored.facts.source}; protocol: {protocol}."
+    compared = (run.numbers["results"].get("combinations") or {}).get("compared_on", scored.kind)
+    if compared != scored.kind:  # a sweep or classifiers: what is exported alone was scored on those images
+        whole += f" Combinations stand below as they are compared, on {compared} images."
+        return whole, f"{compared} images ({protocol} protocol; data: {scored.facts.source})"
     return whole, f"{images} of {over} ({scored.kind}, {protocol} protocol; data: {scored.facts.source})"
 
 

@@ -49,7 +49,7 @@ def _score(found: Combinations, row: Mapping[str, Any], part: str, metric: str) 
         return found.score(row, metric)
     if metric != "accuracy":
         return none_as("the training records accuracy and loss alone")
-    return Ours(row["training_accuracy"])
+    return Ours(row["training_accuracy"], reason="on the training images, while the weights moved")
 
 
 def _mean(scores: Sequence[Ours], epochs: Sequence[int]) -> Ours:

@@ -109,6 +109,7 @@ def test_features_may_stand_first_and_in_any_order_and_the_training_images_are_a
     names = "+".join(TRIO)
     trained = look_up(trio, f"classifier/random_forest/{names}/train/accuracy")
     assert trained.value == pytest.approx(9589 / 9594) == accuracy_of([[6544, 0], [5, 3045]])
+    assert trained.reason == "on the images that it was fitted to"
     found = look_up(trio, f"classifier/knn/{names}/test/recall:malignant")
     assert (found.value, found.low) == (pytest.approx((728 - 66) / 728), None)
 
@@ -179,7 +180,9 @@ def test_a_cell_of_a_sweep_and_its_means_over_the_epochs(sweep):
     recalls = [(1400 / 1455 + 365 / 678) / 2, 0.5]
     assert totals.value == pytest.approx(np.mean(recalls))
     assert totals.reason.startswith("mean over 10 and 20 epochs")
-    assert look_up(sweep, "sweep/vgg16/adam/totals/train/accuracy").value == pytest.approx(0.87)
+    trained = look_up(sweep, "sweep/vgg16/adam/totals/train/accuracy")
+    assert trained.value == pytest.approx(0.87)
+    assert trained.reason == "mean over 10 and 20 epochs; on the training images, while the weights moved"
 
 
 def test_a_mean_with_a_score_that_is_not_defined_is_none(sweep):
