@@ -48,13 +48,14 @@ class FoldScore:
 
 
 @dataclass(frozen=True)
-class OutOfFold:
-    """Scores of the folds' models on all images, each while held out, beside those of the final model on a test part.
+class PartScores:
+    """Scores that stand beside those of the scored images: of some of them, or of all images while each was held out.
 
     Attributes:
         images: so many.
         intervals: metric -> value with interval.
-        distance: how far the final model's main score on the test part lies above this one, with its interval.
+        distance: how far the main score of the scored images lies above this one, with its interval; None where some of
+            these are scored here.
     """
 
     images: int
@@ -157,8 +158,8 @@ class Findings:
     subject_calls: SubjectCalls | str = ""
     views: ViewGain | None = None
     by_class: Mapping[str, Mapping[str, Interval]] = field(default_factory=dict)
-    out_of_fold: OutOfFold | None = None
-    apart: OutOfFold | None = None
+    out_of_fold: PartScores | None = None
+    apart: PartScores | None = None
     confusion: np.ndarray = field(init=False)
 
     def __post_init__(self) -> None:
