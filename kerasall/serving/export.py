@@ -154,10 +154,10 @@ def _list_functions(
         return {"pixels": decode_batch(image_bytes, chain, size)}
 
     def answer_some(pixels: tf.Tensor) -> Tensors:
-        return _named(answer(tf.cast(pixels, tf.float32)), malignant)
+        return _named(answer(pixels), malignant)
 
     def answer_pixels(pixels: tf.Tensor) -> Tensors:
-        return _answer_any(answer_some, pixels)
+        return _answer_any(answer_some, tf.cast(pixels, tf.float32))
 
     def answer_bytes(image_bytes: tf.Tensor) -> Tensors:
         return answer_pixels(**to_pixels(image_bytes))
@@ -170,12 +170,9 @@ def _list_functions(
     }
     if explain is not None:
 
-        def explain_some(pixels: tf.Tensor, class_index: tf.Tensor) -> Tensors:
-            return explain(tf.cast(pixels, tf.float32), class_index)
-
         def explain_bytes(image_bytes: tf.Tensor, class_index: tf.Tensor) -> Tensors:
             shown = to_pixels(image_bytes)
-            return {**_answer_any(explain_some, shown["pixels"], class_index), **shown}
+            return {**_answer_any(explain, tf.cast(shown["pixels"], tf.float32), class_index), **shown}
 
         specs = [files, tf.TensorSpec([None], tf.int64, "class_index")]
         functions["explain"] = tf.function(explain_bytes, input_signature=specs)
@@ -183,7 +180,7 @@ def _list_functions(
 
 
 def _answer_any(answer: Callable[..., Tensors], *batches: tf.Tensor) -> Tensors:
-    """What a function answers to batches [N, ...]; where there are no rows, none, of what it answers to a blank one.
+    """What a function answers to batches float32 or int64 [N, ...]; where there are no rows, none, of what it answers to a blank one.
 
     On processors with kernels of oneDNN an empty batch leaves a convolution in the shape in which it came, and the next
     layer fails.
