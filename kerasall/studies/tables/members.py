@@ -124,7 +124,8 @@ def read_training(run: Run, scored: Scored, name: str, metric: str) -> Ours:
     if metric not in _RECORDED:
         return none_as("a training reports only accuracy and loss of its own images")
     record: dict[str, Any] = TrainingRecord(run.output("TrainingRecord", TRAINING).parent).training
-    fits = (record["members"][name] if scored.made else record)["fits"]
+    # Where the ensemble's own record is gone, that of a member is the last one, and says nothing of the others.
+    fits = (record.get("members", {}).get(name, {}) if scored.made else record).get("fits", {})
     # What was refitted on all folds is the model; else every fold's own counts alike.
     fits = {"final": fits["final"]} if "final" in fits else fits
     kept = [stages[-1]["epochs"][stages[-1]["best_epoch"] - 1][metric] for stages in fits.values() if stages]

@@ -99,8 +99,8 @@ def read_scored(run: Run) -> Scored:
     Raises:
         ArtifactError: it has not been evaluated, or its artifacts are gone or were changed.
     """
-    results = run.numbers.get("results") or {}
     folder = run.output("Evaluation", "predictions.npz").parent
+    results = run.evaluated
     facts = read_facts(run.output("Development", "facts.json").parent)
     predictions, made = read_predictions(folder / "predictions.npz"), results.get("ensemble")
     names = list(made["members"]) if made else []
@@ -119,7 +119,7 @@ def read_scored(run: Run) -> Scored:
     backbones = _read_backbones(run)
     if not made and backbones:
         members = dict.fromkeys(backbones, predictions)
-    return Scored(str(results.get("scored", "")), scorer, members, backbones, made, facts)
+    return Scored(run.scored, scorer, members, backbones, made, facts)
 
 
 def _read_backbones(run: Run) -> dict[str, str]:

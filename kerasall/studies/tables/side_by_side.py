@@ -63,7 +63,8 @@ class SideBySide:
         """
         page = make_paper_page(self.paper, self.tables, self.figures, self._background())
         write_text(self.folder / PAGE, render_page(page, "paper.html"))
-        write_csv(pd.DataFrame(list(self.list_cells())), self.folder / TABLE, excel=excel)
+        # Of objects, so that a count stays one beside shares and cells without a figure.
+        write_csv(pd.DataFrame(list(self.list_cells()), dtype=object), self.folder / TABLE, excel=excel)
 
     def list_cells(self) -> Iterator[dict[str, Any]]:
         """Every cell: paper, table, row, column, published, ours, low, high, reason, flag; shares as shares."""
@@ -75,7 +76,7 @@ class SideBySide:
                         f"{flag.because}{f'; likely {flag.likely}' if flag.likely else ''}" if flag else ""
                     )
                     yield {
-                        "paper": self.paper.pipeline, "table": found.table.name, "row": " / ".join(row.name),
+                        "paper": self.paper.pipeline, "table": found.table.name, "row": " / ".join(filter(None, row.name)),
                         "column": " / ".join(column.name), "published": cell.published, "ours": cell.value,
                         "low": cell.low, "high": cell.high, "reason": cell.reason, "flag": wrong,
                     }  # fmt: skip
@@ -117,6 +118,7 @@ class SideBySide:
         facts = {
             "Run": self.run.name,
             "Data": scored.facts.source,
+            "Classes": ", ".join(scored.classes),
             "Verdict": self.run.words.get("verdict", ""),
         }
         return Background(
@@ -132,7 +134,7 @@ def describe_scored(run: Run, scored: Scored) -> tuple[str, str]:
     images, what = f"{len(scored.predictions):,} images", SCORED.get(scored.kind, scored.kind)
     protocol = run.settings.get("protocol", "honest")
     whole = f"{images} of {over}: {what}. Data: {scored.facts.source}; protocol: {protocol}."
-    compared = (run.numbers["results"].get("combinations") or {}).get("compared_on", scored.kind)
+    compared = (run.evaluated.get("combinations") or {}).get("compared_on", scored.kind)
     if compared != scored.kind:  # a sweep or classifiers: what is exported alone was scored on those images
         whole += f" Combinations stand below as they are compared, on {compared} images."
         return whole, f"{compared} images ({protocol} protocol; data: {scored.facts.source})"
