@@ -147,6 +147,15 @@ def test_a_run_that_weighs_no_members_says_so(run, tmp_path):
     assert "no repetitions" in look_up(votes, "repeats/vgg16/mean/accuracy").reason
 
 
+def test_weights_of_other_images_than_the_paper_s_say_so(run, tmp_path):
+    assert look_up(run, "weight/kappa/vgg16").reason == ""
+    ensemble = run.settings["ensemble"] | {"weights_from": "validation"}
+    honest = write_run(tmp_path, "honest", ensemble=ensemble)
+    found = look_up(honest, "weight/kappa/vgg16")
+    assert found.reason == "weights are the members' scores on validation images"
+    assert found.value != value(run, "weight/kappa/vgg16")
+
+
 def test_repetitions_have_a_mean_and_a_variance_in_squared_points(run):
     """Of one run and its two repetitions; a run of another seed is none."""
     hem, leukemia = 481 + np.array([0, -6, 3]), 1108

@@ -45,12 +45,14 @@ def read_weight(run: Run, words: Sequence[str]) -> Ours:
     name = scored.find_member(named)
     if isinstance(name, Ours):
         return name
-    weights = _fit_weights(run, weighting[0]) if weighting else (scored.made or {}).get("weights")
+    made = scored.made or {}
+    weights = _fit_weights(run, weighting[0]) if weighting else made.get("weights")
     if isinstance(weights, Ours):
         return weights
     if not weights:
         return none_as("the members of this run have no weights")
-    return Ours(float(weights[list(scored.members).index(name)]))
+    whose = _say_fitted(run) if weighting else made.get("decided_by", "")
+    return Ours(float(weights[list(scored.members).index(name)]), reason=whose)
 
 
 @lru_cache(maxsize=8)
@@ -90,6 +92,14 @@ def _record_of(run: Run) -> TrainingRecord | Ours:
 
 def _weights_from(run: Run) -> str:
     return run.settings["ensemble"]["weights_from"]
+
+
+def _say_fitted(run: Run) -> str:
+    """Which images the weights are scores on, where they are not those of the paper's protocol."""
+    if _weights_from(run) == "selection":
+        return ""
+    images = "out-of-fold" if read_split(run.output("Split", "split.json")).folds else "validation"
+    return f"weights are the members' scores on {images} images"
 
 
 # --- runs beside this one ----------------------------------------------------------------------------
