@@ -213,12 +213,19 @@ def test_responses_and_counts_of_other_images_say_so(run, tmp_path):
     assert "on validation images" in draw(other, "factor_effects").plots[0][1]
 
     table = read_split(split).table
-    write_split(Split("folds", table.assign(part=[f"fold_{n % 2}" for n in range(len(table))]), 0), split)
+    named = table["subject"].where(table["label"] == "all", "")
+    parts = [f"fold_{n % 2}" for n in range(len(table))]
+    write_split(Split("folds", table.assign(part=parts, subject=named), 0), split)
     report = other.numbers
     write_json(other.folder / "report.json", {"results": report["results"] | {"scored": "out-of-fold"}})
     folds = Run(other.folder)
     assert "each fold's model" in look_up(folds, "images/train/all").reason
     assert look_up(folds, "images/test/all").reason == ""
+    assert [look_up(folds, f"subjects/test/{name}").value for name in ("all", "malignant", "benign")] == [
+        13,
+        13,
+        0,
+    ]
     # As where the ensemble's record is gone, and that of a member is found in its place.
     write_json(tmp_path / "artifacts" / "record" / "training.json", {"fits": {}})
     assert look_up(folds, "member/1/train/accuracy").reason == "this run kept no history of the training"

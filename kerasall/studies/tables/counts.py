@@ -23,10 +23,10 @@ def count_images(run: Run, words: Sequence[str]) -> Ours:
 
 
 def count_subjects(run: Run, words: Sequence[str]) -> Ours:
-    """``subjects/PART/CLASS``: ids of patients as the data name them, joined ones each counted."""
+    """``subjects/PART/CLASS``: ids of patients as the data name them, joined ones each counted, images without one not."""
     if read_scored(run).facts.subject_kind != "subject":
         return none_as("the data name no patients")
-    return _count(run, words, lambda rows: int(rows["subject"].nunique()))
+    return _count(run, words, lambda rows: len(set(rows["subject"]) - {""}))
 
 
 def _count(run: Run, words: Sequence[str], count: Callable[[pd.DataFrame], int]) -> Ours:
