@@ -25,7 +25,7 @@ from kerasall.studies.finished_run import Run
 from kerasall.studies.tables import KINDS, look_up
 from kerasall.studies.tables.pictures import PICTURES, draw
 from kerasall.studies.tables.scored import read_scored
-from kerasall.studies.tables.side_by_side import choose_paper, fill_table, find_unprinted
+from kerasall.studies.tables.side_by_side import choose_paper, describe_scored, fill_table, find_unprinted
 
 invoke = partial(command_line.invoke, "tables")
 VOTES = re.compile(r"Resnet101-[357] ensemble")
@@ -210,6 +210,7 @@ def test_responses_and_counts_of_other_images_say_so(run, tmp_path):
     for key in keys:
         assert look_up(other, key).reason == "on validation images, by which the levels were chosen"
     assert "validation" not in look_up(other, "trial/1/train/mean").reason
+    assert "designed experiment are on validation images" in describe_scored(other, read_scored(other))[0]
     assert "on validation images" in draw(other, "factor_effects").plots[0][1]
 
     table = read_split(split).table

@@ -30,6 +30,7 @@ from kerasall.studies.tables.listed import describe_listed
 from kerasall.studies.tables.parts import Drawn
 from kerasall.studies.tables.pictures import NEEDS_MODEL, draw
 from kerasall.studies.tables.scored import Scored, read_scored
+from kerasall.studies.tables.trials import read_experiment
 
 PAGE, TABLE = "tables.html", "tables.csv"
 SCHEMA_VERSION = 1
@@ -134,6 +135,8 @@ def describe_scored(run: Run, scored: Scored) -> tuple[str, str]:
     images, what = f"{len(scored.predictions):,} images", SCORED.get(scored.kind, scored.kind)
     protocol = run.settings.get("protocol", "honest")
     whole = f"{images} of {over}: {what}. Data: {scored.facts.source}; protocol: {protocol}."
+    if (made := read_experiment(run)) and made.whose:
+        whole += f" Responses of the designed experiment are {made.whose}."
     compared = (run.evaluated.get("combinations") or {}).get("compared_on", scored.kind)
     if compared != scored.kind:  # a sweep or classifiers: what is exported alone was scored on those images
         whole += f" Combinations stand below as they are compared, on {compared} images."

@@ -214,5 +214,5 @@ def analyze_eta(run: Run) -> tuple[Experiment, Analysis] | Ours:
 
 def _say_origin(made: Experiment) -> str:
     """What must be known where the responses are of other images, or the run chose its levels by another ratio."""
-    other = f"η of this run's responses, equal levels apart; the run itself chose its levels by {made.signal}"
+    other = f"the ratio is η of this run's responses, equal levels apart; the run itself chose its levels by {made.signal}"
     return "; ".join(filter(None, (made.whose, "" if made.signal == _SIGNAL else other)))
