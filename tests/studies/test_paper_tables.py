@@ -232,6 +232,15 @@ def test_responses_and_counts_of_other_images_say_so(run, tmp_path):
     assert look_up(folds, "member/1/train/accuracy").reason == "this run kept no history of the training"
 
 
+def test_images_of_patients_who_were_trained_on_are_counted_above_every_table(run, tmp_path):
+    results = run.numbers["results"] | {"apart": {"images": 1700, "metrics": {}}}
+    kept = tmp_path / "kept"
+    write_json(kept / "run.json", run.record)
+    write_json(kept / "report.json", {"results": results})
+    for told in describe_scored(Run(kept), read_scored(Run(kept))):
+        assert told.startswith("1,867 images (167 of patients who were trained on) of 28 groups of patients")
+
+
 def test_members_that_the_paper_does_not_print_have_rows_of_their_own(run):
     assert find_unprinted(run, read_paper(PAPER)) == []
     found = fill_table(run, printed("Table 15"), ["model_9"])

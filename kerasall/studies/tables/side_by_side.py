@@ -133,6 +133,8 @@ def describe_scored(run: Run, scored: Scored) -> tuple[str, str]:
     groups = f"{scored.scorer.units.groups:,} {GROUP_KINDS[scored.facts.subject_kind]}"
     over = groups if scored.scorer.groups_known else "single images"
     images, what = f"{len(scored.predictions):,} images", SCORED.get(scored.kind, scored.kind)
+    if apart := run.evaluated.get("apart"):
+        images += f" ({len(scored.predictions) - apart['images']:,} of patients who were trained on)"
     protocol = run.settings.get("protocol", "honest")
     whole = f"{images} of {over}: {what}. Data: {scored.facts.source}; protocol: {protocol}."
     if (made := read_experiment(run)) and made.whose:
