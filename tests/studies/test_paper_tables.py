@@ -23,9 +23,10 @@ from kerasall.published.papers import papers, printed_number, read_paper
 from kerasall.report.pages.paper import FilledCell, FilledRow, FilledTable, format_ours, head_rows
 from kerasall.studies.finished_run import Run
 from kerasall.studies.tables import KINDS, look_up
+from kerasall.studies.tables.member_rows import find_unprinted
 from kerasall.studies.tables.pictures import PICTURES, draw
 from kerasall.studies.tables.scored import read_scored
-from kerasall.studies.tables.side_by_side import choose_paper, describe_scored, fill_table, find_unprinted
+from kerasall.studies.tables.side_by_side import choose_paper, describe_scored, fill_table
 
 invoke = partial(command_line.invoke, "tables")
 VOTES = re.compile(r"Resnet101-[357] ensemble")

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +26,13 @@ from kerasall.report.pages.paper import (
 from kerasall.studies.finished_run import Run
 from kerasall.studies.tables import look_up
 from kerasall.studies.tables.listed import describe_listed
+from kerasall.studies.tables.member_rows import (
+    OF_MEMBER,
+    find_levels,
+    find_unprinted,
+    list_member_rows,
+    most_members,
+)
 from kerasall.studies.tables.parts import Drawn
 from kerasall.studies.tables.pictures import NEEDS_MODEL, draw
 from kerasall.studies.tables.scored import Scored, read_scored
@@ -35,7 +41,6 @@ from kerasall.studies.tables.trials import read_experiment
 PAGE, TABLE = "tables.html", "tables.csv"
 SCHEMA_VERSION = 1
 """Of the JSON document."""
-_OF_MEMBER = re.compile(r"((?:^|(?<=/))member/)([^/]+)")
 _UNPRINTED = "not printed"
 """In the cells of a row that is ours alone."""
 
@@ -196,7 +201,7 @@ def set_beside(run: Run, paper: Paper, folder: Path | None = None, maps: bool = 
     Raises:
         ArtifactError: the run has not been evaluated, or its artifacts are gone or were changed.
     """
-    unprinted, most = find_unprinted(run, paper), _most_members(paper)
+    unprinted, most = find_unprinted(run, paper), most_members(paper)
     tables = tuple(fill_table(run, table, unprinted, most) for table in paper.tables)
     figures = tuple(
         FilledFigure(each, made.plots, made.gallery, made.reason)
@@ -224,7 +229,7 @@ def fill_table(run: Run, table: Table, unprinted: Sequence[str] = (), most: int 
     follows: dict[int, list[FilledRow]] = {}
     for members in list_member_rows(table).values():
         if len(members) >= most:
-            block, levels = list(members.values())[-1], _find_levels(table, members)
+            block, levels = list(members.values())[-1], find_levels(table, members)
             follows[block[-1]] = [
                 _fill_unprinted(run, table, table.rows[number], levels, name)
                 for name in unprinted
@@ -242,18 +247,8 @@ def _fill_unprinted(run: Run, table: Table, like: Row, levels: Sequence[int], me
     """A row of ours alone, as that of another member: its name stands at the last of ``levels``, where others have a number."""
     own = {level: member if level == levels[-1] else "" for level in levels}
     name = tuple(own.get(number, each) for number, each in enumerate(like.name))
-    ours = _OF_MEMBER.sub(rf"\g<1>{member}", like.ours, count=1)
+    ours = OF_MEMBER.sub(rf"\g<1>{member}", like.ours, count=1)
     return _fill_row(run, table, Row(name=name, ours=ours, cells=(_UNPRINTED,) * len(like.cells)), False)
-
-
-def _find_levels(table: Table, members: Mapping[str, Sequence[int]]) -> list[int]:
-    """Which of the names before a row tell the member: each has one there, and no two have the same."""
-    found = []
-    for level in range(len(table.heads)):
-        names = [{table.rows[number].name[level] for number in rows} for rows in members.values()]
-        if len(set().union(*names)) == len(members) and all(len(each) == 1 for each in names):
-            found.append(level)
-    return found or [0]
 
 
 def _fill_row(run: Run, table: Table, row: Row, printed: bool = True) -> FilledRow:
@@ -278,32 +273,4 @@ def _fill_cell(run: Run, table: Table, row: Row, column: Column, text: str) -> F
         ours.high,
         ours.reason,
         table.flag(row, column),
-    )
-
-
-def list_member_rows(table: Table) -> dict[str, dict[str, list[int]]]:
-    """What stands before the member in the keys of rows (such as a size) -> member -> numbers of its rows."""
-    found: dict[str, dict[str, list[int]]] = {}
-    for number, row in enumerate(table.rows):
-        if member := _OF_MEMBER.search(row.ours):
-            before = row.ours[: member.start()]
-            found.setdefault(before, {}).setdefault(member[2], []).append(number)
-    return found
-
-
-def find_unprinted(run: Run, paper: Paper) -> list[str]:
-    """Members of a run that no table of the paper has a row or a column of."""
-    scored = read_scored(run)
-    keys = {
-        table.key(row, column) for table in paper.tables for row in table.rows for column in table.columns
-    }
-    words = {found[2] for key in keys if (found := _OF_MEMBER.search(key))}
-    printed = {scored.find_member(word) for word in words}
-    return [name for name in scored.members if name not in printed] if scored.made else []
-
-
-def _most_members(paper: Paper) -> int:
-    """How many members the paper's largest table of members has."""
-    return max(
-        (len(members) for table in paper.tables for members in list_member_rows(table).values()), default=0
     )
