@@ -211,6 +211,7 @@ PLAIN = {"experiment": "x", "pipeline": "p", "members": [{"name": "one"}, {"name
     ("changes", "message"),
     [
         ({"members": [{"name": "one"}, {"name": "one"}]}, "different names"),
+        ({"members": [{"name": "one"}, {"name": "ensemble"}]}, "no member must be called ensemble"),
         ({"ensemble": {"weights": [1.0]}}, "one number per member"),
         ({"ensemble": {"weights_from": "selection"}, "split": {"selection": 0.1}}, "faithful"),
         ({"ensemble": {"weights_from": "selection"}, "protocol": "faithful"}, "needs split.selection"),

@@ -249,6 +249,8 @@ class Settings(Strict):
     def _members_fit_together(self) -> Settings:
         names = [member.name for member in self.members]
         require_different("members", names)
+        if "ensemble" in names:
+            raise ValueError("no member must be called ensemble, which reports call all of them together")
         weights = self.ensemble.weights
         count = self.tune.confirmations if self.tune else len(names)
         if not isinstance(weights, str) and len(weights) != count:

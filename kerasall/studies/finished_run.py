@@ -188,7 +188,12 @@ class Run:
         return self._require(page if page.is_file() else None, "report.html")
 
     @property
-    def _evaluated(self) -> dict[str, Any]:
+    def evaluated(self) -> dict[str, Any]:
+        """The results in report.json.
+
+        Raises:
+            ArtifactError: the run has not been evaluated yet.
+        """
         if "results" not in self.numbers:
             self._require(None, "report.json")
         return self.numbers["results"]
@@ -202,7 +207,7 @@ class Run:
         """
         from kerasall.evaluation.scores import read_scores
 
-        return read_scores(self._evaluated)
+        return read_scores(self.evaluated)
 
     @property
     def score(self) -> Score:
@@ -217,7 +222,7 @@ class Run:
     @property
     def scored(self) -> str:
         """What the images are that the scores are of: ``test``, ``out-of-fold``, ``validation`` or ``selection``."""
-        return self._evaluated["scored"]
+        return self.evaluated["scored"]
 
     @property
     def missed(self) -> int | None:
@@ -227,7 +232,7 @@ class Run:
     @property
     def blessed(self) -> bool:
         """Whether every criterion of the blessing is met, whatever was pushed by force."""
-        return bool(self._evaluated["blessed"])
+        return bool(self.evaluated["blessed"])
 
     @property
     def settings(self) -> dict[str, Any]:

@@ -204,6 +204,14 @@ def test_a_page_shows_each_part_once_and_the_ensemble_last():
     assert names == [*"abcde", "first 3", "weighed by f1", "weighed by kappa", "ensemble"]
 
 
+def test_members_may_be_called_as_steps_are():
+    names = ("first_net", "first_3", "weighed_f1", "b", "all_members")
+    members = dict(zip(names, FIVE.values(), strict=True))
+    parts = list_parts(scored("majority_vote", members))
+    assert [part.size for part in parts] == [0, 0, 0, 0, 0, 3, 0]
+    assert len({part.key for part in parts}) == len(parts)
+
+
 def test_a_members_gallery_begins_with_what_the_ensemble_puts_right():
     member, ensemble = FIVE["a"], FIVE["e"]
     mended = put_right(member, ensemble).tolist()

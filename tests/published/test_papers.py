@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from pydantic import ValidationError
 
@@ -68,6 +70,50 @@ def test_every_paper_is_that_of_a_pipeline_and_found_by_its_authors(name):
     names = [each.name for each in (*paper.tables, *paper.figures)]
     assert len(set(names)) == len(names)
     assert all(figure.ours or figure.note for figure in paper.figures)
+
+
+ORDER = (
+    "taguchi_resnet101_vote",
+    "weighted_ensemble",
+    "four_stage_vote",
+    "deep_features_svm",
+    "optimizer_sweep",
+)
+"""The papers in the order of their numbers."""
+SCATTERED = {
+    "weighted_ensemble": ("Table 5", "Table 6", "Section 5", "Deep bagging ensemble of Inception and ResNet"),
+    "optimizer_sweep": ("Table 7",),
+}
+"""Tables, and a cell, that the papers' text does not have row by row."""
+
+
+def _plain(text: str) -> str:
+    """Without the marks of a text that was read off a page: blanks, tags, dashes and signs of formulas."""
+    text = re.sub(r"</?\w+>|[$\\^{}*]", " ", text).replace("×", "x")
+    return " ".join(re.sub("[\u2010-\u2015\u2212]", "-", text).split())
+
+
+def _numbers(text: str) -> str:
+    return f" {' '.join(re.findall(r'[0-9][0-9,.]*[0-9]|[0-9]', text))} ".replace("  ", " ")
+
+
+@pytest.mark.realdata
+@pytest.mark.parametrize("name", papers())
+def test_every_row_stands_in_the_paper_as_it_was_written_down(name, real_data):
+    """The numbers of a row in their order, and every text of its cells."""
+    number = ORDER.index(name)
+    files = list((real_data.parent / "papers").glob(f"{number:03d}_*.txt"))
+    if not files:
+        pytest.skip(f"real data absent: the text of paper {number:03d}")
+    text = _plain(files[0].read_text(encoding="utf-8"))
+    found, scattered, compared = _numbers(text), SCATTERED.get(name, ()), 0
+    for table in read_paper(name).tables:
+        for row in table.rows if not table.name.startswith(scattered or "-") else ():
+            assert _numbers(_plain(" ".join(row.cells))) in found, (table.name, row.name)
+            worded = [cell for cell in row.cells if re.search(r"[A-Za-z]{3}", cell) and cell not in scattered]
+            assert [cell for cell in worded if _plain(cell) not in text] == []
+            compared += 1
+    assert compared > 20
 
 
 def test_a_paper_that_is_not_there_is_refused_with_those_that_are():

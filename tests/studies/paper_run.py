@@ -211,5 +211,5 @@ def write_search(folder: Path) -> None:
             lines.append(line | {"objective": scored, "training_accuracy": trained, "seconds": 1.0})
     response = {"metric": "accuracy", "title": "Accuracy", "direction": "higher"}
     experiment = {"factors": factors, "rows": rows, "response": response, "signal": "target:1", "repeats": 3}
-    write_json(folder / "analysis.json", {"experiment": experiment})
+    write_json(folder / "analysis.json", {"experiment": experiment | {"scored_on": "selection"}})
     write_csv(pd.DataFrame(lines), folder / "trials.csv")

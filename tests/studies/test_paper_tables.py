@@ -16,15 +16,17 @@ from page_tables import read_tables, texts
 from paper_run import PAPER, printed, write_run
 
 from kerasall.csv_tables import read_csv
+from kerasall.data.splits import Split, read_split, write_split
 from kerasall.errors import ArtifactError, SettingsError
 from kerasall.files import read_json, write_json
 from kerasall.published.papers import papers, printed_number, read_paper
 from kerasall.report.pages.paper import FilledCell, FilledRow, FilledTable, format_ours, head_rows
 from kerasall.studies.finished_run import Run
 from kerasall.studies.tables import KINDS, look_up
-from kerasall.studies.tables.pictures import PICTURES
+from kerasall.studies.tables.member_rows import find_unprinted
+from kerasall.studies.tables.pictures import PICTURES, draw
 from kerasall.studies.tables.scored import read_scored
-from kerasall.studies.tables.side_by_side import choose_paper, fill_table, find_unprinted
+from kerasall.studies.tables.side_by_side import choose_paper, describe_scored, fill_table
 
 invoke = partial(command_line.invoke, "tables")
 VOTES = re.compile(r"Resnet101-[357] ensemble")
@@ -86,6 +88,9 @@ def test_every_cell_of_the_paper_is_in_the_table_for_programs(written):
     assert cells[["paper", "table", "row", "column", "published"]].to_numpy().tolist() == wanted
     assert len(document["cells"]) == len(wanted)
     assert list(cells.columns) == list(document["cells"][0])
+    for column in ("ours", "low", "high"):  # a count stays a count
+        told = [each[column] for each in document["cells"]]
+        assert cells[column].tolist() == ["" if value is None else str(value) for value in told]
 
 
 @pytest.mark.parametrize("name", papers())
@@ -109,6 +114,8 @@ def test_every_table_and_figure_of_a_paper_stands_on_its_page_in_order(name, hou
                 assert text.replace("⚑", "").startswith(printed_text or "–")
         assert page.count("⚑") >= len(table.flags)
     assert f"{len(paper.tables)} tables" in result.stdout
+    names = read_csv(tmp_path / "tables.csv", dtype=str)["row"]
+    assert not names[names.str.startswith(" /") | names.str.endswith("/ ")].any()
     for figure in paper.figures:
         section = page.split(f">{figure.name}:")[1].split("</section>")[0]
         assert (
@@ -192,6 +199,49 @@ def test_settings_and_counts_are_those_of_the_run(run):
     assert look_up(run, "images/prelim/benign").value == 648
 
 
+def test_responses_and_counts_of_other_images_say_so(run, tmp_path):
+    """What a designed experiment chose by is no score of the test part, whatever the printed row is called."""
+    keys = ["trial/1/scored/run:1", "trial/1/scored/eta", "response/1/level:1", "anova/1/ss"]
+    assert {look_up(run, key).reason for key in keys} == {""}
+    other = Run(write_run(tmp_path))
+    search, split = (tmp_path / "artifacts" / name for name in ("search/analysis.json", "split/split.json"))
+    document = read_json(search)
+    document["experiment"]["scored_on"] = "validation"
+    write_json(search, document)
+    for key in keys:
+        assert look_up(other, key).reason == "on validation images, by which the levels were chosen"
+    assert "validation" not in look_up(other, "trial/1/train/mean").reason
+    assert "designed experiment are on validation images" in describe_scored(other, read_scored(other))[0]
+    assert "on validation images" in draw(other, "factor_effects").plots[0][1]
+
+    table = read_split(split).table
+    named = table["subject"].where(table["label"] == "all", "")
+    parts = [f"fold_{n % 2}" for n in range(len(table))]
+    write_split(Split("folds", table.assign(part=parts, subject=named), 0), split)
+    report = other.numbers
+    write_json(other.folder / "report.json", {"results": report["results"] | {"scored": "out-of-fold"}})
+    folds = Run(other.folder)
+    assert "each fold's model" in look_up(folds, "images/train/all").reason
+    assert look_up(folds, "images/test/all").reason == ""
+    assert [look_up(folds, f"subjects/test/{name}").value for name in ("all", "malignant", "benign")] == [
+        13,
+        13,
+        0,
+    ]
+    # As where the ensemble's record is gone, and that of a member is found in its place.
+    write_json(tmp_path / "artifacts" / "record" / "training.json", {"fits": {}})
+    assert look_up(folds, "member/1/train/accuracy").reason == "this run kept no history of the training"
+
+
+def test_images_of_patients_who_were_trained_on_are_counted_above_every_table(run, tmp_path):
+    results = run.numbers["results"] | {"apart": {"images": 1700, "metrics": {}}}
+    kept = tmp_path / "kept"
+    write_json(kept / "run.json", run.record)
+    write_json(kept / "report.json", {"results": results})
+    for told in describe_scored(Run(kept), read_scored(Run(kept))):
+        assert told.startswith("1,867 images (167 of patients who were trained on) of 28 groups of patients")
+
+
 def test_members_that_the_paper_does_not_print_have_rows_of_their_own(run):
     assert find_unprinted(run, read_paper(PAPER)) == []
     found = fill_table(run, printed("Table 15"), ["model_9"])
@@ -220,11 +270,17 @@ def test_numbers_stand_as_the_column_prints_them():
     assert shown(12_345) == ("12,345", "")
     assert shown("adam") == ("adam", "")
     assert shown(None) == ("–", "")
+    assert shown(0.99996, 0.9996, 1.0) == ("0.99996", "0.9996 to 1.000")  # only a perfect score reads 1
+    assert shown(0.00004) == ("4e-05", "")
     percent = replace(
         FilledTable(read_paper("optimizer_sweep").tables[0], ()),
         rows=(FilledRow(("x",), (FilledCell("84.73%"),)),),
     )
     assert format_ours(percent, 0, FilledCell("", "key", 0.8123, 0.8, 0.9)) == ("81.23%", "80.00% to 90.00%")
+    assert format_ours(percent, 0, FilledCell("", "key", 0.00002, 0.0, 0.99999)) == (
+        "0.002%",
+        "0.00% to 99.999%",
+    )
 
 
 def test_headings_span_the_columns_below_them():
@@ -245,6 +301,9 @@ def test_a_run_that_is_not_so_far_is_refused_with_the_cure(run, house):
     ):
         invoke("begun")
     assert not (house / "runs" / "begun" / "tables.html").exists()
+    write_json(house / "runs" / "unscored" / "run.json", record | {"name": "unscored"})
+    with pytest.raises(ArtifactError, match=r"must hold report.json, but does not .*: run it again"):
+        invoke("unscored", "--no-maps")
 
 
 def test_the_paper_is_that_of_the_run_or_the_one_that_is_named(run, house, tmp_path):

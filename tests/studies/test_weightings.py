@@ -30,7 +30,7 @@ CONFIG = "weighted_ensemble_faithful"
 def printed_counts() -> dict[str, tuple[int, int]]:
     """Member -> images of ALL and of Hem called rightly, as section 5 of Mondal et al. prints them."""
     (found,) = [each for each in read_paper("weighted_ensemble").tables if "called rightly" in each.name]
-    rows = {row.ours.partition("/")[2]: row.cells for row in found.rows}
+    rows = {row.ours.rpartition("/")[2]: row.cells for row in found.rows}
     return {name: (int(rows[name][2]), int(rows[name][0])) for name in NAMES}
 
 
@@ -147,6 +147,15 @@ def test_a_run_that_weighs_no_members_says_so(run, tmp_path):
     assert "no repetitions" in look_up(votes, "repeats/vgg16/mean/accuracy").reason
 
 
+def test_weights_of_other_images_than_the_paper_s_say_so(run, tmp_path):
+    assert look_up(run, "weight/kappa/vgg16").reason == ""
+    ensemble = run.settings["ensemble"] | {"weights_from": "validation"}
+    honest = write_run(tmp_path, "honest", ensemble=ensemble)
+    found = look_up(honest, "weight/kappa/vgg16")
+    assert found.reason == "weights are the members' scores on validation images"
+    assert found.value != value(run, "weight/kappa/vgg16")
+
+
 def test_repetitions_have_a_mean_and_a_variance_in_squared_points(run):
     """Of one run and its two repetitions; a run of another seed is none."""
     hem, leukemia = 481 + np.array([0, -6, 3]), 1108
@@ -171,6 +180,37 @@ def test_all_sixteen_rows_of_table_4_are_filled_by_two_runs_whichever_is_asked(r
             key = printed.key(row, column)
             assert look_up(own, key).value == look_up(beside, key).value == value(own, key.split("/", 2)[2])
             assert look_up(beside, key).reason.startswith(f"of the run {own.name}")
+
+
+def test_what_is_printed_of_300_pixels_alone_is_never_of_a_run_of_450(run):
+    other, compared = Run(run.folder.parent / "w450"), 0
+    for table in read_paper("weighted_ensemble").tables:
+        if table.name.startswith(("Table 5", "Table 6", "Section 5")):
+            for key in (table.key(row, column) for row in table.rows for column in table.columns):
+                found = look_up(other, key)
+                assert found.value == value(run, key)
+                assert found.reason.startswith("of the run w300")
+                compared += 1
+    assert compared == 48 + 16 + 24 + 6
+
+
+def test_a_run_beside_this_one_is_of_another_size_alone_and_whole(tmp_path):
+    own = write_run(tmp_path, "w300")
+    contrast = {"op": "contrast_stretch"}
+    crop = {"op": "center_crop", "height": 450, "width": 450}
+    write_run(tmp_path, "other", "weighted_ensemble_450_faithful", preprocess=[contrast, crop])
+    key = "size/450/member/vgg16/accuracy"
+    assert "no finished run" in look_up(own, key).reason
+    write_run(tmp_path, "w450", "weighted_ensemble_450_faithful")
+    own = Run(own.folder)
+    assert look_up(own, key).reason == "of the run w450"
+    (tmp_path / "artifacts_w450" / "evaluation" / "predictions.npz").unlink()
+    own = Run(own.folder)
+    found = look_up(own, key)
+    assert (found.value, "must hold predictions.npz" in found.reason) == (None, True)
+    assert [caption for _, caption in draw(own, "roc_weightings").plots] == [
+        "Images of 300 pixels (run w300)"
+    ]
 
 
 def test_where_no_run_of_the_other_size_is_beside_it_the_commands_are_named(tmp_path):

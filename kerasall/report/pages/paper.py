@@ -206,11 +206,13 @@ def format_ours(found: FilledTable, place: int, cell: FilledCell) -> tuple[str, 
             return _shorten(value)
         if isinstance(value, int):
             return f"{value:,}" if abs(value) >= 10_000 else str(value)
-        if 0 < abs(value) < 10 ** -max(digits, 4):
-            return f"{value:.3g}"
-        if percent:
-            return f"{100 * value:.{min(max(digits, 1), most)}f}{sign}"
-        return f"{value:.{min(max(digits, 2), most)}f}"
+        shown, whole = (100 * value, 100) if percent else (value, 1)
+        places = min(max(digits, 1 if percent else 2), most)
+        # Only a perfect score reads 1, and only none reads 0.
+        while places < 6 and shown not in (0, whole) and float(f"{shown:.{places}f}") in (0, whole):
+            places += 1
+        small = 0 < abs(shown) < 10 ** -max(digits, 4)
+        return f"{shown:.3g}{sign}" if small else f"{shown:.{places}f}{sign}"
 
     ends = "" if cell.low is None or cell.high is None else f"{write(cell.low, 3)} to {write(cell.high, 3)}"
     return write(cell.value), ends

@@ -94,7 +94,7 @@ def read_combinations(run: Run, part: str) -> Combinations | Ours:
     Returns:
         The combinations; or no figure, and why.
     """
-    results = run.numbers.get("results") or {}
+    results = run.evaluated
     found = results.get("combinations")
     if not found:
         old = run.settings.get("sweep") or run.settings.get("deep_features")

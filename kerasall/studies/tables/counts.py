@@ -13,6 +13,7 @@ from kerasall.studies.finished_run import Run
 from kerasall.studies.tables.ours import Ours, none_as
 from kerasall.studies.tables.scored import Scored, read_scored
 
+_IN_TURN = "each fold's model was trained on the other folds, and scored on its own"
 _PARTS = ("train", "validation", "test", "prelim", "all")
 
 
@@ -22,10 +23,10 @@ def count_images(run: Run, words: Sequence[str]) -> Ours:
 
 
 def count_subjects(run: Run, words: Sequence[str]) -> Ours:
-    """``subjects/PART/CLASS``: ids of patients as the data name them, joined ones each counted."""
+    """``subjects/PART/CLASS``: ids of patients as the data name them, joined ones each counted, images without one not."""
     if read_scored(run).facts.subject_kind != "subject":
         return none_as("the data name no patients")
-    return _count(run, words, lambda rows: int(rows["subject"].nunique()))
+    return _count(run, words, lambda rows: len(set(rows["subject"]) - {""}))
 
 
 def _count(run: Run, words: Sequence[str], count: Callable[[pd.DataFrame], int]) -> Ours:
@@ -38,7 +39,8 @@ def _count(run: Run, words: Sequence[str], count: Callable[[pd.DataFrame], int])
     rows = select_images(run, scored, part)
     if rows is None:
         return none_as(f"no image of this run stands in the part {part}")
-    return Ours(count(rows[rows["label"].isin(labels)]))
+    of_part = rows[rows["label"].isin(labels)]
+    return Ours(count(of_part), reason=_IN_TURN if part == "train" and scored.kind == "out-of-fold" else "")
 
 
 def select_images(run: Run, scored: Scored, part: str) -> pd.DataFrame | None:

@@ -8,12 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from kerasall.data.splits import read_split
 from kerasall.data.training_record import TRAINING, TrainingRecord
 from kerasall.evaluation.metrics import find_metric
 from kerasall.studies.finished_run import Run
 from kerasall.studies.tables.ours import Ours, none_as
-from kerasall.studies.tables.scored import Scored, name_metric, read_score, read_scored
+from kerasall.studies.tables.scored import Scored, name_metric, read_fold, read_score, read_scored
 
 WHILE_TRAINING = (
     "as the training reports it: the mean over the last epoch kept, while the weights still moved"
@@ -52,18 +51,9 @@ def score_vote(run: Run, words: Sequence[str]) -> Ours:
 def score_fold(run: Run, words: Sequence[str]) -> Ours:
     """``fold/N/METRIC``: of the images of the fold, by the model that it was held out from; ``fold/N/member/NAME/METRIC``."""
     scored, (number, *rest) = read_scored(run), words
-    predictions = scored.predictions
-    if rest[0] == "member":
-        name, rest = scored.find_member(rest[1]), rest[2:]
-        if isinstance(name, Ours):
-            return name
-        predictions = scored.members[name]
-    folds = read_split(run.output("Split", "split.json")).folds
-    if scored.kind != "out-of-fold" or not 0 < int(number) <= len(folds):
-        return none_as(f"this run scored {len(folds) if scored.kind == 'out-of-fold' else 'no'} folds")
-    ids = read_split(run.output("Split", "split.json")).ids(folds[int(number) - 1])
-    own = predictions.take(np.isin(predictions.ids, ids))
-    return read_score(scored, scored.scorer.of(own), rest)
+    member, rest = (rest[1], rest[2:]) if rest[0] == "member" else ("", rest)
+    own = read_fold(run, number, member)
+    return own if isinstance(own, Ours) else read_score(scored, scored.scorer.of(own), rest)
 
 
 def score_members(run: Run, words: Sequence[str]) -> Ours:
@@ -124,7 +114,8 @@ def read_training(run: Run, scored: Scored, name: str, metric: str) -> Ours:
     if metric not in _RECORDED:
         return none_as("a training reports only accuracy and loss of its own images")
     record: dict[str, Any] = TrainingRecord(run.output("TrainingRecord", TRAINING).parent).training
-    fits = (record["members"][name] if scored.made else record)["fits"]
+    # Where the ensemble's own record is gone, that of a member is the last one, and says nothing of the others.
+    fits = (record.get("members", {}).get(name, {}) if scored.made else record).get("fits", {})
     # What was refitted on all folds is the model; else every fold's own counts alike.
     fits = {"final": fits["final"]} if "final" in fits else fits
     kept = [stages[-1]["epochs"][stages[-1]["best_epoch"] - 1][metric] for stages in fits.values() if stages]

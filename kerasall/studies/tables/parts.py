@@ -6,16 +6,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
-
-from kerasall.data.splits import read_split
 from kerasall.evaluation.intervals import Scorer
 from kerasall.evaluation.predictions import Predictions
 from kerasall.report.page import Picture
 from kerasall.studies.finished_run import Run
 from kerasall.studies.tables.members import NO_ENSEMBLE
 from kerasall.studies.tables.ours import Ours
-from kerasall.studies.tables.scored import Scored, read_scored
+from kerasall.studies.tables.scored import Scored, read_fold, read_scored
 
 ENSEMBLE = "ensemble"
 
@@ -80,13 +77,8 @@ def make_part(scored: Scored, name: str) -> Part:
 
 
 def _find_fold(run: Run, scored: Scored, number: str, _: str = "", member: str = "") -> list[Part] | str:
-    name = scored.find_member(member) if member else ""
-    if isinstance(name, Ours):
-        return name.reason
-    predictions = scored.members[name] if name else scored.predictions
-    split = read_split(run.output("Split", "split.json"))
-    if scored.kind != "out-of-fold" or not number.isdigit() or not 0 < int(number) <= len(split.folds):
-        return f"this run scored {len(split.folds) if scored.kind == 'out-of-fold' else 'no'} folds"
-    ids = split.ids(split.folds[int(number) - 1])
-    held_out = predictions.take(np.isin(predictions.ids, ids))
-    return [Part(f"{name}, fold {number}" if name else f"fold {number}", scored.scorer.of(held_out))]
+    held_out = read_fold(run, number, member)
+    if isinstance(held_out, Ours):
+        return held_out.reason
+    name = f"{scored.find_member(member)}, fold {number}" if member else f"fold {number}"
+    return [Part(name, scored.scorer.of(held_out))]

@@ -13,6 +13,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from kerasall.data.training_record import TRAINING, TrainingRecord
+from kerasall.errors import ArtifactError
 from kerasall.evaluation.curves import BandedCurve, roc_curves
 from kerasall.evaluation.ensemble_scores import WEIGHTINGS
 from kerasall.evaluation.intervals import Scorer
@@ -86,7 +87,11 @@ def draw_weightings(run: Run, _: Sequence[str]) -> Drawn:
         found = find_at_size(run, side)
         if found is None:
             continue
-        scored = read_scored(found)
+        try:
+            scored = read_scored(found)
+        except ArtifactError as error:  # of the run beside this one, which need not be whole
+            reason = str(error)
+            continue
         scorers: dict[str, Scorer | Ours] = {
             name: scored.scorer.of(each) for name, each in scored.members.items()
         }
@@ -152,13 +157,14 @@ def draw_factor_effects(run: Run, _: Sequence[str]) -> Drawn:
     analyzed = analyze_eta(run)
     if isinstance(analyzed, Ours):
         return Drawn(reason=analyzed.reason)
-    found = analyzed[1]
+    made, found = analyzed
+    whose = f"; {made.whose}" if made.whose else ""
     width = max(4.2, 0.3 * sum(map(len, found.response_table.values())))
     picture = draw_picture(
         "factor-effects", draw_main_effects, found.response_table, found.level_names, "mean η (dB)",
         float(found.model.response.mean()), width=width,
     )  # fmt: skip
-    return Drawn([(picture, "Mean η (dB) at each level; filled: the best")])
+    return Drawn([(picture, f"Mean η (dB) at each level; filled: the best{whose}")])
 
 
 PICTURES: Mapping[str, Draw] = {

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from kerasall.data.development import Facts, read_facts
+from kerasall.data.splits import read_split
 from kerasall.data.training_record import MEMBERS
 from kerasall.evaluation.ensemble_rules import RULES, combine_predictions
 from kerasall.evaluation.ensemble_scores import for_curves
@@ -99,8 +100,8 @@ def read_scored(run: Run) -> Scored:
     Raises:
         ArtifactError: it has not been evaluated, or its artifacts are gone or were changed.
     """
-    results = run.numbers.get("results") or {}
     folder = run.output("Evaluation", "predictions.npz").parent
+    results = run.evaluated
     facts = read_facts(run.output("Development", "facts.json").parent)
     predictions, made = read_predictions(folder / "predictions.npz"), results.get("ensemble")
     names = list(made["members"]) if made else []
@@ -119,7 +120,27 @@ def read_scored(run: Run) -> Scored:
     backbones = _read_backbones(run)
     if not made and backbones:
         members = dict.fromkeys(backbones, predictions)
-    return Scored(str(results.get("scored", "")), scorer, members, backbones, made, facts)
+    return Scored(run.scored, scorer, members, backbones, made, facts)
+
+
+def read_fold(run: Run, number: str, member: str = "") -> Predictions | Ours:
+    """The images of a fold, by the model that they were held out from; or why there are none.
+
+    Args:
+        run: an evaluated one.
+        number: of the fold, from 1.
+        member: whose predictions, by name, number or backbone; "" for the whole system's.
+    """
+    scored = read_scored(run)
+    name = scored.find_member(member) if member else ""
+    if isinstance(name, Ours):
+        return name
+    predictions = scored.members[name] if name else scored.predictions
+    split = read_split(run.output("Split", "split.json"))
+    count = len(split.folds) if scored.kind == "out-of-fold" else 0
+    if not 0 < int(number) <= count:
+        return none_as(f"this run scored {count or 'no'} folds")
+    return predictions.take(np.isin(predictions.ids, split.ids(split.folds[int(number) - 1])))
 
 
 def _read_backbones(run: Run) -> dict[str, str]:

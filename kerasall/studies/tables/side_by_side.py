@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,14 +26,21 @@ from kerasall.report.pages.paper import (
 from kerasall.studies.finished_run import Run
 from kerasall.studies.tables import look_up
 from kerasall.studies.tables.listed import describe_listed
+from kerasall.studies.tables.member_rows import (
+    OF_MEMBER,
+    find_levels,
+    find_unprinted,
+    list_member_rows,
+    most_members,
+)
 from kerasall.studies.tables.parts import Drawn
 from kerasall.studies.tables.pictures import NEEDS_MODEL, draw
 from kerasall.studies.tables.scored import Scored, read_scored
+from kerasall.studies.tables.trials import read_experiment
 
 PAGE, TABLE = "tables.html", "tables.csv"
 SCHEMA_VERSION = 1
 """Of the JSON document."""
-_OF_MEMBER = re.compile(r"((?:^|(?<=/))member/)([^/]+)")
 _UNPRINTED = "not printed"
 """In the cells of a row that is ours alone."""
 
@@ -63,7 +69,8 @@ class SideBySide:
         """
         page = make_paper_page(self.paper, self.tables, self.figures, self._background())
         write_text(self.folder / PAGE, render_page(page, "paper.html"))
-        write_csv(pd.DataFrame(list(self.list_cells())), self.folder / TABLE, excel=excel)
+        # Of objects, so that a count stays one beside shares and cells without a figure.
+        write_csv(pd.DataFrame(list(self.list_cells()), dtype=object), self.folder / TABLE, excel=excel)
 
     def list_cells(self) -> Iterator[dict[str, Any]]:
         """Every cell: paper, table, row, column, published, ours, low, high, reason, flag; shares as shares."""
@@ -75,7 +82,7 @@ class SideBySide:
                         f"{flag.because}{f'; likely {flag.likely}' if flag.likely else ''}" if flag else ""
                     )
                     yield {
-                        "paper": self.paper.pipeline, "table": found.table.name, "row": " / ".join(row.name),
+                        "paper": self.paper.pipeline, "table": found.table.name, "row": " / ".join(filter(None, row.name)),
                         "column": " / ".join(column.name), "published": cell.published, "ours": cell.value,
                         "low": cell.low, "high": cell.high, "reason": cell.reason, "flag": wrong,
                     }  # fmt: skip
@@ -117,6 +124,7 @@ class SideBySide:
         facts = {
             "Run": self.run.name,
             "Data": scored.facts.source,
+            "Classes": ", ".join(scored.classes),
             "Verdict": self.run.words.get("verdict", ""),
         }
         return Background(
@@ -130,9 +138,13 @@ def describe_scored(run: Run, scored: Scored) -> tuple[str, str]:
     groups = f"{scored.scorer.units.groups:,} {GROUP_KINDS[scored.facts.subject_kind]}"
     over = groups if scored.scorer.groups_known else "single images"
     images, what = f"{len(scored.predictions):,} images", SCORED.get(scored.kind, scored.kind)
+    if apart := run.evaluated.get("apart"):
+        images += f" ({len(scored.predictions) - apart['images']:,} of patients who were trained on)"
     protocol = run.settings.get("protocol", "honest")
     whole = f"{images} of {over}: {what}. Data: {scored.facts.source}; protocol: {protocol}."
-    compared = (run.numbers["results"].get("combinations") or {}).get("compared_on", scored.kind)
+    if (made := read_experiment(run)) and made.whose:
+        whole += f" Responses of the designed experiment are {made.whose}."
+    compared = (run.evaluated.get("combinations") or {}).get("compared_on", scored.kind)
     if compared != scored.kind:  # a sweep or classifiers: what is exported alone was scored on those images
         whole += f" Combinations stand below as they are compared, on {compared} images."
         return whole, f"{compared} images ({protocol} protocol; data: {scored.facts.source})"
@@ -189,7 +201,7 @@ def set_beside(run: Run, paper: Paper, folder: Path | None = None, maps: bool = 
     Raises:
         ArtifactError: the run has not been evaluated, or its artifacts are gone or were changed.
     """
-    unprinted, most = find_unprinted(run, paper), _most_members(paper)
+    unprinted, most = find_unprinted(run, paper), most_members(paper)
     tables = tuple(fill_table(run, table, unprinted, most) for table in paper.tables)
     figures = tuple(
         FilledFigure(each, made.plots, made.gallery, made.reason)
@@ -217,7 +229,7 @@ def fill_table(run: Run, table: Table, unprinted: Sequence[str] = (), most: int 
     follows: dict[int, list[FilledRow]] = {}
     for members in list_member_rows(table).values():
         if len(members) >= most:
-            block, levels = list(members.values())[-1], _find_levels(table, members)
+            block, levels = list(members.values())[-1], find_levels(table, members)
             follows[block[-1]] = [
                 _fill_unprinted(run, table, table.rows[number], levels, name)
                 for name in unprinted
@@ -235,18 +247,8 @@ def _fill_unprinted(run: Run, table: Table, like: Row, levels: Sequence[int], me
     """A row of ours alone, as that of another member: its name stands at the last of ``levels``, where others have a number."""
     own = {level: member if level == levels[-1] else "" for level in levels}
     name = tuple(own.get(number, each) for number, each in enumerate(like.name))
-    ours = _OF_MEMBER.sub(rf"\g<1>{member}", like.ours, count=1)
+    ours = OF_MEMBER.sub(rf"\g<1>{member}", like.ours, count=1)
     return _fill_row(run, table, Row(name=name, ours=ours, cells=(_UNPRINTED,) * len(like.cells)), False)
-
-
-def _find_levels(table: Table, members: Mapping[str, Sequence[int]]) -> list[int]:
-    """Which of the names before a row tell the member: each has one there, and no two have the same."""
-    found = []
-    for level in range(len(table.heads)):
-        names = [{table.rows[number].name[level] for number in rows} for rows in members.values()]
-        if len(set().union(*names)) == len(members) and all(len(each) == 1 for each in names):
-            found.append(level)
-    return found or [0]
 
 
 def _fill_row(run: Run, table: Table, row: Row, printed: bool = True) -> FilledRow:
@@ -271,32 +273,4 @@ def _fill_cell(run: Run, table: Table, row: Row, column: Column, text: str) -> F
         ours.high,
         ours.reason,
         table.flag(row, column),
-    )
-
-
-def list_member_rows(table: Table) -> dict[str, dict[str, list[int]]]:
-    """What stands before the member in the keys of rows (such as a size) -> member -> numbers of its rows."""
-    found: dict[str, dict[str, list[int]]] = {}
-    for number, row in enumerate(table.rows):
-        if member := _OF_MEMBER.search(row.ours):
-            before = row.ours[: member.start()]
-            found.setdefault(before, {}).setdefault(member[2], []).append(number)
-    return found
-
-
-def find_unprinted(run: Run, paper: Paper) -> list[str]:
-    """Members of a run that no table of the paper has a row or a column of."""
-    scored = read_scored(run)
-    keys = {
-        table.key(row, column) for table in paper.tables for row in table.rows for column in table.columns
-    }
-    words = {found[2] for key in keys if (found := _OF_MEMBER.search(key))}
-    printed = {scored.find_member(word) for word in words}
-    return [name for name in scored.members if name not in printed] if scored.made else []
-
-
-def _most_members(paper: Paper) -> int:
-    """How many members the paper's largest table of members has."""
-    return max(
-        (len(members) for table in paper.tables for members in list_member_rows(table).values()), default=0
     )

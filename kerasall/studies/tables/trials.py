@@ -1,7 +1,8 @@
 """The designed experiment of a run as a paper's tables print one: factors, array, responses, response table, variance.
 
 A ratio stands beside a printed one only where it is the same: η = -10 log10((mean - 1)^2) of the run's own responses, with equal
-levels kept apart (Chen et al. 2021). By which ratio the run itself chose its levels is said beside it.
+levels kept apart (Chen et al. 2021). By which ratio the run itself chose its levels is said beside it, and on which images,
+where they are not those that the run is scored on.
 """
 
 from __future__ import annotations
@@ -36,12 +37,14 @@ class Experiment:
     Attributes:
         made: what the Tuner noted down: factors, rows with their responses, the response's metric.
         signal: by which ratio the run chose its levels, in words.
+        whose: what must be known of the images that the responses are of; "" where the run is scored on them.
         levels: factor -> number of its level in every row: int [rows].
         trained: accuracy on the images trained on, of every repeat of a row: float [rows, repeats].
     """
 
     made: Mapping[str, Any]
     signal: str
+    whose: str
     levels: Mapping[str, np.ndarray]
     trained: np.ndarray
 
@@ -86,7 +89,11 @@ def read_experiment(run: Run) -> Experiment | None:
         factor["name"]: first.loc[rows, f"{factor['name']} level"].to_numpy(np.int64)
         for factor in made["factors"]
     }
-    return Experiment(made, str(made.get("signal", "")), levels, _read_trained(table, rows))
+    scored_on = str(made.get("scored_on", ""))
+    whose = (
+        f"on {scored_on} images, by which the levels were chosen" if scored_on not in ("", run.scored) else ""
+    )
+    return Experiment(made, str(made.get("signal", "")), whose, levels, _read_trained(table, rows))
 
 
 def _read_trained(table: pd.DataFrame, rows: list[str]) -> np.ndarray:
@@ -131,7 +138,7 @@ def read_trial(run: Run, words: Sequence[str]) -> Ours:
     if int(row) > len(found):
         return none_as(f"this run has {len(found)} rows")
     own = found[int(row) - 1]
-    reason = WHILE_TRAINING if images == "train" else ""
+    reason = WHILE_TRAINING if images == "train" else made.whose
     if what.startswith("run:"):
         number = int(what.removeprefix("run:"))
         if number > len(own):
@@ -156,7 +163,7 @@ def read_response(run: Run, words: Sequence[str]) -> Ours:
         return none_as(f"this run varies {len(made.factors)} settings")
     factor = made.factors[int(number) - 1]
     name, means = factor["name"], found.response_table[factor["name"]]
-    reason, best = _say_signal(made), found.best_levels[factor["name"]]
+    reason, best = _say_origin(made), found.best_levels[factor["name"]]
     if what.startswith(_OF_LEVEL):
         level = int(what.removeprefix(_OF_LEVEL))
         if level > len(means) or means[level - 1] is None:
@@ -191,7 +198,7 @@ def read_anova(run: Run, words: Sequence[str]) -> Ours:
         "ss": row.sum_of_squares, "df": row.df, "variance": row.mean_square,
         "pure": row.sum_of_squares - row.df * error, "contribution": row.contribution_percent,
     }[what]  # fmt: skip
-    return none_as("it has no degree of freedom") if value is None else Ours(value, reason=_say_signal(made))
+    return none_as("it has no degree of freedom") if value is None else Ours(value, reason=_say_origin(made))
 
 
 @lru_cache(maxsize=4)
@@ -205,9 +212,7 @@ def analyze_eta(run: Run) -> tuple[Experiment, Analysis] | Ours:
     return made, made.analyze()
 
 
-def _say_signal(made: Experiment) -> str:
-    """What must be known where the run chose its levels by another ratio."""
-    own = made.signal
-    if own == _SIGNAL:
-        return ""
-    return f"η of this run's responses, equal levels apart; the run itself chose its levels by {own}"
+def _say_origin(made: Experiment) -> str:
+    """What must be known where the responses are of other images, or the run chose its levels by another ratio."""
+    other = f"the ratio is η of this run's responses, equal levels apart; the run itself chose its levels by {made.signal}"
+    return "; ".join(filter(None, (made.whose, "" if made.signal == _SIGNAL else other)))

@@ -6,24 +6,24 @@ run, found beside this one by its settings, as are repetitions.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
 from kerasall.data.splits import read_split
 from kerasall.data.training_record import ENSEMBLE, TrainingRecord
-from kerasall.errors import DataError, SettingsError
+from kerasall.errors import ArtifactError, DataError, SettingsError
 from kerasall.evaluation.ensemble_rules import WEIGHT_METRICS, member_weights
 from kerasall.evaluation.ensemble_scores import weigh
 from kerasall.evaluation.intervals import Scorer
 from kerasall.evaluation.repeats import spread_of
 from kerasall.studies.finished_run import RECORD, Run
 from kerasall.studies.tables.members import score_ensemble, score_member
-from kerasall.studies.tables.ours import Ours, none_as
+from kerasall.studies.tables.ours import Lookup, Ours, none_as
 from kerasall.studies.tables.scored import read_score, read_scored
 
-SIZES = (300, 450)
-"""Sides of the images whose scores are printed beside one another (Mondal et al. 2021, Table 4)."""
+SIZES = {300: "weighted_ensemble", 450: "weighted_ensemble_450"}
+"""Sides of the images whose scores are printed beside one another (Mondal et al. 2021, Table 4) -> config of such a run."""
 
 _ABOUT = ("experiment", "description", "departures", "weaknesses")
 """Settings that say something of a run and change nothing in it."""
@@ -45,12 +45,14 @@ def read_weight(run: Run, words: Sequence[str]) -> Ours:
     name = scored.find_member(named)
     if isinstance(name, Ours):
         return name
-    weights = _fit_weights(run, weighting[0]) if weighting else (scored.made or {}).get("weights")
+    made = scored.made or {}
+    weights = _fit_weights(run, weighting[0]) if weighting else made.get("weights")
     if isinstance(weights, Ours):
         return weights
     if not weights:
         return none_as("the members of this run have no weights")
-    return Ours(float(weights[list(scored.members).index(name)]))
+    whose = _say_fitted(run) if weighting else made.get("decided_by", "")
+    return Ours(float(weights[list(scored.members).index(name)]), reason=whose)
 
 
 @lru_cache(maxsize=8)
@@ -92,6 +94,14 @@ def _weights_from(run: Run) -> str:
     return run.settings["ensemble"]["weights_from"]
 
 
+def _say_fitted(run: Run) -> str:
+    """Which images the weights are scores on, where they are not those of the paper's protocol."""
+    if _weights_from(run) == "selection":
+        return ""
+    images = "out-of-fold" if read_split(run.output("Split", "split.json")).folds else "validation"
+    return f"weights are the members' scores on {images} images"
+
+
 # --- runs beside this one ----------------------------------------------------------------------------
 
 
@@ -105,7 +115,10 @@ def score_repeats(run: Run, words: Sequence[str]) -> Ours:
     runs = find_repetitions(run)
     if len(runs) < 2:
         return none_as("this run has no repetitions: kerasall run CONFIG --repeats 5 makes them")
-    found = [_score_part(each, which, metric) for each in runs]
+    try:
+        found = [_score_part(each, which, metric) for each in runs]
+    except ArtifactError as error:  # of a repetition, which need not be whole
+        return none_as(str(error))
     values = [each.value for each in found if isinstance(each.value, int | float)]
     if len(values) < len(found):
         return none_as(
@@ -126,7 +139,7 @@ def _score_part(run: Run, which: Sequence[str], metric: str) -> Ours:
 
 
 def score_at_size(run: Run, words: Sequence[str]) -> Ours:
-    """``size/SIDE/KEY``: a score of a member or weighting at a size of the images, from this run or the one beside it.
+    """``size/SIDE/KEY``: any other key at a size of the images, from this run or the one beside it.
 
     A run of another size than those printed stands in the rows of the nearest.
     """
@@ -135,16 +148,28 @@ def score_at_size(run: Run, words: Sequence[str]) -> Ours:
     found = find_at_size(run, wanted)
     if found is None:
         return none_as(
-            f"this run's images have {own} pixels a side, and no finished run of its settings at {wanted} is beside it (of "
-            f"450 pixels: kerasall run weighted_ensemble_450, or weighted_ensemble_450_faithful)"
+            f"this run's images have {own} pixels a side, and no finished run of its settings at {wanted} is beside it "
+            f"(kerasall run {SIZES[wanted]}, or {SIZES[wanted]}_faithful)"
         )
-    score = score_weighting(found, rest) if kind == "weighting" else score_member(found, rest)
+    try:
+        score = _AT_SIZE[kind](found, rest)
+    except ArtifactError as error:  # of the run beside this one, which need not be whole
+        return none_as(str(error))
     notes = [
         f"of the run {found.name}" if found is not run else "",
         f"images of {own} pixels" if found is run and own != wanted else "",
     ]
     told = "; ".join(filter(None, [*notes, score.reason]))
     return Ours(score.value, score.low, score.high, told)
+
+
+_AT_SIZE: Mapping[str, Lookup] = {
+    "member": score_member,
+    "weighting": score_weighting,
+    "weight": read_weight,
+    "repeats": score_repeats,
+}
+"""Keys that are printed of one size of the images."""
 
 
 def side_of(settings: dict[str, Any]) -> int:
@@ -161,23 +186,24 @@ def find_at_size(run: Run, side: int) -> Run | None:
     own = side_of(run.settings)
     if min(SIZES, key=lambda each: abs(each - own)) == side:
         return run
-    return next((each for each in _beside(run, {"preprocess"}) if side_of(each.settings) == side), None)
+    return next((each for each in _beside(run, "preprocess") if side_of(each.settings) == side), None)
 
 
 @lru_cache(maxsize=16)
 def find_repetitions(run: Run) -> tuple[Run, ...]:
     """This run and the finished ones beside it that differ in the number of the repetition alone, in its order."""
-    others = {each.settings["repeat"]: each for each in _beside(run, {"repeat"})}
+    others = {each.settings.get("repeat", 0): each for each in _beside(run, "repeat")}
     found = {**others, run.settings.get("repeat", 0): run}
     return tuple(found[number] for number in sorted(found))
 
 
-def _beside(run: Run, changed: Collection[str]) -> list[Run]:
-    """Finished runs in the same folder whose settings differ in ``changed`` alone."""
-    passed = {*_ABOUT, *changed}
+def _beside(run: Run, changed: str) -> list[Run]:
+    """Finished runs in the same folder whose settings differ in ``changed`` alone; of ``preprocess`` in sizes alone."""
+    passed = {*_ABOUT, changed}
 
     def meaning(each: Run) -> dict[str, Any]:
-        return {key: value for key, value in each.settings.items() if key not in passed}
+        others = [step for step in each.settings.get("preprocess", ()) if "height" not in step]
+        return {key: value for key, value in each.settings.items() if key not in passed} | {"": others}
 
     folders = sorted(
         file.parent for file in run.folder.parent.glob(f"*/{RECORD}") if file.parent != run.folder
