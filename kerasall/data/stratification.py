@@ -91,9 +91,18 @@ def _take_subjects(table: pd.DataFrame, subjects: Mapping[str, Sequence[str]]) -
     free, notes = table["part"] == "", []
     for part, names in subjects.items():
         if missing := sorted(set(names) - set(table["subject"][free]), key=natural_order):
+            gone = [name for name in missing if name not in set(table["subject"])]
+            fault, cure = (
+                (f"there is no image of {list_some(gone)}", "put the whole set in place")
+                if gone
+                else (
+                    f"all images of {list_some(missing)} stand in a published part, or are of a patient that does",
+                    "name others",
+                )
+            )
             raise DataError(
-                f"split.subjects.{part} must name patients of the data, but there is no image of {list_some(missing)} to "
-                "deal out: put the whole set in place, or do without: --set split.subjects={}"
+                f"split.subjects.{part} must name patients of the data, spelt as there, whose images can be dealt out, but "
+                f"{fault}: {cure}, or do without: --set split.subjects={{}}"
             )
         table.loc[free & table["subject"].isin(list(names)), "part"] = part
         notes.append(f"The {len(names)} patients of the {part} part are stated in the settings, not drawn.")
@@ -386,7 +395,7 @@ def _finish(split: Split) -> Split:
         if part != DROPPED and found != labels:
             raise DataError(
                 f"each class must stand in every part, but {sorted(labels - found)} do not stand in {part!r}: "
-                "choose other fixed parts or official folds, or splits drawn by kerasall"
+                "choose other fixed parts, stated patients or official folds, or splits drawn by kerasall"
             )
     return replace(split, table=split.table[list(SPLIT_COLUMNS)], seed=int(split.seed))
 

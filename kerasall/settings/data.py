@@ -190,14 +190,22 @@ class SplitSettings(Strict):
     @model_validator(mode="after")
     def _subjects_are_parts_of_their_own(self) -> SplitSettings:
         names = [name for part in self.subjects.values() for name in part]
+        if empty := [part for part, stated in self.subjects.items() if not all((*stated, stated))]:
+            raise ValueError(
+                f"split.subjects.{empty[0]} must name at least one patient, and none by an empty name, but is "
+                f"{list(self.subjects[empty[0]])}: name them, or leave {empty[0]} out of split.subjects"
+            )
         if twice := sorted({name for name in names if names.count(name) > 1}):
             raise ValueError(
-                f"split.subjects must name a patient once, but {', '.join(twice)} is there twice"
+                f"split.subjects must name a patient once, but {', '.join(twice)} is there twice: leave one out"
             )
         if self.subjects and (self.kind != "holdout" or self.file or self.unit == "image"):
-            raise ValueError("split.subjects needs split.kind: holdout, split.unit: group and no split.file")
+            raise ValueError(
+                "split.subjects needs split.kind: holdout, split.unit: group and no split.file, but they are "
+                f"{self.kind}, {self.unit} and {self.file or 'none'}: leave it out (split.subjects: {{}}), or them"
+            )
         if both := [part for part in self.subjects if getattr(self, f"{part}_folds", ())]:
             raise ValueError(
-                f"the {both[0]} part is either split.subjects or split.{both[0]}_folds, not both"
+                f"the {both[0]} part is either split.subjects or split.{both[0]}_folds, not both: leave one out"
             )
         return self
