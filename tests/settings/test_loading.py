@@ -306,7 +306,7 @@ def test_a_stated_part_counts_as_one():
 
 def test_an_empty_list_of_patients_is_no_test_part():
     """Else a sweep would be scored on the very images on which its best cell is chosen."""
-    with pytest.raises(SettingsError, match="leave test out of split[.]subjects"):
+    with pytest.raises(SettingsError, match=r"leave test out of split\.subjects"):
         load_settings(
             "optimizer_sweep",
             overrides=["split.kind=holdout", "split.test_folds=[]", "split.subjects={test: []}"],
