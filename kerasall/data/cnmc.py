@@ -140,7 +140,8 @@ def _keep_parts(images: _Sorted, folds: Sequence[str], root: Path) -> _Sorted:
     if missing := sorted(set(folds) - there):
         raise DataError(
             f"data.folds must name parts of C-NMC that lie in {root}, but {', '.join(missing)} is none of "
-            f"{sorted(there, key=natural_order)}: put that part in place, or leave it out"
+            f"{sorted(there, key=natural_order)}: put that part in place, or leave it out; --set data.folds=[] "
+            "reads what is there"
         )
     rows = [row for row in images.rows if row["fold"] in folds]
     kept = {row["id"] for row in rows}
