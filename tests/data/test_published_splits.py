@@ -14,8 +14,8 @@ from sklearn.model_selection import train_test_split
 from kerasall.components.example_gen import read_collection_of
 from kerasall.components.transform import draw_split
 from kerasall.data.cnmc import LABEL_TABLE, read_cnmc
+from kerasall.data.dealing import deal_images
 from kerasall.data.splits import Split, check_leaks
-from kerasall.data.stratification import deal_images
 from kerasall.errors import DataError, LeakError, SettingsError
 from kerasall.settings.loading import load_settings
 
