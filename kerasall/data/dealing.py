@@ -48,7 +48,7 @@ def deal_images(
         if wanted.min() < 1 or wanted.sum() >= len(rows):
             raise DataError(
                 f"each class must stand in every one of the parts {list(shares)}, but class {label!r} has only "
-                f"{len(rows)} images: ask for fewer or other parts, or add images of this class"
+                f"{len(rows):,} images: ask for larger shares or fewer parts, or add images of this class"
             )
         for part, chosen in zip(held_out, np.split(rows, np.cumsum(wanted))[:-1], strict=True):
             parts[chosen] = part

@@ -20,7 +20,7 @@ from kerasall.data.splits import (
     natural_order,
 )
 from kerasall.data.vocabulary import is_fold_name, name_part
-from kerasall.errors import DataError
+from kerasall.errors import DataError, count_of
 from kerasall.listing.folders import list_some
 
 
@@ -95,7 +95,9 @@ def _take_subjects(table: pd.DataFrame, subjects: Mapping[str, Sequence[str]]) -
                 f"{fault}: {cure}, or do without: --set split.subjects={{}}"
             )
         table.loc[free & table["subject"].isin(list(names)), "part"] = part
-        notes.append(f"The {len(names)} patients of the {part} part are stated in the settings, not drawn.")
+        notes.append(
+            f"Stated in the settings, not drawn: the {count_of(len(names), 'patient')} of the {part} part."
+        )
     return notes
 
 

@@ -188,13 +188,22 @@ class SplitSettings(Strict):
         return bool(self.selection or self.selection_folds or "selection" in self.subjects)
 
     @model_validator(mode="after")
+    def _a_published_part_is_one(self) -> SplitSettings:
+        if both := sorted({*self.test_folds} & {*self.selection_folds}):
+            raise ValueError(
+                f"split.test_folds and split.selection_folds must differ, but both name {', '.join(both)}: leave it out of one"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _subjects_are_parts_of_their_own(self) -> SplitSettings:
         names = [name for part in self.subjects.values() for name in part]
-        if empty := [part for part, stated in self.subjects.items() if not all((*stated, stated))]:
-            raise ValueError(
-                f"split.subjects.{empty[0]} must name at least one patient, and none by an empty name, but is "
-                f"{list(self.subjects[empty[0]])}: name them, or leave {empty[0]} out of split.subjects"
-            )
+        for part, stated in self.subjects.items():
+            if not stated or "" in stated:
+                raise ValueError(
+                    f"split.subjects.{part} must name at least one patient, and none by an empty name, but is "
+                    f"{list(stated)}: name them, or leave {part} out of split.subjects"
+                )
         if twice := sorted({name for name in names if names.count(name) > 1}):
             raise ValueError(
                 f"split.subjects must name a patient once, but {', '.join(twice)} is there twice: leave one out"

@@ -134,13 +134,13 @@ def test_only_the_named_parts_are_read_and_one_that_is_not_there_is_said(counted
         read_cnmc(first, folds=("fold_0", "fold_2"))
 
 
-def test_parts_of_cnmc_are_refused_for_other_data(tmp_path):
+@pytest.mark.parametrize("source", ["folder", "auto", "synthetic"])
+def test_parts_of_cnmc_are_refused_for_other_data(tmp_path, source):
     touch(tmp_path, *[f"{label}/{number}.png" for label in "ab" for number in range(3)])
-    settings = load_settings(
-        "aria_mobilenet", overrides=[f"data.path={tmp_path}", "data.source=folder", "data.folds=[x]"]
-    )
+    overrides = [f"data.path={tmp_path}", f"data.source={source}", "data.folds=[x]"]
+    settings = load_settings("aria_mobilenet", overrides=overrides)
     with pytest.raises(SettingsError, match=r"data\.folds names published parts of C-NMC"):
-        read_collection_of(settings.data, Path())
+        read_collection_of(settings.data, tmp_path)
 
 
 @pytest.mark.realdata

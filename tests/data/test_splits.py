@@ -386,7 +386,7 @@ def test_stated_patients_are_their_part_and_the_others_are_dealt_out():
     found = drawn.table.groupby("part")["subject"].agg(set)
     assert found["validation"] == set(stated)
     assert found["train"] | found["test"] == set(table["subject"]) - set(stated)
-    assert any("2 patients of the validation part are stated" in note for note in drawn.notes)
+    assert any("not drawn: the 2 patients of the validation part" in note for note in drawn.notes)
 
 
 def test_a_stated_patient_without_images_is_named():

@@ -288,12 +288,13 @@ def test_a_config_may_be_utf16_and_may_come_through_a_pipe(tmp_path, monkeypatch
         ({"subjects": {"validation": ["a"]}, "kind": "folds"}, "needs split.kind: holdout"),
         ({"subjects": {"test": ["a"]}, "test_folds": ["prelim"]}, "the test part is either"),
         ({"subjects": {"train": ["a"]}}, "validation"),
+        ({"test_folds": ["a", "b"], "selection_folds": ["b"]}, "must differ, but both name b"),
         ({"subjects": {"test": []}}, r"subjects.test must name at least one patient, .* but is \[\]"),
         ({"subjects": {"validation": ["a", ""]}}, "none by an empty name"),
         ({"subjects": {"validation": ["a"]}, "unit": "image"}, "but they are holdout, image and none"),
     ],
 )
-def test_stated_patients_are_of_one_part_of_a_holdout_split(split, told):
+def test_stated_patients_and_published_parts_are_of_one_part(split, told):
     with pytest.raises(SettingsError, match=told):
         validate({"experiment": "x", "pipeline": "p", "split": split}, "here")
 
