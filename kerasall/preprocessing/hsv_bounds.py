@@ -32,7 +32,7 @@ class ColourCounts:
         """The greatest intersection over union that any choice of colours has with these masks on these images.
 
         Colours are taken in the order of the share of their pixels that is kept, until the overlap falls: no set of colours
-        does better, a box of bounds least of all. It knows the masks that it is held against, so nothing that goes by
+        (of cells of this count) does better, a box of bounds least of all. It knows the masks that it is held against, so nothing that goes by
         a pixel's colour alone can be expected to reach it on other images. None where the masks keep nothing.
         """
         seen = self.every > 0
