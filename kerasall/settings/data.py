@@ -208,10 +208,10 @@ class SplitSettings(Strict):
             raise ValueError(
                 f"split.subjects must name a patient once, but {', '.join(twice)} is there twice: leave one out"
             )
-        if self.subjects and (self.kind != "holdout" or self.file or self.unit == "image"):
+        if self.subjects and (self.kind != "holdout" or self.unit == "image"):
             raise ValueError(
-                "split.subjects needs split.kind: holdout, split.unit: group and no split.file, but they are "
-                f"{self.kind}, {self.unit} and {self.file or 'none'}: leave it out (split.subjects: {{}}), or them"
+                "split.subjects needs split.kind: holdout and split.unit: group, but they are "
+                f"{self.kind} and {self.unit}: leave it out (split.subjects: {{}}), or them"
             )
         if both := [part for part in self.subjects if getattr(self, f"{part}_folds", ())]:
             raise ValueError(

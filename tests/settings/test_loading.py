@@ -291,7 +291,7 @@ def test_a_config_may_be_utf16_and_may_come_through_a_pipe(tmp_path, monkeypatch
         ({"test_folds": ["a", "b"], "selection_folds": ["b"]}, "must differ, but both name b"),
         ({"subjects": {"test": []}}, r"subjects.test must name at least one patient, .* but is \[\]"),
         ({"subjects": {"validation": ["a", ""]}}, "none by an empty name"),
-        ({"subjects": {"validation": ["a"]}, "unit": "image"}, "but they are holdout, image and none"),
+        ({"subjects": {"validation": ["a"]}, "unit": "image"}, "but they are holdout and image"),
     ],
 )
 def test_stated_patients_and_published_parts_are_of_one_part(split, told):
@@ -303,6 +303,13 @@ def test_a_stated_part_counts_as_one():
     stated = {"subjects": {"test": ["a"], "validation": ["b"]}, "validation": 0, "test": 0}
     split = validate({"experiment": "x", "pipeline": "p", "split": stated}, "here").split
     assert (split.has_test, split.has_validation, split.has_selection) == (True, True, False)
+
+
+def test_a_frozen_split_goes_before_stated_patients():
+    """`kerasall review` says `--set split.file=SPLIT`: the parts of the file are those that the patients made."""
+    settings = load_settings("weighted_ensemble_faithful", overrides=["split.file=split.json"])
+    assert settings.split.file is not None
+    assert settings.split.subjects
 
 
 def test_an_empty_list_of_patients_is_no_test_part():
