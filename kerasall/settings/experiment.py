@@ -124,7 +124,7 @@ class Settings(Strict):
     ensemble: EnsembleSettings = EnsembleSettings()
     """how the members' answers become one"""
     deep_features: DeepFeatureSettings | None = None
-    """classifiers of pooled features of frozen backbones, instead of the one model"""
+    """classifiers of features of frozen backbones, instead of the one model"""
     sweep: SweepSettings | None = None
     """frozen backbones x optimizers x numbers of epochs, every cell scored, instead of the one model"""
     tune: TuneSettings | None = None
