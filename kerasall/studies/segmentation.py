@@ -86,7 +86,11 @@ class Segmentation:
     def words_scored(self) -> str:
         """What the overlap is of, in a sentence."""
         if self.held_out:
-            return f"The agreement is that of {'the other ' if len(self.fitted) else ''}{self._count(self.scored)}."
+            unknown = self.collection.subject_kind == "none" and len(self.fitted)
+            return (
+                f"The agreement is that of {'the other ' if len(self.fitted) else ''}{self._count(self.scored)}."
+                + " No patient is known of them: images of one may stand in both halves." * bool(unknown)
+            )
         return f"The agreement is that of the same {self._count(self.scored)}: it says how well the bounds stand in for the threshold."
 
     @property

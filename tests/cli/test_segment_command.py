@@ -200,6 +200,19 @@ def test_grey_images_have_no_saturation_to_go_by(tmp_path):
     assert run(tmp_path, "--otsu", "value", "--out", tmp_path / "out").exit_code == 0
 
 
+def test_halves_that_may_share_a_patient_are_said_to(tmp_path):
+    for folder in ("images", "masks"):
+        for number in range(4):
+            path = tmp_path / folder / "ab"[number % 2] / f"{number}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            cv2.imwrite(str(path), np.full((20, 20, 3), (180, 60, 120), np.uint8))
+    words = ("--masks", tmp_path / "masks", "--out", tmp_path / "out")
+    told = "No patient is known of them: images of one may stand in both halves."
+    assert told in run(tmp_path, *words).stdout
+    stated = ("--hue", "0:179", "--saturation", "0:255", "--value", "0:255")
+    assert told not in run(tmp_path, *words, *stated).stdout
+
+
 def test_bounds_that_are_all_stated_need_no_second_subject(tmp_path):
     for folder in ("images", "masks"):
         path = tmp_path / folder / "blast" / "1.png"
