@@ -171,10 +171,13 @@ def test_a_change_of_what_only_the_report_needs_trains_nothing_anew():
     assert tuner_parameters() != tuner_parameters("tune.repeats=3")
 
 
-def test_the_runs_can_be_read_before_anything_trains(capsys):
-    print_runs(load_settings(ROOT / "configs" / "taguchi_resnet101_vote_faithful.yaml"))
+@pytest.mark.parametrize(("protocol", "optimizer"), [("", 1), ("_faithful", 2)])
+def test_the_runs_can_be_read_before_anything_trains(capsys, protocol, optimizer):
+    """The paper takes equal levels of the optimizer for two, and has no degree of freedom left for error."""
+    print_runs(load_settings(ROOT / "configs" / f"taguchi_resnet101_vote{protocol}.yaml"))
     printed = capsys.readouterr().out
-    assert printed.startswith("L9(3^4): 9 runs; degrees of freedom: optimizer 1, batch_size 2")
+    assert printed.startswith(f"L9(3^4): 9 runs; degrees of freedom: optimizer {optimizer}, batch_size 2")
+    assert f"error {2 - optimizer}" in printed.splitlines()[0]
     assert "Every run 3 times, then 9 at the predicted optimum: 36 trials." in printed
 
 

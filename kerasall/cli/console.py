@@ -42,6 +42,10 @@ SmokeOption = Annotated[
     bool, typer.Option("--smoke", help="As --plan, with one step of every stage at batch 2.")
 ]
 SourceOption = Annotated[str, typer.Option(help="auto, cnmc, aria, folder, csv or records.")]
+MaxSideOption = Annotated[
+    int | None, typer.Option(min=1, help="Largest width or height; default: the model's.")
+]
+MaxPixelsOption = Annotated[int | None, typer.Option(min=1, help="Most pixels in all; default: the model's.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print only JSON on standard output.")]
 
 ExcelOption = Annotated[

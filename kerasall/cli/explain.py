@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from kerasall.cli.console import RESEARCH_ONLY, ModelArgument, note, require_place, show_progress
+from kerasall.cli.console import (
+    RESEARCH_ONLY,
+    MaxPixelsOption,
+    MaxSideOption,
+    ModelArgument,
+    note,
+    require_place,
+    show_progress,
+)
 from kerasall.errors import DecodingError, ModelError, SettingsError, count_of, did_you_mean
 from kerasall.files import atomic_path, write_json
 from kerasall.paths import runs_folder, shorten_name
@@ -54,8 +62,11 @@ def explain(
             callback=require_place, help="Folder of the pictures; default runs/explanations/<model>."
         ),
     ] = None,
+    max_side: MaxSideOption = None,
+    max_pixels: MaxPixelsOption = None,
 ) -> None:
     """Show where in images a model sees its answer; exit status 1 if any failed."""
+    from kerasall.decoding import with_limits
     from kerasall.runtime import quiet_tensorflow
 
     if method not in TITLES:
@@ -68,6 +79,7 @@ def explain(
         from kerasall.serving.predictor import Predictor, describe_verdict
 
         predictor = Predictor(run.saved_model or run.exported)
+    predictor.limits = with_limits(predictor.limits, max_side, max_pixels)
     require_explainable(predictor, run.no_maps)
     chosen = None if class_name is None else find_class(predictor.labels, class_name)
     folder = out or runs_folder() / "explanations" / "_wrong_".join(filter(None, [run.title, wrong_member]))

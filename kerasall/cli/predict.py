@@ -14,7 +14,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from kerasall.cli.console import RESEARCH_ONLY, ExcelOption, ModelArgument, note, show_progress
+from kerasall.cli.console import (
+    RESEARCH_ONLY,
+    ExcelOption,
+    MaxPixelsOption,
+    MaxSideOption,
+    ModelArgument,
+    note,
+    show_progress,
+)
 from kerasall.errors import DataError, SettingsError, count_of
 from kerasall.paths import runs_folder
 from kerasall.studies.finished_run import Run
@@ -56,8 +64,6 @@ _Out = Annotated[
         "Default: CSV on standard output.",
     ),
 ]
-_MaxSide = Annotated[int | None, typer.Option(min=1, help="Largest width or height; default: the model's.")]
-_MaxPixels = Annotated[int | None, typer.Option(min=1, help="Most pixels in all; default: the model's.")]
 _Runner = Annotated[
     str | None, typer.Option(help=f"Predict with Apache Beam: {', '.join(RUNNERS)} (extra beam).")
 ]
@@ -80,8 +86,8 @@ def predict(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Begin the output anew.")] = False,
     excel: ExcelOption = False,
     batch_size: Annotated[int, typer.Option(min=1, help="Images per call of the model.")] = 32,
-    max_side: _MaxSide = None,
-    max_pixels: _MaxPixels = None,
+    max_side: MaxSideOption = None,
+    max_pixels: MaxPixelsOption = None,
     runtime: RuntimeOption = "tensorflow",
     precision: PrecisionOption = "float32",
     runner: _Runner = None,

@@ -153,8 +153,11 @@ def _list_functions(
     def to_pixels(image_bytes: tf.Tensor) -> Tensors:
         return {"pixels": decode_batch(image_bytes, chain, size)}
 
-    def answer_pixels(pixels: tf.Tensor) -> Tensors:
+    def answer_some(pixels: tf.Tensor) -> Tensors:
         return _named(answer(tf.cast(pixels, tf.float32)), malignant)
+
+    def answer_pixels(pixels: tf.Tensor) -> Tensors:
+        return _answer_any(answer_some, pixels)
 
     def answer_bytes(image_bytes: tf.Tensor) -> Tensors:
         return answer_pixels(**to_pixels(image_bytes))
@@ -167,13 +170,31 @@ def _list_functions(
     }
     if explain is not None:
 
+        def explain_some(pixels: tf.Tensor, class_index: tf.Tensor) -> Tensors:
+            return explain(tf.cast(pixels, tf.float32), class_index)
+
         def explain_bytes(image_bytes: tf.Tensor, class_index: tf.Tensor) -> Tensors:
             shown = to_pixels(image_bytes)
-            return {**explain(tf.cast(shown["pixels"], tf.float32), class_index), **shown}
+            return {**_answer_any(explain_some, shown["pixels"], class_index), **shown}
 
         specs = [files, tf.TensorSpec([None], tf.int64, "class_index")]
         functions["explain"] = tf.function(explain_bytes, input_signature=specs)
     return functions
+
+
+def _answer_any(answer: Callable[..., Tensors], *batches: tf.Tensor) -> Tensors:
+    """What a function answers to batches [N, ...]; where there are no rows, none, of what it answers to a blank one.
+
+    On processors with kernels of oneDNN an empty batch leaves a convolution in the shape in which it came, and the next
+    layer fails.
+    """
+    count = tf.shape(batches[0])[0]
+    lacking = tf.cast(tf.equal(count, 0), tf.int32)
+    filled = []
+    for batch in batches:
+        padded = tf.pad(batch, [[0, lacking], *[[0, 0]] * (batch.shape.rank - 1)])
+        filled.append(tf.reshape(padded, [-1, *batch.shape[1:]]))  # whose static shape padding loses
+    return {name: values[:count] for name, values in answer(*filled).items()}
 
 
 def _save(functions: Mapping[str, Any], folder: Path) -> None:

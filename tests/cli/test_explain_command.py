@@ -210,6 +210,14 @@ def test_a_run_is_explained_by_its_name_into_the_runs_folder(saved_single, image
         Run.find("mien")
 
 
+def test_the_limits_of_an_image_are_the_models_or_the_stated_ones(saved_single, images, tmp_path):
+    result = invoke(saved_single, images / "a.png", "--out", tmp_path / "maps", "--max-side", 59)
+    assert result.exit_code == 1
+    assert "must have at most 59 pixels a side" in result.stderr
+    result = invoke(saved_single, images / "a.png", "--out", tmp_path / "maps", "--max-pixels", 3000)
+    assert result.exit_code == 0
+
+
 def test_models_without_maps_are_refused_with_words(images, tmp_path):
     image = keras.Input((SIZE, SIZE, 3))
     dense = keras.Model(image, keras.layers.Dense(3, activation="softmax")(keras.layers.Flatten()(image)))

@@ -1,7 +1,7 @@
 """Scores, votes and weights against the tables that the five papers print, misprints named.
 
 Beside it: tables 9 to 16 of Chen et al. in test_metrics.py, their designed experiment in
-tests/taguchi/test_published_experiment.py, Mondal's cycle and Fata's decay in tests/training/test_schedules.py.
+tests/taguchi/test_paper_000.py, Mondal's cycle and Fata's decay in tests/training/test_schedules.py.
 """
 
 from __future__ import annotations

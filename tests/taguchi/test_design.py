@@ -98,9 +98,8 @@ def test_a_plan_tells_the_degrees_of_freedom_of_its_own_analysis(options, freedo
 )
 def test_the_degrees_of_freedom_that_a_plan_tells_are_those_that_the_analysis_has(options):
     made = plan({"A": ["adam", "sgdm", "adam"], "B": [60, 65, 70], "C": [8, 10, 12], "D": [1, 2, 3]})
-    found = analyze(
-        made.table(), [3.0, 1, 4, 1, 5, 9, 2, 6, 5], signal="mean", levels=made.factors, **options
-    ).to_json()
+    responses = [float(number) for number in (3, 1, 4, 1, 5, 9, 2, 6, 5)]
+    found = analyze(made.table(), responses, signal="mean", levels=made.factors, **options).to_json()
     own, error_df = made.count_freedom(**options)
     assert {row["factor"]: row["df"] for row in found["anova"]} == {
         name: df for name, df in own.items() if df
