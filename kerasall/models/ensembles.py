@@ -302,9 +302,7 @@ def _name_members(members: Sequence[keras.Model], names: Sequence[str] | None) -
                 rename(member, wanted)
 
 
-def require_own_names(
-    what: str, names: Sequence[str], taken: Sequence[str] = (*_RESERVED, "ensemble")
-) -> None:
+def require_own_names(what: str, names: Sequence[str], taken: Sequence[str] = _RESERVED) -> None:
     """Refuses names of members that parts of the ensemble bear.
 
     Raises:

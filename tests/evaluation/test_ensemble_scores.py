@@ -204,14 +204,6 @@ def test_a_page_shows_each_part_once_and_the_ensemble_last():
     assert names == [*"abcde", "first 3", "weighed by f1", "weighed by kappa", "ensemble"]
 
 
-def test_a_member_may_be_called_like_a_step_of_growth():
-    """It is no step, and keeps a picture of its own: a name alone would be read as a number at the end of a long run."""
-    named = dict(zip(["first_try", "first_3", "weighed_f1", "d", "e"], FIVE.values(), strict=True))
-    found = list_parts(scored("average", named))
-    assert [part.first for part in found] == [0, 0, 0, 0, 0, 3, 0]
-    assert len({part.key for part in found}) == len(found)
-
-
 def test_a_members_gallery_begins_with_what_the_ensemble_puts_right():
     member, ensemble = FIVE["a"], FIVE["e"]
     mended = put_right(member, ensemble).tolist()

@@ -248,7 +248,7 @@ def test_the_parts_of_a_split_file_decide_whether_a_choice_is_honest(name, tmp_p
         check_names(named, "here")
 
 
-@pytest.mark.parametrize("name", ["image", "stacking", "member_probabilities", "ensemble"])
+@pytest.mark.parametrize("name", ["image", "stacking", "member_probabilities"])
 def test_a_member_called_as_a_part_of_the_ensemble_is_found_before_it_is_trained(name):
     settings = make(members=[{"name": name}, {"name": "other"}])
     with pytest.raises(SettingsError, match=f"members: no member may be called {name}"):

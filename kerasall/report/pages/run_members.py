@@ -27,19 +27,11 @@ _SIDE = 112
 
 @dataclass(frozen=True, eq=False)
 class Part:
-    """A member, or several of them together, as the page names it.
-
-    Attributes:
-        name: in words.
-        key: of its pictures; no member's name where it is none.
-        scores: of it.
-        first: how many members it has, where it is the first so many; else 0.
-    """
+    """A member, or several of them together, as the page names it: ``key`` names its files."""
 
     name: str
     key: str
     scores: PartScores
-    first: int = 0
 
 
 def make_ensemble(e: Evidence) -> Section | None:
@@ -61,7 +53,7 @@ def make_members(e: Evidence) -> Section | None:
     if found is None:
         return None
     parts, classes = list_parts(found), e.facts.labels
-    grown = [part for part in parts if part.first]
+    grown = [part for part in parts if part.key.startswith("first")]
     others = [part for part in parts if part not in grown]
     steps = [*grown, parts[-1]] if grown else []
     return render_section(
@@ -81,13 +73,13 @@ def list_parts(found: EnsembleScores) -> list[Part]:
     members, made = found.members, found.description
     parts = [Part(name, name, scores) for name, scores in members.items()]
     parts += [
-        Part(f"first {size}", f"first-{size}", scores, size)
+        Part(f"first {size}", f"first_{size}", scores)
         for size, scores in found.first.items()
         if size < len(members)
     ]
     for name, each in found.weightings.items():
         if each.scores is not None and list(each.weights) != made["weights"]:
-            parts.append(Part(f"weighed by {name}", f"weighed-{name}", each.scores))
+            parts.append(Part(f"weighed by {name}", f"weighed_{name}", each.scores))
     return [*parts, Part("ensemble", "ensemble", found.ensemble)]
 
 
@@ -135,7 +127,7 @@ def _list_records(
     members = e.review.sources[0].members
     scorer = Scorer(e.findings.predictions, e.facts.malignant)
     grown = grow(scorer, list(members.values()), found.description)
-    records = {**members, **{f"first-{size}": each.predictions for size, each in grown.items()}}
+    records = {**members, **{f"first_{size}": each.predictions for size, each in grown.items()}}
     return ((part, records[part.key]) for part in parts if part.key in records)
 
 
@@ -156,7 +148,8 @@ def _make_gallery(e: Evidence, part: Part, own: Predictions) -> dict[str, Any]:
     ensemble = e.findings.predictions.in_order(own.ids)
     rows = choose_beside(own, ensemble, min(e.settings.evaluate.gallery, GALLERY), e.settings.seed)
     made = e.findings.ensemble.description if e.findings.ensemble else {}
-    voters = part.first if made.get("rule") == "majority_vote" else 0
+    size = int(part.key.removeprefix("first_")) if part.key.startswith("first_") else 0
+    voters = size if made.get("rule") == "majority_vote" else 0
     images = sections.show_images(
         own, rows, _paths(e), e.development.limits, e.development.sixteen_bit, voters
     )
