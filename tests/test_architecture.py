@@ -139,6 +139,12 @@ def test_nothing_unpickles_or_runs_a_lambda_layer():
         assert "keras.layers.Lambda(" not in text
 
 
+def test_no_two_test_files_share_a_name():
+    """pytest imports them as modules of one level: it would stop at the second."""
+    names = [path.name for path in Path(__file__).parent.rglob("test_*.py")]
+    assert sorted(name for name in set(names) if names.count(name) > 1) == []
+
+
 def test_no_function_is_longer_than_a_screen():
     """Sixty lines beside the docstring; ``docs/architecture.md`` gives the other budgets, which are only noticed by."""
     long = [

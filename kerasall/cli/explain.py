@@ -88,20 +88,24 @@ def explain(
     else:
         note(f"run {run.name}: {run.words.get('verdict') or 'no verdict yet'}")
     rows, shown = _explain_all(predictor, paths, chosen, method, folder, told)
-    failed = sum(bool(row["error"]) for row in rows)
     document = {"model": str(predictor.folder), "method": method, "no_maps": run.no_maps, "images": rows}
     _write_summary(folder, document, shown)
+    _tell(run, rows, folder, bool(shown))
+    if any(row["error"] for row in rows):
+        raise typer.Exit(1)
+
+
+def _tell(run: Run, rows: list[dict[str, Any]], folder: Path, has_grid: bool) -> None:
+    """What was explained, what failed, and where it lies."""
     for name, reason in run.no_maps.items():
         note(f"the maps leave out {name}: {reason}")
-    note(f"{count_of(len(paths), 'file')}, {failed} failed")
-    for row in rows:
-        if row["error"]:
-            note(f"failed: {row['error']}")
-    show(f"pictures: {folder}", *([f"grid:     {folder / 'grid.png'}"] if shown else []))
+    failed = [row["error"] for row in rows if row["error"]]
+    note(f"{count_of(len(rows), 'file')}, {len(failed)} failed")
+    for error in failed:
+        note(f"failed: {error}")
+    show(f"pictures: {folder}", *([f"grid:     {folder / 'grid.png'}"] if has_grid else []))
     show(f"numbers:  {folder / 'explanations.json'}")
     note(f"A map shows what moved the model, not what a cell is. {RESEARCH_ONLY}")
-    if failed:
-        raise typer.Exit(1)
 
 
 def _choose_images(run: Run, images: list[str], member: str, most: int) -> tuple[list[Path], dict[Path, str]]:

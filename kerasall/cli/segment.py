@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from kerasall.cli import console
-from kerasall.errors import SettingsError
+from kerasall.errors import SettingsError, count_of
 
 _HIGHEST = {"hue": 179, "saturation": 255, "value": 255}
 
@@ -59,10 +59,10 @@ def segment(
     collection = read_stated(settle_images(path, source, None, set_ or []), lenient=True)
     folder = out or runs_folder() / "segmentation" / shorten_name(collection.root.name)
     with quiet_tensorflow():
-        from kerasall.studies.segmentation import StatedMasks
+        from kerasall.studies.masks import StatedMasks
         from kerasall.studies.segmentation import segment as find_bounds
 
-        console.note(f"looking at {len(collection.examples):,} images ...")
+        console.note(f"looking at {count_of(len(collection.examples), 'image')} ...")
         found = find_bounds(collection, StatedMasks(masks, above, otsu, bounds, cleaning, swap))
         command = console.spell(
             "segment", path, masks=masks, hue=hue, saturation=saturation, value=value,
@@ -88,5 +88,9 @@ def read_bounds(channel: str, text: str) -> tuple[int, int]:
         raise SettingsError(
             f"--{channel} must be LOW:HIGH, whole numbers from 0 to {highest}, but is {text!r}: for example "
             f"--{channel} 40:{highest}"
+        )
+    if channel != "hue" and int(low) > int(high):
+        raise SettingsError(
+            f"--{channel} must be LOW:HIGH, the lower bound first, but is {text!r}: swap them; only hue runs in a circle"
         )
     return int(low), int(high)

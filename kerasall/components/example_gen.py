@@ -70,6 +70,7 @@ def read_collection_of(data: DataSettings, cache_folder: Path) -> Collection:
         DataError: the source does not hold what its reader expects.
     """
     if data.source == "synthetic":
+        _require_no_folds(data, "synthetic", "what is rendered")
         from kerasall.data.synthetic import SyntheticSettings, render_cells
 
         settings = SyntheticSettings(**data.synthetic.model_dump())
@@ -88,12 +89,16 @@ def read_collection_of(data: DataSettings, cache_folder: Path) -> Collection:
     return replace(collection, malignant=name_classes(data.malignant, collection.labels, "data.malignant"))
 
 
-def _options(data: DataSettings, name: str, path: Path) -> dict[str, Any]:
-    """What the reader is given; of a lab's own images what was said of them."""
+def _require_no_folds(data: DataSettings, name: str, what: str | Path) -> None:
     if data.folds and name != "cnmc":
         raise SettingsError(
-            f"data.folds names published parts of C-NMC, but {path} is read as the source {name}: take it out"
+            f"data.folds names published parts of C-NMC, but {what} is read as the source {name}: take it out"
         )
+
+
+def _options(data: DataSettings, name: str, path: Path) -> dict[str, Any]:
+    """What the reader is given; of a lab's own images what was said of them."""
+    _require_no_folds(data, name, path)
     said = ("label", "subject", "columns", "root", "classes")
     stated = [key for key in said if getattr(data, key) != DataSettings.model_fields[key].default]
     if name in OWN_IMAGES:

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
+from kerasall.data.dealing import deal_groups
 from kerasall.data.development import Development, Division
-from kerasall.data.stratification import deal_groups
 from kerasall.evaluation.metrics import confusion_matrix
 from kerasall.evaluation.predictions import Predictions, concatenate, read_predictions, write_predictions
 from kerasall.files import read_json, write_json

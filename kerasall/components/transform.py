@@ -93,7 +93,7 @@ def transform(
         corrected = add_parts(corrected, drawn)
     drawn = keep_training_share(drawn, split.training_share)
     cure = _DRAW_ANEW if split.kind == "given" and not split.file else DRAW_AGAIN
-    cure = _STATE_WHOLE if split.subjects else cure
+    cure = _STATE_WHOLE if split.subjects and not split.file else cure
     leaks = check_leaks(drawn, clusters, report_only=split.on_leak == "report", cure=cure)
     table = _join(collection, statistics, drawn)
     sixteen_bit = collection.sixteen_bit

@@ -17,7 +17,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
-from kerasall.data.cnmc_subjects import PRELIMINARY_IMAGES, TRAINING_IMAGES, join_subjects
+from kerasall.data.cnmc_subjects import PRELIMINARY_IMAGES, TRAINING_IMAGES, join_subjects, list_absent
 from kerasall.data.examples import Collection, make_examples
 from kerasall.data.splits import natural_order
 from kerasall.errors import DataError
@@ -89,7 +89,8 @@ def read_cnmc(path: str | Path, label_csv: str | Path | None = None, folds: Sequ
     unlabelled, unfilled = _add_preliminary(images, root, table)
     if not images.rows:
         raise DataError(_describe_nothing_found(root, images))
-    joined = join_subjects({row["subject"] for row in images.rows})
+    subjects = {row["subject"] for row in images.rows}
+    joined = join_subjects(subjects)
     return Collection(
         source="cnmc",
         root=root,
@@ -97,7 +98,7 @@ def read_cnmc(path: str | Path, label_csv: str | Path | None = None, folds: Sequ
         labels=LABELS,
         malignant=MALIGNANT,
         subject_kind="subject",
-        notes=(_describe_share(images.rows, folds), _describe_joined(joined)),
+        notes=(_describe_share(images.rows, folds), _describe_joined(joined, list_absent(subjects))),
         joined_subjects=joined,
         read_warnings=(
             *_describe_oddities(images),
@@ -139,7 +140,8 @@ def _keep_parts(images: _Sorted, folds: Sequence[str], root: Path) -> _Sorted:
     if missing := sorted(set(folds) - there):
         raise DataError(
             f"data.folds must name parts of C-NMC that lie in {root}, but {', '.join(missing)} is none of "
-            f"{sorted(there, key=natural_order)}: put that part in place, or leave it out"
+            f"{sorted(there, key=natural_order)}: put that part in place, or leave it out; --set data.folds=[] "
+            "reads what is there"
         )
     rows = [row for row in images.rows if row["fold"] in folds]
     kept = {row["id"] for row in rows}
@@ -232,15 +234,20 @@ def _describe_share(rows: list[dict[str, str]], folds: Sequence[str]) -> str:
     )
 
 
-def _describe_joined(joined: tuple[tuple[str, ...], ...]) -> str:
+def _describe_joined(
+    joined: Sequence[tuple[str, ...]], absent: Sequence[tuple[tuple[str, ...], tuple[str, ...]]]
+) -> str:
+    """Which ids are one patient; also with one that is not here, as a model may have been trained on it elsewhere."""
     known = (
         f"these are kept together as one patient each: {'; '.join(' = '.join(subjects) for subjects in joined)}"
         if joined
         else "none of these is known to be another"
     )
+    elsewhere = "; ".join(f"{' = '.join(here)} with {', '.join(others)}" for here, others in absent)
+    missing = f" Ids that are not here are the same patients: {elsewhere}." if absent else ""
     return (
-        f"C-NMC: subject ids are not patients: the same cells occur under several ids. Of the ids here {known}. Two thirds "
-        "of the published cells were compared: there may be more."
+        f"C-NMC: subject ids are not patients: the same cells occur under several ids. Of the ids here {known}.{missing} Two "
+        "thirds of the published cells were compared: there may be more."
     )
 
 

@@ -70,11 +70,29 @@ def join_subjects(subjects: Collection[str]) -> tuple[tuple[str, ...], ...]:
     >>> join_subjects(["75", "2", "78", "H3"])
     (('75', '78'),)
     """
+    return tuple(here for here, _ in _part_patients(subjects) if len(here) > 1)
+
+
+def list_absent(subjects: Collection[str]) -> tuple[tuple[tuple[str, ...], tuple[str, ...]], ...]:
+    """Ids of those given that are one patient with ids that are not given, and these.
+
+    >>> list_absent(["75", "2", "78", "H3"])
+    ((('75', '78'), ('51', '55')), (('H3',), ('H10',)))
+    """
+    return tuple((here, absent) for here, absent in _part_patients(subjects) if absent)
+
+
+def _part_patients(subjects: Collection[str]) -> list[tuple[tuple[str, ...], tuple[str, ...]]]:
+    """The ids of every patient of several ids that are given, and those that are not; patients with none are left out."""
     pairs = [(pair.first, pair.second) for pair in JOINED_IDS]
     joined = DisjointSet(name for pair in pairs for name in pair)
     for pair in pairs:
         joined.merge(*pair)
-    present = (sorted(found & set(subjects), key=natural_order) for found in joined.subsets())
-    return tuple(
-        sorted((tuple(found) for found in present if len(found) > 1), key=lambda f: natural_order(f[0]))
-    )
+    found = [
+        (
+            tuple(sorted(ids & set(subjects), key=natural_order)),
+            tuple(sorted(ids - set(subjects), key=natural_order)),
+        )
+        for ids in joined.subsets()
+    ]
+    return sorted((each for each in found if each[0]), key=lambda each: natural_order(each[0][0]))

@@ -49,7 +49,7 @@ def build_extractor(
     pooling: Literal["average", "none"] = "average",
     pixels: Literal["own", "standardised"] = "own",
 ) -> keras.Model:
-    """Builds a frozen backbone with average pooling: pixels to a feature vector.
+    """Builds a frozen backbone, its last map averaged or not: pixels to a feature vector.
 
     Args:
         backbone: key in ``BACKBONES``.

@@ -6,7 +6,7 @@ OpenCV, half degrees from 0 to 179; saturation and value are counted in steps of
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +16,8 @@ import numpy as np
 from kerasall.errors import DataError
 from kerasall.preprocessing.segmentation import HsvThresholdMask
 
-_COLOURS = (180, 64, 64)
+CHANNELS = ("hue", "saturation", "value")
+_COLOURS, _STEPS = (180, 64, 64), (1, 4, 4)
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,7 +32,7 @@ class ColourCounts:
         """The greatest intersection over union that any choice of colours has with these masks on these images.
 
         Colours are taken in the order of the share of their pixels that is kept, until the overlap falls: no set of colours
-        does better, a box of bounds least of all. It knows the masks that it is held against, so nothing that goes by
+        (of cells of this count) does better, a box of bounds least of all. It knows the masks that it is held against, so nothing that goes by
         a pixel's colour alone can be expected to reach it on other images. None where the masks keep nothing.
         """
         seen = self.every > 0
@@ -57,42 +58,68 @@ def count_colours(images: Iterable[np.ndarray], masks: Iterable[np.ndarray]) -> 
 
 
 def fit_hsv_bounds(
-    images: Iterable[np.ndarray], masks: Iterable[np.ndarray], **cleaning: Any
+    images: Iterable[np.ndarray],
+    masks: Iterable[np.ndarray],
+    stated: Mapping[str, tuple[int, int]] | None = None,
+    cure: str = "check the masks",
+    **cleaning: Any,
 ) -> HsvThresholdMask:
     """Bounds whose box agrees best with given masks: greatest intersection over union of all pixels.
 
     The bounds of hue, saturation and value are improved in turn, each by trying every interval, until
-    none gets better. Saturation and value bounds are multiples of four.
+    none gets better. Fitted bounds of saturation and value are multiples of four.
 
     Args:
         images: uint8 [H, W, 3] RGB, each of any size. Training images only.
         masks: bool [H, W] for each image: which pixels to keep.
+        stated: channel -> least and greatest value that are set: the others are the best beside them.
+        cure: what the message says is to be done where the masks keep nothing.
         **cleaning: further arguments of the result, such as ``fill_value``. They do not enter the fit.
 
     Raises:
-        DataError: the masks do not fit the images or keep no pixel.
+        DataError: the masks do not fit the images or keep no pixel, or none in the stated bounds.
     """
-    counts = count_colours(images, masks)
+    counts, stated = count_colours(images, masks), stated or {}
     if not counts.kept.any():
-        raise DataError("the masks must keep some pixels to fit bounds to, but keep none: check the masks")
-    hue, saturation, value = _best_box(counts.kept, counts.every)
-    lower = (hue[0], 4 * saturation[0], 4 * value[0])
-    upper = (hue[1], 4 * saturation[1] + 3, 4 * value[1] + 3)
-    return HsvThresholdMask(lower, upper, **cleaning)
+        raise DataError(f"the masks must keep some pixels to fit bounds to, but keep none: {cure}")
+    cells = {
+        axis: (stated[channel][0] // step, stated[channel][1] // step)
+        for axis, (channel, step) in enumerate(zip(CHANNELS, _STEPS, strict=True))
+        if channel in stated
+    }
+    if not counts.kept[_select(cells)].any():
+        words = " and ".join(f"{channel} {low} to {high}" for channel, (low, high) in stated.items())
+        raise DataError(
+            f"the bounds that are set must hold pixels that the masks keep, but {words} hold none: widen them"
+        )
+    box = _best_box(counts.kept, counts.every, cells)
+    (h0, h1), (s0, s1), (v0, v1) = (
+        stated.get(channel, (step * first, step * last + step - 1))
+        for channel, step, (first, last) in zip(CHANNELS, _STEPS, box, strict=True)
+    )
+    return HsvThresholdMask((h0, s0, v0), (h1, s1, v1), **cleaning)
 
 
-def _best_box(kept: np.ndarray, every: np.ndarray) -> list[tuple[int, int]]:
-    box = [(0, length - 1) for length in kept.shape]
+def _select(box: Mapping[int, tuple[int, int]]) -> tuple[np.ndarray, ...]:
+    """Index of the colours in a box; an axis without bounds is whole."""
+    whole = {axis: (0, length - 1) for axis, length in enumerate(_COLOURS)} | {**box}
+    return np.ix_(*(_indices(whole[axis], length) for axis, length in enumerate(_COLOURS)))
+
+
+def _best_box(
+    kept: np.ndarray, every: np.ndarray, stated: Mapping[int, tuple[int, int]]
+) -> list[tuple[int, int]]:
+    """First and last cell of every axis; those of a stated one are not moved."""
+    box = {axis: stated.get(axis, (0, length - 1)) for axis, length in enumerate(_COLOURS)}
     best = -1.0
     while True:
-        for axis in range(3):
-            rest = tuple(i for i in range(3) if i != axis)
-            within = [_indices(bounds, length) for bounds, length in zip(box, kept.shape, strict=True)]
-            within[axis] = np.arange(kept.shape[axis])
-            along = [counts[np.ix_(*within)].sum(axis=rest) for counts in (kept, every)]
+        for axis in sorted({*box} - {*stated}):
+            others = {other: bounds for other, bounds in box.items() if other != axis}
+            rest = tuple(others)
+            along = [counts[_select(others)].sum(axis=rest) for counts in (kept, every)]
             score, box[axis] = _best_interval(*along, total=int(kept.sum()), circular=axis == 0)
         if score <= best:
-            return box
+            return [box[axis] for axis in range(3)]
         best = score
 
 

@@ -189,7 +189,8 @@ def _answer_any(answer: Callable[..., Tensors], *batches: tf.Tensor) -> Tensors:
     lacking = tf.cast(tf.equal(count, 0), tf.int32)
     filled = []
     for batch in batches:
-        padded = tf.pad(batch, [[0, lacking], *[[0, 0]] * (batch.shape.rank - 1)])
+        below: Any = [[0, lacking], *[[0, 0]] * (batch.shape.rank - 1)]
+        padded = tf.pad(batch, below)
         filled.append(tf.reshape(padded, [-1, *batch.shape[1:]]))  # whose static shape padding loses
     return {name: values[:count] for name, values in answer(*filled).items()}
 

@@ -188,16 +188,33 @@ class SplitSettings(Strict):
         return bool(self.selection or self.selection_folds or "selection" in self.subjects)
 
     @model_validator(mode="after")
+    def _a_published_part_is_one(self) -> SplitSettings:
+        if both := sorted({*self.test_folds} & {*self.selection_folds}):
+            raise ValueError(
+                f"split.test_folds and split.selection_folds must differ, but both name {', '.join(both)}: leave it out of one"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _subjects_are_parts_of_their_own(self) -> SplitSettings:
         names = [name for part in self.subjects.values() for name in part]
+        for part, stated in self.subjects.items():
+            if not stated or "" in stated:
+                raise ValueError(
+                    f"split.subjects.{part} must name at least one patient, and none by an empty name, but is "
+                    f"{list(stated)}: name them, or leave {part} out of split.subjects"
+                )
         if twice := sorted({name for name in names if names.count(name) > 1}):
             raise ValueError(
-                f"split.subjects must name a patient once, but {', '.join(twice)} is there twice"
+                f"split.subjects must name a patient once, but {', '.join(twice)} is there twice: leave one out"
             )
-        if self.subjects and (self.kind != "holdout" or self.file or self.unit == "image"):
-            raise ValueError("split.subjects needs split.kind: holdout, split.unit: group and no split.file")
+        if self.subjects and (self.kind != "holdout" or self.unit == "image"):
+            raise ValueError(
+                "split.subjects needs split.kind: holdout and split.unit: group, but they are "
+                f"{self.kind} and {self.unit}: leave it out (split.subjects: {{}}), or them"
+            )
         if both := [part for part in self.subjects if getattr(self, f"{part}_folds", ())]:
             raise ValueError(
-                f"the {both[0]} part is either split.subjects or split.{both[0]}_folds, not both"
+                f"the {both[0]} part is either split.subjects or split.{both[0]}_folds, not both: leave one out"
             )
         return self

@@ -124,7 +124,7 @@ class Settings(Strict):
     ensemble: EnsembleSettings = EnsembleSettings()
     """how the members' answers become one"""
     deep_features: DeepFeatureSettings | None = None
-    """classifiers of pooled features of frozen backbones, instead of the one model"""
+    """classifiers of features of frozen backbones, instead of the one model"""
     sweep: SweepSettings | None = None
     """frozen backbones x optimizers x numbers of epochs, every cell scored, instead of the one model"""
     tune: TuneSettings | None = None
@@ -174,8 +174,19 @@ class Settings(Strict):
             raise ValueError(f"{found[0]} is legal only under protocol: faithful")
         if self.ensemble.weights_from == "selection" and not split.has_selection:
             raise ValueError(
-                "ensemble.weights_from: selection needs split.selection or split.selection_folds"
+                "ensemble.weights_from: selection needs split.selection, split.selection_folds or split.subjects.selection"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _named_parts_are_read(self) -> Settings:
+        for key in ("test_folds", "selection_folds"):
+            unread = sorted(set(getattr(self.split, key)) - set(self.data.folds or getattr(self.split, key)))
+            if unread:
+                raise ValueError(
+                    f"split.{key} must name parts that are read, but {', '.join(unread)} is not among data.folds "
+                    f"({', '.join(self.data.folds)}): name it there too, or leave it out of split.{key}"
+                )
         return self
 
     @model_validator(mode="after")
@@ -234,14 +245,17 @@ class Settings(Strict):
         split, on = self.split, self.tune.response_on
         if on == "selection" and (split.kind != "holdout" or not split.has_selection):
             raise ValueError(
-                "tune.response_on: selection needs split.selection or split.selection_folds, and split.kind: holdout"
+                "tune.response_on: selection needs split.selection, split.selection_folds or split.subjects.selection, and "
+                "split.kind: holdout"
             )
         if on == "validation" and split.kind == "holdout" and not split.has_validation:
-            raise ValueError("tune.response_on: validation needs split.validation above 0, or folds")
+            raise ValueError(
+                "tune.response_on: validation needs split.validation above 0, split.subjects.validation, or folds"
+            )
         if self.protocol == "honest" and not (split.has_test or split.file):
             raise ValueError(
                 "tune chooses levels on validation or held-out images, so the score must come from others: set "
-                "split.test or split.test_folds"
+                "split.test, split.test_folds or split.subjects.test"
             )
         return self
 

@@ -207,7 +207,7 @@ class BackboneSettings(Strict):
 
 
 class ExtractorSettings(BackboneSettings):
-    """A backbone whose pooled features are used as they are."""
+    """A backbone whose features are classified."""
 
     steps: tuple[dict[str, Any], ...] = ()
     """operations after the common chain that fit images to this backbone, as a resize"""
@@ -226,7 +226,7 @@ class DeepFeatureSettings(Strict):
     """Classifiers of the features of several backbones side by side; every combination is scored."""
 
     extractors: tuple[ExtractorSettings, ...] = Field(min_length=1)
-    """backbones whose pooled features are stored, each image passed once"""
+    """backbones whose features are stored, each image passed once"""
     combinations: tuple[tuple[str, ...], ...] = Field(min_length=1)
     """lists of names of extractors whose features are concatenated"""
     classifiers: tuple[

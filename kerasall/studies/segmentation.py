@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 from itertools import tee
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import tensorflow as tf
 
 from kerasall.data.examples import Collection
 from kerasall.data.splits import natural_order
-from kerasall.decoding import SixteenBit, decode, read_image_bytes
 from kerasall.errors import DataError, count_of
 from kerasall.evaluation.intervals import ratio_interval
 from kerasall.evaluation.metrics import area_under_roc
 from kerasall.files import write_text
 from kerasall.preprocessing.arguments import arguments_to_json
-from kerasall.preprocessing.hsv_bounds import count_colours, fit_hsv_bounds
-from kerasall.preprocessing.segmentation import HsvThresholdMask, OtsuMask
+from kerasall.preprocessing.hsv_bounds import CHANNELS, count_colours, fit_hsv_bounds
+from kerasall.preprocessing.segmentation import HsvThresholdMask
 from kerasall.report.format import beside, format_range, format_value
 from kerasall.report.pages.segmentation import (
     ClassOverlap,
@@ -32,36 +30,9 @@ from kerasall.report.pages.segmentation import (
     write_segmentation_page,
 )
 from kerasall.settings.yaml_text import write_line
+from kerasall.studies.masks import MaskReader, StatedMasks, make_mask
 
-CHANNELS = ("hue", "saturation", "value")
 _SIZE = 224
-_MASK_SUFFIXES = ("", ".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
-
-
-@dataclass(frozen=True)
-class StatedMasks:
-    """What the images are held against, and which bounds a person set.
-
-    Attributes:
-        folder: of masks or segmented images, named as the images; None: Otsu's threshold makes them.
-        above: a pixel of these is kept where any channel is brighter, 0 to 254.
-        otsu: the channel of Otsu's threshold, where it makes the masks.
-        bounds: channel -> least and greatest value that a person set; the others are fitted.
-        cleaning: ``opening``, ``closing`` and ``fill_holes`` of the operation.
-        swap: fit to the half of the groups that is scored otherwise.
-    """
-
-    folder: Path | None = None
-    above: int = 60
-    otsu: str = "saturation"
-    bounds: Mapping[str, tuple[int, int]] = field(default_factory=dict)
-    cleaning: Mapping[str, Any] = field(default_factory=dict)
-    swap: bool = False
-
-    @property
-    def name(self) -> str:
-        """What the masks are called."""
-        return "Given mask" if self.folder else "Otsu's mask"
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,7 +86,11 @@ class Segmentation:
     def words_scored(self) -> str:
         """What the overlap is of, in a sentence."""
         if self.held_out:
-            return f"The agreement is that of {'the other ' if len(self.fitted) else ''}{self._count(self.scored)}."
+            unknown = self.collection.subject_kind == "none" and len(self.fitted)
+            return (
+                f"The agreement is that of {'the other ' if len(self.fitted) else ''}{self._count(self.scored)}."
+                + " No patient is known of them: images of one may stand in both halves." * bool(unknown)
+            )
         return f"The agreement is that of the same {self._count(self.scored)}: it says how well the bounds stand in for the threshold."
 
     @property
@@ -175,7 +150,7 @@ class Segmentation:
         Returns:
             Paths of the page and of the YAML file.
         """
-        reader, cut = _Reader(self.collection, self.masks), _cut(self.operation)
+        reader, cut = MaskReader(self.collection, self.masks), make_mask(self.operation)
         chosen = [row for own in _by_class(self.scored) for row in _spread(own, most)]
         shown = [self._show(row, reader, cut) for row in chosen]
         facts = SegmentationFacts(
@@ -187,8 +162,8 @@ class Segmentation:
         write_text(config, self.settings)
         return page, config
 
-    def _show(self, row: Mapping[Any, Any], reader: _Reader, cut: Any) -> SegmentedImage:
-        image, given = reader.image(row), reader.mask(row)
+    def _show(self, row: Mapping[Any, Any], reader: MaskReader, cut: Any) -> SegmentedImage:
+        image, given = reader.read(row)
         kept = cut(image)
         result = np.where(kept[:, :, None], image, np.uint8(self.operation.fill_value))
         return SegmentedImage(row["id"], row["label"], image, given, kept, result)
@@ -205,33 +180,31 @@ def segment(collection: Collection, masks: StatedMasks) -> Segmentation:
         DecodingError: a file cannot be read.
     """
     examples = collection.examples.assign(group=_name_groups(collection))
-    reader = _Reader(collection, masks)
-    fitted, scored = _divide(examples, masks.swap) if masks.folder else (examples, examples)
+    reader = MaskReader(collection, masks)
     if len(masks.bounds) == len(CHANNELS):
         fitted, scored = examples.iloc[:0], examples
+    else:
+        fitted, scored = _divide(examples, masks.swap) if masks.folder else (examples, examples)
     operation = _find_bounds(reader, fitted, masks)
     classes = _compare(reader, scored, operation)
     return Segmentation(collection, masks, operation, fitted, scored, classes)
 
 
-def _find_bounds(reader: _Reader, fitted: pd.DataFrame, masks: StatedMasks) -> HsvThresholdMask:
-    """Bounds fitted to the masks, those that a person set put in their places."""
-    lower, upper = (0.0, 0.0, 0.0), (179.0, 255.0, 255.0)
-    if len(fitted):
-        rows = fitted.to_dict("records")
-        found = fit_hsv_bounds(*_unzip((reader.image(row), reader.mask(row)) for row in rows))
-        lower, upper = found.lower, found.upper
-    ends = [
-        masks.bounds.get(channel, (low, high))
-        for channel, low, high in zip(CHANNELS, lower, upper, strict=True)
-    ]
-    (h0, h1), (s0, s1), (v0, v1) = ends
-    return HsvThresholdMask((h0, s0, v0), (h1, s1, v1), **masks.cleaning)
+def _find_bounds(reader: MaskReader, fitted: pd.DataFrame, masks: StatedMasks) -> HsvThresholdMask:
+    """Bounds fitted to the masks; those that a person set are as they are, and the others the best beside them."""
+    if len(masks.bounds) == len(CHANNELS):
+        ends = (masks.bounds[channel] for channel in CHANNELS)
+        (h0, h1), (s0, s1), (v0, v1) = ends
+        return HsvThresholdMask((h0, s0, v0), (h1, s1, v1), **masks.cleaning)
+    rows = fitted.to_dict("records")
+    return fit_hsv_bounds(*_unzip(map(reader.read, rows)), masks.bounds, masks.cure, **masks.cleaning)
 
 
-def _compare(reader: _Reader, scored: pd.DataFrame, operation: HsvThresholdMask) -> tuple[ClassOverlap, ...]:
+def _compare(
+    reader: MaskReader, scored: pd.DataFrame, operation: HsvThresholdMask
+) -> tuple[ClassOverlap, ...]:
     """Every class once through its images."""
-    cut, shares, found = _cut(operation), [], []
+    cut, shares, found = make_mask(operation), [], []
     for own in _by_class(scored):
         counts: list[tuple[int, int, int, int, int]] = []
 
@@ -239,7 +212,7 @@ def _compare(reader: _Reader, scored: pd.DataFrame, operation: HsvThresholdMask)
             rows: list[dict[Any, Any]], counts: list[Any] = counts
         ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
             for row in rows:
-                image, given = reader.image(row), reader.mask(row)
+                image, given = reader.read(row)
                 counts.append(_count_pixels(given, cut(image)))
                 yield image, given
 
@@ -278,60 +251,6 @@ def _tell(number: int, shares: Sequence[np.ndarray]) -> float:
     values = np.concatenate([shares[number], *others])
     area = area_under_roc(values, np.arange(len(values)) < len(shares[number]))
     return max(area, 1 - area)
-
-
-class _Reader:
-    """Images and their masks, file by file."""
-
-    def __init__(self, collection: Collection, masks: StatedMasks) -> None:
-        self._sixteen_bit: SixteenBit = collection.sixteen_bit
-        self._masks = masks
-        self._otsu = _cut(OtsuMask(masks.otsu))
-
-    def image(self, row: Mapping[Any, Any]) -> np.ndarray:
-        """uint8 [H, W, 3] RGB."""
-        return decode(read_image_bytes(row["path"]), name=row["path"], sixteen_bit=self._sixteen_bit)
-
-    def mask(self, row: Mapping[Any, Any]) -> np.ndarray:
-        """bool [H, W]: given in a file, or made by Otsu's threshold.
-
-        Raises:
-            DataError: there is no mask, or it has another size.
-        """
-        image = self.image(row)
-        if self._masks.folder is None:
-            return self._otsu(image)
-        path = find_mask(self._masks.folder, row["id"])
-        mask = decode(read_image_bytes(path), name=str(path)).max(axis=2) > self._masks.above
-        if mask.shape != image.shape[:2]:
-            raise DataError(
-                f"the mask {path} must have its image's size, {image.shape[1]} x {image.shape[0]} pixels, but has "
-                f"{mask.shape[1]} x {mask.shape[0]}: make it of the same image"
-            )
-        return mask
-
-
-def find_mask(folder: Path, name: str) -> Path:
-    """The file of an image's mask: of the same name below the folder, its ending may be another.
-
-    Raises:
-        DataError: there is none.
-    """
-    wanted = folder / name
-    for suffix in _MASK_SUFFIXES:
-        path = wanted.with_suffix(suffix) if suffix else wanted
-        if path.is_file():
-            return path
-    raise DataError(
-        f"--masks {folder} must hold a mask of every image under the image's name, but none of {name}: give the folder "
-        "that has the same folders inside as the images"
-    )
-
-
-def _cut(operation: HsvThresholdMask | OtsuMask) -> Any:
-    """The operation's mask of an image uint8 [H, W, 3], as training and serving make it: bool [H, W]."""
-    graph = tf.function(operation.mask, input_signature=[tf.TensorSpec([None, None, 3])])
-    return lambda image: graph(tf.constant(image, tf.float32)).numpy()
 
 
 def _name_groups(collection: Collection) -> list[str]:

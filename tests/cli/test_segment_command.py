@@ -155,8 +155,12 @@ def test_without_masks_otsus_threshold_decides_and_is_called_no_truth(cells):
 def test_what_cannot_be_is_refused_with_the_cure(cells, tmp_path):
     with pytest.raises(SettingsError, match="--hue must be LOW:HIGH, whole numbers from 0 to 179"):
         run(cells, "--hue", "0:200")
-    with pytest.raises(SettingsError, match="must not exceed the upper"):
-        run(cells, "--hue", "0:179", "--saturation", "90:20", "--value", "0:255")
+    with pytest.raises(SettingsError, match="the lower bound first, but is '90:20': swap them"):
+        run(cells, "--saturation", "90:20")
+    with pytest.raises(SettingsError, match="give --masks"):
+        run(cells, "--swap")
+    with pytest.raises(DataError, match="hue 10 to 20 hold none: widen them"):
+        run(cells, "--masks", cells / "masks", "--hue", "10:20")
     with pytest.raises(DataError, match="must hold a mask of every image"):
         run(cells, "--masks", tmp_path)
     wrong = tmp_path / "masks" / "benign" / "Pbenign0" / "0.png"
@@ -164,3 +168,60 @@ def test_what_cannot_be_is_refused_with_the_cure(cells, tmp_path):
     cv2.imwrite(str(wrong), np.zeros((3, 4), np.uint8))
     with pytest.raises(DataError, match="48 x 40 pixels, but has 4 x 3"):
         run(cells, "--masks", tmp_path / "masks")
+
+
+def test_an_image_is_never_its_own_mask(cells, tmp_path):
+    """Else the bounds of anything would agree with it: by a wrong folder, or by names that lead out of the right one."""
+    with pytest.raises(DataError, match="is the image itself: give the folder of the masks"):
+        run(cells, "--masks", cells / "images")
+    table = tmp_path / "below" / "list.csv"
+    table.parent.mkdir()
+    (tmp_path / "images").symlink_to(cells / "images")
+    (tmp_path / "masks").symlink_to(cells / "masks")
+    files = sorted((cells / "images").glob("b*/*/*.png"))
+    names = [f"../images/{file.relative_to(cells / 'images')}" for file in files]
+    rows = [f"{name},{file.parts[-3]},{file.parts[-2]}" for name, file in zip(names, files, strict=True)]
+    table.write_text("\n".join(["path,label,subject", *rows, ""]))
+    with pytest.raises(DataError, match="leads out of it: list the images in a table that lies above them"):
+        run(tmp_path, "--masks", tmp_path / "masks", images="below/list.csv")
+
+
+def test_grey_images_have_no_saturation_to_go_by(tmp_path):
+    for number in range(4):
+        path = tmp_path / "images" / "ab"[number % 2] / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        image = np.full((30, 30), 240, np.uint8)
+        image[10:20, 10:20] = 60
+        cv2.imwrite(str(path), image)
+    with pytest.raises(
+        DataError, match=r"Otsu's threshold of saturation made them; name another channel \(--otsu\)"
+    ):
+        run(tmp_path)
+    assert run(tmp_path, "--otsu", "value", "--out", tmp_path / "out").exit_code == 0
+
+
+def test_halves_that_may_share_a_patient_are_said_to(tmp_path):
+    for folder in ("images", "masks"):
+        for number in range(4):
+            path = tmp_path / folder / "ab"[number % 2] / f"{number}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            cv2.imwrite(str(path), np.full((20, 20, 3), (180, 60, 120), np.uint8))
+    words = ("--masks", tmp_path / "masks", "--out", tmp_path / "out")
+    told = "No patient is known of them: images of one may stand in both halves."
+    assert told in run(tmp_path, *words).stdout
+    stated = ("--hue", "0:179", "--saturation", "0:255", "--value", "0:255")
+    assert told not in run(tmp_path, *words, *stated).stdout
+
+
+def test_bounds_that_are_all_stated_need_no_second_subject(tmp_path):
+    for folder in ("images", "masks"):
+        path = tmp_path / folder / "blast" / "1.png"
+        path.parent.mkdir(parents=True)
+        cv2.imwrite(str(path), np.full((20, 20, 3), (180, 60, 120), np.uint8))
+    words = ("--masks", tmp_path / "masks", "--out", tmp_path / "out", "--json")
+    with pytest.raises(DataError, match="blast has one group: state all three bounds"):
+        run(tmp_path, *words)
+    found = json.loads(
+        run(tmp_path, *words, "--hue", "0:179", "--saturation", "0:255", "--value", "0:255").stdout
+    )
+    assert found["classes"][0]["overlap"]["value"] == 1

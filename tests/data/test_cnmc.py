@@ -119,6 +119,15 @@ def test_joined_ids_are_those_of_the_table_and_join_through_ids_that_are_absent(
     assert join_subjects({"75", "2"}) == ()
 
 
+def test_an_id_that_is_one_patient_with_absent_ones_is_told(tmp_path):
+    """A model that was trained on 51 has seen the patient of 55, though no file here says so."""
+    touch(tmp_path, "fold_0/all/UID_55_1_1_all.bmp", "fold_0/hem/UID_H13_1_1_hem.bmp")
+    note = read_cnmc(tmp_path).notes[1]
+    assert "Ids that are not here are the same patients: 55 with 51, 75, 78." in note
+    touch(tmp_path, *(f"fold_0/all/UID_{name}_1_1_all.bmp" for name in ("51", "75", "78")))
+    assert "not here" not in read_cnmc(tmp_path).notes[1]
+
+
 def test_identical_files_under_two_ids_are_those_of_the_published_hashes(real_data):
     holders: dict[str, set[str]] = {}
     with open(real_data / "cnmc_manifest.csv", encoding="utf-8", newline="") as file:

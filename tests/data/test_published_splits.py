@@ -14,9 +14,9 @@ from sklearn.model_selection import train_test_split
 from kerasall.components.example_gen import read_collection_of
 from kerasall.components.transform import draw_split
 from kerasall.data.cnmc import LABEL_TABLE, read_cnmc
-from kerasall.data.splits import Split
-from kerasall.data.stratification import deal_images
-from kerasall.errors import DataError, SettingsError
+from kerasall.data.dealing import deal_images
+from kerasall.data.splits import Split, check_leaks
+from kerasall.errors import DataError, LeakError, SettingsError
 from kerasall.settings.loading import load_settings
 
 FOLDS = {"fold_0": (2397, 1130), "fold_1": (2418, 1163), "fold_2": (2457, 1096)}
@@ -134,10 +134,38 @@ def test_only_the_named_parts_are_read_and_one_that_is_not_there_is_said(counted
         read_cnmc(first, folds=("fold_0", "fold_2"))
 
 
-def test_parts_of_cnmc_are_refused_for_other_data(tmp_path):
+@pytest.mark.parametrize("source", ["folder", "auto", "synthetic"])
+def test_parts_of_cnmc_are_refused_for_other_data(tmp_path, source):
     touch(tmp_path, *[f"{label}/{number}.png" for label in "ab" for number in range(3)])
-    settings = load_settings(
-        "aria_mobilenet", overrides=[f"data.path={tmp_path}", "data.source=folder", "data.folds=[x]"]
-    )
+    overrides = [f"data.path={tmp_path}", f"data.source={source}", "data.folds=[x]"]
+    settings = load_settings("aria_mobilenet", overrides=overrides)
     with pytest.raises(SettingsError, match=r"data\.folds names published parts of C-NMC"):
-        read_collection_of(settings.data, Path())
+        read_collection_of(settings.data, tmp_path)
+
+
+@pytest.mark.realdata
+@pytest.mark.parametrize(
+    ("changes", "fault"),
+    [
+        (["split.subjects={validation: ['20', '5', H13]}"], "group 1.15.16.17.20.21 in train and validation"),
+        (
+            ["split.subjects={validation: ['51', '5', H13]}"],
+            "all images of 51 stand in a published part, or are",
+        ),
+        (
+            ["split.subjects={validation: ['51', '5', H13]}", "split.joined=keep"],
+            r"group 51\+55\+75\+78 in train",
+        ),
+        (["split.subjects={validation: ['2', '55', H13]}"], "all images of 55 stand in a published part"),
+        (["split.subjects={validation: ['02', '5', H13]}"], "no image of 02"),
+        (["split.subjects={validation: ['2', '5', h13]}"], "no image of h13"),
+        (["split.subjects={validation: ['2', '5']}"], r"\['hem'\] do not stand in 'validation'"),
+        (["data.folds=[fold_0, prelim]", "split.subjects={validation: ['2', H13]}"], "no image of"),
+    ],
+)
+def test_what_would_divide_a_patient_or_score_nobody_is_refused(changes, fault, real_tree):
+    settings = load_settings("weighted_ensemble", overrides=[f"data.path={real_tree}", *changes])
+    with pytest.raises((DataError, LeakError), match=fault):
+        check_leaks(
+            draw_split(read_collection_of(settings.data, Path()), settings.split, [], settings.seed, "")
+        )

@@ -386,12 +386,31 @@ def test_stated_patients_are_their_part_and_the_others_are_dealt_out():
     found = drawn.table.groupby("part")["subject"].agg(set)
     assert found["validation"] == set(stated)
     assert found["train"] | found["test"] == set(table["subject"]) - set(stated)
-    assert any("2 patients of the validation part are stated" in note for note in drawn.notes)
+    assert any("not drawn: the 2 patients of the validation part" in note for note in drawn.notes)
 
 
 def test_a_stated_patient_without_images_is_named():
     with pytest.raises(DataError, match=r"split.subjects.validation must name .* no image of s99"):
         holdout_split(_small(20), shares={}, seed=1, subjects={"validation": ["s3", "s99"]})
+
+
+def test_a_stated_patient_who_stands_in_a_published_part_is_named():
+    """Under this id or under another that is joined to it."""
+    table = _small(20).assign(
+        fold=lambda found: found["subject"].map({"s3": "prelim", "s4": "prelim"}).fillna("")
+    )
+    for name, joined in (("s3", []), ("s5", [["s3", "s5"]])):
+        with pytest.raises(
+            DataError, match=f"all images of {name} stand in a published part, or are of a patient"
+        ):
+            holdout_split(
+                table,
+                shares={},
+                seed=1,
+                fixed={"test": ["prelim"]},
+                joined=joined,
+                subjects={"validation": [name]},
+            )
 
 
 def test_half_a_patient_is_a_leak_whoever_states_it():

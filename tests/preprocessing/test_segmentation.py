@@ -186,6 +186,19 @@ def test_no_choice_of_colours_beats_the_limit_and_a_box_may_fall_short_of_it():
     assert count_colours([image], [~np.ones_like(mask)]).limit is None
 
 
+def test_bounds_are_the_best_beside_those_that_are_stated():
+    """Pale pixels of hue 10 are kept and its strong ones are not, but strong ones of hue 60 are: saturation goes by the hue."""
+    hues = np.repeat([[10, 100, 200], [10, 200, 200], [60, 200, 200]], [10, 8, 30], axis=0).astype(np.uint8)
+    image = cv2.cvtColor(hues.reshape(1, 48, 3), cv2.COLOR_HSV2RGB)
+    mask = np.repeat([[True, False, True]], [10, 8, 30], axis=1)
+    assert fit_hsv_bounds([image], [mask]).upper[1] >= 200  # 40 of 48 pixels rightly
+    beside = fit_hsv_bounds([image], [mask], {"hue": (5, 15)})
+    assert (beside.lower[0], beside.upper[0]) == (5, 15)
+    assert 100 <= beside.upper[1] < 199
+    with pytest.raises(DataError, match="hue 90 to 99 hold none: widen them"):
+        fit_hsv_bounds([image], [mask], {"hue": (90, 99)})
+
+
 def test_fit_refuses_masks_that_do_not_fit_or_keep_nothing(cells):
     with pytest.raises(DataError, match="image's size"):
         fit_hsv_bounds([cells], [np.ones((3, 3), bool)])

@@ -288,9 +288,13 @@ def test_a_config_may_be_utf16_and_may_come_through_a_pipe(tmp_path, monkeypatch
         ({"subjects": {"validation": ["a"]}, "kind": "folds"}, "needs split.kind: holdout"),
         ({"subjects": {"test": ["a"]}, "test_folds": ["prelim"]}, "the test part is either"),
         ({"subjects": {"train": ["a"]}}, "validation"),
+        ({"test_folds": ["a", "b"], "selection_folds": ["b"]}, "must differ, but both name b"),
+        ({"subjects": {"test": []}}, r"subjects.test must name at least one patient, .* but is \[\]"),
+        ({"subjects": {"validation": ["a", ""]}}, "none by an empty name"),
+        ({"subjects": {"validation": ["a"]}, "unit": "image"}, "but they are holdout and image"),
     ],
 )
-def test_stated_patients_are_of_one_part_of_a_holdout_split(split, told):
+def test_stated_patients_and_published_parts_are_of_one_part(split, told):
     with pytest.raises(SettingsError, match=told):
         validate({"experiment": "x", "pipeline": "p", "split": split}, "here")
 
@@ -299,6 +303,30 @@ def test_a_stated_part_counts_as_one():
     stated = {"subjects": {"test": ["a"], "validation": ["b"]}, "validation": 0, "test": 0}
     split = validate({"experiment": "x", "pipeline": "p", "split": stated}, "here").split
     assert (split.has_test, split.has_validation, split.has_selection) == (True, True, False)
+
+
+def test_a_frozen_split_goes_before_stated_patients():
+    """`kerasall review` says `--set split.file=SPLIT`: the parts of the file are those that the patients made."""
+    settings = load_settings("weighted_ensemble_faithful", overrides=["split.file=split.json"])
+    assert settings.split.file is not None
+    assert settings.split.subjects
+
+
+def test_an_empty_list_of_patients_is_no_test_part():
+    """Else a sweep would be scored on the very images on which its best cell is chosen."""
+    with pytest.raises(SettingsError, match=r"leave test out of split\.subjects"):
+        load_settings(
+            "optimizer_sweep",
+            overrides=["split.kind=holdout", "split.test_folds=[]", "split.subjects={test: []}"],
+        )
+
+
+def test_a_part_to_be_scored_is_read():
+    with pytest.raises(
+        SettingsError,
+        match=r"split.test_folds must name parts that are read, but prelim is not among data.folds",
+    ):
+        load_settings("weighted_ensemble", overrides=["data.folds=[fold_0, fold_1]"])
 
 
 def test_constants_under_an_optimizers_name_hold_for_it_alone():

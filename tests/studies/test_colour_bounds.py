@@ -8,7 +8,8 @@ import pytest
 
 from kerasall.data.aria import read_aria
 from kerasall.data.examples import Collection, make_examples
-from kerasall.studies.segmentation import StatedMasks, segment
+from kerasall.studies.masks import StatedMasks
+from kerasall.studies.segmentation import segment
 
 
 def test_ids_that_are_one_patient_stand_in_one_half(tmp_path):
