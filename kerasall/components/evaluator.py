@@ -44,8 +44,8 @@ from kerasall.evaluation.findings import (
     Findings,
     Floors,
     FoldScore,
-    PartScores,
     Patients,
+    ScoresBeside,
     judge,
     write_findings,
     write_numbers,
@@ -313,7 +313,7 @@ def score_folds(scored: Scored, data: Development, facts: Facts, main: str) -> t
 
 def score_out_of_fold(
     scorer: Scorer, kind: str, recorded: TrainingRecord, folds: Mapping[str, Sequence[str]], main: str
-) -> PartScores | None:
+) -> ScoresBeside | None:
     """The folds' models on what was held out from them; None where these are the scored images, or there are no folds."""
     if kind != "test" or not folds:
         return None
@@ -321,10 +321,10 @@ def score_out_of_fold(
     malignant = MALIGNANT_SCORES if held_out.malignant else ()
     names = dict.fromkeys([main, "balanced_accuracy", *malignant])
     distance = scorer.distance_from(held_out, main)
-    return PartScores(len(held_out.predictions), held_out.intervals(list(names)), distance)
+    return ScoresBeside(len(held_out.predictions), held_out.intervals(list(names)), distance)
 
 
-def score_apart(scorer: Scorer, beside: np.ndarray, main: str) -> PartScores | None:
+def score_apart(scorer: Scorer, beside: np.ndarray, main: str) -> ScoresBeside | None:
     """The scored images whose patients and copies were not trained on; None where that is all of them, or none.
 
     Args:
@@ -337,7 +337,7 @@ def score_apart(scorer: Scorer, beside: np.ndarray, main: str) -> PartScores | N
     apart = scorer.of(scorer.predictions.take(~beside))
     malignant = MALIGNANT_SCORES if apart.malignant else ()
     names = dict.fromkeys([main, "balanced_accuracy", *malignant])
-    return PartScores(len(apart.predictions), apart.intervals(list(names)))
+    return ScoresBeside(len(apart.predictions), apart.intervals(list(names)))
 
 
 def score_views(

@@ -48,7 +48,7 @@ class FoldScore:
 
 
 @dataclass(frozen=True)
-class PartScores:
+class ScoresBeside:
     """Scores that stand beside those of the scored images: of some of them, or of all images while each was held out.
 
     Attributes:
@@ -158,8 +158,8 @@ class Findings:
     subject_calls: SubjectCalls | str = ""
     views: ViewGain | None = None
     by_class: Mapping[str, Mapping[str, Interval]] = field(default_factory=dict)
-    out_of_fold: PartScores | None = None
-    apart: PartScores | None = None
+    out_of_fold: ScoresBeside | None = None
+    apart: ScoresBeside | None = None
     confusion: np.ndarray = field(init=False)
 
     def __post_init__(self) -> None:

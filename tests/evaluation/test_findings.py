@@ -10,7 +10,7 @@ import pytest
 
 from kerasall.components.evaluator import score_out_of_fold
 from kerasall.data.training_record import TrainingRecord
-from kerasall.evaluation.findings import Findings, read_findings, write_findings
+from kerasall.evaluation.findings import Findings, _held_by, read_findings, write_findings
 from kerasall.evaluation.intervals import Scorer
 from kerasall.evaluation.metrics import MALIGNANT_SCORES
 from kerasall.evaluation.predictions import Predictions
@@ -66,3 +66,9 @@ def test_elsewhere_there_is_one_score(record, kind, folds):
     assert (
         score_out_of_fold(Scorer(record.predictions, ("all",), 200), kind, record, folds, "accuracy") is None
     )
+
+
+def test_no_two_classes_of_findings_have_one_name():
+    """They are written and read again by their names."""
+    held = set(_held_by(Findings))
+    assert len({each.__name__ for each in held}) == len(held)

@@ -12,7 +12,7 @@ import numpy as np
 
 from kerasall.data.label_corrections import CorrectionFile, read_corrections
 from kerasall.errors import count_of
-from kerasall.evaluation.findings import PartScores
+from kerasall.evaluation.findings import ScoresBeside
 from kerasall.evaluation.intervals import list_notes
 from kerasall.evaluation.metrics import find_metric
 from kerasall.evaluation.operating_points import ScoredPoint
@@ -116,7 +116,7 @@ def make_summary(e: Evidence) -> Section | None:
     )  # fmt: skip
 
 
-def describe_held_out(e: Evidence, held_out: PartScores) -> dict[str, Any]:
+def describe_held_out(e: Evidence, held_out: ScoresBeside) -> dict[str, Any]:
     """The main score out of fold, and how far the final model's on the test part lies from it."""
     name = e.findings.main
     before, after = held_out.intervals[name], e.findings.intervals[name]
@@ -137,7 +137,7 @@ def describe_held_out(e: Evidence, held_out: PartScores) -> dict[str, Any]:
     return {"score": score, "images": held_out.images, "far": far, "chosen": chosen}
 
 
-def describe_apart(e: Evidence, apart: PartScores) -> dict[str, Any]:
+def describe_apart(e: Evidence, apart: ScoresBeside) -> dict[str, Any]:
     """The main score of those images alone of whose patients none was trained on."""
     score = score_of(e.findings.main, apart.intervals[e.findings.main], e.facts.labels)
     return {"score": score, "images": apart.images, "others": len(e.findings.predictions) - apart.images}
