@@ -131,7 +131,7 @@ def _search(counts: np.ndarray, shares: np.ndarray, random: np.random.Generator)
         if score < best_score - 1e-12:
             best, best_score = candidate, score
     assert best is not None
-    return _improve(fractions, shares, best)
+    return _bring_in(fractions, shares, _improve(fractions, shares, best))
 
 
 def _fractions(counts: np.ndarray) -> np.ndarray:
@@ -185,6 +185,25 @@ def _improve(fractions: np.ndarray, shares: np.ndarray, assigned: np.ndarray) ->
         if trial_score >= score - 1e-12:
             break
         assigned, score = trial, trial_score
+    return assigned
+
+
+def _bring_in(fractions: np.ndarray, shares: np.ndarray, assigned: np.ndarray) -> np.ndarray:
+    """Moves single groups into parts that lack a class, each time the one that costs least.
+
+    Of a class with two groups, shares alone would leave both in the large part.
+    """
+    score = _deviation(fractions, assigned, shares)
+    while absent := np.argwhere(_totals(fractions, assigned, len(shares)) <= 0).tolist():
+        part, column = absent[0]
+        trials = [
+            np.where(np.arange(len(assigned)) == group, part, assigned)
+            for group in np.flatnonzero(fractions[:, column])
+        ]
+        scores = [_deviation(fractions, trial, shares) for trial in trials]
+        if min(scores) >= score:
+            break
+        assigned, score = trials[int(np.argmin(scores))], min(scores)
     return assigned
 
 
