@@ -85,6 +85,23 @@ def test_a_folder_without_subjects_says_so(table, tmp_path):
     assert "not stated" in words
 
 
+def test_published_folds_have_a_column_each(tmp_path):
+    cells = render_cells(
+        tmp_path / "cells", SyntheticSettings(subjects_per_class=4, images_per_subject=3, size=48, seed=3)
+    )
+    for number, row in enumerate(cells.examples.to_dict("records")):
+        subject, fold = number // 3, number // 3 % 2
+        name = f"UID_{'H' * (row['label'] == 'hem')}{60 + subject}_{number % 3 + 1}_1_{row['label']}.bmp"
+        folder = tmp_path / "C-NMC_training_data" / f"fold_{fold}" / row["label"]
+        folder.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(row["path"], folder / name)
+    collection = read_source("cnmc", tmp_path / "C-NMC_training_data")
+    page = render_page(make_data_card(examine(collection, CheckSettings()), "kerasall check"))
+    tables = [texts(each) for each in read_tables(page).values()]
+    (counts,) = [table for table in tables if {"fold_0", "fold_1"} <= set(table[0])]
+    assert ["6", "6"] in [row[-2:] for row in counts[1:]]
+
+
 def test_a_wrong_page_name_is_refused_before_anything_is_read(table, tmp_path):
     result = CliRunner().invoke(app, ["check", str(table[0]), "--report", str(tmp_path / "card.pdf")])
     assert result.exit_code != 0

@@ -99,7 +99,8 @@ def _counts(examined: Examined) -> Section | None:
         per_subject = draw_picture("images-per-subject", draw_spread_by_class, sizes, words, height=height)
     return render_section(
         "card_counts",
-        labels=labels, malignant=collection.malignant, found=found, kind=kind, known=known, parts=parts, images=images,
+        labels=labels, malignant=collection.malignant, found=found, kind=kind, known=known, parts=parts,
+        images=images.tolist(),
         picture=draw_picture("counts", draw_counts, labels, columns, images, height=height),
         per_subject=per_subject,
     )  # fmt: skip
