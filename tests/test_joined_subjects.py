@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 
 import pytest
 import yaml
@@ -98,3 +100,30 @@ def test_folds_that_are_drawn_keep_joined_ids_whole(cells):
     drawn = draw_split(read_cnmc(cells), SplitSettings(kind="folds", folds=3), [], 0, "")
     part = dict(zip(drawn.table["subject"], drawn.table["part"], strict=True))
     assert part["51"] == part["55"]
+
+
+@pytest.mark.slow
+@pytest.mark.realdata
+def test_real_cells_show_who_is_joined_and_the_publishers_folds_train_on_none_of_them(real_data, tmp_path):
+    """2,928 cells of folds 0 and 1: the groups that the search finds are those that are known."""
+    subprocess.run(
+        [sys.executable, str(real_data / "cnmc" / "unpack.py"), str(tmp_path / "cells")], check=True
+    )
+    found = json.loads(invoke("check", tmp_path / "cells", "--json").stdout)
+    joined = {tuple(each["subjects"]): (each["duplicates"], each["new"]) for each in found["joined_subjects"]}
+    assert joined == {
+        ("1", "15", "16", "17", "20"): (10, []),
+        ("43", "44"): (11, []),
+        ("H6", "H7"): (0, []),
+        ("H14", "H24"): (21, []),
+    }
+    collection = read_cnmc(tmp_path / "cells")
+    drawn = draw_split(collection, SplitSettings(kind="official_folds"), [], 0, "")
+    subject = dict(zip(drawn.table["id"], drawn.table["subject"], strict=True))
+    patient = {name: min(ids) for ids in joined for name in ids}
+    for fold in drawn.folds:
+        held_out = {subject[each] for each in drawn.ids(fold)}
+        trained = {subject[each] for each in drawn.development_ids(fold)}
+        assert not {patient.get(each, each) for each in held_out} & {
+            patient.get(each, each) for each in trained
+        }
