@@ -13,7 +13,7 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "kerasall"
 FLOORS = [
     {"errors", "shown_text", "version"},
-    {"csv_tables", "files", "locks", "paths", "runtime", "settings", "decoding", "listing"},
+    {"csv_tables", "files", "locks", "paths", "ray_cluster", "runtime", "settings", "decoding", "listing"},
     {"evaluation", "published"},
     {"pipeline", "data", "preprocessing", "models", "training", "taguchi", "serving"},
     {"report"},

@@ -235,7 +235,7 @@ def test_a_whole_run_works_on_a_disk_without_locks(tmp_path, no_locks):
 
 
 def test_predictions_go_to_one_table_on_a_disk_without_locks(tmp_path, no_locks):
-    from kerasall.serving.prediction_tables import open_table
+    from kerasall.serving.table_files import open_table
 
     columns = {"path": str, "label": str, "error": str}
     out = tmp_path / "scores.csv"

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import io
-import os
-import shutil
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -28,12 +26,10 @@ from kerasall.paths import runs_folder
 from kerasall.studies.finished_run import Run
 
 if TYPE_CHECKING:
-    from kerasall.serving.batch import Tally
+    from kerasall.serving.batch import Answering, Tally
     from kerasall.serving.image_files import ImageNames
     from kerasall.serving.predictor import Predictor
     from kerasall.serving.runtimes import RuntimeChoice
-
-RUNNERS = ("direct", "flink", "spark", "dataflow")
 
 RuntimeOption = Annotated[
     str,
@@ -60,21 +56,24 @@ _Out = Annotated[
     str | None,
     typer.Option(
         metavar="PATH",
-        help=".csv or .jsonl file, or .parquet folder; files it holds are passed over. "
-        "Default: CSV on standard output.",
+        help=".csv or .jsonl file, or .parquet folder of parts, or the address of a folder of parts such as "
+        "s3://BUCKET/scores.csv; files it holds are passed over. Default: CSV on standard output.",
     ),
 ]
-_Runner = Annotated[
-    str | None, typer.Option(help=f"Predict with Apache Beam: {', '.join(RUNNERS)} (extra beam).")
-]
-_PartFiles = Annotated[
-    int, typer.Option(min=1, help="With --runner: files of one job; a kill costs the job it hits.")
-]
-_BeamOptions = Annotated[
-    list[str] | None,
+_Cluster = Annotated[
+    str | None,
     typer.Option(
-        metavar="KEY[=VALUE]", help="With --runner: an option of Beam's or the runner's; repeat it."
+        metavar="auto|HOST:PORT",
+        help="Predict on a Ray cluster (extra ray), into a folder of parts; auto: this machine's own cores.",
     ),
+]
+_Workers = Annotated[
+    int | None,
+    typer.Option(min=1, help="With --cluster: processes, each with a model; default one a core."),
+]
+_PartRows = Annotated[
+    int,
+    typer.Option(min=1, help="Rows of a part, where predictions are a folder of parts; a kill costs one."),
 ]
 
 
@@ -90,37 +89,37 @@ def predict(
     max_pixels: MaxPixelsOption = None,
     runtime: RuntimeOption = "tensorflow",
     precision: PrecisionOption = "float32",
-    runner: _Runner = None,
-    workers: Annotated[int, typer.Option(min=1, help="With --runner: processes, each with a model.")] = 1,
-    part_files: _PartFiles = 10_000,
-    beam_option: _BeamOptions = None,
+    cluster: _Cluster = None,
+    workers: _Workers = None,
+    part_rows: _PartRows = 5_000,
 ) -> None:
     """Predict images, one row a file, going on where the output ends; exit status 1 if any failed.
 
     Files that failed before are tried again.
     """
+    from kerasall.serving.addresses import match_images
     from kerasall.serving.image_files import ImageNames
 
     choice = choose_runtime(runtime, precision)
     if not images and manifest is None:
         raise DataError("images must be named by paths, folders, patterns or --manifest, but none are")
     names = ImageNames(
-        tuple(images or ()), manifest, tell=cache(note)
+        tuple(images or ()), manifest, match_images, tell=cache(note)
     )  # names are listed twice, and told once
-    if excel and (runner is not None or not (out or ".csv").lower().endswith(".csv")):
+    if excel and (cluster is not None or not (out or ".csv").lower().endswith(".csv")):
         raise SettingsError(
-            "--excel is for one CSV file, but another kind is asked for: leave it out, or --runner"
+            "--excel is for one CSV file, but another kind is asked for: leave it out, or --cluster"
         )
-    task = _Task(model, names, out, overwrite, batch_size, max_side, max_pixels, excel)
-    if runner is not None:
-        _require_runner(runner, choice)
-        tally = task.run_with_beam(runner, workers, part_files, tuple(beam_option or ()))
-    elif workers > 1 or beam_option:
+    if cluster is None and workers is not None:
         raise SettingsError(
-            "--workers and --beam-option go with --runner, but no runner is given: add --runner direct"
+            "--workers goes with --cluster, but no cluster is given: add --cluster auto for this machine"
         )
-    else:
-        tally = task.run_here(choice)
+    if cluster is not None and out is None:
+        raise SettingsError(
+            "with --cluster predictions are written to a folder of parts: give --out FOLDER.csv"
+        )
+    task = _Task(model, names, out, overwrite, batch_size, max_side, max_pixels, excel, part_rows)
+    tally = task.run_here(choice) if cluster is None else task.run_on_cluster(choice, cluster, workers)
     passed = tally.held - tally.again
     held = f", {passed} of them passed over" if passed else ""
     held += f", {tally.again} that failed before tried again" if tally.again else ""
@@ -163,12 +162,13 @@ class _Task:
     batch_size: int
     max_side: int | None
     max_pixels: int | None
-    excel: bool = False
+    excel: bool
+    part_rows: int
 
     def run_here(self, runtime: RuntimeChoice) -> Tally:
         from kerasall.decoding import with_limits
         from kerasall.runtime import quiet_tensorflow
-        from kerasall.serving.batch import Tally, predict_files, resume_predictions
+        from kerasall.serving.batch import Tally, predict_files
         from kerasall.serving.predictor import Predictor
 
         # What matches nothing is found before TensorFlow takes its seconds.
@@ -179,70 +179,52 @@ class _Task:
         predictor.limits = with_limits(predictor.limits, self.max_side, self.max_pixels)
         note_model(predictor.folder, runtime)
         with show_progress(total) as show:
-            told = {"batch_size": self.batch_size, "advance": _telling_parity(predictor, show)}
-            told["excel"] = self.excel
+            advance = _telling_parity(predictor, show)
             if self.out is not None:
-                try:
-                    return resume_predictions(predictor, self.names, self.out, **told)
-                except KeyboardInterrupt:
-                    again = "without --overwrite " if self.overwrite else ""
-                    raise KeyboardInterrupt(
-                        f"stopped; rows in {self.out} are kept, and the same command {again}goes on from there"
-                    ) from None
+                return self._go_on(predictor, advance)
+            told = {"batch_size": self.batch_size, "advance": advance, "excel": self.excel}
             return Tally(total, 0, predict_files(predictor, self.names, sys.stdout, **told))
 
-    def _prepare_output(self) -> None:
-        from kerasall.serving.image_files import is_remote
-        from kerasall.serving.prediction_tables import require_destination
+    def run_on_cluster(self, runtime: RuntimeChoice, cluster: str, workers: int | None) -> Tally:
+        from kerasall.serving.cluster import Scoring, on_cluster
+
+        total = sum(1 for _ in self.names)
+        self._prepare_output(parts=True)
+        folder = Run.find(self.model).pushed
+        note_model(folder, runtime)
+        scoring = Scoring(
+            folder.absolute(), Path.cwd(), self.batch_size, self.max_side, self.max_pixels, runtime
+        )
+        with on_cluster(scoring, cluster, workers, note) as model, show_progress(total) as advance:
+            return self._go_on(model, advance, parts=True)
+
+    def _go_on(
+        self, model: Predictor | Answering, advance: Callable[[int], None], parts: bool = False
+    ) -> Tally:
+        from kerasall.serving.batch import resume_predictions
+
+        assert self.out is not None
+        try:
+            return resume_predictions(
+                model, self.names, self.out, batch_size=self.batch_size, advance=advance, excel=self.excel,
+                parts=parts, part_rows=self.part_rows,
+            )  # fmt: skip
+        except KeyboardInterrupt:
+            again = "without --overwrite " if self.overwrite else ""
+            raise KeyboardInterrupt(
+                f"stopped; rows in {self.out} are kept, and the same command {again}goes on from there"
+            ) from None
+
+    def _prepare_output(self, parts: bool = False) -> None:
+        from kerasall.serving.table_files import clear_table, require_destination
 
         if self.out is None:
             if isinstance(sys.stdout, io.TextIOWrapper):  # a table is UTF-8 wherever it goes
                 sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace", newline="")
             return
-        if is_remote(self.out):
-            raise DataError(
-                f"{self.out} is on another file system, which only --runner can write to: give a local path"
-            )
-        out = require_destination(self.out)
-        if self.overwrite and out.exists():
-            _remove(out)
-
-    def run_with_beam(self, runner: str, workers: int, part_files: int, options: tuple[str, ...]) -> Tally:
-        from kerasall.runtime import quiet_tensorflow
-
-        if self.out is None:
-            raise SettingsError("with --runner predictions are written to shards: give --out FOLDER/NAME.csv")
-        try:
-            from kerasall.serving.beam_batch import BeamJob, predict_with_beam
-            from kerasall.serving.beam_output import match_images
-            from kerasall.serving.image_files import is_remote
-        except ModuleNotFoundError as error:
-            raise SettingsError(
-                f"--runner needs the extra beam, but {error.name} is missing: pip install 'kerasall[beam]'"
-            ) from None
-        from kerasall.serving.predictor import describe_verdict
-
-        folder = Run.find(self.model).pushed
-        names = replace(self.names, match_remote=match_images)
-        total = sum(1 for _ in names)
-        note(describe_verdict(folder))
-        out = self.out if is_remote(self.out) else os.path.abspath(self.out)
-        job = BeamJob(
-            str(folder), out, runner, workers, self.batch_size, self.max_side, self.max_pixels, options
-        )
-        with quiet_tensorflow(), show_progress(total) as advance:
-            return predict_with_beam(
-                job, names, part_files=part_files, overwrite=self.overwrite, advance=advance
-            )
-
-
-def _require_runner(runner: str, runtime: RuntimeChoice) -> None:
-    if runner not in RUNNERS:
-        raise SettingsError(f"the runner must be one of {', '.join(RUNNERS)}, but is {runner!r}")
-    if not runtime.is_plain:
-        raise SettingsError(
-            "--runtime and --precision go without --runner, but both are given: leave one out"
-        )
+        require_destination(self.out, parts and not self.overwrite)
+        if self.overwrite:
+            clear_table(self.out)
 
 
 def _telling_parity(predictor: Predictor, advance: Callable[[int], None]) -> Callable[[int], None]:
@@ -256,12 +238,3 @@ def _telling_parity(predictor: Predictor, advance: Callable[[int], None]) -> Cal
             told = True
 
     return step
-
-
-def _remove(out: Path) -> None:
-    if not out.is_dir():
-        out.unlink()
-    elif all(path.name.endswith(".parquet") for path in out.iterdir()):
-        shutil.rmtree(out)
-    else:
-        raise DataError(f"{out} must hold nothing but Parquet parts to be overwritten: give another name")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -11,22 +11,52 @@ from typing import IO
 from kerasall.errors import DataError
 from kerasall.evaluation.class_names import name_columns
 from kerasall.files import atomic_path
+from kerasall.serving.addresses import is_remote
 from kerasall.serving.image_files import NameSet, as_written
-from kerasall.serving.prediction_tables import (
-    PrintedTable,
-    Row,
-    Table,
-    list_columns,
-    open_table,
-    require_destination,
-    to_rows,
-)
-from kerasall.serving.predictor import Predictor, ReadBytes
+from kerasall.serving.prediction_tables import Kind, PrintedTable, Row, Table, list_columns, to_rows
+from kerasall.serving.predictor import Predictor
+from kerasall.serving.table_files import open_table, require_destination
 
 Advance = Callable[[int], None]
 """Told how many files were done or passed over, for a progress bar."""
+Ask = Callable[[Iterable[str]], Iterator[list[Row]]]
+"""Files, walked without being held -> a row of each, some at a time and in any order."""
 SAME_MODEL = 1e-3
 """Largest difference in a probability that the same model on another machine may show."""
+
+
+@dataclass(frozen=True)
+class Answering:
+    """A model that answers files, wherever it computes.
+
+    Attributes:
+        folder: of the SavedModel.
+        labels: names of the classes.
+        columns: of its rows, see ``list_columns``.
+        ask: files -> rows.
+        at_once: how many files keep it busy.
+    """
+
+    folder: Path
+    labels: Sequence[str]
+    columns: Mapping[str, Kind]
+    ask: Ask
+    at_once: int
+
+    @classmethod
+    def here(cls, predictor: Predictor, batch_size: int) -> Answering:
+        """The model of this process, asked for so many files at a time."""
+
+        def ask(names: Iterable[str]) -> Iterator[list[Row]]:
+            for part, answers in predictor.answer_files(names, batch_size):
+                yield to_rows(predictor, part, answers)
+
+        return cls(predictor.folder, predictor.labels, list_columns(predictor), ask, batch_size)
+
+    def in_order(self, names: Sequence[str]) -> list[Row]:
+        """One row a file, in the order of the files."""
+        found = {row["path"]: row for rows in self.ask(names) for row in rows}
+        return [found[name] for name in names]
 
 
 @dataclass(frozen=True)
@@ -69,27 +99,30 @@ def predict_files(
     Returns:
         How many files failed.
     """
-    columns = list_columns(predictor)
+    model, names = Answering.here(predictor, batch_size), map(str, paths)
     if not isinstance(out, str | Path):
-        return _predict(predictor, paths, PrintedTable(out, columns, excel), batch_size, advance)
-    out = require_destination(out)
+        return _predict(model, names, PrintedTable(out, model.columns, excel), advance)
+    require_destination(out)
+    out = Path(out)
     with atomic_path(out) as temporary:
-        with open_table(temporary, columns, excel) as table:
+        with open_table(temporary, model.columns, excel) as table:
             list(table.held())  # none: this makes the header
-            failed = _predict(predictor, paths, table, batch_size, advance)
+            failed = _predict(model, names, table, advance)
         if out.is_dir():
             shutil.rmtree(out)
     return failed
 
 
 def resume_predictions(
-    predictor: Predictor,
+    model: Predictor | Answering,
     names: Iterable[str],
     out: str | Path,
     *,
     batch_size: int = 32,
     advance: Advance = lambda count: None,
     excel: bool = False,
+    parts: bool = False,
+    part_rows: int | None = None,
 ) -> Tally:
     """As ``predict_files``, but goes on where ``out`` ends: files that it holds are passed over.
 
@@ -97,25 +130,27 @@ def resume_predictions(
     A few of the rows held are predicted again first, so that answers of two models never stand in one table.
 
     Args:
-        predictor: the loaded model.
+        model: the loaded model, or one that computes elsewhere.
         names: image files, each once; walked without being held.
-        out: ``.csv`` or ``.jsonl`` file or ``.parquet`` folder, appended to.
-        batch_size: files per call of the model.
+        out: ``.csv`` or ``.jsonl`` file or folder of parts, or the address of such a folder; appended to.
+        batch_size: files per call of a model that computes here.
         advance: told how many files were done or passed over.
-        excel: as ``predict_files``.
+        excel, parts, part_rows: as ``open_table``.
 
     Raises:
         DataError: ``out`` holds something else than this model's predictions, or is being written to.
     """
+    if isinstance(model, Predictor):
+        model = Answering.here(model, batch_size)
     held, failing, again, sample = NameSet(), NameSet(), NameSet(), []
-    with open_table(out, list_columns(predictor), excel) as table:
+    with open_table(out, model.columns, excel, parts, part_rows) as table:
         for row in table.held():
             held.add(row["path"])
             if row["error"]:
                 failing.add(row["path"])
             else:  # the first ones, and then always the last
                 sample = [*sample[:3], row]
-        _require_same_model(predictor, sample, Path(out))
+        _require_same_model(model, sample, out)
         odd: dict[str, str] = {}  # names that are no UTF-8, by what stands for them
         for name in names if len(failing) else ():
             if name in failing:
@@ -124,10 +159,10 @@ def resume_predictions(
                     odd[written] = name
         failed = len(failing) - len(again)
         failed += table.retry(
-            again, lambda paths: predict_rows(predictor, [odd.get(path, path) for path in paths]), batch_size
+            again, lambda paths: model.in_order([odd.get(path, path) for path in paths]), model.at_once
         )
         fresh = Fresh(names, held, advance)
-        failed += _predict(predictor, fresh, table, batch_size, advance)
+        failed += _predict(model, fresh, table, advance)
     return Tally(fresh.files, fresh.passed, failed, len(again))
 
 
@@ -158,36 +193,25 @@ class Fresh:
                 yield name
 
 
-def predict_rows(predictor: Predictor, names: Sequence[str], read: ReadBytes | None = None) -> list[Row]:
-    """One row a file, in order, with the columns of ``list_columns``; None where there is no answer.
-
-    Args:
-        predictor: the loaded model; all files go through one call of it.
-        names: files.
-        read: how to read one; default from a local disk.
-    """
-    return to_rows(predictor, names, predictor.predict(predictor.read_files(names, read), names))
-
-
-def _predict(
-    predictor: Predictor, names: Iterable[str | Path], table: Table, batch_size: int, advance: Advance
-) -> int:
+def _predict(model: Answering, names: Iterable[str], table: Table, advance: Advance) -> int:
     failed = 0
-    for part, answers in predictor.answer_files(names, batch_size):
-        table.append(to_rows(predictor, part, answers))
-        failed += sum(map(bool, answers.errors))
-        advance(len(part))
+    for rows in model.ask(names):
+        table.append(rows)
+        failed += sum(bool(row["error"]) for row in rows)
+        advance(len(rows))
     return failed
 
 
-def _require_same_model(predictor: Predictor, rows: Sequence[Row], out: Path) -> None:
+def _require_same_model(model: Answering, rows: Sequence[Row], out: str | Path) -> None:
     """Raises DataError where the model answers otherwise than rows of the table say."""
-    known = [row for row in rows if Path(row["path"]).is_file()]
-    for held, now in zip(known, predict_rows(predictor, [row["path"] for row in known]), strict=True):
-        far = [abs(float(held[name]) - (now[name] or 0.0)) for name in name_columns(predictor.labels)]
+    known = [row for row in rows if is_remote(row["path"]) or Path(row["path"]).is_file()]
+    for held, now in zip(known, model.in_order([row["path"] for row in known]), strict=True):
+        far = [abs(float(held[name]) - (now[name] or 0.0)) for name in name_columns(model.labels)]
+        if now["error"] and is_remote(held["path"]):
+            continue  # it is away now
         if now["error"] or max(far) > SAME_MODEL:
             raise DataError(
                 f"{out} must hold answers of this model to go on with, but says {held['label']} of {held['path']} "
-                f"with other probabilities than {predictor.folder}: another model wrote it, or the image was "
+                f"with other probabilities than {model.folder}: another model wrote it, or the image was "
                 "changed; give another name, or --overwrite"
             )

@@ -17,6 +17,7 @@ from kerasall.listing.folders import IMAGE_SUFFIXES, walk_images
 from kerasall.listing.tables import TABLE_SUFFIXES, TableStream, holds_table, stream_table, stream_text_lines
 from kerasall.listing.written_paths import Parts, find_as_written, find_moved, is_absolute, split_path
 from kerasall.paths import folder_of
+from kerasall.serving.addresses import is_remote
 
 Tell = Callable[[str], None]
 """Told, in a sentence, what was left out or guessed."""
@@ -25,11 +26,6 @@ _MANIFEST = "a manifest: one path a line, or a table (CSV, Excel, Parquet, JSON 
 
 def _tell_nobody(sentence: str) -> None:
     pass
-
-
-def is_remote(name: str) -> bool:
-    """Whether a name is an address on another file system, such as ``gs://bucket/cell.png``."""
-    return "://" in name
 
 
 def find_images(arguments: Sequence[str], tell: Tell = _tell_nobody) -> list[Path]:
@@ -116,7 +112,7 @@ class ImageNames:
             return _match_local(argument, self.tell)
         if self.match_remote is None:
             raise DataError(
-                f"{argument} is on another file system, which only --runner can read: copy it here"
+                f"{argument} is on another file system, which only `kerasall predict` reads: copy it here"
             )
         return self.match_remote(argument)
 

@@ -1,8 +1,7 @@
-"""Tables of predictions on disk that grow row by row and can be gone on with: CSV, JSONL, Parquet parts.
+"""Tables of predictions that grow row by row and can be gone on with: their rows, CSV and JSON lines, one file of these.
 
-A row says what a model says of one image file; a bad file's has the error, and may be tried again. A CSV or JSONL file is appended to in place:
-what it holds after a kill is every finished row and at most one half-written last line, which is dropped. A Parquet
-table is a folder of numbered parts, each written atomically: a kill costs the rows of the part that was not finished.
+A row says what a model says of one image file; a bad file's has the error, and may be tried again. Where a table lies:
+``kerasall.serving.table_files``.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ import json
 import os
 import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from itertools import chain
 from pathlib import Path
 from typing import IO, Any, BinaryIO
@@ -25,16 +24,12 @@ from kerasall.csv_tables import LINE_END, csv_line, csv_rows
 from kerasall.errors import DataError
 from kerasall.evaluation.class_names import EXTRA_COLUMNS, calibrated_column, join_set, name_columns
 from kerasall.evaluation.safeguards import REASONS
-from kerasall.files import atomic_path, is_abandoned, require_writable
-from kerasall.locks import describe_holder, locked
+from kerasall.files import atomic_path
 from kerasall.serving.image_files import NameSet, as_written
 from kerasall.serving.predictor import Answers, Predictor
 from kerasall.shown_text import one_line
 
 PARQUET = ".parquet"
-PART_ROWS = 5_000
-"""Rows of one Parquet part: held in memory until it is written, and what a kill costs."""
-
 _CHUNK = 1 << 20
 
 Row = dict[str, Any]
@@ -266,76 +261,6 @@ class PrintedTable(Table):
         self._stream.write(f"{one_line(line.removesuffix(LINE_END))}\n" if self._stream.isatty() else line)
 
 
-def require_destination(out: str | Path) -> Path:
-    """Checks that predictions can be written to ``out``, before anything is predicted.
-
-    Raises:
-        DataError: another kind of file, or a folder.
-        KerasallError: a place that cannot be written to.
-    """
-    out = Path(out)
-    suffix = out.suffix.lower()
-    if suffix not in SUFFIXES:
-        raise DataError(
-            f"predictions are written as {', '.join(SUFFIXES[:-1])} or {PARQUET}, but the path is {out}"
-        )
-    if suffix == PARQUET and out.exists() and not out.is_dir():
-        raise DataError(
-            f"Parquet predictions are written to a folder of parts, but {out} is a file: give another name"
-        )
-    if suffix != PARQUET and out.is_dir():
-        raise DataError(f"predictions are written to a file, but {out} is a folder: give another name")
-    require_writable(out, "the file of predictions")
-    return out
-
-
-@contextmanager
-def open_table(out: str | Path, columns: Mapping[str, Kind], excel: bool = False) -> Iterator[Table]:
-    """Opens a table to go on with, or makes an empty one; nobody else can write to it meanwhile.
-
-    It is finished at the end of the block, unless that fails.
-
-    Args:
-        out: ``.csv`` or ``.jsonl`` file, or ``.parquet`` folder.
-        columns: columns and their kinds, in order.
-        excel: of a CSV file: whether it begins with a byte order mark, by which Excel knows it for UTF-8.
-
-    Raises:
-        DataError: ``out`` holds something else, or another process is writing to it.
-    """
-    out = require_destination(out)
-    if out.suffix.lower() == PARQUET:
-        out.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(out, os.O_RDONLY)
-        try:
-            with _alone(descriptor, out):
-                table = _ParquetTable(out, columns)
-                yield table
-                table.finish()
-        finally:
-            os.close(descriptor)
-        return
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with open(out, "a+b") as file, _alone(file.fileno(), out):
-        table = _TextTable(out, file, TEXT_FORMATS[out.suffix.lower()](columns, excel))
-        try:
-            yield table
-            table.finish()
-        finally:
-            table.close()
-
-
-@contextmanager
-def _alone(descriptor: int, out: Path) -> Iterator[None]:
-    with locked(out, wait=False, descriptor=descriptor) as held:
-        # Or another process put a new one in its place since it was opened.
-        if not held or not os.path.samestat(os.fstat(descriptor), os.stat(out)):
-            raise DataError(
-                f"only one process may write to {out}, but another does{describe_holder(out)}: wait for it to end"
-            )
-        yield
-
-
 def make_schema(columns: Mapping[str, Kind]) -> Any:
     """The ``pyarrow.Schema`` of a table of predictions."""
     import pyarrow
@@ -349,7 +274,7 @@ def as_utf8(row: Row) -> Row:
     return {**row, "path": as_written(row["path"]), "error": as_written(row["error"])}
 
 
-class _TextTable(Table):
+class TextTable(Table):
     def __init__(self, path: Path, file: BinaryIO, form: TextFormat) -> None:
         self._path, self._file, self._form = path, file, form
         self._mark, self._whole = form.mark, 0
@@ -440,66 +365,3 @@ class _TextTable(Table):
     def finish(self) -> None:
         self._file.flush()
         os.fsync(self._file.fileno())
-
-
-class _ParquetTable(Table):
-    def __init__(self, folder: Path, columns: Mapping[str, Kind]) -> None:
-        self._folder, self._schema = folder, make_schema(columns)
-        self._waiting: list[Row] = []
-        for path in folder.iterdir():
-            if is_abandoned(path):
-                path.unlink()
-
-    def held(self) -> Iterator[Row]:
-        import pyarrow.parquet
-
-        for part in self._parts():
-            try:
-                file = pyarrow.parquet.ParquetFile(part)
-            except (OSError, pyarrow.ArrowInvalid) as error:
-                raise DataError(
-                    f"{part} must be a Parquet file, but reading it failed ({error}): remove it"
-                ) from None
-            with file:
-                if not file.schema_arrow.equals(self._schema):
-                    raise DataError(
-                        f"{part} must hold this model's columns, {', '.join(self._schema.names)}, but holds "
-                        f"{', '.join(file.schema_arrow.names)}: give another name, or --overwrite"
-                    )
-                for batch in file.iter_batches(batch_size=1024):
-                    yield from batch.to_pylist()
-
-    def retry(self, names: NameSet, answer: Answer, batch_size: int) -> int:
-        import pyarrow.parquet
-
-        failed = 0
-        for part in self._parts() if len(names) else ():
-            rows = pyarrow.parquet.read_table(part).to_pylist()
-            before = list(rows)
-            meant = [at for at, row in enumerate(rows) if row["path"] in names]
-            for first in range(0, len(meant), batch_size):
-                places = meant[first : first + batch_size]
-                for at, new in zip(places, answer([rows[at]["path"] for at in places]), strict=True):
-                    failed += bool(new["error"])
-                    rows[at] = as_utf8(new)
-            if rows != before:
-                with atomic_path(part) as temporary:
-                    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows, self._schema), temporary)
-        return failed
-
-    def append(self, rows: Sequence[Row]) -> None:
-        self._waiting.extend(map(as_utf8, rows))
-        if len(self._waiting) >= PART_ROWS:
-            self.finish()
-
-    def finish(self) -> None:
-        import pyarrow.parquet
-
-        if self._waiting or not self._parts():
-            table = pyarrow.Table.from_pylist(self._waiting, self._schema)
-            with atomic_path(self._folder / f"part-{len(self._parts()):05d}.parquet") as temporary:
-                pyarrow.parquet.write_table(table, temporary)
-            self._waiting.clear()
-
-    def _parts(self) -> list[Path]:
-        return sorted(self._folder.glob("part-*.parquet"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from itertools import islice
@@ -16,6 +16,7 @@ from PIL import Image
 
 from kerasall.decoding import DEFAULT_LIMITS, Limits, read_image_bytes, to_native
 from kerasall.errors import ArtifactError, DecodingError, KerasallError, ModelError
+from kerasall.serving.addresses import is_remote, read_address
 from kerasall.serving.card import LABELS, read_card, require_fitting, require_small, verify_manifest
 from kerasall.serving.conversion import Parity
 from kerasall.serving.graph import load_saved_model
@@ -25,8 +26,6 @@ SIGNATURE = "serving_default"
 
 ImageFile = bytes | DecodingError
 """Content of an image file, or why it could not be read."""
-ReadBytes = Callable[[str, Limits], bytes]
-"""Name of a file and limits -> its content; raises DecodingError."""
 
 
 @dataclass(frozen=True)
@@ -165,7 +164,7 @@ class Predictor:
         """Answers files batch by batch; while the model answers one, the files of the next are read.
 
         Args:
-            names: files on a local disk, walked without being held.
+            names: files on a local disk, or their addresses; walked without being held.
             batch_size: files per call of the model.
 
         Yields:
@@ -185,12 +184,13 @@ class Predictor:
                 yield part, self.predict(images, part)
                 part, reading = following
 
-    def read_files(self, names: Sequence[str], read: ReadBytes | None = None) -> list[ImageFile]:
-        """Reads files for ``predict``; ``read`` reads one, by default from a local disk."""
+    def read_files(self, names: Sequence[str]) -> list[ImageFile]:
+        """Reads files for ``predict``, from a local disk or by their addresses."""
         images: list[ImageFile] = []
         for name in names:
             try:
-                images.append((read or read_image_bytes)(name, self.limits))
+                read = read_address if is_remote(name) else read_image_bytes
+                images.append(read(name, self.limits))
             except DecodingError as error:
                 images.append(error)
         return images

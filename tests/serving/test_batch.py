@@ -26,14 +26,14 @@ from kerasall.csv_tables import csv_rows
 from kerasall.decoding import read_image_bytes
 from kerasall.errors import DataError
 from kerasall.preprocessing.operations import Chain
-from kerasall.serving import prediction_tables
 from kerasall.serving import predictor as predictor_module
+from kerasall.serving import table_files
 from kerasall.serving.batch import predict_files, resume_predictions
 from kerasall.serving.card import write_manifest
 from kerasall.serving.export import export_saved_model
 from kerasall.serving.image_files import ImageNames, NameSet, as_written, find_images
-from kerasall.serving.prediction_tables import open_table
 from kerasall.serving.predictor import Predictor
+from kerasall.serving.table_files import open_table
 
 LABELS = ("all", "hem")
 
@@ -231,7 +231,7 @@ def test_the_next_files_are_read_while_the_model_answers_and_no_more(saved, imag
 
 
 def test_parquet_is_gone_on_with_by_parts(predictor, images, tmp_path, monkeypatch):
-    monkeypatch.setattr(prediction_tables, "PART_ROWS", 2)
+    monkeypatch.setattr(table_files, "PART_ROWS", 2)
     names, out = ImageNames((str(images),)), tmp_path / "out.parquet"
     resume_predictions(predictor, names, tmp_path / "out.csv")
     resume_predictions(predictor, names, out, batch_size=2)

@@ -23,8 +23,8 @@ from kerasall.serving.batch import predict_files
 from kerasall.serving.card import read_card, verify_manifest, write_manifest
 from kerasall.serving.export import export_saved_model
 from kerasall.serving.image_files import find_images
-from kerasall.serving.prediction_tables import require_destination
 from kerasall.serving.predictor import Predictor, describe_verdict, newest_version
+from kerasall.serving.table_files import require_destination
 
 LABELS = ("all", "hem")
 

@@ -1,0 +1,79 @@
+"""A cluster of Ray's, joined for the time of one command; Ray is an extra and is imported here alone.
+
+Its reports of usage are turned off before it is imported. A cluster of this machine's own listens on loopback, and asks
+for a token that is made for it; one that is there already listens where whoever started it said.
+"""
+
+# Ray is an extra: without it there is nothing here to check types against.
+# pyright: reportMissingImports=false
+
+from __future__ import annotations
+
+import os
+import secrets
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from kerasall.errors import KerasallError, SettingsError
+
+AUTO = "auto"
+"""The cluster that RAY_ADDRESS names; without it this machine's own cores, for this command alone."""
+
+_STORE_BYTES = 80_000_000
+"""Memory of a node's object store, where only names and rows lie; Ray's least is 75 MB, its default a third of the machine's."""
+
+
+@contextmanager
+def joined(address: str, processes: int | None = None) -> Iterator[Any]:
+    """Joins a cluster; yields the module ``ray``.
+
+    Args:
+        address: ``HOST:PORT`` of a head, or ``AUTO``.
+        processes: of a cluster of this machine's own; by default as many as it has cores.
+
+    Raises:
+        SettingsError: Ray is not installed.
+        KerasallError: nothing of Ray's answers at the address.
+    """
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    address = os.environ.get("RAY_ADDRESS", AUTO) if address == AUTO else address
+    options: dict[str, Any] = {"address": address}
+    if address == AUTO:
+        own = {
+            "RAY_AUTH_MODE": "token",
+            "RAY_AUTH_TOKEN": secrets.token_hex(32),
+            "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # on Linux, too, what keeps a node on loopback
+        }
+        os.environ.update(own)
+        options = {
+            "address": "local", "num_cpus": processes, "include_dashboard": False,
+            "object_store_memory": _STORE_BYTES, "_node_ip_address": "127.0.0.1",
+        }  # fmt: skip
+    try:
+        import ray
+    except ModuleNotFoundError as error:
+        raise SettingsError(
+            f"--cluster needs the extra ray, but {error.name} is missing: pip install 'kerasall[ray]'"
+        ) from None
+    main = threading.current_thread() is threading.main_thread()
+    stop = signal.getsignal(signal.SIGTERM)
+    try:
+        ray.init(**options, log_to_driver=False, logging_level="ERROR")
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        raise KerasallError(
+            f"a cluster must answer at {address}, but joining it failed: {error}; start one as docs/cluster.md says"
+        ) from None
+    if main:
+        signal.signal(signal.SIGTERM, stop)  # Ray's own would end this process before it has tidied up
+    try:
+        yield ray
+    finally:
+        ray.shutdown()
+
+
+def count_cpus(ray: Any) -> int:
+    """Processor cores of the cluster, as its nodes state them."""
+    return int(ray.cluster_resources().get("CPU", 0))

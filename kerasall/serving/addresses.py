@@ -1,0 +1,86 @@
+"""Files at addresses such as ``s3://bucket/cell.png``, by whatever fsspec has a package for; nothing is fetched unasked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from kerasall.decoding import Limits
+from kerasall.errors import DataError, DecodingError
+from kerasall.listing.folders import is_image_name
+
+_PATTERN = frozenset("*?[")
+
+
+def is_remote(name: str) -> bool:
+    """Whether a name is an address on another file system, such as ``gs://bucket/cell.png``."""
+    return "://" in name
+
+
+def open_system(address: str) -> tuple[Any, str]:
+    """The fsspec file system of an address, and the path there.
+
+    Raises:
+        DataError: no file system is known by that name, or its package is missing.
+    """
+    from fsspec.core import url_to_fs
+
+    try:
+        return url_to_fs(address)
+    except (ImportError, ValueError) as error:
+        raise DataError(
+            f"{address} must begin with a file system that fsspec knows, but: {error}: correct it, or install its package"
+        ) from None
+
+
+def match_images(address: str) -> Iterator[str]:
+    """Addresses of the images that an address, a pattern or a folder's address stands for, in an order that does not change.
+
+    A folder is searched to the bottom, its names held folder by folder.
+
+    Raises:
+        DataError: the file system cannot be reached.
+    """
+    system, path = open_system(address)
+    try:
+        if _PATTERN & set(path):
+            found: Iterator[str] = iter(sorted(system.glob(path)))
+        elif system.isdir(path):
+            found = _walk(system, path)
+        else:
+            found = iter([path] if system.exists(path) else [])
+        yield from (system.unstrip_protocol(each) for each in found if is_image_name(each))
+    except OSError as error:
+        raise DataError(f"{address} must be readable, but listing it failed: {error}") from None
+
+
+def _walk(system: Any, folder: str) -> Iterator[str]:
+    """Paths of all files below a folder; fsspec's own walk passes over a subfolder that cannot be listed."""
+    listed = sorted(system.ls(folder, detail=True), key=lambda entry: entry["name"])
+    system.invalidate_cache(folder)  # or the listings of all folders are held
+    for entry in listed:
+        if entry["type"] != "directory":
+            yield entry["name"]
+        elif entry["name"].rstrip("/") != folder.rstrip("/"):
+            yield from _walk(system, entry["name"])
+
+
+def read_address(address: str, limits: Limits) -> bytes:
+    """Content of the image file at an address.
+
+    Raises:
+        DecodingError: unreadable or larger than the limits allow.
+    """
+    try:
+        system, path = open_system(address)
+        with system.open(path, "rb") as file:
+            data = file.read(limits.max_bytes + 1)
+    except Exception as error:  # each file system has errors of its own
+        raise DecodingError(
+            f"{address} must be readable, but reading it failed: {error or type(error).__name__}"
+        ) from None
+    if len(data) > limits.max_bytes:
+        raise DecodingError(
+            f"{address} must have at most {limits.max_bytes:,} bytes, but has more: shrink it"
+        )
+    return data
