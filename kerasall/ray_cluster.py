@@ -1,7 +1,7 @@
 """A cluster of Ray's, joined for the time of one command; Ray is an extra and is imported here alone.
 
-Its reports of usage are turned off before it is imported. A cluster of this machine's own listens on loopback, and asks
-for a token that is made for it; one that is there already listens where whoever started it said.
+Its reports of usage are turned off before it is imported. A cluster of this machine's own listens on loopback, asks for
+a token that is made for it, and speaks to nobody else; one that is there already does as whoever started it said.
 """
 
 # Ray is an extra: without it there is nothing here to check types against.
@@ -14,7 +14,7 @@ import secrets
 import signal
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 from kerasall.errors import KerasallError, SettingsError
@@ -61,7 +61,8 @@ def joined(address: str, processes: int | None = None) -> Iterator[Any]:
     main = threading.current_thread() is threading.main_thread()
     stop = signal.getsignal(signal.SIGTERM)
     try:
-        ray.init(**options, log_to_driver=False, logging_level="ERROR")
+        with _without_dashboard() if address == AUTO else nullcontext():
+            ray.init(**options, log_to_driver=False, logging_level="ERROR")
     except (ConnectionError, ValueError, RuntimeError) as error:
         raise KerasallError(
             f"a cluster must answer at {address}, but joining it failed: {error}; start one as docs/cluster.md says"
@@ -74,6 +75,24 @@ def joined(address: str, processes: int | None = None) -> Iterator[Any]:
         ray.shutdown()
 
 
+@contextmanager
+def _without_dashboard() -> Iterator[None]:
+    """No process for Ray's web page: without a page it still asks for the cloud's metadata, reports of usage off or not."""
+    from ray._private import services
+
+    start = services.start_api_server
+    services.start_api_server = lambda *_, **__: ("", None)
+    try:
+        yield
+    finally:
+        services.start_api_server = start
+
+
 def count_cpus(ray: Any) -> int:
     """Processor cores of the cluster, as its nodes state them."""
     return int(ray.cluster_resources().get("CPU", 0))
+
+
+def find_host(ray: Any) -> str:
+    """The address of this machine by which other hosts of the cluster reach it."""
+    return ray.util.get_node_ip_address()

@@ -40,6 +40,7 @@ def build_pipeline(settings: Settings, places: Places) -> Pipeline:
         weights_folder=places.weights,
         cache_folder=places.cache,
         workers=places.workers,
+        cluster=places.cluster,
     )
     # One model that counts the votes of the confirmation runs.
     vote = trial_ensembler(

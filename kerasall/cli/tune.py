@@ -29,8 +29,18 @@ def tune(
     force: console.ForceOption = False,
     workers: Annotated[
         int,
-        typer.Option(min=0, help="Processes on this machine that share the trials; 0: one after another."),
+        typer.Option(
+            min=0,
+            help="Processes that share the trials; 0: one after another, or with --cluster one for each core.",
+        ),
     ] = 0,
+    cluster: Annotated[
+        str,
+        typer.Option(
+            metavar="auto|HOST:PORT",
+            help="Start them on a Ray cluster (extra ray); auto: on this machine's own cores.",
+        ),
+    ] = "",
     plan: Annotated[
         bool, typer.Option("--plan", help="Only print the runs, and what every network will cost.")
     ] = False,
@@ -67,7 +77,7 @@ def tune(
         if role_of_process() == "worker":
             join_search(config, runs.artifacts, options)
             return
-        result = run_experiment(config, force=force, workers=workers, **options)
+        result = run_experiment(config, force=force, workers=workers, cluster=cluster, **options)
     console.print_outcome(result)
     show(f"{'trials:':<14} {result.folder / 'trials.html'}")
 

@@ -10,12 +10,11 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
-import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,11 +22,13 @@ import keras_tuner
 import numpy as np
 
 from kerasall.components.trial_training import FOLDERS, SearchJob, TrialTraining
+from kerasall.components.trial_workers import ClusterWorkers, LocalWorkers, list_gpus
 from kerasall.data.development import SELECTION, Development, read_development
 from kerasall.data.training_record import PROJECT
 from kerasall.errors import KerasallError, SettingsError
 from kerasall.evaluation.metrics import find_metric
 from kerasall.files import read_json, write_json
+from kerasall.ray_cluster import count_cpus, find_host, joined
 from kerasall.settings import TrialSettings, TuneSettings
 from kerasall.settings.factors import as_choices, factor_levels, label_factors
 from kerasall.shown_text import tell, tell_fault
@@ -41,10 +42,6 @@ JOB = "job.json"
 
 _MODULE = "kerasall.components.trial_search"
 _WAIT_SECONDS = 600.0
-_DEATHS = 3
-"""A worker that dies so often without any trial having ended in between is not started again."""
-_FAREWELL_SECONDS = 20.0
-_TAIL_LINES = 12
 
 
 def make_oracle(job: SearchJob, data: Development) -> TaguchiOracle:
@@ -146,32 +143,37 @@ def search(training: TrialTraining) -> TaguchiTuner:
     return tuner
 
 
-def search_with_workers(training: TrialTraining, count: int) -> TaguchiTuner:
+def search_with_workers(training: TrialTraining, count: int, cluster: str = "") -> TaguchiTuner:
     """Hands out every trial that is not finished, as chief.
 
     Args:
         training: of the trials; its images are decoded here.
-        count: of workers on this machine; others may come from elsewhere.
+        count: of workers on this machine, or on the cluster; others may come from elsewhere.
+        cluster: where Ray starts the workers, see ``kerasall.ray_cluster.joined``; they run trials as all others do.
 
     Raises:
-        KerasallError: a worker dies again and again.
+        KerasallError: a worker dies again and again, or there is no such cluster.
     """
     job = training.job
     training.decode(0)  # once, on disk, for all of them
-    given = chief_address() if role_of_process() == "chief" else None
-    with chief_environment(given) as address:
+    with ExitStack() as opened:
+        ray = opened.enter_context(joined(cluster, count or None)) if cluster else None
+        given = chief_address() if role_of_process() == "chief" else None
+        if ray is not None:
+            given, count = given or _free_address(find_host(ray)), count or count_cpus(ray)
+        address = opened.enter_context(chief_environment(given))
         tuner = _make_tuner(training)
         oracle = tuner.taguchi_oracle
         if not oracle.remaining_trials():
             return tuner
         oracle.save()
         path = write_job(job, address)
-        # -I would hide the folder of a checkout from the workers; -u keeps their logs up to date.
-        command = [sys.executable, "-u", "-m", _MODULE, str(path), str(os.getpid())]
-        workers = LocalWorkers(
-            command, count, job.scratch / "logs", lambda: len(oracle.end_order), list_gpus() if count else ()
+        command = ["-u", "-m", _MODULE, str(path.absolute())]  # -u keeps their logs up to date
+        options = (command, count, job.scratch / "logs", lambda: len(oracle.end_order))
+        workers = (
+            ClusterWorkers(ray, *options) if ray else LocalWorkers(*options, list_gpus() if count else ())
         )
-        tell(f"chief at {address}, {count} workers here; job: {path}")
+        tell(f"chief at {address}, {count} workers {'on the cluster' if ray else 'here'}; job: {path}")
         try:
             with contextlib.redirect_stdout(sys.stderr):
                 serve_oracle(oracle, watch=workers.watch)
@@ -242,78 +244,6 @@ def run_worker(path: Path) -> None:
     search(TrialTraining(job, read_development(job.development)))
 
 
-class LocalWorkers:
-    """Worker processes on this machine.
-
-    Args:
-        command: starts a worker.
-        count: how many.
-        folder: for their logs, ``worker1.log``, ...; what a worker says stands there.
-        finished: () -> number of trials that have ended.
-        gpus: ids of devices to deal out; without any each worker sees what this process sees.
-    """
-
-    def __init__(
-        self, command: Sequence[str], count: int, folder: Path, finished: Callable[[], int],
-        gpus: Sequence[str] = (),
-    ) -> None:  # fmt: skip
-        self._command, self._folder, self._finished, self._gpus = list(command), folder, finished, list(gpus)
-        self._deaths = dict.fromkeys((f"worker{number + 1}" for number in range(count)), 0)
-        self._seen = finished()
-        self.processes = {name: self._start(name) for name in self._deaths}
-
-    def watch(self) -> None:
-        """Starts again, under its own id, whatever worker has died.
-
-        Raises:
-            KerasallError: one dies again and again.
-        """
-        if (now := self._finished()) != self._seen:
-            self._seen, self._deaths = now, dict.fromkeys(self._deaths, 0)
-        for name, process in self.processes.items():
-            status = process.poll()
-            if not status:  # alive, or at its end
-                continue
-            self._deaths[name] += 1
-            if self._deaths[name] > _DEATHS:
-                words = self._log(name).read_text(encoding="utf-8", errors="replace").splitlines()
-                tail = "\n".join(words[-_TAIL_LINES:])
-                raise KerasallError(
-                    f"{name} must run trials, but died {self._deaths[name]} times without any trial having ended, the "
-                    f"last time with status {status}; {self._log(name)} ends with:\n{tail}"
-                )
-            line = f"{name} died (status {status}) and is started again; its log is {self._log(name)}"
-            tell(line)
-            self.processes[name] = self._start(name)
-
-    def end(self, seconds: float = _FAREWELL_SECONDS) -> None:
-        """Waits for the workers to end by themselves, then ends them."""
-        for process in self.processes.values():
-            try:
-                process.wait(seconds)
-            except subprocess.TimeoutExpired:
-                process.terminate()
-        for process in self.processes.values():
-            try:
-                process.wait(5)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
-
-    def _start(self, name: str) -> subprocess.Popen[bytes]:
-        environment = os.environ | {"KERASTUNER_TUNER_ID": name}
-        number = list(self._deaths).index(name)
-        if self._gpus:
-            environment["CUDA_VISIBLE_DEVICES"] = self._gpus[number % len(self._gpus)]
-            environment["TF_FORCE_GPU_ALLOW_GROWTH"] = "true"  # workers may share a device
-        self._folder.mkdir(parents=True, exist_ok=True)
-        with open(self._log(name), "ab") as log:
-            return subprocess.Popen(self._command, env=environment, stdout=log, stderr=log)
-
-    def _log(self, name: str) -> Path:
-        return self._folder / f"{name}.log"
-
-
 @contextmanager
 def chief_environment(address: str | None = None) -> Iterator[str]:
     """Makes this process the chief of a search; yields its address.
@@ -321,7 +251,7 @@ def chief_environment(address: str | None = None) -> Iterator[str]:
     Args:
         address: ``host:port``; None listens on this machine alone, at a free port.
     """
-    ip, _, port = (address or f"127.0.0.1:{_free_port()}").rpartition(":")
+    ip, _, port = (address or _free_address("127.0.0.1")).rpartition(":")
     given = {"KERASTUNER_TUNER_ID": "chief", "KERASTUNER_ORACLE_IP": ip, "KERASTUNER_ORACLE_PORT": port}
     former = {name: os.environ.get(name) for name in given}
     os.environ.update(given)
@@ -333,15 +263,6 @@ def chief_environment(address: str | None = None) -> Iterator[str]:
                 del os.environ[name]
             else:
                 os.environ[name] = value
-
-
-def list_gpus() -> list[str]:
-    """Ids of the devices to deal out to workers: those of CUDA_VISIBLE_DEVICES, or all that TensorFlow sees."""
-    if visible := os.environ.get("CUDA_VISIBLE_DEVICES"):
-        return [part.strip() for part in visible.split(",") if part.strip() not in ("", "-1")]
-    import tensorflow as tf
-
-    return [str(number) for number, _ in enumerate(tf.config.list_physical_devices("GPU"))]
 
 
 def end_with(parent: int) -> None:
@@ -376,10 +297,10 @@ def _without_folders(job: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in job.items() if name not in FOLDERS}
 
 
-def _free_port() -> int:
+def _free_address(host: str) -> str:
     with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return free.getsockname()[1]
+        free.bind((host, 0))
+        return f"{host}:{free.getsockname()[1]}"
 
 
 if __name__ == "__main__":

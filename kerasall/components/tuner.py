@@ -139,21 +139,22 @@ def tuner(
     weights_folder: Annotated[Path | None, Unkeyed()],
     cache_folder: Annotated[Path, Unkeyed()],
     workers: Annotated[int, Unkeyed()] = 0,
+    cluster: Annotated[str, Unkeyed()] = "",
 ) -> dict[str, Any]:
     """Runs every row of the array as often as asked, then the best combination again: those are the members.
 
     The response is a metric of the validation part or of each held-out fold; a faithful copy may take it
     from the part ``selection``, as its paper did from the test part. No test image is known here. Every
     trial is a folder of its own below the scratch folder; a search that was killed goes on from there.
-    With ``workers`` this process hands trials out to so many processes on this machine; with keras-tuner's
-    variables in the environment, to processes on any host.
+    With ``workers`` this process hands trials out to so many processes on this machine, or on a Ray ``cluster``; with
+    keras-tuner's variables in the environment, to processes on any host.
     """
     job = SearchJob(
         development, scratch, base, tune, inner_validation, seed, deterministic, weights_folder, cache_folder
     )
     training = TrialTraining(job, read_development(development))
-    alone = not workers and role_of_process() != "chief"
-    searched = search(training) if alone else search_with_workers(training, workers)
+    alone = not (workers or cluster) and role_of_process() != "chief"
+    searched = search(training) if alone else search_with_workers(training, workers, cluster)
     members = collect_members(training, confirmation_runs(searched), models, records)
     write_search(searched, training, members, results)
     found, design = searched.analyze(), searched.taguchi_oracle.design

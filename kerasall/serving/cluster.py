@@ -7,7 +7,7 @@ processes serves the whole command, and a process that comes or goes at any time
 from __future__ import annotations
 
 import os
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -32,6 +32,8 @@ AHEAD = 2
 """Messages that a process holds: the next is there when one is done, and no more wait."""
 DEATHS = 3
 """Processes that the same files may take with them: then they are asked for one by one, and the one is given up."""
+LIVES = 4 * DEATHS
+"""How often a process may die without an answer in between: then it is done without."""
 PATIENCE_SECONDS = 60.0
 """How long nobody may answer before that is told."""
 
@@ -120,18 +122,26 @@ class _Files:
     deaths: int = 0
 
 
+@dataclass(eq=False)
+class _Life:
+    """A process from one start to its death, and how often it died before without an answer in between."""
+
+    worker: Any
+    deaths: int = 0
+
+
 class _Workers:
     """Processes of a cluster that answer files, some of which may be away.
 
-    ``_loading`` holds the answer that each of those awaits which is not ready, ``_room`` each of the others once for
-    every message that it may still be given.
+    Each has a number for its life, which is another when it comes back: what an earlier life was asked and did not
+    answer is asked again, and changes nothing else. ``_room`` holds a life once for every message it may be given.
     """
 
     def __init__(self, ray: Any, scoring: Scoring, count: int, tell: Callable[[str], None]) -> None:
         self.ray, self.count, self._tell, self._scoring = ray, count, tell, scoring
-        self._loading: dict[Any, Any] = {}
-        self._room: deque[Any] = deque()
-        self._failed: Counter[Any] = Counter()
+        self._loading: dict[Any, _Life] = {}
+        self._room: deque[_Life] = deque()
+        self._alive: dict[Any, _Life] = {}
         self._columns: dict[str, Kind] = {}
 
     def start(self) -> dict[str, Kind]:
@@ -140,7 +150,7 @@ class _Workers:
         made = self.ray.remote(num_cpus=1, max_restarts=-1, max_task_retries=0)(_Scorer)
         digest = sha256_of_file(self._scoring.model / MANIFEST)
         for _ in range(self.count):
-            self._load(made.remote(self._scoring, digest))
+            self._load(_Life(made.remote(self._scoring, digest)))
         while not self._columns:
             self._wait([])
         return self._columns
@@ -150,24 +160,27 @@ class _Workers:
         waiting, size = iter(names), BATCHES * self._scoring.batch_size
         fresh = map(_Files, iter(lambda: list(islice(waiting, size)), []))
         again: deque[_Files] = deque()
-        asked: dict[Any, tuple[Any, _Files]] = {}
+        asked: dict[Any, tuple[_Life, _Files]] = {}
         while True:
             while self._room and (files := again.popleft() if again else next(fresh, None)):
-                worker = self._room.popleft()
-                asked[worker.answer.remote(files.names)] = worker, files
+                life = self._room.popleft()
+                asked[life.worker.answer.remote(files.names)] = life, files
             if not asked and self._room:
                 return
             for answer in self._wait(list(asked)):
-                worker, files = asked.pop(answer)
-                rows = self._take(answer, worker)
-                if rows is not None:
-                    self._room.append(worker)
-                elif not (rows := self._put_back(files, again)):
-                    continue
-                yield rows
+                life, files = asked.pop(answer)
+                rows = self._take(answer, life)
+                if rows is None:
+                    rows = self._put_back(files, again)
+                elif self._alive.get(life.worker) is life:
+                    life.deaths = 0
+                    self._room.append(life)
+                if rows:
+                    yield rows
 
-    def _load(self, worker: Any) -> None:
-        self._loading[worker.load.remote()] = worker
+    def _load(self, life: _Life) -> None:
+        self._alive[life.worker] = life
+        self._loading[life.worker.load.remote()] = life
 
     def _wait(self, asked: list[Any]) -> list[Any]:
         """Waits for an answer, or for a process to be ready; returns the answers."""
@@ -179,14 +192,13 @@ class _Workers:
                 "model, or wait for a free core of the cluster"
             )
         for loaded in [each for each in done if each in self._loading]:
-            worker = self._loading.pop(loaded)
-            if columns := self._take(loaded, worker):
+            life = self._loading.pop(loaded)
+            if columns := self._take(loaded, life):
                 self._columns = columns
-                self._failed.pop(worker, None)
-                self._room.extend([worker] * AHEAD)
+                self._room.extend([life] * AHEAD)
         return [each for each in done if each in asked]
 
-    def _take(self, answer: Any, worker: Any) -> Any:
+    def _take(self, answer: Any, life: _Life) -> Any:
         """What a process answered; None where it has died: it loads the model again once it is back."""
         try:
             return self.ray.get(answer)
@@ -195,17 +207,20 @@ class _Workers:
                 raise type(error.cause)(str(error.cause)) from None
             raise
         except self.ray.exceptions.RayError as error:
-            if worker in self._loading.values():
-                return None
-            self._room = deque(each for each in self._room if each is not worker)
-            self._failed[worker] += 1
-            if self._failed[worker] <= DEATHS:
-                self._load(worker)
-            elif not (self._loading or self._room):
-                raise KerasallError(
-                    f"processes of the cluster must stay alive, but each died {DEATHS + 1} times, the last time with: {error}"
-                ) from None
+            if self._alive.get(life.worker) is life:
+                self._bury(life, error)
             return None
+
+    def _bury(self, life: _Life, error: Exception) -> None:
+        self._room = deque(each for each in self._room if each is not life)
+        del self._alive[life.worker]
+        if life.deaths < LIVES:
+            self._load(_Life(life.worker, life.deaths + 1))
+        elif not self._alive:
+            raise KerasallError(
+                f"processes of the cluster must stay alive, but each died {LIVES} times without an answer in between, "
+                f"the last time with: {error}"
+            )
 
     def _put_back(self, files: _Files, again: deque[_Files]) -> list[Row]:
         """Asks another for files that a process died with; a row with an error of a file that every process dies with."""

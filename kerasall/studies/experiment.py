@@ -52,7 +52,8 @@ class Places:
         weights: pretrained weights, or None for Keras' own download.
         command: the command line, for the report.
         force: push a model that was not blessed.
-        workers: processes that run the trials of a designed experiment; 0: this one.
+        workers: processes that run the trials of a designed experiment; 0: this one, or one for each core of ``cluster``.
+        cluster: the Ray cluster that they are started on; "": this machine.
         name: of the run, and of the model that it pushes; "": the experiment's.
     """
 
@@ -62,12 +63,13 @@ class Places:
     command: str = ""
     force: bool = False
     workers: int = 0
+    cluster: str = ""
     name: str = ""
 
 
 def run_experiment(
     config: str | Path, *, data: str | Path | None = None, weights: str | Path | None = None,
-    overrides: Sequence[str] = (), name: str | None = None, force: bool = False, workers: int = 0,
+    overrides: Sequence[str] = (), name: str | None = None, force: bool = False, workers: int = 0, cluster: str = "",
     say: Callable[[str], None] = tell,
 ) -> Run:  # fmt: skip
     """Runs an experiment, or goes on with it, or finds that all of it is at hand.
@@ -91,7 +93,8 @@ def run_experiment(
         name: name of the run and of the model it pushes; default the experiment's, and where a run of that name
             has other data, ``NAME-2``, ``NAME-3``, ...
         force: push the model even if the Evaluator does not bless it; its card says so.
-        workers: processes on this machine that run the trials of a designed experiment; 0: this one.
+        workers: processes that run the trials of a designed experiment; 0: this one, or one for each core of ``cluster``.
+        cluster: the Ray cluster that they are started on, ``auto`` or ``HOST:PORT``; "": this machine.
         say: receives one line per step; standard error by default.
 
     Returns:
@@ -107,7 +110,7 @@ def run_experiment(
     runs = claim_run(runs.root, settings, name, command_line())
     if line := describe_name(runs, settings, name):
         say(line)
-    places = Places(runs.root / "cache", models, weights, command_line(), force, workers, runs.name)
+    places = Places(runs.root / "cache", models, weights, command_line(), force, workers, cluster, runs.name)
     for line in sweep_leftovers(runs.artifacts, (runs.root, places.savedmodels)):
         say(line)
     pipeline = load_pipeline(settings, places)

@@ -13,14 +13,13 @@ import pytest
 
 from kerasall.components.trial_search import (
     JOB,
-    LocalWorkers,
     chief_environment,
     find_job,
-    list_gpus,
     role_of_process,
     write_job,
 )
 from kerasall.components.trial_training import SearchJob
+from kerasall.components.trial_workers import LocalWorkers, list_gpus
 from kerasall.errors import KerasallError
 from kerasall.files import read_json
 from kerasall.settings import TrialSettings, TuneSettings
@@ -29,7 +28,7 @@ SAY = "import os, sys; print(os.environ['KERASTUNER_TUNER_ID'], os.environ.get('
 
 
 def start(folder: Path, script: str, count: int = 2, finished=lambda: 0, **options) -> LocalWorkers:
-    return LocalWorkers([sys.executable, "-c", script], count, folder, finished, **options)
+    return LocalWorkers(["-c", script], count, folder, finished, **options)
 
 
 def wait_until(condition, seconds: float = 20) -> None:
