@@ -1,161 +1,155 @@
-"""Scores many images with `kerasall predict`, here and on Beam's direct runner, each killed once and resumed.
+"""How fast two processes of a Ray cluster score images, beside `kerasall predict` alone on the same two cores.
 
-    python benchmarks/batch_scoring.py savedmodels/demo IMAGES --files 20000 --beam
+    python benchmarks/batch_scoring.py [--short] [--images FOLDER]
 
-IMAGES are repeated under new names (links) until there are enough. Prints, for every run, its time and the
-resident memory of all its processes; then whether every image has one row, and how far Beam's answers are from
-those of the command alone. Exit status 1 where an image is left out, stands twice, or differs by more than 1e-6.
+Both sides are what the command does once the model is loaded: names are walked, files read, decoded, predicted, and written
+to a new table; the cluster is this machine's own (`--cluster auto --workers 2`), its rows travel to the process that writes
+them. The model is a MobileNet of 224 px with random weights; images are rendered smears of 450 px, or FOLDER's. Before
+timing, both tables must hold the same answers. How long each side takes to start stands below the table. That no image is
+lost when workers and drivers are killed is held by tests/serving/test_cluster.py.
 """
 
 from __future__ import annotations
 
-import argparse
 import csv
 import os
-import signal
-import subprocess
-import sys
 import tempfile
 import time
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from itertools import count
 from pathlib import Path
 
-import psutil
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-from kerasall.serving.image_files import find_images
+import numpy as np
+from interleaved import compare, parse, report
 
-TOLERANCE = 1e-6
-SAMPLE_SECONDS = 0.5
-MIB = 1 << 20
+from kerasall.data.synthetic import SyntheticSettings, render_cells
+from kerasall.models.classifier import build_classifier
+from kerasall.preprocessing.operations import Chain
+from kerasall.serving.batch import Answering, resume_predictions
+from kerasall.serving.cluster import Scoring, on_cluster
+from kerasall.serving.export import export_saved_model
+from kerasall.serving.image_files import ImageNames, NameSet
+from kerasall.serving.prediction_tables import Kind
+from kerasall.serving.predictor import Predictor
+from kerasall.serving.runtimes import RuntimeChoice
+from kerasall.serving.table_files import open_table
 
-
-@dataclass
-class Watched:
-    """A run of the command and the memory of its process tree."""
-
-    seconds: float = 0.0
-    killed: bool = False
-    memory: list[tuple[float, float]] = field(default_factory=list)
-
-    def describe(self) -> str:
-        """Time, and memory in thirds of the time after warm-up (the first fifth)."""
-        late = [mib for at, mib in self.memory if at > 0.2 * self.seconds] or [0.0]
-        thirds = [late[i * len(late) // 3 : (i + 1) * len(late) // 3] or late for i in range(3)]
-        means = ", ".join(f"{sum(part) / len(part):,.0f}" for part in thirds)
-        state = "killed after" if self.killed else "finished in"
-        return f"{state} {self.seconds:.0f} s; memory {means} MiB in thirds, {max(late):,.0f} MiB at most"
+BATCH = 32
+TOLERANCE = 1e-5
+GOAL = 0.9
+NOTE = "2 processes of one core each, against one process of two; what the start costs stands below"
 
 
-def link_images(sources: list[Path], folder: Path, count: int) -> None:
-    """Links ``count`` names in ``folder`` to the sources, over and over."""
+def link_images(sources: list[str], folder: Path, files: int) -> Path:
+    """So many names that lead to the sources, over and over."""
     folder.mkdir()
-    for number in range(count):
-        source = sources[number % len(sources)].absolute()
+    for number in range(files):
+        source = Path(sources[number % len(sources)]).absolute()
         (folder / f"cell_{number:07d}{source.suffix}").symlink_to(source)
+    return folder
 
 
-def run(command: list[str], kill_when=None) -> Watched:
-    """Runs a command to its end, or kills it and its children without warning once ``kill_when()`` holds."""
-    watched, start = Watched(), time.monotonic()
-    process = subprocess.Popen(command, start_new_session=True)
-    tree = psutil.Process(process.pid)
-    while process.poll() is None:
-        time.sleep(SAMPLE_SECONDS)
-        watched.memory.append((time.monotonic() - start, _resident(tree)))
-        if kill_when is not None and kill_when():
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-            watched.killed = True
-    watched.seconds = time.monotonic() - start
-    if process.returncode and not watched.killed:
-        sys.exit(f"the command failed with status {process.returncode}")
-    return watched
+def scorer(model: Answering, images: Path, folder: Path) -> Callable[[], Path]:
+    """What scores all images into a new table, whose path it returns."""
+    numbers = count()
+    folder.mkdir()
+
+    def score() -> Path:
+        out = folder / f"{next(numbers)}.csv"
+        tally = resume_predictions(model, ImageNames((str(images),)), out, parts=True)
+        assert (tally.held, tally.failed) == (0, 0), tally
+        return out
+
+    return score
 
 
-def _resident(tree: psutil.Process) -> float:
-    total = 0
-    try:
-        for process in (tree, *tree.children(recursive=True)):
-            total += process.memory_info().rss
-    except psutil.NoSuchProcess:
-        pass
-    return total / MIB
+def require_same(one: Path, other: Path) -> None:
+    """Stops where two tables name other images, or answer one otherwise."""
+    tables = []
+    for out in (one, other):
+        rows = {}
+        for part in sorted(out.iterdir()):
+            with part.open(encoding="utf-8", newline="") as file:
+                for row in csv.DictReader(file):
+                    assert rows.setdefault(row["path"], row) is row, f"{row['path']} stands twice in {out}"
+        tables.append(rows)
+    first, second = tables
+    assert first.keys() == second.keys(), "an image is left out"
+    for path, row in first.items():
+        far = max(abs(float(row[name]) - float(second[path][name])) for name in ("all", "hem"))
+        assert row["label"] == second[path]["label"], path
+        assert far <= TOLERANCE, (path, far)
 
 
-def read_tables(paths: list[Path]) -> list[dict[str, str]]:
-    """Rows of all tables, one after another."""
-    rows = []
-    for path in paths:
-        with path.open(encoding="utf-8", newline="") as file:
-            rows += csv.DictReader(file)
-    return rows
-
-
-def compare(name: str, rows: list[dict[str, str]], reference: dict[str, dict[str, str]]) -> bool:
-    """Prints and returns whether ``rows`` answer like ``reference``, each image once."""
-    paths = [row["path"] for row in rows]
-    twice, missing = len(paths) - len(set(paths)), len(set(reference) - set(paths))
-    columns = list(rows[0])
-    classes = columns[2 : columns.index("error")]
-    far = max(abs(float(row[c]) - float(reference[row["path"]][c])) for row in rows for c in classes)
-    labels = sum(row["label"] != reference[row["path"]]["label"] for row in rows)
-    print(
-        f"{name}: {len(rows)} rows, {twice} twice, {missing} left out; {labels} other labels, largest difference "
-        f"of a probability {far:.1e}"
-    )
-    return not (twice or missing or labels or far > TOLERANCE or len(rows) != len(reference))
-
-
-def score_with_beam(
-    predict: list[str], out: Path, arguments: argparse.Namespace, reference: dict[str, dict[str, str]]
-) -> bool:
-    """Four jobs, killed 15 seconds into the second one and resumed; whether the answers are the same."""
-    job = [*predict, str(out), "--runner", "direct", "--workers", str(arguments.workers)]
-    job += ["--part-files", str(-(-arguments.files // 4))]
-    begun: list[float] = []
-
-    def is_in_second_job() -> bool:
-        if not begun and (out.parent / "scores.parts" / "00002.names.jsonl").exists():
-            begun.append(time.monotonic())
-        return bool(begun) and time.monotonic() - begun[0] > 15
-
-    print(f"Beam, first part: {run(job, is_in_second_job).describe()}")
-    print(f"Beam, resumed: {run(job).describe()}")
-    return compare("Beam", read_tables(sorted(out.parent.glob("scores-0*.csv"))), reference)
+def table_speeds(columns: Mapping[str, Kind], folder: Path, rows: int = 100_000) -> dict[str, str]:
+    """What the one process that writes all tables can do, in rows a second of its own processor time."""
+    facts, noise = {}, np.random.default_rng(0)
+    made = [
+        {
+            name: float(noise.random(dtype=np.float32)) if kind is float else kind()
+            for name, kind in columns.items()
+        }
+        | {"path": f"s3://bucket/cells/slide_{number // 1000:06d}/cell_{number:09d}.png"}
+        for number in range(rows)
+    ]
+    for suffix in (".csv", ".parquet"):
+        out = folder / f"table{suffix}"
+        begun = time.process_time()
+        with open_table(out, columns, parts=True) as table:
+            for first in range(0, rows, 256):
+                table.append(made[first : first + 256])
+        written = time.process_time()
+        with open_table(out, columns) as table:
+            held = NameSet()
+            read = time.process_time()
+            for each in table.held():
+                held.add(each["path"])
+            again = time.process_time()
+        size = sum(part.stat().st_size for part in out.iterdir())
+        facts[f"{suffix} parts"] = (
+            f"{rows / (written - begun):,.0f} rows/s written, {rows / (again - read):,.0f} rows/s read again "
+            f"to go on, {size / rows:.0f} bytes a row"
+        )
+    return facts
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("model")
-    parser.add_argument("images")
-    parser.add_argument("--files", type=int, default=20_000)
-    parser.add_argument("--beam", action="store_true", help="also on Beam's direct runner (extra beam)")
-    parser.add_argument("--workers", type=int, default=2)
-    arguments = parser.parse_args()
+    options = parse(__doc__, ("--images", {"help": "folder of images; default rendered smears"}))
+    files = 256 if options.short else 2_048
     with tempfile.TemporaryDirectory() as work:
-        folder, files = Path(work) / "images", arguments.files
-        link_images(find_images([arguments.images]), folder, files)
-        predict = [sys.executable, "-m", "kerasall", "predict", arguments.model, str(folder), "--out"]
-        out = Path(work) / "scores.csv"
-
-        def is_part_written() -> bool:
-            return out.exists() and out.read_bytes().count(b"\n") > 0.4 * files
-
-        print(f"here, first part: {run([*predict, str(out)], is_part_written).describe()}")
-        print(f"here, killed with {len(read_tables([out]))} lines of {files} rows written")
-        print(f"here, resumed: {run([*predict, str(out)]).describe()}")
-        rows = read_tables([out])
-        reference = {row["path"]: row for row in rows}
-        named = {str(path) for path in find_images([str(folder)])}
-        print(
-            f"here: {len(rows)} rows, {len(rows) - len(reference)} twice, {len(named - set(reference))} left out"
+        place = Path(work)
+        sources = options.images
+        if sources is None:
+            render_cells(place / "cells", SyntheticSettings(subjects_per_class=8, images_per_subject=8))
+            sources = place / "cells"
+        images = link_images(list(ImageNames((str(sources),))), place / "images", files)
+        classifier = build_classifier("mobilenet", 2, (224, 224), weights="random")
+        chain = Chain.from_json([{"op": "resize", "height": 224, "width": 224}])
+        saved = export_saved_model(classifier, chain, ("all", "hem"), place / "mobilenet" / "1")
+        begun = time.perf_counter()
+        here = Answering.here(Predictor(saved), BATCH)
+        loaded = time.perf_counter() - begun
+        begun = time.perf_counter()
+        scoring = Scoring(saved, place, BATCH, None, None, RuntimeChoice())
+        with on_cluster(scoring, "auto", 2, print) as cluster:
+            ready = time.perf_counter() - begun
+            sides = [scorer(model, images, place / name) for model, name in ((cluster, "two"), (here, "one"))]
+            require_same(*(score() for score in sides))
+            spent = time.process_time()
+            sides[0]()
+            spent = files / (time.process_time() - spent)
+            row = compare(
+                f"predict, {files} images of a folder", ("Ray, 2 processes", sides[0]), ("alone", sides[1]),
+                amount=files, rounds=3 if options.short else options.rounds, goal=GOAL, note=NOTE,
+            )  # fmt: skip
+        facts = {"cluster and first process ready": f"{ready:.1f} s", "model loaded alone": f"{loaded:.1f} s"}
+        facts["the process that writes, of the cluster's rows"] = (
+            f"{spent:,.0f} a second of its own processor time"
         )
-        good = len(rows) == files and named == set(reference)
-        if arguments.beam:
-            good &= score_with_beam(predict, Path(work) / "beam" / "scores.csv", arguments, reference)
-    sys.exit(not good)
+        facts |= table_speeds(here.columns, place)
+    report("batch_scoring", [row], **facts)
 
 
 if __name__ == "__main__":

@@ -29,6 +29,7 @@ BENCHMARKS = (
     "designed_experiment",
     "bfloat16",
     "start",
+    "batch_scoring",
     "machine_limit",
     "growth",
 )

@@ -268,7 +268,7 @@ def watch_speech(folder: Path) -> tuple[dict[str, str], Path]:
     (folder / "site").mkdir()
     (folder / "site" / "sitecustomize.py").write_text(
         "import socket, sys\n"
-        "own = {'localhost', '::1', socket.gethostname()}\n"
+        "own = {'localhost', '::1', '0.0.0.0', '::', socket.gethostname()}\n"
         f"own |= {own_addresses()!r}\n"
         "def watch(event, arguments):\n"
         "    if event not in ('socket.connect', 'socket.getaddrinfo'):\n"
@@ -337,8 +337,9 @@ def wait_for(condition, process: subprocess.Popen, seconds: float = 900) -> None
 
 
 @pytest.mark.slow
-def test_a_cluster_of_two_workers_of_which_one_is_killed_and_one_added_and_a_killed_driver(saved, tmp_path):
+def test_a_cluster_of_two_workers_of_which_one_is_killed_and_one_added_and_a_killed_driver(tmp_path):
     pytest.importorskip("ray", reason="the extra ray is absent: pip install -c constraints.txt -e '.[ray]'")
+    saved = export_slow(tmp_path / "slow" / "1", side=192 if IMAGES < 5_000 else 64)
     images, out = rendered(tmp_path, IMAGES), tmp_path / "scores.csv"
     predict(saved, images, "--out", tmp_path / "local.csv", status=1)
     expected = read_table(tmp_path / "local.csv")
