@@ -33,7 +33,6 @@ from kerasall.serving.export import export_saved_model
 from kerasall.serving.image_files import ImageNames, NameSet
 from kerasall.serving.prediction_tables import Kind
 from kerasall.serving.predictor import Predictor
-from kerasall.serving.runtimes import RuntimeChoice
 from kerasall.serving.table_files import open_table
 
 BATCH = 32
@@ -132,7 +131,7 @@ def main() -> None:
         here = Answering.here(Predictor(saved), BATCH)
         loaded = time.perf_counter() - begun
         begun = time.perf_counter()
-        scoring = Scoring(saved, place, BATCH, None, None, RuntimeChoice())
+        scoring = Scoring(saved, place, BATCH, None, None)
         with on_cluster(scoring, "auto", 2, print) as cluster:
             ready = time.perf_counter() - begun
             sides = [scorer(model, images, place / name) for model, name in ((cluster, "two"), (here, "one"))]

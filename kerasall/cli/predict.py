@@ -110,6 +110,11 @@ def predict(
         raise SettingsError(
             "--excel is for one CSV file, but another kind is asked for: leave it out, or --cluster"
         )
+    if cluster is not None and not choice.is_plain:
+        raise SettingsError(
+            "--runtime and --precision go without --cluster, where each process has one core, and they take all: leave "
+            "one out"
+        )
     if cluster is None and workers is not None:
         raise SettingsError(
             "--workers goes with --cluster, but no cluster is given: add --cluster auto for this machine"
@@ -119,7 +124,7 @@ def predict(
             "with --cluster predictions are written to a folder of parts: give --out FOLDER.csv"
         )
     task = _Task(model, names, out, overwrite, batch_size, max_side, max_pixels, excel, part_rows)
-    tally = task.run_here(choice) if cluster is None else task.run_on_cluster(choice, cluster, workers)
+    tally = task.run_here(choice) if cluster is None else task.run_on_cluster(cluster, workers)
     passed = tally.held - tally.again
     held = f", {passed} of them passed over" if passed else ""
     held += f", {tally.again} that failed before tried again" if tally.again else ""
@@ -185,16 +190,15 @@ class _Task:
             told = {"batch_size": self.batch_size, "advance": advance, "excel": self.excel}
             return Tally(total, 0, predict_files(predictor, self.names, sys.stdout, **told))
 
-    def run_on_cluster(self, runtime: RuntimeChoice, cluster: str, workers: int | None) -> Tally:
+    def run_on_cluster(self, cluster: str, workers: int | None) -> Tally:
         from kerasall.serving.cluster import Scoring, on_cluster
+        from kerasall.serving.predictor import describe_verdict
 
         total = sum(1 for _ in self.names)
         self._prepare_output(parts=True)
         folder = Run.find(self.model).pushed
-        note_model(folder, runtime)
-        scoring = Scoring(
-            folder.absolute(), Path.cwd(), self.batch_size, self.max_side, self.max_pixels, runtime
-        )
+        note(describe_verdict(folder))
+        scoring = Scoring(folder.absolute(), Path.cwd(), self.batch_size, self.max_side, self.max_pixels)
         with on_cluster(scoring, cluster, workers, note) as model, show_progress(total) as advance:
             return self._go_on(model, advance, parts=True)
 

@@ -24,7 +24,6 @@ from kerasall.serving.batch import Answering
 from kerasall.serving.card import MANIFEST
 from kerasall.serving.prediction_tables import Kind, Row
 from kerasall.serving.predictor import Predictor, read_labels
-from kerasall.serving.runtimes import RuntimeChoice
 
 BATCHES = 8
 """Calls of the model for one message: while it computes, the files of the next call are read."""
@@ -48,7 +47,6 @@ class Scoring:
         batch_size: files per call of the model.
         max_side: width and height of an image at most; None for the model's own limit.
         max_pixels: pixels of an image at most; None for the model's own limit.
-        runtime: what computes.
     """
 
     model: Path
@@ -56,7 +54,6 @@ class Scoring:
     batch_size: int
     max_side: int | None
     max_pixels: int | None
-    runtime: RuntimeChoice
 
 
 @contextmanager
@@ -105,7 +102,7 @@ class _Scorer:
                 "copy it there"
             )
         with quiet_tensorflow():
-            predictor = Predictor(self._scoring.model, runtime=self._scoring.runtime)
+            predictor = Predictor(self._scoring.model)
         predictor.limits = with_limits(predictor.limits, self._scoring.max_side, self._scoring.max_pixels)
         self._model = Answering.here(predictor, self._scoring.batch_size)
         return dict(self._model.columns)

@@ -32,7 +32,6 @@ from kerasall.preprocessing.operations import Chain
 from kerasall.serving import cluster
 from kerasall.serving.cluster import AHEAD, BATCHES, Scoring, on_cluster
 from kerasall.serving.export import export_saved_model
-from kerasall.serving.runtimes import RuntimeChoice
 
 IMAGES = int(os.environ.get("KERASALL_CLUSTER_IMAGES", "1200"))
 
@@ -121,7 +120,7 @@ def answering(monkeypatch, saved, ray, batch_size=2):
         yield ray
 
     monkeypatch.setattr(cluster, "joined", joined)
-    scoring = Scoring(saved, Path(), batch_size, None, None, RuntimeChoice())
+    scoring = Scoring(saved, Path(), batch_size, None, None)
     return on_cluster(scoring, "nowhere", None, lambda sentence: None)
 
 

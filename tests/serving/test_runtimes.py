@@ -289,7 +289,7 @@ def test_the_command_writes_the_same_rows_and_tells_the_parity(saved, images, tm
         for name in numbers:
             assert float(other[name]) == pytest.approx(float(row[name]), abs=1e-5)
     assert list((tmp_path / "runs" / "runtimes" / "openvino").iterdir())
-    refused = predict(saved, images, tmp_path / "x.csv", "--runtime", "openvino", "--runner", "direct")
+    refused = predict(saved, images, tmp_path / "x.csv", "--runtime", "openvino", "--cluster", "auto")
     assert isinstance(refused.exception, SettingsError)
 
 
