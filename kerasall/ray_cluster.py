@@ -36,7 +36,7 @@ def joined(address: str, processes: int | None = None) -> Iterator[Any]:
 
     Raises:
         SettingsError: Ray is not installed.
-        KerasallError: nothing of Ray's answers at the address.
+        KerasallError: nothing of Ray's answers at the address, or it asks for another token.
     """
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     address = os.environ.get("RAY_ADDRESS", AUTO) if address == AUTO else address
@@ -63,9 +63,10 @@ def joined(address: str, processes: int | None = None) -> Iterator[Any]:
     try:
         with _without_dashboard() if address == AUTO else nullcontext():
             ray.init(**options, log_to_driver=False, logging_level="ERROR")
-    except (ConnectionError, ValueError, RuntimeError) as error:
+    except (ConnectionError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
         raise KerasallError(
-            f"a cluster must answer at {address}, but joining it failed: {error}; start one as docs/cluster.md says"
+            f"a cluster must answer at {address}, but joining it failed: {error}; start one as docs/cluster.md says, "
+            "and give its token"
         ) from None
     if main:
         signal.signal(signal.SIGTERM, stop)  # Ray's own would end this process before it has tidied up

@@ -166,10 +166,10 @@ def hosts() -> Iterator[Callable[[int], tuple[str, ...]]]:
             run("ip", "-n", made[-1], "link", "set", "lo", "up")
         run("ip", "-n", made[0], "address", "add", "10.77.0.1/32", "dev", "lo")
         for number in (1, 2, 3):  # a cable from host 0 to each of the others
-            run("ip", "-n", made[0], "link", "add", f"to{number}", "type", "veth", "peer", "name", "up", "netns", made[number])  # fmt: skip
-            for place, device, address in ((0, f"to{number}", 1), (number, "up", 2)):
+            run("ip", "-n", made[0], "link", "add", f"to{number}", "type", "veth", "peer", "name", "uplink", "netns", made[number])  # fmt: skip
+            for place, device, address in ((0, f"to{number}", 1), (number, "uplink", 2)):
                 run("ip", "-n", made[place], "address", "add", f"10.77.{number}.{address}/24", "dev", device)
-                run("ip", "-n", made[place], "link", "set", device, "up")
+                run("ip", "-n", made[place], "link", "set", "dev", device, "up")
             run("ip", "-n", made[number], "route", "add", "default", "via", f"10.77.{number}.1")
 
         def on(number: int) -> tuple[str, ...]:
@@ -185,7 +185,7 @@ def hosts() -> Iterator[Callable[[int], tuple[str, ...]]]:
 
 
 def test_chief_and_workers_are_hosts_of_their_own_of_which_one_is_lost_and_the_chief_killed(
-    alone, tmp_path, hosts
+    hosts, alone, tmp_path
 ):
     shop = Shared(tmp_path)
     place = {"KERASTUNER_ORACLE_IP": "10.77.0.1", "KERASTUNER_ORACLE_PORT": str(PORT)}
