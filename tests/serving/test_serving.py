@@ -321,7 +321,9 @@ def test_a_destination_that_cannot_be_written_is_refused_beforehand(tmp_path):
     for out in ("folder.csv", "file/out.csv", "out.xlsx"):
         with pytest.raises(KerasallError):
             require_destination(tmp_path / out)
-    assert require_destination(tmp_path / "new" / "out.JSONL").suffix == ".JSONL"
+    require_destination(tmp_path / "new" / "out.JSONL")
+    with pytest.raises(KerasallError, match="that fsspec knows"):
+        require_destination("nosuch://bucket/out.csv")
 
 
 def test_a_file_name_that_is_not_utf8_does_not_cost_the_table(saved, images, tmp_path):
