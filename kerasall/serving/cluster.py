@@ -25,7 +25,7 @@ from kerasall.serving.card import MANIFEST
 from kerasall.serving.prediction_tables import Kind, Row
 from kerasall.serving.predictor import Predictor, read_labels
 
-BATCHES = 8
+BATCHES = 4
 """Calls of the model for one message: while it computes, the files of the next call are read."""
 AHEAD = 2
 """Messages that a process holds: the next is there when one is done, and no more wait."""
@@ -130,8 +130,8 @@ class _Life:
 class _Workers:
     """Processes of a cluster that answer files, some of which may be away.
 
-    Each has a number for its life, which is another when it comes back: what an earlier life was asked and did not
-    answer is asked again, and changes nothing else. ``_room`` holds a life once for every message it may be given.
+    One that comes back has another life: what was asked of an earlier one and not answered is asked again, and changes
+    nothing else. ``_room`` holds a life once for every message it may be given.
     """
 
     def __init__(self, ray: Any, scoring: Scoring, count: int, tell: Callable[[str], None]) -> None:
@@ -183,7 +183,7 @@ class _Workers:
         """Waits for an answer, or for a process to be ready; returns the answers."""
         waiting = [*asked, *self._loading]
         done, _ = self.ray.wait(waiting, timeout=PATIENCE_SECONDS)
-        if not done:
+        if not done and self._loading:
             self._tell(
                 f"no answer for {PATIENCE_SECONDS:.0f} s: {len(self._loading)} of {self.count} processes load the "
                 "model, or wait for a free core of the cluster"
