@@ -4,7 +4,7 @@
 
 Both sides are what the command does once the model is loaded: names are walked, files read, decoded, predicted, and written
 to a new table; the cluster is this machine's own (`--cluster auto --workers 2`), its rows travel to the process that writes
-them. The model is a MobileNet of 224 px with random weights; images are rendered smears of 450 px, or FOLDER's. Before
+them. The model is a MobileNet of 224 px with random weights; images are rendered cells of 450 px, or FOLDER's. Before
 timing, both tables must hold the same answers. How long each side takes to start stands below the table. That no image is
 lost when workers and drivers are killed is held by tests/serving/test_cluster.py.
 """
@@ -135,7 +135,7 @@ def driver_speed(place: Path, files: int = 20_000) -> float:
 
 
 def main() -> None:
-    options = parse(__doc__, ("--images", {"help": "folder of images; default rendered smears"}))
+    options = parse(__doc__, ("--images", {"help": "folder of images; default rendered cells"}))
     files = 512 if options.short else 2_048
     with tempfile.TemporaryDirectory() as work:
         place = Path(work)
