@@ -21,6 +21,7 @@ import keras
 import numpy as np
 
 from kerasall.errors import SettingsError
+from kerasall.training.batch_norm import fused_batch_norm
 from kerasall.training.history import EpochRow, NonFiniteError, NonFiniteStop, StageLog
 
 Batches = Iterable[tuple]
@@ -155,9 +156,10 @@ class EpochRunner:
         steps = self.steps_per_epoch or count_batches(batches)
         bar = self.log.make_bar(epoch)
         try:
-            if self._direct.take(batches):
-                return self._direct.train(_iterate(batches, self.class_weight), steps, bar)
-            return self._train_by_keras(batches, epoch, steps, bar)
+            with fused_batch_norm(self.model):
+                if self._direct.take(batches):
+                    return self._direct.train(_iterate(batches, self.class_weight), steps, bar)
+                return self._train_by_keras(batches, epoch, steps, bar)
         except UserWarning as warning:
             raise SettingsError(
                 f"epoch {epoch + 1} must have {steps} training batches, but its batches ended before: "
