@@ -23,8 +23,6 @@ from kerasall.errors import DecodingError
 
 Allocate = Callable[[tuple[int, int, int]], np.ndarray]
 """Shape -> uint8 array of that shape, contiguous and writable, whose content is to be replaced."""
-_STRIP = 64
-"""Rows of a BMP that are turned about in one go."""
 
 
 def decode(
@@ -170,17 +168,9 @@ def _read_plain_bmp(data: bytes, allocate: Allocate) -> np.ndarray:
     shape, row_bytes = (abs(height), width, bits // 8), (width * bits + 31) // 32 * 4
     stored = np.ndarray(shape, np.uint8, data, start, (row_bytes, bits // 8, 1))
     pixels = allocate((abs(height), width, 3))
-    if bits == 32:
-        cv2.cvtColor(stored, cv2.COLOR_BGRA2RGB, pixels)
-        return cv2.flip(pixels, 0, pixels) if height > 0 else pixels
-    if height < 0:
-        return cv2.cvtColor(stored, cv2.COLOR_BGR2RGB, pixels)
-    # A few rows at a time: turned about, they are still in the processor's cache when red and blue change places.
-    for top in range(0, height, _STRIP):
-        bottom = min(top + _STRIP, height)
-        upright = cv2.flip(stored[height - bottom : height - top], 0)
-        cv2.cvtColor(upright, cv2.COLOR_BGR2RGB, pixels[top:bottom])
-    return pixels
+    cv2.cvtColor(stored, cv2.COLOR_BGRA2RGB if bits == 32 else cv2.COLOR_BGR2RGB, pixels)
+    # Turned about in place: of what was just written, most is still in the processor's cache.
+    return cv2.flip(pixels, 0, pixels) if height > 0 else pixels
 
 
 def _read_webp(data: bytes) -> np.ndarray:
