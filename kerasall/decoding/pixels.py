@@ -41,7 +41,7 @@ def decode(
         limits: what is refused as too large.
         name: how messages call the image; best its path.
         allocate: makes the array for the pixels. Asked where the decoder can write into a given array (plain
-            BMP); every other kind comes in an array of its own.
+            BMP, upright JPEG); every other kind comes in an array of its own.
         sixteen_bit: what becomes of 16-bit samples, and of no others.
 
     Raises:
@@ -105,9 +105,12 @@ def _decode_opened(
             return _read_plain_bmp(data, allocate)
         if header.format == "TIFF":
             return _spread(_turn(read_samples(read_layout(data, name), data), header.orientation))
-        assert image is not None  # only of plain BMP and TIFF, which are decoded by now
         if header.format == "JPEG" and header.mode in ("L", "RGB"):
-            return _turn(decode_jpeg(data, image.size), header.orientation)
+            width, height = (header.width, header.height) if image is None else image.size
+            # What is still to be turned comes in an array of its own.
+            into = allocate((height, width, 3)) if header.orientation == 1 else None
+            return _turn(decode_jpeg(data, (width, height), into), header.orientation)
+        assert image is not None  # only of plain BMP and JPEG and TIFF, which are decoded by now
         if header.format == "WEBP":
             return _turn(_read_webp(data), header.orientation)
         _require_whole(header, data)
