@@ -152,11 +152,12 @@ def list_parts(paths: list[str]) -> dict[str, Callable[[], None]]:
             tf.raw_ops.ResizeBilinear(images=as_tensor(image[None]), size=size, half_pixel_centers=True)
 
     def run(each: Callable[[int], object]) -> None:
+        def run_part(start: int) -> None:
+            for number in range(start, min(start + 32, len(paths))):
+                each(number)
+
         with ThreadPoolExecutor(os.cpu_count()) as threads:
-            parts = range(0, len(paths), 32)
-            list(
-                threads.map(lambda start: [each(n) for n in range(start, min(start + 32, len(paths)))], parts)
-            )
+            list(threads.map(run_part, range(0, len(paths), 32)))
 
     def fill() -> None:
         pixels = empty_pixels((len(paths), SIDE, SIDE, 3))

@@ -3,7 +3,8 @@
 A full product of all pairs costs 8 x 1,024 multiplications a pair of 32 px textures. Here most pairs are ruled out
 by a bound. Textures are turned into coordinates on which mirroring and turning only swap and negate: four parts that
 an orientation keeps or negates, and one of couples that it also swaps. Of the eight correlations, then, two at a time
-are P + Q and P - Q, with P and Q of half the coordinates each. Within every part the axes are those of most energy
+are P + Q and P - Q, with P and Q of half the coordinates each; and the four P, as the four Q, are sums and differences
+of four products that have to be made but once. Within every part the axes are those of most energy
 (principal components of the textures), so that a and b are nearly told by their first coordinates, and by the
 Cauchy-Schwarz inequality
 

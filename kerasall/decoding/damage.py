@@ -161,7 +161,7 @@ def _has_no_step(tables: bytes) -> bool:
     while position < len(tables):
         each = 2 if tables[position] >> 4 else 1
         steps = tables[position + 1 : position + 1 + 64 * each]
-        if not all(any(steps[at : at + each]) for at in range(0, len(steps), each)):
+        if 0 in steps and not all(any(steps[at : at + each]) for at in range(0, len(steps), each)):
             return True
         position += 1 + 64 * each
     return False
