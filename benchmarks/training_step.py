@@ -12,13 +12,23 @@ Further rows: 16 bits where ``precision: auto`` takes them here; a batch in four
 eight steps a call (``train.steps_per_execution``) against the plain way. Tests beside them:
 tests/training/test_accumulation.py (parts and several steps a call train as whole batches one by one do),
 tests/training/test_precision.py, tests/training/test_fit.py (``test_direct_steps_give_the_bits_of_model_fit``).
+
+    python benchmarks/training_step.py --torch-python PATH [--backbones NAME ...] [--batch N] [--side PIXELS]
+
+measures something else: MobileNet and ResNet50 at 224 px, batches of 8, three steps a round, against PyTorch's
+channels-last step. PATH is the Python of an environment with ``torch`` (the CPU build) and ``numpy``; it runs
+``torch_step.py`` in a process of its own, in turn with ours. Beside each row stands what both sides spend their time on.
 """
 
 from __future__ import annotations
 
+import json
 import os
+import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
@@ -26,6 +36,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 from interleaved import Row, Timing, compare, measure, parse, report, row_of
+from kernel_times import time_kernels
+from machine_limit import sum_kinds
 
 from kerasall.data.input_pipeline import EpochSource
 from kerasall.models.backbones import BACKBONES
@@ -36,6 +48,7 @@ from kerasall.training.epochs import EpochRunner
 from kerasall.training.history import StageLog
 from kerasall.training.stages import StageSettings, choose_jit, compile_stage
 
+TORCH_STEPS = 3
 SETTINGS = StageSettings(epochs=1000, learning_rate=1e-4)
 
 
@@ -60,10 +73,26 @@ def main() -> None:
     options = parse(
         __doc__,
         ("--backbones", {"nargs": "+", "choices": list(BACKBONES)}),
-        ("--batch", {"type": int, "default": 16}),
+        ("--batch", {"type": int, "help": "16, against PyTorch 8"}),
         ("--side", {"type": int, "help": "pixels; 48 in the short form, else 224"}),
         ("--count", {"type": int, "help": "images an epoch"}),
+        (
+            "--torch-python",
+            {"help": "Python of an environment with torch: measures against it, nothing else"},
+        ),
     )
+    if options.torch_python:
+        names, batch, side = (
+            options.backbones or ("mobilenet", "resnet50"),
+            options.batch or 8,
+            options.side or 224,
+        )
+        found = [
+            compare_with_torch(name, batch, side, options.rounds, options.torch_python) for name in names
+        ]
+        report("torch_step", [row for row, _ in found], torch=found[0][1])
+        return
+    options.batch = options.batch or 16
     side = options.side or (48 if options.short else 224)
     images = Images.draw(options.count or (32 if options.short else 160), side)
     # The small form of MobileNet in the short one: XLA takes long over the depthwise convolutions of a wide one.
@@ -107,6 +136,50 @@ def compare_with_fit(name: str, images: Images, batch: int, rounds: int, alpha: 
             f"{what}: plain fit", timings["ours"], Timing('fit, "auto"', default.seconds), count, goal=0.95
         ),
     ]
+
+
+def compare_with_torch(name: str, batch: int, side: int, rounds: int, python: str) -> tuple[Row, str]:
+    """Three steps a round against PyTorch in a process of its own; and its version."""
+    images = Images.draw(TORCH_STEPS * batch, side)
+    model = make_model(name, images)
+    ours = make_ours(model, images, batch)
+    script, sizes = (
+        Path(__file__).parent / "torch_step.py",
+        {"batch": batch, "side": side, "steps": TORCH_STEPS},
+    )
+    options = [f"--{option}={value}" for option, value in sizes.items()]
+    command = [python, str(script), name, *options]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+
+        def ask(what: str) -> Any:
+            print(what, file=process.stdin, flush=True)
+            return json.loads(process.stdout.readline())
+
+        told = json.loads(process.stdout.readline())
+        timings = measure({"ours": ours, "PyTorch, channels last": lambda: ask("run")}, rounds)
+        theirs = ask("profile")
+        process.stdin.close()
+    weights = sum(int(np.prod(each.shape)) for each in model.trainable_variables)
+    if weights != told["weights"]:
+        raise SystemExit(
+            f"{name} must be the same network on both sides, but has {weights:,} and {told['weights']:,} weights"
+        )
+    mine = sum_kinds(time_kernels(ours, calls=1))
+    mine = {kind: spent / TORCH_STEPS for kind, spent in mine.items()}
+    said = "; ".join(
+        f"{who} spends a step of {sum(spent.values()):.0f} ms of its kernels on "
+        + ", ".join(
+            f"{kind} {each:.0f}" for kind, each in spent.items() if each >= 0.02 * sum(spent.values())
+        )
+        for who, spent in (("ours", mine), ("PyTorch", theirs))
+    )
+    what = f"{name} step, {batch} of {side} px"
+    row = row_of(
+        what, *timings.values(), amount=len(images.pixels), goal=1.0, note=said, ours_ms=mine, torch_ms=theirs
+    )
+    return row, f"{told['version']}, {told['threads']} threads"
 
 
 def compare_precision(images: Images, batch: int, rounds: int, short: bool) -> list[Row]:
