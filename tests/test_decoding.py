@@ -541,6 +541,11 @@ def test_the_short_way_to_a_plain_jpeg_header_finds_what_pillow_finds(monkeypatc
     parts = (exif, adobe, tables, b"\xff\xfe\x00\x05abc", b"\xff\xdd\x00\x04\0\0", b"\xff", b"\0", whole_scan)
     files = [colour[:20] + part + colour[20:] for part in parts]
     files += [colour[:-2] + whole_scan * times + b"\xff\xd9" for times in (1, 200)]
+    frame = colour[colour.find(b"\xff\xc0") : colour.find(b"\xff\xc4")]
+    empty = frame[:5] + b"\0\0" + frame[7:], frame[:7] + b"\0\0" + frame[9:]
+    files += [
+        colour.replace(frame, each) for each in (frame + frame, frame + empty[0], empty[0] + frame, *empty)
+    ]
     files += [_save(RGB, "JPEG", progressive=True), colour[:-2], colour.replace(b"\xff\xd9", tables)]
     for data in (colour, grey):
         scan = data.find(b"\xff\xda") + 14
