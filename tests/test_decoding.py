@@ -546,6 +546,8 @@ def test_the_short_way_to_a_plain_jpeg_header_finds_what_pillow_finds(monkeypatc
     files += [
         colour.replace(frame, each) for each in (frame + frame, frame + empty[0], empty[0] + frame, *empty)
     ]
+    table = colour.find(b"\xff\xc4") + 2
+    files += [colour[:table] + bytes([0, length]) + colour[table + 2 :] for length in range(4)]
     files += [_save(RGB, "JPEG", progressive=True), colour[:-2], colour.replace(b"\xff\xd9", tables)]
     for data in (colour, grey):
         scan = data.find(b"\xff\xda") + 14

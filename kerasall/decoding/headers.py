@@ -243,7 +243,7 @@ def _find_plain_jpeg(data: bytes) -> ImageHeader | None:
                 return None
             mode, quality = "L" if components == 1 else "RGB", _estimate_quality(tables)
             return ImageHeader("JPEG", width, height, mode, native=True, reason="", quality=quality)
-        elif mark != b"\xff\xc4":
+        elif mark != b"\xff\xc4" or length < 2:
             return None
         position += 2 + length
     return None
