@@ -170,7 +170,7 @@ def fit_feature_distance(
     leading = lengths**2 / freedom
     rest = (float((centred**2).sum()) / freedom - float(leading.sum())) / (width - kept)
     rest = max(rest, smallest_variance)
-    if not rest > 0:
+    if not rest > np.finfo(np.float32).tiny:  # whose inverse float32 does not hold
         raise DataError("a distance needs features that differ from image to image, but these do not")
     leading = np.maximum(leading, rest)
     return FeatureDistance(
