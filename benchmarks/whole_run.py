@@ -344,13 +344,15 @@ def measure(run: Callable[[], Any]) -> tuple[float, float]:
 
 
 def time_fastai(python: str | None, images: Path, side: int, rounds: int) -> list[tuple[float, float]]:
-    """An epoch of fastai, the first and as many as there are rounds; none without an interpreter that has it."""
+    """The first epoch of fastai and as many more as there are rounds; none without an interpreter that has it."""
     if python is None:
         return []
     command = [python, "-c", FASTAI, str(images), str(side), str(BATCH), str(1 + rounds)]
-    return json.loads(
-        subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1]
-    )
+    found = subprocess.run(command, capture_output=True, text=True)
+    if found.returncode:  # all else has been timed by then
+        print(f"fastai was not timed: {found.stderr.strip().splitlines()[-1:]}")
+        return []
+    return json.loads(found.stdout.splitlines()[-1])
 
 
 def scale(first: tuple[float, float], taken: list[tuple[float, float]], which: int) -> tuple[float, ...]:
@@ -412,6 +414,7 @@ def describe(runs: list[Taken], limit: Limit, options: Any) -> dict[str, str]:
     facts["limit"] = ", ".join(f"{name} {seconds:.2f}" for name, seconds in limit.tried.items()) + (
         f" processor s over {min(512, len(limit.pixels))} images"
     )
+    facts["fastai"] = "beside it" if options.fastai else "not run: --fastai PYTHON"
     facts["images, weights"] = (
         f"{'real' if options.images else 'rendered'}, {'ImageNet' if options.weights else 'random'}"
     )
