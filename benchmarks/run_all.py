@@ -31,6 +31,7 @@ BENCHMARKS = (
     "start",
     "machine_limit",
     "growth",
+    "whole_run",
 )
 
 

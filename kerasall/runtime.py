@@ -1,4 +1,4 @@
-"""What a run needs of this machine: a quiet TensorFlow, arrays it takes without a copy, bfloat16 of the CPU, a bar.
+"""What a run needs of this machine: a quiet TensorFlow, OpenVINO, arrays taken without a copy, bfloat16 of the CPU, a bar.
 
 Importing this loads no TensorFlow.
 """
@@ -6,6 +6,7 @@ Importing this loads no TensorFlow.
 from __future__ import annotations
 
 import json
+import logging
 import math
 import os
 import sys
@@ -147,6 +148,28 @@ def rewriting_to_bfloat16() -> Iterator[None]:
         yield
     finally:
         tf.config.optimizer.set_experimental_options({_REWRITE: before})
+
+
+def import_openvino() -> Any:
+    """OpenVINO without its telemetry, which would tell its maker of every import and conversion."""
+    if "openvino" not in sys.modules:
+        sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
+    with logging_as_it_was():
+        import openvino  # pyright: ignore[reportMissingImports]
+
+    return openvino
+
+
+@contextmanager
+def logging_as_it_was() -> Iterator[None]:
+    """OpenVINO sets level, handlers and filters of the root logger, which is the whole process' own."""
+    root = logging.getLogger()
+    level, handlers, filters = root.level, root.handlers[:], root.filters[:]
+    try:
+        yield
+    finally:
+        root.setLevel(level)
+        root.handlers[:], root.filters[:] = handlers, filters
 
 
 def empty_aligned(shape: Sequence[int], dtype: DTypeLike) -> np.ndarray:

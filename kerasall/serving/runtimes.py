@@ -6,14 +6,11 @@ of ``serving_pixels`` is converted once, cut into pieces, and answers in TensorF
 
 from __future__ import annotations
 
-import logging
 import os
 import shutil
-import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -24,7 +21,7 @@ import numpy as np
 
 from kerasall.errors import ArtifactError, ModelError, SettingsError
 from kerasall.files import atomic_path, sha256_of_file, sha256_of_json
-from kerasall.runtime import has_amx
+from kerasall.runtime import has_amx, import_openvino, logging_as_it_was
 from kerasall.serving.card import MANIFEST, verify_manifest, write_manifest
 from kerasall.serving.conversion import (
     PIXELS,
@@ -283,33 +280,11 @@ def _converted(choice: RuntimeChoice, folder: Path) -> Path:
     return kept
 
 
-def import_openvino() -> Any:
-    """OpenVINO without its telemetry, which would tell its maker of every import and conversion."""
-    if "openvino" not in sys.modules:
-        sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
-    with _logging_as_it_was():
-        import openvino
-
-    return openvino
-
-
-@contextmanager
-def _logging_as_it_was() -> Iterator[None]:
-    """OpenVINO sets level, handlers and filters of the root logger, which is the whole process' own."""
-    root = logging.getLogger()
-    level, handlers, filters = root.level, root.handlers[:], root.filters[:]
-    try:
-        yield
-    finally:
-        root.setLevel(level)
-        root.handlers[:], root.filters[:] = handlers, filters
-
-
 def _write_openvino(folder: Path, destination: Path) -> None:
     openvino = import_openvino()
     function = function_of_pixels(folder)
     try:
-        with _logging_as_it_was():
+        with logging_as_it_was():
             network = openvino.convert_model(function.get_concrete_function())
     except Exception as error:  # whatever a converter meets in a graph
         raise not_convertible(folder, "OpenVINO", error) from error
