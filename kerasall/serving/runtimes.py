@@ -33,12 +33,12 @@ from kerasall.serving.conversion import (
     Parity,
     ask_signature,
     compare_answers,
-    function_of_pixels,
     load_onnx,
     not_convertible,
     require_packages,
     to_onnx,
 )
+from kerasall.serving.graph import load_saved_model
 
 # The runtimes are extras: without them there is nothing here to check types against.
 # pyright: reportMissingImports=false
@@ -306,14 +306,20 @@ def _logging_as_it_was() -> Iterator[None]:
 
 
 def _write_openvino(folder: Path, destination: Path) -> None:
+    import tensorflow as tf
+
     openvino = import_openvino()
-    function = function_of_pixels(folder)
-    try:
-        with _logging_as_it_was():
-            network = openvino.convert_model(function.get_concrete_function())
-    except Exception as error:  # whatever a converter meets in a graph
-        raise not_convertible(folder, "OpenVINO", error) from error
-    openvino.save_model(network, str(destination / "model.xml"), compress_to_fp16=False)
+    model: Any = load_saved_model(folder)
+    # From a folder with this one signature: given a function, OpenVINO 2026.4 asks for TensorFlow's version by exec and
+    # locals, which Python 3.13 (PEP 667) no longer lets see each other.
+    with tempfile.TemporaryDirectory(prefix="kerasall-") as work:
+        tf.saved_model.save(model, work, signatures=model.signatures[PIXELS])
+        try:
+            with _logging_as_it_was():
+                network = openvino.convert_model(work)
+        except Exception as error:  # whatever a converter meets in a graph
+            raise not_convertible(folder, "OpenVINO", error) from error
+        openvino.save_model(network, str(destination / "model.xml"), compress_to_fp16=False)
 
 
 def _open_openvino(folder: Path, bfloat16: bool) -> list[Answer]:
