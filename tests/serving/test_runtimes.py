@@ -26,8 +26,9 @@ from kerasall.preprocessing.operations import Chain
 from kerasall.serving import conversion, runtimes
 from kerasall.serving.card import write_manifest
 from kerasall.serving.export import export_saved_model
+from kerasall.serving.network import spread
 from kerasall.serving.predictor import Answers, Predictor
-from kerasall.serving.runtimes import RuntimeChoice, spread
+from kerasall.serving.runtimes import RuntimeChoice
 
 LABELS = ("all", "hem")
 
