@@ -230,8 +230,9 @@ def _converted(choice: RuntimeChoice, saved: SavedModel, card: Mapping[str, Any]
     manifest = sha256_of_file(saved.folder / MANIFEST)
     key = sha256_of_json({"schema": SCHEMA_VERSION, "manifest": manifest, "versions": versions})
     kept = choice.cache / choice.name / key[:20]
-    if not _is_whole(kept):
-        shutil.rmtree(kept, ignore_errors=True)
+    if kept.is_dir() and not _is_whole(kept):
+        shutil.rmtree(kept)
+    if not kept.is_dir():
         try:
             with atomic_path(kept) as temporary:
                 temporary.mkdir()
@@ -247,7 +248,7 @@ def _is_whole(kept: Path) -> bool:
     try:
         verify_manifest(kept)
         return (kept / PROOF).is_file()
-    except ArtifactError:  # not there, written by hand, or a disk's fault
+    except ArtifactError:  # written by hand, or a disk's fault
         return False
 
 

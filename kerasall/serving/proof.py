@@ -57,7 +57,10 @@ def write_proof(saved: SavedModel, card: Mapping[str, Any], folder: Path) -> Non
     kept = _find_telling(answers)
     lacking = _find_lacking(saved, card, (height, width))
     if not len(kept):
-        lacking = lacking or "of the images drawn for it the model is torn between classes, or sure of all"
+        lacking = (
+            lacking
+            or "of every image drawn to compare it by, the model is quite sure, or torn between classes"
+        )
     arrays: dict[str, Any] = {f"answer.{name}": values[kept] for name, values in answers.items()}
     np.savez(folder / _IMAGES, pixels=drawn[kept], **arrays)
     write_json(folder / PROOF, {"interface": interface, "lacking": lacking})
@@ -84,20 +87,21 @@ def _find_telling(answers: Mapping[str, np.ndarray]) -> np.ndarray:
 
 def _find_lacking(saved: SavedModel, card: Mapping[str, Any], size: tuple[int, int]) -> str:
     if "preprocess" not in card:
-        return "its card does not say what is done to an image"
+        return "the model's card does not say what is done to an image"
     try:
         change = read_sizes(card["preprocess"])
     except LookupError as error:
         return f"it alone computes {error.args[0]}, which is done to every image"
     import tensorflow as tf
 
-    sixteen_bit = find_sixteen_bit(card["preprocess"])
+    ask, sixteen_bit = saved.signatures[PREPROCESS], find_sixteen_bit(card["preprocess"])
     for data in _draw_files(size):
-        expected = saved.signatures[PREPROCESS](image_bytes=tf.constant([to_native(data)]))["pixels"].numpy()[
-            0
-        ]
+        try:
+            expected = ask(image_bytes=tf.constant([to_native(data)]))["pixels"].numpy()[0]
+        except tf.errors.InvalidArgumentError:
+            return "the model does not take images of every size"
         if not np.array_equal(change(decode(data, DEFAULT_LIMITS, sixteen_bit=sixteen_bit)), expected):
-            return "it gives other pixels here than what the card says of them"
+            return "its pixels of some files are not those that the card describes"
     return ""
 
 

@@ -171,11 +171,11 @@ def test_a_damaged_or_unproven_network_is_converted_anew(web_model, choice):
 @pytest.mark.parametrize(
     ("chain", "why"),
     [
-        ([{"op": "center_crop", "height": 16, "width": 16}], "gives other pixels here than what the card"),
+        ([{"op": "center_crop", "height": 16, "width": 16}], "are not those that the card"),
         pytest.param(
             [{"op": "resize", "height": 16, "width": 16, "method": "area"}], "it alone computes resize area", marks=pytest.mark.slow
         ),
-        pytest.param(None, "its card does not say", marks=pytest.mark.slow),
+        pytest.param(None, "card does not say", marks=pytest.mark.slow),
     ],
 )  # fmt: skip
 def test_a_chain_that_cannot_be_proven_leaves_the_pixels_to_tensorflow(
