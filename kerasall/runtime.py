@@ -10,10 +10,11 @@ import logging
 import math
 import os
 import sys
+import threading
 import time
 import weakref
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -44,25 +45,33 @@ _noted: dict[str, Any] = {"file": None, "at": -math.inf}
 def quiet_tensorflow() -> Iterator[None]:
     """Imports TensorFlow without the lines its libraries write before their log level can be set.
 
-    Only the import is silenced, and only its C++ lines: an error is raised as ever.
+    Only the import is silenced, and only its C++ lines: an error is raised as ever. Outside the main thread they are
+    let through, as those of other threads would be lost with them.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     if "tensorflow" not in sys.modules and "KERASALL_VERBOSE" not in os.environ:
-        sys.stderr.flush()
-        kept = os.dup(2)
-        nothing = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nothing, 2)
-        try:
+        is_alone = threading.current_thread() is threading.main_thread()
+        with _without_standard_error() if is_alone else nullcontext():
             import tensorflow as tf
 
             tf.config.list_physical_devices()
             # Each fold is a network of its own, so each traces anew: that is meant, not a fault.
             tf.get_logger().setLevel("ERROR")
-        finally:
-            os.dup2(kept, 2)
-            os.close(kept)
-            os.close(nothing)
     yield
+
+
+@contextmanager
+def _without_standard_error() -> Iterator[None]:
+    sys.stderr.flush()
+    kept = os.dup(2)
+    nothing = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nothing, 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nothing)
 
 
 def show_progress(items: Iterable, total: int, what: str) -> Iterator:

@@ -7,9 +7,11 @@ and what is stored is read again by those alone who would go it.
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -61,20 +63,29 @@ class Way:
             return False
 
 
+def _with_constants(forward: Any) -> Any:
+    """The same graph with the weights of this moment as constants."""
+    from tensorflow.python.framework import convert_to_constants  # public in no other way
+
+    return convert_to_constants.convert_variables_to_constants_v2(forward.get_concrete_function())
+
+
 def fold_weights(forward: Any) -> Forward:
     """The same graph with the weights as constants, in which TensorFlow's optimizer folds what it can."""
     import tensorflow as tf
-    from tensorflow.python.framework import convert_to_constants  # public in no other way
 
-    constant = convert_to_constants.convert_variables_to_constants_v2(forward.get_concrete_function())
+    constant = _with_constants(forward)
     return lambda images: constant(tf.convert_to_tensor(images))[0]
 
 
 def _convert_to_openvino(forward: Any) -> Forward:
     """The same graph in OpenVINO, one image after another in one thread of each core: the load changes no bit."""
     openvino = import_openvino()
-    with logging_as_it_was():
-        network = openvino.convert_model(forward.get_concrete_function())
+    # From a file: given a function, OpenVINO 2026.4 asks for TensorFlow's version in a way that Python 3.13 ended.
+    with tempfile.TemporaryDirectory(prefix="kerasall-") as work, logging_as_it_was():
+        path = Path(work) / "network.pb"
+        path.write_bytes(_with_constants(forward).graph.as_graph_def().SerializeToString())
+        network = openvino.convert_model(path)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     settings = {
         "NUM_STREAMS": cores, "INFERENCE_NUM_THREADS": cores, "INFERENCE_PRECISION_HINT": "f32",
