@@ -33,7 +33,8 @@ from network_work import count_work
 
 from kerasall.models.backbones import BACKBONES
 from kerasall.models.classifier import build_classifier, freeze
-from kerasall.models.prediction import _fold, _forward
+from kerasall.models.passes import fold_weights
+from kerasall.models.prediction import _forward
 from kerasall.training.stages import StageSettings, compile_stage
 
 SHORT = ("mobilenet", "resnet50", "vgg16")
@@ -76,7 +77,7 @@ def measure_network(
     keras_forward = tf.function(lambda images: model(images, training=False), autograph=False)
     pixels = tf.constant(np.random.default_rng(0).integers(0, 256, (batch, side, side, 3)).astype(np.float32))
     targets = tf.one_hot(np.arange(batch) % 2, 2)
-    folded = _fold(_forward(model, "float32"))
+    folded = fold_weights(_forward(model, "float32"))
     product = make_product()
 
     def step() -> None:

@@ -32,6 +32,7 @@ BENCHMARKS = (
     "batch_scoring",
     "machine_limit",
     "growth",
+    "whole_run",
 )
 
 

@@ -2,8 +2,10 @@
 
     python benchmarks/runtimes.py [--short] [--networks NAME ...] [--models SAVEDMODEL ...] [--images FOLDER] [--count N]
 
-Every side is ``Predictor.predict`` on the bytes of image files: header check, decoding and resizing in TensorFlow, the
-network in the runtime. The alternative is the SavedModel's own signature in TensorFlow at the same batch size. Images
+Every side is ``Predictor.predict`` on the bytes of image files: header check, decoding and resizing, the network in the
+runtime. The alternative is the SavedModel's own signature in TensorFlow at the same batch size. A second row sets a whole
+folder, from files to a table on disk, beside the bare runtime: the same network over pixels that were decoded and resized
+beforehand, all at once, in as many pieces as there are lanes. Images
 are rendered cells of 450 px (``--images``: real ones); networks have random weights (``--models``: trained ones), whose
 last layer is stretched until answers differ: that shows differences larger than trained networks have. The short
 form times MobileNet and ResNet50, the long one DenseNet121 and VGG16 too, and bfloat16 wherever it runs at all;
@@ -11,7 +13,8 @@ form times MobileNet and ResNet50, the long one DenseNet121 and VGG16 too, and b
 
 Before it is timed, every side answers all images, and labels and probabilities are compared with TensorFlow's in
 float32. Conversion is outside the time: it is made once for a model and kept. tests/serving/test_runtimes.py
-(``test_another_runtime_answers_every_image_like_tensorflow``) asserts the same answers.
+(``test_another_runtime_answers_every_image_like_tensorflow``) asserts the same answers, tests/serving/test_sizes.py
+the same pixels.
 """
 
 from __future__ import annotations
@@ -21,7 +24,10 @@ import itertools
 import os
 import tempfile
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
@@ -37,8 +43,10 @@ from kerasall.errors import SettingsError
 from kerasall.models.classifier import build_classifier, find_parts
 from kerasall.preprocessing.operations import Chain
 from kerasall.runtime import has_amx
+from kerasall.serving.batch import predict_files
 from kerasall.serving.export import export_saved_model
 from kerasall.serving.image_files import find_images
+from kerasall.serving.network import spread
 from kerasall.serving.predictor import Answers, Predictor
 from kerasall.serving.runtimes import RUNTIMES, RuntimeChoice
 
@@ -49,6 +57,10 @@ COUNTS = {"mobilenet": 32}
 PLAIN = "tensorflow float32"
 GOAL = 3.0
 """Of the fastest with ``--precision auto``, against TensorFlow in float32, for networks whose time is convolutions."""
+SHARE = 0.9
+"""Goal of a folder's images/s against the bare runtime's on pixels."""
+BATCHES = 4
+"""Of a folder."""
 SIDE, CELL_SIDE = 224, 450
 
 
@@ -68,7 +80,9 @@ def main() -> None:
         for name, given in itertools.chain(((name, None) for name in names), models):
             files = read_files(options.images, options.count or COUNTS.get(name, 8))
             model = given or export(name, Path(work) / name / "1", files)
-            rows += time_network(name, model, files, choices, Path(work) / "cache", options.rounds)
+            place = Path(tempfile.mkdtemp(dir=work))
+            rows += time_network(name, model, files, choices, place / "cache", options.rounds)
+            rows += time_folder(name, model, files, place, options.rounds)
     missing = [name for name in RUNTIMES if not any(choice.name == name for choice in choices)]
     report(
         "runtimes",
@@ -103,7 +117,7 @@ def export(name: str, folder: Path, files: list[bytes]) -> Path:
     chain = Chain.from_json([{"op": "resize", "height": SIDE, "width": SIDE}])
     model = build_classifier(name, 2, (SIDE, SIDE), weights="random")
     spread_answers(model, np.stack([chain(tf.constant(decode(data))).numpy() for data in files[:8]]))
-    return export_saved_model(model, chain, ("all", "hem"), folder)
+    return export_saved_model(model, chain, ("all", "hem"), folder, card={"preprocess": chain.to_json()})
 
 
 def spread_answers(model: keras.Model, pixels: np.ndarray) -> None:
@@ -159,6 +173,41 @@ def time_network(
             )
         )  # fmt: skip
     return sorted(rows, key=lambda row: row.ours)
+
+
+def time_folder(name: str, model: Path, files: list[bytes], place: Path, rounds: int) -> list[Row]:
+    """A folder's images/s with each runtime that was converted in ``place / "cache"``, against the runtime alone."""
+    paths, rows = [], []
+    for number, file in enumerate(files * BATCHES):
+        paths.append(place / f"{number:04d}")
+        paths[-1].write_bytes(file)
+    for kept in sorted((place / "cache").glob("*/*")):
+        runtime = kept.parent.name
+        predictor = Predictor(model, runtime=RuntimeChoice(runtime, cache=place / "cache"))
+        if predictor.describe_start():  # its pixels are TensorFlow's
+            continue
+        pixels = np.stack([np.asarray(predictor.prepare(path.read_bytes())) for path in paths])
+        alone = spread(RUNTIMES[runtime].open(kept, False))
+        sides = {
+            f"kerasall predict FOLDER, {runtime}": partial(
+                predict_files, predictor, paths, place / "table.csv", batch_size=len(files)
+            ),
+            f"{runtime} alone on pixels": partial(alone, pixels),
+        }
+        ours, theirs = measure(sides, rounds).values()
+        mine, bare = (processor_seconds(side) for side in sides.values())
+        rows.append(row_of(
+            f"{name}, a folder of {len(paths)}", ours, theirs, len(paths), goal=SHARE,
+            note=f"{runtime}: processor time of the network is {bare / mine:.2f} of all", processor_share=bare / mine,
+        ))  # fmt: skip
+    return rows
+
+
+def processor_seconds(run: Callable[[], Any]) -> float:
+    """Of all threads, for one call."""
+    begun = time.process_time()
+    run()
+    return time.process_time() - begun
 
 
 def compare_all(expected: Answers, found: Answers) -> tuple[float, int]:

@@ -1,4 +1,4 @@
-"""What a run needs of this machine: a quiet TensorFlow, arrays it takes without a copy, bfloat16 of the CPU, a bar.
+"""What a run needs of this machine: a quiet TensorFlow, OpenVINO, arrays taken without a copy, bfloat16 of the CPU, a bar.
 
 Importing this loads no TensorFlow.
 """
@@ -6,13 +6,15 @@ Importing this loads no TensorFlow.
 from __future__ import annotations
 
 import json
+import logging
 import math
 import os
 import sys
+import threading
 import time
 import weakref
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -43,25 +45,33 @@ _noted: dict[str, Any] = {"file": None, "at": -math.inf}
 def quiet_tensorflow() -> Iterator[None]:
     """Imports TensorFlow without the lines its libraries write before their log level can be set.
 
-    Only the import is silenced, and only its C++ lines: an error is raised as ever.
+    Only the import is silenced, and only its C++ lines: an error is raised as ever. Outside the main thread they are
+    let through, as those of other threads would be lost with them.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     if "tensorflow" not in sys.modules and "KERASALL_VERBOSE" not in os.environ:
-        sys.stderr.flush()
-        kept = os.dup(2)
-        nothing = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nothing, 2)
-        try:
+        is_alone = threading.current_thread() is threading.main_thread()
+        with _without_standard_error() if is_alone else nullcontext():
             import tensorflow as tf
 
             tf.config.list_physical_devices()
             # Each fold is a network of its own, so each traces anew: that is meant, not a fault.
             tf.get_logger().setLevel("ERROR")
-        finally:
-            os.dup2(kept, 2)
-            os.close(kept)
-            os.close(nothing)
     yield
+
+
+@contextmanager
+def _without_standard_error() -> Iterator[None]:
+    sys.stderr.flush()
+    kept = os.dup(2)
+    nothing = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nothing, 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nothing)
 
 
 def show_progress(items: Iterable, total: int, what: str) -> Iterator:
@@ -147,6 +157,28 @@ def rewriting_to_bfloat16() -> Iterator[None]:
         yield
     finally:
         tf.config.optimizer.set_experimental_options({_REWRITE: before})
+
+
+def import_openvino() -> Any:
+    """OpenVINO without its telemetry, which would tell its maker of every import and conversion."""
+    if "openvino" not in sys.modules:
+        sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
+    with logging_as_it_was():
+        import openvino  # pyright: ignore[reportMissingImports]
+
+    return openvino
+
+
+@contextmanager
+def logging_as_it_was() -> Iterator[None]:
+    """OpenVINO sets level, handlers and filters of the root logger, which is the whole process' own."""
+    root = logging.getLogger()
+    level, handlers, filters = root.level, root.handlers[:], root.filters[:]
+    try:
+        yield
+    finally:
+        root.setLevel(level)
+        root.handlers[:], root.filters[:] = handlers, filters
 
 
 def empty_aligned(shape: Sequence[int], dtype: DTypeLike) -> np.ndarray:

@@ -213,6 +213,7 @@ def _edit(file: Path, old: str, new: str) -> None:
     file.write_text(text.replace(old, new, 1), encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_better_words_open_no_test_part_and_push_nothing_and_other_arithmetic_trains_again(tmp_path):
     """Comments and docstrings change nothing; a sentence of the report changes the report; numbers change what follows."""
     source = tmp_path / "source"

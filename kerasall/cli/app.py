@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import gc
 import sys
 from typing import Annotated, Any
 
@@ -82,6 +84,8 @@ def _root(version: Annotated[bool, typer.Option("--version", help="Print the ver
 def main(arguments: list[str] | None = None) -> None:
     """Entry point: errors that a user can cure are printed without a traceback."""
     speak_utf8()
+    # At its end Python looks through every object for circles, which of TensorFlow's takes it a second, for nothing.
+    atexit.register(gc.freeze)
     try:
         with stopping_safely():
             app(arguments)

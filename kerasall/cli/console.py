@@ -16,7 +16,6 @@ import typer
 
 from kerasall.errors import SettingsError
 from kerasall.files import require_writable
-from kerasall.settings.yaml_text import write_line
 from kerasall.shown_text import json_text, show
 from kerasall.shown_text import tell as note
 
@@ -149,6 +148,8 @@ def data_overrides(
     malignant: list[str] | None, subject: str | None, label: str | None, given: list[str] | None = None
 ) -> list[str]:
     """The overrides that the options on the data stand for, before those of --set, which so have the last word."""
+    from kerasall.settings.yaml_text import write_line
+
     stated = {"malignant": list(split_words(malignant)), "subject": subject, "label": label}
     return [f"data.{key}={write_line(value)}" for key, value in stated.items() if value] + (given or [])
 

@@ -172,17 +172,17 @@ class _Task:
 
     def run_here(self, runtime: RuntimeChoice) -> Tally:
         from kerasall.decoding import with_limits
-        from kerasall.runtime import quiet_tensorflow
         from kerasall.serving.batch import Tally, predict_files
         from kerasall.serving.predictor import Predictor
 
         # What matches nothing is found before TensorFlow takes its seconds.
         total = sum(1 for _ in self.names)
         self._prepare_output()
-        with quiet_tensorflow():
-            predictor = Predictor(Run.find(self.model).pushed, runtime=runtime)
+        predictor = Predictor(Run.find(self.model).pushed, runtime=runtime)
         predictor.limits = with_limits(predictor.limits, self.max_side, self.max_pixels)
         note_model(predictor.folder, runtime)
+        if why := predictor.describe_start():
+            note(why)
         with show_progress(total) as show:
             advance = _telling_parity(predictor, show)
             if self.out is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated
 
@@ -74,7 +75,7 @@ def serve(
     folder = Run.find(model).pushed
     note_model(folder, choice)
     note(RESEARCH_ONLY)
-    with quiet_tensorflow():
+    with quiet_tensorflow() if choice.name == "tensorflow" else nullcontext():
         serve_model(
             folder, host, port, token=token, hosts=tuple(allow_host or ()), limits=limits, runtime=choice,
             root=root_path, follow=follow,

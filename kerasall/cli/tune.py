@@ -10,7 +10,6 @@ import typer
 
 from kerasall.cli import console
 from kerasall.errors import SettingsError
-from kerasall.settings.yaml_text import write_line
 from kerasall.shown_text import show
 
 if TYPE_CHECKING:
@@ -84,6 +83,8 @@ def tune(
 
 def read_without(given: list[str]) -> list[str]:
     """The override that the options --without stand for; none for none."""
+    from kerasall.settings.yaml_text import write_line
+
     found: dict[str, list[str]] = {}
     for text in given:
         key, equals, level = text.partition("=")

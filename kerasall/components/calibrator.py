@@ -48,6 +48,7 @@ from kerasall.models.out_of_domain import (
     list_feature_networks,
     with_features,
 )
+from kerasall.models.passes import choose_way
 from kerasall.models.prediction import activations_key, predict_activations
 from kerasall.models.saving import load_model
 from kerasall.pipeline.component import Input, Output, Unkeyed, component
@@ -220,7 +221,7 @@ def compute_features(
     chain = Chain.from_json(read_json(trained / PREPROCESS))
     whole = decode_rows(data, chain, cache_folder, rows=rows)
     key = pixels_key(data.examples["path"].tolist(), chain, data.examples["sha256"].tolist())
-    features = pooled_features(model, whole.pixels, rows, key, cache_folder)
+    features = pooled_features(model, whole.pixels, rows, key, len(data.examples), cache_folder)
     statistics = build_statistics_model(whole.pixels.shape[1:3])
     return features, predict_activations(statistics, prediction_batches(whole.pixels, batch_size=BATCH))
 
@@ -239,7 +240,7 @@ def describe_measure(model: keras.Model, data: Development) -> str:
 
 
 def pooled_features(
-    model: keras.Model, pixels: np.ndarray, rows: np.ndarray, key: str, cache_folder: Path
+    model: keras.Model, pixels: np.ndarray, rows: np.ndarray, key: str, images: int, cache_folder: Path
 ) -> np.ndarray:
     """What the output ``FEATURES`` of ``with_features`` gives for some rows of the images.
 
@@ -251,6 +252,7 @@ def pooled_features(
         pixels: uint8 [len(rows), H, W, 3], of the wanted rows alone.
         rows: their positions among all images.
         key: names the content of all images, as for ``cached_activations``.
+        images: how many these are.
         cache_folder: of the runs.
 
     Returns:
@@ -260,7 +262,7 @@ def pooled_features(
         ModelError: the model has no part whose pooled features are known.
     """
     networks = list_feature_networks(model)
-    stored = [_from_storage(each, rows, key, cache_folder / "activations") for each in networks]
+    stored = [_from_storage(each, rows, key, images, cache_folder / "activations") for each in networks]
     if not any(part is not None for part in stored):
         outputs: Any = with_features(model)
         return _pass(keras.Model(outputs.inputs[0], outputs.output[FEATURES]), pixels)
@@ -297,19 +299,22 @@ def _measure(
 
 
 def _pass(network: keras.Model, pixels: np.ndarray) -> np.ndarray:
-    return predict_activations(network, prediction_batches(pixels, batch_size=BATCH))
+    way = choose_way(len(pixels))
+    return predict_activations(network, prediction_batches(pixels, batch_size=way.batch), way=way)
 
 
-def _from_storage(network: keras.Model, rows: np.ndarray, key: str, folder: Path) -> np.ndarray | None:
+def _from_storage(
+    network: keras.Model, rows: np.ndarray, key: str, images: int, folder: Path
+) -> np.ndarray | None:
     parts = find_parts(network)
     sizes = {path.stat().st_size for path in folder.glob("*.npy")}
-    pooled = find_sealed(folder / f"{activations_key(split_at(network)[0], key)[:32]}.npy")
+    pooled = find_sealed(folder / f"{activations_key(split_at(network)[0], key, images)[:32]}.npy")
     if pooled:
         return np.load(pooled, mmap_mode="r", allow_pickle=False)[rows]
     for block in parts.row.blocks:
         if not _may_be_stored(parts, block, int(rows.max()) + 1, sizes):
             continue
-        path = find_sealed(folder / f"{activations_key(split_at(network, block)[0], key)[:32]}.npy")
+        path = find_sealed(folder / f"{activations_key(split_at(network, block)[0], key, images)[:32]}.npy")
         if path:
             activations = np.load(path, mmap_mode="r", allow_pickle=False)
             batches = prediction_batches(activations, batch_size=BATCH, indices=rows)

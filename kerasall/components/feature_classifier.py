@@ -24,6 +24,7 @@ from kerasall.evaluation.predictions import Predictions
 from kerasall.files import sha256_of_json
 from kerasall.models.deep_features import build_extractor, build_feature_model, extract_features
 from kerasall.models.feature_classifiers import CLASSIFIERS
+from kerasall.models.passes import list_installed
 from kerasall.models.prediction import predict_outputs
 from kerasall.pipeline.component import Input, Output, Scratch, Unkeyed, component
 from kerasall.preprocessing.augmentation import Augmentation
@@ -52,7 +53,7 @@ def hash_extractor_weights(
             "this pipeline needs the setting deep_features, but it is null: state extractors, combinations and "
             "classifiers, as `kerasall configs deep_features_svm` shows"
         )
-    return hash_weights(deep_features.extractors, weights_folder)
+    return [*hash_weights(deep_features.extractors, weights_folder), *list_installed()]
 
 
 @component(fingerprint=hash_extractor_weights)

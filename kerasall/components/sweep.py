@@ -26,6 +26,7 @@ from kerasall.errors import SettingsError
 from kerasall.evaluation.predictions import Predictions, concatenate
 from kerasall.files import atomic_path
 from kerasall.models.classifier import freeze, split_at
+from kerasall.models.passes import list_installed
 from kerasall.models.prediction import predict_probabilities
 from kerasall.pipeline.component import Input, Output, Scratch, Unkeyed, component
 from kerasall.preprocessing.operations import Chain
@@ -59,7 +60,7 @@ def describe_outside(
             "`kerasall configs optimizer_sweep` shows"
         )
     hashes = hash_weights(sweep.backbones, weights_folder)
-    return [*hashes, choose_precision(train.precision, deterministic).name]
+    return [*hashes, choose_precision(train.precision, deterministic).name, *list_installed()]
 
 
 @component(fingerprint=describe_outside)

@@ -15,6 +15,7 @@ from kerasall.components.training_step import decode_rows, hash_weights, without
 from kerasall.data.development import SELECTION, Division, read_development
 from kerasall.data.training_record import TrainingRecord
 from kerasall.evaluation.predictions import Predictions, concatenate
+from kerasall.models.passes import list_installed
 from kerasall.pipeline.component import Input, Output, Scratch, Unkeyed, component
 from kerasall.preprocessing.augmentation import Augmentation
 from kerasall.preprocessing.operations import Chain
@@ -28,7 +29,8 @@ def describe_outside(
     model: ModelSettings, train: TrainSettings, deterministic: bool, weights_folder: Path | None
 ) -> list[str | None]:
     """What decides the result beside the settings: the pretrained weights, and what this device computes in."""
-    return [*hash_weights([model], weights_folder), choose_precision(train.precision, deterministic).name]
+    precision = choose_precision(train.precision, deterministic).name
+    return [*hash_weights([model], weights_folder), precision, *list_installed()]
 
 
 @component(fingerprint=describe_outside)
@@ -144,4 +146,11 @@ def fit_divisions(
 
 def _answer(training: ClassifierTraining, model: keras.Model, rows: np.ndarray) -> list[Predictions]:
     views = dict.fromkeys((training.views, 1))
-    return [training.data.predictions(rows, training.predict(model, rows, each)) for each in views]
+    return [training.data.predictions(rows, _predict(training, model, rows, each)) for each in views]
+
+
+def _predict(training: ClassifierTraining, model: keras.Model, rows: np.ndarray, views: int) -> np.ndarray:
+    """Of the images as they are by what training has stored, unless that is coarser than what is exported."""
+    if views == 1 and training.precision.name == "float32":
+        return training.predict_trained(model, rows)
+    return training.predict(model, rows, views)

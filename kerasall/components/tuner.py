@@ -32,6 +32,7 @@ from kerasall.errors import KerasallError, SettingsError
 from kerasall.evaluation.metrics import find_metric
 from kerasall.evaluation.predictions import concatenate
 from kerasall.files import atomic_path, write_json
+from kerasall.models.passes import list_installed
 from kerasall.pipeline.component import Input, Output, Scratch, Unkeyed, component
 from kerasall.preprocessing.augmentation import Augmentation
 from kerasall.settings import MemberSettings, Settings, TrialSettings, TuneSettings
@@ -121,7 +122,7 @@ def describe_outside(
     ]
     networks = {f"{model.backbone} {model.alpha} {model.weights}": model for model in models}
     hashes = hash_weights(networks.values(), weights_folder)
-    return [*hashes, choose_precision(base.train.precision, deterministic).name]
+    return [*hashes, choose_precision(base.train.precision, deterministic).name, *list_installed()]
 
 
 @component(fingerprint=describe_outside)

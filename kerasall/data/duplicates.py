@@ -61,6 +61,8 @@ image by 5% on each side changes them by 0.11."""
 _SMALL_GROUP = 5
 """Groups of up to so many images are never too large, whatever share of a small data set they are."""
 _PAIRS_PER_IMAGE = 100
+_TOGETHER = 256
+"""Thumbnails or pairs that threads take up at a time."""
 _NO_LIMITS = Limits(max_side=1 << 30, max_pixels=1 << 60, max_bytes=1 << 40)
 
 
@@ -270,18 +272,24 @@ def _choose_images(scan: ImageScan) -> tuple[np.ndarray, np.ndarray]:
     Returns:
         The rows, int64 [N], and their thumbnails' textures, float32 [N, side, side] of unit length.
     """
-    assert scan.thumbnails is not None
+    thumbnails = scan.thumbnails
+    assert thumbnails is not None
     table = scan.table.reset_index(drop=True)
     table = table[(table["error"] == "") & (table["box_side"] >= _SMALLEST_BOX)].sort_values("id")
     rows = table.drop_duplicates("sha256").index.to_numpy()
-    textures = np.empty((len(rows), *scan.thumbnails.shape[1:]), np.float32)
+    textures = np.empty((len(rows), *thumbnails.shape[1:]), np.float32)
     has_grain = np.zeros(len(rows), dtype=bool)
-    for index, row in enumerate(rows):
-        thumbnail = scan.thumbnails[row]
-        is_field = bool(thumbnail.all())
-        band = band_pass(thumbnail, *(_FIELD_BAND if is_field else _CUT_OUT_BAND))
-        has_grain[index] = measure_grain(band, is_field) >= _LEAST_GRAIN
-        textures[index] = to_unit_length(squash(band).ravel()).reshape(band.shape)
+
+    def fill(start: int) -> None:
+        for index in range(start, min(start + _TOGETHER, len(rows))):
+            thumbnail = thumbnails[rows[index]]
+            is_field = bool(thumbnail.all())
+            band = band_pass(thumbnail, *(_FIELD_BAND if is_field else _CUT_OUT_BAND))
+            has_grain[index] = measure_grain(band, is_field) >= _LEAST_GRAIN
+            textures[index] = to_unit_length(squash(band).ravel()).reshape(band.shape)
+
+    with ThreadPoolExecutor() as threads:
+        list(threads.map(fill, range(0, len(rows), _TOGETHER)))
     return (rows, textures) if has_grain.all() else (rows[has_grain], textures[has_grain])
 
 
@@ -345,10 +353,12 @@ def _confirm(
             and compare_aligned(one.grain, other.grain, orientation) >= threshold
         )
 
-    starts = range(0, len(pairs), 256)
+    starts = range(0, len(pairs), _TOGETHER)
     with ThreadPoolExecutor() as threads:
         for start in show_progress(starts, len(starts), "Confirming duplicates"):
-            batch = [pair for pair in pairs[start : start + 256].tolist() if not groups.connected(*pair[:2])]
+            batch = [
+                pair for pair in pairs[start : start + _TOGETHER].tolist() if not groups.connected(*pair[:2])
+            ]
             for (first, second, _), joined in zip(batch, threads.map(is_same, batch), strict=True):
                 if joined:
                     groups.merge(first, second)

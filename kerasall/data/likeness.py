@@ -120,7 +120,10 @@ def measure_grain(band: np.ndarray, is_field: bool) -> float:
     sizes = np.abs(band[band != 0])
     if sizes.size == 0:
         return 0.0
-    return float(np.sqrt((sizes**2).mean()) if is_field else np.median(sizes))
+    if is_field:
+        return float(np.sqrt((sizes**2).mean()))
+    sizes.sort()  # NumPy's median takes four times as long for so few
+    return float((sizes[(sizes.size - 1) // 2] + sizes[sizes.size // 2]) / 2)
 
 
 def band_pass(picture: np.ndarray, fine: float, coarse: float) -> np.ndarray:
@@ -153,14 +156,13 @@ def band_pass(picture: np.ndarray, fine: float, coarse: float) -> np.ndarray:
 
 def _without_rings(band: np.ndarray, foreground: np.ndarray, inside: np.ndarray, width: float) -> np.ndarray:
     """Takes from every pixel the mean of those as far from the outline, interpolated between rings."""
-    distance = cv2.distanceTransform(foreground, cv2.DIST_L2, 5) / width
-    ring = distance.astype(np.int64)
-    counts = np.bincount(ring[inside])
-    means = np.bincount(ring[inside], band[inside]) / np.maximum(counts, 1)
+    distance = cv2.distanceTransform(foreground, cv2.DIST_L2, 5)[inside] / width
+    values, ring = band[inside], distance.astype(np.int64)
+    counts = np.bincount(ring)
+    means = np.bincount(ring, values) / np.maximum(counts, 1)
     filled = np.flatnonzero(counts)
-    mean = np.interp(distance[inside].astype(np.float64), filled + 0.5, means[filled])
     rest = np.zeros_like(band)
-    rest[inside] = band[inside] - mean
+    rest[inside] = values - np.interp(distance.astype(np.float64), filled + 0.5, means[filled])
     return rest
 
 

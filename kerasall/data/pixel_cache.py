@@ -132,7 +132,7 @@ def decode_pixels(
         return decode(data, limits, names[row], allocate, chain.sixteen_bit)
 
     if in_memory:
-        pixels = _empty_pixels(shape)
+        pixels = empty_pixels(shape)
         _fill_pixels(pixels, chain, read_pixels)
         return PixelCache(pixels, key, None, decoded=len(names))
     stored = _require_room(stored, shape)
@@ -221,7 +221,7 @@ def _fill_pixels(pixels: np.ndarray, chain: PixelChain, read: Callable[[int, All
         pool.shutdown(cancel_futures=True)
 
 
-def _empty_pixels(shape: tuple[int, ...]) -> np.ndarray:
+def empty_pixels(shape: tuple[int, ...]) -> np.ndarray:
     """A uint8 array without defined content, in small pages.
 
     NumPy asks Linux for huge pages, which a virtual machine may first have to get from its host: filling them took

@@ -3,7 +3,8 @@
 A full product of all pairs costs 8 x 1,024 multiplications a pair of 32 px textures. Here most pairs are ruled out
 by a bound. Textures are turned into coordinates on which mirroring and turning only swap and negate: four parts that
 an orientation keeps or negates, and one of couples that it also swaps. Of the eight correlations, then, two at a time
-are P + Q and P - Q, with P and Q of half the coordinates each. Within every part the axes are those of most energy
+are P + Q and P - Q, with P and Q of half the coordinates each; and the four P, as the four Q, are sums and differences
+of four products that have to be made but once. Within every part the axes are those of most energy
 (principal components of the textures), so that a and b are nearly told by their first coordinates, and by the
 Cauchy-Schwarz inequality
 
@@ -24,21 +25,24 @@ from threadpoolctl import threadpool_limits
 
 from kerasall.data.likeness import ORIENTATIONS, orient
 
-_ROWS, _COLUMNS = 256, 1024
+_ROWS, _COLUMNS = 128, 512
 """Sides of a tile of pairs: its products stay in a core's cache."""
 _SAMPLE = 2048
 """Textures whose principal components are taken; the bound holds on any axes."""
 _CHUNK = 512
 """Textures or pairs in double precision at a time."""
+_MOST_WAITING = 1 << 15
+"""Pairs of a row of tiles that wait to be correlated together, which spares many small calls."""
 _COUNTS = (48, 64, 96, 128, 160, 192, 256, 384, 512, 768)
 """Numbers of first coordinates to choose from, besides all."""
 _SLACK = 0.2
 """Mean of |rest of a| |rest of b|, as a share of the threshold, that the bound may lose."""
 _MARGIN = 5e-4
-"""Above the greatest rounding error of a float32 product of two unit vectors of 1,024 (2,050 x 2^-24 = 1.2e-4)."""
-_KEPT = np.array([[1, 1, 1, 1], [1, -1, -1, 1], [1, 1, -1, -1], [1, -1, 1, -1]], np.float32)
-"""Signs of the four parts that are only kept or negated, under the orientations below."""
-_PLUS, _MINUS = np.array([0, 1, 6, 5]), np.array([2, 3, 4, 7])
+"""Above the greatest rounding error of float32 products of unit vectors of 1,024, in however many sums (3 x 1e-4)."""
+_HALVES = (0, 3), (1, 2)
+"""The four parts that are only kept or negated, two by two: with A and B, C and D the two parts' sums and differences in
+either half, P is A + B, C - D, C + D and A - B under the orientations below."""
+_PLUS, _MINUS = np.array([0, 5, 6, 1]), np.array([2, 7, 4, 3])
 """Orientations whose correlation is P + Q and P - Q: a turn by half negates all couples."""
 
 
@@ -50,21 +54,20 @@ def correlated_pairs(textures: np.ndarray, threshold: float) -> Generator[np.nda
         threshold: in (0, 1].
 
     Yields:
-        float64 [P, 4], one array for every 256 textures: first < second, the second's orientation towards the
+        float64 [P, 4], one array for every 128 textures: first < second, the second's orientation towards the
         first, their correlation.
     """
     if len(textures) == 0:
         return
     pool = ThreadPoolExecutor(os.cpu_count())
     # Tiles side by side with one thread each: threads within such small products would wait for one another.
-    with threadpool_limits(1, user_api="blas"), pool:
-        coordinates = _Coordinates.of(textures, threshold, pool)
-        for start in range(0, len(textures), _ROWS):
-            starts = range(start - start % _COLUMNS, len(textures), _COLUMNS)
-            found = pool.map(
-                lambda column, row=start: _search_tile(textures, coordinates, row, column), starts
-            )
-            yield np.concatenate(list(found))
+    with threadpool_limits(1, user_api="blas"):
+        try:
+            coordinates = _Coordinates.of(textures, threshold, pool)
+            starts = range(0, len(textures), _ROWS)
+            yield from pool.map(lambda start: _search_row(textures, coordinates, start), starts)
+        finally:  # whoever asks for no more waits for the rows in work alone
+            pool.shutdown(cancel_futures=True)
 
 
 def block_count(number: int) -> int:
@@ -79,63 +82,95 @@ class _Coordinates:
     Attributes:
         order: int64 [N], rows of the textures.
         threshold: that correlations must exceed.
-        kept: float32 [N, K], coordinates that an orientation keeps or negates.
-        signs: float32 [4, K], which.
-        couples: float32 [N, 2, C], coordinates that it also swaps.
-        levels: numbers of first coordinates (of K, of C), rising to (K, C).
+        kept: coordinates that an orientation keeps or negates, in two halves, float32 [N, K] each.
+        signs: float32 [K] of each half: which of them the last two orientations negate.
+        couples: float32 [2, N, C], coordinates that it also swaps.
+        levels: numbers of first coordinates (of either half, of C), rising to all.
         rest: float32 [levels, N], length of what the first coordinates leave out.
     """
 
     order: np.ndarray
     threshold: float
-    kept: np.ndarray
-    signs: np.ndarray
+    kept: list[np.ndarray]
+    signs: list[np.ndarray]
     couples: np.ndarray
-    levels: list[tuple[int, int]]
+    levels: list[tuple[int, ...]]
     rest: np.ndarray
 
     @classmethod
     def of(cls, textures: np.ndarray, threshold: float, pool: ThreadPoolExecutor) -> _Coordinates:
         axes = _Axes.of(textures[:: -(-len(textures) // _SAMPLE)])
-        kept = np.empty((len(textures), axes.signs.shape[1]), np.float32)
-        couples = np.empty((len(textures), 2, len(axes.couples)), np.float32)
+        kept = [np.empty((len(textures), len(signs)), np.float32) for signs in axes.signs]
+        couples = np.empty((2, len(textures), len(axes.couples)), np.float32)
         levels = axes.levels()
         rest = np.empty((len(levels), len(textures)), np.float32)
 
         def fill(start: int) -> None:
             rows = slice(start, start + _CHUNK)
-            exact, exact_couples = axes.project(textures[rows])
-            kept[rows], couples[rows] = exact, exact_couples
-            tails = _tails(exact**2), _tails((exact_couples**2).sum(axis=1))
-            for level, (one, other) in enumerate(levels):
-                rest[level, rows] = np.sqrt(tails[0][:, one] + tails[1][:, other])
+            *exact, exact_couples = axes.project(textures[rows])
+            for half, values in zip(kept, exact, strict=True):
+                half[rows] = values
+            couples[:, rows] = exact_couples.swapaxes(0, 1)
+            tails = [_tails(values**2) for values in exact] + [_tails((exact_couples**2).sum(axis=1))]
+            for level, counts in enumerate(levels):
+                left_out = [tail[:, count] for tail, count in zip(tails, counts, strict=True)]
+                rest[level, rows] = np.sqrt(np.sum(left_out, axis=0))
 
         list(pool.map(fill, range(0, len(textures), _CHUNK)))
         # Rises towards textures that need many coordinates.
         order = np.argsort((rest > np.sqrt(_SLACK * threshold)).sum(axis=0), kind="stable")
-        return cls(order, threshold, kept[order], axes.signs, couples[order], levels, rest[:, order])
+        return cls(
+            order,
+            threshold,
+            [half[order] for half in kept],
+            axes.signs,
+            couples[:, order],
+            levels,
+            rest[:, order],
+        )
 
     def level(self, rows: slice, columns: slice) -> int:
         """The first at which the bound loses little between these textures."""
         lost = self.rest[:, rows].mean(axis=1) * self.rest[:, columns].mean(axis=1)
         return int(np.argmax(lost <= _SLACK * self.threshold))
 
-    def bounds(self, rows: slice, columns: slice) -> tuple[np.ndarray, np.ndarray]:
-        """What Q or -Q must exceed, and Q: float32 [4, rows, columns], for the orientations of _PLUS."""
+    def bounds(self, rows: slice, columns: slice, tile: _Tile) -> None:
+        """What Q or -Q must exceed, and Q, for the orientations of _PLUS.
+
+        With A, B and C, D the products of the two halves, as they are and with their signs, -P is -A - B, -C + D,
+        -C - D and -A + B; Q is a sum or a difference of two products of couples.
+        """
         level = self.level(rows, columns)
-        one, other = self.levels[level]
-        length, width = len(self.kept[rows]), len(self.kept[columns])
-        left = np.empty((4, length, one + 2), np.float32)
-        np.multiply(self.kept[rows, :one], -self.signs[:, None, :one], out=left[..., :one])
-        left[..., one], left[..., one + 1] = -self.rest[level, rows], self.threshold - _MARGIN
-        right = np.ones((width, one + 2), np.float32)
-        right[:, :one], right[:, one] = self.kept[columns, :one], self.rest[level, columns]
-        p, q = self.couples[rows, 0, :other], self.couples[rows, 1, :other]
-        turned = np.stack([np.hstack(both) for both in ((p, q), (-q, p), (p, -q), (q, p))])
-        couples = self.couples[columns, :, :other].reshape(width, -1)
-        shape = 4, length, width
-        needed = left.reshape(4 * length, -1) @ right.T
-        return needed.reshape(shape), (turned.reshape(4 * length, -1) @ couples.T).reshape(shape)
+        one, another, coupled = self.levels[level]
+        left, right = self.kept[0][rows, :one], self.kept[0][columns, :one]
+        # Two coordinates more bring what the rest may add, and the threshold.
+        left = np.stack([_widen(-left * signs, -self.rest[level, rows], self.threshold - _MARGIN)
+                         for signs in (1, self.signs[0][:one])])  # fmt: skip
+        np.matmul(left, _widen(right, self.rest[level, columns], 1).T, out=tile.halves[0])
+        left, right = self.kept[1][rows, :another], self.kept[1][columns, :another]
+        np.matmul(np.stack((left, left * self.signs[1][:another])), right.T, out=tile.halves[1])
+        left, right = self.couples[:, rows, :coupled], self.couples[:, columns, :coupled]
+        np.matmul(left[:, None], right.transpose(0, 2, 1)[None], out=tile.couples)
+        np.subtract(*tile.halves, out=tile.needed[0::2])
+        np.add(*tile.halves, out=tile.needed[3::-2])
+        np.add(tile.couples[0], tile.couples[1, ::-1], out=tile.turned[:2])
+        np.subtract(tile.couples[0], tile.couples[1, ::-1], out=tile.turned[2:])
+
+
+def _widen(coordinates: np.ndarray, rest: np.ndarray, last: float) -> np.ndarray:
+    wide = np.full((len(coordinates), coordinates.shape[1] + 2), last, np.float32)
+    wide[:, :-2], wide[:, -2] = coordinates, rest
+    return wide
+
+
+class _Tile:
+    """Room for the products of some textures with others, used again and again: to get it takes as long as they do."""
+
+    def __init__(self, rows: int, columns: int) -> None:
+        self.halves = np.empty((2, 2, rows, columns), np.float32)
+        self.couples = np.empty((2, 2, rows, columns), np.float32)
+        self.needed, self.turned, self.sizes = np.empty((3, 4, rows, columns), np.float32)
+        self.exceeds = np.empty((4, rows, columns), bool)
 
 
 @dataclass(frozen=True, eq=False)
@@ -144,17 +179,17 @@ class _Axes:
 
     Attributes:
         parts: of the four kept parts, float64 [D, D] each, axes as columns.
-        order: int64 [K], of all four parts' axes, side by side.
-        signs: float32 [4, K], of the axes so ordered.
+        orders: int64 [K] of either half of the parts: of both parts' axes, side by side.
+        signs: float32 [K] of either half, -1 for axes of its second part.
         couples: float64 [C, C], axes as columns.
-        energies: mean squares along the kept axes [K] and the couples [C].
+        energies: mean squares along the kept axes, [K] of either half, and the couples [C].
     """
 
     parts: list[np.ndarray]
-    order: np.ndarray
-    signs: np.ndarray
+    orders: list[np.ndarray]
+    signs: list[np.ndarray]
     couples: np.ndarray
-    energies: tuple[np.ndarray, np.ndarray]
+    energies: list[np.ndarray]
 
     @classmethod
     def of(cls, textures: np.ndarray) -> _Axes:
@@ -162,26 +197,30 @@ class _Axes:
         found = [np.linalg.eigh(part.T @ part / len(textures)) for part in parts]
         both = couples.reshape(-1, couples.shape[2])
         energy, axes = np.linalg.eigh(both.T @ both / len(both))
-        energies = np.concatenate([values for values, _ in found])
-        order = np.argsort(-energies, kind="stable")
-        signs = np.repeat(_KEPT, [len(values) for values, _ in found], axis=1)[:, order]
-        return cls(
-            [vectors for _, vectors in found], order, signs, axes[:, ::-1], (energies[order], energy[::-1])
-        )
+        orders, signs, energies = [], [], []
+        for one, other in _HALVES:
+            values = np.concatenate((found[one][0], found[other][0]))
+            orders.append(np.argsort(-values, kind="stable"))
+            energies.append(values[orders[-1]])
+            signs.append(np.where(orders[-1] < len(found[one][0]), 1, -1).astype(np.float32))
+        couples_axes = np.ascontiguousarray(axes[:, ::-1])
+        return cls([vectors for _, vectors in found], orders, signs, couples_axes, [*energies, energy[::-1]])
 
-    def project(self, textures: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Coordinates of textures, float64: [N, K] and [N, 2, C]."""
+    def project(self, textures: np.ndarray) -> list[np.ndarray]:
+        """Coordinates of textures, float64: [N, K] of either half, and [N, 2, C]."""
         *parts, couples = _split(textures.astype(np.float64))
-        kept = np.hstack([part @ axes for part, axes in zip(parts, self.parts, strict=True)])
-        return kept[:, self.order], couples @ self.couples
+        kept = [part @ axes for part, axes in zip(parts, self.parts, strict=True)]
+        halves = [np.hstack((kept[one], kept[other])) for one, other in _HALVES]
+        halves = [half[:, order] for half, order in zip(halves, self.orders, strict=True)]
+        # All in one product: of a stack, NumPy would make one small product a texture.
+        return [*halves, (couples.reshape(-1, len(self.couples)) @ self.couples).reshape(couples.shape)]
 
-    def levels(self) -> list[tuple[int, int]]:
-        """Numbers of first axes of both kinds, those of most energy."""
-        kept, couples = self.energies
-        least = np.sort(np.concatenate((kept, couples, couples)))[::-1]
+    def levels(self) -> list[tuple[int, ...]]:
+        """Numbers of first axes of all kinds, those of most energy."""
+        least = np.sort(np.concatenate((*self.energies, self.energies[-1])))[::-1]
         counts = [count for count in _COUNTS if count < len(least)]
-        chosen = [(int((kept >= least[n]).sum()), int((couples >= least[n]).sum())) for n in counts]
-        return [*chosen, (len(kept), len(couples))]
+        chosen = [tuple(int((values >= least[n]).sum()) for values in self.energies) for n in counts]
+        return [*chosen, tuple(map(len, self.energies))]
 
 
 def _split(textures: np.ndarray) -> list[np.ndarray]:
@@ -212,18 +251,28 @@ def _tails(squares: np.ndarray) -> np.ndarray:
     return tails
 
 
-def _search_tile(textures: np.ndarray, coordinates: _Coordinates, row: int, column: int) -> np.ndarray:
-    """Pairs over the threshold of 256 textures with 1,024 of the same or later places in the order."""
-    needed, turned = coordinates.bounds(slice(row, row + _ROWS), slice(column, column + _COLUMNS))
-    plus = np.flatnonzero(np.abs(turned) > needed)
-    kind, first, second = np.unravel_index(plus, turned.shape)
-    first, second = first + row, second + column
-    found, needed = turned.ravel()[plus], needed.ravel()[plus]
-    over = [(found > needed) & (first < second), (-found > needed) & (first < second)]
-    first, second = coordinates.order[first], coordinates.order[second]
-    orientation = np.concatenate((_PLUS[kind[over[0]]], _MINUS[kind[over[1]]]))
-    pairs = np.concatenate([np.column_stack((first[each], second[each])) for each in over])
-    return _correlate(textures, pairs, orientation, coordinates.threshold)
+def _search_row(textures: np.ndarray, coordinates: _Coordinates, row: int) -> np.ndarray:
+    """Pairs over the threshold of 128 textures with those of the same or later places in the order."""
+    rows, found, waiting, tile = slice(row, row + _ROWS), [np.empty((0, 4))], [], None
+    for column in range(row, len(textures), _COLUMNS):
+        columns = slice(column, min(column + _COLUMNS, len(textures)))
+        size = len(coordinates.order[rows]), columns.stop - column
+        if tile is None or tile.exceeds.shape[1:] != size:
+            tile = _Tile(*size)
+        coordinates.bounds(rows, columns, tile)
+        np.greater(np.abs(tile.turned, out=tile.sizes), tile.needed, out=tile.exceeds)
+        hits = np.flatnonzero(tile.exceeds)
+        kind, first, second = np.unravel_index(hits, tile.exceeds.shape)
+        turned, needed = tile.turned.ravel()[hits], tile.needed.ravel()[hits]
+        for orientations, exceeds in ((_PLUS, turned > needed), (_MINUS, -turned > needed)):
+            chosen = exceeds & (first + row < second + column)
+            waiting.append(np.stack((first + row, second + column, orientations[kind]))[:, chosen])
+        if sum(each.shape[1] for each in waiting) > _MOST_WAITING or columns.stop == len(textures):
+            first, second, orientation = np.concatenate(waiting, axis=1)
+            pairs = np.column_stack((coordinates.order[first], coordinates.order[second]))
+            found.append(_correlate(textures, pairs, orientation, coordinates.threshold))
+            waiting.clear()
+    return np.concatenate(found)
 
 
 def _correlate(

@@ -41,12 +41,15 @@ _PIECE = 1 << 16
 _PASSES = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
 
 
-def decode_jpeg(data: bytes, size: tuple[int, int], most_segments: int = _MOST_SEGMENTS) -> np.ndarray:
+def decode_jpeg(
+    data: bytes, size: tuple[int, int], into: np.ndarray | None = None, most_segments: int = _MOST_SEGMENTS
+) -> np.ndarray:
     """Pixels of a grey, YCbCr or RGB JPEG, uint8 [height, width, 3]; equal to those of every libjpeg-turbo.
 
     Args:
         data: the file's bytes.
         size: width and height that its header was found to tell, and whose limits were checked.
+        into: of that shape, to be filled and given back; None for an array of its own.
         most_segments: parts that it may have.
 
     Raises:
@@ -54,7 +57,7 @@ def decode_jpeg(data: bytes, size: tuple[int, int], most_segments: int = _MOST_S
     """
     if problem := find_scan_problem(data, most_segments):
         raise ValueError(problem)
-    return _run_through(data, "RGB", 0, size)
+    return _run_through(data, "RGB", 0, size, into)
 
 
 def require_whole_jpeg(data: bytes) -> None:
@@ -68,10 +71,12 @@ def require_whole_jpeg(data: bytes) -> None:
     _run_through(data, "GRAY", 1, None)
 
 
-def _run_through(data: bytes, colours: str, least_side: int, size: tuple[int, int] | None) -> np.ndarray:
+def _run_through(
+    data: bytes, colours: str, least_side: int, size: tuple[int, int] | None, into: np.ndarray | None = None
+) -> np.ndarray:
     try:
         pixels = simplejpeg.decode_jpeg(
-            data, colours, min_height=least_side, min_width=least_side, strict=True
+            data, colours, min_height=least_side, min_width=least_side, buffer=into, strict=True
         )
     except ValueError as error:
         if "subsampling" in str(error):
@@ -80,7 +85,7 @@ def _run_through(data: bytes, colours: str, least_side: int, size: tuple[int, in
         for words, (found, instead) in _HARMLESS.items():
             known = found.sub(instead, data[:head]) + data[head:] if words in str(error) else data
             if known != data:
-                return _run_through(known, colours, least_side, size)
+                return _run_through(known, colours, least_side, size, into)
         raise
     if size and pixels.shape[1::-1] != size:
         raise ValueError("its size is told twice")
@@ -156,7 +161,7 @@ def _has_no_step(tables: bytes) -> bool:
     while position < len(tables):
         each = 2 if tables[position] >> 4 else 1
         steps = tables[position + 1 : position + 1 + 64 * each]
-        if not all(any(steps[at : at + each]) for at in range(0, len(steps), each)):
+        if 0 in steps and not all(any(steps[at : at + each]) for at in range(0, len(steps), each)):
             return True
         position += 1 + 64 * each
     return False

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import stat
 import struct
 import threading
 import warnings
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, cast
@@ -56,7 +58,6 @@ def read_image_bytes(path: str | Path, limits: Limits = DEFAULT_LIMITS) -> bytes
     Raises:
         DecodingError: missing, not a regular file, unreadable or too large; the message names it.
     """
-    path = Path(path)
     try:
         status = _find_status(path)
         if not stat.S_ISREG(status.st_mode):  # of a pipe, reading would wait for ever
@@ -68,11 +69,11 @@ def read_image_bytes(path: str | Path, limits: Limits = DEFAULT_LIMITS) -> bytes
         raise DecodingError(f"{path} must be readable, but reading it failed: {error.strerror}") from None
 
 
-def _find_status(path: Path) -> os.stat_result:
+def _find_status(path: str | Path) -> os.stat_result:
     try:
-        return path.stat()
+        return os.stat(path)
     except (FileNotFoundError, NotADirectoryError, ValueError):  # the last of names that no file can have
-        found = "does not exist"
+        path, found = Path(path), "does not exist"
         if path.is_symlink():
             found = f"is a link to {path.readlink()}, which does not exist"
         raise DecodingError(f"{path} must be an image file, but {found}: correct the path") from None
@@ -144,6 +145,9 @@ _OTHER_KINDS = (
 )
 _READABLE_MODES = frozenset({"1", "L", "LA", "P", "RGB", "RGBA", "RGBX", "CMYK", "I;16"})
 _ORIENTATION_TAG = 0x0112
+_MOST_PLAIN = 2048
+"""Bytes before the scan of a plain JPEG."""
+_AFTER_SCAN = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
 # warnings.catch_warnings changes the process' filters: two threads inside it at once could leave them changed.
 _WARNINGS_LOCK = threading.Lock()
 
@@ -165,8 +169,11 @@ def read_header(data: bytes, limits: Limits = DEFAULT_LIMITS, name: str = "image
 
 
 def open_image(data: bytes, limits: Limits, name: str) -> tuple[ImageHeader, ImageFile | None]:
-    """Header, and Pillow's image, not yet loaded: None for a plain BMP and a TIFF, which need no Pillow."""
+    """Header, and Pillow's image, not yet loaded: None for a plain BMP or JPEG and a TIFF, which need no Pillow."""
     require_bytes(len(data), limits, name)
+    if plain := _find_plain_jpeg(data):
+        _require_size((plain.width, plain.height), limits, name)
+        return plain, None
     if excess := find_excess(data):
         raise DecodingError(f"{name} must have {excess}: save its pixels as a plain PNG")
     if size := _find_plain_bmp_size(data):
@@ -209,6 +216,37 @@ def _find_plain_bmp_size(data: bytes) -> tuple[int, int] | None:
         return None
     exact = len(data) == start + (width * 24 + 31) // 32 * 4 * abs(height)
     return (width, abs(height)) if exact else None
+
+
+def _find_plain_jpeg(data: bytes) -> ImageHeader | None:
+    """The header of a JPEG of the plainest kind, as most programs write it; None of all else.
+
+    One frame of 8-bit grey or colour and one scan of all its components, before them JFIF's mark and tables, no
+    metadata: ``find_excess`` and Pillow would find the same, in a third of the time that decoding takes.
+    """
+    if data[:4] != b"\xff\xd8\xff\xe0" or data[4:11] != b"\0\x10JFIF\0":
+        return None
+    position, tables, frame = 20, {}, b""
+    while position + 4 < min(len(data), _MOST_PLAIN):
+        mark, length = data[position : position + 2], int.from_bytes(data[position + 2 : position + 4])
+        body = data[position + 4 : position + 2 + length]
+        if mark == b"\xff\xdb" and len(body) == 65 and body[0] < 4:
+            tables[body[0]] = body[1:]
+        elif mark == b"\xff\xc0" and not frame and body[:1] == b"\x08" and len(body) in (9, 15):
+            frame = body
+        elif mark == b"\xff\xda":
+            height, width, components = struct.unpack_from(">HHB", frame.ljust(6, b"\0"), 1)
+            after = _AFTER_SCAN.search(data, position + 2 + length)
+            if not (height and width and after and after[0] == b"\xff\xd9"):
+                return None
+            if len(frame) != 6 + 3 * components or len(body) != 4 + 2 * components or body[0] != components:
+                return None
+            mode, quality = "L" if components == 1 else "RGB", _estimate_quality(tables)
+            return ImageHeader("JPEG", width, height, mode, native=True, reason="", quality=quality)
+        elif mark != b"\xff\xc4" or length < 2:
+            return None
+        position += 2 + length
+    return None
 
 
 def _find_webp_size(data: bytes) -> tuple[int, int] | None:
@@ -288,7 +326,8 @@ def _describe(image: ImageFile, orientation: int, data: bytes) -> ImageHeader:
     if not reason and orientation != 1:
         reason = "stored turned or mirrored (EXIF orientation)"
     width, height = image.size if orientation < 5 else image.size[::-1]
-    quality, bits = _estimate_quality(image), 16 if isinstance(image, PngImageFile) and data[24] == 16 else 8
+    quality = _estimate_quality(image.quantization) if isinstance(image, JpegImageFile) else 0
+    bits = 16 if isinstance(image, PngImageFile) and data[24] == 16 else 8
     kind = cast(Format, image.format)
     return ImageHeader(kind, width, height, image.mode, not reason, reason, orientation, quality, bits)
 
@@ -302,9 +341,8 @@ def _describe_tiff(layout: TiffLayout, limits: Limits, name: str) -> ImageHeader
     )
 
 
-def _estimate_quality(image: ImageFile) -> int:
+def _estimate_quality(tables: Mapping[int, Sequence[int]]) -> int:
     """The quality at which libjpeg scales its table of luminance, whose steps sum to 3688, to this file's sum."""
-    tables = image.quantization if isinstance(image, JpegImageFile) else {}
     if not tables:
         return 0
     scale = 100 * sum(tables[min(tables)]) / 3688

@@ -23,8 +23,6 @@ from kerasall.errors import DecodingError
 
 Allocate = Callable[[tuple[int, int, int]], np.ndarray]
 """Shape -> uint8 array of that shape, contiguous and writable, whose content is to be replaced."""
-_STRIP = 64
-"""Rows of a BMP that are turned about in one go."""
 
 
 def decode(
@@ -43,7 +41,7 @@ def decode(
         limits: what is refused as too large.
         name: how messages call the image; best its path.
         allocate: makes the array for the pixels. Asked where the decoder can write into a given array (plain
-            BMP); every other kind comes in an array of its own.
+            BMP, upright JPEG); every other kind comes in an array of its own.
         sixteen_bit: what becomes of 16-bit samples, and of no others.
 
     Raises:
@@ -107,9 +105,12 @@ def _decode_opened(
             return _read_plain_bmp(data, allocate)
         if header.format == "TIFF":
             return _spread(_turn(read_samples(read_layout(data, name), data), header.orientation))
-        assert image is not None  # only of plain BMP and TIFF, which are decoded by now
         if header.format == "JPEG" and header.mode in ("L", "RGB"):
-            return _turn(decode_jpeg(data, image.size), header.orientation)
+            width, height = (header.width, header.height) if image is None else image.size
+            # What is still to be turned comes in an array of its own.
+            into = allocate((height, width, 3)) if header.orientation == 1 else None
+            return _turn(decode_jpeg(data, (width, height), into), header.orientation)
+        assert image is not None  # only of plain BMP and JPEG and TIFF, which are decoded by now
         if header.format == "WEBP":
             return _turn(_read_webp(data), header.orientation)
         _require_whole(header, data)
@@ -170,17 +171,9 @@ def _read_plain_bmp(data: bytes, allocate: Allocate) -> np.ndarray:
     shape, row_bytes = (abs(height), width, bits // 8), (width * bits + 31) // 32 * 4
     stored = np.ndarray(shape, np.uint8, data, start, (row_bytes, bits // 8, 1))
     pixels = allocate((abs(height), width, 3))
-    if bits == 32:
-        cv2.cvtColor(stored, cv2.COLOR_BGRA2RGB, pixels)
-        return cv2.flip(pixels, 0, pixels) if height > 0 else pixels
-    if height < 0:
-        return cv2.cvtColor(stored, cv2.COLOR_BGR2RGB, pixels)
-    # A few rows at a time: turned about, they are still in the processor's cache when red and blue change places.
-    for top in range(0, height, _STRIP):
-        bottom = min(top + _STRIP, height)
-        upright = cv2.flip(stored[height - bottom : height - top], 0)
-        cv2.cvtColor(upright, cv2.COLOR_BGR2RGB, pixels[top:bottom])
-    return pixels
+    cv2.cvtColor(stored, cv2.COLOR_BGRA2RGB if bits == 32 else cv2.COLOR_BGR2RGB, pixels)
+    # Turned about in place: of what was just written, most is still in the processor's cache.
+    return cv2.flip(pixels, 0, pixels) if height > 0 else pixels
 
 
 def _read_webp(data: bytes) -> np.ndarray:

@@ -173,7 +173,7 @@ def _read_jpeg_strip(layout: TiffLayout, strip: bytes, width: int, rows: int, ea
         raise ValueError(f"a JPEG strip of {frame or 'no'} pixels where {width:,} x {rows:,} are meant")
     whole = b"".join([b"\xff\xd8", mark, *_split_jpeg(layout.tables)[0], *head, scan])
     most = max(_MOST_SEGMENTS // len(layout.strips), _FEWEST_SEGMENTS)
-    return decode_jpeg(whole, (frame[0], frame[1]), most)[..., :each]
+    return decode_jpeg(whole, (frame[0], frame[1]), most_segments=most)[..., :each]
 
 
 def _split_jpeg(data: bytes) -> tuple[list[bytes], tuple[int, ...], bytes]:

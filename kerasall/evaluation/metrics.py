@@ -10,15 +10,17 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-import pandas as pd
 
 from kerasall.errors import SettingsError, near_names
 from kerasall.evaluation import confusion_scores as of_matrix
 from kerasall.evaluation.confusion_scores import CONDITIONS, PER_CLASS, Formula, OfClasses
 from kerasall.evaluation.predictions import Predictions
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @dataclass(frozen=True)
@@ -267,6 +269,8 @@ def per_class_table(predictions: Predictions) -> pd.DataFrame:
     never decided either), precision of a class never decided, roc_auc of a class without images or
     without others.
     """
+    import pandas as pd
+
     matrix = confusion_matrix(predictions).astype(float)
     images, decided = matrix.sum(axis=1).astype(int), matrix.sum(axis=0).astype(int)
     columns = {name: of_classes(matrix) for name, (of_classes, *_) in PER_CLASS.items()}

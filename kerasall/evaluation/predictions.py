@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 
 from kerasall.csv_tables import read_csv, write_csv
 from kerasall.errors import DataError
 from kerasall.files import atomic_path
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 UNNAMED = "(unnamed)"
 """Group of the images that name neither group nor patient, where others do: whose they are nobody knows, and counted
@@ -168,6 +170,8 @@ def read_names(given: Any) -> np.ndarray:
     """
     names = np.asarray(given)
     if names.dtype.kind != "U":  # text holds no None
+        import pandas as pd  # not above: what serves a model reads no predictions, and pandas takes as long as all the rest
+
         names = np.asarray(given, dtype=object)
         names = np.where(pd.isna(names), "", names).astype(str)
     return np.where(np.isin(np.char.lower(np.char.strip(names)), UNKNOWN), "", names)
@@ -234,6 +238,8 @@ def read_predictions(path: str | Path) -> Predictions:
 
 
 def _to_table(predictions: Predictions) -> pd.DataFrame:
+    import pandas as pd
+
     names = np.asarray(predictions.classes)
     columns = {"id": predictions.ids, "subject": predictions.subjects, "group": predictions.groups}
     columns |= {"label": names[predictions.labels], "decision": names[predictions.decisions]}

@@ -21,6 +21,7 @@ from typing import Any
 import keras
 import numpy as np
 from sklearn.utils.extmath import randomized_svd
+from threadpoolctl import threadpool_limits
 
 from kerasall.errors import ArtifactError, DataError, ModelError
 from kerasall.files import atomic_path
@@ -163,11 +164,13 @@ def fit_feature_distance(
     centred = features - means[np.searchsorted(present, labels)]
     kept = max(1, min(axes, (count - len(present)) // 4, width - 1))
     freedom = count - len(present)
-    _, lengths, directions = randomized_svd(centred, kept, n_iter=7, random_state=0)  # pyright: ignore
+    # Between narrow factors the threads of a BLAS wait for each other, busily: one is many times cheaper.
+    with threadpool_limits(1, user_api="blas"):
+        _, lengths, directions = randomized_svd(centred, kept, n_iter=7, random_state=0)  # pyright: ignore
     leading = lengths**2 / freedom
     rest = (float((centred**2).sum()) / freedom - float(leading.sum())) / (width - kept)
     rest = max(rest, smallest_variance)
-    if not rest > 0:
+    if not rest > np.finfo(np.float32).tiny:  # whose inverse float32 does not hold
         raise DataError("a distance needs features that differ from image to image, but these do not")
     leading = np.maximum(leading, rest)
     return FeatureDistance(

@@ -22,6 +22,7 @@ import numpy as np
 
 from kerasall.errors import DataError, ModelError
 from kerasall.files import atomic_path, find_sealed, require_room, seal_file
+from kerasall.models.passes import PLAIN, Forward, Way, choose_way, open_way
 from kerasall.runtime import show_progress
 
 View = tuple[bool, bool, bool]
@@ -35,16 +36,12 @@ VIEWS: dict[int, tuple[View, ...]] = {
 """How many views -> these. The first is the image itself; four are the mirrorings and the half turn, which
 need no square."""
 
-BATCH = 32
-WORTH_FOLDING = 1000
-"""Images from which on folded weights (``predict_activations``) save more time than they take to fold."""
 Lower = tuple[keras.Model, np.ndarray]
 """Stored activations [N, ...] of a lower cut, and the model that goes on from them."""
 
 _Tensor = Any
-_Forward = Callable[[_Tensor], Any]
 
-_FORWARDS: weakref.WeakKeyDictionary[keras.Model, dict[str, _Forward]] = weakref.WeakKeyDictionary()
+_FORWARDS: weakref.WeakKeyDictionary[keras.Model, dict[str, Forward]] = weakref.WeakKeyDictionary()
 _LARGEST: weakref.WeakKeyDictionary[keras.Model, int] = weakref.WeakKeyDictionary()
 
 
@@ -81,7 +78,7 @@ def require_probabilities(model: keras.Model, answers: np.ndarray) -> None:
 
 
 def predict_activations(
-    model: keras.Model, batches: Iterable[Any], out: np.ndarray | None = None, fold: bool = False
+    model: keras.Model, batches: Iterable[Any], out: np.ndarray | None = None, way: Way = PLAIN
 ) -> np.ndarray:
     """Outputs of ``model`` for all images in ``batches``, in inference mode.
 
@@ -91,9 +88,7 @@ def predict_activations(
             set of images and labels). Batches may differ in size; no size is traced anew.
         out: array [N, ...] to fill, for example a memory map; its dtype is kept. Without it all
             outputs are held in memory twice for a moment.
-        fold: make constants of the weights for this call, so that TensorFlow folds batch normalisation into the
-            convolutions before it: the same numbers but for rounding, 1.2 to 1.6 times faster on a CPU, for some
-            seconds at the start. For one long pass.
+        way: how they pass, with the weights of this moment; see ``choose_way``. For one long pass.
 
     Returns:
         ``out``, or a new float32 array [N, ...] in the order of the batches; [0, ...] where there are none.
@@ -103,7 +98,7 @@ def predict_activations(
     """
     if len(model.inputs) != 1 or len(model.outputs) != 1:
         raise ModelError(f"{model.name} must have one input and one output to predict with")
-    answers = (np.asarray(each, np.float32) for each in _run(model, batches, fold))
+    answers = (np.asarray(each, np.float32) for each in _run(model, batches, way))
     if out is None:
         parts = list(answers)
         return np.concatenate(parts) if parts else np.zeros((0, *model.output_shape[1:]), np.float32)
@@ -218,10 +213,10 @@ def require_views(model: keras.Model, views: int) -> None:
         )
 
 
-def _run(model: keras.Model, batches: Iterable[Any], fold: bool = False) -> Iterator[Any]:
+def _run(model: keras.Model, batches: Iterable[Any], way: Way = PLAIN) -> Iterator[Any]:
     """What the model answers to each batch, as arrays in the structure of its outputs."""
     expected = tuple(model.input_shape[1:])
-    folded: dict[str, _Forward] = {}
+    opened: dict[str, Forward] = {}
     for batch in batches:
         images = batch[0] if isinstance(batch, tuple | list) else batch
         if tuple(images.shape[1:]) != expected:
@@ -235,13 +230,12 @@ def _run(model: keras.Model, batches: Iterable[Any], fold: bool = False) -> Iter
         dtype = keras.backend.standardize_dtype(images.dtype)
         if dtype not in ("uint8", "float16", "bfloat16", "float32"):
             images, dtype = keras.ops.cast(images, "float32"), "float32"
-        forward = _forward(model, dtype)
-        if fold:
-            forward = folded[dtype] = folded.get(dtype) or _fold(forward)
-        yield keras.tree.map_structure(np.asarray, forward(images))
+        if dtype not in opened:
+            opened[dtype] = open_way(way, _forward(model, dtype), images, model.name)
+        yield keras.tree.map_structure(np.asarray, opened[dtype](images))
 
 
-def _forward(model: keras.Model, dtype: str) -> _Forward:
+def _forward(model: keras.Model, dtype: str) -> Forward:
     """One graph per model and dtype, for any batch size; kept as long as the model lives."""
     import tensorflow as tf  # here, because other backends need none
 
@@ -256,15 +250,6 @@ def _forward(model: keras.Model, dtype: str) -> _Forward:
 
         forwards[dtype] = forward
     return forwards[dtype]
-
-
-def _fold(forward: Any) -> _Forward:
-    """The same graph with the weights of this moment as constants, in which the optimizer folds what it can."""
-    import tensorflow as tf
-    from tensorflow.python.framework import convert_to_constants  # public in no other way
-
-    constant = convert_to_constants.convert_variables_to_constants_v2(forward.get_concrete_function())
-    return lambda images: constant(tf.convert_to_tensor(images))[0]
 
 
 def _run_padded(model: keras.Model, images: Any) -> Any:
@@ -303,7 +288,7 @@ def cached_activations(
     Raises:
         DataError: the pixels have no key.
     """
-    path = Path(folder) / f"{activations_key(prefix, pixels_key, precision)[:32]}.npy"
+    path = Path(folder) / f"{activations_key(prefix, pixels_key, len(pixels), precision)[:32]}.npy"
     shape = (len(pixels), *prefix.output_shape[1:])
     if None in shape:
         raise ModelError(f"a cached part must give activations of one shape, but gives {prefix.output_shape}")
@@ -314,8 +299,8 @@ def cached_activations(
         require_room(path.parent, math.prod(shape) * 4, f"the activations of {len(inputs):,} images")
         with atomic_path(path) as temporary:
             out = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.float32, shape=shape)
-            fold = len(inputs) >= WORTH_FOLDING
-            predict_activations(model, _batches(inputs, model.name), out=out, fold=fold)
+            way = choose_way(len(inputs), precision)
+            predict_activations(model, _batches(inputs, model.name, way.batch), out=out, way=way)
             out.flush()
             del out
         stored = seal_file(path)
@@ -323,12 +308,13 @@ def cached_activations(
     return np.load(stored, mmap_mode=None if fits else "r", allow_pickle=False)
 
 
-def activations_key(prefix: keras.Model, pixels_key: str, precision: str = "float32") -> str:
-    """SHA-256 over the operations and weights of ``prefix``, its pixels, and the precision it computes in."""
+def activations_key(prefix: keras.Model, pixels_key: str, images: int, precision: str = "float32") -> str:
+    """SHA-256 over the operations and weights of ``prefix``, its pixels, the precision it computes in, and the way
+    in which so many images pass it."""
     require_key(pixels_key)
     digest = hashlib.sha256()
     shapes = [(variable.shape, str(variable.dtype)) for variable in prefix.weights]
-    computed_in = [precision, keras.config.dtype_policy().name]
+    computed_in = [precision, keras.config.dtype_policy().name, choose_way(images, precision).key]
     facts = [pixels_key, str(prefix.output_shape), computed_in, shapes, list(_describe_operations(prefix))]
     digest.update(json.dumps(facts, default=str, sort_keys=True).encode())
     for variable in prefix.weights:
@@ -359,8 +345,8 @@ def _describe_operations(model: keras.Model) -> Iterator[list]:
             yield [type(operation).__name__, {k: v for k, v in config.items() if k != "name"}]
 
 
-def _batches(inputs: np.ndarray, name: str) -> Iterator[np.ndarray]:
+def _batches(inputs: np.ndarray, name: str, size: int) -> Iterator[np.ndarray]:
     """Slices of ``inputs``, with progress and time left: one pass of a large network can take long."""
-    starts = range(0, len(inputs), BATCH)
+    starts = range(0, len(inputs), size)
     for start in show_progress(starts, len(starts), f"{name} over {len(inputs):,} images, once"):
-        yield inputs[start : start + BATCH]
+        yield inputs[start : start + size]

@@ -60,11 +60,11 @@ def require_explainable(predictor: Predictor, missing: Mapping[str, str] | None 
     Raises:
         ModelError: it has no signature ``explain``; the message says why, where the card does.
     """
-    if SIGNATURE in predictor.signatures:
+    if SIGNATURE in predictor.interface:
         return
     why = "; ".join(f"no map can be drawn of {name}: {reason}" for name, reason in (missing or {}).items())
     raise ModelError(
-        f"{predictor.folder} must have the signature {SIGNATURE}, but has {', '.join(predictor.signatures)}: "
+        f"{predictor.folder} must have the signature {SIGNATURE}, but has {', '.join(predictor.interface)}: "
         + (why or "it was exported before there were maps; run the experiment again to export it anew")
     )
 

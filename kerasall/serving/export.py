@@ -164,9 +164,9 @@ def _list_functions(
 
     files = tf.TensorSpec([None], tf.string, "image_bytes")
     functions = {
-        "serving_default": tf.function(answer_bytes, input_signature=[files]),
-        "serving_pixels": tf.function(answer_pixels, [tf.TensorSpec([None, *size, 3], tf.uint8, "pixels")]),
-        "preprocess": tf.function(to_pixels, input_signature=[files]),
+        "serving_default": _in_graph(answer_bytes, files),
+        "serving_pixels": _in_graph(answer_pixels, tf.TensorSpec([None, *size, 3], tf.uint8, "pixels")),
+        "preprocess": _in_graph(to_pixels, files),
     }
     if explain is not None:
 
@@ -174,9 +174,13 @@ def _list_functions(
             shown = to_pixels(image_bytes)
             return {**_answer_any(explain, tf.cast(shown["pixels"], tf.float32), class_index), **shown}
 
-        specs = [files, tf.TensorSpec([None], tf.int64, "class_index")]
-        functions["explain"] = tf.function(explain_bytes, input_signature=specs)
+        functions["explain"] = _in_graph(explain_bytes, files, tf.TensorSpec([None], tf.int64, "class_index"))
     return functions
+
+
+def _in_graph(function: Callable[..., Tensors], *signature: tf.TensorSpec) -> Any:
+    """Without autograph, which would rewrite all of Keras that is called, for seconds: every choice is a ``tf.cond``."""
+    return tf.function(function, input_signature=signature, autograph=False)
 
 
 def _answer_any(answer: Callable[..., Tensors], *batches: tf.Tensor) -> Tensors:

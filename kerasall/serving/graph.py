@@ -14,11 +14,13 @@ on purpose, or ask for much memory or time: it is a program.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from kerasall.errors import ArtifactError, ModelError
+from kerasall.runtime import quiet_tensorflow
 
 FILE = "saved_model.pb"
 
@@ -74,6 +76,59 @@ _IDENTIFIERS = {
     "tf_module",
 }
 """Kinds of objects beside the graph; others bring files along, or classes that are looked up by name."""
+
+
+Interface = Mapping[str, Mapping[str, Mapping[str, Any]]]
+"""Signature -> "inputs" and "outputs" -> name -> kind and shape: ``["float32", [None, 2]]``."""
+
+
+class SavedModel:
+    """A SavedModel that TensorFlow reads when it is first asked: importing it takes seconds.
+
+    Args:
+        folder: whose manifest has been verified.
+    """
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+
+    @cached_property
+    def model(self) -> Any:
+        """What TensorFlow made of it.
+
+        Raises:
+            ArtifactError, ModelError: as ``load_saved_model``.
+        """
+        with quiet_tensorflow():
+            return load_saved_model(self.folder)
+
+    @property
+    def is_loaded(self) -> bool:
+        """Whether it was asked already."""
+        return "model" in vars(self)
+
+    def load(self) -> None:
+        """Asks it now."""
+        self.model  # noqa: B018
+
+    @property
+    def signatures(self) -> Mapping[str, Any]:
+        """Its functions by name."""
+        return self.model.signatures
+
+    def describe(self) -> Interface:
+        """What its functions take and give."""
+        return {
+            name: {
+                "inputs": _describe_tensors(function.structured_input_signature[1]),
+                "outputs": _describe_tensors(function.structured_outputs),
+            }
+            for name, function in self.signatures.items()
+        }
+
+
+def _describe_tensors(specs: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: [spec.dtype.name, list(spec.shape)] for name, spec in specs.items()}
 
 
 def load_saved_model(folder: str | Path) -> Any:

@@ -1,9 +1,10 @@
-"""Answers from a pushed SavedModel with TensorFlow alone: no Keras, no training code."""
+"""Answers from a pushed SavedModel: by TensorFlow or another runtime, without Keras or training code."""
 
 from __future__ import annotations
 
 import io
 import os
+import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
@@ -18,14 +19,24 @@ from kerasall.decoding import DEFAULT_LIMITS, Limits, read_image_bytes, to_nativ
 from kerasall.errors import ArtifactError, DecodingError, KerasallError, ModelError
 from kerasall.serving.addresses import is_remote, read_address
 from kerasall.serving.card import LABELS, read_card, require_fitting, require_small, verify_manifest
-from kerasall.serving.conversion import Parity
-from kerasall.serving.graph import load_saved_model
-from kerasall.serving.runtimes import Network, RuntimeChoice
+from kerasall.serving.conversion import PIXELS, Parity
+from kerasall.serving.graph import Interface, SavedModel
+from kerasall.serving.network import Network
+from kerasall.serving.runtimes import RuntimeChoice
 
 SIGNATURE = "serving_default"
 
-ImageFile = bytes | DecodingError
-"""Content of an image file, or why it could not be read."""
+
+class Native(bytes):
+    """What ``to_native`` gave: it is not looked at again, and may be larger than the file was allowed to be."""
+
+
+Prepared = Native | np.ndarray
+"""An image that was looked at: a file for TensorFlow, or pixels uint8 [H, W, 3] for the network."""
+ImageFile = bytes | Prepared | DecodingError
+"""Content of an image file, or what ``Predictor.prepare`` made of it, or why it could not be read."""
+_READERS = min(os.cpu_count() or 1, 8)
+"""Threads that read files and decode them ahead."""
 
 
 @dataclass(frozen=True)
@@ -55,10 +66,6 @@ class Answers:
             raise DecodingError(failed)
 
 
-class Prepared(bytes):
-    """What ``to_native`` gave: it is not looked at again, and may be larger than the file was allowed to be."""
-
-
 class Predictor:
     """Loads a SavedModel once and answers batches of image files.
 
@@ -83,11 +90,18 @@ class Predictor:
         self.labels = read_labels(self.folder)
         card = read_card(self.folder)
         self.limits = limits or limits_of(card)
-        self._model = _load(self.folder)
-        self._answer = self._model.signatures[SIGNATURE]
-        require_fitting(self.folder, self.labels, self.output_shapes, self._pixels_shape(), card)
+        self._saved = SavedModel(self.folder)
         choice = runtime or RuntimeChoice()
-        self._network = None if choice.is_plain else Network(choice, self.folder, self._model.signatures)
+        self._network = None if choice.is_plain else Network(choice, self._saved, card)
+        if self._network is None:
+            self._saved.load()
+        self.interface: Interface = self._network.interface if self._network else self._saved.describe()
+        """What the SavedModel's functions take and give."""
+        if SIGNATURE not in self.interface:
+            raise ArtifactError(
+                f"{self.folder} must have the signature {SIGNATURE}, but has {list(self.interface)}"
+            )
+        require_fitting(self.folder, self.labels, self.output_shapes, self._pixels_shape(), card)
 
     @property
     def parity(self) -> Parity | None:
@@ -98,21 +112,25 @@ class Predictor:
         """The same in one line."""
         return self._network.describe_parity() if self._network else ""
 
+    def describe_start(self) -> str:
+        """Why TensorFlow was loaded beside another runtime; "" where it was not."""
+        return self._network.describe_start() if self._network else ""
+
     @property
     def signatures(self) -> Mapping[str, Any]:
-        """The SavedModel's functions by name."""
-        return self._model.signatures
+        """The SavedModel's functions by name, for which TensorFlow is loaded where it is not."""
+        return self._saved.signatures
 
     @property
     def output_shapes(self) -> dict[str, tuple[int | None, ...]]:
         """Shape of every output by name, the batch first."""
-        return {name: tuple(spec.shape) for name, spec in self._answer.structured_outputs.items()}
+        return {name: tuple(shape) for name, (_, shape) in self.interface[SIGNATURE]["outputs"].items()}
 
     @property
-    def _extras(self) -> dict[str, tuple[Any, tuple[Any, ...]]]:
+    def _extras(self) -> dict[str, tuple[np.dtype, tuple[Any, ...]]]:
         """Kind and shape of a row of what the model says beside probabilities and label."""
-        specs = self._answer.structured_outputs.items()
-        rows = {name: (spec.dtype.as_numpy_dtype, tuple(spec.shape[1:])) for name, spec in specs}
+        outputs = self.interface[SIGNATURE]["outputs"].items()
+        rows = {name: (np.dtype(kind), tuple(shape[1:])) for name, (kind, shape) in outputs}
         return {name: row for name, row in rows.items() if name not in ("probabilities", "label_index")}
 
     def warm_up(self, batch_sizes: Sequence[int] = (1,)) -> None:
@@ -132,10 +150,8 @@ class Predictor:
             self._network.compare_again()
 
     def _pixels_shape(self) -> tuple[int | None, ...] | None:
-        if "serving_pixels" not in self._model.signatures:
-            return None
-        _, inputs = self._model.signatures["serving_pixels"].structured_input_signature
-        return tuple(inputs["pixels"].shape)
+        taken = self.interface.get(PIXELS)
+        return tuple(taken["inputs"]["pixels"][1]) if taken else None
 
     def predict(self, images: Sequence[ImageFile], names: Sequence[str] | None = None) -> Answers:
         """Predicts image files given as bytes (BMP, PNG, JPEG, TIFF, WebP).
@@ -161,7 +177,7 @@ class Predictor:
     def answer_files(
         self, names: Iterable[str | Path], batch_size: int = 32
     ) -> Iterator[tuple[list[str], Answers]]:
-        """Answers files batch by batch; while the model answers one, the files of the next are read.
+        """Answers files batch by batch; while the model answers one, the files of the next are read and decoded.
 
         Args:
             names: files on a local disk, or their addresses; walked without being held.
@@ -171,54 +187,67 @@ class Predictor:
             Names, and one answer each; of a file that cannot be read, why.
         """
         waiting = map(str, names)
-        with ThreadPoolExecutor(1, thread_name_prefix="reading") as reader:
+        with ThreadPoolExecutor(_READERS, thread_name_prefix="reading") as readers:
 
-            def begin() -> tuple[list[str], Future[list[ImageFile]]]:
+            def begin() -> tuple[list[str], list[Future[ImageFile]]]:
                 part = list(islice(waiting, batch_size))
-                return part, reader.submit(self.read_files, part)
+                return part, [readers.submit(self._read_file, name) for name in part]
 
             part, reading = begin()
             while part:
-                images = reading.result()
+                images = [each.result() for each in reading]
                 following = begin()
                 yield part, self.predict(images, part)
                 part, reading = following
 
     def read_files(self, names: Sequence[str]) -> list[ImageFile]:
         """Reads files for ``predict``, from a local disk or by their addresses."""
-        images: list[ImageFile] = []
-        for name in names:
-            try:
-                read = read_address if is_remote(name) else read_image_bytes
-                images.append(read(name, self.limits))
-            except DecodingError as error:
-                images.append(error)
-        return images
+        return [self._read_file(name) for name in names]
+
+    def _read_file(self, name: str) -> ImageFile:
+        try:
+            data = (read_address if is_remote(name) else read_image_bytes)(name, self.limits)
+            # What TensorFlow is to read may be much larger than the file: of that only one batch is held.
+            return self.prepare(data, name) if self._network and self._network.decodes else data
+        except DecodingError as error:
+            return error
+
+    def prepare(self, data: bytes, name: str = "image") -> Prepared:
+        """Looks a file through and makes of it what is answered, beside the thread that answers.
+
+        Args:
+            data: content of the file.
+            name: what to call it in messages.
+
+        Raises:
+            DecodingError: it cannot be read.
+        """
+        if self._network and self._network.decodes:
+            return self._network.to_pixels(data, self.limits, name)
+        return Native(to_native(data, self.limits, name))
 
     def _readable(
         self, images: Sequence[ImageFile], names: Sequence[str]
-    ) -> tuple[dict[int, bytes], list[str]]:
-        native: dict[int, bytes] = {}
+    ) -> tuple[dict[int, Prepared], list[str]]:
+        prepared: dict[int, Prepared] = {}
         errors = [""] * len(images)
         for row, (data, name) in enumerate(zip(images, names, strict=True)):
             try:
                 if isinstance(data, DecodingError):
                     raise data
-                native[row] = data if isinstance(data, Prepared) else to_native(data, self.limits, name)
+                prepared[row] = data if isinstance(data, Native | np.ndarray) else self.prepare(data, name)
             except DecodingError as error:
                 errors[row] = str(error)
-        return native, errors
+        return prepared, errors
 
-    def _answers(self, images: dict[int, bytes], names: Sequence[str], errors: list[str]) -> Any:
+    def _answers(self, images: dict[int, Prepared], names: Sequence[str], errors: list[str]) -> Any:
         """Yields (rows, outputs by name); a batch that fails is tried again image by image."""
         rows = list(images)
         try:
             if rows:
                 yield rows, self._run(list(images.values()))
         except Exception as error:
-            import tensorflow as tf
-
-            if isinstance(error, KerasallError) or not isinstance(error, tf.errors.InvalidArgumentError):
+            if isinstance(error, KerasallError) or not _is_fault_of_an_image(error):
                 raise
             if len(rows) == 1:
                 # The graph's own words are of 16-bit values above those that it was told to expect.
@@ -229,13 +258,21 @@ class Predictor:
             for row in rows:
                 yield from self._answers({row: images[row]}, names, errors)
 
-    def _run(self, images: list[bytes]) -> dict[str, np.ndarray]:
+    def _run(self, images: list[Any]) -> dict[str, np.ndarray]:
+        if self._network and self._network.decodes:
+            return self._network.answer_pixels(np.stack(images))
         if self._network:
             return self._network.answer(images)
         import tensorflow as tf
 
-        outputs = self._answer(image_bytes=tf.constant(images, tf.string))
+        outputs = self._saved.signatures[SIGNATURE](image_bytes=tf.constant(images, tf.string))
         return {name: values.numpy() for name, values in outputs.items()}
+
+
+def _is_fault_of_an_image(error: Exception) -> bool:
+    """Whether TensorFlow said it of a file that it decoded."""
+    tensorflow = sys.modules.get("tensorflow")
+    return tensorflow is not None and isinstance(error, tensorflow.errors.InvalidArgumentError)
 
 
 def limits_of(card: Mapping[str, Any]) -> Limits:
@@ -318,10 +355,3 @@ def read_labels(folder: str | Path) -> tuple[str, ...]:
         return tuple(line for line in path.read_text(encoding="utf-8").splitlines() if line)
     except (OSError, UnicodeDecodeError) as error:
         raise ArtifactError(f"{path} must hold the class names, but reading it failed: {error}") from None
-
-
-def _load(folder: Path) -> Any:
-    model = load_saved_model(folder)
-    if SIGNATURE not in model.signatures:
-        raise ArtifactError(f"{folder} must have the signature {SIGNATURE}, but has {list(model.signatures)}")
-    return model

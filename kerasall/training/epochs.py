@@ -21,11 +21,16 @@ import keras
 import numpy as np
 
 from kerasall.errors import SettingsError
+from kerasall.training.batch_norm import fused_batch_norm
 from kerasall.training.history import EpochRow, NonFiniteError, NonFiniteStop, StageLog
 
 Batches = Iterable[tuple]
 """Batches (x, y) or (x, y, weights): y one-hot float32 [B, C], weights float32 [B]. A tf.data.Dataset, a
 keras.utils.PyDataset, or any iterable of tuples of arrays."""
+
+
+_TOGETHER_BYTES = 16 << 20
+"""Batches that pass without a return to Python, which takes longer than a step of a small head."""
 
 
 class DirectSteps:
@@ -79,11 +84,17 @@ class DirectSteps:
         self._model.reset_metrics()
         logs: dict[str, Any] = {}
         done = 0
-        for batch in batches:
-            logs = self._step(kind, batch)(*batch)
-            if bar is not None:
-                bar.on_train_batch_end(done, logs)
-            done += 1
+        for several in _join(batches, 0 if self._model.jit_compile else _TOGETHER_BYTES):
+            first = several[0]
+            if len(several) == 1:
+                logs = self._step(kind, first)(*first)
+            else:
+                columns = map(np.concatenate, zip(*several, strict=True))
+                logs = self._steps_together(kind, first)(len(first[0]), *columns)
+            for _ in several:
+                if bar is not None:
+                    bar.on_train_batch_end(done, logs)
+                done += 1
         return {name: float(value) for name, value in logs.items()}, done
 
     def _step(self, kind: str, batch: tuple) -> Callable[..., Any]:
@@ -101,6 +112,44 @@ class DirectSteps:
                 input_signature=specs, autograph=False, jit_compile=model.jit_compile,
             )  # fmt: skip
         return self._steps[kind]
+
+    def _steps_together(self, kind: str, batch: tuple) -> Callable[..., Any]:
+        """Keras' step on one batch after another, in one graph: rows a batch, and the batches' columns end to end."""
+        name = f"{kind} together"
+        if name not in self._steps:
+            import tensorflow as tf  # here, because other backends need none
+
+            model, step = self._model, self._step(kind, batch)
+
+            def run(size: tf.Tensor, *columns: tf.Tensor) -> dict[str, tf.Tensor]:
+                def take_one(start: tf.Tensor) -> tuple[tf.Tensor]:
+                    step(*(column[start : start + size] for column in columns))
+                    return (start + size,)
+
+                rows = tf.shape(columns[0])[0]
+                tf.while_loop(lambda start: start < rows, take_one, (tf.constant(0),), parallel_iterations=1)
+                return model.get_metrics_result()
+
+            specs = [tf.TensorSpec((), tf.int32), *step.input_signature]
+            self._steps[name] = tf.function(run, input_signature=specs, autograph=False)
+        return self._steps[name]
+
+
+def _join(batches: Iterable[tuple], most_bytes: int) -> Iterator[list[tuple]]:
+    """Batches that may pass together: as many rows in each, in the last one fewer perhaps; one where they are large."""
+    several: list[tuple] = []
+    held = 0
+    for batch in batches:
+        rows, size = len(batch[0]), sum(np.asarray(column).nbytes for column in batch)
+        if several:
+            first, last = len(several[0][0]), len(several[-1][0])
+            if held + size > most_bytes or last < first or rows > first:
+                yield several
+                several, held = [], 0
+        several.append(batch)
+        held += size
+    if several:
+        yield several
 
 
 @dataclass(frozen=True)
@@ -155,9 +204,10 @@ class EpochRunner:
         steps = self.steps_per_epoch or count_batches(batches)
         bar = self.log.make_bar(epoch)
         try:
-            if self._direct.take(batches):
-                return self._direct.train(_iterate(batches, self.class_weight), steps, bar)
-            return self._train_by_keras(batches, epoch, steps, bar)
+            with fused_batch_norm(self.model):
+                if self._direct.take(batches):
+                    return self._direct.train(_iterate(batches, self.class_weight), steps, bar)
+                return self._train_by_keras(batches, epoch, steps, bar)
         except UserWarning as warning:
             raise SettingsError(
                 f"epoch {epoch + 1} must have {steps} training batches, but its batches ended before: "

@@ -41,7 +41,7 @@ def test_a_classifier_goes_on_from_what_is_stored(pixels, tmp_path, block):
     store(model, block, pixels, tmp_path)
     wanted = whole_pass(model, pixels)[ROWS]
     # Other pixels show that none is passed again.
-    found = pooled_features(model, np.zeros_like(pixels[ROWS]), ROWS, "key", tmp_path)
+    found = pooled_features(model, np.zeros_like(pixels[ROWS]), ROWS, "key", 12, tmp_path)
     np.testing.assert_allclose(found, wanted, atol=1e-6)
 
 
@@ -49,7 +49,9 @@ def test_without_fitting_storage_the_pixels_are_passed(pixels, tmp_path):
     model, other = make_network("one"), make_network("other", seed=9)
     store(other, "block_12", pixels, tmp_path)
     wanted = whole_pass(model, pixels)[ROWS]
-    np.testing.assert_allclose(pooled_features(model, pixels[ROWS], ROWS, "key", tmp_path), wanted, atol=1e-6)
+    np.testing.assert_allclose(
+        pooled_features(model, pixels[ROWS], ROWS, "key", 12, tmp_path), wanted, atol=1e-6
+    )
 
 
 def test_members_stand_in_the_ensembles_order(pixels, tmp_path):
@@ -58,5 +60,5 @@ def test_members_stand_in_the_ensembles_order(pixels, tmp_path):
     store(members[2], None, pixels, tmp_path)
     model = build_ensemble(members, "average")
     wanted = whole_pass(model, pixels)[ROWS]
-    found = pooled_features(model, pixels[ROWS], ROWS, "key", tmp_path)
+    found = pooled_features(model, pixels[ROWS], ROWS, "key", 12, tmp_path)
     np.testing.assert_allclose(found, wanted, atol=1e-6)

@@ -8,7 +8,7 @@ import pytest
 
 from kerasall.data.duplicates import NearDuplicateSettings, exact_duplicates, search_duplicates
 from kerasall.data.examples import make_examples
-from kerasall.data.likeness import ORIENTATIONS, compare_aligned, extract_grain, orient
+from kerasall.data.likeness import ORIENTATIONS, compare_aligned, extract_grain, measure_grain, orient
 from kerasall.data.statistics import scan_images
 from kerasall.errors import DataError, SettingsError
 
@@ -159,6 +159,13 @@ def test_disabled_search_finds_nothing(tmp_path, cells):
 def test_senseless_thresholds_are_refused():
     with pytest.raises(SettingsError, match=r"near_duplicates\.confirm"):
         NearDuplicateSettings(confirm=1.5)
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 7, 400])
+def test_the_grain_of_a_cell_is_the_median_of_what_is_not_outside(count):
+    band = np.zeros((32, 32), np.float32)
+    band.ravel()[:count] = np.random.default_rng(count).normal(size=count)
+    assert measure_grain(band, is_field=False) == (np.median(np.abs(band[band != 0])) if count else 0)
 
 
 def test_likeness_sees_through_every_orientation():

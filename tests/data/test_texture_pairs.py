@@ -58,6 +58,7 @@ def small_tiles(monkeypatch):
     monkeypatch.setattr(texture_pairs, "_ROWS", 24)
     monkeypatch.setattr(texture_pairs, "_COLUMNS", 72)
     monkeypatch.setattr(texture_pairs, "_CHUNK", 50)
+    monkeypatch.setattr(texture_pairs, "_MOST_WAITING", 10)
 
 
 def test_orientations_undo_one_another():

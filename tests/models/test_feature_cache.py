@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import keras
 import numpy as np
 import pytest
 
 from kerasall.errors import DataError
 from kerasall.models.classifier import build_classifier, pooled_above, split_at
+from kerasall.models.passes import PLAIN, WAYS
 from kerasall.models.prediction import activations_key, cached_activations
 
 
@@ -36,13 +39,13 @@ def test_cached_activations_equal_the_prefix_and_are_read_again(tmp_path, pixels
 
 
 def test_keys_tell_apart_weights_pixels_architectures_and_preprocessing():
-    key = activations_key(make_prefix(alpha=0.25), "key")
-    assert key != activations_key(make_prefix(alpha=0.25), "other pixels")
-    assert key != activations_key(make_prefix(alpha=0.25, seed=1), "key")
-    assert key != activations_key(make_prefix("mobilenet_v2", alpha=0.35), "key")
+    key = activations_key(make_prefix(alpha=0.25), "key", 70)
+    assert key != activations_key(make_prefix(alpha=0.25), "other pixels", 70)
+    assert key != activations_key(make_prefix(alpha=0.25, seed=1), "key", 70)
+    assert key != activations_key(make_prefix("mobilenet_v2", alpha=0.35), "key", 70)
     image = keras.Input((4, 4, 3))
     scaled = [keras.Model(image, keras.layers.Rescaling(scale)(image)) for scale in (1 / 255, 1 / 127.5)]
-    assert activations_key(scaled[0], "key") != activations_key(scaled[1], "key")
+    assert activations_key(scaled[0], "key", 70) != activations_key(scaled[1], "key", 70)
 
 
 @pytest.mark.parametrize(
@@ -76,12 +79,15 @@ def test_a_lower_cut_is_not_asked_for_where_the_activations_are_stored(tmp_path,
     np.testing.assert_array_equal(first, again)
 
 
-def test_many_images_are_passed_by_folded_weights_with_the_same_numbers(tmp_path, pixels, monkeypatch):
+def test_the_way_is_of_the_key_and_of_the_pass(tmp_path, pixels, monkeypatch):
     prefix = make_prefix(alpha=0.25)
-    plain = cached_activations(prefix, pixels, "key", tmp_path / "plain")
-    monkeypatch.setattr("kerasall.models.prediction.WORTH_FOLDING", 1)
-    folded = cached_activations(prefix, pixels, "key", tmp_path / "folded")
-    np.testing.assert_allclose(folded, plain, rtol=1e-4, atol=1e-5)
+    plain = cached_activations(prefix, pixels, "key", tmp_path)
+    folded = replace(next(way for way in WAYS if way.name == "folded"), least_images=1)
+    monkeypatch.setattr("kerasall.models.passes.WAYS", (folded, PLAIN))
+    assert activations_key(prefix, "key", 70) != activations_key(prefix, "key", 0)
+    found = cached_activations(prefix, pixels, "key", tmp_path)
+    assert len(list(tmp_path.iterdir())) == 2
+    np.testing.assert_allclose(found, plain, atol=1e-5 * np.abs(plain).max())
 
 
 def test_pixels_without_a_key_are_refused(tmp_path, pixels):

@@ -129,6 +129,9 @@ def test_too_few_images_and_features_that_say_nothing_are_refused():
         fit_feature_distance(*cloud(3))
     with pytest.raises(DataError, match="differ"):
         fit_feature_distance(np.ones((20, 4)), np.arange(20) % 2)
+    features, labels = cloud(100)
+    with pytest.raises(DataError, match="differ"):  # by less than the inverse of which float32 holds
+        fit_feature_distance(features * 1e-21, labels)
     with pytest.raises(DataError, match="finite"):
         fit_feature_distance(np.full((20, 4), np.nan), np.arange(20) % 2)
 

@@ -105,24 +105,3 @@ def test_a_used_model_can_be_forgotten(small_classifier, images):
     del model
     gc.collect()
     assert alive() is None
-
-
-def test_folded_weights_give_the_same_and_are_those_of_the_moment():
-    """Batch normalisation whose statistics matter, before and after they change; batches of two dtypes and sizes."""
-    model = keras.Sequential(
-        [
-            keras.Input((32, 32, 3)),
-            keras.layers.Conv2D(8, 3, use_bias=False),
-            keras.layers.BatchNormalization(),
-            keras.layers.ReLU(),
-            keras.layers.GlobalAveragePooling2D(),
-        ]
-    )
-    pixels = np.random.default_rng(0).integers(0, 256, (9, 32, 32, 3), np.uint8)
-    for scale in (1.0, 3.0):
-        values = [np.full(8, scale), np.full(8, 0.5), np.full(8, 2.0), np.full(8, scale)]
-        model.layers[1].set_weights(values)
-        expected = predict_activations(model, [pixels])
-        for batches in ([pixels[:5], pixels[5:]], [pixels[:5].astype(np.float32), pixels[5:]]):
-            found = predict_activations(model, batches, fold=True)
-            np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-4)

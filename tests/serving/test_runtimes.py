@@ -26,8 +26,9 @@ from kerasall.preprocessing.operations import Chain
 from kerasall.serving import conversion, runtimes
 from kerasall.serving.card import write_manifest
 from kerasall.serving.export import export_saved_model
+from kerasall.serving.network import spread
 from kerasall.serving.predictor import Answers, Predictor
-from kerasall.serving.runtimes import RuntimeChoice, spread
+from kerasall.serving.runtimes import RuntimeChoice
 
 LABELS = ("all", "hem")
 
@@ -318,7 +319,7 @@ def test_openvino_tells_its_maker_nothing(tmp_path):
         "import socket, sys, threading\n"
         "def refuse(*given): raise AssertionError(given)\n"
         "socket.socket.connect = socket.getaddrinfo = refuse\n"
-        "from kerasall.serving.runtimes import import_openvino\n"
+        "from kerasall.runtime import import_openvino\n"
         "openvino = import_openvino()\n"
         "from openvino.tools.ovc import telemetry_utils\n"
         "assert telemetry_utils.tm.__name__.endswith('telemetry_stub'), telemetry_utils.tm\n"

@@ -19,7 +19,7 @@ from web_server import BOUNDARY, form, picture, serving
 from kerasall.serving.web import uploads
 from kerasall.serving.web.connections import OncePerMinute
 from kerasall.serving.web.limits import Refusal
-from kerasall.serving.web.service import Batcher
+from kerasall.serving.web.service import Batcher, ModelService
 
 KIND = {"Content-Type": f"multipart/form-data; boundary={BOUNDARY}", "Authorization": f"Bearer {TOKEN}"}
 
@@ -355,8 +355,15 @@ def test_those_who_bring_many_leave_room_for_those_who_bring_one():
                 pass
 
 
-def test_one_request_does_not_stand_before_all_others(web_model):
-    """Of a hundred images of one request a batch's worth is under way at a time: another client's comes in between."""
+def test_one_request_does_not_stand_before_all_others(web_model, monkeypatch):
+    """Of many images of one request a batch's worth is under way at a time: another client's comes in between."""
+    run = ModelService._run
+
+    def run_slowly(self, images):
+        time.sleep(0.1)  # so that the second client is there, however busy the machine
+        return run(self, images)
+
+    monkeypatch.setattr(ModelService, "_run", run_slowly)
     with serving(web_model, max_files=64, batch_images=4) as running:
         order: list[str] = []
 

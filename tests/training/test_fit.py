@@ -226,10 +226,14 @@ def test_settings_override_jit(tmp_path, jit):
     assert model.jit_compile is jit
 
 
-@pytest.mark.parametrize("weighted", [False, True])
-def test_direct_steps_give_the_bits_of_model_fit(tmp_path, weighted):
-    """Plain arrays are trained on without ``model.fit``: same history, same weights, dropout and all."""
+@pytest.mark.parametrize(("weighted", "together"), [(False, 1 << 24), (True, 2.5), (True, 0)])
+def test_direct_steps_give_the_bits_of_model_fit(tmp_path, monkeypatch, weighted, together):
+    """Plain arrays are trained on without ``model.fit``: same history, same weights, dropout and all.
+
+    All batches pass in one call, two of them, or each alone.
+    """
     images, labels = make_images()
+    monkeypatch.setattr("kerasall.training.epochs._TOGETHER_BYTES", together * images[:16].nbytes)
     weights = (np.linspace(0.5, 2, len(images), dtype=np.float32),) if weighted else ()
 
     def batches(epoch):

@@ -165,7 +165,7 @@ def read_facts(predictor: Predictor) -> ModelFacts:
         members=_name_members(outputs, model),
         probabilities=_kind_of_probabilities(outputs, model),
         refers="refer" in outputs,
-        explains="explain" in predictor.signatures,
+        explains="explain" in predictor.interface,
         no_maps=card.get("no_maps") or {},
         data={"source": "unknown", "notes": [], **card.get("data", {})},
         blessed=blessing["blessed"] if blessing else None,

@@ -19,6 +19,7 @@ from fastapi import APIRouter, Depends, Request, Response
 from fastapi.responses import JSONResponse, PlainTextResponse
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
+from kerasall.serving.graph import Interface
 from kerasall.serving.predictor import SIGNATURE
 from kerasall.serving.web.answers import (
     INTENDED_USE,
@@ -243,7 +244,7 @@ def _add_model(
     @router.get(f"{path}/metadata", tags=tags, responses=seen)
     async def metadata(facts: ModelFacts = named) -> Response:
         """Names, types and shapes of the signatures."""
-        return JSONResponse(format_metadata(facts, service.loaded.predictor.signatures))
+        return JSONResponse(format_metadata(facts, service.loaded.predictor.interface))
 
     @router.get(path, tags=tags, responses=seen)
     async def status(facts: ModelFacts = named) -> Response:
@@ -395,26 +396,22 @@ def _state(version: str, state: str, code: str = "OK", error: str = "") -> dict[
     return {"version": version, "state": state, "status": {"error_code": code, "error_message": error}}
 
 
-def format_metadata(facts: ModelFacts, signatures: Mapping[str, Any]) -> dict[str, Any]:
+def format_metadata(facts: ModelFacts, interface: Interface) -> dict[str, Any]:
     """The body of a model's metadata: its signatures' names, types and shapes."""
-    described = {name: _signature(function) for name, function in signatures.items()}
+    described = {
+        name: {
+            way: {each: _tensor(each, *tensors[each]) for each in tensors} for way, tensors in ways.items()
+        }
+        | {"method_name": "tensorflow/serving/predict"}
+        for name, ways in interface.items()
+    }
     return {
         "model_spec": {"name": facts.name, "signature_name": "", "version": facts.version},
         "metadata": {"signature_def": {"signature_def": described}},
     }
 
 
-def _signature(function: Any) -> dict[str, Any]:
-    _, inputs = function.structured_input_signature
-    outputs = function.structured_outputs
-    return {
-        "inputs": {name: _tensor(name, spec) for name, spec in inputs.items()},
-        "outputs": {name: _tensor(name, spec) for name, spec in outputs.items()},
-        "method_name": "tensorflow/serving/predict",
-    }
-
-
-def _tensor(name: str, spec: Any) -> dict[str, Any]:
-    sizes = [{"size": str(-1 if size is None else size), "name": ""} for size in spec.shape]
-    shape = {"dim": sizes, "unknown_rank": False}
-    return {"dtype": _DTYPES.get(spec.dtype.name, spec.dtype.name), "tensor_shape": shape, "name": name}
+def _tensor(name: str, kind: str, shape: Sequence[int | None]) -> dict[str, Any]:
+    sizes = [{"size": str(-1 if size is None else size), "name": ""} for size in shape]
+    described = {"dim": sizes, "unknown_rank": False}
+    return {"dtype": _DTYPES.get(kind, kind), "tensor_shape": described, "name": name}

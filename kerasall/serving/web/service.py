@@ -34,6 +34,7 @@ from kerasall.serving.web.uploads import Upload
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+Kind = TypeVar("Kind")
 
 _LOGGER = logging.getLogger("uvicorn.error")
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
@@ -97,7 +98,7 @@ class ModelService:
         self._preparers = (ThreadPoolExecutor(1, "prepare"), ThreadPoolExecutor(1, "prepare_large"))
         self._loaded: Loaded | None = None
         self._fault = ""
-        self._batcher: Batcher[tuple[Loaded, str, bytes], Answer] = Batcher(
+        self._batcher: Batcher[tuple[Loaded, str, Prepared], Answer] = Batcher(
             self._run, self._model_thread, capacity=limits.queue_images, batch_size=limits.batch_images,
             batch_weight=limits.batch_pixels, light=limits.small_pixels, delay=limits.delay_seconds,
         )  # fmt: skip
@@ -155,6 +156,8 @@ class ModelService:
         """
         predictor = Predictor(folder, self._limits.image, self._runtime)
         predictor.warm_up((1, self._limits.batch_images))
+        if why := predictor.describe_start():
+            _LOGGER.warning("%s", why)
         return Loaded(predictor, read_facts(predictor))
 
     def serve(self, loaded: Loaded) -> None:
@@ -207,7 +210,7 @@ class ModelService:
         with self._explainer.admit(1):
             async with self._in_time():
                 try:
-                    data, _ = await self._prepare_beside(upload)
+                    data, _ = await self._prepare_beside(upload, self._to_native)
                 except DecodingError as error:
                     raise Refusal(400, str(error)) from None
                 return await self._explainer.answer((loaded, upload.name, data, index), 1)
@@ -225,31 +228,35 @@ class ModelService:
     async def _answer(self, loaded: Loaded, upload: Upload, fair: asyncio.Semaphore) -> Answer:
         async with fair:
             try:
-                data, pixels = await self._prepare_beside(upload)
+                data, pixels = await self._prepare_beside(upload, loaded.predictor.prepare)
             except DecodingError as error:
                 return Answer(upload.name, str(error))
             return await self._batcher.answer((loaded, upload.name, data), pixels)
 
-    async def _prepare_beside(self, upload: Upload) -> tuple[bytes, int]:
+    async def _prepare_beside(
+        self, upload: Upload, prepare: Callable[[bytes, str], Kind]
+    ) -> tuple[Kind, int]:
         loop, (small, large), limits = asyncio.get_running_loop(), self._preparers, self._limits
         header = await loop.run_in_executor(small, read_header, upload.data, limits.image, upload.name)
         pixels = header.width * header.height
         prepared = await loop.run_in_executor(
-            small if pixels <= limits.small_pixels else large, self._prepare, upload
+            small if pixels <= limits.small_pixels else large, prepare, upload.data, upload.name
         )
         return prepared, pixels
 
-    def _prepare(self, upload: Upload) -> Prepared:
-        return Prepared(to_native(upload.data, self._limits.image, upload.name))
+    def _to_native(self, data: bytes, name: str) -> bytes:
+        return to_native(data, self._limits.image, name)
 
-    def _run(self, images: Sequence[tuple[Loaded, str, bytes]]) -> list[Any]:
+    def _run(self, images: Sequence[tuple[Loaded, str, Prepared]]) -> list[Any]:
         """A batch holds images for two models where one has just followed the other."""
         answers: list[Answer | Refusal] = []
         for loaded, group in groupby(images, key=itemgetter(0)):
             answers += self._run_model(loaded, [(name, data) for _, name, data in group])
         return answers
 
-    def _run_model(self, loaded: Loaded, images: Sequence[tuple[str, bytes]]) -> Sequence[Answer | Refusal]:
+    def _run_model(
+        self, loaded: Loaded, images: Sequence[tuple[str, Prepared]]
+    ) -> Sequence[Answer | Refusal]:
         started = time.monotonic()
         names = [name for name, _ in images]
         try:

@@ -1,0 +1,219 @@
+"""A network that was converted before answers without TensorFlow, and says the same; what cannot be proven loads it."""
+
+from __future__ import annotations
+
+import csv
+import importlib.util
+import io
+import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from shutil import copytree
+
+import numpy as np
+import pytest
+from test_runtimes import RUNTIMES, export_two_members
+from web_server import picture
+
+from kerasall.errors import ModelError
+from kerasall.files import read_json, write_json
+from kerasall.serving import network, proof
+from kerasall.serving.card import write_manifest
+from kerasall.serving.predictor import Predictor
+from kerasall.serving.runtimes import RuntimeChoice
+
+KINDS = ("BMP", "PNG", "JPEG", "TIFF", "WEBP")
+_FOREIGN = "assert not {'tensorflow', 'keras', 'jax', 'pandas', 'sklearn', 'matplotlib'} & set(sys.modules)"
+PREDICT = f"""
+import sys
+from kerasall.cli.app import app
+try:
+    app(sys.argv[1:])
+finally:
+    {_FOREIGN}
+"""
+SERVE = f"""
+import json, sys, threading, time
+from pathlib import Path
+import requests, uvicorn
+from kerasall.serving.runtimes import RuntimeChoice
+from kerasall.serving.web.limits import WebLimits
+from kerasall.serving.web.server import LOOPBACK_NAMES, _configure, _listen, create_app
+model, runtime, cache, *images = sys.argv[1:]
+app = create_app(model, hosts=LOOPBACK_NAMES, runtime=RuntimeChoice(runtime, cache=Path(cache)))
+server, listening = uvicorn.Server(_configure(app, WebLimits())), _listen("127.0.0.1", 0)
+thread = threading.Thread(target=server.run, kwargs={{"sockets": [listening]}}, daemon=True)
+thread.start()
+address = f"http://127.0.0.1:{{listening.getsockname()[1]}}"
+while requests.get(address + "/readyz").status_code != 200:
+    time.sleep(0.02)
+files = [("files", (Path(path).name, Path(path).read_bytes())) for path in images]
+answers = requests.post(address + "/v1/predict", files=files).json()["results"]
+metadata = requests.get(address + "/v1/models/tiny/metadata").json()
+{_FOREIGN}
+explained = requests.post(address + "/v1/explain", files=files[:1], data={{"label": "all"}}).json()
+assert "tensorflow" in sys.modules
+server.should_exit = True
+thread.join()
+print(json.dumps([answers, metadata, explained["has_evidence"]]))
+"""
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory) -> list[Path]:
+    """Files of every kind and of several sizes, among them one of the network's own and a broken one."""
+    folder = tmp_path_factory.mktemp("images")
+    sizes = [(24, 20), (16, 16), (57, 40)]
+    for number, kind in enumerate(KINDS * 3):
+        (folder / f"{number:02d}.{kind.lower()}").write_bytes(
+            picture(number, kind, sizes[number // len(KINDS)])
+        )
+    (folder / "broken.png").write_bytes(picture(0)[:300])
+    return sorted(folder.iterdir())
+
+
+def ask(script: str, *arguments: object, runs: Path | None = None, status: int = 0) -> str:
+    """Standard output of a fresh process."""
+    environment = {**os.environ, "KERASALL_RUNS": str(runs)}
+    command = [sys.executable, "-c", script, *map(str, arguments)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+    assert done.returncode == status, done.stderr
+    return done.stdout
+
+
+def require_alike(found: dict, expected: dict) -> None:
+    """Equal, but for the last digits of numbers."""
+    assert found.keys() == expected.keys()
+    for name, value in expected.items():
+        if isinstance(value, float):
+            assert found[name] == pytest.approx(value, abs=1e-5)
+        elif isinstance(value, dict):
+            require_alike(found[name], value)
+        else:
+            assert found[name] == value
+
+
+@pytest.mark.parametrize("name", RUNTIMES)
+def test_a_second_prediction_loads_no_tensorflow_and_says_the_same(images, tmp_path, name):
+    saved, runs = export_two_members(tmp_path / "tiny" / "1"), tmp_path / "runs"
+    plain = Predictor(saved)
+    expected = plain.predict([path.read_bytes() for path in images], list(map(str, images)))
+    first = Predictor(saved, runtime=RuntimeChoice(name, cache=runs / "runtimes"))
+    assert first.describe_start().startswith("converted now")
+    table = ask(PREDICT, "predict", saved, *images, "--runtime", name, runs=runs, status=1)
+    rows = list(csv.DictReader(io.StringIO(table)))
+    assert [row["error"] for row in rows] == list(expected.errors)
+    assert sum(map(bool, expected.errors)) == 1
+    for row, index, shares, members in zip(
+        rows, expected.label_indices, expected.probabilities, expected.extras["prediction_set"], strict=True
+    ):
+        if not row["error"]:
+            assert row["label"] == plain.labels[index]
+            assert [float(row[label]) for label in plain.labels] == pytest.approx(shares.tolist(), abs=1e-5)
+            assert row["prediction_set"] == "|".join(np.array(plain.labels)[members])
+
+
+def test_a_server_loads_tensorflow_for_explanations_alone(web_model, web, images, tmp_path):
+    name, whole = "onnxruntime", [path for path in images if path.name != "broken.png"][:6]
+    pytest.importorskip("tf2onnx")
+    Predictor(web_model, runtime=RuntimeChoice(name, cache=tmp_path))
+    answers, metadata, has_evidence = json.loads(ask(SERVE, web_model, name, tmp_path, *whole))
+    expected = web.predict(*((path.name, path.read_bytes()) for path in whole)).json["results"]
+    assert "refer" in expected[0]
+    for answer, other in zip(answers, expected, strict=True):
+        require_alike(
+            answer,
+            {key: each for key, each in other.items() if key != "members"} | {"members": answer["members"]},
+        )
+    assert metadata == web.ask("GET", "/v1/models/tiny/metadata").json
+    assert has_evidence
+
+
+@pytest.fixture
+def choice(tmp_path) -> RuntimeChoice:
+    if importlib.util.find_spec("tf2onnx") is None:
+        pytest.skip("the extra onnx is absent")
+    return RuntimeChoice("onnxruntime", cache=tmp_path / "runtimes")
+
+
+def start(folder: Path, choice: RuntimeChoice) -> str:
+    """Why this start loaded TensorFlow; "" where it did not."""
+    predictor = Predictor(folder, runtime=choice)
+    assert (predictor.parity is None) == bool(predictor.describe_start())
+    return predictor.describe_start()
+
+
+def find_kept(choice: RuntimeChoice) -> Path:
+    assert choice.cache is not None
+    (kept,) = (choice.cache / choice.name).iterdir()
+    return kept
+
+
+@pytest.mark.slow
+def test_a_damaged_or_unproven_network_is_converted_anew(web_model, choice):
+    assert start(web_model, choice).startswith("converted now")
+    assert start(web_model, choice) == ""
+    kept = find_kept(choice)
+    for damage in (
+        lambda: (kept / "model.onnx").write_bytes(b"other"),
+        lambda: (kept / proof.PROOF).write_text("{}"),
+        lambda: ((kept / proof.PROOF).unlink(), write_manifest(kept)),  # as before there were proofs
+    ):
+        damage()
+        assert start(web_model, choice).startswith("converted now")
+        assert start(web_model, choice) == ""
+        assert find_kept(choice) == kept
+
+
+@pytest.mark.parametrize(
+    ("chain", "why"),
+    [
+        ([{"op": "center_crop", "height": 16, "width": 16}], "are not those that the card"),
+        pytest.param(
+            [{"op": "resize", "height": 16, "width": 16, "method": "area"}], "it alone computes resize area", marks=pytest.mark.slow
+        ),
+        pytest.param(None, "card does not say", marks=pytest.mark.slow),
+    ],
+)  # fmt: skip
+def test_a_chain_that_cannot_be_proven_leaves_the_pixels_to_tensorflow(
+    web_model, choice, images, tmp_path, chain, why
+):
+    folder = copytree(web_model, tmp_path / "tiny" / "1")
+    write_json(folder / "card.json", read_json(folder / "card.json") | {"preprocess": chain})
+    write_manifest(folder)
+    for _ in range(2):
+        assert why in start(folder, choice)
+    expected = Predictor(folder).predict([path.read_bytes() for path in images])
+    found = Predictor(folder, runtime=choice).predict([path.read_bytes() for path in images])
+    np.testing.assert_allclose(found.probabilities, expected.probabilities, atol=1e-5)
+    assert found.errors == expected.errors
+
+
+def test_a_network_that_answers_otherwise_on_this_machine_is_refused_at_the_start(
+    web_model, choice, monkeypatch
+):
+    start(web_model, choice)
+    kept, open_lanes = find_kept(choice), network.RUNTIMES["onnxruntime"].open
+    row = replace(
+        network.RUNTIMES["onnxruntime"],
+        open=lambda folder, bfloat16: [lambda pixels: open_lanes(folder, bfloat16)[0](255 - pixels)],
+    )
+    monkeypatch.setitem(network.RUNTIMES, "onnxruntime", row)
+    with pytest.raises(
+        ModelError, match=r"must answer as TensorFlow does within 0\.0001.*--runtime tensorflow"
+    ):
+        Predictor(web_model, runtime=choice)
+    assert not kept.exists()
+
+
+def test_nothing_is_proven_by_images_of_which_a_model_is_sure_or_torn():
+    shares = np.array(
+        [[0.5, 0.5], [1 - 1e-6, 1e-6], [0.7, 0.3], [0.45, 0.55], [0.50005, 0.49995]], np.float32
+    )
+    assert proof._find_telling({"probabilities": shares, "refer": shares[:, 0] > 0}).tolist() == [3, 2]
+    members = np.stack([shares, shares[::-1]], axis=1)
+    found = proof._find_telling({"mean_probabilities": shares, "member_probabilities": members})
+    assert found.tolist() == [1, 3, 2]
