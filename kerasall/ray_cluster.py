@@ -45,7 +45,8 @@ def joined(address: str, processes: int | None = None) -> Iterator[Any]:
         own = {
             "RAY_worker_niceness": "0",  # as the command without a cluster; Ray's default is 15
             "RAY_AUTH_MODE": "token",
-            "RAY_AUTH_TOKEN": secrets.token_hex(32),
+            # Ray reads it once a process: a second cluster has that of the first.
+            "RAY_AUTH_TOKEN": os.environ.get("RAY_AUTH_TOKEN") or secrets.token_hex(32),
             "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # on Linux, too, what keeps a node on loopback
         }
         os.environ.update(own)
