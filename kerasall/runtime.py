@@ -166,6 +166,10 @@ def import_openvino() -> Any:
     with logging_as_it_was():
         import openvino  # pyright: ignore[reportMissingImports]
 
+    # Its tables of kinds of numbers are made when first asked for, and two threads that both ask wait for each other for
+    # ever (OpenVINO 2026.4: one holds the table, the other Python's lock).
+    openvino.Type.f32.to_dtype()
+    openvino.Tensor(np.zeros(1, np.float32))
     return openvino
 
 

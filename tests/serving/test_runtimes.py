@@ -331,3 +331,24 @@ def test_openvino_tells_its_maker_nothing(tmp_path):
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     assert not list(tmp_path.iterdir())
+
+
+@OPENVINO
+def test_openvino_may_first_be_asked_from_several_threads():
+    """Without the two calls in ``import_openvino`` they wait for each other for ever."""
+    script = (
+        "import os, sys, threading\n"
+        "import numpy as np\n"
+        "from kerasall.runtime import import_openvino\n"
+        "sys.setswitchinterval(1e-6)\n"
+        "openvino, together = import_openvino(), threading.Barrier(4)\n"
+        "def ask():\n"
+        "    together.wait()\n"
+        "    openvino.Type.u8.to_dtype()\n"
+        "    openvino.Tensor(np.zeros(1, np.uint8))\n"
+        "threads = [threading.Thread(target=ask, daemon=True) for _ in range(4)]\n"
+        "[each.start() for each in threads]\n"
+        "[each.join(20) for each in threads]\n"
+        "os._exit(any(each.is_alive() for each in threads))\n"
+    )
+    assert subprocess.run([sys.executable, "-c", script], timeout=120).returncode == 0
