@@ -19,6 +19,7 @@ import os
 from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from threading import Event
 
 import numpy as np
 from threadpoolctl import threadpool_limits
@@ -59,14 +60,15 @@ def correlated_pairs(textures: np.ndarray, threshold: float) -> Generator[np.nda
     """
     if len(textures) == 0:
         return
-    pool = ThreadPoolExecutor(os.cpu_count())
+    pool, ended = ThreadPoolExecutor(os.cpu_count()), Event()
     # Tiles side by side with one thread each: threads within such small products would wait for one another.
     with threadpool_limits(1, user_api="blas"):
         try:
             coordinates = _Coordinates.of(textures, threshold, pool)
             starts = range(0, len(textures), _ROWS)
-            yield from pool.map(lambda start: _search_row(textures, coordinates, start), starts)
-        finally:  # whoever asks for no more waits for the rows in work alone
+            yield from pool.map(lambda start: _search_row(textures, coordinates, start, ended), starts)
+        finally:  # whoever asks for no more waits for the tiles in work alone
+            ended.set()
             pool.shutdown(cancel_futures=True)
 
 
@@ -251,10 +253,12 @@ def _tails(squares: np.ndarray) -> np.ndarray:
     return tails
 
 
-def _search_row(textures: np.ndarray, coordinates: _Coordinates, row: int) -> np.ndarray:
+def _search_row(textures: np.ndarray, coordinates: _Coordinates, row: int, ended: Event) -> np.ndarray:
     """Pairs over the threshold of 128 textures with those of the same or later places in the order."""
     rows, found, waiting, tile = slice(row, row + _ROWS), [np.empty((0, 4))], [], None
     for column in range(row, len(textures), _COLUMNS):
+        if ended.is_set():
+            break
         columns = slice(column, min(column + _COLUMNS, len(textures)))
         size = len(coordinates.order[rows]), columns.stop - column
         if tile is None or tile.exceeds.shape[1:] != size:

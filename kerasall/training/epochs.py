@@ -136,14 +136,18 @@ class DirectSteps:
 
 
 def _join(batches: Iterable[tuple], most_bytes: int) -> Iterator[list[tuple]]:
-    """Batches that may pass together: as many rows in each, in the last one fewer perhaps; one where they are large."""
+    """Batches that may pass together: as many rows in each, in the last one fewer perhaps; one where they are large.
+
+    Of maps, steps take long: nothing is gained, and whoever stops would wait for the whole call.
+    """
     several: list[tuple] = []
     held = 0
     for batch in batches:
         rows, size = len(batch[0]), sum(np.asarray(column).nbytes for column in batch)
         if several:
             first, last = len(several[0][0]), len(several[-1][0])
-            if held + size > most_bytes or last < first or rows > first:
+            is_map = np.ndim(batch[0]) > 2
+            if is_map or held + size > most_bytes or last < first or rows > first:
                 yield several
                 several, held = [], 0
         several.append(batch)
