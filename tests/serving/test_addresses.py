@@ -15,7 +15,7 @@ from command_line import invoke
 from test_batch import LABELS, export_tiny, write_images
 
 from kerasall.decoding import DEFAULT_LIMITS, Limits
-from kerasall.errors import DataError, DecodingError
+from kerasall.errors import DataError, DecodingError, KerasallError
 from kerasall.serving.addresses import match_images, read_address
 from kerasall.serving.batch import resume_predictions
 from kerasall.serving.image_files import ImageNames
@@ -162,3 +162,22 @@ def test_a_folder_of_parts_stays_one_and_a_half_part_is_named(predictor, tmp_pat
     resume_predictions(predictor, names, file)
     with pytest.raises(DataError, match="folder of parts, but"):
         resume_predictions(predictor, names, file, parts=True)
+
+
+def test_a_folder_of_parts_is_overwritten_whole_or_left_alone(predictor, tmp_path):
+    write_images(tmp_path / "images", ["a.png", "b.png", "c.png"])
+    names, out = ImageNames((str(tmp_path / "images"),)), tmp_path / "scores.csv"
+    resume_predictions(predictor, names, out, parts=True, part_rows=1)
+    again = ["predict", predictor.folder, tmp_path / "images" / "a.png", "--out", out, "--overwrite"]
+    held = {path: path.read_bytes() for path in out.iterdir()}
+    with pytest.raises(KerasallError):
+        invoke("predict", tmp_path / "no model", *again[2:])
+    for foreign in ("notes.csv", "part-time.csv"):
+        (out / foreign).write_text("mine")
+        with pytest.raises(DataError, match=foreign):
+            invoke(*again)
+        (out / foreign).unlink()
+    assert {path: path.read_bytes() for path in out.iterdir()} == held
+    assert invoke(*again).exit_code == 0
+    assert [path.name for path in out.iterdir()] == ["part-00000.csv"]
+    assert "b.png" not in (out / "part-00000.csv").read_text()
