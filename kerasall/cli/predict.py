@@ -19,6 +19,7 @@ from kerasall.cli.console import (
     MaxSideOption,
     ModelArgument,
     note,
+    read_cluster,
     show_progress,
 )
 from kerasall.errors import DataError, SettingsError, count_of
@@ -64,6 +65,7 @@ _Cluster = Annotated[
     str | None,
     typer.Option(
         metavar="auto|HOST:PORT",
+        callback=read_cluster,
         help="Predict on a Ray cluster (extra ray), into a folder of parts; auto: this machine's own cores.",
     ),
 ]
