@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import re
+import zipfile
 
 import fsspec
 import numpy as np
@@ -73,6 +74,31 @@ def test_a_folder_that_cannot_be_listed_is_no_empty_one(bucket, monkeypatch):
     monkeypatch.setattr(type(bucket), "ls", ls)
     with pytest.raises(DataError, match="listing it failed: not yours"):
         list(match_images("memory://cells"))
+
+
+def test_an_address_whose_host_is_left_out_of_its_files_names_is_refused_once(tmp_path, monkeypatch):
+    with zipfile.ZipFile(tmp_path / "cells.zip", "w") as archive:
+        archive.writestr("cells/a.png", b"nothing")
+    address = f"zip://cells::{tmp_path}/cells.zip"
+    assert read_address(f"zip://cells/a.png::{tmp_path}/cells.zip", DEFAULT_LIMITS) == b"nothing"
+    with pytest.raises(DataError, match=r"the first would be zip://cells/a\.png, which does not lead there"):
+        list(match_images(address))
+    hosted = fsspec.get_filesystem_class("webhdfs")  # no request is sent before it is asked for something
+    monkeypatch.setattr(hosted, "isdir", lambda *_: False)
+    monkeypatch.setattr(hosted, "exists", lambda *_: True)
+    with pytest.raises(DataError, match="state host and account") as caught:
+        list(match_images("webhdfs://me:secret@host:9870/a.png"))
+    assert "webhdfs://me:***@host:9870/a.png" in str(caught.value)
+    monkeypatch.setitem(fsspec.config.conf, "webhdfs", {"host": "host", "port": 9870})
+    assert list(match_images("webhdfs:///a.png")) == ["webhdfs:///a.png"]
+
+
+def test_no_message_holds_the_password_of_an_address():
+    address = "nosuch://me:sec:r@t@host/a.png"
+    for ask in (lambda: list(match_images(address)), lambda: read_address(address, DEFAULT_LIMITS)):
+        with pytest.raises((DataError, DecodingError), match="nosuch://me:") as caught:
+            ask()
+        assert "sec:r@t" not in str(caught.value)
 
 
 def test_what_cannot_be_read_says_why(bucket):
