@@ -98,14 +98,10 @@ def open_table(
     out = Path(out)
     if parts or suffix == PARQUET or out.is_dir():
         out.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(out, os.O_RDONLY)
-        try:
-            with _alone(descriptor, out):
-                table = _PartsTable(_LocalFolder(out, suffix), suffix, columns, part_rows)
-                yield table
-                table.finish()
-        finally:
-            os.close(descriptor)
+        with _alone_in(out):
+            table = _PartsTable(_LocalFolder(out, suffix), suffix, columns, part_rows)
+            yield table
+            table.finish()
         return
     out.parent.mkdir(parents=True, exist_ok=True)
     with open(out, "a+b") as file, _alone(file.fileno(), out):
@@ -121,15 +117,27 @@ def clear_table(out: str | Path) -> None:
     """Removes a table of predictions; a folder of parts stays one, without any.
 
     Raises:
-        DataError: it is a folder that holds something else; then nothing is removed.
+        DataError: it is a folder that holds something else, or another process is writing to it; then nothing is removed.
     """
     suffix = Path(out).suffix.lower()
     if is_remote(str(out)):
         _RemoteFolder(str(out), suffix).clear()
-    elif Path(out).is_dir():
-        _LocalFolder(Path(out), suffix).clear()
-    else:
-        Path(out).unlink(missing_ok=True)
+    elif (out := Path(out)).exists():
+        with _alone_in(out):
+            if out.is_dir():
+                _LocalFolder(out, suffix).clear()
+            else:
+                out.unlink()
+
+
+@contextmanager
+def _alone_in(out: Path) -> Iterator[None]:
+    descriptor = os.open(out, os.O_RDONLY)
+    try:
+        with _alone(descriptor, out):
+            yield
+    finally:
+        os.close(descriptor)
 
 
 @contextmanager
