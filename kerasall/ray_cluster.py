@@ -10,8 +10,10 @@ a token that is made for it, and speaks to nobody else; one that is there alread
 from __future__ import annotations
 
 import os
+import re
 import secrets
 import signal
+import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -20,10 +22,29 @@ from typing import Any
 from kerasall.errors import KerasallError, SettingsError
 
 AUTO = "auto"
-"""The cluster that RAY_ADDRESS names; without it this machine's own cores, for this command alone."""
+"""This machine's own cores, for this command alone, whatever RAY_ADDRESS says."""
+_ADDRESS = re.compile(r"([\w.-]+|\[[\da-fA-F:]+\]):(\d{1,5})", re.ASCII)
+_CONNECT_SECONDS = 5.0
+"""Ray itself tries a port at which nobody listens for minutes."""
 
 _STORE_BYTES = 80_000_000
 """Memory of a node's object store, where only names and rows lie; Ray's least is 75 MB, its default a third of the machine's."""
+
+
+def require_address(address: str) -> tuple[str, int] | None:
+    """The host and port of a head; None for ``AUTO``.
+
+    Raises:
+        SettingsError: it is neither: what else Ray takes would start a cluster without a token, or join any.
+    """
+    if address == AUTO:
+        return None
+    found = _ADDRESS.fullmatch(address)
+    if found is None or not 0 < int(found[2]) < 65536:
+        raise SettingsError(
+            f"--cluster must be {AUTO}, for this machine's own cores, or HOST:PORT of a head, but is {address!r}"
+        )
+    return found[1].strip("[]"), int(found[2])
 
 
 @contextmanager
@@ -35,13 +56,13 @@ def joined(address: str, processes: int | None = None) -> Iterator[Any]:
         processes: of a cluster of this machine's own; by default as many as it has cores.
 
     Raises:
-        SettingsError: Ray is not installed.
+        SettingsError: the address is of another kind, or Ray is not installed.
         KerasallError: nothing of Ray's answers at the address, or it asks for another token.
     """
+    head = require_address(address)
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    address = os.environ.get("RAY_ADDRESS", AUTO) if address == AUTO else address
     options: dict[str, Any] = {"address": address}
-    if address == AUTO:
+    if head is None:
         own = {
             "RAY_worker_niceness": "0",  # as the command without a cluster; Ray's default is 15
             "RAY_AUTH_MODE": "token",
@@ -63,9 +84,11 @@ def joined(address: str, processes: int | None = None) -> Iterator[Any]:
     main = threading.current_thread() is threading.main_thread()
     stop = signal.getsignal(signal.SIGTERM)
     try:
-        with _without_dashboard() if address == AUTO else nullcontext():
+        if head is not None:
+            socket.create_connection(head, _CONNECT_SECONDS).close()
+        with _without_dashboard() if head is None else nullcontext():
             ray.init(**options, log_to_driver=False, logging_level="ERROR")
-    except (ConnectionError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
+    except (OSError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
         raise KerasallError(
             f"a cluster must answer at {address}, but joining it failed: {error}; start one as docs/cluster.md says, "
             "and give its token"

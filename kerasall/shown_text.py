@@ -16,6 +16,7 @@ _SIGNS = "=+@\uff1d\uff0b\uff0d\uff20-"
 _RISKY = re.compile(rf"'*[\s\x00-\x1f\ufeff\u200b{_SIGNS}]")
 _NUMBER = re.compile(r"'*[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 _UNSEEN = frozenset(("Cc", "Cf", "Cs", "Zl", "Zp"))
+_PASSWORD = re.compile(r"(://[^/\s:@]*):[^/\s]*@")
 _JOINERS = "\u200c\u200d"
 """Without them words of Persian and of Indian languages read otherwise."""
 
@@ -25,12 +26,20 @@ def is_unseen(character: str) -> bool:
     return unicodedata.category(character) in _UNSEEN and character not in _JOINERS
 
 
+def mask_passwords(text: str) -> str:
+    """The text with ``***`` for the passwords of the addresses in it."""
+    return _PASSWORD.sub(r"\1:***@", text)
+
+
 def one_line(text: str) -> str:
-    r"""The text as one line that a terminal, a log or a picture can only show.
+    r"""The text as one line that a terminal, a log or a picture can only show, without the password of an address.
 
     >>> one_line("cell\n\x1b[2Kno errors")
     'cell\\n\\x1b[2Kno errors'
+    >>> one_line("ftp://me:secret@host/cell.png")
+    'ftp://me:***@host/cell.png'
     """
+    text = mask_passwords(text)
     if text.isprintable():
         return text
     return "".join(

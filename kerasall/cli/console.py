@@ -84,6 +84,15 @@ LOG_SECONDS = 60
 """How often a line tells of the progress where there is no terminal for a bar."""
 
 
+def read_cluster(given: str | None) -> str | None:
+    """The option ``--cluster``; another kind of address is refused before anything is read or run."""
+    from kerasall.ray_cluster import require_address
+
+    if given is not None:
+        require_address(given)
+    return given
+
+
 def speak_utf8() -> None:
     """Takes names of files for UTF-8 whatever the locale says, and prints what a terminal cannot show as escapes.
 

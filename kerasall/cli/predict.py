@@ -19,6 +19,7 @@ from kerasall.cli.console import (
     MaxSideOption,
     ModelArgument,
     note,
+    read_cluster,
     show_progress,
 )
 from kerasall.errors import DataError, SettingsError, count_of
@@ -64,6 +65,7 @@ _Cluster = Annotated[
     str | None,
     typer.Option(
         metavar="auto|HOST:PORT",
+        callback=read_cluster,
         help="Predict on a Ray cluster (extra ray), into a folder of parts; auto: this machine's own cores.",
     ),
 ]
@@ -206,9 +208,12 @@ class _Task:
         self, model: Predictor | Answering, advance: Callable[[int], None], parts: bool = False
     ) -> Tally:
         from kerasall.serving.batch import resume_predictions
+        from kerasall.serving.table_files import clear_table
 
         assert self.out is not None
         try:
+            if self.overwrite:  # not before the model, and the cluster, are there to make it anew
+                clear_table(self.out)
             return resume_predictions(
                 model, self.names, self.out, batch_size=self.batch_size, advance=advance, excel=self.excel,
                 parts=parts, part_rows=self.part_rows,
@@ -220,15 +225,13 @@ class _Task:
             ) from None
 
     def _prepare_output(self, parts: bool = False) -> None:
-        from kerasall.serving.table_files import clear_table, require_destination
+        from kerasall.serving.table_files import require_destination
 
         if self.out is None:
             if isinstance(sys.stdout, io.TextIOWrapper):  # a table is UTF-8 wherever it goes
                 sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace", newline="")
             return
         require_destination(self.out, parts and not self.overwrite)
-        if self.overwrite:
-            clear_table(self.out)
 
 
 def _telling_parity(predictor: Predictor, advance: Callable[[int], None]) -> Callable[[int], None]:

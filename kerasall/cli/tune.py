@@ -34,12 +34,13 @@ def tune(
         ),
     ] = 0,
     cluster: Annotated[
-        str,
+        str | None,
         typer.Option(
             metavar="auto|HOST:PORT",
+            callback=console.read_cluster,
             help="Start them on a Ray cluster (extra ray); auto: on this machine's own cores.",
         ),
-    ] = "",
+    ] = None,
     plan: Annotated[
         bool, typer.Option("--plan", help="Only print the runs, and what every network will cost.")
     ] = False,
@@ -76,7 +77,7 @@ def tune(
         if role_of_process() == "worker":
             join_search(config, runs.artifacts, options)
             return
-        result = run_experiment(config, force=force, workers=workers, cluster=cluster, **options)
+        result = run_experiment(config, force=force, workers=workers, cluster=cluster or "", **options)
     console.print_outcome(result)
     show(f"{'trials:':<14} {result.folder / 'trials.html'}")
 

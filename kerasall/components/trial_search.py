@@ -160,7 +160,10 @@ def search_with_workers(training: TrialTraining, count: int, cluster: str = "") 
         ray = opened.enter_context(joined(cluster, count or None)) if cluster else None
         given = chief_address() if role_of_process() == "chief" else None
         if ray is not None:
-            given, count = given or _free_address(find_host(ray)), count or count_cpus(ray)
+            given, cores = given or _free_address(find_host(ray)), count_cpus(ray)
+            count = count or cores or 1
+            if not cores:
+                tell("the cluster has no core yet: workers start when a host with some joins it")
         address = opened.enter_context(chief_environment(given))
         tuner = _make_tuner(training)
         oracle = tuner.taguchi_oracle

@@ -77,15 +77,13 @@ class LocalWorkers:
             if not status:  # alive, or at its end
                 continue
             self._deaths[name] += 1
+            cause = process.fault if isinstance(process, _Task) and process.fault else f"status {status}"
             if self._deaths[name] > _DEATHS:
-                words = self._log(name).read_text(encoding="utf-8", errors="replace").splitlines()
-                tail = "\n".join(words[-_TAIL_LINES:])
                 raise KerasallError(
                     f"{name} must run trials, but died {self._deaths[name]} times without any trial having ended, the "
-                    f"last time with status {status}; {self._log(name)} ends with:\n{tail}"
+                    f"last time with {cause}; {self._last_words(name)}"
                 )
-            line = f"{name} died (status {status}) and is started again; its log is {self._log(name)}"
-            tell(line)
+            tell(f"{name} died ({cause}) and is started again; its log is {self._log(name)}")
             self.processes[name] = self._start(name)
 
     def end(self, seconds: float = _FAREWELL_SECONDS) -> None:
@@ -112,6 +110,14 @@ class LocalWorkers:
 
     def _log(self, name: str) -> Path:
         return self._folder / f"{name}.log"
+
+    def _last_words(self, name: str) -> str:
+        log = self._log(name)
+        try:
+            words = log.read_text(encoding="utf-8", errors="replace").splitlines()
+        except FileNotFoundError:
+            return f"{log} is not there: the folder of runs must be shared with its host, at the same path"
+        return "\n".join([f"{log} ends with:", *words[-_TAIL_LINES:]])
 
 
 class ClusterWorkers(LocalWorkers):
@@ -143,10 +149,15 @@ def run_process(command: Sequence[str], environment: Mapping[str, str], log: Pat
 
 
 class _Task:
-    """A task of Ray's, asked as a process."""
+    """A task of Ray's, asked as a process.
+
+    Attributes:
+        fault: what Ray says that it died of; "" where it did not, or the process has a status of its own.
+    """
 
     def __init__(self, ray: Any, running: Any) -> None:
         self._ray, self._running = ray, running
+        self.fault = ""
 
     def poll(self) -> int | None:
         try:
@@ -159,7 +170,9 @@ class _Task:
             raise subprocess.TimeoutExpired("worker", timeout or 0)
         try:
             return self._ray.get(self._running)
-        except self._ray.exceptions.RayError:  # its host is lost, or it was ended
+        except self._ray.exceptions.RayError as error:  # its host is lost, it was ended, or could not start
+            cause = getattr(error, "cause", None) or error
+            self.fault = f"{type(cause).__name__}: {cause}".strip()
             return -1
 
     def terminate(self) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 from kerasall.decoding import Limits
 from kerasall.errors import DataError, DecodingError
 from kerasall.listing.folders import is_image_name
+from kerasall.shown_text import mask_passwords
 
 _PATTERN = frozenset("*?[")
 
@@ -21,15 +22,16 @@ def open_system(address: str) -> tuple[Any, str]:
     """The fsspec file system of an address, and the path there.
 
     Raises:
-        DataError: no file system is known by that name, or its package is missing.
+        DataError: no file system is known by that name, its package is missing, or it cannot be reached.
     """
     from fsspec.core import url_to_fs
 
     try:
         return url_to_fs(address)
-    except (ImportError, ValueError) as error:
+    except (ImportError, OSError, TypeError, ValueError) as error:  # TypeError: the address lacks its host
         raise DataError(
-            f"{address} must begin with a file system that fsspec knows, but: {error}: correct it, or install its package"
+            f"{mask_passwords(address)} must begin with a file system that fsspec knows and reaches, but: "
+            f"{mask_passwords(str(error))}: correct it, or install its package"
         ) from None
 
 
@@ -39,7 +41,7 @@ def match_images(address: str) -> Iterator[str]:
     A folder is searched to the bottom, its names held folder by folder.
 
     Raises:
-        DataError: the file system cannot be reached.
+        DataError: the file system cannot be reached, or an address of a file there would not lead to it.
     """
     system, path = open_system(address)
     try:
@@ -49,9 +51,28 @@ def match_images(address: str) -> Iterator[str]:
             found = _walk(system, path)
         else:
             found = iter([path] if system.exists(path) else [])
-        yield from (system.unstrip_protocol(each) for each in found if is_image_name(each))
+        for at, each in enumerate(filter(is_image_name, found)):
+            name = system.unstrip_protocol(each)
+            if not at:
+                _require_same(address, (system, each), name)
+            yield name
     except OSError as error:
-        raise DataError(f"{address} must be readable, but listing it failed: {error}") from None
+        raise DataError(
+            mask_passwords(f"{address} must be readable, but listing it failed: {error}")
+        ) from None
+
+
+def _require_same(address: str, listed: tuple[Any, str], name: str) -> None:
+    """Refuses an address whose host, account or archive fsspec leaves out of the names of its files."""
+    try:
+        if open_system(name) == listed:
+            return
+    except DataError:
+        pass  # as below
+    raise DataError(
+        f"{mask_passwords(address)} must list files by their whole addresses, but the first would be {name}, which does "
+        "not lead there: list them by --manifest, or state host and account in fsspec's configuration instead"
+    )
 
 
 def _walk(system: Any, folder: str) -> Iterator[str]:
@@ -77,10 +98,12 @@ def read_address(address: str, limits: Limits) -> bytes:
             data = file.read(limits.max_bytes + 1)
     except Exception as error:  # each file system has errors of its own
         raise DecodingError(
-            f"{address} must be readable, but reading it failed: {error or type(error).__name__}"
+            mask_passwords(
+                f"{address} must be readable, but reading it failed: {error or type(error).__name__}"
+            )
         ) from None
     if len(data) > limits.max_bytes:
         raise DecodingError(
-            f"{address} must have at most {limits.max_bytes:,} bytes, but has more: shrink it"
+            f"{mask_passwords(address)} must have at most {limits.max_bytes:,} bytes, but has more: shrink it"
         )
     return data

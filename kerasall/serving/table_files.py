@@ -60,7 +60,8 @@ def require_destination(out: str | Path, parts: bool = False) -> None:
         raise DataError(
             f"predictions are written to a folder of parts, but {out} is a file: give another name"
         )
-    if not parts and out.is_dir() and not list(out.glob(f"part-*{suffix}")):
+    # An empty folder is one of no parts yet: what is left where a kill came first, or an --overwrite.
+    if not parts and out.is_dir() and any(out.iterdir()) and not list(out.glob(f"part-*{suffix}")):
         raise DataError(f"predictions are written to a file, but {out} is a folder: give another name")
     require_writable(out, "the file of predictions")
 
@@ -97,14 +98,10 @@ def open_table(
     out = Path(out)
     if parts or suffix == PARQUET or out.is_dir():
         out.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(out, os.O_RDONLY)
-        try:
-            with _alone(descriptor, out):
-                table = _PartsTable(_LocalFolder(out, suffix), suffix, columns, part_rows)
-                yield table
-                table.finish()
-        finally:
-            os.close(descriptor)
+        with _alone_in(out):
+            table = _PartsTable(_LocalFolder(out, suffix), suffix, columns, part_rows)
+            yield table
+            table.finish()
         return
     out.parent.mkdir(parents=True, exist_ok=True)
     with open(out, "a+b") as file, _alone(file.fileno(), out):
@@ -117,18 +114,30 @@ def open_table(
 
 
 def clear_table(out: str | Path) -> None:
-    """Removes a table of predictions.
+    """Removes a table of predictions; a folder of parts stays one, without any.
 
     Raises:
-        DataError: it is a folder that holds something else.
+        DataError: it is a folder that holds something else, or another process is writing to it; then nothing is removed.
     """
     suffix = Path(out).suffix.lower()
     if is_remote(str(out)):
         _RemoteFolder(str(out), suffix).clear()
-    elif Path(out).is_dir():
-        _LocalFolder(Path(out), suffix).clear()
-    else:
-        Path(out).unlink(missing_ok=True)
+    elif (out := Path(out)).exists():
+        with _alone_in(out):
+            if out.is_dir():
+                _LocalFolder(out, suffix).clear()
+            else:
+                out.unlink()
+
+
+@contextmanager
+def _alone_in(out: Path) -> Iterator[None]:
+    descriptor = os.open(out, os.O_RDONLY)
+    try:
+        with _alone(descriptor, out):
+            yield
+    finally:
+        os.close(descriptor)
 
 
 @contextmanager
@@ -159,7 +168,7 @@ class _LocalFolder:
                 path.unlink()
 
     def names(self) -> list[str]:
-        return sorted(path.name for path in self._folder.glob(f"part-*{self._suffix}"))
+        return sorted((path.name for path in self._folder.glob(f"part-*{self._suffix}")), key=_number)
 
     def read(self, name: str) -> BinaryIO:
         return open(self._folder / name, "rb")
@@ -172,11 +181,13 @@ class _LocalFolder:
         return self._folder / name
 
     def clear(self) -> None:
-        if any(path.suffix != self._suffix for path in self._folder.iterdir()):
+        names = self.names()
+        if foreign := sorted({path.name for path in self._folder.iterdir()} - set(names)):
             raise DataError(
-                f"{self._folder} must hold nothing but {self._suffix} parts to be overwritten: give another name"
+                f"{self._folder} must hold nothing but {self._suffix} parts to be overwritten, but holds {foreign[0]}: "
+                "give another name"
             )
-        for name in self.names():
+        for name in names:
             (self._folder / name).unlink()
 
 
@@ -197,7 +208,8 @@ class _RemoteFolder:
         except OSError as error:
             raise DataError(f"{self._address} must be readable, but listing it failed: {error}") from None
         names = (path.rstrip("/").rpartition("/")[2] for path in found)
-        return sorted(name for name in names if name.startswith("part-") and name.endswith(self._suffix))
+        parts = (name for name in names if name.startswith("part-") and name.endswith(self._suffix))
+        return sorted(parts, key=_number)
 
     def read(self, name: str) -> BinaryIO:
         return self._system.open(f"{self._root}/{name}", "rb")

@@ -7,10 +7,13 @@ import os
 import subprocess
 import sys
 import time
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from kerasall.components import trial_search
 from kerasall.components.trial_search import (
     JOB,
     chief_environment,
@@ -19,7 +22,7 @@ from kerasall.components.trial_search import (
     write_job,
 )
 from kerasall.components.trial_training import SearchJob
-from kerasall.components.trial_workers import LocalWorkers, list_gpus
+from kerasall.components.trial_workers import ClusterWorkers, LocalWorkers, list_gpus
 from kerasall.errors import KerasallError
 from kerasall.files import read_json
 from kerasall.settings import TrialSettings, TuneSettings
@@ -63,6 +66,58 @@ def test_a_worker_that_dies_again_and_again_is_given_up_with_its_last_words(tmp_
         workers.watch()
     assert "died 4 times" in str(caught.value)
     assert len(capsys.readouterr().err.splitlines()) == 3
+
+
+class Lost(Exception):
+    """As Ray's error of a task, which holds what it failed with."""
+
+    cause = PermissionError("no such folder here")
+
+
+class FakeRay:
+    """A cluster without a core, where nothing starts."""
+
+    exceptions = SimpleNamespace(RayError=Lost)
+    util = SimpleNamespace(get_node_ip_address=lambda: "127.0.0.1")
+    cluster_resources = dict
+
+    def remote(self, **options):
+        return lambda function: SimpleNamespace(remote=lambda *arguments: arguments)
+
+    def wait(self, references, timeout):
+        return references, []
+
+    def get(self, reference):
+        raise Lost
+
+
+def test_a_cluster_where_workers_cannot_start_says_why(tmp_path, capsys):
+    with chief_environment():
+        workers = ClusterWorkers(FakeRay(), ["-c", SAY], 1, tmp_path, lambda: 0)
+        for _ in range(3):
+            workers.watch()
+        with pytest.raises(KerasallError, match="PermissionError: no such folder here") as caught:
+            workers.watch()
+    assert f"{tmp_path / 'worker1.log'} is not there: the folder of runs must be shared" in str(caught.value)
+    assert "worker1 died (PermissionError: no such folder here)" in capsys.readouterr().err
+
+
+def test_a_cluster_without_a_core_yet_is_waited_for_by_one_worker(tmp_path, monkeypatch, capsys):
+    started = []
+    oracle = SimpleNamespace(remaining_trials=lambda: 1, save=lambda: None, end_order=[])
+    for name, stand_in in {
+        "joined": lambda *_: nullcontext(FakeRay()),
+        "_make_tuner": lambda _: SimpleNamespace(taguchi_oracle=oracle),
+        "serve_oracle": lambda oracle, watch: None,
+        "ClusterWorkers": lambda ray, command, count, *_: (
+            started.append(count) or SimpleNamespace(watch=None, end=lambda: None)
+        ),
+    }.items():
+        monkeypatch.setattr(trial_search, name, stand_in)
+    training = SimpleNamespace(job=job_in(tmp_path), decode=lambda _: None)
+    trial_search.search_with_workers(training, 0, "10.0.0.1:6379")
+    assert started == [1]
+    assert "the cluster has no core yet" in capsys.readouterr().err
 
 
 def test_deaths_are_forgiven_when_trials_end_in_between(tmp_path, capsys):

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import re
+import zipfile
 
 import fsspec
 import numpy as np
@@ -15,7 +16,7 @@ from command_line import invoke
 from test_batch import LABELS, export_tiny, write_images
 
 from kerasall.decoding import DEFAULT_LIMITS, Limits
-from kerasall.errors import DataError, DecodingError
+from kerasall.errors import DataError, DecodingError, KerasallError
 from kerasall.serving.addresses import match_images, read_address
 from kerasall.serving.batch import resume_predictions
 from kerasall.serving.image_files import ImageNames
@@ -73,6 +74,31 @@ def test_a_folder_that_cannot_be_listed_is_no_empty_one(bucket, monkeypatch):
     monkeypatch.setattr(type(bucket), "ls", ls)
     with pytest.raises(DataError, match="listing it failed: not yours"):
         list(match_images("memory://cells"))
+
+
+def test_an_address_whose_host_is_left_out_of_its_files_names_is_refused_once(tmp_path, monkeypatch):
+    with zipfile.ZipFile(tmp_path / "cells.zip", "w") as archive:
+        archive.writestr("cells/a.png", b"nothing")
+    address = f"zip://cells::{tmp_path}/cells.zip"
+    assert read_address(f"zip://cells/a.png::{tmp_path}/cells.zip", DEFAULT_LIMITS) == b"nothing"
+    with pytest.raises(DataError, match=r"the first would be zip://cells/a\.png, which does not lead there"):
+        list(match_images(address))
+    hosted = fsspec.get_filesystem_class("webhdfs")  # no request is sent before it is asked for something
+    monkeypatch.setattr(hosted, "isdir", lambda *_: False)
+    monkeypatch.setattr(hosted, "exists", lambda *_: True)
+    with pytest.raises(DataError, match="state host and account") as caught:
+        list(match_images("webhdfs://me:secret@host:9870/a.png"))
+    assert "webhdfs://me:***@host:9870/a.png" in str(caught.value)
+    monkeypatch.setitem(fsspec.config.conf, "webhdfs", {"host": "host", "port": 9870})
+    assert list(match_images("webhdfs:///a.png")) == ["webhdfs:///a.png"]
+
+
+def test_no_message_holds_the_password_of_an_address():
+    address = "nosuch://me:sec:r@t@host/a.png"
+    for ask in (lambda: list(match_images(address)), lambda: read_address(address, DEFAULT_LIMITS)):
+        with pytest.raises((DataError, DecodingError), match="nosuch://me:") as caught:
+            ask()
+        assert "sec:r@t" not in str(caught.value)
 
 
 def test_what_cannot_be_read_says_why(bucket):
@@ -162,3 +188,22 @@ def test_a_folder_of_parts_stays_one_and_a_half_part_is_named(predictor, tmp_pat
     resume_predictions(predictor, names, file)
     with pytest.raises(DataError, match="folder of parts, but"):
         resume_predictions(predictor, names, file, parts=True)
+
+
+def test_a_folder_of_parts_is_overwritten_whole_or_left_alone(predictor, tmp_path):
+    write_images(tmp_path / "images", ["a.png", "b.png", "c.png"])
+    names, out = ImageNames((str(tmp_path / "images"),)), tmp_path / "scores.csv"
+    resume_predictions(predictor, names, out, parts=True, part_rows=1)
+    again = ["predict", predictor.folder, tmp_path / "images" / "a.png", "--out", out, "--overwrite"]
+    held = {path: path.read_bytes() for path in out.iterdir()}
+    with pytest.raises(KerasallError):
+        invoke("predict", tmp_path / "no model", *again[2:])
+    for foreign in ("notes.csv", "part-time.csv"):
+        (out / foreign).write_text("mine")
+        with pytest.raises(DataError, match=foreign):
+            invoke(*again)
+        (out / foreign).unlink()
+    assert {path: path.read_bytes() for path in out.iterdir()} == held
+    assert invoke(*again).exit_code == 0
+    assert [path.name for path in out.iterdir()] == ["part-00000.csv"]
+    assert "b.png" not in (out / "part-00000.csv").read_text()

@@ -33,7 +33,7 @@ from kerasall.serving.card import write_manifest
 from kerasall.serving.export import export_saved_model
 from kerasall.serving.image_files import ImageNames, NameSet, as_written, find_images
 from kerasall.serving.predictor import Predictor
-from kerasall.serving.table_files import open_table
+from kerasall.serving.table_files import clear_table, open_table
 
 LABELS = ("all", "hem")
 
@@ -289,6 +289,11 @@ def test_only_one_process_writes_to_a_table(tmp_path):
         with open_table(tmp_path / name, {"path": str}), pytest.raises(DataError, match="only one process"):  # noqa: SIM117
             with open_table(tmp_path / name, {"path": str}):
                 pass
+        kept = sorted(tmp_path.rglob("*"))
+        with open_table(tmp_path / name, {"path": str}):
+            with pytest.raises(DataError, match="only one process"):
+                clear_table(tmp_path / name)
+            assert sorted(tmp_path.rglob("*")) == kept
 
 
 @pytest.mark.parametrize(

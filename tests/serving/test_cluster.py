@@ -10,6 +10,7 @@ import itertools
 import os
 import random
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -23,11 +24,12 @@ import keras
 import numpy as np
 import psutil
 import pytest
+from command_line import invoke
 from ray_nodes import Nodes
 from test_batch import LABELS, export_tiny, write_images
 
 from kerasall.data.synthetic import SyntheticSettings, render_cells
-from kerasall.errors import KerasallError, ModelError
+from kerasall.errors import KerasallError, ModelError, SettingsError
 from kerasall.preprocessing.operations import Chain
 from kerasall.serving import cluster
 from kerasall.serving.cluster import AHEAD, BATCHES, Scoring, on_cluster
@@ -183,25 +185,41 @@ def test_reports_of_usage_are_off_before_ray_is_imported(tmp_path):
         "print({name: value for name, value in os.environ.items() if name.startswith('RAY_')})\n"
         "def init(**options): print(options)\n"
         "def shutdown(): pass\n"
+        "class exceptions: RayError = OSError\n"
     )
     script = "import sys\nfrom kerasall.ray_cluster import joined\nwith joined(sys.argv[1], 2): pass"
     environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
     environment |= {"PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path]), "RAY_USAGE_STATS_ENABLED": "1"}
+    environment["RAY_ADDRESS"] = "local"  # which Ray takes for a cluster of its own without a token
     said = {}
-    for address in ("auto", "10.0.0.1:6379"):
-        command = [sys.executable, "-c", script, address]
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
-        assert done.returncode == 0, done.stderr
-        said[address] = [eval(line) for line in done.stdout.splitlines()]
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        head = f"127.0.0.1:{listening.getsockname()[1]}"
+        for address in ("auto", head):
+            command = [sys.executable, "-c", script, address]
+            done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+            assert done.returncode == 0, done.stderr
+            said[address] = [eval(line) for line in done.stdout.splitlines()]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+    assert f"a cluster must answer at {head}, but joining it failed" in done.stderr
     own, options = said["auto"]
     assert own["RAY_USAGE_STATS_ENABLED"] == "0"
     assert own["RAY_AUTH_MODE"] == "token"
     assert len(own["RAY_AUTH_TOKEN"]) == 64
     assert (options["address"], options["_node_ip_address"], options["num_cpus"]) == ("local", "127.0.0.1", 2)
     assert not options["include_dashboard"]
-    other, options = said["10.0.0.1:6379"]
-    assert other == {"RAY_USAGE_STATS_ENABLED": "0"}
-    assert options["address"] == "10.0.0.1:6379"
+    other, options = said[head]
+    assert other == {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ADDRESS": "local"}
+    assert options["address"] == head
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["", "local", "AUTO", "ray://127.0.0.1:10001", "127.0.0.1", "host:0", "host:99999", "a b:1", "h:1\n"],
+)
+@pytest.mark.parametrize("command", ["predict", "tune"])
+def test_another_kind_of_address_is_refused(command, address):
+    with pytest.raises(SettingsError, match="must be auto, for this machine's own cores, or HOST:PORT"):
+        invoke(command, "nothing", "--cluster", address)
 
 
 def command(saved: Path, *arguments: object) -> list[str]:
