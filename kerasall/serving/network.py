@@ -27,7 +27,7 @@ from kerasall.errors import ModelError
 from kerasall.files import atomic_path, sha256_of_file, sha256_of_json
 from kerasall.serving.card import MANIFEST, verify_manifest, write_manifest
 from kerasall.serving.conversion import PIXELS, TOLERANCE, Answer, Parity, ask_signature, compare_answers
-from kerasall.serving.graph import Interface, SavedModel
+from kerasall.serving.graph import Interface, SavedModel, require_known_graph
 from kerasall.serving.proof import PREPROCESS, Proof, read_proof, write_proof
 from kerasall.serving.runtimes import RUNTIMES, RuntimeChoice
 from kerasall.serving.sizes import Change, read_sizes
@@ -137,9 +137,10 @@ class Network:
         """Why TensorFlow was loaded; "" where it was not, or has to be."""
         if self._converted is None or self._choice.in_bfloat16 or not self._compares:
             return ""
+        not_kept = self._converted.not_kept
         if lacking := self._converted.proof.lacking:
-            return f"TensorFlow is loaded too: {lacking}"
-        kept = self._converted.not_kept or "kept, so that the next start needs none"
+            return f"TensorFlow is loaded too: {lacking}{'; the converted network is ' * bool(not_kept)}{not_kept}"
+        kept = not_kept or "kept, so that the next start needs none"
         return f"converted now, and compared with TensorFlow; {kept}"
 
     def describe_parity(self) -> str:
@@ -245,6 +246,7 @@ def _open_or_convert(choice: RuntimeChoice, saved: SavedModel, card: Mapping[str
     key = _key_of(choice, saved)
     kept = choice.cache / choice.name / sha256_of_json(key)[:20] if choice.cache else None
     if kept and os.path.lexists(kept):
+        require_known_graph(saved.folder)  # else asked when TensorFlow loads it
         try:
             verify_manifest(kept)
             return replace(_open_folder(choice, kept, key), folder=kept)

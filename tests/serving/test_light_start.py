@@ -21,10 +21,11 @@ from test_runtimes import RUNTIMES, export_two_members
 from web_server import picture
 
 from kerasall.errors import ModelError
-from kerasall.files import hash_files, read_json, write_json
+from kerasall.files import hash_files, read_json, sha256_of_json, write_json
 from kerasall.serving import network, proof
 from kerasall.serving.card import write_manifest
 from kerasall.serving.graph import SavedModel
+from kerasall.serving.graph_fields import saved_model_class
 from kerasall.serving.predictor import Predictor
 from kerasall.serving.runtimes import RuntimeChoice
 
@@ -182,6 +183,24 @@ def test_what_is_kept_of_another_model_or_other_versions_is_no_proof(
             assert network._key_of(choice, saved) != before
     monkeypatch.setattr(network.platform, "machine", lambda: "other")
     assert network._key_of(choice, saved) != before
+
+
+def test_a_graph_that_does_more_than_compute_is_refused_also_where_nothing_loads_it(
+    web_model, choice, tmp_path
+):
+    start(web_model, choice)
+    kept, folder = find_kept(choice), copytree(web_model, tmp_path / "tiny" / "1")
+    graph = saved_model_class()()
+    graph.ParseFromString((folder / "saved_model.pb").read_bytes())
+    graph.meta_graphs[0].graph_def.node.add(name="more", op="ReadFile")
+    (folder / "saved_model.pb").write_bytes(graph.SerializeToString())
+    write_manifest(folder)
+    key = network._key_of(choice, SavedModel(folder))
+    planted = copytree(kept, kept.parent / sha256_of_json(key)[:20])
+    _change_proof(planted, key=key)
+    write_manifest(planted)
+    with pytest.raises(ModelError, match="the operation ReadFile"):
+        Predictor(folder, runtime=choice)
 
 
 def _change_proof(kept: Path, **changes: object) -> None:
