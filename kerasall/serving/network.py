@@ -66,7 +66,6 @@ class Network:
 
     def __init__(self, choice: RuntimeChoice, saved: SavedModel, card: Mapping[str, Any]):
         self._saved, self._card = saved, card
-        self._converted: _Converted | None = None
         self._fallen_back = ""
         self.parity: Parity | None = None
         self._open(choice)
@@ -80,6 +79,7 @@ class Network:
     def _open(self, choice: RuntimeChoice) -> None:
         self._choice = choice
         self._change: Change | None = None
+        self._converted: _Converted | None = None
         if choice.name == "tensorflow":
             self._saved.load()
             _require_signatures(self._saved, choice)

@@ -223,7 +223,8 @@ def test_files_that_tensorflow_would_take_instead_or_besides_are_refused(tmp_pat
 
 
 def test_fields_are_read_as_tensorflow_reads_them():
-    pairs, compared = [(saved_model_class().DESCRIPTOR, SavedModel.DESCRIPTOR)], set()
+    pairs: list[tuple[Any, Any]] = [(saved_model_class().DESCRIPTOR, SavedModel.DESCRIPTOR)]
+    compared = set()
     while pairs:
         own, theirs = pairs.pop()
         if own.full_name in compared:
