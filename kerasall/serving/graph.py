@@ -19,8 +19,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from google.protobuf.message import DecodeError
+
 from kerasall.errors import ArtifactError, ModelError
 from kerasall.runtime import quiet_tensorflow
+from kerasall.serving.graph_fields import saved_model_class
 
 FILE = "saved_model.pb"
 
@@ -157,7 +160,7 @@ def load_saved_model(folder: str | Path) -> Any:
 
 
 def require_known_graph(folder: str | Path) -> None:
-    """Refuses a SavedModel that does more than compute.
+    """Refuses a SavedModel that does more than compute; without TensorFlow.
 
     Raises:
         ArtifactError: it is no whole SavedModel.
@@ -165,10 +168,7 @@ def require_known_graph(folder: str | Path) -> None:
     """
     folder = Path(folder)
     _require_one_graph(folder)
-    from google.protobuf.message import DecodeError
-    from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
-
-    model: Any = SavedModel()
+    model = saved_model_class()()
     try:
         model.ParseFromString((folder / FILE).read_bytes())
     except (DecodeError, OSError) as error:

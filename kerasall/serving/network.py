@@ -6,12 +6,14 @@ TensorFlow is loaded, and answers the first images too.
 
 from __future__ import annotations
 
+import errno
+import os
+import platform
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from queue import SimpleQueue
@@ -21,12 +23,12 @@ import numpy as np
 
 from kerasall.decoding import Limits, decode
 from kerasall.decoding.depth import find_sixteen_bit
-from kerasall.errors import ArtifactError, ModelError
+from kerasall.errors import ModelError
 from kerasall.files import atomic_path, sha256_of_file, sha256_of_json
 from kerasall.serving.card import MANIFEST, verify_manifest, write_manifest
 from kerasall.serving.conversion import PIXELS, TOLERANCE, Answer, Parity, ask_signature, compare_answers
-from kerasall.serving.graph import Interface, SavedModel
-from kerasall.serving.proof import PREPROCESS, PROOF, Proof, read_proof, write_proof
+from kerasall.serving.graph import Interface, SavedModel, require_known_graph
+from kerasall.serving.proof import PREPROCESS, Proof, read_proof, write_proof
 from kerasall.serving.runtimes import RUNTIMES, RuntimeChoice
 from kerasall.serving.sizes import Change, read_sizes
 from kerasall.version import __version__
@@ -40,6 +42,10 @@ AUTO_TOLERANCE = 0.02
 PIECE = 4
 """Images that one thread answers at a time."""
 SCHEMA_VERSION = 1
+_OF_ANOTHER = (errno.EEXIST, errno.ENOTEMPTY, errno.ENOENT)
+"""What the system says where another process was first."""
+_DECODERS = ("simplejpeg", "opencv-python-headless", "pillow", "numpy")
+"""What our own pixels, which were proven equal to TensorFlow's, rest on."""
 
 
 class Network:
@@ -60,37 +66,35 @@ class Network:
 
     def __init__(self, choice: RuntimeChoice, saved: SavedModel, card: Mapping[str, Any]):
         self._saved, self._card = saved, card
-        self._proof: Proof | None = None
-        self._kept: Path | None = None
         self._fallen_back = ""
         self.parity: Parity | None = None
         self._open(choice)
         if self._change is None or choice.in_bfloat16:
             saved.load()
         self._compares = saved.is_loaded
-        if self._proof and len(self._proof.pixels) and not choice.in_bfloat16:
-            stored = self._require_near(self._proof.answers, self._answer(self._proof.pixels))
+        if self._converted and self._converted.stored and not choice.in_bfloat16:
+            stored = self._require_near(*self._converted.stored)
             self.parity = None if self._compares else stored
 
     def _open(self, choice: RuntimeChoice) -> None:
         self._choice = choice
         self._change: Change | None = None
+        self._converted: _Converted | None = None
         if choice.name == "tensorflow":
             self._saved.load()
             _require_signatures(self._saved, choice)
             original = self._saved.signatures[PIXELS]
             self._answer = lambda pixels: ask_signature(original, pixels, choice.in_bfloat16)
             return
-        with _converted(choice, self._saved, self._card) as kept:
-            self._kept, self._proof = kept, read_proof(kept)
-            self._answer = spread(RUNTIMES[choice.name].open(kept, choice.in_bfloat16))
-        if not self._proof.lacking:
+        self._converted = _open_or_convert(choice, self._saved, self._card)
+        self._answer = self._converted.answer
+        if not self._converted.proof.lacking:
             self._change = read_sizes(self._card["preprocess"])
 
     @property
     def interface(self) -> Interface:
         """What the SavedModel's functions take and give."""
-        return self._proof.interface if self._proof else self._saved.describe()
+        return self._converted.proof.interface if self._converted else self._saved.describe()
 
     @property
     def decodes(self) -> bool:
@@ -131,11 +135,13 @@ class Network:
 
     def describe_start(self) -> str:
         """Why TensorFlow was loaded; "" where it was not, or has to be."""
-        if self._proof is None or self._choice.in_bfloat16 or not self._compares:
+        if self._converted is None or self._choice.in_bfloat16 or not self._compares:
             return ""
-        if self._proof.lacking:
-            return f"TensorFlow is loaded too: {self._proof.lacking}"
-        return "converted now, and compared with TensorFlow; kept, so that the next start needs none"
+        not_kept = self._converted.not_kept
+        if lacking := self._converted.proof.lacking:
+            return f"TensorFlow is loaded too: {lacking}{'; the converted network is ' * bool(not_kept)}{not_kept}"
+        kept = not_kept or "kept, so that the next start needs none"
+        return f"converted now, and compared with TensorFlow; {kept}"
 
     def describe_parity(self) -> str:
         """One line on how far the answers are from TensorFlow's; "" before the first ones."""
@@ -154,16 +160,15 @@ class Network:
                 self._fallen_back = f"bfloat16 was left, as {parity.describe()}; now in float32 "
                 self._open(replace(self._choice, precision="float32"))
                 found = self._answer(pixels)
-        self.parity = self._require_near(expected, found)
+        self.parity = self._require_near(*_compare(expected, found))
         return found
 
-    def _require_near(self, expected: Mapping[str, np.ndarray], found: Mapping[str, np.ndarray]) -> Parity:
-        parity, others = _compare(expected, found)
+    def _require_near(self, parity: Parity, others: Sequence[str]) -> Parity:
         allowed, strict = (1.0, False) if self._choice.in_bfloat16 else (TOLERANCE, True)
         if parity.is_within(allowed) and not (strict and others):
             return parity
-        if self._kept:  # the next start shall not take it for proven
-            shutil.rmtree(self._kept, ignore_errors=True)
+        if self._converted and self._converted.folder:  # the next start shall not take it for proven
+            shutil.rmtree(self._converted.folder, ignore_errors=True)
         raise ModelError(
             f"{self._choice.describe()} must answer as TensorFlow does within {allowed:g}, but {parity.describe()}"
             f"{'; also other: ' + ', '.join(others) if others else ''}: use --runtime tensorflow"
@@ -217,43 +222,72 @@ def _require_signatures(saved: SavedModel, choice: RuntimeChoice) -> None:
             )
 
 
-@contextmanager
-def _converted(choice: RuntimeChoice, saved: SavedModel, card: Mapping[str, Any]) -> Iterator[Path]:
-    """Folder of the converted network with its proof, made where it is missing, damaged or was never proven."""
-    if choice.cache is None:
-        with tempfile.TemporaryDirectory(prefix="kerasall-") as work:
-            _convert(choice, saved, card, Path(work))
-            yield Path(work)
-        return
-    packages = ("tensorflow", *RUNTIMES[choice.name].packages)
-    versions = {"kerasall": __version__} | {package: version(package) for package in packages}
-    manifest = sha256_of_file(saved.folder / MANIFEST)
-    key = sha256_of_json({"schema": SCHEMA_VERSION, "manifest": manifest, "versions": versions})
-    kept = choice.cache / choice.name / key[:20]
-    if kept.is_dir() and not _is_whole(kept):
-        shutil.rmtree(kept)
-    if not kept.is_dir():
+@dataclass(frozen=True)
+class _Converted:
+    """A converted network that was opened and asked.
+
+    Attributes:
+        proof: what stands beside it.
+        answer: the network.
+        stored: how its answers to the proof's images compare with TensorFlow's; None where there are none.
+        folder: where it is kept; None where it is not.
+        not_kept: why not, and the cure.
+    """
+
+    proof: Proof
+    answer: Answer
+    stored: tuple[Parity, list[str]] | None
+    folder: Path | None = None
+    not_kept: str = ""
+
+
+def _open_or_convert(choice: RuntimeChoice, saved: SavedModel, card: Mapping[str, Any]) -> _Converted:
+    """The network that is kept; where it is missing, damaged, another's or was never proven, it is made."""
+    key = _key_of(choice, saved)
+    kept = choice.cache / choice.name / sha256_of_json(key)[:20] if choice.cache else None
+    if kept and os.path.lexists(kept):
+        require_known_graph(saved.folder)  # else asked when TensorFlow loads it
         try:
+            verify_manifest(kept)
+            return replace(_open_folder(choice, kept, key), folder=kept)
+        except Exception:  # whatever a disk's fault, or what was written by hand, provokes: it is no proof
+            pass
+    with tempfile.TemporaryDirectory(prefix="kerasall-") as work:
+        made = Path(work)
+        saved.load()
+        _require_signatures(saved, choice)
+        RUNTIMES[choice.name].write(saved.folder, made)
+        write_proof(saved, card, key, made)
+        write_manifest(made)
+        converted = _open_folder(choice, made, key)
+        if kept is None:
+            return replace(converted, not_kept="not kept, as no folder was given")
+        try:
+            if os.path.lexists(kept):
+                shutil.rmtree(kept)
             with atomic_path(kept) as temporary:
-                temporary.mkdir()
-                _convert(choice, saved, card, temporary)
-                write_manifest(temporary)
-        except OSError:
-            if not kept.is_dir():  # unless another process was first
-                raise
-    yield kept
+                shutil.copytree(made, temporary)
+        except OSError as error:
+            if not kept.is_dir() or error.errno not in _OF_ANOTHER:
+                cure = "set KERASALL_RUNS to a folder that may be written to"
+                why = f"not kept, as writing {kept} failed ({error.strerror or error}): {cure}"
+                return replace(converted, not_kept=why)
+        return replace(converted, folder=kept)
 
 
-def _is_whole(kept: Path) -> bool:
-    try:
-        verify_manifest(kept)
-        return (kept / PROOF).is_file()
-    except ArtifactError:  # written by hand, or a disk's fault
-        return False
+def _open_folder(choice: RuntimeChoice, folder: Path, key: Mapping[str, Any]) -> _Converted:
+    proof = read_proof(folder, key)
+    answer = spread(RUNTIMES[choice.name].open(folder, choice.in_bfloat16))
+    stored = _compare(proof.answers, answer(proof.pixels)) if len(proof.pixels) else None
+    return _Converted(proof, answer, stored)
 
 
-def _convert(choice: RuntimeChoice, saved: SavedModel, card: Mapping[str, Any], folder: Path) -> None:
-    saved.load()
-    _require_signatures(saved, choice)
-    RUNTIMES[choice.name].write(saved.folder, folder)
-    write_proof(saved, card, folder)
+def _key_of(choice: RuntimeChoice, saved: SavedModel) -> dict[str, Any]:
+    """What a converted network and its proof are of."""
+    packages = ("tensorflow", *RUNTIMES[choice.name].packages, *_DECODERS)
+    return {
+        "schema": SCHEMA_VERSION,
+        "manifest": sha256_of_file(saved.folder / MANIFEST),
+        "machine": platform.machine(),
+        "versions": {"kerasall": __version__} | {package: version(package) for package in packages},
+    }

@@ -8,7 +8,7 @@ pixels of the same files were equal to those of the SavedModel's graph.
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,8 @@ from PIL import Image
 
 from kerasall.decoding import DEFAULT_LIMITS, decode, to_native
 from kerasall.decoding.depth import find_sixteen_bit
-from kerasall.files import read_json, write_json
+from kerasall.errors import ArtifactError
+from kerasall.files import read_object, write_json
 from kerasall.serving.conversion import PIXELS, TOLERANCE, ask_signature
 from kerasall.serving.graph import Interface, SavedModel
 from kerasall.serving.sizes import read_sizes
@@ -48,8 +49,8 @@ class Proof:
     lacking: str
 
 
-def write_proof(saved: SavedModel, card: Mapping[str, Any], folder: Path) -> None:
-    """Asks TensorFlow, and writes what it says beside the converted network in ``folder``."""
+def write_proof(saved: SavedModel, card: Mapping[str, Any], key: Mapping[str, Any], folder: Path) -> None:
+    """Asks TensorFlow, and writes what it says beside the converted network in ``folder``, and of what (``key``)."""
     interface = saved.describe()
     height, width = interface[PIXELS]["inputs"]["pixels"][1][1:3]
     drawn = np.stack([_draw(number, height, width) for number in range(_DRAWN)])
@@ -63,15 +64,38 @@ def write_proof(saved: SavedModel, card: Mapping[str, Any], folder: Path) -> Non
         )
     arrays: dict[str, Any] = {f"answer.{name}": values[kept] for name, values in answers.items()}
     np.savez(folder / _IMAGES, pixels=drawn[kept], **arrays)
-    write_json(folder / PROOF, {"interface": interface, "lacking": lacking})
+    write_json(folder / PROOF, {"key": key, "interface": interface, "lacking": lacking})
 
 
-def read_proof(folder: Path) -> Proof:
-    """What ``write_proof`` wrote; the folder's manifest has been verified."""
-    told = read_json(folder / PROOF)
+def read_proof(folder: Path, key: Mapping[str, Any]) -> Proof:
+    """What ``write_proof`` wrote of the same ``key``; the folder's manifest has been verified.
+
+    Raises:
+        ArtifactError: it is of another model or other versions, or does not hold together.
+        Exception: whatever Python says of files that ``write_proof`` did not write.
+    """
+    told = read_object(folder / PROOF)
     with np.load(folder / _IMAGES) as arrays:
         answers = {name.removeprefix("answer."): arrays[name] for name in arrays.files if name != "pixels"}
-        return Proof(told["interface"], arrays["pixels"], answers, told["lacking"])
+        proof = Proof(told["interface"], arrays["pixels"], answers, told["lacking"])
+    taken, given = proof.interface[PIXELS]["inputs"]["pixels"], proof.interface[PIXELS]["outputs"]
+    whole = (
+        told["key"] == key
+        and isinstance(proof.lacking, str)
+        and (proof.lacking or len(proof.pixels))
+        and answers.keys() == given.keys()
+        and _fits(proof.pixels, *taken)
+        and all(_fits(values, *given[name]) for name, values in answers.items())
+        and len({len(values) for values in (proof.pixels, *answers.values())}) == 1
+    )
+    if not whole:
+        raise ArtifactError(f"{folder / PROOF} must be the proof of {dict(key)}, but is not: remove {folder}")
+    return proof
+
+
+def _fits(values: np.ndarray, kind: str, shape: Sequence[int | None]) -> bool:
+    sizes = zip(values.shape, shape, strict=True)
+    return values.dtype.name == kind and all(size in (None, found) for found, size in sizes)
 
 
 def _find_telling(answers: Mapping[str, np.ndarray]) -> np.ndarray:

@@ -20,6 +20,7 @@ from kerasall.models.backbones import BACKBONES
 from kerasall.serving.card import write_manifest
 from kerasall.serving.export import _list_functions
 from kerasall.serving.graph import OPERATIONS, SAVER, load_saved_model, require_known_graph
+from kerasall.serving.graph_fields import saved_model_class
 from kerasall.serving.predictor import Predictor
 
 
@@ -219,6 +220,32 @@ def test_files_that_tensorflow_would_take_instead_or_besides_are_refused(tmp_pat
     write_text(tmp_path / name, "x")
     with pytest.raises(ModelError, match="must hold one graph"):
         require_known_graph(tmp_path)
+
+
+def test_fields_are_read_as_tensorflow_reads_them():
+    pairs: list[tuple[Any, Any]] = [(saved_model_class().DESCRIPTOR, SavedModel.DESCRIPTOR)]
+    compared = set()
+    while pairs:
+        own, theirs = pairs.pop()
+        if own.full_name in compared:
+            continue
+        compared.add(own.full_name)
+        # What else is said there may undo one of several that exclude each other.
+        kinds = {"AttrValue": {"func", "list"}, "TensorInfo": set()}
+        for group in own.oneofs:
+            others = {field.name for field in theirs.oneofs_by_name[group.name].fields}
+            assert {field.name for field in group.fields} == kinds.get(own.name, others)
+        for field in own.fields:
+            other = theirs.fields_by_name[field.name]
+            assert (field.number, field.type, field.is_repeated) == (
+                other.number,
+                other.type,
+                other.is_repeated,
+            )
+            if field.message_type:
+                assert field.message_type.GetOptions().map_entry == other.message_type.GetOptions().map_entry
+                pairs.append((field.message_type, other.message_type))
+    assert len(compared) > 16
 
 
 def test_the_list_holds_nothing_that_changes_anything():

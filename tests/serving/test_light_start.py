@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import importlib.util
 import io
 import json
@@ -11,7 +12,8 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
-from shutil import copytree
+from shutil import copy, copytree, rmtree
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -19,9 +21,11 @@ from test_runtimes import RUNTIMES, export_two_members
 from web_server import picture
 
 from kerasall.errors import ModelError
-from kerasall.files import read_json, write_json
+from kerasall.files import hash_files, read_json, sha256_of_json, write_json
 from kerasall.serving import network, proof
 from kerasall.serving.card import write_manifest
+from kerasall.serving.graph import SavedModel
+from kerasall.serving.graph_fields import saved_model_class
 from kerasall.serving.predictor import Predictor
 from kerasall.serving.runtimes import RuntimeChoice
 
@@ -150,6 +154,117 @@ def find_kept(choice: RuntimeChoice) -> Path:
     assert choice.cache is not None
     (kept,) = (choice.cache / choice.name).iterdir()
     return kept
+
+
+def test_what_is_kept_of_another_model_or_other_versions_is_no_proof(
+    web_model, choice, tmp_path, monkeypatch
+):
+    other = export_two_members(tmp_path / "tiny" / "1")
+    start(web_model, choice)
+    kept = find_kept(choice)
+    assert start(other, choice).startswith("converted now")
+    (own,) = set(kept.parent.iterdir()) - {kept}
+    rmtree(own)
+    copytree(kept, own)
+    expected = Predictor(other).predict([picture(0)]).probabilities
+    found = Predictor(other, runtime=choice)
+    assert found.describe_start().startswith("converted now")
+    np.testing.assert_allclose(found.predict([picture(0)]).probabilities, expected, atol=1e-5)
+    assert start(other, choice) == ""
+    saved = SavedModel(other)
+    before = network._key_of(choice, saved)
+    assert read_json(own / proof.PROOF)["key"] == before
+    installed = network.version
+    for package in ("simplejpeg", "opencv-python-headless", "pillow", "numpy"):
+        with monkeypatch.context() as patch:
+            patch.setattr(
+                network, "version", lambda name, new=package: "9" if name == new else installed(name)
+            )
+            assert network._key_of(choice, saved) != before
+    monkeypatch.setattr(network.platform, "machine", lambda: "other")
+    assert network._key_of(choice, saved) != before
+
+
+def test_a_graph_that_does_more_than_compute_is_refused_also_where_nothing_loads_it(
+    web_model, choice, tmp_path
+):
+    start(web_model, choice)
+    kept, folder = find_kept(choice), copytree(web_model, tmp_path / "tiny" / "1")
+    graph = saved_model_class()()
+    graph.ParseFromString((folder / "saved_model.pb").read_bytes())
+    graph.meta_graphs[0].graph_def.node.add(name="more", op="ReadFile")
+    (folder / "saved_model.pb").write_bytes(graph.SerializeToString())
+    write_manifest(folder)
+    key = network._key_of(choice, SavedModel(folder))
+    planted = copytree(kept, kept.parent / sha256_of_json(key)[:20])
+    _change_proof(planted, key=key)
+    write_manifest(planted)
+    with pytest.raises(ModelError, match="the operation ReadFile"):
+        Predictor(folder, runtime=choice)
+
+
+def _change_proof(kept: Path, **changes: object) -> None:
+    write_json(kept / proof.PROOF, read_json(kept / proof.PROOF) | changes)
+
+
+def _change_arrays(kept: Path, **changes: np.ndarray) -> None:
+    with np.load(kept / "proof.npz") as arrays:
+        kept_arrays = dict(arrays)
+    np.savez(kept / "proof.npz", **kept_arrays | changes)
+
+
+DAMAGES = {
+    "no interface": lambda kept: write_json(kept / proof.PROOF, {}),
+    "a list": lambda kept: write_json(kept / proof.PROOF, []),
+    "another interface": lambda kept: _change_proof(kept, interface={"serving_pixels": None}),
+    "another kind of reason": lambda kept: _change_proof(kept, lacking=None),
+    "no proof": lambda kept: (kept / proof.PROOF).unlink(),
+    "no images": lambda kept: (kept / "proof.npz").unlink(),
+    "no archive": lambda kept: (kept / "proof.npz").write_bytes(b"other"),
+    "a pickle": lambda kept: _change_arrays(kept, pixels=np.array([{}], object)),
+    "nothing to compare by": lambda kept: _change_arrays(kept, pixels=np.zeros((0, 16, 16, 3), np.uint8)),
+    "images of another size": lambda kept: _change_arrays(kept, pixels=np.zeros((4, 9, 9, 3), np.uint8)),
+    "no network": lambda kept: (kept / "model.onnx").unlink(),
+    "another file": lambda kept: (kept / "model.onnx").write_bytes(b"other"),
+}
+
+
+def test_what_is_kept_and_hashes_well_but_is_malformed_is_converted_anew(
+    web_model, choice, tmp_path, monkeypatch
+):
+    start(web_model, choice)
+    kept, whole = find_kept(choice), tmp_path / "whole"
+    copytree(kept, whole)
+    # As slow as a start is to convert, it need not be done a dozen times.
+    row = replace(
+        network.RUNTIMES[choice.name], write=lambda _, made: copy(whole / "model.onnx", made / "model.onnx")
+    )
+    monkeypatch.setitem(network.RUNTIMES, choice.name, row)
+    monkeypatch.setattr(
+        network,
+        "write_proof",
+        lambda *to: [copy(whole / name, to[-1] / name) for name in (proof.PROOF, "proof.npz")],
+    )
+    for name, damage in DAMAGES.items():
+        damage(kept)
+        write_manifest(kept)
+        assert start(web_model, choice).startswith("converted now"), name
+        assert hash_files(kept) == hash_files(whole), name
+    assert start(web_model, choice) == ""
+
+
+def test_what_cannot_be_kept_is_told_with_the_folder_and_the_cure(web_model, choice, monkeypatch):
+    start(web_model, choice)
+    kept = find_kept(choice)
+    (kept / proof.PROOF).write_text("{}")
+
+    def refuse(path: Path) -> None:
+        raise OSError(errno.EROFS, "Read-only file system", "proof.json")
+
+    monkeypatch.setattr(network, "shutil", SimpleNamespace(rmtree=refuse, copytree=copytree))
+    said = start(web_model, choice)
+    assert said.startswith("converted now")
+    assert f"not kept, as writing {kept} failed (Read-only file system): set KERASALL_RUNS to" in said
 
 
 @pytest.mark.slow
