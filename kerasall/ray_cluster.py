@@ -9,6 +9,7 @@ a token that is made for it, and speaks to nobody else; one that is there alread
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import secrets
@@ -77,6 +78,7 @@ def joined(address: str, processes: int | None = None) -> Iterator[Any]:
         }  # fmt: skip
     try:
         import ray
+        from ray.exceptions import RayError
     except ModuleNotFoundError as error:
         raise SettingsError(
             f"--cluster needs the extra ray, but {error.name} is missing: pip install 'kerasall[ray]'"
@@ -87,8 +89,8 @@ def joined(address: str, processes: int | None = None) -> Iterator[Any]:
         if head is not None:
             socket.create_connection(head, _CONNECT_SECONDS).close()
         with _without_dashboard() if head is None else nullcontext():
-            ray.init(**options, log_to_driver=False, logging_level="ERROR")
-    except (OSError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
+            ray.init(**options, log_to_driver=False, logging_level=logging.ERROR)
+    except (OSError, ValueError, RuntimeError, RayError) as error:
         raise KerasallError(
             f"a cluster must answer at {address}, but joining it failed: {error}; start one as docs/cluster.md says, "
             "and give its token"

@@ -185,8 +185,8 @@ def test_reports_of_usage_are_off_before_ray_is_imported(tmp_path):
         "print({name: value for name, value in os.environ.items() if name.startswith('RAY_')})\n"
         "def init(**options): print(options)\n"
         "def shutdown(): pass\n"
-        "class exceptions: RayError = OSError\n"
     )
+    (tmp_path / "ray" / "exceptions.py").write_text("RayError = OSError\n")
     script = "import sys\nfrom kerasall.ray_cluster import joined\nwith joined(sys.argv[1], 2): pass"
     environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
     environment |= {"PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path]), "RAY_USAGE_STATS_ENABLED": "1"}
