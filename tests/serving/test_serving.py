@@ -317,6 +317,7 @@ def test_manifest_lists_every_file(saved):
 
 def test_a_destination_that_cannot_be_written_is_refused_beforehand(tmp_path):
     (tmp_path / "folder.csv").mkdir()
+    (tmp_path / "folder.csv" / "notes.csv").touch()
     (tmp_path / "file").touch()
     for out in ("folder.csv", "file/out.csv", "out.xlsx"):
         with pytest.raises(KerasallError):

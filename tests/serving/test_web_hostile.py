@@ -359,13 +359,19 @@ def test_one_request_does_not_stand_before_all_others(web_model, monkeypatch):
     """Of many images of one request a batch's worth is under way at a time: another client's comes in between."""
     run = ModelService._run
 
+    there = []
+
     def run_slowly(self, images):
-        time.sleep(0.1)  # so that the second client is there, however busy the machine
+        if there:  # the second client shall be there, however busy the machine
+            assert wait_until(lambda: there[0].app.requests > 1)
+            there.clear()
+        time.sleep(0.1)
         return run(self, images)
 
     monkeypatch.setattr(ModelService, "_run", run_slowly)
     with serving(web_model, max_files=64, batch_images=4) as running:
         order: list[str] = []
+        there.append(running)
 
         def many() -> None:
             running.predict(*((f"{i}.png", picture(i)) for i in range(60)))
