@@ -499,14 +499,15 @@ def test_whatever_is_broken_only_a_decoding_error_comes_out(data, flips, keep):
         assert decode(bytes(broken), Limits(max_pixels=1_000_000)).ndim == 3
 
 
+def header_or_refusal(data: bytes) -> object:
+    try:
+        return read_header(data, Limits(max_side=1 << 14))
+    except DecodingError as error:
+        return str(error)
+
+
 def test_the_short_way_to_a_plain_bmp_header_finds_what_pillow_finds(monkeypatch):
     """Every byte of the header with bits turned over, files cut and with bytes at the end: the same, or refused."""
-
-    def read(data: bytes) -> object:
-        try:
-            return read_header(data, Limits(max_side=1 << 14))
-        except DecodingError as error:
-            return str(error)
 
     plain, top_down = (
         EXACT["BMP 24-bit"][0],
@@ -517,19 +518,13 @@ def test_the_short_way_to_a_plain_bmp_header_finds_what_pillow_finds(monkeypatch
         for mask in (1, 2, 4, 16, 128, 255):
             for whole in (plain, top_down):
                 files.append(whole[:position] + bytes([whole[position] ^ mask]) + whole[position + 1 :])
-    short = [read(data) for data in files]
+    short = [header_or_refusal(data) for data in files]
     monkeypatch.setattr("kerasall.decoding.headers._find_plain_bmp_size", lambda data: None)
-    assert short == [read(data) for data in files]
+    assert short == [header_or_refusal(data) for data in files]
 
 
 def test_the_short_way_to_a_plain_jpeg_header_finds_what_pillow_finds(monkeypatch):
     """Every byte before the scan with bits turned over, files cut, parts put in, twice and out of order."""
-
-    def read(data: bytes) -> object:
-        try:
-            return read_header(data, Limits(max_side=1 << 14))
-        except DecodingError as error:
-            return str(error)
 
     colour, grey = (_save(RGB.convert(mode), "JPEG", quality=70) for mode in ("RGB", "L"))
     short_way = headers._find_plain_jpeg
@@ -554,9 +549,9 @@ def test_the_short_way_to_a_plain_jpeg_header_finds_what_pillow_finds(monkeypatc
         files += [data[:length] for length in range(scan + 3)]
         for mask in (1, 16, 255):
             files += [data[:at] + bytes([data[at] ^ mask]) + data[at + 1 :] for at in range(scan)]
-    short = [read(data) for data in files]
+    short = [header_or_refusal(data) for data in files]
     monkeypatch.setattr(headers, "_find_plain_jpeg", lambda data: None)
-    assert short == [read(data) for data in files]
+    assert short == [header_or_refusal(data) for data in files]
 
 
 @pytest.mark.parametrize("kind", ["BMP 24-bit", "BMP 32-bit with alpha", "PNG RGB", "JPEG"])
