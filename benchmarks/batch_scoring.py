@@ -161,7 +161,7 @@ def main() -> None:
             spent = files / (time.process_time() - spent)
             row = compare(
                 f"predict, {files} images of a folder", ("Ray, 2 processes", sides[0]), ("alone", sides[1]),
-                amount=files, rounds=min(3, options.rounds) if options.short else options.rounds, goal=GOAL, note=NOTE,
+                amount=files, rounds=options.rounds, goal=GOAL, note=NOTE,
             )  # fmt: skip
         facts = {"cluster and first process ready": f"{ready:.1f} s", "model loaded alone": f"{loaded:.1f} s"}
         facts["alone"] = f"{spent:.0f} images a second of processor time"

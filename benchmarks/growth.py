@@ -158,7 +158,7 @@ def main() -> None:
     options = parse(__doc__, ("--images-to", {"type": int, "help": "4,000 in the short form, else 50,000"}))
     most = options.images_to or (4000 if options.short else 50_000)
     amounts = [n for n in (500, 1000, 2000, 4000) if n <= most] if options.short else _spread(most)
-    rounds = min(options.rounds, 3) if options.short else options.rounds
+    rounds = options.rounds
     parts: dict[str, Part] = {}
     with tempfile.TemporaryDirectory() as folder, quiet():
         images = Images(Path(folder), most)

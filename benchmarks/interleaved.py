@@ -198,10 +198,12 @@ def parse(description: str | None, *options: tuple[str, dict[str, Any]]) -> argp
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--short", action="store_true", help="the form that `make bench` runs")
-    parser.add_argument("--rounds", type=int, default=5, help="interleaved repeats")
+    parser.add_argument("--rounds", type=int, help="interleaved repeats; 3 in the short form, else 5")
     for name, settings in options:
         parser.add_argument(name, **settings)
-    return parser.parse_args()
+    parsed = parser.parse_args()
+    parsed.rounds = parsed.rounds or (3 if parsed.short else 5)
+    return parsed
 
 
 def _version(package: str) -> str:

@@ -1,6 +1,6 @@
 """Runs every benchmark of speed, one process each, in its short form: `make bench`.
 
-    python benchmarks/run_all.py [--long] [NAME ...]
+    python benchmarks/run_all.py [--long] [--rounds N] [NAME ...]
 
 On Linux the processes are forks of one that has read TensorFlow and not used it: to read it twelve times takes a
 minute.
@@ -42,15 +42,19 @@ def main() -> None:
     )
     parser.add_argument("names", nargs="*", help="which; default all")
     parser.add_argument("--long", action="store_true", help="full form: hours")
+    parser.add_argument("--rounds", type=int, help="interleaved repeats of each; 3 in the short form, else 5")
     arguments = parser.parse_args()
     if unknown := sorted(set(arguments.names) - set(BENCHMARKS)):
         sys.exit(f"benchmarks must be among {', '.join(BENCHMARKS)}, but found {', '.join(unknown)}")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    options = [] if arguments.long else ["--short"]
+    if arguments.rounds:
+        options += ["--rounds", str(arguments.rounds)]
     started, failed = time.monotonic(), []
     for name in arguments.names or BENCHMARKS:
         begun = time.monotonic()
         script = Path(__file__).parent / f"{name}.py"
-        if run(script, [] if arguments.long else ["--short"]):
+        if run(script, options):
             failed.append(name)
         print(f"  {name}: {time.monotonic() - begun:.0f} s\n", flush=True)
     print(f"all: {(time.monotonic() - started) / 60:.1f} min; results in {Path(__file__).parent / 'results'}")
