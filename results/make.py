@@ -1,0 +1,276 @@
+"""Makes the rows of RESULTS.md: `make results`, or
+
+    python -m results.make [ROW ...] --cnmc PATH --aria PATH --weights DIR [--list] [--check [N]] [--again]
+
+Each row runs as a command of its own; when it ends its numbers and predictions are written at once. A row whose inputs
+are unchanged is skipped, one that fails says why and the others go on. Killed and started again, the same command goes
+on where it was. Runs lie in KERASALL_RUNS, by default `runs`.
+
+--check runs N rows again, drawn at random (or those named), in a new folder of runs, and compares: deterministic ones
+to the digit, others by the spread over seeds that the row states.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from kerasall.errors import KerasallError, SettingsError, count_of, did_you_mean
+from kerasall.files import read_object
+from kerasall.paths import runs_folder, weights_folder
+from kerasall.report.format import align_rows
+from kerasall.shown_text import show, tell, tell_fault
+from kerasall.studies.finished_run import Run
+from results.finished import describe_row, keep_run, renew_words, write_document
+from results.page import write_pages
+from results.reproduction import reproduce
+from results.rows import FOLDER, Places, Row, agree, find_lacking, read_inputs, read_rows
+
+STOPPED = 130
+"""Exit status of what was stopped."""
+
+DONE, CHANGED, LACKING, MISSING = "done", "inputs changed", "lacks", "not made"
+
+
+@dataclass(frozen=True)
+class State:
+    """How a row stands: one of the words above, and what is lacking."""
+
+    word: str
+    lacking: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return f"{self.word} {', '.join(self.lacking)}".strip()
+
+
+def main(words: Sequence[str] | None = None) -> None:
+    """The command line."""
+    arguments = _parse(words)
+    try:
+        sys.exit(run(arguments))
+    except KerasallError as error:
+        tell_fault(f"error: {error}")
+        sys.exit(1)
+    except KeyboardInterrupt:
+        tell("stopped; the same command goes on from what is stored")
+        sys.exit(STOPPED)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Does what the command line asks for; returns the exit status."""
+    places = Places(
+        runs_folder(), arguments.folder.absolute(), *map(_find_data, (arguments.cnmc, arguments.aria)),
+        weights_folder(arguments.weights),
+    )  # fmt: skip
+    rows = read_rows(places.folder)
+    for name in arguments.rows:
+        if name not in rows:
+            raise SettingsError(
+                f"a row must be one of {', '.join(rows)}, but {name!r} is none: {did_you_mean(name, rows)}"
+            )
+    chosen = [rows[name] for name in arguments.rows] or list(rows.values())
+    if arguments.list:
+        list_rows(chosen, places)
+        return 0
+    if arguments.check is not None:
+        return check_rows(chosen, 0 if arguments.rows else arguments.check, places, arguments.seed)
+    return make_rows(chosen, places, arguments.again)
+
+
+def list_rows(rows: Sequence[Row], places: Places) -> None:
+    """Prints how every row stands."""
+    lines = [("row", "command", "data", "minutes", "state")]
+    lines += [(r.name, r.command, r.data, str(r.minutes), _describe_state(r, places)) for r in rows]
+    show(*align_rows(lines, (False, False, False, True, False)))
+
+
+def _describe_state(row: Row, places: Places) -> str:
+    try:
+        return str(find_state(row, places))
+    except KerasallError as error:
+        return f"broken: {error}"
+
+
+def find_state(row: Row, places: Places) -> State:
+    """How a row stands, as far as its data and weights are at hand."""
+    inputs = read_inputs(row, places)
+    lacking, file = tuple(find_lacking(inputs)), places.result(row.name)
+    if not file.is_file():
+        return State(LACKING, lacking) if lacking else State(MISSING)
+    if not agree(read_object(file).get("inputs"), inputs):
+        return State(f"{CHANGED}; {LACKING}", lacking) if lacking else State(CHANGED)
+    return State(f"{DONE}; not compared:", lacking) if lacking else State(DONE)
+
+
+def make_rows(rows: Sequence[Row], places: Places, again: bool) -> int:
+    """Makes rows one after another, those whose inputs are unchanged excepted; returns the exit status."""
+    failed = []
+    for number, row in enumerate(rows, start=1):
+        prefix = f"[{number}/{len(rows)}] {row.name}"
+        try:
+            tell(f"{prefix}: {bring_up_to_date(row, places, again, prefix)}")
+        except KerasallError as error:
+            failed.append(row.name)
+            tell_fault(f"{prefix}: failed: {error}")
+    for page in write_pages(places.folder):
+        tell(f"written: {page}")
+    if failed:
+        tell(f"not made: {', '.join(failed)}")
+    return 1 if failed else 0
+
+
+def bring_up_to_date(row: Row, places: Places, again: bool, prefix: str) -> str:
+    """Makes a row where its inputs are not those of its result; returns what was done, in words.
+
+    Raises:
+        KerasallError: it failed, or lacks what it needs.
+    """
+    state = find_state(row, places)
+    if state.word.startswith(DONE) and not (again and state.word == DONE):
+        return f"{state}{'; its words renewed' if renew_words(row, places) else ''}"
+    if state.lacking:
+        raise SettingsError(f"it lacks {', '.join(state.lacking)}: see --cnmc, --aria and --weights")
+    tell(f"{prefix}: some {count_of(row.minutes, 'minute')}")
+    begun = time.monotonic()
+    make_row(row, places, places.folder)
+    return f"written after {(time.monotonic() - begun) / 60:.1f} min: {places.result(row.name)}"
+
+
+def make_row(row: Row, places: Places, folder: Path) -> dict[str, Any]:
+    """Runs one row, or goes on with it, and writes what it gave.
+
+    Args:
+        row: whose inputs are at hand.
+        places: where they lie, and its runs.
+        folder: to write into.
+
+    Raises:
+        KerasallError: it failed; the message says why.
+    """
+    if row.study:
+        document = describe_row(row, places) | {"study": compute_study(row, places)}
+        write_document(document, folder)
+        return document
+    environment = os.environ | {"KERASALL_RUNS": str(places.runs)}
+    environment.setdefault("KERASALL_SAVEDMODELS", str(places.runs / "savedmodels"))
+    source = str(FOLDER.parent)  # the package beside these rows, whatever else is installed
+    environment["PYTHONPATH"] = os.pathsep.join(filter(None, [source, os.environ.get("PYTHONPATH")]))
+    status = _call([sys.executable, "-m", "kerasall", *_arguments(row, places)], environment)
+    run = Run(places.runs / row.name)
+    if status:
+        said = "" if run.record_fault else run.record.get("error") or ""
+        raise KerasallError(
+            f"`kerasall {row.command}` ended with status {status}{f': {said}' if said else ''}"
+        )
+    return keep_run(row, run, places, folder)
+
+
+def compute_study(row: Row, places: Places) -> Any:
+    """What the module of a study makes of the rows that it reads.
+
+    The module has ``make_study(row, kept, places)``, where ``kept`` is row -> document of a finished one; it returns a
+    JSON object whose ``tables`` the page shows (``results/page.py``).
+    """
+    kept = {name: read_object(places.result(name)) for name in row.reads}
+    return importlib.import_module(f"results.{row.study}").make_study(row, kept, places)
+
+
+def check_rows(rows: Sequence[Row], count: int, places: Places, seed: int | None) -> int:
+    """Makes rows again in a new folder of runs and prints the verdicts; returns the exit status.
+
+    Args:
+        rows: to draw from.
+        count: how many are drawn; 0 for all.
+        places: of the kept results.
+        seed: of the draw; None for another one each time.
+    """
+    ready = [row for row in rows if find_state(row, places) == State(DONE)]
+    passed_over = [row.name for row in rows if row not in ready]
+    if count:
+        ready = random.Random(seed).sample(ready, min(count, len(ready)))
+    elif passed_over:
+        raise SettingsError(
+            f"a row must be made, its inputs unchanged and at hand, but is not: {', '.join(passed_over)}"
+        )
+    if not ready:
+        raise SettingsError("there is no row to check whose inputs are unchanged and at hand: see --list")
+    tell(f"checked: {', '.join(row.name for row in ready)}")
+    os.environ.pop("KERASALL_SAVEDMODELS", None)  # a check pushes nothing among the models that are kept
+    verdicts = [reproduce(row, places, make_row) for row in ready]
+    show(*map(str, verdicts))
+    return 0 if all(verdict.same for verdict in verdicts) else 1
+
+
+def _arguments(row: Row, places: Places) -> list[str]:
+    """What stands behind ``kerasall``."""
+    words = [row.command, str(places.config(row)), "--name", row.name]
+    words += ["--repeats", str(row.repeats)] if row.repeats > 1 else []
+    words += ["--data", str(data)] if (data := places.data(row)) else []
+    return words + (["--weights", str(places.weights)] if places.weights else [])
+
+
+def _call(command: Sequence[str], environment: Mapping[str, str]) -> int:
+    """Exit status of a command that shows what it does, and that does not outlive this process where it is stopped."""
+    with subprocess.Popen(command, env=environment) as process:
+        try:
+            status = process.wait()
+        except KeyboardInterrupt:  # of a terminal, which stops both
+            process.wait()
+            raise
+        except SystemExit:
+            process.terminate()
+            process.wait()
+            raise
+    if status == STOPPED:
+        raise KeyboardInterrupt
+    return status
+
+
+def _end(*_: object) -> None:
+    """SIGTERM, which reaches this process alone."""
+    sys.exit(STOPPED)
+
+
+def _find_data(given: Path | None) -> Path | None:
+    if given is not None and not given.expanduser().is_dir():
+        raise SettingsError(
+            f"the folder of images {given} must exist, but does not: correct --cnmc or --aria"
+        )
+    return given and given.expanduser().absolute()
+
+
+def _parse(words: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m results.make",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("rows", nargs="*", metavar="ROW", help="which; default all")
+    for name in ("cnmc", "aria"):
+        parser.add_argument(f"--{name}", type=Path, help=f"folder of the {name} images")
+    parser.add_argument("--weights", help="folder of pretrained weights; default KERASALL_WEIGHTS")
+    parser.add_argument("--list", action="store_true", help="print how every row stands")
+    parser.add_argument(
+        "--check", type=int, nargs="?", const=1, metavar="N", help="make N rows again and compare"
+    )
+    parser.add_argument("--seed", type=int, help="of the draw of --check")
+    parser.add_argument("--again", action="store_true", help="also rows whose inputs are unchanged")
+    parser.add_argument(
+        "--folder", type=Path, default=FOLDER, help="of rows, configs and results; default this one"
+    )
+    return parser.parse_intermixed_args(words)
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, _end)
+    main()
