@@ -82,8 +82,8 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.list:
         list_rows(chosen, places)
         return 0
-    if arguments.check is not None:
-        return check_rows(chosen, 0 if arguments.rows else arguments.check, places, arguments.seed)
+    if arguments.check:
+        return check_rows(chosen, 0 if arguments.rows else int(arguments.check), places, arguments.seed)
     return make_rows(chosen, places, arguments.again)
 
 
@@ -261,14 +261,17 @@ def _parse(words: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--weights", help="folder of pretrained weights; default KERASALL_WEIGHTS")
     parser.add_argument("--list", action="store_true", help="print how every row stands")
     parser.add_argument(
-        "--check", type=int, nargs="?", const=1, metavar="N", help="make N rows again and compare"
+        "--check", nargs="?", const="1", metavar="N", help="make N rows, or those named, again and compare"
     )
     parser.add_argument("--seed", type=int, help="of the draw of --check")
     parser.add_argument("--again", action="store_true", help="also rows whose inputs are unchanged")
     parser.add_argument(
         "--folder", type=Path, default=FOLDER, help="of rows, configs and results; default this one"
     )
-    return parser.parse_intermixed_args(words)
+    found = parser.parse_intermixed_args(words)
+    if found.check and not found.check.isdecimal():  # --check ROW
+        found.rows, found.check = [found.check, *found.rows], "1"
+    return found
 
 
 if __name__ == "__main__":

@@ -80,7 +80,7 @@ def compare(kept: Mapping[str, Any], new: Mapping[str, Any]) -> Verdict:
     if len(before) < 2:
         return Verdict(name, False, f"it states no spread over seeds, and gave {said}")
     spread = max(before) - min(before)
-    inside = distance <= spread
+    inside = distance <= spread + 1e-12  # of the subtraction
     return Verdict(
         name, inside, f"{said}: {'within' if inside else 'beyond'} the spread over seeds, {spread:.4f}"
     )
