@@ -27,7 +27,8 @@ from kerasall.evaluation.predictions import Predictions, read_predictions
 from kerasall.files import atomic_path, read_object, write_json
 from kerasall.studies.finished_run import Run
 from kerasall.studies.series import REPEATS
-from results.rows import Places, Row, find_printed, read_inputs, read_settings
+from results.inputs import read_inputs, read_settings
+from results.rows import Places, Row, find_printed
 
 SCHEMA_VERSION = 1
 
@@ -96,6 +97,15 @@ def keep_run(row: Row, run: Run, places: Places, folder: Path) -> dict[str, Any]
     return document
 
 
+def keep_study(row: Row, places: Places, folder: Path) -> dict[str, Any]:
+    """Adds to what a study wrote into a folder which row it is, what it depends on, and the commit."""
+    document = read_object(folder / f"{row.name}.json")
+    head = describe_row(row, places)
+    document |= {key: value for key, value in head.items() if key not in ("hardware", "versions")}
+    write_document(document, folder)
+    return document
+
+
 def describe_row(row: Row, places: Places) -> dict[str, Any]:
     """What every result says first: the row, its command and inputs, the machine, the versions, the commit."""
     machine = describe_machine()
@@ -150,8 +160,8 @@ def _require_said(row: Row, results: Mapping[str, Any]) -> None:
 
 def describe_command(row: Row) -> str:
     """The command that a person gives from the root of the repository, with words in the places of folders."""
-    if row.study:
-        return f"python -m results.make {row.name}"
+    if row.is_study:
+        return f"python -m results.{row.name} {row.arguments}"
     words = ["kerasall", row.command, row.config or f"results/configs/{row.name}.yaml", "--name", row.name]
     words += ["--repeats", str(row.repeats)] if row.repeats > 1 else []
     words += ["--data", row.data.upper(), "--weights", "WEIGHTS"] if row.data != "rendered" else []

@@ -20,7 +20,7 @@ def draw_forest(results: Sequence[Mapping[str, Any]]) -> str:
     Args:
         results: of rows; studies, and rows whose main score is not a share of 1 or not defined, are left out.
     """
-    rows = [each for each in results if each["kind"] != "study" and _is_drawn(each)]
+    rows = [each for each in results if "study" not in each and _is_drawn(each)]
     lows = [_main(each)["low"] for each in rows] + [p for each in rows if (p := _printed(each)) is not None]
     floor = math.floor(10 * min([0.9, *lows])) / 10
     scale = (_WIDTH - _LEFT - _RIGHT) / (1 - floor)

@@ -13,9 +13,9 @@ to the digit, others by the spread over seeds that the row states.
 from __future__ import annotations
 
 import argparse
-import importlib
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -31,10 +31,11 @@ from kerasall.paths import runs_folder, weights_folder
 from kerasall.report.format import align_rows
 from kerasall.shown_text import show, tell, tell_fault
 from kerasall.studies.finished_run import Run
-from results.finished import describe_row, keep_run, renew_words, write_document
+from results.finished import keep_run, keep_study, renew_words
+from results.inputs import agree, find_lacking, read_inputs
 from results.page import write_pages
 from results.reproduction import reproduce
-from results.rows import FOLDER, Places, Row, agree, find_lacking, read_inputs, read_rows
+from results.rows import DATA, FOLDER, Places, Row, read_rows
 
 STOPPED = 130
 """Exit status of what was stopped."""
@@ -69,9 +70,11 @@ def main(words: Sequence[str] | None = None) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Does what the command line asks for; returns the exit status."""
     places = Places(
-        runs_folder(), arguments.folder.absolute(), *map(_find_data, (arguments.cnmc, arguments.aria)),
-        weights_folder(arguments.weights),
-    )  # fmt: skip
+        runs_folder(),
+        arguments.folder.absolute(),
+        weights=weights_folder(arguments.weights),
+        **{name: _find_data(getattr(arguments, name)) for name in DATA},
+    )
     rows = read_rows(places.folder)
     for name in arguments.rows:
         if name not in rows:
@@ -90,7 +93,10 @@ def run(arguments: argparse.Namespace) -> int:
 def list_rows(rows: Sequence[Row], places: Places) -> None:
     """Prints how every row stands."""
     lines = [("row", "command", "data", "minutes", "state")]
-    lines += [(r.name, r.command, r.data, str(r.minutes), _describe_state(r, places)) for r in rows]
+    lines += [
+        (r.name, r.command, " ".join(r.needs) or r.data, str(r.minutes), _describe_state(r, places))
+        for r in rows
+    ]
     show(*align_rows(lines, (False, False, False, True, False)))
 
 
@@ -139,7 +145,9 @@ def bring_up_to_date(row: Row, places: Places, again: bool, prefix: str) -> str:
     if state.word.startswith(DONE) and not (again and state.word == DONE):
         return f"{state}{'; its words renewed' if renew_words(row, places) else ''}"
     if state.lacking:
-        raise SettingsError(f"it lacks {', '.join(state.lacking)}: see --cnmc, --aria and --weights")
+        raise SettingsError(
+            f"it lacks {', '.join(state.lacking)}: see --cnmc, --aria, --labels and --weights"
+        )
     tell(f"{prefix}: some {count_of(row.minutes, 'minute')}")
     begun = time.monotonic()
     make_row(row, places, places.folder)
@@ -157,32 +165,42 @@ def make_row(row: Row, places: Places, folder: Path) -> dict[str, Any]:
     Raises:
         KerasallError: it failed; the message says why.
     """
-    if row.study:
-        document = describe_row(row, places) | {"study": compute_study(row, places)}
-        write_document(document, folder)
-        return document
     environment = os.environ | {"KERASALL_RUNS": str(places.runs)}
     environment.setdefault("KERASALL_SAVEDMODELS", str(places.runs / "savedmodels"))
     source = str(FOLDER.parent)  # the package beside these rows, whatever else is installed
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, [source, os.environ.get("PYTHONPATH")]))
-    status = _call([sys.executable, "-m", "kerasall", *_arguments(row, places)], environment)
+    module = f"results.{row.name}" if row.is_study else "kerasall"
+    folder.mkdir(parents=True, exist_ok=True)
+    status = _call([sys.executable, "-m", module, *find_arguments(row, places, folder)], environment)
     run = Run(places.runs / row.name)
     if status:
-        said = "" if run.record_fault else run.record.get("error") or ""
+        said = "" if row.is_study or run.record_fault else run.record.get("error") or ""
         raise KerasallError(
-            f"`kerasall {row.command}` ended with status {status}{f': {said}' if said else ''}"
+            f"`{module} {row.command}` ended with status {status}{f': {said}' if said else ''}"
         )
-    return keep_run(row, run, places, folder)
+    return keep_study(row, places, folder) if row.is_study else keep_run(row, run, places, folder)
 
 
-def compute_study(row: Row, places: Places) -> Any:
-    """What the module of a study makes of the rows that it reads.
+def find_arguments(row: Row, places: Places, folder: Path) -> list[str]:
+    """What the command of a row is given on this machine.
 
-    The module has ``make_study(row, kept, places)``, where ``kept`` is row -> document of a finished one; it returns a
-    JSON object whose ``tables`` the page shows (``results/page.py``).
+    Args:
+        row: whose inputs are at hand.
+        places: where they lie.
+        folder: that a study writes into.
     """
-    kept = {name: read_object(places.result(name)) for name in row.reads}
-    return importlib.import_module(f"results.{row.study}").make_study(row, kept, places)
+    if row.is_study:
+        found = {name.upper(): str(places.find(name)) for name in row.needs}
+        found |= {"RUNS": str(places.runs), "WEIGHTS": str(places.weights or "")}
+        words = [
+            re.sub(r"^[A-Z]+", lambda word: found.get(word[0], word[0]), each)
+            for each in row.arguments.split()
+        ]
+        return [*words, "--out", str(folder)]
+    words = [row.command, str(places.config(row)), "--name", row.name]
+    words += ["--repeats", str(row.repeats)] if row.repeats > 1 else []
+    words += [word for name in row.needs for word in ("--data", str(places.find(name)))]
+    return words + (["--weights", str(places.weights)] if places.weights else [])
 
 
 def check_rows(rows: Sequence[Row], count: int, places: Places, seed: int | None) -> int:
@@ -211,14 +229,6 @@ def check_rows(rows: Sequence[Row], count: int, places: Places, seed: int | None
     return 0 if all(verdict.same for verdict in verdicts) else 1
 
 
-def _arguments(row: Row, places: Places) -> list[str]:
-    """What stands behind ``kerasall``."""
-    words = [row.command, str(places.config(row)), "--name", row.name]
-    words += ["--repeats", str(row.repeats)] if row.repeats > 1 else []
-    words += ["--data", str(data)] if (data := places.data(row)) else []
-    return words + (["--weights", str(places.weights)] if places.weights else [])
-
-
 def _call(command: Sequence[str], environment: Mapping[str, str]) -> int:
     """Exit status of a command that shows what it does, and that does not outlive this process where it is stopped."""
     with subprocess.Popen(command, env=environment) as process:
@@ -242,10 +252,8 @@ def _end(*_: object) -> None:
 
 
 def _find_data(given: Path | None) -> Path | None:
-    if given is not None and not given.expanduser().is_dir():
-        raise SettingsError(
-            f"the folder of images {given} must exist, but does not: correct --cnmc or --aria"
-        )
+    if given is not None and not given.expanduser().exists():
+        raise SettingsError(f"{given} must exist, but does not: correct --cnmc, --aria or --labels")
     return given and given.expanduser().absolute()
 
 
@@ -256,8 +264,11 @@ def _parse(words: Sequence[str] | None) -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("rows", nargs="*", metavar="ROW", help="which; default all")
-    for name in ("cnmc", "aria"):
-        parser.add_argument(f"--{name}", type=Path, help=f"folder of the {name} images")
+    parser.add_argument("--cnmc", type=Path, help="folder of C-NMC images")
+    parser.add_argument(
+        "--aria", type=Path, help="folder that holds Original and Segmented of the four-class set"
+    )
+    parser.add_argument("--labels", type=Path, help="C-NMC's table of labels of the preliminary part")
     parser.add_argument("--weights", help="folder of pretrained weights; default KERASALL_WEIGHTS")
     parser.add_argument("--list", action="store_true", help="print how every row stands")
     parser.add_argument(

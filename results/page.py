@@ -8,6 +8,7 @@ In README.md and docs, `<!-- results:summary -->` holds a row a line, `<!-- resu
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -83,8 +84,9 @@ def read_results(folder: Path) -> dict[str, dict[str, Any]]:
     """Every result by its row's name, by data, paper and name; studies last."""
     found = [read_object(path) for path in sorted(folder.glob("*.json"))]
     order = list(_SETS)
-    found.sort(key=lambda r: (r["kind"] == "study", order.index(r["data"]), r["paper"] or "~", r["row"]))
-    return {each["row"]: each for each in found}
+    runs = [each for each in found if "study" not in each]
+    runs.sort(key=lambda each: (order.index(each["data"]), each["paper"] or "~", each["row"]))
+    return {each["row"]: each for each in runs} | {each["study"]: each for each in found if "study" in each}
 
 
 def fill_marks(text: str, results: Mapping[str, Result]) -> str:
@@ -92,7 +94,7 @@ def fill_marks(text: str, results: Mapping[str, Result]) -> str:
 
     def find(name: str) -> str | None:
         if name == "summary":
-            runs = [each for each in results.values() if each["kind"] != "study"]
+            runs = [each for each in results.values() if "study" not in each]
             return "".join(f"{line}\n" for line in _summary(runs, PAGE)) if runs else None
         row, _, metric = name.partition("/")
         found = results.get(row, {}).get("metrics", {}).get(metric)
@@ -103,17 +105,16 @@ def fill_marks(text: str, results: Mapping[str, Result]) -> str:
 
 def make_page(results: Mapping[str, Result]) -> str:
     """RESULTS.md."""
-    runs = [each for each in results.values() if each["kind"] != "study"]
-    studies = [each for each in results.values() if each["kind"] == "study"]
+    runs = [each for each in results.values() if "study" not in each]
+    studies = [each for each in results.values() if "study" in each]
     lines = [_HEAD]
     if any(each["metrics"] for each in runs):
         lines += [f"![Main scores with their intervals, and what the papers printed](results/{FIGURE})", ""]
     for data, title in _SETS.items():
         if chosen := [each for each in runs if each["data"] == data]:
             lines += [f"## {title}", "", *_summary(chosen), ""]
-    if studies:
-        lines += ["## Studies over these rows", ""]
-        lines += [line for each in studies for line in _describe_study(each)]
+    for each in studies:
+        lines += [*importlib.import_module(f"results.{each['study']}").section(each), ""]
     if runs:
         lines += ["## Every row", ""]
         lines += [line for each in runs for line in _describe_run(each)]
@@ -198,7 +199,7 @@ def _describe_parts(run: Result, metric: str) -> Iterator[str]:
         )
         for name, scores in run["ensemble"]["scores"].items():
             less = run["ensemble"]["ensemble_minus_member"][name]
-            yield f"| {name} | {score_words(metric, scores[metric])} | {difference(metric, less)} |"
+            yield f"| {name} | {score_words(metric, scores[metric])} | {_difference(metric, less)} |"
     if run["combinations"]:
         compared = run["combinations"]["compared_on"]
         rows = run["combinations"]["rows"]
@@ -226,37 +227,9 @@ def _describe_parts(run: Result, metric: str) -> Iterator[str]:
             yield from ("", f"{_title(run, metric)} of the {run[key]['images']:,} images {words}: {score}.")
 
 
-def _describe_study(study: Result) -> Iterator[str]:
-    """A study: its tables, each with ``title``, ``columns``, ``rows`` of cells, and perhaps ``note``.
-
-    A cell is a text or a number; ``{"metric", "value", "low", "high", "groups"}``, a score with its interval; or the same
-    with ``difference`` in the place of ``value``.
-    """
-    yield from (f"### {study['row']}", "", study["says"], "", "```", study["command"], "```", "")
-    for table in study["study"]["tables"]:
-        yield from (f"**{table['title']}**", "", f"| {' | '.join(table['columns'])} |")
-        yield "|---" * len(table["columns"]) + "|"
-        for row in table["rows"]:
-            yield f"| {' | '.join(_cell(_of_study(each)) for each in row)} |"
-        yield from ("", *([table["note"], ""] if table.get("note") else []))
-    yield from (f"Made {_made(study)}", "")
-
-
-def _of_study(value: Any) -> str:
-    if not isinstance(value, dict):
-        return f"{value:,}" if isinstance(value, int) else str(value)
-    metric, groups = value["metric"], value.get("groups")
-    over = f"; {groups} groups" if groups else ""
-    if "difference" in value:
-        return difference(metric, value, over)
-    words, ends = interval_words(metric, _interval(value["value"], value["low"], value["high"]))
-    return beside((words, f"{ends}{over}" if ends else ""))
-
-
-def difference(metric: str, found: Mapping[str, Any], over: str = "") -> str:
+def _difference(metric: str, found: Mapping[str, Any]) -> str:
     """For example ``-1.2 points (-2.5 to +0.1)``."""
-    value, ends = difference_words(metric, _interval(found["difference"], found["low"], found["high"]))
-    return beside((value, f"{ends}{over}" if ends else ""))
+    return beside(difference_words(metric, _interval(found["difference"], found["low"], found["high"])))
 
 
 def _interval(value: float | None, low: float | None = None, high: float | None = None) -> Interval:

@@ -61,8 +61,8 @@ def compare(kept: Mapping[str, Any], new: Mapping[str, Any]) -> Verdict:
     no more than the kept repetitions do among themselves (highest less lowest).
     """
     name, metric = kept["row"], kept.get("main_metric")
-    if kept["kind"] == "study":
-        same = kept["study"] == new["study"]
+    if "study" in kept:
+        same = _numbers(kept) == _numbers(new)
         return Verdict(name, same, "every number to the digit" if same else "its numbers differ")
     if kept["split"] != new["split"]:
         return Verdict(name, False, "the split is another")
@@ -84,6 +84,18 @@ def compare(kept: Mapping[str, Any], new: Mapping[str, Any]) -> Verdict:
     return Verdict(
         name, inside, f"{said}: {'within' if inside else 'beyond'} the spread over seeds, {spread:.4f}"
     )
+
+
+def _numbers(study: Any) -> Any:
+    """A study without what differs from one computation to the next, or from one checkout."""
+    if isinstance(study, dict):
+        elsewhere = ("hardware", "versions", "inputs", "commit")
+        return {
+            key: _numbers(value)
+            for key, value in study.items()
+            if key not in elsewhere and not key.startswith("seconds")
+        }
+    return [_numbers(each) for each in study] if isinstance(study, list) else study
 
 
 def _values(result: Mapping[str, Any], metric: str | None) -> list[float]:

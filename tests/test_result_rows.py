@@ -215,7 +215,7 @@ def test_a_row_that_fails_says_why_and_the_others_go_on(tmp_path, house, capsys)
     assert "[1/4] a_broken: failed:" in said
     assert "epochs: unknown setting" in said
     assert "[2/4] b_fails: failed:" in said
-    assert "[3/4] c_lacks: failed: it lacks its images" in said
+    assert "[3/4] c_lacks: failed: it lacks cnmc" in said
     assert "not made: a_broken, b_fails, c_lacks" in said
     assert [path.name for path in place.folder.glob("*.json")] == ["tiny.json"]
     assert place.make("--list") == 0
@@ -256,7 +256,7 @@ def test_data_and_weights_are_inputs_by_content(tmp_path):
     )
     row = read_rows(place.folder)["real"]
     state = find_state(row, place.places())
-    assert state == State(LACKING, ("its images", "the weights mobilenet_2_5_224_tf_no_top.h5"))
+    assert state == State(LACKING, ("cnmc", "the weights mobilenet_2_5_224_tf_no_top.h5"))
     there = place.places(cnmc=cells, weights=weights)
     assert find_state(row, there) == State(MISSING)
     inputs = results.make.read_inputs(row, there)
@@ -266,7 +266,7 @@ def test_data_and_weights_are_inputs_by_content(tmp_path):
     # Elsewhere, with the same content, it is done all the same; without the images nobody can say.
     moved = shutil.copytree(cells, tmp_path / "moved")
     assert find_state(row, place.places(cnmc=moved, weights=weights)) == State(DONE)
-    assert find_state(row, place.places(weights=weights)) == State(f"{DONE}; not compared:", ("its images",))
+    assert find_state(row, place.places(weights=weights)) == State(f"{DONE}; not compared:", ("cnmc",))
     (moved / "b.bmp").write_bytes(b"two")
     changed = shutil.copytree(
         moved, tmp_path / "changed"
@@ -278,15 +278,16 @@ def test_data_and_weights_are_inputs_by_content(tmp_path):
     ("stated", "fault"),
     [
         ({"question": "?"}, "question is not as there"),
-        ({"command": "study"}, "belong together"),
+        ({"command": "study"}, "a study needs arguments"),
+        ({"data": ""}, "run and tune need data"),
         ({"command": "tune", "repeats": 3}, "repeats belong to command: run"),
         ({"printed": PRINTED}, "printed needs paper"),
         ({"paper": "weighted_ensemble", "printed": PRINTED | {"row": "WEN"}}, "must name a cell"),
         ({"paper": "nobody"}, "--paper must name one of"),
         ({"config": "aria_mobilnet"}, "did you mean 'aria_mobilenet'"),
         (
-            {"command": "study", "study": "counted", "reads": ["nothing"]},
-            "must name rows that are no studies",
+            {"command": "study", "data": "", "arguments": "--out X"},
+            "must be called as the module of its study",
         ),
         ({"name": "other"}, "must not state a name"),
     ],
@@ -336,7 +337,7 @@ def repeated(*values: float, **changes: Any) -> dict[str, Any]:
         }
     }
     return {
-        "row": "r", "kind": "run", "main_metric": "accuracy", "split": {"sha256": "s"}, "scored": "test", "images": 9,
+        "row": "r", "main_metric": "accuracy", "split": {"sha256": "s"}, "scored": "test", "images": 9,
         "labels": ["a"], "metrics": {"accuracy": found}, "confusion_matrix": [[9]], "hardware": {}, "versions": {},
         "repeats": of_all if len(values) > 1 else None, "deterministic": False, "predictions": {"sha256": str(values[0])},
     } | changes  # fmt: skip
@@ -364,32 +365,57 @@ def test_a_row_that_states_no_spread_must_come_back_to_the_digit():
     assert "states no spread" in verdict.words
 
 
-def test_a_study_reads_rows_and_is_made_again_with_them(tmp_path, house, monkeypatch, capsys):
-    place = House(tmp_path)
-    shutil.copytree(house.folder, place.folder, dirs_exist_ok=True)
-    place.row("many", command="study", study="counted", reads=["tiny"])
-    (place.folder / "counted.py").write_text("# how")
-    counted = types.ModuleType("results.counted")
-    cell = {"metric": "accuracy", "difference": -0.012, "low": -0.025, "high": 0.001, "groups": 9}
+STUDY = """
+import argparse, json, pathlib
+parser = argparse.ArgumentParser()
+for name in ("--labels", "--cache", "--out"):
+    parser.add_argument(name, type=pathlib.Path)
+given = parser.parse_args()
+lines = len(given.labels.read_text().splitlines())
+document = {"study": "counted", "schema_version": 1, "lines": lines, "seconds": given.cache.parts.__len__()}
+(given.out / "counted.json").write_text(json.dumps(document))
+"""
 
-    def make_study(row, kept, places):
-        images = len(read_kept(places.folder / kept["tiny"]["predictions"]["file"]).predictions)
-        return {"tables": [{"title": row.says, "columns": ["images", "gain"], "rows": [[images, cell]]}]}
 
-    monkeypatch.setattr(counted, "make_study", make_study, raising=False)
-    monkeypatch.setitem(sys.modules, "results.counted", counted)
-    assert place.make("many") == 0
-    images = house.result("tiny")["images"]
-    page = (tmp_path / PAGE).read_text(encoding="utf-8")
-    assert f"| {images} | −1.2 points (−2.5 to +0.1; 9 groups) |" in page
-    row = read_rows(place.folder)["many"]
-    assert find_state(row, place.places()) == State(DONE)
-    assert place.make("many", "--check") == 0
+def test_a_study_is_a_module_with_a_row(tmp_path, monkeypatch, capsys):
+    place, labels = House(tmp_path), tmp_path / "labels.csv"
+    labels.write_text("one\ntwo\n")
+    (place.folder / "counted.py").write_text(STUDY)
+    place.row("counted", data="", command="study", arguments="--labels LABELS --cache RUNS/features")
+    section = types.SimpleNamespace(section=lambda document: ["## Counted", "", f"{document['lines']} lines"])
+    monkeypatch.setitem(sys.modules, "results.counted", section)
+
+    def call(command: Sequence[str], environment: Mapping[str, str]) -> int:
+        place.calls.append(list(command[1:]))
+        return subprocess.run([sys.executable, str(place.folder / "counted.py"), *command[3:]]).returncode
+
+    monkeypatch.setattr(place, "_call", call)
+    assert place.make() == 1
+    assert "it lacks labels" in capsys.readouterr().err
+    assert place.make("--labels", labels) == 0
+    words = [
+        "-m",
+        "results.counted",
+        "--labels",
+        str(labels),
+        "--cache",
+        str(place.runs / "features"),
+        "--out",
+        str(place.folder),
+    ]
+    assert place.calls == [words]
+    kept = place.result("counted")
+    assert kept["command"] == "python -m results.counted --labels LABELS --cache RUNS/features"
+    assert kept["inputs"]["data"] == {"labels": hashlib.sha256(b"one\ntwo\n").hexdigest()}
+    assert "## Counted\n\n2 lines" in (tmp_path / PAGE).read_text(encoding="utf-8")
+    assert place.make("--labels", labels) == 0
+    assert place.calls == []
+    assert place.make("--check", "counted", "--labels", labels) == 0
     assert "every number to the digit" in capsys.readouterr().out
-    (place.folder / "counted.py").write_text("# otherwise")
-    assert find_state(row, place.places()) == State(CHANGED)
-    (place.folder / "tiny.json").unlink()
-    assert find_state(row, place.places()).lacking == ("the row tiny",)
+    row = read_rows(place.folder)["counted"]
+    assert find_state(row, place.places(labels=labels)) == State(DONE)
+    (place.folder / "counted.py").write_text(f"{STUDY}# otherwise")
+    assert find_state(row, place.places(labels=labels)) == State(CHANGED)
 
 
 # --- pages
@@ -442,27 +468,31 @@ def test_the_committed_page_is_what_the_committed_results_say():
     for page in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")):
         text = page.read_text(encoding="utf-8")
         assert fill_marks(text, found) == text, f"{page.name} is not of these results: python -m results.page"
-    assert lines_without_interval((ROOT / PAGE).read_text(encoding="utf-8")) == []
+    # The words of studies are their own: printed scores, for one, have no interval.
+    assert (
+        lines_without_interval(make_page({n: each for n, each in found.items() if "study" not in each})) == []
+    )
 
 
 def test_committed_rows_can_be_read_and_results_are_of_rows():
     rows = read_rows()
-    assert {path.stem for path in KEPT} <= set(rows)
+    assert {path.stem for path in KEPT if "study" not in read_object(path)} <= set(rows)
     for row in rows.values():
-        if not row.study:
-            results.make.read_inputs(row, Places(Path("runs")))
+        assert find_state(row, Places(Path("runs"))).word.partition(";")[0] in (DONE, LACKING, MISSING), (
+            row.name
+        )
 
 
 @pytest.mark.parametrize("path", KEPT, ids=lambda path: path.stem)
 def test_a_committed_result_is_whole(path):
     kept = read_object(path)
     assert kept["schema_version"] == 1
-    assert kept["row"] == path.stem
     assert list(find_paths(kept)) == []
-    assert kept["commit"] is not None
-    if kept["kind"] == "study":
-        assert kept["study"]["tables"]
+    if "study" in kept:
+        assert kept["study"] == path.stem
         return
+    assert kept["row"] == path.stem
+    assert kept["commit"] is not None
     file = FOLDER / kept["predictions"]["file"]
     assert file.stat().st_size < 1 << 20
     content = gzip.decompress(file.read_bytes())
