@@ -46,10 +46,7 @@ TINY = {
     "split": {"validation": 0.2, "test": 0.3},
     "preprocess": [{"op": "resize", "height": 32, "width": 32}],
     "model": {"backbone": "mobilenet", "alpha": 0.25, "weights": "random"},
-    "train": {
-        "batch_size": 8,
-        "stages": [{"name": "all", "trainable": "all", "train_batch_norm": True, "epochs": 1}],
-    },
+    "train": {"batch_size": 8, "stages": [{"name": "head", "trainable": "head", "epochs": 1}]},
     "evaluate": {"resamples": 100, "gallery": 2},
 }
 PRINTED = {
@@ -513,8 +510,8 @@ def test_a_committed_result_is_whole(path):
 @pytest.mark.slow
 def test_killed_in_the_middle_the_same_command_goes_on(tmp_path):
     """By processes of their own: SIGKILL to driver and run alike, and the result of an unbroken one."""
-    settings = json.loads(json.dumps(TINY))
-    settings["train"]["stages"][0]["epochs"] = 30
+    stage = {"name": "all", "trainable": "all", "train_batch_norm": True, "epochs": 30}
+    settings = TINY | {"train": {"batch_size": 8, "stages": [stage]}}
     house = House(tmp_path)
     house.row("long", settings)
     environment = os.environ | {"KERASALL_RUNS": str(house.runs), "PYTHONPATH": str(ROOT)}
