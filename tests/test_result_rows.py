@@ -538,3 +538,46 @@ def test_killed_in_the_middle_the_same_command_goes_on(tmp_path):
         [*command, "--check"], env=environment, cwd=tmp_path, capture_output=True, text=True
     )
     assert checked.stdout.startswith("long: reproduced: to the digit"), checked.stderr
+
+
+@pytest.mark.slow
+def test_ensembles_seeds_and_combinations_are_kept(tmp_path):
+    place = House(tmp_path)
+    network = {"backbone": "mobilenet", "alpha": 0.25, "weights": "random"}
+    members = [
+        {"name": name, "model": network | {"head": {"dense": [width]}}}
+        for name, width in (("a", 4), ("b", 8))
+    ]
+    place.row(
+        "voted",
+        TINY
+        | {
+            "pipeline": "weighted_ensemble",
+            "members": members,
+            "ensemble": {"rule": "weighted_average", "weights": "accuracy"},
+        },
+        repeats=2,
+    )
+    sweep = {
+        "backbones": [network | {"name": "m"}],
+        "optimizers": [{"name": "adam", "learning_rate": 0.01}, {"name": "rmsprop", "learning_rate": 0.01}],
+        "epochs": [1, 2],
+    }
+    place.row("swept", TINY | {"pipeline": "optimizer_sweep", "sweep": sweep})
+    assert place.make() == 0
+    voted, swept, page = (
+        place.result("voted"),
+        place.result("swept"),
+        (tmp_path / PAGE).read_text(encoding="utf-8"),
+    )
+    assert place.calls[1][-2:] == ["--repeats", "2"]
+    assert len(voted["repeats"]["models"]["ensemble"]["accuracy"]["values"]) == 2
+    assert (
+        list(read_kept(place.folder / voted["predictions"]["file"]).members)
+        == ["a", "b"]
+        == list(voted["ensemble"]["scores"])
+    )
+    assert len(swept["combinations"]["rows"]) == 4
+    assert lines_without_interval(page) == []
+    assert "2 seeds: " in page
+    assert "| m | adam | 1 | " in page
