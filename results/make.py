@@ -230,8 +230,11 @@ def check_rows(rows: Sequence[Row], count: int, places: Places, seed: int | None
 
 
 def _call(command: Sequence[str], environment: Mapping[str, str]) -> int:
-    """Exit status of a command that shows what it does, and that does not outlive this process where it is stopped."""
-    with subprocess.Popen(command, env=environment) as process:
+    """Exit status of a command that shows what it does, and that does not outlive this process where it is stopped.
+
+    All it shows goes to standard error: standard output is for the states and verdicts of rows.
+    """
+    with subprocess.Popen(command, env=environment, stdout=2) as process:
         try:
             status = process.wait()
         except KeyboardInterrupt:  # of a terminal, which stops both

@@ -133,16 +133,22 @@ def _summary(runs: Sequence[Result], page: str = "") -> Iterator[str]:
     yield "|---|---|---|---|---|---|"
     for run in runs:
         metric = run["main_metric"]
-        missed, of = run["malignant_called_benign"], run["malignant_images"]
         cells = [
             f"[{run['row']}]({page}#{run['row'].lower()})",
             run["says"],
             f"{_title(run, metric)} {score_words(metric, run['metrics'][metric])}, {_scored(run)}",
-            "not counted" if missed is None else f"{missed:,} of {of:,}",
+            _missed(run),
             _seeds(run, metric),
             _printed(run),
         ]
         yield f"| {' | '.join(_cell(each) for each in cells)} |"
+
+
+def _missed(run: Result) -> str:
+    if run["malignant_called_benign"] is None:
+        return "not counted"
+    found = score_words("malignant_sensitivity", run["metrics"]["malignant_sensitivity"])
+    return f"{run['malignant_called_benign']:,} of {run['malignant_images']:,}; sensitivity {found}"
 
 
 def _scored(run: Result) -> str:
@@ -173,8 +179,11 @@ def _describe_run(run: Result) -> Iterator[str]:
     yield from (f"### {run['row']}", "", run["says"], "", "```", run["command"], "```", "")
     yield f"- Scored: {SCORED[run['scored']]}; protocol: {run['protocol']}."
     yield f"- Chosen on the scored images: {run['chosen'] or 'nothing'}."
-    if run["departures"]:
-        yield f"- Smaller or otherwise: {'; '.join(run['departures'])}."
+    if departures := [*run["settings"]["departures"], *run["departures"]]:
+        yield from (
+            "- Smaller, or otherwise than in the paper or the shipped config:",
+            *(f"  - {each}" for each in departures),
+        )
     if run["printed"]:
         yield f"- The paper's number: {_printed(run)}; {run['printed']['protocol']}"
     if run["paper"]:

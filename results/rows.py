@@ -60,7 +60,7 @@ class Row(Strict):
     printed: Printed | None = None
     """of that paper"""
     departures: tuple[str, ...] = ()
-    """what is smaller than, or otherwise as in the paper or the shipped config"""
+    """what is smaller than in the paper or the shipped config, or otherwise, beside the config's own `departures`"""
     chosen: str = ""
     """what was chosen on the scored images; "": nothing"""
     arguments: str = ""

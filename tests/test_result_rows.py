@@ -415,6 +415,14 @@ def test_a_study_is_a_module_with_a_row(tmp_path, monkeypatch, capsys):
     assert find_state(row, place.places(labels=labels)) == State(CHANGED)
 
 
+def test_standard_output_is_for_states_and_verdicts(capfd):
+    call = results.make._call
+    assert call([sys.executable, "-c", "print('score'); raise SystemExit(3)"], os.environ) == 3
+    assert capfd.readouterr() == ("", "score\n")
+    with pytest.raises(KeyboardInterrupt):  # a run that somebody stopped stops those behind it
+        call([sys.executable, "-c", "raise SystemExit(130)"], os.environ)
+
+
 # --- pages
 
 SCORE = re.compile(r"\d+\.\d%|0\.\d{3}\b")
@@ -431,7 +439,7 @@ def test_the_page_says_it_with_intervals_and_the_command(house):
     page = (house.folder.parent / PAGE).read_text(encoding="utf-8")
     assert "Research use only" in page
     assert "kerasall run results/configs/tiny.yaml --name tiny" in page
-    assert "rendered cells | 32 px" in page
+    assert "  - rendered cells | 32 px\n" in page
     assert "ACC 0.898 (Table 4, Our ensemble models / 300 x 300 / WEN kappa; Mondal et al.)" in page
     assert lines_without_interval(page) == []
     assert lines_without_interval("| a | 91.2% |") == ["| a | 91.2% |"]
@@ -510,7 +518,7 @@ def test_a_committed_result_is_whole(path):
 @pytest.mark.slow
 def test_killed_in_the_middle_the_same_command_goes_on(tmp_path):
     """By processes of their own: SIGKILL to driver and run alike, and the result of an unbroken one."""
-    stage = {"name": "all", "trainable": "all", "train_batch_norm": True, "epochs": 30}
+    stage = {"name": "all", "trainable": "all", "train_batch_norm": True, "epochs": 8}
     settings = TINY | {"train": {"batch_size": 8, "stages": [stage]}}
     house = House(tmp_path)
     house.row("long", settings)
