@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from kerasall.errors import KerasallError, SettingsError, count_of, did_you_mean
-from kerasall.files import read_object
+from kerasall.files import explain_os_error, read_object
 from kerasall.paths import runs_folder, weights_folder
 from kerasall.report.format import align_rows
 from kerasall.shown_text import show, tell, tell_fault
@@ -125,9 +125,10 @@ def make_rows(rows: Sequence[Row], places: Places, again: bool) -> int:
         prefix = f"[{number}/{len(rows)}] {row.name}"
         try:
             tell(f"{prefix}: {bring_up_to_date(row, places, again, prefix)}")
-        except KerasallError as error:
+        except (KerasallError, OSError) as error:
             failed.append(row.name)
-            tell_fault(f"{prefix}: failed: {error}")
+            said = explain_os_error(error) if isinstance(error, OSError) else error
+            tell_fault(f"{prefix}: failed: {said}")
     for page in write_pages(places.folder):
         tell(f"written: {page}")
     if failed:
@@ -171,14 +172,20 @@ def make_row(row: Row, places: Places, folder: Path) -> dict[str, Any]:
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, [source, os.environ.get("PYTHONPATH")]))
     module = f"results.{row.name}" if row.is_study else "kerasall"
     folder.mkdir(parents=True, exist_ok=True)
+    begun = time.time()
     status = _call([sys.executable, "-m", module, *find_arguments(row, places, folder)], environment)
     run = Run(places.runs / row.name)
     if status:
-        said = "" if row.is_study or run.record_fault else run.record.get("error") or ""
-        raise KerasallError(
-            f"`{module} {row.command}` ended with status {status}{f': {said}' if said else ''}"
-        )
+        said = "its last lines above say why" if row.is_study else _find_error(run, begun)
+        raise KerasallError(f"python -m {module} ended with status {status}: {said}")
     return keep_study(row, places, folder) if row.is_study else keep_run(row, run, places, folder)
+
+
+def _find_error(run: Run, begun: float) -> str:
+    """Why a run failed that began then; one that was refused at the door has no record of it."""
+    record = {} if run.record_fault else run.record
+    said = record.get("error") if (record.get("finished") or 0) >= begun else None
+    return said or "its last lines above say why"
 
 
 def find_arguments(row: Row, places: Places, folder: Path) -> list[str]:
