@@ -17,9 +17,9 @@ test-all: $(VENV)/.installed-test
 bench: $(VENV)/.installed-test
 	$(BIN)/python benchmarks/run_all.py
 
-# make results CNMC=PATH ARIA=PATH WEIGHTS=DIR [ROWS="NAME ..."] [OPTIONS=--list]
+# make results CNMC=PATH ARIA=PATH LABELS=FILE WEIGHTS=DIR [ROWS="NAME ..."] [OPTIONS=--list]
 results: $(VENV)/.installed
-	$(BIN)/python -m results.make $(if $(CNMC),--cnmc "$(CNMC)") $(if $(ARIA),--aria "$(ARIA)") $(if $(WEIGHTS),--weights "$(WEIGHTS)") $(OPTIONS) $(ROWS)
+	$(BIN)/python -m results.make $(if $(CNMC),--cnmc "$(CNMC)") $(if $(ARIA),--aria "$(ARIA)") $(if $(LABELS),--labels "$(LABELS)") $(if $(WEIGHTS),--weights "$(WEIGHTS)") $(OPTIONS) $(ROWS)
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/pyright --pythonpath $(BIN)/python

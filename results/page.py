@@ -38,8 +38,9 @@ _HEAD = """# Results
 > statement about the images it was measured on.
 
 Written by `python -m results.page` from the files in `results/` alone. Every row was made by the command that stands
-below it, or by `make results CNMC=PATH ARIA=PATH WEIGHTS=DIR` with all others; `python -m results.make --check ROW` makes it
-again and compares. In the commands `CNMC`, `ARIA` and `WEIGHTS` stand for the folders of images and weights.
+below it, or by `make results CNMC=PATH ARIA=PATH LABELS=FILE WEIGHTS=DIR` with all others; `python -m results.make --check ROW`,
+given the same places (`--cnmc PATH` and so on), makes it again and compares. In the commands `CNMC` and `ARIA` stand for the folders
+of images, `LABELS` for C-NMC's table of labels of the preliminary part, `WEIGHTS` for the folder of weights, `RUNS` for that of runs.
 
 ## What these numbers are
 
