@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-all bench lint clean
+.PHONY: demo test test-all bench results lint clean
 
 demo: $(VENV)/.installed
 	$(BIN)/kerasall run configs/demo.yaml
@@ -16,6 +16,10 @@ test-all: $(VENV)/.installed-test
 
 bench: $(VENV)/.installed-test
 	$(BIN)/python benchmarks/run_all.py
+
+# make results CNMC=PATH ARIA=PATH LABELS=FILE WEIGHTS=DIR [ROWS="NAME ..."] [OPTIONS=--list]
+results: $(VENV)/.installed
+	$(BIN)/python -m results.make $(if $(CNMC),--cnmc "$(CNMC)") $(if $(ARIA),--aria "$(ARIA)") $(if $(LABELS),--labels "$(LABELS)") $(if $(WEIGHTS),--weights "$(WEIGHTS)") $(OPTIONS) $(ROWS)
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/pyright --pythonpath $(BIN)/python

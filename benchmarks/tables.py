@@ -9,28 +9,43 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).parent
-_PLACE = re.compile(r"(<!-- (?P<name>\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
 def main() -> None:
     page = HERE / "README.md"
-    text = _PLACE.sub(_fill, page.read_text(encoding="utf-8"))
-    temporary = page.with_suffix(".partial")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(page)
+    fill_page(page, _find_table)
     print(f"written: {page}")
 
 
-def _fill(place: re.Match[str]) -> str:
-    path = HERE / "results" / f"{place['name']}.json"
+def fill_page(page: Path, find: Callable[[str], str | None], mark: str = "") -> None:
+    """Writes what ``fill`` makes of a page, atomically."""
+    temporary = page.with_suffix(".partial")
+    temporary.write_text(fill(page.read_text(encoding="utf-8"), find, mark), encoding="utf-8")
+    temporary.replace(page)
+
+
+def fill(text: str, find: Callable[[str], str | None], mark: str = "") -> str:
+    """The text with what is found between each `<!-- MARK NAME -->` and `<!-- end -->`; a place of which None stays."""
+
+    def renew(place: re.Match[str]) -> str:
+        found = find(place["name"])
+        return place[0] if found is None else f"{place['begin']}{found}<!-- end -->"
+
+    begin = rf"(?P<begin><!-- {mark}(?P<name>[\w/:]+) -->\n?)"
+    return re.sub(rf"{begin}(?:(?!<!-- ).)*<!-- end -->", renew, text, flags=re.DOTALL)
+
+
+def _find_table(name: str) -> str | None:
+    path = HERE / "results" / f"{name}.json"
     if not path.is_file():
-        print(f"{place['name']}: no results; run python benchmarks/{place['name']}.py")
-        return place[0]
-    return f"{place[1]}{_table(json.loads(path.read_text(encoding='utf-8')))}{place[3]}"
+        print(f"{name}: no results; run python benchmarks/{name}.py")
+        return None
+    return _table(json.loads(path.read_text(encoding="utf-8")))
 
 
 def _table(result: dict[str, Any]) -> str:

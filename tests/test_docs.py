@@ -12,7 +12,7 @@ import kerasall
 
 ROOT = Path(__file__).parents[1]
 PAPERS = ["docs/architecture.md", "CONTRIBUTING.md", "SECURITY.md", "tests/data/witness/README.md"]
-ROOTS = "kerasall|tests|pipelines|configs|docs|benchmarks"
+ROOTS = "kerasall|tests|pipelines|configs|docs|benchmarks|results"
 
 
 def named_paths(paper: str) -> list[str]:

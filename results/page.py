@@ -1,0 +1,271 @@
+"""Writes RESULTS.md, its figure and the numbers of README.md from the results alone: no figure is typed by hand.
+
+    python -m results.page
+
+In README.md and docs, `<!-- results:summary -->` holds a row a line, `<!-- results:ROW/METRIC -->` one score, both up to
+`<!-- end -->`.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks.tables import fill
+from kerasall.evaluation.intervals import Interval
+from kerasall.files import read_object, write_text
+from kerasall.report.evidence import SCORED
+from kerasall.report.format import beside, difference_words, format_duration, interval_words, title_of
+from results.forest import draw_forest
+from results.rows import FOLDER
+
+PAGE, FIGURE = "RESULTS.md", "forest.svg"
+MARK = "results:"
+
+Result = Mapping[str, Any]
+
+_SETS = {
+    "cnmc": "C-NMC 2019: single cells, classes all and hem; intervals over patients",
+    "aria": "The four-class set: fields of blood smears; intervals over blocks of file numbers",
+    "rendered": "Rendered cells; they say nothing about leukaemia",
+}
+
+_HEAD = """# Results
+
+> **Research use only. Nothing here is a diagnostic device.** A missed leukaemia can cost a child's life; a score is a
+> statement about the images it was measured on.
+
+Written by `python -m results.page` from the files in `results/` alone. Every row was made by the command that stands
+below it, or by `make results CNMC=PATH ARIA=PATH LABELS=FILE WEIGHTS=DIR` with all others; `python -m results.make --check ROW`,
+given the same places (`--cnmc PATH` and so on), makes it again and compares. In the commands `CNMC` and `ARIA` stand for the folders
+of images, `LABELS` for C-NMC's table of labels of the preliminary part, `WEIGHTS` for the folder of weights, `RUNS` for that of runs.
+
+## What these numbers are
+
+- **The images are samples.** C-NMC: 2,928 of its 10,661 labelled training cells, 36 of 73 subject ids of two of the three folds, at
+  most 100 cells an id, those first that recur under another id. So copies are more frequent than in the whole set, and an effect of
+  copies is of this sample alone. Four-class set: 2,603 of its 3,256 images, four fifths of every class; it names no patient, and
+  blocks of consecutive file numbers stand in: no score on it speaks of new patients.
+- **What was made smaller** than in the paper or the shipped config (pixels, width, epochs, members) stands in each row. A paper's
+  number stands beside ours with the paper's own protocol; other images, patients and seeds: a difference is no error by itself.
+- **Nothing was chosen on a scored image** unless the row says so.
+- **Intervals** are 95%, from resampling whole groups (patients, ids that are one patient joined; or blocks). The spread over seeds
+  is another thing: how far a score moves when nothing but the seeds of training change.
+- Every row names the SHA-256 of its split and of its predictions (`results/predictions/`, one line an image), its settings
+  and the SHA-256 of weights and images in `results/ROW.json`.
+- `kerasall tables ROW` sets a run beside the paper that it rebuilds, cell by cell; `kerasall compare ROW ROW` gives paired differences.
+"""
+
+
+def main() -> None:
+    for page in write_pages(FOLDER):
+        print(f"written: {page}")
+
+
+def write_pages(folder: Path) -> list[Path]:
+    """Writes all pages from the results in a folder; those beside it that hold marks are filled.
+
+    Args:
+        folder: of the results; RESULTS.md is written beside it, its figure into it.
+    """
+    results, root = read_results(folder), folder.parent
+    pages = {root / PAGE: make_page(results), folder / FIGURE: draw_forest(list(results.values()))}
+    for page in (root / "README.md", *sorted((root / "docs").glob("*.md"))):
+        text = page.read_text(encoding="utf-8") if page.is_file() else ""
+        if f"<!-- {MARK}" in text:
+            pages[page] = fill_marks(text, results)
+    for page, text in pages.items():
+        write_text(page, text)
+    return list(pages)
+
+
+def read_results(folder: Path) -> dict[str, dict[str, Any]]:
+    """Every result by its row's name, by data, paper and name; studies last."""
+    found = [read_object(path) for path in sorted(folder.glob("*.json"))]
+    order = list(_SETS)
+    runs = [each for each in found if "study" not in each]
+    runs.sort(key=lambda each: (order.index(each["data"]), each["paper"] or "~", each["row"]))
+    return {each["row"]: each for each in runs} | {each["study"]: each for each in found if "study" in each}
+
+
+def fill_marks(text: str, results: Mapping[str, Result]) -> str:
+    """A page with the numbers of the results at its marks; marks of rows that are not made stay as they are."""
+
+    def find(name: str) -> str | None:
+        if name == "summary":
+            runs = [each for each in results.values() if "study" not in each]
+            return "".join(f"{line}\n" for line in _summary(runs, PAGE)) if runs else None
+        row, _, metric = name.partition("/")
+        found = results.get(row, {}).get("metrics", {}).get(metric)
+        return found and score_words(metric, found)
+
+    return fill(text, find, MARK)
+
+
+def make_page(results: Mapping[str, Result]) -> str:
+    """RESULTS.md."""
+    runs = [each for each in results.values() if "study" not in each]
+    studies = [each for each in results.values() if "study" in each]
+    lines = [_HEAD]
+    if any(each["metrics"] for each in runs):
+        lines += [f"![Main scores with their intervals, and what the papers printed](results/{FIGURE})", ""]
+    for data, title in _SETS.items():
+        if chosen := [each for each in runs if each["data"] == data]:
+            lines += [f"## {title}", "", *_summary(chosen), ""]
+    for each in studies:
+        lines += [*importlib.import_module(f"results.{each['study']}").section(each), ""]
+    if runs:
+        lines += ["## Every row", ""]
+        lines += [line for each in runs for line in _describe_run(each)]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def score_words(metric: str, found: Mapping[str, Any]) -> str:
+    """For example ``96.7% (88.8% to 97.9%; 33 groups)``."""
+    interval = Interval(**found)
+    value, ends = interval_words(metric, interval)
+    return beside((value, f"{ends}; {interval.over}" if ends else ""))
+
+
+def _summary(runs: Sequence[Result], page: str = "") -> Iterator[str]:
+    yield "| row | what it is for | main score | malignant called benign | over seeds | the paper printed |"
+    yield "|---|---|---|---|---|---|"
+    for run in runs:
+        metric = run["main_metric"]
+        cells = [
+            f"[{run['row']}]({page}#{run['row'].lower()})",
+            run["says"],
+            f"{_title(run, metric)} {score_words(metric, run['metrics'][metric])}, {_scored(run)}",
+            _missed(run),
+            _seeds(run, metric),
+            _printed(run),
+        ]
+        yield f"| {' | '.join(_cell(each) for each in cells)} |"
+
+
+def _missed(run: Result) -> str:
+    if run["malignant_called_benign"] is None:
+        return "not counted"
+    found = score_words("malignant_sensitivity", run["metrics"]["malignant_sensitivity"])
+    return f"{run['malignant_called_benign']:,} of {run['malignant_images']:,}; sensitivity {found}"
+
+
+def _scored(run: Result) -> str:
+    words = run["scored"].replace("-", " ")
+    return f"{words}, {run['images']:,} images" + (" (chosen there)" if run["chosen"] else "")
+
+
+def _seeds(run: Result, metric: str) -> str:
+    if not run["repeats"]:
+        return "one seed"
+    spread = list(run["repeats"]["models"].values())[-1][metric]  # the system stands last
+    if spread["mean"] is None:
+        return "not defined"
+    mean, ends = interval_words(metric, _interval(spread["mean"], spread["low"], spread["high"]))
+    lowest, highest = (interval_words(metric, _interval(spread[end]))[0] for end in ("lowest", "highest"))
+    return f"{len(spread['values'])} seeds: {lowest} to {highest}; their mean {beside((mean, ends))}"
+
+
+def _printed(run: Result) -> str:
+    printed = run["printed"]
+    if not printed:
+        return ""
+    return f"{printed['column']} {printed['value']} ({printed['table']}, {printed['row']}; {printed['authors'].split(',')[0]} et al.)"
+
+
+def _describe_run(run: Result) -> Iterator[str]:
+    metric, seconds = run["main_metric"], run["seconds"]
+    yield from (f"### {run['row']}", "", run["says"], "", "```", run["command"], "```", "")
+    yield f"- Scored: {SCORED[run['scored']]}; protocol: {run['protocol']}."
+    yield f"- Chosen on the scored images: {run['chosen'] or 'nothing'}."
+    if departures := [*run["settings"]["departures"], *run["departures"]]:
+        yield from (
+            "- Smaller, or otherwise than in the paper or the shipped config:",
+            *(f"  - {each}" for each in departures),
+        )
+    if run["printed"]:
+        yield f"- The paper's number: {_printed(run)}; {run['printed']['protocol']}"
+    if run["paper"]:
+        yield f"- Beside the paper, cell by cell: `kerasall tables {run['row']}`."
+    yield f"- Split `{run['split']['sha256']}`; predictions `results/{run['predictions']['file']}`, `{run['predictions']['sha256']}`."
+    yield f"- {'Deterministic' if run['deterministic'] else 'Not deterministic'}; {_made(run)}"
+    yield f"- Seconds: {', '.join(f'{step} {taken:g}' for step, taken in seconds['steps'].items())}; in all {format_duration(seconds['whole'])}."
+    yield from ("", "| score | of these images |", "|---|---|")
+    for name, found in run["metrics"].items():
+        yield f"| {_title(run, name)} | {score_words(name, found)} |"
+    yield from _describe_parts(run, metric)
+    yield ""
+
+
+def _describe_parts(run: Result, metric: str) -> Iterator[str]:
+    """Members of an ensemble, combinations of a sweep or of classifiers, and images whose patients were not trained on."""
+    if run["ensemble"]:
+        yield from (
+            "",
+            f"| member | {_title(run, metric)} | the ensemble less this member |",
+            "|---|---|---|",
+        )
+        for name, scores in run["ensemble"]["scores"].items():
+            less = run["ensemble"]["ensemble_minus_member"][name]
+            yield f"| {name} | {score_words(metric, scores[metric])} | {_difference(metric, less)} |"
+    if run["combinations"]:
+        compared = run["combinations"]["compared_on"]
+        rows = run["combinations"]["rows"]
+        # What names a combination stands before its main score.
+        parts = [
+            key
+            for key in list(rows[0])[: list(rows[0]).index("main")]
+            if not isinstance(rows[0][key], float | dict)
+        ]
+        yield from ("", f"Combinations, compared on {compared} images:", "")
+        yield f"| {' | '.join(parts)} | {_title(run, metric)} |"
+        yield "|---" * (len(parts) + 1) + "|"
+        for row in rows:
+            names = [
+                " + ".join(map(str, row[key])) if isinstance(row[key], list) else str(row[key])
+                for key in parts
+            ]
+            yield f"| {' | '.join(map(_cell, names))} | {score_words(metric, row['main'])} |"
+    for key, words in (
+        ("apart", "of patients none of whose images was trained on"),
+        ("out_of_fold", "out of fold"),
+    ):
+        if run[key]:
+            score = score_words(metric, run[key]["metrics"][metric])
+            yield from ("", f"{_title(run, metric)} of the {run[key]['images']:,} images {words}: {score}.")
+
+
+def _difference(metric: str, found: Mapping[str, Any]) -> str:
+    """For example ``-1.2 points (-2.5 to +0.1)``."""
+    return beside(difference_words(metric, _interval(found["difference"], found["low"], found["high"])))
+
+
+def _interval(value: float | None, low: float | None = None, high: float | None = None) -> Interval:
+    return Interval(value, low, high, 0.95, "", 0)
+
+
+def _made(result: Result) -> str:
+    hardware, commit = result["hardware"], result["commit"]
+    versions = ", ".join(f"{name} {number}" for name, number in result["versions"].items())
+    at = (
+        f"commit {commit['id'][:12]}{' and changes to it' if commit['changed'] else ''}"
+        if commit
+        else "no commit known"
+    )
+    instructions = " ".join(hardware["instructions"]) or "neither AVX2 nor more"
+    return f"on {hardware['processor']}, {hardware['cores']} cores ({instructions}); {at}; {versions}."
+
+
+def _title(run: Result, metric: str) -> str:
+    return title_of(metric, run["labels"])
+
+
+def _cell(text: str) -> str:
+    """A text as a cell of a table: one line, no bars."""
+    return " ".join(text.split()).replace("|", "\\|")
+
+
+if __name__ == "__main__":
+    main()
