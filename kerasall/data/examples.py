@@ -111,7 +111,7 @@ def write_attributes(table: pd.DataFrame, folder: Path) -> None:
     write_csv(table, folder / ATTRIBUTES)
 
 
-def read_attributes(folder: Path, ids: Sequence[str]) -> dict[str, np.ndarray]:
+def read_attributes(folder: Path, ids: np.ndarray) -> dict[str, np.ndarray]:
     """Column -> str [N], what ``write_attributes`` was told of each of N images; "" where that was nothing."""
     table = read_csv(folder / ATTRIBUTES).set_index("id").reindex(ids).fillna("")
     return {str(name): table[name].to_numpy(str) for name in table.columns}

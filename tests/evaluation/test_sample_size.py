@@ -51,7 +51,8 @@ def test_studies_of_that_size_have_intervals_of_that_width():
     hits, sizes = study(3000)
     needed = spread_of(list(zip(hits, sizes, strict=True))).groups_needed["0.1"]
     between, within_patients = 4 / 150, 4 / 30  # variance of beta(4, 1), mean of p (1 - p)
-    size, spread = 24.5, 1 + (30**2 - 1) / 12 / 24.5**2  # of 10 to 39 images: mean, mean square over its square
+    size = 24.5  # of 10 to 39 images
+    spread = 1 + (30**2 - 1) / 12 / size**2  # mean square over the square of the mean
     told = (between * spread + within_patients / size) * (2 * 1.959964 / 0.1) ** 2
     assert needed == pytest.approx(told, rel=0.08)
     within = []

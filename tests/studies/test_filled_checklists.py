@@ -16,6 +16,7 @@ from kerasall.errors import ArtifactError
 from kerasall.published.checklists import checklist_names, read_checklist
 from kerasall.report.pages.checklist import ABSENT, ANSWERED, BY_AUTHORS, PARTLY, escape_markdown
 from kerasall.settings import StudySettings
+from kerasall.settings.loading import load_settings
 from kerasall.studies.checklists.filled import fill_in
 from kerasall.studies.finished_run import Run
 
@@ -189,6 +190,38 @@ def test_an_ensemble_is_described_and_one_model_makes_the_item_void(old, changed
     found = answers_of(changed(results={"ensemble": made}), "claim")["27"]
     assert found.state == ANSWERED
     assert "3 members: one, two, three" in " ".join(found.known)
+
+
+SYSTEMS = {
+    "aria_mobilenet": (
+        "The weights of the epoch with the best val_loss were kept",
+        "trained on ImageNet: mobilenet",
+    ),
+    "weighted_ensemble": ("Each member, where it states nothing else", "trained on ImageNet: vgg16"),
+    "deep_features_svm": ("Classifiers (", "trained on ImageNet: vgg16"),
+    "optimizer_sweep": ("Training: stage", "trained on ImageNet: vgg16"),
+    "taguchi_resnet101_vote": (
+        "Settings were chosen by a designed experiment over",
+        "trained on ImageNet: resnet101",
+    ),
+}
+"""Config that comes with kerasall -> what is said of its training or its choice, and of its weights."""
+
+
+@pytest.mark.parametrize("name", SYSTEMS)
+def test_the_settings_of_every_kind_of_system_are_put_in_words(name, changed):
+    settings = load_settings(name).model_dump(mode="json")
+    answers = answers_of(changed(settings=settings), "claim")
+    told = " ".join(sentence for number in ("24", "25", "26") for sentence in answers[number].known)
+    assert all(words in told for words in SYSTEMS[name])
+    assert not re.search(r"\bNone\b|\{|\}|  ", told)
+    single = "On the backbone" in " ".join(answers["22"].known)
+    assert single is (name == "aria_mobilenet")
+
+
+def test_texts_of_a_later_version_are_read_as_far_as_they_are_known(changed):
+    run = changed(settings={"study": {"funding": "A fund.", "moonlight": "x", "ethics": 3}})
+    assert answers_of(run, "claim")["44"].stated == {"funding": "A fund."}
 
 
 def test_blinding_is_unknown_unless_stated(old, changed):

@@ -31,7 +31,7 @@ def describe_source(run: RunFacts) -> Iterator[str]:
 
 def describe_eligibility(run: RunFacts) -> Iterator[str]:
     """What the run itself left out; which patients a study admits it cannot know."""
-    yield "The run took every image that the data state."
+    yield "The run asks for no patients: it took the images that the data state."
     if classes := run.setting("data.classes"):
         yield f"Of these it used the classes {', '.join(classes)} alone (data.classes)."
     if folds := run.setting("data.folds"):

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from pydantic import ValidationError
 
 from kerasall.components.example_validator import UNREADABLE
 from kerasall.csv_tables import read_csv
@@ -72,11 +71,10 @@ class RunFacts:
 
     @cached_property
     def study(self) -> StudySettings:
-        """What the authors state; nothing of a run whose settings have no such block, or one of another version."""
-        try:
-            return StudySettings.model_validate(self.run.settings.get("study") or {})
-        except ValidationError:
-            return StudySettings()
+        """What the authors state; of a run of another version what this one knows of it."""
+        found = self.run.settings.get("study") or {}
+        known = {name: text for name, text in found.items() if name in StudySettings.model_fields}
+        return StudySettings(**{name: text for name, text in known.items() if isinstance(text, str)})
 
     def setting(self, key: str, otherwise: Any = None) -> Any:
         """A resolved setting by its dotted key; ``otherwise`` where the run's version did not have it."""

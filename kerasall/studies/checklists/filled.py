@@ -100,7 +100,7 @@ def answer_item(item: Item, facts: RunFacts) -> Answer:
     stated = {name: getattr(facts.study, name) for name in rule.states}
     wanted = {name: fields[name].description or name for name, text in stated.items() if not text}
     sections = {anchor: facts.sections[anchor] for anchor in rule.where if anchor in facts.sections}
-    if rule.states and "study" in facts.sections:
+    if any(stated.values()) and "study" in facts.sections:
         sections["study"] = facts.sections["study"]
     return Answer(
         item.number, item.asks,
