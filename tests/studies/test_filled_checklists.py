@@ -224,6 +224,34 @@ def test_texts_of_a_later_version_are_read_as_far_as_they_are_known(changed):
     assert answers_of(run, "claim")["44"].stated == {"funding": "A fund."}
 
 
+def test_subgroups_are_told_with_their_intervals_and_too_small_ones_as_such(old, changed):
+    assert "No subgroup was scored." in known(old, "claim", "37")
+    whole = old.evaluated["metrics"]["accuracy"]
+    rows = [
+        {"value": "North", "images": 300, "groups": 13, "too_few": "of another score", "metrics": {"accuracy": whole}},
+        {
+            "value": "", "images": 20, "groups": 3, "too_few": "yes",
+            "metrics": {"accuracy": whole | {"low": None, "high": None}},
+        },
+    ]  # fmt: skip
+    told = known(changed(results={"subgroups": [{"column": "site", "rows": rows}]}), "claim", "37")
+    assert (
+        "By site: North, 300 images: Accuracy 99.4% (95% interval 97.9% to 99.9%, 16 groups); not known, 20 images: "
+        "Accuracy 99.4% (too few groups for an interval)." in told
+    )
+
+
+def test_the_patients_that_a_narrower_interval_takes_are_told(changed):
+    found = {"title": "accuracy", "design_effect": 2.5, "groups_needed": {"0.1": 1234}}
+    unknown = found | {"title": "specificity", "design_effect": None, "groups_needed": {}}
+    told = known(changed(results={"sample_size": [found, unknown]}), "stard", "18")
+    assert (
+        "(design effect 2.5), a 95% interval of the accuracy would take about this many, each a patient: 1,234 for 10 points."
+        in told
+    )
+    assert "specificity" not in told
+
+
 def test_blinding_is_unknown_unless_stated(old, changed):
     found = answers_of(old, "stard")["13b"]
     assert found.known == ()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 from kerasall.errors import count_of
 from kerasall.evaluation.metrics import MALIGNANT_SCORES, SCORES
@@ -58,12 +59,13 @@ def describe_subgroups(run: RunFacts) -> Iterator[str]:
         yield f"No subgroup was scored{unnamed}."
         return
     for part in found:
-        told = "; ".join(
-            f"{row['value'] or 'not known'}: {run.score(run.main_metric, row) or 'not defined'}"
-            + (f" (too few: {row['too_few']})" if row["too_few"] else "")
-            for row in part["rows"]
-        )
-        yield f"By {part['column']}: {told}."
+        yield f"By {part['column']}: {'; '.join(_describe_subgroup(run, row) for row in part['rows'])}."
+
+
+def _describe_subgroup(run: RunFacts, row: Mapping[str, Any]) -> str:
+    main = row["metrics"].get(run.main_metric) or {}
+    few = " (too few groups for an interval)" if main.get("value") is not None and main["low"] is None else ""
+    return f"{row['value'] or 'not known'}, {count_of(row['images'], 'image')}: {run.score(run.main_metric, row) or 'not defined'}{few}"
 
 
 def describe_accuracy(run: RunFacts) -> Iterator[str]:
