@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -204,6 +205,64 @@ def test_a_changed_setting_reruns_only_what_follows(house):
         "Evaluator",
         "ReportGen",
         "Pusher",
+    }
+
+
+def test_what_the_authors_state_makes_the_report_alone_again(house):
+    arguments = ("run", house.config("tiny"), "--force", "--name", "stated")
+    house.call(*arguments, "--set", "study.funding='<i>=1+1</i> of a fund'")
+    assert {name for name, state in house.states("stated").items() if state != "cached"} == {
+        "ReportGen",
+        "Pusher",
+    }
+    page = (house.folder / "runs" / "stated" / "report.html").read_text(encoding="utf-8")
+    assert "&lt;i&gt;=1+1&lt;/i&gt; of a fund" in page
+    assert "Not stated: title, background" in page
+
+
+def test_subgroups_are_scored_without_training_again(house):
+    arguments = ("run", house.config("tiny"), "--force", "--name", "parts")
+    house.call(*arguments, "--set", "evaluate.subgroups=[fold]")
+    changed = {name for name, state in house.states("parts").items() if state != "cached"}
+    assert changed == {"ExampleGen", "Evaluator", "ReportGen", "Pusher"}
+    results = json.loads((house.folder / "runs" / "parts" / "report.json").read_text())["results"]
+    ((row,),) = [part["rows"] for part in results["subgroups"]]
+    assert (row["value"], row["images"]) == ("", results["images"])  # rendered cells have no published part
+    assert row["metrics"]["accuracy"]["value"] == results["metrics"]["accuracy"]["value"]
+    page = (house.folder / "runs" / "parts" / "report.html").read_text(encoding="utf-8")
+    assert '<section id="subgroups"' in page
+    _, err = house.call(*arguments, "--set", "evaluate.subgroups=[site]", status=1)
+    assert "evaluate.subgroups must name columns of a table of images, or fold, but names site" in err
+
+
+def test_every_checklist_is_filled_in_with_the_runs_own_numbers(house):
+    names = ("claim", "stard", "stard-ai", "tripod")
+    out, _ = house.call(
+        "report", "tiny", *(word for name in names for word in ("--checklist", name)), "--json"
+    )
+    folder = house.folder / "runs" / "tiny"
+    results = json.loads((folder / "report.json").read_text())["results"]
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    anchors = set(re.findall(r'<section id="([^"]+)"', page))
+    with (folder / "predictions.csv").open(newline="") as file:
+        scored = {row["id"] for row in csv.DictReader(file)}
+    for found in json.loads(out):
+        told = {item["item"]: item for item in found["items"]}
+        assert all(item["known"] or item["to_be_stated"] or item["does_not_apply"] for item in told.values())
+        written = Path(found["page"]).read_text(encoding="utf-8")
+        links = re.findall(r'href="report\.html#([^"]+)"', written)
+        assert links
+        assert set(links) <= anchors
+    claim = {item["item"]: " ".join(item["known"]) for item in json.loads(out)[0]["items"]}
+    assert f"Scored (test): {len(scored)} images" in claim["35"]
+    assert (
+        f"{results['malignant_called_benign']:,} of {results['malignant_images']:,} malignant" in claim["39"]
+    )
+    assert "Apart by patients" in claim["20"]
+    assert "Near duplicates were not looked for" in claim["9"]
+    assert "figures/patient-flow.svg" in {
+        p.relative_to(house.output("tiny", "ReportGen", "report")).as_posix()
+        for p in house.output("tiny", "ReportGen", "report").rglob("*.svg")
     }
 
 

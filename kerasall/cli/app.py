@@ -20,6 +20,7 @@ from kerasall.cli.export import export
 from kerasall.cli.init import init
 from kerasall.cli.interrupts import STOPPED, stopping_safely
 from kerasall.cli.predict import predict
+from kerasall.cli.report import report
 from kerasall.cli.review import review
 from kerasall.cli.run import run
 from kerasall.cli.runs import runs, status
@@ -37,8 +38,8 @@ from kerasall.shown_text import show, tell_fault
 from kerasall.version import __version__
 
 _IN_ORDER_OF_USE = (
-    check, segment, init, train, configs, settings, run, tune, runs, status, trials, compare, review, tables, explain,
-    evaluate, predict, serve, export,
+    check, segment, init, train, configs, settings, run, tune, runs, status, trials, compare, review, tables, report,
+    explain, evaluate, predict, serve, export,
 )  # fmt: skip
 
 

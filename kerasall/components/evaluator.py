@@ -26,6 +26,7 @@ from kerasall.data.development import (
     read_rows,
 )
 from kerasall.data.duplicates import read_duplicates
+from kerasall.data.examples import read_attributes
 from kerasall.data.label_corrections import read_corrections
 from kerasall.data.splits import Split
 from kerasall.data.statistics import read_scan, write_seen
@@ -55,6 +56,8 @@ from kerasall.evaluation.metrics import MALIGNANT_SCORES, SCORES, find_metric, m
 from kerasall.evaluation.operating_points import Prevalence
 from kerasall.evaluation.predictions import Predictions, write_predictions
 from kerasall.evaluation.review import REVIEW, ReviewRecord, ReviewSource, write_review_record
+from kerasall.evaluation.sample_size import plan_groups
+from kerasall.evaluation.subgroups import score_subgroups
 from kerasall.evaluation.subject_calls import SubjectCalls, call_subjects
 from kerasall.evaluation.trust_scores import TrustScores, score_safeguards
 from kerasall.files import read_json, write_json
@@ -108,6 +111,7 @@ def evaluator(
     settings: Settings,
     evaluation: Annotated[Path, Output("Evaluation")],
     blessing: Annotated[Path, Output("Blessing")],
+    attributes: Annotated[Path | None, Input("Attributes")] = None,
 ) -> dict[str, Any]:
     """Opens the test part, once, and predicts it through the exported model from the files' bytes.
 
@@ -125,6 +129,7 @@ def evaluator(
         scored, data, facts, settings, recorded, safeguards,
         errors=len(read_json(anomalies / "anomalies.json")["errors"]), parity=measured,
         patients=find_patients(examples, facts, settings.data.subject),
+        columns={} if attributes is None else read_attributes(attributes, scored.predictions.ids),
     )  # fmt: skip
     sources = review_sources(scored, recorded, data.split)
     review = make_review_record(examples, facts.labels, sources, statistics, frozen_split)
@@ -153,6 +158,7 @@ def evaluator(
 def find_all(
     scored: Scored, data: Development, facts: Facts, settings: Settings, recorded: TrainingRecord,
     safeguards: Path, *, errors: int, parity: Mapping[str, Any], patients: Patients,
+    columns: Mapping[str, np.ndarray],
 ) -> Findings:  # fmt: skip
     """Everything that is computed of the scored images."""
     wanted, folds = settings.evaluate, {fold: data.split.ids(fold) for fold in data.split.folds}
@@ -200,6 +206,10 @@ def find_all(
         trust=trust,
         subject_calls=score_subjects(scorer, recorded, facts, folds, fitted_on),
         by_class=by_class,
+        spread=plan_groups(scored.predictions, facts.malignant),
+        subgroups=score_subgroups(
+            scorer, columns, list(dict.fromkeys([wanted.main_metric, "balanced_accuracy", *malignant]))
+        ),
         views=score_views(scorer, recorded, parity, settings.serve.views, fitted_on),
     )  # fmt: skip
 

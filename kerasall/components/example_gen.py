@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
-from kerasall.data.examples import Collection, read_examples, write_collection
+import pandas as pd
+
+from kerasall.data.examples import Collection, read_examples, write_attributes, write_collection
 from kerasall.data.label_corrections import KINDS, apply_corrections, write_corrections
 from kerasall.data.own_images import name_classes, pick_classes
 from kerasall.data.sources import detect_source, read_source
-from kerasall.errors import SettingsError
+from kerasall.data.spelling import is_placeholder, join_spellings
+from kerasall.errors import DataError, SettingsError
 from kerasall.files import sha256_of_file, sha256_of_json
 from kerasall.pipeline.component import Output, Unkeyed, component
 from kerasall.settings import DataSettings
 
+MOST_VALUES = 20
+"""Most different values of such a column: with more, subgroups are too small to say anything."""
 OWN_IMAGES = ("folder", "csv")
 """Sources that hold a person's own images. The others say themselves what their classes and patients are."""
 
@@ -45,13 +51,18 @@ def example_gen(
     data: DataSettings,
     examples: Annotated[Path, Output("Examples")],
     cache_folder: Annotated[Path, Unkeyed()],
+    attributes: Annotated[Path, Output("Attributes")],
+    subgroups: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Reads the names, labels and subjects of a data source; no pixel is read.
 
     Each row also carries the file's size and times, so that a changed file reruns what follows.
-    Corrections of labels are applied here, and what they changed is kept beside the table.
+    Corrections of labels are applied here, and what they changed is kept beside the table. The columns ``subgroups``
+    become an artifact of their own, which the Evaluator alone reads: to name others trains nothing again.
     """
-    collection, corrected = apply_corrections(read_collection_of(data, cache_folder), data.corrections)
+    read = read_collection_of(data, cache_folder, subgroups)
+    write_attributes(tabulate_attributes(read, subgroups), attributes)
+    collection, corrected = apply_corrections(read, data.corrections)
     collection.examples["state"] = [_size_and_times(Path(p)) for p in collection.examples["path"]]
     write_collection(collection, examples)
     write_corrections(corrected, examples)
@@ -61,15 +72,43 @@ def example_gen(
     return {"images": len(collection.examples), "source": collection.source, **counts}
 
 
-def read_collection_of(data: DataSettings, cache_folder: Path) -> Collection:
+def tabulate_attributes(collection: Collection, subgroups: Sequence[str]) -> pd.DataFrame:
+    """One row an image: its id, and what the named columns say of it, spellings of one value joined, "" for not known.
+
+    Raises:
+        DataError: a column has too many values to score each.
+    """
+    ids = collection.examples["id"]
+    table = pd.DataFrame({"id": ids})
+    for name in subgroups:
+        said = collection.examples["fold"] if name == "fold" else ids.map(collection.attributes[name])
+        known = said.where(~said.map(is_placeholder), "")
+        spelled = join_spellings(Counter(known[known != ""]))
+        table[name] = known.map(lambda value, spelled=spelled: spelled.get(value, ""))
+        if (count := table[name].nunique()) > MOST_VALUES:
+            raise DataError(
+                f"a column of evaluate.subgroups must have at most {MOST_VALUES} different values, but {name!r} has {count:,}: "
+                "join them in the table (ages by decades, for example), or leave it out"
+            )
+    return table
+
+
+def read_collection_of(data: DataSettings, cache_folder: Path, subgroups: Sequence[str] = ()) -> Collection:
     """The collection that ``data`` describes, with the malignant classes it names.
+
+    Args:
+        data: settings.
+        cache_folder: of rendered cells.
+        subgroups: columns of a table whose values become attributes; fold is known of every source.
 
     Raises:
         SettingsError: no path is set for a source that reads files, a setting is for another source, or a class is named
             that is not there.
         DataError: the source does not hold what its reader expects.
     """
+    columns = [name for name in subgroups if name != "fold"]
     if data.source == "synthetic":
+        _require_table(columns, "synthetic")
         _require_no_folds(data, "synthetic", "what is rendered")
         from kerasall.data.synthetic import SyntheticSettings, render_cells
 
@@ -80,13 +119,23 @@ def read_collection_of(data: DataSettings, cache_folder: Path) -> Collection:
     else:
         path = _require_path(data)
         name = detect_source(path) if data.source == "auto" else data.source
-        collection = read_source(name, path, **_options(data, name, path))
+        _require_table(columns, name)
+        kept = {"keep": columns} if columns else {}
+        collection = read_source(name, path, **_options(data, name, path), **kept)
     collection = replace(collection, sixteen_bit=data.sixteen_bit)
     if data.classes and collection.source not in OWN_IMAGES:
         collection = pick_classes(collection, data.classes)
     if data.malignant is None:
         return collection
     return replace(collection, malignant=name_classes(data.malignant, collection.labels, "data.malignant"))
+
+
+def _require_table(columns: Sequence[str], name: str) -> None:
+    if columns and name != "csv":
+        raise SettingsError(
+            f"evaluate.subgroups must name columns of a table of images, or fold, but names {', '.join(columns)} of the source "
+            f"{name}: list the images in a table with these columns, or leave them out"
+        )
 
 
 def _require_no_folds(data: DataSettings, name: str, what: str | Path) -> None:

@@ -6,8 +6,11 @@ from pathlib import Path
 from typing import Annotated
 
 from kerasall.components.evaluator import with_tuned_members
+from kerasall.components.example_validator import UNREADABLE
 from kerasall.components.pusher import VERDICT
+from kerasall.csv_tables import read_csv
 from kerasall.data.development import read_development, read_facts, read_rows
+from kerasall.data.duplicates import read_duplicates
 from kerasall.data.training_record import PROJECT, TrainingRecord
 from kerasall.evaluation.findings import read_findings
 from kerasall.evaluation.review import REVIEW, read_review_record
@@ -27,7 +30,7 @@ from kerasall.report.verdict import (
     describe_verdict,
 )
 from kerasall.serving.card import CARD
-from kerasall.settings import Settings
+from kerasall.settings import Settings, StudySettings
 from kerasall.taguchi.trial_events import list_trials
 
 TRIALS_PAGE = "trials.html"
@@ -46,14 +49,21 @@ def report_gen(
     settings: Settings,
     report: Annotated[Path, Output("Report")],
     command: Annotated[str, Unkeyed()],
+    study: StudySettings | None = None,
 ) -> dict[str, str]:
-    """Writes report.html with its pictures, and the verdict in words; ends with the lines a person reads first."""
+    """Writes report.html with its pictures, and the verdict in words; ends with the lines a person reads first.
+
+    ``study`` is that of ``settings``, whose key leaves it out: as a parameter of its own it makes this step, and no
+    other, run again.
+    """
     evidence = Evidence(
         findings=read_findings(evaluation), facts=read_facts(test), development=read_development(development),
         test=read_rows(test), split_folder=frozen_split, record=record,
         statistics=read_json(statistics / "statistics.json"), anomalies=read_json(anomalies / "anomalies.json"),
         training=TrainingRecord(record).training, settings=with_tuned_members(settings, record), command=command,
         review=read_review_record(evaluation / REVIEW), no_maps=read_json(evaluation / CARD).get("no_maps") or {},
+        left_out=read_csv(anomalies / UNREADABLE) if (anomalies / UNREADABLE).is_file() else None,
+        copies=frozenset(name for cluster in read_duplicates(statistics).clusters for name in cluster),
     )  # fmt: skip
     write_page(report, make_page(evidence), numbers=False)
     if evidence.tuning is not None:

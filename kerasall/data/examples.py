@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import pandas as pd
 
 from kerasall.csv_tables import read_csv, write_csv
@@ -26,6 +27,9 @@ label    class name
 subject  patient, or the stated stand-in (``Collection.subject_kind``), or ""
 fold     the publisher's own fold or part (C-NMC: fold_0, fold_1, fold_2, prelim), or ""
 """
+
+ATTRIBUTES = "attributes.csv"
+"""File of an Attributes artifact."""
 
 SubjectKind = Literal["subject", "block", "none"]
 
@@ -48,6 +52,8 @@ class Collection:
         read_warnings: what the reader found odd, for the report of ``check``.
         joined_subjects: sets of subjects that the source knows to be one patient each.
         sixteen_bit: what becomes of 16-bit samples wherever these images are decoded.
+        attributes: column that was asked for -> id -> what a table says of that image; not stored with the examples, so
+            that nothing but the scores of subgroups hangs on them.
     """
 
     source: str
@@ -60,6 +66,7 @@ class Collection:
     read_warnings: tuple[str, ...] = field(default=())
     joined_subjects: tuple[tuple[str, ...], ...] = ()
     sixteen_bit: SixteenBit = FULL
+    attributes: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         _require_valid(self.examples, self.labels, where=f"the {self.source} reader on {self.root}")
@@ -99,11 +106,23 @@ def read_examples(path: str | Path) -> pd.DataFrame:
     return examples
 
 
+def write_attributes(table: pd.DataFrame, folder: Path) -> None:
+    """Writes what a table of images says of each beside its class: columns id and others, all text, into an existing folder."""
+    write_csv(table, folder / ATTRIBUTES)
+
+
+def read_attributes(folder: Path, ids: np.ndarray) -> dict[str, np.ndarray]:
+    """Column -> str [N], what ``write_attributes`` was told of each of N images; "" where that was nothing."""
+    table = read_csv(folder / ATTRIBUTES).set_index("id").reindex(ids).fillna("")
+    return {str(name): table[name].to_numpy(str) for name in table.columns}
+
+
 def write_collection(collection: Collection, folder: str | Path) -> None:
     """Writes ``examples.csv`` and ``collection.json`` into an existing folder."""
     folder = Path(folder)
     write_examples(collection.examples, folder / "examples.csv")
-    facts = {f.name: getattr(collection, f.name) for f in fields(collection) if f.name != "examples"}
+    stored = [f.name for f in fields(collection) if f.name not in ("examples", "attributes")]
+    facts = {name: getattr(collection, name) for name in stored}
     write_json(folder / "collection.json", facts | {"root": str(collection.root)})
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from itertools import takewhile
 from pathlib import Path, PurePosixPath
 
@@ -11,7 +12,7 @@ from kerasall.data.examples import Collection
 from kerasall.data.locations import Location, parse_location
 from kerasall.data.own_images import Classes, find_counted_again, make_collection
 from kerasall.data.spelling import key_of
-from kerasall.errors import DataError, SettingsError, near_names
+from kerasall.errors import DataError, SettingsError, did_you_mean, near_names
 from kerasall.listing import tables
 from kerasall.listing.columns import ROLES, find_column, find_columns
 from kerasall.listing.folders import is_image_name, list_some
@@ -24,7 +25,7 @@ Row = dict[str, str]
 
 def read_table(
     path: str | Path, label: str = "auto", subject: str = "auto", columns: Mapping[str, str] | None = None,
-    root: str | Path | None = None, classes: Classes | None = None,
+    root: str | Path | None = None, classes: Classes | None = None, keep: Sequence[str] = (),
 ) -> Collection:  # fmt: skip
     """Reads a table of images: CSV and its kin, Excel, Parquet, JSON lines; see ``kerasall.listing.tables``.
 
@@ -40,6 +41,7 @@ def read_table(
         columns: role (path, label, subject, fold) -> name of its column, where it cannot be told.
         root: folder that relative paths start from; by default the table's own.
         classes: as ``make_collection``.
+        keep: names of further columns, whose values become the collection's attributes.
 
     Raises:
         SettingsError: an option is none of these.
@@ -60,7 +62,11 @@ def read_table(
     problems, warnings = list(table.problems), list(table.notes)
     elsewhere = [role for role, place in locations.items() if place.kind in ("none", "folder", "pattern")]
     places = _find_places(table, [role for role in ROLES if role not in elsewhere], named, problems)
-    rows = {number: {role: line[at] for role, at in places.items()} for number, line in table.lines.items()}
+    kept = _find_kept(table, keep, problems)
+    rows = {
+        number: {role: line[at] for role, at in (places | kept).items()}
+        for number, line in table.lines.items()
+    }
     _require_filled(rows, ["path", "label"], problems)
     written = {number: row["path"] for number, row in rows.items() if row.get("path")}
     found = _locate(written, folder, file, problems, warnings)
@@ -68,11 +74,14 @@ def read_table(
     for role, location in locations.items():
         if role in elsewhere and location.kind != "none":
             _read_from_paths(rows, role, location, problems, warnings)
-    rows = _join_repeated(rows, problems, warnings)
+    rows = _join_repeated(rows, problems, warnings, list(kept))
     if problems:
         raise DataError(_describe(file, problems))
+    # Whichever columns are kept, the same words: a warning is read by steps that know nothing of subgroups.
     if unused := [name or "(no name)" for at, name in enumerate(table.columns) if at not in places.values()]:
-        warnings.append(f"columns without a use here were left out: {list_some(unused)}")
+        warnings.append(
+            f"columns without a use here were left out: {list_some(unused)} (but for those that evaluate.subgroups names)"
+        )
     if again := find_counted_again(rows.values()):
         warnings.append(
             f"numbers of patients such as {list_some(again, 3)} come back under several classes and are taken for the same "
@@ -81,9 +90,16 @@ def read_table(
     if "subject" in named:
         subject = f"column:{named['subject']}"
     notes = _describe_reading(table, places, locations, next(iter(rows.values()), {}))
-    return make_collection(
+    collection = make_collection(
         "csv", folder, list(rows.values()), classes=classes, subject=subject, notes=notes, warnings=warnings
     )
+    said = {name: {row["id"]: row[_kept(name)] for row in rows.values()} for name in keep}
+    return replace(collection, attributes=said)
+
+
+def _kept(name: str) -> str:
+    """Key in a row of a column that is kept beside the roles."""
+    return f"column {name}"
 
 
 def _describe_reading(
@@ -177,6 +193,19 @@ def _find_places(
             f"one column cannot be {' and '.join(sharing)}, but {table.columns[at]!r} is: correct data.columns"
         )
     return places
+
+
+def _find_kept(table: tables.Table, keep: Iterable[str], problems: list[str]) -> dict[str, int]:
+    """Key in a row -> place of every column that is kept."""
+    places = {_kept(name): find_column(table.columns, name) for name in keep}
+    for name in keep:
+        if places[_kept(name)] is None:
+            hint = did_you_mean(name, [each for each in table.columns if each])
+            problems.append(
+                f"the column {name!r} is named by evaluate.subgroups, but is not there{f' ({hint})' if hint else ''}: "
+                f"{_list_columns(table)}"
+            )
+    return {key: at for key, at in places.items() if at is not None}
 
 
 def _describe_absent(role: str, table: tables.Table) -> str:
@@ -308,7 +337,9 @@ def _read_from_paths(
             warnings.append(found)
 
 
-def _join_repeated(rows: Mapping[int, Row], problems: list[str], warnings: list[str]) -> dict[int, Row]:
+def _join_repeated(
+    rows: Mapping[int, Row], problems: list[str], warnings: list[str], kept: Sequence[str]
+) -> dict[int, Row]:
     """One row an image: equal ones are joined, others contradict each other."""
     lines: dict[str, list[int]] = {}
     for number, row in rows.items():
@@ -317,7 +348,8 @@ def _join_repeated(rows: Mapping[int, Row], problems: list[str], warnings: list[
     torn, equal = [], []
     for name, numbers in repeated.items():
         said = {
-            role: [rows[number].get(role, "") for number in numbers] for role in ("label", "subject", "fold")
+            role: [rows[number].get(role, "") for number in numbers]
+            for role in ("label", "subject", "fold", *kept)
         }
         apart = [role for role, words in said.items() if len(set(map(key_of, words))) > 1]
         where = f"{name} in lines {', '.join(map(str, numbers))}"

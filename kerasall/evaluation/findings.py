@@ -18,6 +18,8 @@ from kerasall.evaluation.ensemble_scores import EnsembleScores, ViewGain
 from kerasall.evaluation.intervals import Interval
 from kerasall.evaluation.metrics import confusion_matrix, malignant_mask
 from kerasall.evaluation.predictions import Predictions
+from kerasall.evaluation.sample_size import GroupSpread
+from kerasall.evaluation.subgroups import Subgroups
 from kerasall.evaluation.subject_calls import SubjectCalls
 from kerasall.evaluation.trust_scores import TrustScores
 from kerasall.files import atomic_path, read_json, write_json
@@ -141,6 +143,8 @@ class Findings:
         views: what averaging views gains; None where one view answers.
         out_of_fold: of the folds' models, where there are folds beside a test part.
         apart: of those of the scored images whose group was not trained on, where some were (split.joined: keep).
+        spread: of shares between groups, and how many groups narrower intervals take.
+        subgroups: scores by columns of the table of images; empty where none is named.
     """
 
     scored: str
@@ -160,6 +164,8 @@ class Findings:
     by_class: Mapping[str, Mapping[str, Interval]] = field(default_factory=dict)
     out_of_fold: ScoresBeside | None = None
     apart: ScoresBeside | None = None
+    spread: tuple[GroupSpread, ...] = ()
+    subgroups: tuple[Subgroups, ...] = ()
     confusion: np.ndarray = field(init=False)
 
     def __post_init__(self) -> None:
@@ -203,6 +209,8 @@ class Findings:
             "folds": [vars(fold) for fold in self.folds],
             "out_of_fold": self.out_of_fold.to_json() if self.out_of_fold else None,
             "apart": self.apart.to_json() if self.apart else None,
+            "sample_size": [each.to_json() for each in self.spread],
+            "subgroups": [each.to_json() for each in self.subgroups],
             "blessed": self.blessed,
             "ensemble": self.ensemble.to_json() if self.ensemble else None,
             "views": self.views.to_json() if self.views else None,

@@ -57,6 +57,8 @@ class Evidence:
         command: that started the run.
         review: what a review queue is made of.
         no_maps: networks (of an ensemble members) that can have no map of where they looked -> why.
+        left_out: images that could not be read and were left out: columns id, label, subject, error; None for none.
+        copies: ids of images that have exact, near or named copies among the others.
     """
 
     findings: Findings
@@ -72,6 +74,8 @@ class Evidence:
     command: str
     review: ReviewRecord
     no_maps: Mapping[str, str] = field(default_factory=dict)
+    left_out: pd.DataFrame | None = None
+    copies: frozenset[str] = frozenset()
 
     @property
     def group_kind(self) -> str:

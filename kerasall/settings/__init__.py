@@ -2,6 +2,7 @@
 
 from kerasall.settings.data import CheckSettings, DataSettings, SplitSettings, SyntheticSettings
 from kerasall.settings.experiment import BlessSettings, CalibrateSettings, EvaluateSettings, Settings
+from kerasall.settings.study import StudySettings
 from kerasall.settings.systems import (
     BackboneSettings,
     DeepFeatureSettings,
@@ -21,6 +22,6 @@ from kerasall.settings.systems import (
 __all__ = [
     "BackboneSettings", "BlessSettings", "CalibrateSettings", "CheckSettings", "DataSettings", "DeepFeatureSettings",
     "EnsembleSettings", "EvaluateSettings", "ExtractorSettings", "HeadSettings", "MemberSettings", "ModelSettings",
-    "OptimizerSettings", "Settings", "SplitSettings", "StageSettings", "SweepSettings", "SyntheticSettings", "TrainSettings", "TrialSettings",
+    "OptimizerSettings", "Settings", "SplitSettings", "StageSettings", "StudySettings", "SweepSettings", "SyntheticSettings", "TrainSettings", "TrialSettings",
     "TuneSettings",
 ]  # fmt: skip

@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 from kerasall.settings.base import Positive, Protocol, Seed, Share, Strict, require_different
 from kerasall.settings.data import CheckSettings, DataSettings, SplitSettings
 from kerasall.settings.seeds import name_seed
+from kerasall.settings.study import StudySettings
 from kerasall.settings.systems import (
     DeepFeatureSettings,
     EnsembleSettings,
@@ -32,9 +33,16 @@ class EvaluateSettings(Strict):
     prevalence: Annotated[float, Field(gt=0, lt=1)] | None = None
     """share of malignant cells where the model would be used, for predictive values and decision curves; null: that
     of the scored images"""
+    subgroups: tuple[str, ...] = ()
+    """columns of a table of images (site, scanner, sex), or fold (the publisher's part), by whose values the main scores are told
+    apart, each with its interval; at most 20 values each"""
     gallery: Positive = 24
     """most images in the report's gallery: up to half wrong calls, the surest first, the rest right ones drawn
     at random"""
+
+    def keyed(self) -> dict[str, Any]:
+        """The values that enter a step's key; what the columns of ``subgroups`` say is an artifact of its own."""
+        return {name: value for name, value in super().keyed().items() if name != "subgroups"}
 
 
 class CalibrateSettings(Strict):
@@ -139,14 +147,20 @@ class Settings(Strict):
     """how the exported model answers"""
     bless: BlessSettings = BlessSettings()
     """what a model must reach before it is pushed"""
+    study: StudySettings = StudySettings()
+    """what the authors state of the study, which no run can know; see `kerasall report`"""
     departures: tuple[str, ...] = ()
     """sentences for the report: where this differs from the paper it follows"""
     weaknesses: tuple[str, ...] = ()
     """sentences for the report: what is weak in this protocol"""
 
     def keyed(self) -> dict[str, Any]:
-        """The values that enter a step's key; not the pipeline, whose steps have keys of their own wherever it lies."""
-        return {name: value for name, value in super().keyed().items() if name != "pipeline"}
+        """The values that enter a step's key.
+
+        Not the pipeline, whose steps have keys of their own wherever it lies; nor what the authors state of the study,
+        which changes no number and is a parameter of its own of the step that shows it.
+        """
+        return {name: value for name, value in super().keyed().items() if name not in ("pipeline", "study")}
 
     @property
     def training_seed(self) -> int:

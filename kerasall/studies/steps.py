@@ -51,7 +51,9 @@ class DataSteps:
 
 def read_and_split(settings: Settings, places: Places) -> DataSteps:
     """Names, labels and subjects; one look at every pixel; a split that only the Evaluator sees the end of."""
-    examples = example_gen(data=settings.data, cache_folder=places.cache)
+    examples = example_gen(
+        data=settings.data, cache_folder=places.cache, subgroups=list(settings.evaluate.subgroups)
+    )
     # One pass over the pixels: readability, sizes, colours, duplicates; errors stop the run.
     statistics = statistics_gen(examples=examples.outputs["examples"], checks=settings.checks)
     schema = schema_gen(statistics=statistics.outputs["statistics"], schema_file=settings.checks.schema_file)
@@ -134,10 +136,13 @@ def export_and_judge(
         safeguards=calibration.outputs["safeguards"],
         saved_model=export.outputs["saved_model"],
         parity=export.outputs["parity"],
+        attributes=data.examples.outputs["attributes"],
         **known,
     )
     # The numbers in words and pictures; a better sentence runs this step alone.
-    report = report_gen(evaluation=evaluation.outputs["evaluation"], command=places.command, **known)
+    report = report_gen(
+        evaluation=evaluation.outputs["evaluation"], command=places.command, study=settings.study, **known
+    )
     # Blessed models alone are pushed.
     push = pusher(
         saved_model=export.outputs["saved_model"],

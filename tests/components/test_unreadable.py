@@ -20,12 +20,23 @@ from kerasall.settings import CheckSettings, DataSettings, SplitSettings
 
 def split(images, places, unreadable):
     """The folders of Anomalies, Development and Test."""
-    for name in ("examples", "statistics", "schema", "anomalies", "development", "test", "split"):
+    for name in (
+        "examples",
+        "attributes",
+        "statistics",
+        "schema",
+        "anomalies",
+        "development",
+        "test",
+        "split",
+    ):
         (places / name).mkdir()
     checks = CheckSettings(unreadable=unreadable)
     known = {"examples": places / "examples", "statistics": places / "statistics"}
     data = DataSettings(source="folder", path=str(images))
-    example_gen.function(data=data, examples=places / "examples", cache_folder=places)
+    example_gen.function(
+        data=data, examples=places / "examples", attributes=places / "attributes", cache_folder=places
+    )
     statistics_gen.function(examples=places / "examples", checks=checks, statistics=places / "statistics")
     schema_gen.function(statistics=places / "statistics", schema_file=None, schema=places / "schema")
     told = example_validator.function(

@@ -197,7 +197,7 @@ def test_a_metric_of_a_class_that_the_data_lack_stops_before_training(tmp_path):
     ).data
     examples = tmp_path / "examples"
     examples.mkdir()
-    example_gen.function(data=data, examples=examples, cache_folder=tmp_path)
+    example_gen.function(data=data, examples=examples, attributes=tmp_path, cache_folder=tmp_path)
     with pytest.raises(SettingsError, match="recall:all"):
         example_validator.function(
             examples=examples, statistics=tmp_path, schema=tmp_path, checks=make().checks, folds=0,

@@ -17,9 +17,10 @@ from kerasall.evaluation.intervals import list_notes
 from kerasall.evaluation.metrics import find_metric
 from kerasall.evaluation.operating_points import ScoredPoint
 from kerasall.evaluation.review import build_queue
+from kerasall.evaluation.subgroups import FEWEST_GROUPS
 from kerasall.files import read_json
 from kerasall.report import sections
-from kerasall.report.evidence import FITTED, SCORED, Evidence
+from kerasall.report.evidence import FITTED, ONE_GROUP, SCORED, Evidence
 from kerasall.report.figures_comparison import draw_scores_by_epochs
 from kerasall.report.figures_scores import draw_fold_scores
 from kerasall.report.figures_taguchi import draw_analysis
@@ -35,8 +36,10 @@ from kerasall.report.page import Page, Picture, Section, draw_picture, render_se
 from kerasall.report.pages.review import review_section
 from kerasall.report.pages.run_members import make_ensemble, make_members
 from kerasall.report.pages.run_training import describe_exported, make_training, training_facts
+from kerasall.report.patient_flow import count_flow, draw_flow, height_of
 from kerasall.report.taguchi import describe_interactions, lay_out
 from kerasall.report.verdict import describe_criterion, describe_patients
+from kerasall.settings import StudySettings
 from kerasall.settings.loading import dump_settings
 from kerasall.version import __version__
 
@@ -57,14 +60,14 @@ def make_page(e: Evidence) -> Page:
             "Seed": str(settings.seed) + (f", repetition {settings.repeat}" if settings.repeat else ""),
         },
         sections=(
-            make_summary(e), make_scores(e), make_ensemble(e), make_members(e), make_tuning(e),
+            make_summary(e), make_scores(e), make_subgroups(e), make_sample_size(e), make_ensemble(e), make_members(e), make_tuning(e),
             make_combinations(e),
             sections.confusion_section(
                 e.findings.confusion, e.findings.curves, e.facts.malignant, e.findings.roc, e.findings.precision_recall
             ),
             *make_trust(e), make_views(e), make_gallery(e), review_section(build_queue(e.review), settings.experiment),
             make_corrections(e), make_subjects(e), sections.subject_calls_section(e.findings.subject_calls), make_training(e),
-            make_data(e), make_weaknesses(e),
+            make_flow(e), make_data(e), make_study(e.settings.study), make_weaknesses(e),
             render_section(
                 "provenance", command=e.command, environment=describe_environment(e),
                 settings=dump_settings(settings.model_copy(update={"members": ()}) if settings.tune else settings),
@@ -160,6 +163,28 @@ def make_scores(e: Evidence) -> Section | None:
         "would make them far too narrow.",
         notes=list_notes(found.intervals.values()),
     )  # fmt: skip
+
+
+def make_subgroups(e: Evidence) -> Section | None:
+    """Scores by the columns that the settings name; nothing where they name none."""
+    if not e.findings.subgroups:
+        return None
+    names = list(e.findings.subgroups[0].rows[0].intervals)
+    titles = [title_of(name, e.facts.labels) for name in names]
+    return render_section(
+        "subgroups", subgroups=e.findings.subgroups, names=names, titles=titles, groups=e.group_kind,
+        few=FEWEST_GROUPS,
+    )  # fmt: skip
+
+
+def make_sample_size(e: Evidence) -> Section | None:
+    """How many patients a narrower interval takes, from the spread between those of this run."""
+    return render_section(
+        "sample_size",
+        spread=e.findings.spread,
+        one_group=ONE_GROUP[e.facts.subject_kind],
+        groups=e.group_kind,
+    )
 
 
 def make_tuning(e: Evidence) -> Section | None:
@@ -294,6 +319,17 @@ def make_subjects(e: Evidence) -> Section | None:
 # --- the data, and what they cannot tell ---
 
 
+def make_flow(e: Evidence) -> Section | None:
+    """The way of images and patients from what was found to what is scored."""
+    excluded = sum(file.count("excluded") for file in read_corrections(e.split_folder))
+    flow = count_flow(
+        e.split, e.findings.scored, e.findings.predictions.ids, e.facts.subject_kind,
+        left_out=e.left_out, excluded=excluded, copies=e.copies,
+    )  # fmt: skip
+    picture = draw_picture("patient-flow", draw_flow, flow, width=5.6, height=height_of(flow))
+    return render_section("flow", flow=flow, picture=picture)
+
+
 def make_data(e: Evidence) -> Section | None:
     """Images and subjects of each class and part, anomalies, duplicates."""
     known, labels = e.facts.subject_kind != "none", e.facts.labels
@@ -336,6 +372,15 @@ def _duplicate_words(e: Evidence) -> list[str]:
     if kind != "none" and not divided:
         words.append(f"{crossing} of them join different {kind}s, which then count as one group.")
     return words
+
+
+def make_study(study: StudySettings) -> Section | None:
+    """What the authors state, and what they do not."""
+    stated = {name.replace("_", " ").capitalize(): getattr(study, name) for name in type(study).model_fields}
+    return render_section(
+        "study", stated={name: text for name, text in stated.items() if text},
+        unstated=[name for name, text in stated.items() if not text],
+    )  # fmt: skip
 
 
 def make_weaknesses(e: Evidence) -> Section | None:

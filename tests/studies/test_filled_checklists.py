@@ -1,0 +1,356 @@
+"""Checklists filled in from runs: what 0.1.0 left, what was changed in it, and what the authors state."""
+
+from __future__ import annotations
+
+import json
+import re
+import tarfile
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from kerasall.cli.app import app
+from kerasall.errors import ArtifactError
+from kerasall.published.checklists import checklist_names, read_checklist
+from kerasall.report.pages.checklist import ABSENT, ANSWERED, BY_AUTHORS, PARTLY, escape_markdown
+from kerasall.settings import StudySettings
+from kerasall.settings.loading import load_settings
+from kerasall.studies.checklists.filled import fill_in
+from kerasall.studies.finished_run import Run
+
+WITNESS = Path(__file__).parents[1] / "data" / "witness" / "kerasall-0.1.0-demo.tar.xz"
+ODD = "<script>alert(1)</script> =1+1 | `x` $y$ \x1b[2K\n# no heading\n- no item **no** [no](http://no.no)"
+
+
+@pytest.fixture(scope="module")
+def unpacked(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("lists")
+    with tarfile.open(WITNESS) as archive:
+        wanted = [
+            each
+            for each in archive.getmembers()
+            if "/images/" not in each.name and "variables" not in each.name
+        ]
+        archive.extractall(folder, members=wanted, filter="data")
+    lab = folder / "kerasall-0.1.0"
+    for path in lab.glob("runs/**/*.json"):
+        path.write_text(path.read_text("utf-8").replace("/home/lab", str(lab)), "utf-8")
+    return lab
+
+
+@pytest.fixture
+def old(unpacked, monkeypatch) -> Run:
+    """A finished run of 0.1.0: another schema of report.json, no study, no test artifact, no page."""
+    monkeypatch.setenv("KERASALL_RUNS", str(unpacked / "runs"))
+    monkeypatch.chdir(unpacked)
+    return Run(unpacked / "runs" / "demo")
+
+
+@pytest.fixture
+def changed(unpacked, tmp_path, monkeypatch):
+    """The same run with parts of its run.json, its report.json and its facts changed."""
+    monkeypatch.setenv("KERASALL_RUNS", str(tmp_path / "runs"))
+
+    def change(settings=None, results=None, facts=None, **record) -> Run:
+        found = json.loads((unpacked / "runs" / "demo" / "run.json").read_text("utf-8"))
+        for step in found["steps"]:
+            for output in step["outputs"].values():
+                if output["type"] == "Model" and facts:
+                    path = Path(output["path"]) / "facts.json"
+                    output |= {"path": str(tmp_path / "trained"), "digest": ""}
+                    Path(output["path"]).mkdir(exist_ok=True)
+                    known = json.loads(path.read_text("utf-8")) | facts
+                    (Path(output["path"]) / "facts.json").write_text(json.dumps(known), "utf-8")
+        numbers = json.loads((unpacked / "runs" / "demo" / "report.json").read_text("utf-8"))
+        numbers["results"] |= results or {}
+        found = found | record
+        found["settings"] = found["settings"] | (settings or {})
+        folder = tmp_path / "runs" / "demo"
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "run.json").write_text(json.dumps(found), "utf-8")
+        (folder / "report.json").write_text(json.dumps(numbers), "utf-8")
+        (folder / "predictions.csv").write_bytes(
+            (unpacked / "runs" / "demo" / "predictions.csv").read_bytes()
+        )
+        return Run(folder)
+
+    return change
+
+
+def answers_of(run: Run, name: str) -> dict:
+    return {answer.number: answer for answer in fill_in(run, name).answers}
+
+
+def known(run: Run, name: str, number: str) -> str:
+    return " ".join(answers_of(run, name)[number].known)
+
+
+@pytest.mark.parametrize("name", checklist_names())
+def test_every_item_of_a_run_of_0_1_0_is_answered_or_asked_of_the_authors(old, name):
+    found = fill_in(old, name)
+    assert [answer.number for answer in found.answers] == [item.number for item in read_checklist(name).items]
+    for answer in found.answers:
+        assert answer.known or answer.wanted or answer.absent or answer.written, answer.number
+        assert answer.state in (ANSWERED, PARTLY, BY_AUTHORS, ABSENT)
+        for sentence in answer.known:
+            assert sentence[0].isupper() or sentence[0].isdigit(), sentence
+            assert not re.search(r"\bNone\b|\bnan\b|\{|\}|  ", sentence), sentence
+            assert not sentence.endswith(".."), sentence
+    assert any(answer.state == ANSWERED for answer in found.answers)
+    assert any(answer.state == BY_AUTHORS for answer in found.answers)
+
+
+def test_answers_hold_the_numbers_of_the_run(old):
+    results = old.evaluated
+    assert "1 of 160 malignant images were called benign" in known(old, "claim", "39")
+    assert "99.4% (95% interval 97.9% to 99.9%, 16 groups)" in known(old, "claim", "37")
+    assert "train 704 images of 35 patients" in known(old, "claim", "19") or "704 images" in known(
+        old, "claim", "19"
+    )
+    assert "Scored (test): 320 images of 16 patients" in known(old, "stard", "19")
+    assert "MobileNet from random weights" in known(old, "tripod", "12c") or "mobilenet" in known(
+        old, "tripod", "12c"
+    )
+    assert "learning rate 0.003" in known(old, "claim", "25")
+    assert "batches of 16" in known(old, "claim", "25")
+    assert "tensorflow 2.21.0" in known(old, "claim", "23")
+    assert "kerasall 0.1.0" in known(old, "claim", "23")
+    assert "219,058 parameters" in known(old, "claim", "22")
+    assert "temperature 1.00" in known(old, "tripod", "24")
+    table = known(old, "stard", "23")
+    for label, row in zip(results["labels"], results["confusion_matrix"], strict=True):
+        assert f"Of {sum(row):,} images of the class {label}" in table
+
+
+def test_rendered_cells_are_called_rendered(old):
+    assert "rendered by kerasall, not photographed" in known(old, "claim", "7")
+
+
+def test_parts_are_apart_by_patients_only_where_patients_are_known(old, changed):
+    assert "Apart by patients" in known(old, "claim", "20")
+    blocks = known(changed(facts={"subject_kind": "block"}), "claim", "20")
+    assert "Not by patients" in blocks
+    assert "blocks of consecutive file numbers" in blocks
+    assert "Apart by patients" not in blocks
+    images = known(changed(facts={"subject_kind": "none"}), "claim", "20")
+    assert "Not by patients" in images
+    split = {"split": {"kind": "holdout", "unit": "image"}}
+    assert known(changed(settings=split), "claim", "20").startswith("Single images were dealt out")
+
+
+def test_blocks_are_never_called_patients_in_any_list(changed):
+    run = changed(facts={"subject_kind": "block"})
+    for name in checklist_names():
+        for answer in fill_in(run, name).answers:
+            told = " ".join(answer.known)
+            assert not re.search(r"\d+ patients?\b", told), (name, answer.number, told)
+
+
+def test_nothing_is_called_external_without_an_external_check(old):
+    for name, number in (("claim", "33"), ("stard-ai", "29")):
+        assert "No test on other data" in known(old, name, number)
+    told = [s for name in checklist_names() for a in fill_in(old, name).answers for s in a.known]
+    assert not [s for s in told if "external validation" in s.lower()]
+
+
+def test_an_external_check_of_this_model_is_told_and_of_another_is_not(changed, tmp_path):
+    run = changed()
+    model = next(Path(o["path"]) / "model" for o in run.outputs if o["type"] == "SavedModel")
+    score = {"value": 0.7, "low": 0.6, "high": 0.8}
+    results = {
+        "model": str(model), "images": 120, "fates": {"scored": 100, "could not be read": 20},
+        "metrics": {"malignant_sensitivity": score},
+    }  # fmt: skip
+    folder = tmp_path / "runs" / "external" / "demo_on_elsewhere"
+    folder.mkdir(parents=True)
+    (folder / "report.json").write_text(json.dumps({"results": results | {"model": "/another"}}), "utf-8")
+    assert "No test on other data" in known(run, "claim", "33")
+    (folder / "report.json").write_text(json.dumps({"results": results}), "utf-8")
+    told = known(Run(run.folder), "claim", "33")
+    assert "demo_on_elsewhere" in told
+    assert "70.0% (60.0% to 80.0%)" in told
+    assert "100 of 120 images" in told
+    assert "for the authors to say" in told
+
+
+def test_a_faithful_copy_and_scores_on_validation_images_are_called_so(changed):
+    faithful = changed(settings={"protocol": "faithful"})
+    assert "no fair test" in known(faithful, "claim", "6")
+    validation = changed(results={"scored": "validation"})
+    assert "also decided when training stopped" in known(validation, "claim", "32")
+    assert "too good" in known(validation, "tripod", "26")
+    assert "did decide when training stopped" in known(validation, "stard", "13a")
+
+
+def test_an_ensemble_is_described_and_one_model_makes_the_item_void(old, changed):
+    assert answers_of(old, "claim")["27"].state == ABSENT
+    made = {"rule": "majority_vote", "weights": None, "members": ["one", "two", "three"]}
+    found = answers_of(changed(results={"ensemble": made}), "claim")["27"]
+    assert found.state == ANSWERED
+    assert "3 members: one, two, three" in " ".join(found.known)
+
+
+SYSTEMS = {
+    "aria_mobilenet": (
+        "The weights of the epoch with the best val_loss were kept",
+        "trained on ImageNet: mobilenet",
+    ),
+    "weighted_ensemble": ("Each member, where it states nothing else", "trained on ImageNet: vgg16"),
+    "deep_features_svm": ("Classifiers (", "trained on ImageNet: vgg16"),
+    "optimizer_sweep": ("Training: stage", "trained on ImageNet: vgg16"),
+    "taguchi_resnet101_vote": (
+        "Settings were chosen by a designed experiment over",
+        "trained on ImageNet: resnet101",
+    ),
+}
+"""Config that comes with kerasall -> what is said of its training or its choice, and of its weights."""
+
+
+@pytest.mark.parametrize("name", SYSTEMS)
+def test_the_settings_of_every_kind_of_system_are_put_in_words(name, changed):
+    settings = load_settings(name).model_dump(mode="json")
+    answers = answers_of(changed(settings=settings), "claim")
+    told = " ".join(sentence for number in ("24", "25", "26") for sentence in answers[number].known)
+    assert all(words in told for words in SYSTEMS[name])
+    assert not re.search(r"\bNone\b|\{|\}|  ", told)
+    single = "On the backbone" in " ".join(answers["22"].known)
+    assert single is (name == "aria_mobilenet")
+
+
+def test_texts_of_a_later_version_are_read_as_far_as_they_are_known(changed):
+    run = changed(settings={"study": {"funding": "A fund.", "moonlight": "x", "ethics": 3}})
+    assert answers_of(run, "claim")["44"].stated == {"funding": "A fund."}
+
+
+def test_subgroups_are_told_with_their_intervals_and_too_small_ones_as_such(old, changed):
+    assert "No subgroup was scored." in known(old, "claim", "37")
+    whole = old.evaluated["metrics"]["accuracy"]
+    rows = [
+        {"value": "North", "images": 300, "groups": 13, "too_few": "of another score", "metrics": {"accuracy": whole}},
+        {
+            "value": "", "images": 20, "groups": 3, "too_few": "yes",
+            "metrics": {"accuracy": whole | {"low": None, "high": None}},
+        },
+    ]  # fmt: skip
+    told = known(changed(results={"subgroups": [{"column": "site", "rows": rows}]}), "claim", "37")
+    assert (
+        "By site: North, 300 images: Accuracy 99.4% (95% interval 97.9% to 99.9%, 16 groups); not known, 20 images: "
+        "Accuracy 99.4% (too few groups for an interval)." in told
+    )
+
+
+def test_the_patients_that_a_narrower_interval_takes_are_told(changed):
+    found = {"title": "accuracy", "design_effect": 2.5, "groups_needed": {"0.1": 1234}}
+    unknown = found | {"title": "specificity", "design_effect": None, "groups_needed": {}}
+    told = known(changed(results={"sample_size": [found, unknown]}), "stard", "18")
+    assert (
+        "(design effect 2.5), a 95% interval of the accuracy would take about this many, each a patient: 1,234 for 10 points."
+        in told
+    )
+    assert "specificity" not in told
+
+
+def test_blinding_is_unknown_unless_stated(old, changed):
+    found = answers_of(old, "stard")["13b"]
+    assert found.known == ()
+    assert found.state == BY_AUTHORS
+    stated = answers_of(changed(settings={"study": {"blinding": "They saw nothing else."}}), "stard")["13b"]
+    assert stated.stated == {"blinding": "They saw nothing else."}
+    assert stated.state == ANSWERED
+
+
+def test_a_whole_study_block_leaves_the_abstract_alone_to_the_authors(changed):
+    study = dict.fromkeys(StudySettings.model_fields, "As stated.")
+    for name in checklist_names():
+        found = fill_in(changed(settings={"study": study}), name)
+        assert [answer.number for answer in found.answers if answer.state in (PARTLY, BY_AUTHORS)] == ["2"]
+
+
+class Page(HTMLParser):
+    def __init__(self, html: str):
+        super().__init__()
+        self.tags, self.text = [], ""
+        self.feed(html)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_data(self, data):
+        self.text += data
+
+
+def test_odd_texts_are_shown_as_what_they_are_on_the_page_and_in_markdown(changed, tmp_path):
+    run = changed(settings={"study": {"funding": ODD, "title": "=1+1"}})
+    found = fill_in(run, "claim", tmp_path / "out")
+    found.write()
+    page = Page(found.files[0].read_text("utf-8"))
+    assert not [tag for tag, _ in page.tags if tag == "script"]
+    assert "<script>alert(1)</script> =1+1 | `x` $y$" in page.text
+    text = found.files[1].read_text("utf-8")
+    (row,) = [line for line in text.splitlines() if line.startswith("| 44 |")]
+    assert row.count(" | ") == 3
+    assert "\\<script\\>alert(1)\\</script\\> =1+1 \\| \\`x\\` \\$y\\$ \\x1b" in row.replace("\\\\", "\\")
+    assert "[no](http" not in row
+    assert "\x1b" not in text
+    assert not [line for line in text.splitlines() if line.startswith(("# no", "- no"))]
+
+
+def test_every_row_of_the_markdown_is_one_row_and_every_item_is_there(old, tmp_path):
+    for name in checklist_names():
+        found = fill_in(old, name, tmp_path)
+        found.write()
+        rows = re.findall(r"^\| (\d+[a-g]?) \|", found.files[1].read_text("utf-8"), re.MULTILINE)
+        assert rows == [answer.number for answer in found.answers]
+        page = Page(found.files[0].read_text("utf-8"))
+        assert not [href for tag, a in page.tags if tag == "a" and not (href := a["href"]).startswith("#")]
+        assert read_checklist(name).printed_in in page.text
+
+
+@pytest.mark.parametrize(
+    "text", ["a|b", "*a*", "_a_", "`a`", "$a$", "<a>", "[a](b)", "# a", "a\\", "~a~", "a&b"]
+)
+def test_markdown_takes_nothing_for_code(text):
+    escaped = escape_markdown(text)
+    assert re.sub(r"\\(.)", r"\1", escaped) == text
+    assert not re.search(r"(?<!\\)(?:\\\\)*[|*_`$<>\[\]#~&]", escaped)
+
+
+def test_the_command_writes_both_files_and_prints_json(old, unpacked):
+    out = unpacked / "given"
+    done = CliRunner().invoke(
+        app, ["report", "demo", "--checklist", "claim", "--checklist", "stard", "--out", str(out), "--json"]
+    )
+    assert done.exit_code == 0, done.output
+    found = json.loads(done.stdout)
+    assert [each["checklist"] for each in found] == ["claim", "stard"]
+    assert len(found[0]["items"]) == 44
+    assert sorted(path.name for path in out.iterdir()) == [
+        "checklist_claim.html", "checklist_claim.md", "checklist_stard.html", "checklist_stard.md",
+    ]  # fmt: skip
+    told = CliRunner().invoke(app, ["report", "demo", "--checklist", "claim", "--out", str(out)]).stdout
+    assert "All 44 items of the list were checked against a source." in told
+    assert "to be stated by the authors" in told
+
+
+def test_an_interrupted_run_and_an_unknown_list_write_nothing(changed):
+    run = changed(state="interrupted")
+    (run.folder / "report.json").unlink()
+    with pytest.raises(
+        ArtifactError, match=r"must hold report.json, but does not \(the run is interrupted\)"
+    ):
+        fill_in(Run(run.folder), "claim")
+    before = sorted(path.name for path in run.folder.iterdir())
+    failed = CliRunner().invoke(app, ["report", "demo", "--checklist", "claim", "--checklist", "clam"])
+    assert "must be one of claim" in str(failed.exception)
+    assert sorted(path.name for path in run.folder.iterdir()) == before
+
+
+def test_artifacts_that_are_gone_leave_their_sentences_out(changed):
+    run = changed(steps=[])
+    found = {name: fill_in(run, name) for name in checklist_names()}
+    assert all(len(each.answers) == len(read_checklist(name).items) for name, each in found.items())
+    assert known(run, "claim", "35") == ""
+    assert answers_of(run, "claim")["35"].state == BY_AUTHORS
+    assert known(run, "claim", "20").startswith("At which level they are apart cannot be told any more")
