@@ -1,0 +1,1 @@
+"""Measured results: studies of protocols, printed scores, ensembles and safeguards, each written by one command."""
