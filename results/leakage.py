@@ -28,6 +28,7 @@ import pandas as pd
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from threadpoolctl import threadpool_limits
 
 from kerasall.csv_tables import write_csv
 from kerasall.data.splits import Split, Unit, count_training
@@ -98,12 +99,14 @@ Head = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
 def answer_linear(features: np.ndarray, labels: np.ndarray, asked: np.ndarray) -> np.ndarray:
     """Multinomial logistic regression of standardised features."""
     head = make_pipeline(StandardScaler(), LogisticRegression(C=STRENGTH, max_iter=2_000))
-    return head.fit(features, labels).predict_proba(asked)
+    with threadpool_limits(1):  # how many threads there are must not change a digit
+        return head.fit(features, labels).predict_proba(asked)
 
 
 def answer_nearest(features: np.ndarray, labels: np.ndarray, asked: np.ndarray) -> np.ndarray:
     """The five nearest neighbours of the standardised features: a head that does nothing but remember."""
-    return fit_feature_classifier("knn", features, labels, int(labels.max()) + 1).predict(asked)[0]
+    with threadpool_limits(1):
+        return fit_feature_classifier("knn", features, labels, int(labels.max()) + 1).predict(asked)[0]
 
 
 HEADS: dict[str, Head] = {"linear": answer_linear, "nearest": answer_nearest}
