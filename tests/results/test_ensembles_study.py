@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -22,6 +23,8 @@ from results.ensembles import (
 )
 from results.leakage import PROTOCOLS, draw_split, number_parts
 from results.provenance import round_numbers
+
+RESULTS = Path(__file__).parents[2] / "results"
 
 
 @pytest.fixture(scope="module")
@@ -122,3 +125,18 @@ def test_the_page_is_written_from_the_document(images, draw):
     assert "take 3.3 billion operations an image: 3.0 times" in page
     assert "None" not in page
     assert not re.search(r"\bnan\b", page)
+
+
+def test_the_stored_gains_are_the_differences_of_the_stored_scores():
+    document = json.loads((RESULTS / "ensembles.json").read_text(encoding="utf-8"))
+    for found in document["sets"].values():
+        for name, gain in found["gains"].items():
+            for metric, told in gain["over_chosen_member"].items():
+                expected = found["rules"][name][metric]["mean"] - found["rules"][BEST][metric]["mean"]
+                assert told["difference"] == pytest.approx(expected, abs=3e-6)
+        for name, told in found["optimism"].items():
+            expected = (
+                found["fitted_to_scored"][name]["accuracy"]["mean"] - found["rules"][name]["accuracy"]["mean"]
+            )
+            assert told["accuracy"]["difference"] == pytest.approx(expected, abs=3e-6)
+    assert "None" not in "\n".join(section(document))
