@@ -82,12 +82,33 @@ def paired_difference(scorer: Scorer, second: Predictions, metric: str) -> Compa
         DataError: the records are not of the same images.
         SettingsError: an unknown metric or class.
     """
-    records = aligned([scorer.predictions, second])
-    row = find_metric(metric, records[0].classes)
+    return repeated_difference(scorer, [(scorer.predictions, second)], metric)
+
+
+def repeated_difference(
+    scorer: Scorer, pairs: Sequence[tuple[Predictions, Predictions]], metric: str
+) -> Comparison:
+    """``paired_difference`` of two ways that each predicted the same images several times: the mean over the repetitions.
+
+    What is left out and held against Student's t is the mean difference, so that the luck of one repetition (a drawn
+    split, a seed) falls away, and the patients' does not.
+
+    Args:
+        scorer: whose groups and malignant classes are used, of the same images.
+        pairs: one of each way, of every repetition.
+        metric: as for ``paired_difference``.
+
+    Raises:
+        DataError: the records are not of the same images.
+        SettingsError: an unknown metric or class.
+    """
+    records = aligned([scorer.predictions, *(record for pair in pairs for record in pair)])[1:]
+    row = find_metric(metric, scorer.predictions.classes)
     for record in records:
         if reason := undefined_reason(row, record, scorer.malignant):
             return Comparison("group jackknife", None, note=f"not defined: {reason}")
-    difference = row(records[0], scorer.malignant) - row(records[1], scorer.malignant)
+    values = [row(record, scorer.malignant) for record in records]
+    difference = float(np.mean(values[::2]) - np.mean(values[1::2]))
     error, freedom, note = _jackknife_error(scorer, records, row)
     if error is None:
         return Comparison("group jackknife", None, difference=difference, note=note)
@@ -103,9 +124,12 @@ def paired_difference(scorer: Scorer, second: Predictions, metric: str) -> Compa
 
 
 def _jackknife_error(
-    scorer: Scorer, pair: list[Predictions], metric: Metric
+    scorer: Scorer, records: list[Predictions], metric: Metric
 ) -> tuple[float | None, float, str]:
-    """Standard error of the difference, its degrees of freedom, and a note; no error where it cannot be had."""
+    """Standard error of the mean difference, its degrees of freedom, and a note; no error where it cannot be had.
+
+    ``records`` are of the first and the second way in turn.
+    """
     units = scorer.units
     # Leaving out the only group of a class would leave the class empty.
     strata = [members for members in units.membership if members.sum() > 1]
@@ -115,9 +139,9 @@ def _jackknife_error(
     weights = np.ones((len(left_out), len(units.sizes)))
     weights[np.arange(len(left_out)), left_out] = 0
     draws = Draws(weights, np.zeros((len(left_out), len(units.classes))))
-    scores = [Resampler(record, units, draws, scorer.malignant).score(metric)[0] for record in pair]
+    scores = [Resampler(record, units, draws, scorer.malignant).score(metric)[0] for record in records]
     differences = np.full(len(units.sizes), np.nan)
-    differences[left_out] = scores[0] - scores[1]
+    differences[left_out] = np.mean(scores[::2], axis=0) - np.mean(scores[1::2], axis=0)
     if np.isnan(differences[left_out]).any():
         return None, 0.0, "without one of the groups the metric is not defined"
     variances, freedoms = zip(

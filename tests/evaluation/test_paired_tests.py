@@ -14,7 +14,7 @@ from statsmodels.stats.multitest import multipletests
 
 from kerasall.errors import DataError
 from kerasall.evaluation.intervals import Scorer
-from kerasall.evaluation.paired_tests import cochran_q, flip_p_value, holm, sign_flips
+from kerasall.evaluation.paired_tests import cochran_q, flip_p_value, holm, repeated_difference, sign_flips
 from kerasall.evaluation.paired_tests import paired_difference as difference_of
 from kerasall.evaluation.predictions import Predictions
 
@@ -126,6 +126,39 @@ def test_paired_difference_of_any_metric(metric):
     assert (forward.low > 0) != (forward.high < 0)
     assert (backward.low, backward.high) == pytest.approx((-forward.high, -forward.low))
     assert backward.p_value == pytest.approx(forward.p_value)
+
+
+def test_a_repeated_difference_is_the_mean_over_the_repetitions():
+    first, second, third = simulate_models(7, models=3, skill=(1.2, 0.9, 0.6))
+    scorer = Scorer(first)
+    once = repeated_difference(scorer, [(first, second)], "roc_auc")
+    assert once == paired_difference(first, second, "roc_auc")
+    assert vars(repeated_difference(scorer, [(first, second)] * 3, "roc_auc")) == pytest.approx(vars(once))
+    pairs = [(first, second), (first, third)]
+    both = repeated_difference(scorer, pairs, "accuracy")
+    single = [paired_difference(*pair, "accuracy") for pair in pairs]
+    assert both.difference == pytest.approx(np.mean([each.difference for each in single]))
+    # Of plain proportions the mean over repetitions is a mean over images: the jackknife by hand.
+    gain = np.mean([a.right.astype(float) - b.right for a, b in pairs], axis=0)
+    names, variance = np.unique(first.groups), 0.0
+    for stratum in (0, 1):
+        values = np.array([gain[first.groups != name].mean() for name in names if int(name) % 2 == stratum])
+        variance += (len(values) - 1) / len(values) * ((values - values.mean()) ** 2).sum()
+    assert both.statistic == pytest.approx(both.difference / np.sqrt(variance))
+
+
+def test_luck_of_single_repetitions_falls_away():
+    """Two equally good ways, each with noise of its own on every image: the mean of ten repetitions is known better."""
+    rng, (truth, _) = np.random.default_rng(3), simulate_models(8, groups=40)
+
+    def repeat() -> Predictions:
+        decided = np.where(rng.random(len(truth)) < 0.1, 1 - truth.labels, truth.labels)
+        return replace(truth, probabilities=np.eye(2)[decided], decisions=decided)
+
+    pairs = [(repeat(), repeat()) for _ in range(10)]
+    one, ten = (repeated_difference(Scorer(truth), each, "accuracy") for each in (pairs[:1], pairs))
+    assert ten.low < 0 < ten.high
+    assert ten.high - ten.low < 0.6 * (one.high - one.low)
 
 
 def test_tests_over_groups_keep_their_level_where_mcnemar_does_not():
