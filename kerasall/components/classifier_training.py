@@ -7,7 +7,7 @@ they are computed once per image and shared by epochs, folds and runs.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,15 @@ from kerasall.data.oversampling import count_classes, oversample, weigh_by_class
 from kerasall.data.pixel_cache import PixelCache
 from kerasall.errors import SettingsError
 from kerasall.models.base import HeadSettings
-from kerasall.models.classifier import HEAD, build_classifier, freeze, frozen_cut, pooled_above, split_at
+from kerasall.models.classifier import (
+    HEAD,
+    build_classifier,
+    freeze,
+    frozen_cut,
+    pooled_above,
+    split_at,
+    with_new_head,
+)
 from kerasall.models.prediction import Lower, cached_activations, predict_probabilities, predict_views
 from kerasall.settings import ModelSettings, StageSettings, TrainSettings
 from kerasall.settings.seeds import derive_seed
@@ -62,6 +70,8 @@ class ClassifierTraining:
     weights_folder: Path | None
     cache_folder: Path
     views: int = 1
+    _frozen: list[keras.Model] = field(default_factory=list, init=False)
+    """The first network that was built, where the others differ from it in their heads alone."""
 
     def fit(
         self, name: str, rows: np.ndarray, validation: np.ndarray | None, state_folder: Path,
@@ -144,11 +154,23 @@ class ClassifierTraining:
         """The untrained classifier; the same name and seed give the same weights."""
         seed, settings = derive_seed(self.seed, name), self.model
         keras.utils.set_random_seed(seed)
-        return build_classifier(
-            settings.backbone, len(self.data.facts.labels), self.pixels.pixels.shape[1:3],
-            HeadSettings(dense=settings.head.dense, dropout=settings.head.dropout), weights=settings.weights,
-            alpha=settings.alpha, weights_folder=self.weights_folder, seed=seed,
+        head = HeadSettings(dense=settings.head.dense, dropout=settings.head.dropout)
+        if self._frozen:
+            return with_new_head(self._frozen[0], head, seed)
+        model = build_classifier(
+            settings.backbone, len(self.data.facts.labels), self.pixels.pixels.shape[1:3], head,
+            weights=settings.weights, alpha=settings.alpha, weights_folder=self.weights_folder, seed=seed,
         )  # fmt: skip
+        if self._stays_frozen:
+            self._frozen.append(model)
+        return model
+
+    @property
+    def _stays_frozen(self) -> bool:
+        """Whether all fits have the very same backbone."""
+        plain = self.precision.policy == "float32" and self.train.devices == 1
+        heads_alone = all(stage.trainable == "head" for stage in self.train.stages)
+        return plain and heads_alone and self.model.weights != "random"
 
     def predict(self, model: keras.Model, rows: np.ndarray, views: int = 1) -> np.ndarray:
         """Probabilities float32 [len(rows), C] of the given rows, nothing augmented; the mean over ``views``."""

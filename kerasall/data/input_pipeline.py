@@ -25,6 +25,7 @@ import os
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -32,6 +33,9 @@ import tensorflow as tf
 
 from kerasall.errors import DataError, SettingsError
 from kerasall.runtime import empty_aligned
+
+_GATHERED_BYTES = 16 << 20
+"""Of batches of features that are taken in one go."""
 
 Augment = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
 """Maps images [B, H, W, 3], 0..255, and seeds, int32 [B, 2], to float32 images of the same shape.
@@ -193,9 +197,14 @@ class FeatureBatches:
         return -(-len(self._rows) // self._batch_size)
 
     def __iter__(self) -> Iterator[tuple[np.ndarray, ...]]:
-        for start in range(0, len(self._rows), self._batch_size):
-            chosen = self._rows[start : start + self._batch_size]
-            yield tuple(column[chosen] for column in self._columns)
+        size = self._batch_size
+        many = size * max(1, _GATHERED_BYTES // (size * sum(column[0].nbytes for column in self._columns)))
+        for start in range(0, len(self._rows), many):
+            chosen = self._rows[start : start + many]
+            # Of several batches in one go: they then lie one after another, and pass together without a copy.
+            gathered = [_take_rows(column, chosen) for column in self._columns]
+            for at in range(0, len(chosen), size):
+                yield tuple(column[at : at + size] for column in gathered)
 
 
 @dataclass(frozen=True, eq=False)
@@ -288,9 +297,7 @@ def _taker(column: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
     row = column.shape[1:]
     is_whole = isinstance(column.base, mmap.mmap) and column.flags.c_contiguous
     if not isinstance(column, np.memmap) or not is_whole:
-        return lambda chosen: np.take(
-            column, chosen, axis=0, out=empty_aligned((len(chosen), *row), column.dtype), mode="clip"
-        )
+        return partial(_take_rows, column)
     # Read and not mapped: mapped pages would count as the process' own memory, in the end all of the file.
     file, size, start = os.open(str(column.filename), os.O_RDONLY), column[0].nbytes, column.offset
 
@@ -305,6 +312,12 @@ def _taker(column: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
 
     weakref.finalize(read, os.close, file)
     return read
+
+
+def _take_rows(column: np.ndarray, chosen: np.ndarray) -> np.ndarray:
+    """The chosen rows of an array; they become a tensor without a copy."""
+    out = empty_aligned((len(chosen), *column.shape[1:]), column.dtype)
+    return np.take(column, chosen, axis=0, out=out, mode="clip")
 
 
 def _make_graph(

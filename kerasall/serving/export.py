@@ -148,31 +148,25 @@ def _list_functions(
     answer: Callable[[tf.Tensor], Any], chain: Operations, size: tuple[int, int], explain: Explain | None,
     malignant: Sequence[int],
 ) -> dict[str, Any]:  # fmt: skip
-    """The functions of all signatures by name."""
-
-    def to_pixels(image_bytes: tf.Tensor) -> Tensors:
-        return {"pixels": decode_batch(image_bytes, chain, size)}
+    """The functions of all signatures by name; they call one another, so that each part is traced once."""
+    files = tf.TensorSpec([None], tf.string, "image_bytes")
+    shown = tf.TensorSpec([None, *size, 3], tf.uint8, "pixels")
 
     def answer_some(pixels: tf.Tensor) -> Tensors:
         return _named(answer(pixels), malignant)
 
-    def answer_pixels(pixels: tf.Tensor) -> Tensors:
-        return _answer_any(answer_some, tf.cast(pixels, tf.float32))
-
-    def answer_bytes(image_bytes: tf.Tensor) -> Tensors:
-        return answer_pixels(**to_pixels(image_bytes))
-
-    files = tf.TensorSpec([None], tf.string, "image_bytes")
+    to_pixels = _in_graph(lambda image_bytes: {"pixels": decode_batch(image_bytes, chain, size)}, files)
+    answer_pixels = _in_graph(lambda pixels: _answer_any(answer_some, tf.cast(pixels, tf.float32)), shown)
     functions = {
-        "serving_default": _in_graph(answer_bytes, files),
-        "serving_pixels": _in_graph(answer_pixels, tf.TensorSpec([None, *size, 3], tf.uint8, "pixels")),
-        "preprocess": _in_graph(to_pixels, files),
+        "serving_default": _in_graph(lambda image_bytes: answer_pixels(**to_pixels(image_bytes)), files),
+        "serving_pixels": answer_pixels,
+        "preprocess": to_pixels,
     }
     if explain is not None:
 
         def explain_bytes(image_bytes: tf.Tensor, class_index: tf.Tensor) -> Tensors:
-            shown = to_pixels(image_bytes)
-            return {**_answer_any(explain, tf.cast(shown["pixels"], tf.float32), class_index), **shown}
+            pixels = to_pixels(image_bytes)
+            return {**_answer_any(explain, tf.cast(pixels["pixels"], tf.float32), class_index), **pixels}
 
         functions["explain"] = _in_graph(explain_bytes, files, tf.TensorSpec([None], tf.int64, "class_index"))
     return functions

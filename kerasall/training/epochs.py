@@ -11,7 +11,7 @@ import math
 import time
 import types
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
@@ -21,6 +21,7 @@ import keras
 import numpy as np
 
 from kerasall.errors import SettingsError
+from kerasall.runtime import as_tensor
 from kerasall.training.batch_norm import fused_batch_norm
 from kerasall.training.history import EpochRow, NonFiniteError, NonFiniteStop, StageLog
 
@@ -89,8 +90,8 @@ class DirectSteps:
             if len(several) == 1:
                 logs = self._step(kind, first)(*first)
             else:
-                columns = map(np.concatenate, zip(*several, strict=True))
-                logs = self._steps_together(kind, first)(len(first[0]), *columns)
+                columns = [_end_to_end(column) for column in zip(*several, strict=True)]
+                logs = self._steps_together(kind, first)(len(first[0]), *map(as_tensor, columns))
             for _ in several:
                 if bar is not None:
                     bar.on_train_batch_end(done, logs)
@@ -154,6 +155,25 @@ def _join(batches: Iterable[tuple], most_bytes: int) -> Iterator[list[tuple]]:
         held += size
     if several:
         yield several
+
+
+def _end_to_end(parts: Sequence[Any]) -> np.ndarray:
+    """Parts of one column as one array: not copied where they are rows after rows of one array already."""
+    whole = getattr(parts[0], "base", None)
+    if not isinstance(whole, np.ndarray) or not all(_are_rows(part, whole) for part in parts):
+        return np.concatenate(parts)
+    starts = [(part.ctypes.data - whole.ctypes.data) // whole[:1].nbytes for part in parts]
+    if any(
+        start + len(part) != following
+        for start, part, following in zip(starts, parts, starts[1:], strict=False)
+    ):
+        return np.concatenate(parts)
+    return whole[starts[0] : starts[-1] + len(parts[-1])]
+
+
+def _are_rows(part: Any, whole: np.ndarray) -> bool:
+    same = part.base is whole and part.dtype == whole.dtype and part.shape[1:] == whole.shape[1:]
+    return same and part.flags.c_contiguous and whole.flags.c_contiguous
 
 
 @dataclass(frozen=True)

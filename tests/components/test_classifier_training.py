@@ -83,6 +83,24 @@ def test_bfloat16_trains_alike_is_keyed_and_predicts_in_float32(plain, tmp_path,
     np.testing.assert_allclose(training.predict(model, np.arange(22)), expected, atol=1e-6)
 
 
+@pytest.mark.parametrize("stages", [STAGES[:1], STAGES])
+def test_later_fits_end_as_if_each_were_the_first(tmp_path, stages):
+    """Where the backbone stays frozen the fits share it; where it trains, each begins with its file's weights."""
+    find_parts(make_training(tmp_path).build("file")).backbone.save_weights(tmp_path / "file.weights.h5")
+    pretrained = ModelSettings(backbone="mobilenet", alpha=0.25, weights=str(tmp_path / "file.weights.h5"))
+
+    def fit_some(folder: str, names: str) -> list[np.ndarray]:
+        training = replace(make_training(tmp_path / folder, stages=stages), model=pretrained)
+        found = [training.fit(name, np.arange(16), None, tmp_path / folder / name)[0] for name in names]
+        assert (find_parts(found[0]).backbone is find_parts(found[-1]).backbone) == (
+            len(found) == 1 or stages == STAGES[:1]
+        )
+        return found[-1].get_weights()
+
+    for a, b in zip(fit_some("both", "ab"), fit_some("alone", "b"), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
 @pytest.mark.slow
 def test_a_model_built_under_a_mixed_policy_comes_back_in_float32(tmp_path, monkeypatch):
     monkeypatch.setattr(

@@ -171,7 +171,9 @@ def test_what_does_not_fit_is_refused(arguments, said):
 
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("shuffled", [False, True])
-def test_they_equal_the_batches_of_a_dataset(weighted, shuffled):
+@pytest.mark.parametrize("gathered", [16 << 20, 700, 1])
+def test_they_equal_the_batches_of_a_dataset(weighted, shuffled, gathered, monkeypatch):
+    monkeypatch.setattr("kerasall.data.input_pipeline._GATHERED_BYTES", gathered)
     random = np.random.default_rng(0)
     features, labels = random.normal(size=(50, 7)).astype(np.float32), random.integers(0, 3, 50)
     targets, rows = np.eye(3, dtype=np.float32)[labels], np.array([3, 3, 49, *range(10, 40)])

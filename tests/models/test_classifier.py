@@ -8,7 +8,15 @@ import pytest
 
 from kerasall.errors import ModelError, SettingsError
 from kerasall.models.base import HeadSettings
-from kerasall.models.classifier import build_classifier, find_parts, freeze, frozen_cut, rename, split_at
+from kerasall.models.classifier import (
+    build_classifier,
+    find_parts,
+    freeze,
+    frozen_cut,
+    rename,
+    split_at,
+    with_new_head,
+)
 
 RATE = 0.05
 
@@ -231,3 +239,22 @@ def test_dropout_works_only_in_training(small_classifier, images):
     features = np.ones((2, 1, 1, 256), np.float32)
     head = find_parts(model).head
     assert not np.array_equal(head(features, training=True), head(features, training=True))
+
+
+def test_a_new_head_is_that_of_a_network_built_anew(small_classifier, images, tmp_path):
+    """Also after the first one's head was trained, and down to the description that a file of it holds."""
+    find_parts(small_classifier()).backbone.save_weights(tmp_path / "first.weights.h5")
+    head = HeadSettings(dense=(8,), dropout=0.3)
+    settings = {"weights": tmp_path / "first.weights.h5", "head": head}
+    first = small_classifier(seed=1, **settings)
+    _fit(split_at(first)[1], np.ones((8, 256), np.float32), np.eye(3, dtype=np.float32)[np.arange(8) % 3])
+    keras.utils.clear_session()
+    shared, anew = with_new_head(first, head, 2), small_classifier(seed=2, **settings)
+    assert _equal(_copies([shared]), _copies([anew]))
+    assert not _equal(_copies([shared]), _copies([first]))
+    assert shared.to_json() == anew.to_json()
+    assert [v.path for v in shared.trainable_variables] == [v.path for v in anew.trainable_variables]
+    np.testing.assert_array_equal(shared(images), anew(images))
+    before = _copies([first])
+    _fit(split_at(shared)[1], np.ones((8, 256), np.float32), np.eye(3, dtype=np.float32)[np.arange(8) % 3])
+    assert _equal(_copies([first]), before)

@@ -36,6 +36,7 @@ from kerasall.models.out_of_domain import (
     measure_pictures,
     with_features,
 )
+from kerasall.models.prediction import predict_activations
 from kerasall.preprocessing.operations import Chain
 from kerasall.serving.batch import predict_files
 from kerasall.serving.export import export_saved_model
@@ -162,6 +163,16 @@ def test_statistics_of_one_colour_and_of_small_and_odd_images_are_finite():
             found = statistics_of(np.full((2, *shape, 3), value, np.uint8))
             assert np.isfinite(found).all()
             assert (found[0] == found[1]).all()
+
+
+def test_the_model_of_statistics_gives_those_of_the_exported_graph_to_the_last_bit():
+    images = RNG(8).integers(0, 256, (40, 64, 48, 3), np.uint8)
+    images[3], images[5, :30] = 77, 255  # values that are equal
+    graph = tf.function(
+        lambda pixels: measure_pictures(keras.ops, tf.cast(pixels, tf.float32)), autograph=False
+    )
+    found = predict_activations(build_statistics_model((64, 48)), [images])
+    np.testing.assert_array_equal(found, graph(images).numpy())
 
 
 def test_the_model_of_statistics_gives_the_same_for_any_batch():

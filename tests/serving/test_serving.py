@@ -299,6 +299,23 @@ def test_newest_version_is_the_highest_number(saved, tmp_path):
         newest_version(tmp_path / "nothing")
 
 
+def test_a_network_is_traced_once_for_all_signatures(model, chain, images, tmp_path):
+    traced = []
+
+    def answer(pixels):
+        traced.append(pixels)
+        return {"probabilities": model(pixels, training=False)}
+
+    export_saved_model(model, chain, LABELS, tmp_path / "m", answer=answer)
+    assert len(traced) == 1
+    signatures = tf.saved_model.load(str(tmp_path / "m")).signatures
+    files = tf.constant([path.read_bytes() for path in sorted(images.glob("*.[bpj]*"))])
+    from_files = signatures["serving_default"](image_bytes=files)
+    from_pixels = signatures["serving_pixels"](**signatures["preprocess"](image_bytes=files))
+    for name, values in from_files.items():
+        np.testing.assert_array_equal(values, from_pixels[name])
+
+
 def test_export_refuses_wrong_labels_and_open_sizes(model, chain, tmp_path):
     with pytest.raises(ModelError, match=r"one output per label \(3\), but has 2"):
         export_saved_model(model, chain, ("a", "b", "c"), tmp_path / "m")

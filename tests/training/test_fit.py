@@ -12,6 +12,7 @@ import tensorflow as tf
 from tiny_run import SETTINGS, make_epochs, make_images, make_linear, make_model, make_points, values
 
 from kerasall.errors import KerasallError, SettingsError
+from kerasall.training.epochs import _end_to_end
 from kerasall.training.fit import StageSettings, choose_jit, fit
 from kerasall.training.history import MONITORS
 
@@ -255,3 +256,17 @@ def test_direct_steps_give_the_bits_of_model_fit(tmp_path, monkeypatch, weighted
     assert rows[0] == rows[1]
     for a, b in zip(values(one), values(other), strict=True):
         assert a.tobytes() == b.tobytes()
+
+
+def test_batches_that_lie_one_after_another_pass_without_a_copy():
+    rows = np.arange(60.0).reshape(20, 3).copy()
+    in_order = [rows[:8], rows[8:16], rows[16:18]]
+    found = _end_to_end(in_order)
+    assert found.base is rows
+    np.testing.assert_array_equal(found, rows[:18])
+    for others in (
+        [rows[8:16], rows[:8]], [rows[:8], rows[:8]], [rows[:8:2], rows[4:12:2]], [rows[:8], rows[9:12]],
+        [rows[:8], rows.copy()[8:16]], [rows[:4].view(np.int64), rows[4:].view(np.int64)], [rows, rows],
+        [rows[:8, :1], rows[8:16, :1]],
+    ):  # fmt: skip
+        np.testing.assert_array_equal(_end_to_end(others), np.concatenate(others))
