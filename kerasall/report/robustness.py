@@ -20,9 +20,9 @@ def describe_outer_array(noise: Plan, rows: int) -> str:
         rows: of the inner array.
     """
     array = (
-        "every combination of the noise factors"
+        "Every combination of the noise factors"
         if noise.array == EVERY
-        else f"noise factors in {noise.array}"
+        else f"Noise factors in {noise.array}"
     )
     return f"{array}: {len(noise.levels)} noise runs of each of {rows} rows, {len(noise.levels) * rows} runs in all"
 
