@@ -189,8 +189,8 @@ def _tell_interactions(found: Mapping[str, Any]) -> str:
         return f"A setting decides how much a noise matters in {', '.join(clear[:_SHOWN])}{more}{chance}."
     return (
         f"No setting interacts with a noise factor so that it could be told from chance (the smallest p of {len(tested)} is "
-        f"{tested[0][0]:.3f}, {tested[0][1]}): then no setting protects against the noise, and what is best on average is as "
-        "robust as any."
+        f"{tested[0][0]:.3f}, {tested[0][1]}): these runs show none that protects against the noise, and what is best on "
+        "average is the best guess of what is robust too."
     )
 
 
