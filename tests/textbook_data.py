@@ -114,6 +114,30 @@ CONNECTOR_ETA = [24.025, 25.522, 25.335, 25.904, 26.908, 25.326, 25.711, 24.832,
 CONNECTOR_MEANS = [17.525, 19.475, 19.025, 20.125, 22.825, 19.225, 19.85, 18.3375, 21.2]
 """Printed means."""
 
+CONNECTOR_NOISE = {"E": 0, "F": 1, "G": 3}
+"""Conditioning time, temperature and humidity: places of their columns in the L8 whose rows are the conditions."""
+
+# J. J. Pignatiello and J. S. Ramberg, Journal of Quality Technology 17:198 (1985), as printed in D. C. Montgomery, Design
+# and Analysis of Experiments, table 12.1: free height of a leaf spring, a half fraction of four settings (A furnace
+# temperature, B heating time, C transfer time, D = ABC hold down time), three times at each temperature of the quench oil.
+SPRING = np.array(
+    [
+        [[7.78, 7.78, 7.81], [7.50, 7.25, 7.12]],
+        [[8.15, 8.18, 7.88], [7.88, 7.88, 7.44]],
+        [[7.50, 7.56, 7.50], [7.50, 7.56, 7.50]],
+        [[7.59, 7.56, 7.75], [7.63, 7.75, 7.56]],
+        [[7.54, 8.00, 7.88], [7.32, 7.44, 7.44]],
+        [[7.69, 8.09, 8.06], [7.56, 7.69, 7.62]],
+        [[7.56, 7.52, 7.44], [7.18, 7.18, 7.25]],
+        [[7.56, 7.81, 7.69], [7.81, 7.50, 7.59]],
+    ]
+)
+"""[rows in Yates' order of A, B, C, oil (cold, hot), repeats]."""
+SPRING_MEANS = [7.54, 7.90, 7.52, 7.64, 7.60, 7.79, 7.36, 7.66]
+SPRING_VARIANCES = [0.090, 0.071, 0.001, 0.008, 0.074, 0.053, 0.030, 0.017]
+SPRING_MEAN_MODEL = {"A": 0.12, "B": -0.081, "D": 0.044}
+"""Printed model of the mean, 7.63 + 0.12 A - 0.081 B + 0.044 D in units of -1 and 1; that of ln s2 is -3.74 - 1.09 B."""
+
 # G. Taguchi and Y. Wu, Introduction to Off-line Quality Control (1979): tiles of the Ina company out of
 # tolerance, in percent, L8 of seven factors.
 TILES = np.array([16.0, 17, 12, 6, 6, 68, 42, 26])

@@ -6,12 +6,15 @@ import math
 import re
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from kerasall.cli.console import ExcelOption, JsonOption, note, print_found, require_place
 from kerasall.errors import DataError, SettingsError
+
+if TYPE_CHECKING:
+    from kerasall.taguchi.analysis import Analysis
 
 taguchi_app = typer.Typer(
     name="taguchi",
@@ -40,7 +43,22 @@ def plan(
     ] = "auto",
     error_df: Annotated[int, typer.Option(min=0, help="Degrees of freedom to leave for the error.")] = 0,
     interactions: InteractionsOption = None,
-    repeats: Annotated[int, typer.Option(min=0, help="Empty response columns in the file of --out.")] = 3,
+    noise: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=LEVEL,LEVEL,...",
+            help="A noise factor: every row is run under each of its levels, or all their combinations; repeat it.",
+        ),
+    ] = None,
+    noise_array: Annotated[
+        str, typer.Option(help="Of the noise factors: every (all combinations), auto or a name such as L8.")
+    ] = "every",
+    repeats: Annotated[
+        int | None,
+        typer.Option(
+            min=0, help="Empty response columns in the file of --out; 3, with noise 1.", show_default=False
+        ),
+    ] = None,
     out: Annotated[
         Path | None, typer.Option(callback=require_place, help="CSV file to fill in for taguchi analyze.")
     ] = None,
@@ -52,25 +70,30 @@ def plan(
     from kerasall.report.taguchi import describe_plan
     from kerasall.taguchi.design import plan as make_plan
 
-    pairs: list[tuple[str, list[Any]]] = []
-    for text in [*(factors or []), *(more or [])]:  # written out, in one word or several, or in a YAML file
-        if Path(text).suffix in (".yaml", ".yml", ".json"):
-            pairs += _read_factor_file(Path(text))
-        else:
-            pairs += map(_read_factor, re.split(r"[;\s]+(?=[^\s=;,]+=)", text.strip()))
-    given = _collect(pairs, "a factor must be given once, but {name} is given twice: rename one")
-    made = make_plan(given, array=array, error_df=error_df, interactions=_split_all(interactions))
+    given, outer = _read_factors([*(factors or []), *(more or [])]), _read_factors(noise or [])
+    made = make_plan(
+        given,
+        array=array,
+        error_df=error_df,
+        interactions=_split_all(interactions),
+        noise=outer,
+        noise_array=noise_array,
+    )
     print_found(as_json, made.to_json(), lambda: describe_plan(made))
     if out:
+        repeats = (1 if outer else 3) if repeats is None else repeats
         write_text(out, ("\ufeff" if excel else "") + made.to_csv(repeats))
-        levels = " ".join(f'--levels "{n}={",".join(map(str, v))}"' for n, v in made.factors.items())
+        named = {**made.factors, **(made.noise.factors if made.noise else {})}
+        levels = " ".join(f'--levels "{n}={",".join(map(str, v))}"' for n, v in named.items())
         levels += "".join(f' --interactions "{a}*{b}"' for a, b in made.crossed)
         note(f"Fill in {out}, then: kerasall taguchi analyze {out} {levels}")
 
 
 @taguchi_app.command()
 def analyze(
-    file: Annotated[Path, typer.Argument(metavar="FILE.csv", help="Level numbers by factor; y1, y2, ...")],
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE.csv", help="Level numbers by factor; noise:NAME, ...; y1, y2, ...")
+    ],
     signal: Annotated[
         str, typer.Option(help="larger, smaller, nominal, target:M, target-runs:M, omega or mean.")
     ] = "larger",
@@ -98,18 +121,20 @@ def analyze(
     as_json: JsonOption = False,
 ) -> None:
     """Signal-to-noise ratios, response table, analysis of variance and predicted optimum."""
-    from kerasall.files import write_text
     from kerasall.report.taguchi import describe_analysis
     from kerasall.taguchi import analysis
+    from kerasall.taguchi.design import NOISE
     from kerasall.taguchi.result_file import read_results
 
     results = read_results(file)
     pooled = _split(pool)
+    named = _collect(
+        map(_read_factor, levels or []),
+        "--levels must name a factor once, but names {name} twice: leave one out",
+    )
     options: dict[str, Any] = {
-        "levels": _collect(
-            map(_read_factor, levels or []),
-            "--levels must name a factor once, but names {name} twice: leave one out",
-        ),
+        "levels": {name.removeprefix(NOISE): values for name, values in named.items()},
+        "noise": results.noise,
         "levels_as": levels_as,
         "pool": analysis.HALF if pooled == [analysis.HALF] else pooled,
         "confirmation": _read_numbers(confirm) if confirm else None,
@@ -120,14 +145,31 @@ def analyze(
     try:
         found = analysis.analyze(results.levels, results.responses, signal=signal, **options)
     except DataError as error:
-        raise DataError(f"{file} (row 1 is the first below the names): {error}") from None
+        one = "row 1 has the levels of the first line" if results.noise else "row 1 is the first"
+        raise DataError(f"{file} ({one} below the names): {error}") from None
     print_found(as_json, found.to_json(), lambda: describe_analysis(found))
     if figures:
-        from kerasall.report.figures_taguchi import draw_analysis
+        _write_figures(found, figures)
 
-        for name, (svg, _) in draw_analysis(found).items():
-            write_text(figures / f"{name}.svg", svg.decode("utf-8"))
-            note(f"figure: {figures / name}.svg")
+
+def _write_figures(found: Analysis, folder: Path) -> None:
+    from kerasall.files import write_text
+    from kerasall.report.figures_taguchi import draw_analysis
+
+    for name, (svg, _) in draw_analysis(found).items():
+        write_text(folder / f"{name}.svg", svg.decode("utf-8"))
+        note(f"figure: {folder / name}.svg")
+
+
+def _read_factors(texts: Iterable[str]) -> dict[str, list[Any]]:
+    """Factors written out, in one word or several, or in a YAML file."""
+    pairs: list[tuple[str, list[Any]]] = []
+    for text in texts:
+        if Path(text).suffix in (".yaml", ".yml", ".json"):
+            pairs += _read_factor_file(Path(text))
+        else:
+            pairs += map(_read_factor, re.split(r"[;\s]+(?=[^\s=;,]+=)", text.strip()))
+    return _collect(pairs, "a factor must be given once, but {name} is given twice: rename one")
 
 
 def _split(text: str) -> list[str]:

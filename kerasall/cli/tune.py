@@ -113,6 +113,8 @@ def print_runs(settings: Settings) -> None:
     if without := ", ".join(f"{name} = {v}" for name, values in oracle.without.items() for v in values):
         show(f"Without {without}: the rows at it are left out.")
     each = f" in each of {folds} folds" if folds else ""
+    if design.plan.noise:
+        each = f" under each of {len(design.noise_runs)} noise runs{each}"
     show(
         f"Every run {tune.repeats} times{each}, then {tune.confirmations} at the predicted optimum: "
         f"{oracle.max_trials} trials.",

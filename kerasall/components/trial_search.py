@@ -13,7 +13,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Literal
@@ -21,6 +21,7 @@ from typing import Any, Literal
 import keras_tuner
 import numpy as np
 
+from kerasall.components.noise_runs import list_noise, select_rows
 from kerasall.components.trial_training import FOLDERS, SearchJob, TrialTraining
 from kerasall.components.trial_workers import ClusterWorkers, LocalWorkers, list_gpus
 from kerasall.data.development import SELECTION, Development, read_development
@@ -31,6 +32,7 @@ from kerasall.files import read_json, write_json
 from kerasall.ray_cluster import count_cpus, find_host, joined
 from kerasall.settings import TrialSettings, TuneSettings
 from kerasall.settings.factors import as_choices, factor_levels, label_factors
+from kerasall.settings.noise import is_trial_setting, noise_levels
 from kerasall.shown_text import tell, tell_fault
 from kerasall.taguchi.design import CROSS, read_pair
 from kerasall.taguchi.oracle import TaguchiOracle, chief_address, serve_oracle
@@ -51,10 +53,16 @@ def make_oracle(job: SearchJob, data: Development) -> TaguchiOracle:
 
 
 def count_scored(job: SearchJob, data: Development) -> int:
-    """Images behind every response of an analysis: those of the scored part, or of all held-out folds."""
-    if job.tune.response_on == SELECTION:
-        return len(data.rows_of(SELECTION))
-    return sum(len(data.rows_of(part)) for part in data.split.folds or ("validation",))
+    """Images behind every response of an analysis: those of the scored part, or of all held-out folds.
+
+    Where noise divides them by a column, the fewest that a noise run scores.
+
+    Raises:
+        SettingsError: a noise divides them by a column or a value that is not there.
+    """
+    parts = (SELECTION,) if job.tune.response_on == SELECTION else data.split.folds or ("validation",)
+    rows = np.concatenate([data.rows_of(part) for part in parts])
+    return min(len(select_rows(data, rows, run.columns)) for run in list_noise(job.base, job.tune))
 
 
 def plan_oracle(
@@ -81,7 +89,8 @@ def plan_oracle(
     check_range(parse_signal(signal), tune.response, metric.lowest, metric.highest)
     bounds = [end if np.isfinite(end) else None for end in (metric.lowest, metric.highest)]
     levels = factor_levels(base, tune.factors)
-    labels = label_factors(list(levels))
+    noise = noise_levels(base, tune)
+    labels = label_all(levels, noise)
     pool = tune.pool if isinstance(tune.pool, str) else [label_term(name, labels) for name in tune.pool]
     without = {labels[key]: values for key, values in read_without(base, tune).items()}
     return TaguchiOracle(
@@ -98,9 +107,18 @@ def plan_oracle(
             "*".join(labels[key] for key in read_pair(pair, list(levels))) for pair in tune.interactions
         ],
         without=without,
+        noise={labels[key]: as_choices(values) for key, values in noise.items()},
+        noise_array=tune.noise_array,
         retry_failed=True,  # whoever starts the search again wants it to end
         analysis={"levels_as": tune.levels_as, "pool": pool, "images": images, "bounds": bounds},
     )
+
+
+def label_all(factors: Iterable[str], noise: Iterable[str]) -> dict[str, str]:
+    """Key of a factor or of noise -> the short name it goes by, see ``label_factors``; of noise that is no setting of a trial
+    the key itself."""
+    keys = [*factors, *filter(is_trial_setting, noise)]
+    return label_factors(keys) | {key: key for key in noise if not is_trial_setting(key)}
 
 
 def label_term(name: str, labels: Mapping[str, str]) -> str:

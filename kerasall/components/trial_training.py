@@ -7,7 +7,10 @@ A trial's folder holds, when it is done,
     training.json     settings, histories, seconds
     epochs.json       metrics of every epoch, stage after stage
     predictions.npz   of the validation part or the held-out fold; selection.npz of the part ``selection``
+    shifted_1.npz     of the scored images changed by the second level of the noise ``scored.preprocess``, and so on
     model.keras       of a confirmation run without folds
+
+Trials that differ only in how they are scored share one training, which lies beside the project under ``trained``.
 """
 
 from __future__ import annotations
@@ -16,8 +19,8 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -28,13 +31,14 @@ from keras_tuner.errors import FailedTrialError
 from pydantic import TypeAdapter
 
 from kerasall.components.classifier_training import ClassifierTraining
+from kerasall.components.noise_runs import NoiseRuns, list_noise, select_rows
 from kerasall.components.training_step import MODEL_FILE, decode_rows, hash_weights, without_optimizer
 from kerasall.data.development import SELECTION, Development, Division
 from kerasall.data.pixel_cache import PixelCache
 from kerasall.data.training_record import PROJECT, TrainingRecord
 from kerasall.errors import ArtifactError
 from kerasall.evaluation.metrics import find_metric, undefined_reason
-from kerasall.evaluation.predictions import Predictions
+from kerasall.evaluation.predictions import Predictions, read_predictions, write_predictions
 from kerasall.files import (
     atomic_path,
     read_json,
@@ -44,14 +48,17 @@ from kerasall.files import (
     write_json,
     write_text,
 )
+from kerasall.locks import locked
 from kerasall.models.saving import save_model
 from kerasall.pipeline.component import code_digest
 from kerasall.preprocessing.augmentation import Augmentation
 from kerasall.preprocessing.operations import Chain
 from kerasall.settings import TrialSettings, TuneSettings
 from kerasall.settings.factors import apply_levels, factor_levels
+from kerasall.settings.noise import NoiseRun
+from kerasall.settings.seeds import derive_seed
 from kerasall.shown_text import tell
-from kerasall.taguchi.trials import CONFIRMATION
+from kerasall.taguchi.trials import CONFIRMATION, Place, seed_of_place
 from kerasall.taguchi.tuner import TrialRun
 from kerasall.training.devices import choose_precision
 from kerasall.training.history import History
@@ -60,6 +67,8 @@ FOLDERS = ("development", "scratch", "weights_folder", "cache_folder")
 """What differs from host to host in a ``SearchJob``."""
 
 RESULT = "result.json"
+TRAINED = "trained"
+"""In keys of what is kept: a training that several trials share."""
 SUMS = "sums.json"
 FINAL = "final.json"
 """File of a confirmation run with folds: histories of the model on all of them; written last."""
@@ -70,7 +79,9 @@ SHOWN = (
 """Metrics of every trial beside the response."""
 
 
-_DECIDING = ("kerasall.components.classifier_training", "kerasall.evaluation.metrics")
+_DECIDING = (
+    "kerasall.components.classifier_training", "kerasall.components.noise_runs", "kerasall.evaluation.metrics",
+)  # fmt: skip
 """Modules whose code, with all that they import, decides what a trial gives; that of the analysis does not."""
 
 
@@ -134,6 +145,9 @@ def settings_at(
     return apply_levels(base, {key: values[(level - 1) % len(values)] for (key, values), level in pairs})
 
 
+SHIFTED = "shifted_{number}.npz"
+"""Predictions of scored images as a level of the noise ``scored.preprocess`` changes them; numbers from 1."""
+
 KEPT = (
     "training.json", "epochs.json", "predictions.npz", "selection.npz", MODEL_FILE,
 )  # fmt: skip
@@ -151,7 +165,7 @@ def link_files(source: Path, destination: Path, last: str) -> bool:
     if not is_finished(source, last):
         return False
     destination.mkdir(parents=True, exist_ok=True)
-    for name in (*KEPT, last, SUMS):
+    for name in (*_list_kept(source), last, SUMS):
         if (source / name).is_file():
             with atomic_path(destination / name) as temporary:
                 link_file(source / name, temporary)
@@ -160,7 +174,7 @@ def link_files(source: Path, destination: Path, last: str) -> bool:
 
 def seal(folder: Path, last: str) -> None:
     """Writes down what a finished trial's files are."""
-    there = [name for name in (*KEPT, last) if (folder / name).is_file()]
+    there = [name for name in (*_list_kept(folder), last) if (folder / name).is_file()]
     write_json(folder / SUMS, {name: sha256_of_file(folder / name) for name in there})
 
 
@@ -170,16 +184,20 @@ def is_finished(folder: Path, last: str) -> bool:
         return False
     try:
         sums = read_object(folder / SUMS)
-        there = {name for name in (*KEPT, last) if os.path.lexists(folder / name)}
+        there = {name for name in (*_list_kept(folder), last) if os.path.lexists(folder / name)}
         if sums.keys() == there and all(sha256_of_file(folder / name) == sums[name] for name in there):
             return True
         fault = "it was changed"
     except (ArtifactError, OSError) as error:
         fault = str(error)
     tell(f"what the trial in {folder} left is not taken, as {fault}")
-    for name in (*KEPT, last, SUMS):
+    for name in (*_list_kept(folder), last, SUMS):
         (folder / name).unlink(missing_ok=True)
     return False
+
+
+def _list_kept(folder: Path) -> list[str]:
+    return [*KEPT, *sorted(path.name for path in folder.glob(SHIFTED.format(number="*")))]
 
 
 def link_file(source: Path, destination: Path) -> None:
@@ -204,14 +222,54 @@ class TrialTraining:
 
     def __call__(self, run: TrialRun) -> dict[str, float]:
         """Trains a trial, or goes on with it; returns its metrics, the response among them."""
+        self._make_once(run, self._train_or_score)
+        return read_json(run.folder / RESULT)
+
+    def _make_once(self, run: TrialRun, make: Callable[[TrialRun], None], what: str = RESULT) -> None:
         if not is_finished(run.folder, RESULT):
-            kept = self._kept_folder(run, RESULT)
+            kept = self._kept_folder(run, what)
             if not link_files(kept, run.folder, RESULT):
-                self._train(run)
+                make(run)
                 seal(run.folder, RESULT)
                 link_files(run.folder, kept, RESULT)
         shutil.rmtree(run.folder / "fit", ignore_errors=True)
-        return read_json(run.folder / RESULT)
+
+    def _train_or_score(self, run: TrialRun) -> None:
+        """Trains a trial; or scores it anew where another noise run has the same training."""
+        if not self.noise.shares_training(run.noise):
+            self._train(run)
+            return
+        first = self.noise.first_alike(run.noise)
+        name = f"{run.row}-{run.repeat}-{run.fold}-{first}"
+        own = replace(run, trial_id=name, noise=first, folder=self.job.scratch / "trained" / name)
+        own.folder.mkdir(parents=True, exist_ok=True)
+        waiting = lambda: tell(f"trial {run.trial_id} waits for another that has the same training")  # noqa: E731
+        with locked(own.folder / "lock", waiting):
+            self._make_once(own, self._train, TRAINED)
+        run.folder.mkdir(parents=True, exist_ok=True)
+        for kept in filter(lambda kept: (own.folder / kept).is_file(), _list_kept(own.folder)):
+            with atomic_path(run.folder / kept) as temporary:
+                link_file(own.folder / kept, temporary)
+        write_json(run.folder / RESULT, self._score_again(run, read_json(own.folder / RESULT)))
+
+    def _score_again(self, run: TrialRun, trained: Mapping[str, float]) -> dict[str, float]:
+        """The metrics of a trial by what its training has left: of the images, and as changed, as its noise says."""
+        noise, selection = self.noise.of(run.noise), self.job.tune.response_on == SELECTION
+        number = self.noise.shifts.index(noise.shift)
+        name = (
+            SHIFTED.format(number=number) if number else "selection.npz" if selection else "predictions.npz"
+        )
+        found = read_predictions(run.folder / name)
+        rows = select_rows(self.data, self.data.rows(list(found.ids)), noise.columns)
+        kept = np.isin(found.ids, self.data.examples["id"].to_numpy()[rows])
+        told = {name: value for name, value in trained.items() if name.startswith("training_")}
+        return self._score(found.take(kept)) | told
+
+    @cached_property
+    def noise(self) -> NoiseRuns:
+        """What is trained and scored under every run of the outer array."""
+        runs = list_noise(self.job.base, self.job.tune)
+        return NoiseRuns(self.data, runs, self.job.cache_folder, lambda: self.pixels)
 
     @cached_property
     def pixels(self) -> PixelCache:
@@ -221,7 +279,11 @@ class TrialTraining:
     @cached_property
     def divisions(self) -> list[Division]:
         """Rows of a trial by its fold; the one of a holdout split."""
-        return self.data.divide(self.data.recorded, self.job.inner_validation)
+        return self.divide(NoiseRun())
+
+    def divide(self, noise: NoiseRun) -> list[Division]:
+        """The same where noise deals the images anew."""
+        return self.noise.data_under(noise).divide(self.data.recorded, self.job.inner_validation)
 
     def decode(self, memory_bytes: int) -> PixelCache:
         """Decoded images; with 0 bytes of memory they are stored on disk, for several processes."""
@@ -229,13 +291,24 @@ class TrialTraining:
             self.data, Chain.from_json(self.data.preprocess), self.job.cache_folder, memory_bytes
         )
 
-    def training(self, settings: TrialSettings, seed: int) -> ClassifierTraining:
-        """The training of one classifier with given settings."""
+    def training(self, run: TrialRun) -> ClassifierTraining:
+        """The training of a trial's classifier."""
+        settings, noise = self._settings_of(run), self.noise.of(run.noise)
         augmentation = None if settings.augment is None else Augmentation.from_json(settings.augment)
         return ClassifierTraining(
-            self.data, self.pixels, settings.model, settings.train, augmentation, seed, self.job.deterministic,
-            self.job.weights_folder, self.job.cache_folder,
+            self.noise.data_under(noise), self.noise.pixels_of(settings, noise), settings.model, settings.train, augmentation,
+            self._seed_of(run), self.job.deterministic, self.job.weights_folder, self.job.cache_folder,
         )  # fmt: skip
+
+    def _seed_of(self, run: TrialRun) -> int:
+        """The trial's own; of trials with the same training one, and where noise names the seed one for all rows."""
+        noise = self.noise.of(run.noise)
+        if noise.seed is not None:
+            return derive_seed(noise.seed, 0, run.repeat, run.fold)
+        if not run.noise:
+            return run.seed
+        first = self.noise.first_alike(run.noise)
+        return seed_of_place(self.job.seed, Place(run.row, run.repeat, run.fold, first))
 
     def finish_folds(self, run: TrialRun, fits: Mapping[str, Any], folder: Path) -> dict[str, Any]:
         """One model on all folds for the folds' median epochs, with what it predicts of the part ``selection``.
@@ -250,7 +323,7 @@ class TrialTraining:
         """
         kept = self._kept_folder(run, FINAL)
         if not is_finished(folder, FINAL) and not link_files(kept, folder, FINAL):
-            training = self.training(self._settings_of(run), run.seed)
+            training = self.training(run)
             histories = [[History.from_json(each) for each in stages] for stages in fits.values()]
             model, made = training.fit_final(histories, folder / "fit")
             save_model(without_optimizer(model), folder / MODEL_FILE)
@@ -286,23 +359,35 @@ class TrialTraining:
             "settings": settings.model_dump(mode="json"),
             "weights": hash_weights([settings.model], self.job.weights_folder),
             "precision": choose_precision(settings.train.precision, self.job.deterministic).name,
-            "seed": run.seed,
+            "seed": self._seed_of(run),
             "fold": run.fold,
             "confirmation": run.row == CONFIRMATION,
             "what": what,
         }
+        if run.noise:
+            noise = self.noise.of(run.noise)
+            own["noise"] = [
+                noise.trained,
+                self.noise.shifts,
+                *([] if what == TRAINED else [noise.shift, noise.columns]),
+            ]
         return self.job.cache_folder / "trials" / sha256_of_json(self._common | own)
 
     def _settings_of(self, run: TrialRun) -> TrialSettings:
-        return settings_at(self.job.base, self.job.levels, run.levels.values())
+        settings, noise = (
+            settings_at(self.job.base, self.job.levels, run.levels.values()),
+            self.noise.of(run.noise),
+        )
+        return apply_levels(settings, noise.settings) if noise.settings else settings
 
     def _train(self, run: TrialRun) -> None:
-        begun, folds = time.monotonic(), self.data.split.folds
-        settings, division = self._settings_of(run), self.divisions[run.fold - 1]
-        training = self.training(settings, run.seed)
-        model, histories = training.fit(
-            f"trial {run.trial_id}", division.fitted, division.watched, run.folder / "fit"
-        )
+        begun, folds, noise = time.monotonic(), self.data.split.folds, self.noise.of(run.noise)
+        settings = self._settings_of(run)
+        division = (self.divisions if noise.deal is None else self.divide(noise))[run.fold - 1]
+        training = self.training(run)
+        # Weights and batches are drawn from seed and name: of a seed that is noise the same in all rows.
+        name = f"trial {run.trial_id}" if noise.seed is None else f"repeat {run.repeat} fold {run.fold}"
+        model, histories = training.fit(name, division.fitted, division.watched, run.folder / "fit")
         predictions = self._predict(training, model, division.held_out)
         selection = None if folds else self._predict_selection(training, model)
         if run.row == CONFIRMATION and not folds:
@@ -315,13 +400,24 @@ class TrialTraining:
             "settings": settings.model_dump(mode="json"),
         }
         TrainingRecord(run.folder).write(predictions, described, selection=selection)
+        rows_scored = (
+            self.data.rows_of(SELECTION) if self.job.tune.response_on == SELECTION else division.held_out
+        )
+        for number, shift in enumerate(self.noise.shifts[1:], start=1):
+            changed = replace(training, pixels=self.noise.pixels_of(settings, noise, shift))
+            write_predictions(
+                self._predict(changed, model, rows_scored), run.folder / SHIFTED.format(number=number)
+            )
         names = ("loss", "accuracy", "val_loss", "val_accuracy")
         rows = [row for history in histories for row in history.epochs]
         known = [{n: getattr(row, n) for n in names if getattr(row, n) is not None} for row in rows]
         write_text(run.folder / "epochs.json", json.dumps(known))
         scored = selection if self.job.tune.response_on == SELECTION else predictions
         assert scored is not None
-        write_json(run.folder / RESULT, self._score(scored, histories))
+        last = histories[-1].best
+        told = {"training_loss": last.loss, "training_accuracy": last.accuracy}
+        told = {name: value for name, value in told.items() if np.isfinite(value)}
+        write_json(run.folder / RESULT, self._score(scored) | told)
         del model, training
         keras.utils.clear_session()
 
@@ -333,7 +429,7 @@ class TrialTraining:
             return None
         return self._predict(training, model, self.data.rows_of(SELECTION))
 
-    def _score(self, predictions: Predictions, histories: Sequence[History]) -> dict[str, float]:
+    def _score(self, predictions: Predictions) -> dict[str, float]:
         """The response first, then what else is defined.
 
         Raises:
@@ -345,6 +441,4 @@ class TrialTraining:
             raise FailedTrialError(f"the response {response.name} must have a value, but has none: {reason}")
         names = [response.name, *(name for name in SHOWN if name != response.name)]
         scores = {name: float(find_metric(name, classes)(predictions, malignant)) for name in names}
-        last = histories[-1].best
-        scores |= {"training_loss": last.loss, "training_accuracy": last.accuracy}
         return {name: value for name, value in scores.items() if np.isfinite(value)}

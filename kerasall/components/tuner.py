@@ -7,8 +7,9 @@ pictures are ReportGen's: a reworded sentence must not run the trials again.
 from __future__ import annotations
 
 import itertools
+import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,8 +17,10 @@ import numpy as np
 import pandas as pd
 
 from kerasall.components.classifier_training import stage_settings
+from kerasall.components.noise_runs import list_noise
 from kerasall.components.training_step import MODEL_FILE, hash_weights
 from kerasall.components.trial_search import (
+    label_all,
     plan_oracle,
     read_without,
     role_of_process,
@@ -35,14 +38,16 @@ from kerasall.files import atomic_path, write_json
 from kerasall.models.passes import list_installed
 from kerasall.pipeline.component import Input, Output, Scratch, Unkeyed, component
 from kerasall.preprocessing.augmentation import Augmentation
+from kerasall.preprocessing.operations import check_steps
 from kerasall.settings import MemberSettings, Settings, TrialSettings, TuneSettings
-from kerasall.settings.factors import apply_levels, as_choices, factor_levels, label_factors, trial_settings
+from kerasall.settings.factors import apply_levels, as_choices, factor_levels, trial_settings
+from kerasall.settings.noise import CHAIN, DEAL, SHIFT, is_trial_setting, noise_levels
 from kerasall.taguchi.analysis import Analysis, describe_ratio
-from kerasall.taguchi.design import plan
+from kerasall.taguchi.design import NOISE, plan
 from kerasall.taguchi.signal_to_noise import parse_signal
 from kerasall.taguchi.stored_oracle import StoredOracle
 from kerasall.taguchi.trial_events import list_trials
-from kerasall.taguchi.trials import CONFIRMATION, FINISHED
+from kerasall.taguchi.trials import CONFIRMATION, FINISHED, Design
 from kerasall.taguchi.tuner import TaguchiTuner, TrialRun
 from kerasall.training.devices import choose_precision
 
@@ -65,7 +70,7 @@ def require_tune(settings: Settings) -> TuneSettings:
             "`kerasall configs taguchi_resnet101_vote` shows"
         )
     plan_oracle(trial_settings(settings), tune)
-    if parse_signal(tune.signal or "mean").signal.needs_repeats and tune.repeats < 2:
+    if parse_signal(tune.signal or "mean").signal.needs_repeats and tune.repeats < 2 and not tune.noise:
         raise SettingsError(
             f"tune.signal {tune.signal} needs tune.repeats of at least 2, but they are {tune.repeats}"
         )
@@ -75,12 +80,32 @@ def require_tune(settings: Settings) -> TuneSettings:
         raise SettingsError(
             f"tune.pool must name factors or declared interactions, but {', '.join(unknown)} is none: {', '.join(tune.factors)}"
         )
+    require_noise(settings)
     for row in settings_of_rows(settings):
         if row.augment is not None:
             Augmentation.from_json(row.augment)
         for stage in row.train.stages:
             stage_settings(stage, row.train)
     return tune
+
+
+def require_noise(settings: Settings) -> None:
+    """Makes sure that the network is used under the first level of every noise.
+
+    Raises:
+        SettingsError: the first level is not what the experiment states, or a level cannot be used.
+    """
+    assert settings.tune is not None
+    stated = {DEAL: settings.seed, CHAIN: list(settings.preprocess)}
+    for key, levels in noise_levels(trial_settings(settings), settings.tune).items():
+        first = list(levels[0]) if key == CHAIN else levels[0]
+        if key in stated and first != stated[key]:
+            raise SettingsError(
+                f"the first level of tune.noise.{key} must be that under which the network is used, {stated[key]}, but is "
+                f"{first}: put it first"
+            )
+        for level in levels if key in (CHAIN, SHIFT) else ():
+            check_steps([*level, *(settings.preprocess if key == SHIFT else ())])
 
 
 def settings_of_rows(settings: Settings) -> list[TrialSettings]:
@@ -105,7 +130,11 @@ def settings_of_rows(settings: Settings) -> list[TrialSettings]:
             for (key, values), level in zip(levels.items(), row, strict=True)
         )
     ]  # fmt: skip
-    return [settings_at(base, levels, row) for row in wanted]
+    rows = [settings_at(base, levels, row) for row in wanted]
+    for run in list_noise(base, tune):
+        for row in rows:  # tried together, so that none fails when all others are trained
+            apply_levels(row, run.settings)
+    return rows
 
 
 def describe_outside(
@@ -115,7 +144,9 @@ def describe_outside(
 
     The weights are those of every network among the levels.
     """
-    levels = {k: v for k, v in factor_levels(base, tune.factors).items() if k.startswith("model.")}
+    noise = {key: values for key, values in noise_levels(base, tune).items() if is_trial_setting(key)}
+    varied = {**factor_levels(base, tune.factors), **noise}
+    levels = {k: v for k, v in varied.items() if k.startswith("model.")}
     models = [
         apply_levels(base, dict(zip(levels, combination, strict=True))).model
         for combination in itertools.product(*levels.values())
@@ -169,7 +200,7 @@ def tuner(
 
 
 def confirmation_runs(tuner: TaguchiTuner) -> list[list[TrialRun]]:
-    """The trials at the predicted optimum: one list of folds for every run that ended well.
+    """The trials at the predicted optimum, under the first level of every noise: one list of folds for every run that ended well.
 
     Raises:
         KerasallError: fewer than two runs did.
@@ -178,7 +209,7 @@ def confirmation_runs(tuner: TaguchiTuner) -> list[list[TrialRun]]:
     found: dict[int, list[TrialRun]] = {}
     for trial in oracle.trials.values():
         run = tuner.describe_run(trial)
-        if run.row == CONFIRMATION and trial.status == FINISHED[0]:
+        if run.row == CONFIRMATION and run.noise <= 1 and trial.status == FINISHED[0]:
             found.setdefault(run.repeat, []).append(run)
     folds = oracle.design.folds or 1
     whole = [
@@ -209,7 +240,8 @@ def collect_members(
         trials = [TrainingRecord(run.folder) for run in folds]
         told = [each.training for each in trials]
         settings = TrialSettings.model_validate(told[0]["settings"])
-        members.append(MemberSettings(name=name, model=settings.model, train=settings.train))
+        steps = tuple(training.noise.steps_of(settings))
+        members.append(MemberSettings(name=name, model=settings.model, train=settings.train, steps=steps))
         fits = {fold: history for each in told for fold, history in each["fits"].items()}
         source = folds[0].folder
         if training.data.split.folds:
@@ -251,7 +283,7 @@ def describe_experiment(
     oracle: StoredOracle, analysis: Analysis, job: SearchJob, data: Development, table: pd.DataFrame
 ) -> dict[str, Any]:
     """What a report says of a search beyond the numbers of its analysis, as JSON."""
-    design, labels = oracle.design, label_factors(list(job.levels))
+    design, labels = oracle.design, label_all(job.levels, job.tune.noise)
     metric = find_metric(design.objective, data.facts.labels)
     said = describe_ratio(analysis)
     return said | {
@@ -271,23 +303,44 @@ def describe_experiment(
         "epoch_chosen": job.tune.response_on == "validation"
         and not data.split.folds
         and any(stage.keep == "best" for stage in job.base.train.stages),
-        "rows": list_rows(design.plan.levels, list(design.plan.factors), analysis, table, design.repeats),
-        "confirmation": said["confirmation"] | {"responses": mean_responses(table, CONFIRMATION)},
+        "rows": list_rows(design, analysis, table),
+        "confirmation": said["confirmation"] | {"responses": mean_responses(design, table, CONFIRMATION)},
+        **({"noise": _describe_noise(oracle, job, labels)} if design.plan.noise else {}),
         "trials": len(table),
         "seconds": float(table["seconds"].sum()),
     }
 
 
-def list_rows(
-    levels: np.ndarray, factors: Sequence[str], analysis: Analysis, table: pd.DataFrame, repeats: int
-) -> list[dict[str, Any]]:
-    """Every row of the array: its levels, the responses of its repeats (null: not finished), its ratio."""
+def _describe_noise(oracle: StoredOracle, job: SearchJob, labels: Mapping[str, str]) -> dict[str, Any]:
+    """The noise factors by name and setting, and what their runs share."""
+    outer, runs = oracle.design.plan.noise, list_noise(job.base, job.tune)
+    assert outer is not None
+    return {
+        "array": outer.array,
+        "factors": [
+            {
+                "name": labels[key],
+                "setting": key,
+                "levels": [str(level) for level in outer.factors[labels[key]]],
+            }
+            for key in noise_levels(job.base, job.tune)
+        ],
+        "runs": [" / ".join(map(str, each.values())) for each in outer.settings()],
+        "trainings": len({json.dumps(run.trained) for run in runs}),
+    }
+
+
+def list_rows(design: Design, analysis: Analysis, table: pd.DataFrame) -> list[dict[str, Any]]:
+    """Every row of the array: its levels, the responses of its repeats and noise runs (null: not finished), its ratio."""
     rows = []
-    for number, (row, ratio) in enumerate(zip(levels, analysis.signal_to_noise, strict=True), start=1):
+    for number, (row, ratio) in enumerate(
+        zip(design.plan.levels, analysis.signal_to_noise, strict=True), start=1
+    ):
         names = {
-            name: analysis.level_names[name][level - 1] for name, level in zip(factors, row, strict=True)
+            name: analysis.level_names[name][level - 1]
+            for name, level in zip(design.plan.factors, row, strict=True)
         }
-        found = mean_responses(table, number, repeats)
+        found = mean_responses(design, table, number)
         rows.append(
             {
                 "row": number,
@@ -299,9 +352,15 @@ def list_rows(
     return rows
 
 
-def mean_responses(table: pd.DataFrame, row: int | str, repeats: int | None = None) -> list[float | None]:
-    """Response of every repeat of a row, the mean over its folds; null where a fold is missing."""
+def mean_responses(design: Design, table: pd.DataFrame, row: int | str) -> list[float | None]:
+    """Response of every repeat of a row, and noise run of it, the mean over its folds; null where a fold is missing."""
     own = table[table["row"] == row]
-    count = repeats or int(own["repeat"].max() or 0)
-    means = [own.loc[own["repeat"] == repeat + 1, "objective"].mean(skipna=False) for repeat in range(count)]
+    count = int(own["repeat"].max() or 0) if row == CONFIRMATION else design.repeats
+    runs = design.plan.noise.settings() if design.plan.noise else [{}]
+    means = []
+    for repeat, noise in itertools.product(range(1, count + 1), runs):
+        chosen = own["repeat"] == repeat
+        for name, value in noise.items():
+            chosen &= own[f"{NOISE}{name}"] == value
+        means.append(own.loc[chosen, "objective"].mean(skipna=False))
     return [None if np.isnan(mean) else float(mean) for mean in means]

@@ -20,7 +20,7 @@ from kerasall.data.splits import (
     natural_order,
 )
 from kerasall.data.vocabulary import is_fold_name, name_part
-from kerasall.errors import DataError, count_of
+from kerasall.errors import DataError, SettingsError, count_of
 from kerasall.listing.folders import list_some
 
 
@@ -266,6 +266,33 @@ def require_given_parts(examples: pd.DataFrame, shares: Mapping[str, float]) -> 
             "split.test: 0 to be scored on the validation part, which also decides when to stop, or split.kind: holdout, and "
             "kerasall draws a split"
         )
+
+
+def deal_again(split: Split, seed: int) -> Split:
+    """The same parts of the images to develop on, dealt out by another seed; every other part stays as it is.
+
+    Args:
+        split: folds or a holdout split that kerasall drew.
+        seed: equal seeds give equal parts; that of the split gives the split itself.
+
+    Raises:
+        SettingsError: the publisher of the data drew the folds.
+    """
+    if seed == split.seed:
+        return split
+    parts = split.folds or tuple(part for part in ("train", "validation") if part in split.parts)
+    if split.dropped or set(parts) & set(split.fixed) or len(parts) < 2:
+        raise SettingsError(
+            f"the images to develop on must be in parts that kerasall draws, so that another seed deals them anew, but are in "
+            f"{', '.join(parts)} of the data: leave the noise split.seed out, or set split.kind: folds or holdout"
+        )
+    table = split.table.copy()
+    sizes = table["part"].value_counts()
+    whole = sum(int(sizes[part]) for part in parts)
+    shares = {part: 1 / len(parts) if split.folds else int(sizes[part]) / whole for part in parts}
+    table.loc[table["part"].isin(parts), "part"] = ""
+    _deal(table, shares, seed, split.unit)
+    return _finish(replace(split, table=table, seed=seed))
 
 
 def inner_validation(split: Split, share: float, seed: int, held_out: str | None = None) -> list[str]:

@@ -31,6 +31,7 @@ from kerasall.preprocessing.segmentation import CropToContent, HsvThresholdMask,
 from kerasall.preprocessing.stain import (
     MacenkoNormalization,
     ReinhardNormalization,
+    StainShift,
     fit_macenko,
     fit_reinhard,
 )
@@ -171,6 +172,7 @@ OPERATIONS: dict[str, type] = {
     "hsv_threshold_mask": HsvThresholdMask,
     "reinhard": ReinhardNormalization,
     "macenko": MacenkoNormalization,
+    "stain_shift": StainShift,
 }
 """Every deterministic operation by its name in JSON. Random ones are in ``augmentation``."""
 

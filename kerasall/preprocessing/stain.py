@@ -1,4 +1,4 @@
-"""Stain normalisation: every image gets the colours of the training images.
+"""Stain normalisation: every image gets the colours of the training images; and its opposite, a stated shift of the stain.
 
 The fit reads training images only and gives an operation with frozen numbers, so that the chain, and the
 exported model with it, carries the fit.
@@ -29,6 +29,9 @@ _ANGLE_PERCENT = (1.0, 99.0)
 _STRENGTH_PERCENT = 99.0
 _LEAST_PIXELS = 100  # fewer stained pixels tell nothing about the stains
 _PIXELS_PER_IMAGE = 2000
+
+# Optical densities of haematoxylin, eosin and DAB in red, green and blue (Ruifrok & Johnston 2001, Table 1).
+_DYES = np.array([[0.65, 0.70, 0.29], [0.07, 0.99, 0.11], [0.27, 0.57, 0.78]])
 
 
 @dataclass(frozen=True)
@@ -113,6 +116,39 @@ class MacenkoNormalization(KeepsSize):
         recombined = mix_channels(amounts, tf.constant([self.basic_dye, self.acid_dye]))
         normalized = tf.clip_by_value(256.0 * tf.exp(-recombined) - 1.0, 0.0, 255.0)
         return tf.where(lit[:, :, None] & enough & plane, normalized, image)
+
+
+@dataclass(frozen=True)
+class StainShift(KeepsSize):
+    """Multiplies how much of two dyes the image shows, as another batch of stain or another scanner might.
+
+    A pixel's optical density D = -ln((I + 1) / 256) is taken for a sum of amounts of a blue (basic) and a pink (acid) dye and
+    of a brown rest, in the colours of haematoxylin, eosin and DAB. Pixels whose every channel is under ``darkest`` (a
+    blackened background) stay.
+
+    Attributes:
+        basic: factor of the blue dye, 0.2 to 5; 1 leaves it.
+        acid: factor of the pink dye, 0.2 to 5.
+        darkest: grey level, 0 to 255; 0 lets every pixel take part.
+
+    Source: Ruifrok and Johnston, Quantification of histochemical staining by color deconvolution, 2001, table 1.
+    """
+
+    basic: float = 1.0
+    acid: float = 1.0
+    darkest: float = 5.0
+    name: ClassVar[str] = "stain_shift"
+
+    def __post_init__(self) -> None:
+        require_number(self, "basic", 0.2, 5)
+        require_number(self, "acid", 0.2, 5)
+        require_number(self, "darkest", 0, 255)
+
+    def __call__(self, image: tf.Tensor) -> tf.Tensor:
+        change = np.linalg.inv(_DYES) @ np.diag([self.basic, self.acid, 1.0]) @ _DYES
+        density = mix_channels(_to_density(image), change)
+        changed = tf.clip_by_value(256.0 * tf.exp(-density) - 1.0, 0.0, 255.0)
+        return tf.where(_lit(image, self.darkest)[:, :, None], changed, image)
 
 
 def fit_reinhard(images: Iterable[np.ndarray], darkest: float = 5.0) -> ReinhardNormalization:

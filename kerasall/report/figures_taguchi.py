@@ -248,7 +248,25 @@ def draw_analysis(analysis: Analysis, interactions: int = _INTERACTIONS) -> dict
             axes.set_title("Aliased: slopes may be another effect's", fontsize=9)
             text, stem = f"{text} Aliased with {', '.join(interaction.aliased_with)}.", f"aliased_{stem}"
         figures[stem] = (figure, text)
+    figures |= _draw_noise(analysis, interactions)
     return {stem: (figure_to_svg(figure), text) for stem, (figure, text) in figures.items()}
+
+
+def _draw_noise(analysis: Analysis, most: int) -> dict[str, tuple[Any, str]]:
+    """Mean response of each setting under each noise, those that interact most first; none without noise factors."""
+    if analysis.noise is None or analysis.raw is None:
+        return {}
+    figures = {}
+    names = analysis.level_names | analysis.noise.factors
+    for number, pair in enumerate(analysis.noise.rank_interactions(analysis.raw.anova)[:most], start=1):
+        setting, noise = pair
+        figure, axes = new_figure()
+        means, lines = analysis.noise.means[pair].T, names[setting]
+        text = draw_interaction(axes, means, noise, setting, names[noise], lines, "mean response")
+        flattest = int(np.nanargmin(np.ptp(means, axis=0)))
+        stem = shorten_name(f"robustness_{number}_" + re.sub(r"\W+", "_", f"{setting} {noise}"))
+        figures[stem] = (figure, f"{text} The noise matters least at {setting} = {lines[flattest]}.")
+    return figures
 
 
 def _of_largest_factors(analysis: Analysis, found: Sequence[Interaction]) -> list[Interaction]:

@@ -212,3 +212,24 @@ def align_rows(rows: Sequence[Sequence[str]], right: Sequence[bool]) -> list[str
         ).rstrip()
         for row in rows
     ]
+
+
+Row = tuple[str | dict[str, Any] | None, ...]
+"""Cells of a row of a table: a text, None for none, or a text with note and tone (see ``cell``)."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table as the macro ``table`` takes it.
+
+    Attributes:
+        caption: above it; empty for none.
+        columns: headings; one that begins with ">" stands at the right.
+        rows: cells: a text, None for none, or a text with note and tone (see ``cell``). The first names the row.
+        notes: below it.
+    """
+
+    caption: str
+    columns: tuple[str, ...]
+    rows: tuple[Row, ...]
+    notes: tuple[str, ...] = ()

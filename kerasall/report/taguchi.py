@@ -10,9 +10,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from kerasall.report.format import COLUMN_GAP, align_rows, cell, format_number
+from kerasall.report.format import COLUMN_GAP, Row, Table, align_rows, cell, format_number
+from kerasall.report.robustness import describe_noise, describe_outer_array, lay_out_noise
 from kerasall.taguchi.analysis import Analysis, describe_ratio
-from kerasall.taguchi.design import CROSS, Plan
+from kerasall.taguchi.design import CROSS, NOISE, Plan
 from kerasall.taguchi.effects import Interaction
 
 if TYPE_CHECKING:
@@ -21,29 +22,12 @@ if TYPE_CHECKING:
     from kerasall.taguchi.trial_events import TrialListing
 
 
-Row = tuple[str | dict[str, Any] | None, ...]
 _ANOVA = ("Source", ">Sum of squares", ">df", ">Mean square", ">F", ">p", ">Share %", ">Share less noise %")
 RAW_CAPTION = "Analysis of variance of the raw responses, against run-to-run noise alone"
+CROSSED_CAPTION = "Analysis of variance of the raw responses: settings, noise factors, and each of the one with each of the other"
 _PAIRS_SHOWN = 12
 _SHORTEST = 6
 """Characters to which a factor's column may shrink before it is left out."""
-
-
-@dataclass(frozen=True)
-class Table:
-    """A table as the macro ``table`` takes it.
-
-    Attributes:
-        caption: above it; empty for none.
-        columns: headings; one that begins with ">" stands at the right.
-        rows: cells: a text, None for none, or a text with note and tone (see ``cell``). The first names the row.
-        notes: below it.
-    """
-
-    caption: str
-    columns: tuple[str, ...]
-    rows: tuple[Row, ...]
-    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -56,6 +40,8 @@ class AnalysisLayout:
         optimum: label -> value: best levels, what is predicted and confirmed there.
         doubt: what the prediction counts on without proof; empty for nothing.
         warnings: what a reader must know before believing it.
+        noise: what noise does, in sentences; none without noise factors.
+        noise_tables: the same in numbers.
     """
 
     ratio: str
@@ -63,6 +49,8 @@ class AnalysisLayout:
     optimum: dict[str, str]
     doubt: str
     warnings: tuple[str, ...]
+    noise: tuple[str, ...] = ()
+    noise_tables: tuple[Table, ...] = ()
 
 
 def make_document(analysis: Analysis) -> dict[str, Any]:
@@ -92,8 +80,10 @@ def lay_out(found: Mapping[str, Any]) -> AnalysisLayout:
     anova = Table("Analysis of variance of the ratios", _ANOVA, _anova_rows(found), taken)
     tables, warnings = [_response_table(found, names), anova], tuple(found["warnings"])
     if raw := found.get("raw"):
-        tables.append(_raw_table(raw, made))
-    return AnalysisLayout(ratio, tuple(tables), _optimum(found, names), doubt if doubtful else "", warnings)
+        tables.append(_raw_table(raw, made, bool(found.get("noise"))))
+    doubt = doubt if doubtful else ""
+    noise = (describe_noise(found), lay_out_noise(found)) if found.get("noise") else ((), ())
+    return AnalysisLayout(ratio, tuple(tables), _optimum(found, names), doubt, warnings, *noise)
 
 
 def _response_table(found: Mapping[str, Any], names: Mapping[str, Sequence[str]]) -> Table:
@@ -140,14 +130,21 @@ def _anova_rows(found: Mapping[str, Any]) -> tuple[Row, ...]:
     )  # fmt: skip
 
 
-def _raw_table(raw: Mapping[str, Any], made: Mapping[str, Any]) -> Table:
+def _raw_table(raw: Mapping[str, Any], made: Mapping[str, Any], crossed: bool) -> Table:
     df, between = raw["error"]["df"], raw["between_df"]
+    rows = _anova_rows({**raw, "experiment": made})
+    if crossed:
+        notes = (
+            "The error is the rest: interactions of noise factors with one another, of settings beyond those declared, and "
+            "chance. A setting x noise line that stands out says that the setting decides how much that noise matters.",
+        )
+        return Table(CROSSED_CAPTION, _ANOVA, rows, notes)
     notes = (
         f"The error is what the model leaves of single runs: {df - between} degrees of freedom inside rows, {between} "
         "between them. A factor that stands out here does more than another seed would; whether it does so beside other "
         "levels, or on other images, this cannot tell.",
     )
-    return Table(RAW_CAPTION, _ANOVA, _anova_rows({**raw, "experiment": made}), notes)
+    return Table(RAW_CAPTION, _ANOVA, rows, notes)
 
 
 def _optimum(found: Mapping[str, Any], names: Mapping[str, Sequence[str]]) -> dict[str, str]:
@@ -209,10 +206,6 @@ def describe_plan(plan: Plan, levels_as: str = "dummy", without: Mapping[str, Se
     )
     columns = ", ".join(f"{name} {column}" for name, column in plan.columns.items())
     spare = ", ".join(map(str, plan.spare_columns)) or "none"
-    runs = tuple(
-        (str(row), *(f"{value} ({level})" for value, level in zip(setting.values(), levels, strict=True)))
-        for row, (setting, levels) in enumerate(zip(plan.settings(), plan.levels, strict=True), start=1)
-    )
     held = [
         f"interaction {CROSS.join(pair)}: "
         + (f"column{'s' * (len(found) > 1)} {', '.join(map(str, found))}" if found else "beside all columns")
@@ -222,11 +215,25 @@ def describe_plan(plan: Plan, levels_as: str = "dummy", without: Mapping[str, Se
         f"{plan.array}: {len(plan.levels)} runs; degrees of freedom: {freedom}, error {error_df}{pooled}",
         f"columns: {columns}; spare: {spare}",
         *held,
-        *_table_lines(Table("", ("row", *(f">{name} (level)" for name in plan.factors)), runs)),
+        *_table_lines(_list_runs(plan, "row")),
         "",
         describe_interactions(plan.interactions()),
     ]
+    if plan.noise:
+        lines += [
+            "",
+            describe_outer_array(plan.noise, len(plan.levels)),
+            *_table_lines(_list_runs(plan.noise, "noise run"))[1:],
+        ]
     return "\n".join([*lines, *(f"Warning: {text}" for text in plan.warnings(1 if pooled else error_df))])
+
+
+def _list_runs(plan: Plan, number: str) -> Table:
+    runs = tuple(
+        (str(row), *(f"{value} ({level})" for value, level in zip(setting.values(), levels, strict=True)))
+        for row, (setting, levels) in enumerate(zip(plan.settings(), plan.levels, strict=True), start=1)
+    )
+    return Table("", (number, *(f">{name} (level)" for name in plan.factors)), runs)
 
 
 def describe_interactions(interactions: Sequence[Interaction]) -> str:
@@ -261,6 +268,8 @@ def describe_analysis(analysis: Analysis) -> str:
     lines = [f"Signal: {laid.ratio}", *(line for table in laid.tables for line in _table_lines(table)), ""]
     lines += [f"{label}: {value}" for label, value in laid.optimum.items()]
     lines += [laid.doubt] if laid.doubt else []
+    lines += [line for table in laid.noise_tables for line in _table_lines(table)]
+    lines += ["", *laid.noise] if laid.noise else []
     return "\n".join([*lines, *(f"Warning: {text}" for text in laid.warnings)])
 
 
@@ -282,7 +291,7 @@ class TrialColumn:
         name: of the column.
         title: its name, or the beginning of it.
         texts: one a trial.
-        kind: ``place``, ``factor``, ``status``, ``response``, ``metric`` or ``seconds``.
+        kind: ``place``, ``factor``, ``noise``, ``status``, ``response``, ``metric`` or ``seconds``.
         order: what the column sorts by, one a trial; None where the cell is empty.
     """
 
@@ -295,7 +304,7 @@ class TrialColumn:
     @property
     def numeric(self) -> bool:
         """Whether the column holds numbers, to be aligned right."""
-        return self.kind not in ("factor", "status")
+        return self.kind not in ("factor", "noise", "status")
 
     @property
     def width(self) -> int:
@@ -328,6 +337,12 @@ def list_columns(listing: TrialListing, table: pd.DataFrame | None = None) -> li
         texts = [f"{value} ({level})" for value, level in zip(table[name], levels, strict=True)]
         return column(name, texts, "factor", levels)
 
+    def noise(name: str) -> TrialColumn:
+        values = table[f"{NOISE}{name}"].tolist()
+        known = listing.design.noise_factors[name]
+        order = [float(known.index(value)) for value in values]
+        return column(f"{NOISE}{name}", [str(value) for value in values], "noise", order)
+
     def number(name: str, kind: str, title: str = "") -> TrialColumn:
         values = [None if value != value else float(value) for value in table[name]]
         return column(name, [_number(value, kind) for value in values], kind, values, title)
@@ -335,6 +350,7 @@ def list_columns(listing: TrialListing, table: pd.DataFrame | None = None) -> li
     return [
         *map(place, ["trial", "row", "repeat", *(["fold"] if listing.design.folds else [])]),
         *map(factor, listing.design.plan.factors),
+        *map(noise, listing.design.noise_factors),
         column("status", table["status"].tolist(), "status", table["status"].tolist()),
         number("objective", "response", listing.response),
         *[number(name, "metric") for name in listing.metrics],

@@ -328,6 +328,8 @@ class TrialSettings(Strict):
     """as `augment`"""
     train: TrainSettings = TrainSettings()
     """as `train`"""
+    steps: tuple[dict[str, Any], ...] = ()
+    """operations after `preprocess`, as a stain normalisation; part of the exported network"""
 
 
 class TuneSettings(Strict):
@@ -338,7 +340,8 @@ class TuneSettings(Strict):
     """
 
     factors: dict[str, tuple[Any, ...]] = Field(min_length=1)
-    """key of a setting below model, augment or train -> its levels; equal ones are dummy levels;
+    """key of a setting below model, augment or train, or steps (operations after `preprocess`, which becomes part of
+    the network) -> its levels; equal ones are dummy levels;
     train.optimizer, train.learning_rate, train.epochs and train.patience set every stage"""
     array: str = "auto"
     """name of an orthogonal array, or auto for the smallest that fits"""
@@ -363,5 +366,12 @@ class TuneSettings(Strict):
     the degrees of freedom"""
     without: dict[str, tuple[Any, ...]] = Field(default_factory=dict)
     """key of a factor -> levels whose rows are neither run nor analysed, once they turn out to fail"""
+    noise: dict[str, tuple[Any, ...]] = Field(default={})
+    """what shall not matter -> its levels, under each of which every row is run, the network being used under the first:
+    a key as of factors, seed, split.seed (the images to develop on are dealt anew), preprocess (whole chains),
+    scored.preprocess (operations on scored images alone) or scored.column.NAME (scored images by a column); the
+    ratio over these runs is maximised"""
+    noise_array: str = "every"
+    """orthogonal array of the noise, or auto for the smallest that fits; every: all combinations"""
     confirmations: Annotated[int, Field(ge=2)] = 9
-    """runs at the predicted optimum: the members of the ensemble"""
+    """runs at the predicted optimum: the members of the ensemble; each under every noise too"""

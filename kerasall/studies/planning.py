@@ -7,6 +7,7 @@ it, scaled by the number of images. Memory is an estimate from the sizes of the 
 
 from __future__ import annotations
 
+import json
 import math
 import multiprocessing
 import signal
@@ -152,16 +153,21 @@ def _list_trials(
     settings: Settings, data: Development | None, size: tuple[int, int], classes: int
 ) -> Iterator[Network]:
     """One network a row of the array; the confirmation runs as long as the longest row, at most."""
+    from kerasall.components.noise_runs import list_noise
     from kerasall.components.tuner import settings_of_rows
+    from kerasall.settings.factors import trial_settings
 
     assert settings.tune is not None
     tune = settings.tune
     rows = settings_of_rows(settings)
+    # Noise that changes nothing but how a network is scored needs no training of its own.
+    trained = len({json.dumps(run.trained) for run in list_noise(trial_settings(settings), tune)})
     for number, row in enumerate(rows, start=1):
-        fits = plan_fits(settings, data, row.train, runs=tune.repeats, finals=0)
+        fits = plan_fits(settings, data, row.train, runs=tune.repeats * trained, finals=0)
         yield Network(f"row {number}", row.model, row.train, size, classes, fits)
     longest = max(rows, key=lambda row: sum(stage.epochs for stage in row.train.stages))
-    fits = plan_fits(settings, data, longest.train, runs=tune.confirmations, finals=tune.confirmations)
+    runs = tune.confirmations * trained
+    fits = plan_fits(settings, data, longest.train, runs=runs, finals=tune.confirmations)
     yield Network("confirmation", longest.model, longest.train, size, classes, fits)
 
 

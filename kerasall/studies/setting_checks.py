@@ -31,6 +31,7 @@ from kerasall.settings import (
     TuneSettings,
 )
 from kerasall.settings.factors import Place, apply_levels, factor_levels, find_places, trial_settings
+from kerasall.settings.noise import is_trial_setting
 from kerasall.settings.shipped import find_script
 
 Check = tuple[str, Callable[[], Any]]
@@ -151,6 +152,9 @@ def _trials(settings: Settings) -> Iterator[tuple[str, TrialSettings]]:
     for name, levels in (settings.tune.factors if settings.tune else {}).items():
         for level in levels:
             yield f"tune.factors.{name} = {level}: ", apply_levels(base, {name: level})
+    for name, levels in (settings.tune.noise if settings.tune else {}).items():
+        for level in levels if is_trial_setting(name) else ():
+            yield f"tune.noise.{name} = {level}: ", apply_levels(base, {name: level})
 
 
 def _stages(settings: Settings) -> Iterator[Check]:
@@ -218,6 +222,8 @@ def _chains(settings: Settings) -> Iterator[Check]:
     for place in own:
         yield place.key, partial(check_steps, [*common, *place.value])
     for key, trial in _trials(settings):
+        if trial.steps:
+            yield f"{key}steps", partial(check_steps, [*common, *trial.steps])
         if trial.augment is not None:
             yield f"{key}augment", partial(Augmentation.from_json, trial.augment)
 

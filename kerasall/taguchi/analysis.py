@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from kerasall.errors import SettingsError
+from kerasall.errors import DataError, SettingsError
 from kerasall.taguchi.anova import (
     Anova,
     CrossedLevels,
@@ -32,7 +32,17 @@ from kerasall.taguchi.anova import (
 from kerasall.taguchi.cautions import describe_left_out, describe_unbounded, find_cautions, name_runs
 from kerasall.taguchi.design import CROSS, read_pair
 from kerasall.taguchi.effects import Interaction, complement, find_interactions, interaction_columns
-from kerasall.taguchi.result_file import as_matrix, read_factors, take_results
+from kerasall.taguchi.noise import (
+    NoiseAnalysis,
+    analyze_noise,
+    count_noise_runs,
+    direction_of,
+    find_missing_cells,
+    list_conditions,
+    model_means,
+    require_whole,
+)
+from kerasall.taguchi.result_file import as_matrix, read_factors, read_noise, take_results
 from kerasall.taguchi.signal_to_noise import ChosenSignal, parse_signal
 
 HALF = "half"
@@ -80,6 +90,7 @@ class Analysis:
         significance: largest p that is called significant.
         model: the fitted model.
         raw: the same of single runs; None where no row was repeated.
+        noise: what the noise factors of a crossed design do, which are in ``raw`` too; None where there are none.
     """
 
     signal: ChosenSignal
@@ -95,6 +106,7 @@ class Analysis:
     significance: float
     model: Model
     raw: RawAnalysis | None = None
+    noise: NoiseAnalysis | None = None
 
     @property
     def best_values(self) -> dict[str, Any]:
@@ -178,6 +190,7 @@ class Analysis:
             },
             "warnings": self.warnings,
             "raw": self.raw and self.raw.to_json(),
+            **({"noise": self.noise.to_json()} if self.noise else {}),
         }
 
 
@@ -218,6 +231,7 @@ def analyze(
     bounds: tuple[float | None, float | None] = (None, None),
     partial: bool = False,
     interactions: Sequence[str | Sequence[str]] = (),
+    noise: Mapping[str, Sequence[Any] | np.ndarray] | None = None,
 ) -> Analysis:
     """Analyses an experiment.
 
@@ -231,7 +245,8 @@ def analyze(
 
     Args:
         table: factor -> level numbers from 1, one a row, or the levels themselves where ``levels`` names them; a data
-            frame will do. With responses in columns y1, y2, ...: also a CSV file of them.
+            frame will do. With responses in columns y1, y2, ...: also a CSV file of them. Such a table may have columns
+            ``noise:NAME``, and then a line for every row under every noise run.
         responses: float [rows, repeats]; nan where a repeat is absent; None where the table holds them.
         signal: see ``signal_to_noise.SIGNALS``; ``target:M`` carries its target.
         levels: factor -> names of its levels, in order of number; equal names are dummy levels.
@@ -245,6 +260,8 @@ def analyze(
         partial: analyse what can be, with a caution: rows without responses are left out, and factors that cannot be
             told apart in those that are left have no effect; their best level is that of the best plain mean.
         interactions: pairs of factors, ``A*B``, that enter the model; the best levels are those of the model with them.
+        noise: noise factor -> its level number, from 1, in every column of ``responses``: the ratio of a row is that over
+            its noise runs. ``levels`` may name them too; ``pool`` and ``interactions`` are of the settings alone.
 
     Raises:
         DataError: the table cannot be analysed.
@@ -253,13 +270,16 @@ def analyze(
     chosen = (
         signal if isinstance(signal, ChosenSignal) else parse_signal(signal, images, (bounds[0], bounds[1]))
     )
-    table, found = take_results(table, responses)
+    table, found, outer = take_results(table, responses, noise or {})
     responses = as_matrix(found)
+    named = {name: names for name, names in (levels or {}).items() if name not in outer}
+    conditions = read_noise(outer, table, levels or {}, responses.shape[1])
     used = np.ones(len(responses), bool)
     if partial:
-        used = (~np.isnan(responses)).sum(axis=1) >= (2 if chosen.signal.needs_repeats else 1)
+        used = _find_usable(chosen, responses, conditions)
         table, responses = {name: np.asarray(table[name])[used] for name in table}, responses[used]
-    factors = read_factors(table, levels or {}, levels_as, len(responses))
+    factors = read_factors(table, named, levels_as, len(responses))
+    require_whole(responses, conditions)
     if not 0 < confidence < 1:
         raise SettingsError(f"the confidence must lie between 0 and 1, but is {confidence}: write 0.95")
     ratio = chosen.compute(responses)
@@ -272,11 +292,11 @@ def analyze(
     best = find_best_levels(model)
     plain = {factor.name: factor for factor in factors if factor.name in unclear}
     best |= {name: _first_best(_plain_means(factor, ratio)) for name, factor in plain.items()}
-    found = _predict(chosen, model, best, responses, confirmation, confidence, significance)
+    found = _predict(chosen, model, best, responses, confirmation, confidence, significance, conditions)
     lost = [pair for pair in map(CROSS.join, pairs) if pair not in {t.name for t in model.crossed}]
-    named = {name: factor.names[best[name] - 1] for name, factor in plain.items()} | dict.fromkeys(lost, "")
+    told = {name: factor.names[best[name] - 1] for name, factor in plain.items()} | dict.fromkeys(lost, "")
     cautions = (
-        *describe_left_out(used, named),
+        *describe_left_out(used, told),
         *describe_unbounded(chosen, responses),
         *find_cautions(
             model,
@@ -290,6 +310,14 @@ def analyze(
         ),
     )
     return replace(found, signal_to_noise=_spread_out(ratio, used), warnings=list(filter(None, cautions)))
+
+
+def _find_usable(
+    chosen: ChosenSignal, responses: np.ndarray, conditions: tuple[FactorLevels, ...]
+) -> np.ndarray:
+    """Marks the rows with as many responses as the signal needs, and one under every noise run: bool [rows]."""
+    used = (~np.isnan(responses)).sum(axis=1) >= (2 if chosen.signal.needs_repeats else 1)
+    return used & ~find_missing_cells(responses, count_noise_runs(conditions)) if conditions else used
 
 
 def _make_model(
@@ -313,8 +341,9 @@ def _predict(
     confirmation: Sequence[float] | None,
     confidence: float,
     significance: float,
+    conditions: tuple[FactorLevels, ...],
 ) -> Analysis:
-    """All that follows from the model, but for cautions."""
+    """All that follows from the model, but for cautions; ``conditions`` are the noise factors by column."""
     response_table = {factor.name: model.level_means(factor) for factor in model.factors}
     effects = {name: _spread(means) for name, means in response_table.items()}
     ratio, repeats = model.response, (~np.isnan(responses)).sum(axis=1)
@@ -322,7 +351,7 @@ def _predict(
     runs = None if confirmation is None else len(confirmation)
     noise = chosen.noise_of_runs(runs, repeats) if runs else 1.0
     raw = repeats.max() > 1
-    return Analysis(
+    made = Analysis(
         signal=chosen,
         signal_to_noise=ratio,
         response_table=response_table,
@@ -338,8 +367,11 @@ def _predict(
         confidence=confidence,
         significance=significance,
         model=model,
-        raw=_analyze_runs(model, responses, best, confidence, confirmation, chosen.bounds) if raw else None,
+        raw=_analyze_runs(model, responses, best, confidence, confirmation, chosen.bounds, conditions)
+        if raw
+        else None,
     )
+    return replace(made, noise=_analyze_noise(made, conditions, responses)) if conditions else made
 
 
 def _is_larger(effect: float, other: float) -> bool:
@@ -398,14 +430,54 @@ def _analyze_runs(
     confidence: float,
     confirmation: Sequence[float] | None,
     bounds: tuple[float | None, float | None],
+    conditions: tuple[FactorLevels, ...],
 ) -> RawAnalysis:
-    """The model of the ratios, fitted to single runs; see ``analyze`` for the arguments."""
+    """The model of the ratios, fitted to single runs; see ``analyze`` for the arguments.
+
+    With noise factors it has them and their interactions with the settings too, nothing is pooled, and what is predicted
+    is the mean over the noise runs.
+    """
     present = ~np.isnan(responses)
-    raw = model.of_runs(np.nonzero(present)[0], responses[present])
+    rows, columns = np.nonzero(present)
     confirmed = None if confirmation is None else float(np.mean(confirmation))
     runs = 1 if confirmation is None else len(confirmation)
+    if conditions:
+        if confirmation is not None and runs % (each := count_noise_runs(conditions)):
+            raise DataError(
+                f"the confirmation must be made under each of the {each} noise runs, but has {runs} responses: give {each}, or as "
+                "many times that as it was repeated"
+            )
+        raw = model.across(conditions, rows, columns, responses[present])
+        check_estimable(raw)
+        over = list_conditions(conditions, best)
+        prediction = predict_ratio(raw, best, confidence, confirmed, runs, 1 / runs, over).clip(bounds)
+        between = len(model.response) - 1 - model.full_fit.rank
+        return RawAnalysis(analyze_variance(raw), prediction, between)
+    raw = model.of_runs(rows, responses[present])
     prediction = predict_ratio(raw, best, confidence, confirmed, runs, 1 / runs).clip(bounds)
     return RawAnalysis(analyze_variance(raw), prediction, model.error_df)
+
+
+def _analyze_noise(
+    found: Analysis, conditions: tuple[FactorLevels, ...], responses: np.ndarray
+) -> NoiseAnalysis:
+    """The side of the noise; see ``analyze`` for the arguments."""
+    present = ~np.isnan(responses)
+    rows, columns = np.nonzero(present)
+    raw = found.model.across(conditions, rows, columns, responses[present])
+    direction = direction_of(found.signal, np.nanmean(responses, axis=1))
+    average = None
+    if direction:
+        by_mean = find_best_levels(model_means(found.model, responses, direction))
+        varied = {factor.name for factor in found.model.factors if factor.df}
+        average = {
+            name: level if name in varied else found.best_levels[name] for name, level in by_mean.items()
+        }
+    once = np.arange(count_noise_runs(conditions))
+    noise = tuple(factor.repeat(once) for factor in conditions)
+    return analyze_noise(
+        found.model, raw, noise, responses, found.signal, found.best_levels, average, found.confidence
+    )
 
 
 def smallest_half(model: Model) -> list[str]:

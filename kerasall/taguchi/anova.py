@@ -255,6 +255,43 @@ class Model:
         point = np.concatenate([np.empty(0), *parts])
         return value, 1 / len(self.response) + float(point @ self.fit.inverse @ point)
 
+    def across(
+        self, noise: Sequence[FactorLevels], rows: np.ndarray, columns: np.ndarray, responses: np.ndarray
+    ) -> Model:
+        """The model of single runs of a crossed design: all terms, the noise factors, and each setting with each of these.
+
+        Args:
+            noise: noise factors, over the noise runs.
+            rows: int [runs], the row of each.
+            columns: int [runs], the noise run of each.
+            responses: float [runs].
+        """
+        own = self.of_runs(rows, responses)
+        outer = tuple(factor.repeat(columns) for factor in noise)
+        crossed = tuple(CrossedLevels(a, b) for a in own.factors if a.df for b in outer)
+        factors, crossed = (*own.factors, *outer), (*own.crossed, *crossed)
+        return Model(factors, (*factors, *crossed), responses, crossed)
+
+    def estimate_mean(
+        self, over: Sequence[Mapping[str, int]], less: Sequence[Mapping[str, int]] = ()
+    ) -> tuple[float, float]:
+        """Mean of the predictions at several combinations of levels, and its variance in units of the error's.
+
+        Args:
+            over: level number of every factor of the kept terms, one mapping a combination.
+            less: the same of combinations whose mean is taken off.
+        """
+        point, mean = self._mean_point(over), self.fit.mean
+        own = 1 / len(self.response)
+        if less:
+            point, mean, own = point - self._mean_point(less), 0.0, 0.0
+        value = mean + float(point @ np.concatenate([np.empty(0), *self.fit.coefficients]))
+        return value, own + float(point @ self.fit.inverse @ point)
+
+    def _mean_point(self, over: Sequence[Mapping[str, int]]) -> np.ndarray:
+        points = [[t.contrasts.by_level[t.place(levels)] for t in self.kept] for levels in over]
+        return np.mean([np.concatenate([np.empty(0), *point]) for point in points], axis=0)
+
     def contribution(self, terms: Sequence[Term], levels: Mapping[str, int]) -> float:
         """What some of the kept terms add to the mean ratio at the given level numbers."""
         by_name = dict(zip([t.name for t in self.kept], self.fit.coefficients, strict=True))
@@ -422,6 +459,7 @@ def predict_ratio(
     confirmed: float | None = None,
     runs: int | None = None,
     noise: float = 1.0,
+    over: Sequence[Mapping[str, int]] = (),
 ) -> Prediction:
     """Predicts the mean ratio at a combination of levels.
 
@@ -438,8 +476,9 @@ def predict_ratio(
         runs: number of these.
         noise: variance of their ratio in units of the error's; nan where it is unknown. n / r for r runs and n runs
             a row, as far as runs differ by chance alone.
+        over: combinations of levels, with those of noise factors, whose mean is predicted; none for ``levels`` alone.
     """
-    value, variance = model.estimate(levels)
+    value, variance = model.estimate_mean(over) if over else model.estimate(levels)
     mean_width = model.half_width(variance, confidence)
     runs_width = model.half_width(variance + noise, confidence)
     if mean_width is None or runs_width is None:

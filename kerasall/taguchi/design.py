@@ -7,10 +7,11 @@ twice by the user (adam, sgdm, adam) is the same thing.
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -32,6 +33,12 @@ RESERVED_COLUMN = re.compile(r"row|run|y\d*", re.IGNORECASE)
 
 CROSS = "×"
 """Between the names of two factors: their interaction."""
+
+NOISE = "noise:"
+"""What the column of a noise factor begins with in tables of results."""
+
+EVERY = "every"
+"""In place of the name of an outer array: all combinations of the noise levels."""
 
 
 def read_pair(pair: str | Sequence[str], known: Sequence[str]) -> tuple[str, str]:
@@ -61,6 +68,7 @@ class Plan:
         spare_columns: columns that neither factor nor declared interaction has; they estimate the error.
         crossed: declared interaction -> numbers of the columns that hold it, from 1; no factor and no other declared
             interaction shares them. None where it lies beside all columns, as that of the first two of L18.
+        noise: the outer array, whose every row each row of this one is run under; None without noise factors.
     """
 
     array: str
@@ -69,6 +77,7 @@ class Plan:
     levels: np.ndarray
     spare_columns: tuple[int, ...]
     crossed: dict[tuple[str, str], tuple[int, ...]] = field(default_factory=dict)
+    noise: Plan | None = None
 
     @property
     def degrees_of_freedom(self) -> dict[str, int]:
@@ -143,7 +152,6 @@ class Plan:
 
     def to_json(self) -> dict[str, Any]:
         """Array, columns, runs (level numbers and values), interactions, warnings."""
-        names = list(self.factors)
         return {
             "array": self.array,
             "rows": len(self.levels),
@@ -153,21 +161,48 @@ class Plan:
             "declared_interactions": {CROSS.join(pair): list(found) for pair, found in self.crossed.items()},
             "degrees_of_freedom": self.degrees_of_freedom,
             "error_df": self.error_df,
-            "runs": [
-                {"row": index + 1, "levels": dict(zip(names, map(int, row), strict=True)), "settings": values}
-                for index, (row, values) in enumerate(zip(self.levels, self.settings(), strict=True))
-            ],
+            "runs": self._list_runs("row"),
             "interactions": [
                 {"factors": list(i.factors), "estimable": i.estimable, "aliased_with": list(i.aliased_with)}
                 for i in self.interactions()
             ],
             "warnings": self.warnings(),
+            **({"noise": self.noise.describe_noise()} if self.noise else {}),
         }
 
+    def describe_noise(self) -> dict[str, Any]:
+        """This array as the outer one of another, as JSON."""
+        return {
+            "array": self.array,
+            "rows": len(self.levels),
+            "factors": {name: list(values) for name, values in self.factors.items()},
+            "columns": dict(self.columns),
+            "runs": self._list_runs("noise"),
+        }
+
+    def _list_runs(self, number: str) -> list[dict[str, Any]]:
+        return [
+            {
+                number: index + 1,
+                "levels": dict(zip(self.factors, map(int, row), strict=True)),
+                "settings": values,
+            }
+            for index, (row, values) in enumerate(zip(self.levels, self.settings(), strict=True))
+        ]
+
     def to_csv(self, repeats: int = 0) -> str:
-        """A table to fill in: row, level numbers, and empty columns y1 to y``repeats``."""
-        names = ["row", *self.factors, *[f"y{i + 1}" for i in range(repeats)]]
-        runs = ([number, *row, *[""] * repeats] for number, row in enumerate(self.levels, 1))
+        """A table to fill in: row, level numbers, and empty columns y1 to y``repeats``.
+
+        With noise every row has a line for each of its noise runs, whose level numbers stand in columns ``noise:NAME``.
+        """
+        outer = self.noise.levels.tolist() if self.noise else [[]]
+        noise = [f"{NOISE}{name}" for name in (self.noise.factors if self.noise else ())]
+        names = ["row", *self.factors, *noise, *[f"y{i + 1}" for i in range(repeats)]]
+        runs = (
+            [number, *row, *condition, *[""] * repeats]
+            for number, row in enumerate(self.levels, 1)
+            for condition in outer
+        )
         return "".join(csv_line(line, end="\n") for line in (names, *runs))
 
 
@@ -186,6 +221,8 @@ def plan(
     array: str = "auto",
     error_df: int = 0,
     interactions: Sequence[str | Sequence[str]] = (),
+    noise: Mapping[str, Sequence[Any]] | None = None,
+    noise_array: str = EVERY,
 ) -> Plan:
     """Plans the runs of an experiment.
 
@@ -198,6 +235,9 @@ def plan(
         interactions: pairs of factors, ``A*B``, whose interaction is to be estimated: no factor and no other of these
             interactions gets its columns (one at two levels, two at three).
 
+        noise: noise factor -> its levels, all different: every row is run under every combination of them.
+        noise_array: name of an orthogonal array in place of all combinations, or ``auto``; see ``plan_noise``.
+
     Returns:
         The plan. Among columns alike, each factor gets the one least aliased with interactions.
 
@@ -205,6 +245,9 @@ def plan(
         SettingsError: a factor is not usable, or no array (or not the named one) fits.
     """
     _check_factors(factors)
+    if noise:
+        inner = plan(factors, array, error_df, interactions)
+        return replace(inner, noise=plan_noise(noise, list(factors), noise_array))
     pairs = list(dict.fromkeys(read_pair(pair, list(factors)) for pair in interactions))
     if array != "auto":
         made = _lay_out(resolve_name(array), factors, error_df, pairs)
@@ -221,6 +264,41 @@ def plan(
         f"an array must hold the interactions {', '.join(map(CROSS.join, pairs))} clear of the factors and of one another, "
         "but none offered does: declare fewer, or give the factors fewer levels"
     )
+
+
+def plan_noise(noise: Mapping[str, Sequence[Any]], settings: Sequence[str], array: str = EVERY) -> Plan:
+    """The outer array of a crossed design.
+
+    Args:
+        noise: noise factor -> its levels.
+        settings: names of the factors of the inner array.
+        array: ``every`` for all combinations; else the name of an orthogonal array, or ``auto`` for the smallest that
+            fits, in which the first levels of a factor may come twice.
+
+    Raises:
+        SettingsError: a noise factor is not usable, or the array does not fit.
+    """
+    _check_factors(noise, "noise factor")
+    for name, values in noise.items():
+        if ":" in name or name in settings:
+            reason = (
+                "a colon ends the word before it in noise:NAME" if ":" in name else "a setting has that name"
+            )
+            raise SettingsError(f"a noise factor must not be called {name!r}, as {reason}: rename it")
+        if len(set(group_levels(values))) < len(values):
+            raise SettingsError(
+                f"the levels of noise factor {name} must all differ, but are {', '.join(map(str, values))}: one that comes "
+                "twice would count twice; leave it out once"
+            )
+    if taken := [name for name in settings if name.startswith(NOISE)]:
+        raise SettingsError(
+            f"a factor must not be called {taken[0]!r}, as columns of noise factors are: rename it"
+        )
+    if array != EVERY:
+        return plan(noise, array)
+    levels = np.array(list(itertools.product(*(range(1, len(values) + 1) for values in noise.values()))))
+    factors = {name: tuple(values) for name, values in noise.items()}
+    return Plan(EVERY, factors, {name: index for index, name in enumerate(noise, start=1)}, levels, ())
 
 
 def _suggest(factors: Mapping[str, Sequence[Any]], error_df: int, pairs: Sequence[tuple[str, str]]) -> str:
@@ -274,18 +352,18 @@ def _lay_out(
     return made
 
 
-def _check_factors(factors: Mapping[str, Sequence[Any]]) -> None:
+def _check_factors(factors: Mapping[str, Sequence[Any]], what: str = "factor") -> None:
     if not factors:
         raise SettingsError("an experiment needs at least one factor: give NAME=level,level,...")
     for name, values in factors.items():
         if not name.strip() or RESERVED_COLUMN.fullmatch(name.strip()):
             raise SettingsError(
-                f"a factor must not be called {name!r}: row, run and y1, y2, ... name other columns of a "
+                f"a {what} must not be called {name!r}: row, run and y1, y2, ... name other columns of a "
                 "table of results; rename it"
             )
         if isinstance(values, str) or len(set(group_levels(values))) < 2:
             raise SettingsError(
-                f"factor {name} must have at least two different levels, but has {values!r}: "
+                f"{what} {name} must have at least two different levels, but has {values!r}: "
                 "add a level or leave the factor out"
             )
 

@@ -55,7 +55,12 @@ class TaguchiOracle(StoredOracle):
     Factors are ordinary ``hp.Choice`` hyperparameters; what else a hypermodel asks for keeps its default.
     ``trial.hyperparameters.values`` also holds ``taguchi/row`` (from 1, or "confirmation"),
     ``taguchi/repeat`` and ``taguchi/fold`` (from 1), ``taguchi/seed`` (the trial's own) and
-    ``taguchi/levels`` (level numbers in the order of the factors, which tell a dummy level from its twin).
+    ``taguchi/levels`` (level numbers in the order of the factors, which tell a dummy level from its twin);
+    with noise also ``taguchi/noise`` (run of the outer array, from 1).
+
+    ``noise`` is what can be set in the experiment but not in use: the seed, the data, the scanner. Every row is run under
+    every combination of its levels, each in a trial of its own; the hypermodel reads them as it reads factors, and the
+    ratio over the noise runs of a row tells how good it stays.
 
     Args:
         objective: name of a metric, or ``keras_tuner.Objective``.
@@ -75,6 +80,8 @@ class TaguchiOracle(StoredOracle):
         interactions: pairs of factors, ``A*B``, that get columns of their own and enter the analysis.
         without: factor -> levels whose rows are neither run nor analysed. They may be named later, once they
             turn out to fail.
+        noise: noise factor -> its levels, all different; none of its names is a factor's.
+        noise_array: name of an orthogonal array of the noise in place of all combinations, or ``auto``.
         analysis: options of ``kerasall.taguchi.analysis.analyze`` by which the optimum is predicted, such as
             ``levels_as`` and ``pool``.
 

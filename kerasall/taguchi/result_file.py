@@ -8,7 +8,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ import numpy as np
 from kerasall.csv_tables import csv_rows
 from kerasall.errors import DataError, SettingsError
 from kerasall.taguchi.anova import FactorLevels
-from kerasall.taguchi.design import RESERVED_COLUMN, group_levels
+from kerasall.taguchi.design import NOISE, RESERVED_COLUMN, group_levels
 
 _SEPARATORS = {";": "semicolons", "\t": "tabs"}
 _SHAPE = "one column of level numbers for each factor, and responses y1, y2, ..., named in the first line"
@@ -56,6 +56,46 @@ def read_factors(
     if not len(list(table)) or rows < 2:
         raise DataError("a table must have at least one factor and two rows: add what is missing")
     return tuple(_read_factor(str(name), table[name], levels.get(name), levels_as, rows) for name in table)
+
+
+def read_noise(
+    noise: Mapping[str, Any], settings: Mapping[str, Any], levels: Mapping[str, Sequence[Any]], columns: int
+) -> tuple[FactorLevels, ...]:
+    """The noise factors of a crossed design, over the columns of responses; none where there are none.
+
+    Args:
+        noise: noise factor -> level number, from 1, in every column.
+        settings: the table of the other factors.
+        levels: factor -> names of its levels.
+        columns: number of columns of responses.
+
+    Raises:
+        DataError: a level number is absent or wrong, or a factor has one level alone.
+        SettingsError: a noise factor is called as a setting is.
+    """
+    for name, column in noise.items():
+        if name in settings:
+            raise SettingsError(
+                f"a noise factor must not be called {name!r}, as a setting is: rename one of them"
+            )
+        if len(np.asarray(column)) != columns:
+            raise DataError(
+                f"noise factor {name} must have a level number for each of {columns} columns of responses, but has "
+                f"{len(np.asarray(column))}: add what is missing"
+            )
+    if not noise:
+        return ()
+    named = {name: levels[name] for name in noise if name in levels}
+    single = [name for name, column in noise.items() if len(set(np.asarray(column).tolist())) < 2]
+    made = () if single else read_factors(noise, named, "dummy", columns)
+    never = [(each.name, each.names[each.group.index(-1)]) for each in made if -1 in each.group]
+    if single or never:
+        name, told = (single[0], "one alone") if single else (never[0][0], f"level {never[0][1]} never")
+        raise DataError(
+            f"noise factor {name} must be run at two levels at least, and at every level from 1 on, but was at {told}: add "
+            "these runs, or correct its levels"
+        )
+    return made
 
 
 def _read_factor(
@@ -100,21 +140,33 @@ def _number_levels(column: Any, names: Sequence[Any] | None) -> np.ndarray:
     return np.array([known.index(text) + 1 for text in texts], np.int64)
 
 
-def take_results(table: Any, responses: Any) -> tuple[Mapping[str, Any], Any]:
-    """Level numbers by factor and responses, of a CSV file, a data frame with y1, y2, ..., or both apart.
+def take_results(
+    table: Any, responses: Any, noise: Mapping[str, Any]
+) -> tuple[Mapping[str, Any], Any, Mapping[str, Any]]:
+    """Level numbers by factor, responses, and level numbers of noise factors by column of responses.
+
+    Args:
+        table: a CSV file, a data frame with y1, y2, ..., or level numbers alone; with columns ``noise:NAME`` every row
+            stands there once for each of its noise runs.
+        responses: float [rows, columns], beside level numbers alone; else None.
+        noise: noise factors, beside responses.
 
     Raises:
         DataError: the file is no such table, or the columns hold no response or no factor.
     """
+    if noise and responses is None:
+        raise DataError(
+            f"noise factors must stand in the table's own columns {NOISE}NAME, but others are given too: leave them out"
+        )
     if isinstance(table, str | Path):
         if responses is not None:
             raise DataError(
                 f"{table} must hold the responses itself, but others are given too: leave them out"
             )
         found = read_results(table)
-        return found.levels, found.responses
+        return found.levels, found.responses, found.noise
     if responses is not None:
-        return table, responses
+        return table, responses, noise
     columns = {str(name).strip(): np.asarray(table[name]) for name in table}
     given = sorted(filter(_is_response, columns), key=_response_number)
     factors = {name: column for name, column in columns.items() if not RESERVED_COLUMN.fullmatch(name)}
@@ -122,7 +174,68 @@ def take_results(table: Any, responses: Any) -> tuple[Mapping[str, Any], Any]:
         raise DataError(
             f"a table of results must have {_SHAPE}, but has {', '.join(columns)}: add what is missing"
         )
-    return factors, np.column_stack([columns[name] for name in given])
+    found = np.column_stack([columns[name] for name in given])
+    outer = {name: factors.pop(name) for name in list(factors) if name.startswith(NOISE)}
+    return gather_noise(factors, outer, found, columns.get("row"))
+
+
+def gather_noise(
+    levels: dict[str, Any], noise: Mapping[str, Any], responses: np.ndarray, rows: Any = None
+) -> tuple[dict[str, Any], np.ndarray, dict[str, Any]]:
+    """One line a row of the inner array, from a table with one for every noise run of it.
+
+    Args:
+        levels: factor -> its level in every line.
+        noise: the same of noise factors, ``noise:NAME``; none for a table without noise.
+        responses: float [lines, repeats].
+        rows: number of the inner row of every line; None where lines of equal levels are one row.
+
+    Returns:
+        Levels by row; responses float [rows, repeats * noise runs]; levels of noise factors by column of these.
+
+    Raises:
+        DataError: there is no setting, a noise run is there twice, or one is missing.
+    """
+    if not noise:
+        return levels, responses, {}
+    if not levels:
+        raise DataError(
+            f"a table of results must have a factor beside {', '.join(noise)}: add the settings' columns"
+        )
+    columns = [
+        np.asarray(column).astype(str) for column in (*levels.values(), *([] if rows is None else [rows]))
+    ]
+    inner = list(zip(*columns, strict=True))
+    outer = list(zip(*(np.asarray(column).astype(str) for column in noise.values()), strict=True))
+    keys, conditions = (list(dict.fromkeys(each)) for each in (inner, outer))
+    place: dict[tuple[Any, Any], int] = {}
+    for line, cell in enumerate(zip(inner, outer, strict=True)):
+        if cell in place:
+            raise DataError(
+                f"every row must have one line for each noise run, but lines {place[cell] + 1} and {line + 1} below the "
+                f"names are the same ({_name_cell(noise, cell[1])}): give repeats as y1, y2, ..., or number the rows (row)"
+            )
+        place[cell] = line
+    missing = [(key, run) for key in keys for run in conditions if (key, run) not in place]
+    if missing:
+        key, run = missing[0]
+        stated = ", ".join(f"{name} {level}" for name, level in zip(levels, key, strict=False))
+        raise DataError(
+            f"every row must have a line for each of the {len(conditions)} noise runs, but {len(missing)} are missing, first "
+            f"that with {_name_cell(noise, run)} of the row with {stated}: add them, or leave the row out"
+        )
+    first = [place[key, conditions[0]] for key in keys]
+    lines = [[place[key, run] for run in conditions] for key in keys]
+    runs = [place[keys[0], run] for run in conditions] * responses.shape[1]
+    return (
+        {name: np.asarray(column)[first] for name, column in levels.items()},
+        responses[lines].transpose(0, 2, 1).reshape(len(keys), -1),
+        {name.removeprefix(NOISE): np.asarray(column)[runs] for name, column in noise.items()},
+    )
+
+
+def _name_cell(noise: Mapping[str, Any], run: Sequence[str]) -> str:
+    return ", ".join(f"{name} {level}" for name, level in zip(noise, run, strict=True))
 
 
 @dataclass(frozen=True)
@@ -131,11 +244,13 @@ class ResultTable:
 
     Attributes:
         levels: factor -> int64 [rows], level numbers from 1.
-        responses: float [rows, repeats]; nan where a cell is empty.
+        responses: float [rows, repeats]; nan where a cell is empty. With noise float [rows, repeats * noise runs].
+        noise: noise factor -> int64 [columns], level number in every column of responses; none without noise.
     """
 
     levels: dict[str, np.ndarray]
     responses: np.ndarray
+    noise: dict[str, np.ndarray] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -181,7 +296,8 @@ class _Cell:
 def read_results(path: str | Path) -> ResultTable:
     """Reads a CSV file: columns of level numbers named by factor, responses y1 to yn.
 
-    Columns called row or run are skipped, and so are empty ones without a name.
+    Columns called row or run are skipped, and so are empty ones without a name. With columns ``noise:NAME`` every row
+    stands there once for each noise run, see ``gather_noise``.
 
     Raises:
         DataError: the file is absent or is not such a table; the message names line and column.
@@ -192,17 +308,20 @@ def read_results(path: str | Path) -> ResultTable:
     rows = [_cells(path, header, line, row) for line, row in lines[1:]]
     factors = [name for name in header if name and not RESERVED_COLUMN.fullmatch(name)]
     responses = sorted(filter(_is_response, header), key=_response_number)
-    table = ResultTable(
-        levels={name: np.array([row[name].level() for row in rows], dtype=np.int64) for name in factors},
-        responses=np.array([[row[name].response() for name in responses] for row in rows]),
-    )
-    for (line, _), found in zip(lines[1:], table.responses, strict=True):
+    levels = {name: np.array([row[name].level() for row in rows], dtype=np.int64) for name in factors}
+    single = np.array([[row[name].response() for name in responses] for row in rows])
+    for (line, _), found in zip(lines[1:], single, strict=True):
         if np.isnan(found).all():
             raise DataError(
                 f"{path}, line {line} must hold a response in {', '.join(responses)}, but has none: fill it in, or "
                 "leave the line out if that run was not made"
             )
-    return table
+    outer = {name: levels.pop(name) for name in factors if name.startswith(NOISE)}
+    numbers = [row["row"].text for row in rows] if "row" in header else None
+    try:
+        return ResultTable(*gather_noise(levels, outer, single, numbers))
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from None
 
 
 def _read_lines(path: Path) -> list[tuple[int, list[str]]]:

@@ -24,6 +24,7 @@ from kerasall.errors import ArtifactError, SettingsError
 from kerasall.files import read_json, write_text
 from kerasall.shown_text import tell
 from kerasall.taguchi.analysis import Analysis
+from kerasall.taguchi.design import EVERY
 from kerasall.taguchi.signal_to_noise import parse_signal
 from kerasall.taguchi.trials import (
     FINISHED,
@@ -114,6 +115,8 @@ class StoredOracle(keras_tuner.Oracle):
         analysis: Mapping[str, Any] | None = None,
         without: Mapping[str, Sequence[Any]] | None = None,
         interactions: Sequence[str] = (),
+        noise: Mapping[str, Sequence[Any]] | None = None,
+        noise_array: str = EVERY,
     ) -> None:
         if isinstance(objective, list | tuple):
             raise SettingsError(f"an experiment must have one objective, but has {objective}: choose one")
@@ -125,7 +128,9 @@ class StoredOracle(keras_tuner.Oracle):
             max_consecutive_failed_trials=max_consecutive_failed_trials,
         )
         goal = (self.objective.name, self.objective.direction)
-        self.design = make_design(factors, array, error_df, goal, repeats, folds, seed, interactions)
+        self.design = make_design(
+            factors, array, error_df, goal, repeats, folds, seed, interactions, noise, noise_array
+        )
         self.signal = signal or ("larger" if goal[1] == "max" else "smaller")
         _require_agreement(parse_signal(self.signal).signal.name, goal)
         self.retry_failed = retry_failed
@@ -167,6 +172,7 @@ class StoredOracle(keras_tuner.Oracle):
             analysis=state.get("analysis"),
             without=state.get("without"),
             interactions=state.get("interactions", ()),
+            **_read_noise(design.get("noise")),
         )
         oracle._set_project_dir(str(directory), project_name)
         return oracle
@@ -176,7 +182,8 @@ class StoredOracle(keras_tuner.Oracle):
 
         Returns:
             Columns trial, row, repeat, fold, status, one per factor (its value), one per factor called
-            "<factor> level" (its level number), objective, every metric, seconds. Absent numbers are nan.
+            "<factor> level" (its level number), one per noise factor called "noise:<factor>" (its value), objective,
+            every metric, seconds. Absent numbers are nan.
         """
         with self._lock:
             self._load()
@@ -331,7 +338,7 @@ class StoredOracle(keras_tuner.Oracle):
         self.max_trials = len(self._planned)
 
     def _register_factors(self) -> None:
-        for name, values in self.design.plan.factors.items():
+        for name, values in {**self.design.plan.factors, **self.design.noise_factors}.items():
             self.hyperparameters.Choice(name, list(dict.fromkeys(values)))
         # keras-tuner builds the hypermodel once before the search: let it find the reserved values too.
         first = self.design.values_of(self._places[0], self.design.levels_of(1))
@@ -361,6 +368,15 @@ def _require_agreement(signal: str, goal: tuple[str, str]) -> None:
             f"the signal must agree with the objective, but {signal} seeks the {sought} {name}, whose direction is "
             f"{direction}: take {cure} or a target"
         )
+
+
+def _read_noise(stored: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Options of an oracle for the outer array of a stored design; none where it has none."""
+    if stored is None:
+        return {}
+    # An array may have repeated a factor's first levels, which whoever plans states once.
+    levels = {name: list(dict.fromkeys(values)) for name, values in stored["factors"].items()}
+    return {"noise": levels, "noise_array": stored["array"]}
 
 
 def _require_schema(state: Mapping[str, Any], folder: Path) -> None:

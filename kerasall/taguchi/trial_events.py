@@ -31,6 +31,7 @@ from tensorboard.util.tensor_util import make_tensor_proto
 from kerasall.errors import ArtifactError, KerasallError, SettingsError
 from kerasall.files import atomic_path, read_json
 from kerasall.taguchi.analysis import Analysis
+from kerasall.taguchi.design import NOISE
 from kerasall.taguchi.oracle import TaguchiOracle
 from kerasall.taguchi.trials import (
     RESULT_COLUMNS,
@@ -209,7 +210,8 @@ def write_events(listing: TrialListing, folder: str | Path) -> Path:
 def write_experiment_events(folder: str | Path, design: Design, trials: Iterable[Trial]) -> None:
     """Writes which factors, levels and metrics there are; needed once the metrics are known."""
     seen = {name for trial in trials for name in metrics_of(trial)} - {design.objective}
-    levels = {name: list(dict.fromkeys(values)) for name, values in design.plan.factors.items()}
+    named = {**design.plan.factors, **{f"{NOISE}{n}": values for n, values in design.noise_factors.items()}}
+    levels = {name: list(dict.fromkeys(values)) for name, values in named.items()}
     hparams = [api.HParam(name, api.Discrete(values)) for name, values in levels.items()]
     dummies = design.plan.dummy_factors
     hparams += [api.HParam(f"{name} level", description="number of the level") for name in dummies]
@@ -252,6 +254,7 @@ def _hparams(design: Design, trial: Trial) -> dict[str, Any]:
     return {
         **{name: values[name] for name in factors},
         **{f"{name} level": str(levels[name]) for name in design.plan.dummy_factors},
+        **{f"{NOISE}{name}": value for name, value in design.noise_of(place).items()},
         "row": str(place.row),
         "repeat": place.repeat,
         **({"fold": place.fold} if design.folds else {}),

@@ -1,14 +1,14 @@
 """The trials of a Taguchi experiment: which there are, in which order, and what they carry.
 
-One trial is one run of one row of the array: repeat 1 of all rows first, then repeat 2; inside a row the
-folds follow one another. Their order is a pure function of the design, so a search that was killed goes on from the trials
+One trial is one run of one row of the array: repeat 1 of all rows first, then repeat 2; inside a repeat all rows under the
+first noise run (row of the outer array, if there is one), then under the second; inside a row the folds follow one another. Their order is a pure function of the design, so a search that was killed goes on from the trials
 that exist and needs no other memory. Finished trials become a table of raw responses and an analysis.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -19,7 +19,7 @@ from keras_tuner.engine.trial import Trial, TrialStatus
 from kerasall.errors import DataError, SettingsError
 from kerasall.settings.seeds import derive_seed
 from kerasall.taguchi.analysis import Analysis, analyze
-from kerasall.taguchi.design import Plan, plan
+from kerasall.taguchi.design import EVERY, NOISE, Plan, plan
 from kerasall.taguchi.signal_to_noise import name_rows
 
 CONFIRMATION = "confirmation"
@@ -40,15 +40,18 @@ class Place:
         row: of the array, from 1, or ``CONFIRMATION``.
         repeat: from 1.
         fold: from 1; 1 if there are no folds.
+        noise: run of the outer array, from 1; 0 if there is none.
     """
 
     row: int | str
     repeat: int
     fold: int
+    noise: int = 0
 
     def __str__(self) -> str:
         row = self.row if self.row == CONFIRMATION else f"row {self.row}"
-        return f"{row} repeat {self.repeat} fold {self.fold}"
+        noise = f" noise {self.noise}" if self.noise else ""
+        return f"{row} repeat {self.repeat}{noise} fold {self.fold}"
 
 
 @dataclass(frozen=True)
@@ -73,16 +76,40 @@ class Design:
 
     def places(self, confirmations: int = 0) -> list[Place]:
         """Every trial in order; the index is its number."""
-        rows: list[tuple[int | str, int]] = [
-            (row + 1, repeat + 1) for repeat in range(self.repeats) for row in range(len(self.plan.levels))
+        rows: list[tuple[int | str, int, int]] = [
+            (row + 1, repeat + 1, noise)
+            for repeat in range(self.repeats)
+            for noise in self.noise_runs
+            for row in range(len(self.plan.levels))
         ]
-        rows += [(CONFIRMATION, repeat + 1) for repeat in range(confirmations)]
-        return [Place(row, repeat, fold + 1) for row, repeat in rows for fold in range(self.folds or 1)]
+        rows += [
+            (CONFIRMATION, repeat + 1, noise) for repeat in range(confirmations) for noise in self.noise_runs
+        ]
+        return [
+            Place(row, repeat, fold + 1, noise)
+            for row, repeat, noise in rows
+            for fold in range(self.folds or 1)
+        ]
+
+    @property
+    def noise_runs(self) -> Sequence[int]:
+        """Numbers of the runs of the outer array, from 1; 0 alone where there is none."""
+        return range(1, 1 + len(self.plan.noise.levels)) if self.plan.noise else (0,)
+
+    @property
+    def noise_factors(self) -> dict[str, tuple[Any, ...]]:
+        """Noise factor -> its levels; none where there is no outer array."""
+        return self.plan.noise.factors if self.plan.noise else {}
 
     @property
     def runs(self) -> int:
         """Number of trials before the confirmation."""
-        return len(self.plan.levels) * self.repeats * (self.folds or 1)
+        return len(self.plan.levels) * self.runs_of_row
+
+    @property
+    def runs_of_row(self) -> int:
+        """Number of trials of one row."""
+        return self.repeats * len(self.noise_runs) * (self.folds or 1)
 
     def levels_of(self, row: int) -> dict[str, int]:
         """Level number of every factor in a row, from 1."""
@@ -94,17 +121,29 @@ class Design:
 
     def seed_of(self, place: Place) -> int:
         """Seed of a trial: 0 <= seed < 2^31, its own for every place."""
-        row = 0 if isinstance(place.row, str) else place.row
-        return derive_seed(self.seed, row, place.repeat, place.fold)
+        return seed_of_place(self.seed, place)
+
+    def noise_levels_of(self, place: Place) -> dict[str, int]:
+        """Level number of every noise factor at a place, from 1."""
+        outer = self.plan.noise
+        return dict(zip(outer.factors, map(int, outer.levels[place.noise - 1]), strict=True)) if outer else {}
+
+    def noise_of(self, place: Place) -> dict[str, Any]:
+        """Value of every noise factor at a place."""
+        return {
+            name: self.noise_factors[name][level - 1] for name, level in self.noise_levels_of(place).items()
+        }
 
     def values_of(self, place: Place, levels: Mapping[str, int]) -> dict[str, Any]:
-        """What the hyperparameters of a trial hold: its factors and the reserved values.
+        """What the hyperparameters of a trial hold: its factors, those of noise too, and the reserved values.
 
         The level numbers tell a dummy level from its twin, whose value is the same.
         """
+        stated = {name: value for name, value in asdict(place).items() if name != "noise" or value}
         return {
             **self.settings_of(levels),
-            **{f"{RESERVED}{name}": value for name, value in vars(place).items()},
+            **self.noise_of(place),
+            **{f"{RESERVED}{name}": value for name, value in stated.items()},
             f"{RESERVED}levels": ",".join(map(str, levels.values())),
             f"{RESERVED}seed": self.seed_of(place),
         }
@@ -121,12 +160,30 @@ class Design:
             "repeats": self.repeats,
             "folds": self.folds,
             "seed": self.seed,
+            **({"noise": self._noise_document} if self.plan.noise else {}),
         }
+
+    @property
+    def _noise_document(self) -> dict[str, Any]:
+        assert self.plan.noise is not None
+        return {
+            "factors": {name: list(values) for name, values in self.noise_factors.items()},
+            "array": self.plan.noise.array,
+            "rows": self.plan.noise.levels.tolist(),
+        }
+
+
+def seed_of_place(seed: int, place: Place) -> int:
+    """Seed of a trial of an experiment with a seed: 0 <= seed < 2^31, its own for every place."""
+    row = 0 if isinstance(place.row, str) else place.row
+    noise = (place.noise,) if place.noise else ()
+    return derive_seed(seed, row, place.repeat, place.fold, *noise)
 
 
 def read_place(values: Mapping[str, Any]) -> Place:
     """The place that a trial carries in its hyperparameter values."""
-    return Place(*(values[f"{RESERVED}{name}"] for name in ("row", "repeat", "fold")))
+    stated = (values[f"{RESERVED}{name}"] for name in ("row", "repeat", "fold"))
+    return Place(*stated, noise=values.get(f"{RESERVED}noise", 0))
 
 
 def order_of_row(row: int | str) -> float:
@@ -148,12 +205,15 @@ def make_design(
     folds: int | None,
     seed: int,
     interactions: Sequence[str] = (),
+    noise: Mapping[str, Sequence[Any]] | None = None,
+    noise_array: str = EVERY,
 ) -> Design:
     """Checks the settings of an experiment and plans it.
 
     Args:
         objective: name and direction.
         interactions: pairs of factors, ``A*B``, that are to be estimated.
+        noise, noise_array: see ``kerasall.taguchi.design.plan``.
 
     Raises:
         SettingsError: a factor or a number is not usable, or no array fits.
@@ -163,11 +223,13 @@ def make_design(
     if folds is not None:
         _require_whole("folds", folds, 2)
     usable = {name: as_choices(name, values) for name, values in factors.items()}
+    outer = {name: as_choices(name, values, "noise factor") for name, values in (noise or {}).items()}
     if taken := sorted({*usable} & {*map(level_column, usable)}):
         raise SettingsError(
             f"a factor must not be called {taken[0]!r}, as the column of another's level numbers is: rename it"
         )
-    return Design(plan(usable, array, error_df, interactions), *objective, repeats, folds, seed)
+    made = plan(usable, array, error_df, interactions, outer, noise_array)
+    return Design(made, *objective, repeats, folds, seed)
 
 
 def _require_whole(name: str, number: Any, least: int) -> None:
@@ -177,7 +239,7 @@ def _require_whole(name: str, number: Any, least: int) -> None:
         )
 
 
-def as_choices(name: str, values: Sequence[Any]) -> list[Any]:
+def as_choices(name: str, values: Sequence[Any], what: str = "factor") -> list[Any]:
     """Levels as keras-tuner takes them: all numbers, all texts, or all booleans.
 
     Raises:
@@ -185,7 +247,7 @@ def as_choices(name: str, values: Sequence[Any]) -> list[Any]:
     """
     if name.startswith(RESERVED) or name in RESULT_COLUMNS:
         raise SettingsError(
-            f"a factor must not be called {name!r}, which has a meaning of its own: rename it"
+            f"a {what} must not be called {name!r}, which has a meaning of its own: rename it"
         )
     plain = [value.item() if isinstance(value, np.generic) else value for value in values]
     types = {type(value) for value in plain}
@@ -193,7 +255,7 @@ def as_choices(name: str, values: Sequence[Any]) -> list[Any]:
         return [float(value) for value in plain]
     if len(types) > 1 or not types <= {int, float, str, bool}:
         raise SettingsError(
-            f"the levels of factor {name} must be all numbers, all texts or all booleans, but are {plain}: "
+            f"the levels of {what} {name} must be all numbers, all texts or all booleans, but are {plain}: "
             "write them as texts and let the model builder read these"
         )
     return plain
@@ -213,28 +275,34 @@ def list_design_differences(stored: Mapping[str, Any], given: Mapping[str, Any])
             found.append(f"factor {name} had the levels {old.get(name)} and has {new.get(name)}")
     if not found and list(old) != list(new):
         found.append(f"the factors stood in the order {list(old)} and stand in {list(new)}")
-    for key in ("array", "objective", "direction", "repeats", "folds", "seed"):
-        if stored.get(key) != given[key]:
-            found.append(f"{key} was {stored.get(key)} and is {given[key]}")
+    for key in ("array", "objective", "direction", "repeats", "folds", "seed", "noise"):
+        if stored.get(key) != given.get(key):
+            found.append(f"{key} was {stored.get(key)} and is {given.get(key)}")
     if not found and stored.get("rows") != given["rows"]:
         found.append("the rows give other levels to the factors, although factors and array are the same")
     return found
 
 
 def mean_over_folds(
-    objectives: Mapping[Place, float], rows: Sequence[int | str], repeats: int, folds: int | None
+    objectives: Mapping[Place, float],
+    rows: Sequence[int | str],
+    repeats: int,
+    folds: int | None,
+    noise_runs: Sequence[int] = (0,),
 ) -> np.ndarray:
-    """Responses of an analysis: the mean over the folds of every row and repeat.
+    """Responses of an analysis: the mean over the folds of every row, repeat and noise run.
 
     Returns:
-        float64 [rows, repeats]; nan where a fold is missing, for a mean of other folds is no repeat.
+        float64 [rows, repeats * noise runs], the noise runs of one repeat beside one another; nan where a fold is
+        missing, for a mean of other folds is no repeat.
     """
-    found = np.full((len(rows), repeats), np.nan)
+    columns = [(repeat + 1, noise) for repeat in range(repeats) for noise in noise_runs]
+    found = np.full((len(rows), len(columns)), np.nan)
     for i, row in enumerate(rows):
-        for repeat in range(repeats):
-            places = [Place(row, repeat + 1, fold + 1) for fold in range(folds or 1)]
+        for j, (repeat, noise) in enumerate(columns):
+            places = [Place(row, repeat, fold + 1, noise) for fold in range(folds or 1)]
             if all(place in objectives for place in places):
-                found[i, repeat] = np.mean([objectives[place] for place in places])
+                found[i, j] = np.mean([objectives[place] for place in places])
     return found
 
 
@@ -244,20 +312,22 @@ def tabulate_trials(design: Design, trials: Sequence[Trial]) -> pd.DataFrame:
     metrics = sorted({name for trial in trials for name in trial.metrics.metrics} - {SECONDS})
     # Keras logs metrics such as learning_rate, which may be a factor too.
     levels = [level_column(name) for name in factors]
-    taken = {*factors, *levels, *RESULT_COLUMNS}
+    noise = [f"{NOISE}{name}" for name in design.noise_factors]
+    taken = {*factors, *levels, *noise, *RESULT_COLUMNS}
     titles = {name: f"{name} (metric)" if name in taken else name for name in metrics}
-    lines = [_line(trial, factors, titles) for trial in trials]
-    columns = [*RESULT_COLUMNS[:-2], *factors, *levels, "objective", *titles.values(), "seconds"]
+    lines = [_line(design, trial, factors, titles) for trial in trials]
+    columns = [*RESULT_COLUMNS[:-2], *factors, *levels, *noise, "objective", *titles.values(), "seconds"]
     return pd.DataFrame(lines, columns=columns)
 
 
-def _line(trial: Trial, factors: Sequence[str], titles: dict[str, str]) -> dict[str, Any]:
+def _line(design: Design, trial: Trial, factors: Sequence[str], titles: dict[str, str]) -> dict[str, Any]:
     values, completed = trial.hyperparameters.values, trial.status == TrialStatus.COMPLETED
-    levels = read_levels(values, factors)
+    levels, place = read_levels(values, factors), read_place(values)
     return {
         "trial": trial.trial_id,
-        **vars(read_place(values)),
+        **asdict(place),
         "status": trial.status,
+        **{f"{NOISE}{name}": value for name, value in design.noise_of(place).items()},
         **{name: values[name] for name in factors},
         **{level_column(name): level for name, level in levels.items()},
         "objective": trial.score if completed else np.nan,
@@ -335,22 +405,25 @@ def analyze_trials(
 ) -> Analysis:
     """Analyses completed trials; see ``TaguchiOracle.analyze``.
 
-    Rows of which every trial failed, and those at a level to do without, are left out with a caution.
+    Rows of which every trial failed, and those at a level to do without, are left out with a caution; so are rows that
+    failed under one of the noise runs, for a ratio over fewer of them would be that of an easier test.
     """
     done = {read_place(t.hyperparameters.values): t for t in trials if t.status == TrialStatus.COMPLETED}
     objectives = {place: float(t.score) for place, t in done.items() if t.score is not None}
     rows = range(1, len(design.plan.levels) + 1)
-    responses = mean_over_folds(objectives, rows, design.repeats, design.folds)
+    responses = mean_over_folds(objectives, rows, design.repeats, design.folds, design.noise_runs)
     unwanted = mark_rows_at(design, without or {})
-    responses[unwanted] = np.nan
-    lost = np.asarray(np.isnan(responses).all(axis=1))
+    absent = np.isnan(responses).reshape(len(rows), design.repeats, -1)
+    missing = np.asarray(absent.all(axis=1))  # [rows, noise runs]
+    lost = unwanted | np.asarray(missing.any(axis=1))
+    responses[lost] = np.nan
     ended = [read_place(t.hyperparameters.values).row for t in trials if t.status in FINISHED]
-    each = design.repeats * (design.folds or 1)
-    empty = lost & ~unwanted & np.array([ended.count(row) < each for row in rows])
+    empty = lost & ~unwanted & np.array([ended.count(row) < design.runs_of_row for row in rows])
     if empty.any() or lost.sum() > len(lost) - 2:
         failed = [t.message for t in trials if t.status == TrialStatus.FAILED and t.message]
+        under = " under every noise run" if design.plan.noise else ""
         raise DataError(
-            f"every row must have a finished repeat, but there is none in {name_rows(lost & ~unwanted)} ({len(done)} of "
+            f"every row must have a finished repeat{under}, but there is none in {name_rows(lost & ~unwanted)} ({len(done)} of "
             f"{design.runs} trials are completed): let the search end, or run the failed trials again with "
             f"retry_failed=True{'; the last failed with: ' + failed[-1].strip().splitlines()[-1] if failed else ''}"
         )
@@ -361,6 +434,11 @@ def analyze_trials(
     if unwanted.any():
         named = ", ".join(f"{name} = {value}" for name, values in (without or {}).items() for value in values)
         cautions.append(f"Done without {named}: its rows are not analysed, and it cannot be chosen.")
+    if (partly := lost & ~unwanted & ~np.asarray(missing.all(axis=1))).any():
+        cautions.append(
+            f"Failed under some of the noise runs, and left out whole: {name_rows(partly)}; what fails under a noise is not "
+            "robust against it."
+        )
     found = _analyze_responses(design, done, objectives, responses, {"signal": signal, **options})
     return replace(found, warnings=[*cautions, *found.warnings])
 
@@ -380,10 +458,16 @@ def _analyze_responses(
         "interactions": list(design.plan.crossed),
         **options,
     }
+    if outer := design.plan.noise:
+        arguments["levels"] = design.plan.factors | outer.factors
+        arguments["noise"] = {name: np.tile(column, design.repeats) for name, column in outer.table().items()}
     found = analyze(design.plan.table(), responses, **arguments)
     repeats = max((place.repeat for place in objectives if place.row == CONFIRMATION), default=0)
-    confirmed = mean_over_folds(objectives, [CONFIRMATION], repeats, design.folds)[0]
-    confirmation = confirmed[~np.isnan(confirmed)].tolist()
+    confirmed = mean_over_folds(objectives, [CONFIRMATION], repeats, design.folds, design.noise_runs)
+    whole = confirmed.reshape(repeats, len(design.noise_runs))
+    confirmation = (
+        whole[~np.isnan(whole).any(axis=1)].ravel().tolist()
+    )  # under a part of the noise it is none
     if not confirmation:
         return found
     first = next(trial for place, trial in done.items() if place.row == CONFIRMATION)

@@ -17,7 +17,7 @@ import json
 import sys
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +58,8 @@ class TrialRun:
         fold: from 1.
         seed: the trial's own.
         folder: the trial's own; kept when the trial runs again after a kill, so that it can go on.
+        noise: run of the outer array, from 1; 0 if there is none.
+        noise_settings: noise factor -> value.
     """
 
     trial_id: str
@@ -68,6 +70,8 @@ class TrialRun:
     fold: int
     seed: int
     folder: Path
+    noise: int = 0
+    noise_settings: dict[str, Any] = field(default_factory=dict)
 
 
 class TaguchiTuner(keras_tuner.Tuner):
@@ -148,12 +152,14 @@ class TaguchiTuner(keras_tuner.Tuner):
 
     def describe_run(self, trial: Trial) -> TrialRun:
         """What a ``run`` function is given."""
-        values, factors = trial.hyperparameters.values, self.taguchi_oracle.design.plan.factors
+        values, design = trial.hyperparameters.values, self.taguchi_oracle.design
+        factors, place = design.plan.factors, read_place(values)
         return TrialRun(
             trial_id=trial.trial_id,
             settings={name: values[name] for name in factors},
             levels=read_levels(values, factors),
-            **vars(read_place(values)),
+            **asdict(place),
+            noise_settings=design.noise_of(place),
             seed=values[f"{RESERVED}seed"],
             folder=Path(self.get_trial_dir(trial.trial_id)),
         )
@@ -181,7 +187,8 @@ class TaguchiTuner(keras_tuner.Tuner):
         asked = trial.hyperparameters.values = _AskedValues(trial.hyperparameters.values)
         found = self._build_and_fit_model(trial, *arguments, callbacks=callbacks, **options)
         trial.hyperparameters.values = dict(asked)
-        if idle := [name for name in self.taguchi_oracle.design.plan.factors if name not in asked.names]:
+        design = self.taguchi_oracle.design
+        if idle := [n for n in (*design.plan.factors, *design.noise_factors) if n not in asked.names]:
             raise keras_tuner.errors.FatalValueError(
                 f"every factor must be asked for by the hypermodel, but {', '.join(idle)} never was: all its levels would "
                 f"be the same. Ask for it (hp.get({idle[0]!r})) in every trial, or leave it out of the factors"

@@ -10,7 +10,7 @@ from kerasall.errors import SettingsError
 from kerasall.preprocessing.contrast import CLAHE, ContrastStretch, Gamma, HistogramEqualization
 from kerasall.preprocessing.operations import OPERATIONS, CenterCrop, Chain, PadToSquare, Resize
 from kerasall.preprocessing.segmentation import CropToContent, HsvThresholdMask, OtsuMask
-from kerasall.preprocessing.stain import MacenkoNormalization, ReinhardNormalization
+from kerasall.preprocessing.stain import MacenkoNormalization, ReinhardNormalization, StainShift
 
 CASES = {
     "center_crop": [CenterCrop(20, 30), CenterCrop(60, 11)],
@@ -25,6 +25,7 @@ CASES = {
     "hsv_threshold_mask": [HsvThresholdMask((170, 20, 30), (60, 250, 255), closing=1)],
     "reinhard": [ReinhardNormalization((-0.3, 0.02, 0.01), (0.2, 0.05, 0.03))],
     "macenko": [MacenkoNormalization((0.6, 0.7, 0.3), (0.1, 0.9, 0.4), (1.5, 1.0))],
+    "stain_shift": [StainShift(1.3, 0.7), StainShift(darkest=0)],
 }
 EACH = [pytest.param(op, id=f"{name}{i}") for name, ops in CASES.items() for i, op in enumerate(ops)]
 

@@ -10,6 +10,7 @@ from kerasall.preprocessing.operations import CenterCrop, Chain, fit_chain
 from kerasall.preprocessing.stain import (
     MacenkoNormalization,
     ReinhardNormalization,
+    StainShift,
     fit_macenko,
     fit_reinhard,
 )
@@ -187,3 +188,18 @@ def test_real_smears_resemble_one_another_more_after_a_fit_on_others(real_data, 
     chain = Chain((fit(read(paths[::90])),))
     images = read(paths[50::130])
     assert spread([chain(tf.constant(image)).numpy() for image in images]) < 0.8 * spread(images)
+
+
+def test_a_stain_shift_multiplies_the_amounts_of_two_dyes_and_leaves_black_as_it_is():
+    """Ruifrok's colours of haematoxylin and eosin, by hand: half the blue, a third more of the pink."""
+    dyes = np.array([[0.65, 0.70, 0.29], [0.07, 0.99, 0.11]])
+    amounts = np.array([[0.0, 0.0], [0.6, 0.0], [0.0, 0.6], [0.4, 0.3]])
+    grey = 256 * np.exp(-amounts @ dyes) - 1
+    image = np.concatenate([grey, [[3.0, 4.0, 0.0]]])[None].astype(np.float32)
+    shifted = StainShift(basic=0.5, acid=4 / 3)(tf.constant(image)).numpy()[0]
+    wanted = 256 * np.exp(-(amounts * [0.5, 4 / 3]) @ dyes) - 1
+    np.testing.assert_allclose(shifted[:4], wanted, atol=0.01)
+    np.testing.assert_array_equal(shifted[4], image[0, 4])
+    np.testing.assert_allclose(StainShift()(tf.constant(image)).numpy(), image, atol=0.01)
+    with pytest.raises(SettingsError, match="basic"):
+        StainShift(basic=0)

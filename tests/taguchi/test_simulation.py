@@ -9,6 +9,7 @@ import pytest
 
 _BENCHMARK = runpy.run_path(str(Path(__file__).parents[2] / "benchmarks" / "taguchi_simulation.py"))
 simulate, simulate_confirmation = _BENCHMARK["simulate"], _BENCHMARK["simulate_confirmation"]
+simulate_robust, CASES = _BENCHMARK["simulate_robust"], _BENCHMARK["CASES"]
 
 
 @pytest.mark.parametrize(
@@ -38,3 +39,15 @@ def test_confirmation_runs_lie_in_their_interval(repeats, confirmations):
         assert (repeats == 1 or signal != "mean") == (by_raw_mean != by_raw_mean)
         if by_raw_mean == by_raw_mean:
             assert 0.94 <= by_raw_mean <= 0.96
+
+
+def test_a_noise_array_finds_what_is_better_under_new_noise_where_a_setting_decides_about_it():
+    """100 experiments; the benchmark's 1,000 say the same, and what is gained or not in other cases."""
+    suffers, both_ways, _, alike, *_ = CASES
+    assert simulate_robust(suffers, runs=60, seed=3)["plain"].better >= 0.95
+    against = simulate_robust(both_ways, runs=100, seed=3)
+    assert against["plain"].better >= 0.95
+    assert (against["average"].better >= 0.8, against["average"].worse) == (True, 0)
+    for gain in simulate_robust(alike, runs=60, seed=3).values():
+        assert gain.beyond <= 0.05
+        assert gain.better <= 0.05  # the canary: without an interaction there is nothing to find
