@@ -173,7 +173,7 @@ def test_package_data_lie_where_the_digest_looks_for_them():
     steps = [f"kerasall.components.{path.stem}" for path in (root / "components").glob("*.py")]
     assert not any(name.startswith("kerasall.published") for step in steps for name in imported_modules(step))
     data = [p for p in root.rglob("*") if p.is_file() and p.suffix not in (".py", ".pyc")]
-    data = [path for path in data if path.parent != root / "published"]
+    data = [path for path in data if root / "published" not in path.parents]
     folders = {p for path in data for p in path.parents if p.name == TEMPLATES}
     assert all(folders & set(path.parents) for path in data if path.name != "py.typed")
     for folder in folders:
