@@ -5,7 +5,7 @@
 The linear head on frozen MobileNet features (``results.leakage``), honest folds, one draw. Temperature, thresholds, prediction sets
 and the limit of the domain are those of an exported model (``kerasall.evaluation.safeguards``); every image is judged by what
 the other folds fit. Beside them stands what is left when a part of every image is taken away: the cells, all but the cells, or of cells on
-black everything but their outline; and what a random forest of colour and focus alone reaches.
+black everything but their outline; and what a random forest of colour, contrast, size and focus alone reaches.
 """
 
 from __future__ import annotations
@@ -360,7 +360,7 @@ def _describe_calibration(found: Mapping[str, Any]) -> list[str]:
     )
     colour = found["colour_alone"]
     lines.append(
-        f"- Colour and focus alone: balanced accuracy {_words(colour['groups'])} with groups whole, {_words(colour['single_images'])} with single "
+        f"- Colour, contrast, size and focus alone (a random forest that weighs classes alike, as the head does not): balanced accuracy {_words(colour['groups'])} with groups whole, {_words(colour['single_images'])} with single "
         f"images dealt out; the network's is {_words(found['scores']['balanced_accuracy'])}."
     )
     return lines

@@ -109,7 +109,7 @@ def test_the_page_is_written_from_the_document(images, split):
     document = {"command": "COMMAND", "sets": {"cnmc": round_numbers(found)}}
     page = "\n".join(section(json.loads(json.dumps(document, allow_nan=False))))
     assert (
-        "Colour and focus alone: balanced accuracy 0.900 (0.800 to 0.950) with groups whole, – with single"
+        "as the head does not): balanced accuracy 0.900 (0.800 to 0.950) with groups whole, – with single"
         in page
     )
     assert "| nothing |" in page
