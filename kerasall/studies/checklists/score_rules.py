@@ -167,7 +167,7 @@ def describe_poor_input(run: RunFacts) -> Iterator[str]:
 
 
 def describe_variability(run: RunFacts) -> Iterator[str]:
-    """Folds, patients and subgroups: how the score varies, and that the settings fixed these analyses."""
+    """Folds, patients and subgroups: how the score varies, and who knows whether that was planned."""
     folds = run.results.get("folds") or ()
     values = [each["score"] for each in folds if each["score"] is not None]
     if values:
