@@ -40,8 +40,10 @@ _FROM_REPORT = (
 
 _OF_ENSEMBLE = ("rule", "members", "weights", "scores", "ensemble_minus_member", "first_members")
 
-_PLACE = re.compile(r"(?<![\w.<>/*])/(?!/)[\w.~-]+/|(?<!\w)(?:[A-Za-z]:\\|~/)")
-"""The beginning of an absolute path in a text."""
+_PLACE = re.compile(
+    r"(?<![\w.<>/*])/(?!/)[\w.~-]+/|(?<![\w.<>/*])/[A-Za-z][\w.~-]*(?=[\s:;,'\"]|$)|(?<!\w)(?:[A-Za-z]:\\|~/|file:/)"
+)
+"""The beginning of an absolute path in a text, or one of a single name, such as /data."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -349,7 +349,7 @@ def _describe_set(source: str, found: Mapping[str, Any]) -> list[str]:
         return [
             f"{found['images']:,} cells of {found['subject_ids']} subject ids, {found['groups']} groups. This is a sample of the set, not the "
             "set: of every subject it takes the cells first that also occur under another id, so it is enriched in them, and their copies "
-            f"are here for {found['recurring_images']} of them. The sizes below hold for this sample alone; what carries over is the direction."
+            f"are here for {found['recurring_images']} of them. The sizes below hold for this sample alone, and how often cells recur elsewhere nobody has measured here."
         ]
     return [
         f"{found['images']:,} images, of no patient that is known; {found['recurring_images']} have a duplicate. Blocks of consecutive "

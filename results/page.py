@@ -53,8 +53,9 @@ of images, `LABELS` for C-NMC's table of labels of the preliminary part, `WEIGHT
 - **Nothing was chosen on a scored image** unless the row says so.
 - **Intervals** are 95%, from resampling whole groups (patients, ids that are one patient joined; or blocks). The spread over seeds
   is another thing: how far a score moves when nothing but the seeds of training change.
-- Every row names the SHA-256 of its split and of its predictions (`results/predictions/`, one line an image), its settings
-  and the SHA-256 of weights and images in `results/ROW.json`.
+- Every run names the SHA-256 of its split and of its predictions (`results/predictions/`, one line an image), its settings
+  and the SHA-256 of weights and images in `results/ROW.json`. A study names its splits there, and keeps no predictions: its
+  command makes them again; `results/leakage_SET.csv` says of each image how often the linear head was right.
 - `kerasall tables ROW` sets a run beside the paper that it rebuilds, cell by cell; `kerasall compare ROW ROW` gives paired differences.
 """
 

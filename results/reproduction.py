@@ -9,6 +9,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from kerasall.errors import KerasallError
 from kerasall.files import read_object
 from results.rows import Places, Row
@@ -73,14 +75,13 @@ def compare(kept: Mapping[str, Any], new: Mapping[str, Any]) -> Verdict:
     elsewhere = [key for key in ("hardware", "versions") if kept[key] != new[key]]
     made = f" (made with other {' and '.join(elsewhere)})" if elsewhere else ""
     before, now = _values(kept, metric), _values(new, metric)
-    distance = max(abs(one - other) for one, other in zip(before, now, strict=True))
     said = f"{metric} {_list(now)}, kept {_list(before)}{made}"
     if kept["deterministic"]:
         return Verdict(name, False, f"it is deterministic, but gave {said}")
     if len(before) < 2:
         return Verdict(name, False, f"it states no spread over seeds, and gave {said}")
-    spread = max(before) - min(before)
-    inside = distance <= spread + 1e-12  # of the subtraction
+    spread = float(np.ptp(before))  # NaN where one is, as in what is compared with it: then nothing is inside
+    inside = bool(np.max(np.abs(np.subtract(before, now))) <= spread + 1e-12)  # of the subtraction
     return Verdict(
         name, inside, f"{said}: {'within' if inside else 'beyond'} the spread over seeds, {spread:.4f}"
     )

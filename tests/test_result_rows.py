@@ -355,6 +355,29 @@ def test_repeated_rows_are_compared_by_their_spread(new, same, words):
     assert (verdict.same, words in verdict.words) == (same, True), verdict
 
 
+@pytest.mark.parametrize("values", [(0.80, None, 0.82), (None, 0.84, 0.82), (0.80, 0.84, None)])
+def test_a_score_that_is_not_defined_is_near_to_nothing_wherever_it_stands(values):
+    assert not compare(
+        repeated(0.80, 0.84, 0.82), repeated(0.801, 0.84, 0.82) | {"repeats": repeated(*values)["repeats"]}
+    ).same
+    undefined = repeated(0.80, 0.84, 0.82) | {"repeats": repeated(*values)["repeats"]}
+    assert not compare(undefined, repeated(0.801, 0.84, 0.82)).same
+
+
+@pytest.mark.parametrize(
+    "place", ["/data", "see /cells: 2", "file:///home/me/cells", "~/cells", "C:\\cells", "a=/home/me/x"]
+)
+def test_a_path_is_found_however_short(place):
+    assert list(find_paths({"a": [place]})) == [place]
+
+
+@pytest.mark.parametrize(
+    "text", ["1/2 of 3 images/s", "6 / Ensemble", "ARIA/Original", "and/or", "https://no.no/x", "</b>"]
+)
+def test_what_is_no_path_is_not_taken_for_one(text):
+    assert list(find_paths(text)) == []
+
+
 def test_a_row_that_states_no_spread_must_come_back_to_the_digit():
     assert compare(repeated(0.8), repeated(0.8)).same
     verdict = compare(repeated(0.8), repeated(0.8001))

@@ -206,7 +206,7 @@ def find_all(
         trust=trust,
         subject_calls=score_subjects(scorer, recorded, facts, folds, fitted_on),
         by_class=by_class,
-        spread=plan_groups(scored.predictions, facts.malignant),
+        spread=plan_groups(scored.predictions, facts.malignant, intervals),
         subgroups=score_subgroups(
             scorer, columns, list(dict.fromkeys([wanted.main_metric, "balanced_accuracy", *malignant]))
         ),

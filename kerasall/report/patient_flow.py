@@ -21,7 +21,7 @@ from kerasall.report.figures_style import INK, MUTED, STYLE, plot_text
 MOST_PARTS = 5
 """More parts than this are told in one box."""
 
-_PEOPLE = {"subject": "patient", "block": "block"}
+_PEOPLE = {"subject": "patient", "ids": "patient id", "block": "block"}
 """Kind of subject -> what its boxes count beside images."""
 
 
@@ -39,14 +39,16 @@ class PatientFlow:
     """All boxes, from top to bottom.
 
     Attributes:
-        kind: what is counted beside images: subject, block or none.
+        kind: what is counted beside images: subject, ids (of patients, of whom some have several), block or none.
         found: images that the data state, after the choice of classes and published parts.
         losses: what was left out, in order; never empty boxes.
         used: what was parted.
         copies: those of them that have copies among the others; None where that is not known.
         parts: parts or folds of the split.
         scored: what the scores are of.
-        together: whether copies and patients were kept on one side; false where single images were dealt out.
+        together: whether copies and patients were kept on one side; false where single images were dealt out, None
+            where groups were, but some are on two sides.
+        groups: that the ids of patients make, of kind ids.
     """
 
     kind: str
@@ -56,7 +58,8 @@ class PatientFlow:
     copies: FlowBox | None
     parts: tuple[FlowBox, ...]
     scored: FlowBox
-    together: bool = True
+    together: bool | None = True
+    groups: int | None = None
 
     def words(self, box: FlowBox) -> str:
         """For example ``1,024 images of 12 patients``."""
@@ -73,22 +76,34 @@ class PatientFlow:
             f"Found: {self.words(self.found)}.",
             f"Left out: {'; '.join(lost) if lost else 'no image'}.",
             f"Parted: {self.words(self.used)} ({parts}).",
+            *self._describe_ids(),
             *self._describe_copies(),
             f"{self.scored.title}: {self.words(self.scored)}.",
+        ]
+
+    def _describe_ids(self) -> list[str]:
+        if self.groups is None:
+            return []
+        return [
+            f"Some ids are known to be one patient, or share cells: those that were parted make {count_of(self.groups, 'group')}."
         ]
 
     def _describe_copies(self) -> list[str]:
         if self.copies is None:
             return []
         if not self.copies.images:
-            return ["No image has a copy among the others."]
-        kept = "kept on one side" if self.together else "dealt out one by one, on whichever side"
-        return [f"Copies of each other, {kept}: {self.words(self.copies)}."]
+            return ["No image has a known copy among the others."]
+        kept = {
+            True: "kept on one side",
+            False: "dealt out one by one, on whichever side",
+            None: "not all kept on one side",
+        }[self.together]
+        return [f"Known copies of each other, {kept}: {self.words(self.copies)}."]
 
 
 def count_flow(
     split: Split, scored: str, scored_ids: Collection[str], kind: str, *,
-    left_out: pd.DataFrame | None = None, excluded: int = 0, copies: Collection[str] | None = (),
+    left_out: pd.DataFrame | None = None, excluded: int = 0, copies: Collection[str] | None = (), leaks: int = 0,
 ) -> PatientFlow:  # fmt: skip
     """Counts images and patients from the frozen split of a run.
 
@@ -100,6 +115,7 @@ def count_flow(
         left_out: images that could not be read: columns id and subject; None where none was left out.
         excluded: images that corrections of labels took out.
         copies: ids of images that have copies among the others; None where that is not known.
+        leaks: patients, copies and groups that were found on two sides.
     """
     table = split.table
     lost = pd.DataFrame(columns=["id", "subject"]) if left_out is None else left_out[["id", "subject"]]
@@ -115,15 +131,19 @@ def count_flow(
         FlowBox("Taken out by corrections", excluded),
         box("Dropped by the split", dropped),
     )
+    named = used[used["subject"] != ""]
+    groups = named["group"].nunique() if kind == "subject" else 0
+    joined = 0 < groups < named["subject"].nunique()
     return PatientFlow(
-        kind=kind,
+        kind="ids" if joined else kind,
         found=box("Found", pd.concat([table[["id", "subject"]], lost]), excluded),
         losses=tuple(each for each in losses if each.images),
         used=box("Parted", used),
         copies=None if copies is None else box("Of these, have copies", used[used["id"].isin(set(copies))]),
         parts=tuple(box(part, table[table["part"] == part]) for part in split.parts),
         scored=box(f"Scored ({scored})", table[table["id"].isin(set(scored_ids))]),
-        together=split.unit == "group",
+        together=split.unit == "group" and (None if leaks else True),
+        groups=groups if joined else None,
     )
 
 

@@ -80,6 +80,8 @@ class StudySettings(Strict):
     """how far the patients are like those the model is meant for, and how development and test data differ"""
     sample_size: Statement = ""
     """how the numbers of patients and images came about"""
+    analysis_rationale: Statement = ""
+    """why these measures of performance and these thresholds, and which of them were settled before any score was seen"""
     fairness: Statement = ""
     """what was done so that the model is as good for every group of people, or why nothing was"""
     adverse_events: Statement = ""

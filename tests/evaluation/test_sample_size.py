@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from kerasall.evaluation.intervals import Scorer
 from kerasall.evaluation.predictions import Predictions
 from kerasall.evaluation.sample_size import LEAST_GROUPS, WIDTHS, measure_spread, plan_groups
 
@@ -17,6 +18,8 @@ TREATED = [
     (12, 12), (11, 11), (10, 10), (9, 9), (10, 11), (9, 10), (9, 10), (8, 9), (8, 9), (4, 5), (7, 9), (4, 7), (5, 10),
     (3, 6), (3, 10), (0, 7),
 ]  # fmt: skip
+
+NAMES = ("accuracy", "malignant_sensitivity", "malignant_specificity")
 
 
 def spread_of(litters):
@@ -91,9 +94,48 @@ def test_sensitivity_and_specificity_count_their_own_images_and_no_class_named_g
     record = Predictions(
         [f"{n}" for n in range(120)], groups, groups, labels, np.eye(2)[called], ("ALL", "HEM")
     )
-    accuracy, sensitivity, specificity = plan_groups(record, ["ALL"])
+    told = Scorer(record, ["ALL"], resamples=200).intervals(NAMES)
+    accuracy, sensitivity, specificity = plan_groups(record, ["ALL"], told)
     assert (accuracy.images, sensitivity.images, specificity.images) == (120, 60, 60)
     assert sensitivity.value == np.mean(called[labels == 0] == 0)
     assert specificity.value == np.mean(called[labels == 1] == 1)
-    assert [each.title for each in plan_groups(record, [])] == ["accuracy"]
-    assert plan_groups(record, ["ALL", "HEM"]) == (accuracy,)
+    assert [each.title for each in plan_groups(record, [], told)] == ["accuracy"]
+    assert plan_groups(record, ["ALL", "HEM"], told) == (accuracy,)
+
+
+def few_missed(copies: int) -> Predictions:
+    """Eight patients of either class with 20 cells each, of which one malignant and five benign ones are called wrongly; repeated."""
+    labels = np.tile(np.repeat([0, 1], 160), copies)
+    wrong = np.zeros(320, bool)
+    wrong[[7, 160, 161, 185, 230, 231]] = True
+    called = np.where(np.tile(wrong, copies), 1 - labels, labels)
+    groups = np.repeat([f"p{n:03d}" for n in range(16 * copies)], 20)
+    ids = [f"{n}" for n in range(320 * copies)]
+    return Predictions(ids, groups, groups, labels, np.eye(2)[called], ("ALL", "HEM"))
+
+
+def test_no_number_of_patients_promises_less_than_the_run_itself_shows():
+    """One missed cell of 160 shows next to no spread, but eight patients leave an interval of some 30 points all the same."""
+    record = few_missed(1)
+    told = Scorer(record, ["ALL"]).intervals(NAMES)
+    for found, interval in zip(plan_groups(record, ["ALL"], told), told.values(), strict=True):
+        assert interval.low is not None
+        assert interval.high is not None
+        for width in WIDTHS:
+            wider = width > interval.high - interval.low
+            assert wider == (found.groups_needed[f"{width:g}"] <= found.groups), (found, width)
+
+
+def test_as_many_patients_as_are_told_have_an_interval_of_that_width():
+    needed = [each.groups_needed["0.1"] for each in plan_groups(few_missed(1), ["ALL"], Scorer(few_missed(1), ["ALL"]).intervals(NAMES))]  # fmt: skip
+    for found, groups in zip(NAMES, needed, strict=True):
+        of_class = 16 if found == "accuracy" else 8
+        below, above = groups // of_class, -(-groups // of_class)
+        widths = [
+            interval.high - interval.low
+            for copies in (below, above + 1)
+            for interval in [Scorer(few_missed(copies), ["ALL"], resamples=2000).interval(found)]
+            if interval.high is not None and interval.low is not None
+        ]
+        assert widths[0] > 0.09
+        assert widths[1] < 0.105

@@ -52,7 +52,7 @@ def test_nothing_left_out_makes_no_box_and_says_so():
     flow = count_flow(split, "out-of-fold", split.table["id"], "subject")
     assert flow.losses == ()
     assert "Left out: no image." in flow.describe()
-    assert "No image has a copy among the others." in flow.describe()
+    assert "No image has a known copy among the others." in flow.describe()
     assert "Scored (out-of-fold): 2 images of 2 patients." in flow.describe()
 
 
@@ -107,3 +107,22 @@ def test_boxes_of_one_row_do_not_overlap():
     for (row, _, end), (other, start, _) in pairwise(spans):
         assert row != other or end <= start
     assert all(0 <= start < end <= 1 for _, start, end in spans)
+
+
+def test_ids_that_are_one_patient_are_not_counted_as_patients():
+    split = make_split({"fold 1": ["20", "21", "21"], "fold 2": ["5"]}, "folds")
+    split.table["group"] = split.table["group"].replace({"20": "20+21", "21": "20+21"})
+    flow = count_flow(split, "out-of-fold", split.table["id"], "subject")
+    told = " ".join(flow.describe())
+    assert "Found: 4 images of 3 patient ids." in told
+    assert "those that were parted make 2 groups" in told
+    assert " patients" not in told
+    alone = count_flow(make_split({"fold 1": ["20"], "fold 2": ["5"]}, "folds"), "out-of-fold", [], "subject")
+    assert "of 2 patients" in " ".join(alone.describe())
+
+
+def test_copies_on_two_sides_are_not_said_to_be_kept_together():
+    flow = count_flow(
+        HOLDOUT, "test", ["test/0.png"], "subject", copies=["train/0.png", "test/0.png"], leaks=1
+    )
+    assert "Known copies of each other, not all kept on one side: 2 images of 2 patients." in flow.describe()

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from small_images import make_features, make_images
 
+from kerasall.errors import WeightsError
 from kerasall.evaluation.metrics import METRICS
 from results import ensembles
 from results.ensembles import (
@@ -140,3 +141,30 @@ def test_the_stored_gains_are_the_differences_of_the_stored_scores():
             )
             assert told["accuracy"]["difference"] == pytest.approx(expected, abs=3e-6)
     assert "None" not in "\n".join(section(document))
+
+
+def test_a_study_of_fewer_members_than_were_named_fails(images, monkeypatch, tmp_path):
+    """As a row of RESULTS.md it would else pass for done."""
+
+    def lack(*_):
+        raise WeightsError("no weights here")
+
+    monkeypatch.setattr(ensembles, "read_images", lambda *_: images)
+    monkeypatch.setattr(ensembles, "compute_features", lack)
+    words = [
+        "x",
+        "--cnmc",
+        "c",
+        "--weights",
+        "w",
+        "--cache",
+        "k",
+        "--out",
+        str(tmp_path),
+        "--networks",
+        "mobilenet",
+    ]
+    monkeypatch.setattr("sys.argv", words)
+    with pytest.raises(WeightsError, match="no weights here"):
+        ensembles.main()
+    assert list(tmp_path.iterdir()) == []

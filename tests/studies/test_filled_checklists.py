@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import tarfile
 from html.parser import HTMLParser
 from pathlib import Path
@@ -241,15 +242,105 @@ def test_subgroups_are_told_with_their_intervals_and_too_small_ones_as_such(old,
     )
 
 
-def test_the_patients_that_a_narrower_interval_takes_are_told(changed):
-    found = {"title": "accuracy", "design_effect": 2.5, "groups_needed": {"0.1": 1234}}
+def test_the_patients_that_a_narrower_interval_takes_are_told_with_what_they_rest_on(changed):
+    found = {
+        "title": "accuracy", "design_effect": 2.5, "groups": 8, "groups_needed": {"0.1": 1234}, "note": "from 8 groups: rough",
+    }  # fmt: skip
     unknown = found | {"title": "specificity", "design_effect": None, "groups_needed": {}}
     told = known(changed(results={"sample_size": [found, unknown]}), "stard", "18")
-    assert (
-        "(design effect 2.5), a 95% interval of the accuracy would take about this many, each a patient: 1,234 for 10 points."
-        in told
-    )
+    assert "the spread between 8 groups (design effect 2.5; from 8 groups: rough)" in told
+    assert "that have such images, each a patient like these: 1,234 for 10 points." in told
     assert "specificity" not in told
+
+
+def change_outputs(run: Run, kind: str, change) -> Run:
+    """The run with a copy of an artifact's folder that was changed."""
+    record = json.loads((run.folder / "run.json").read_text("utf-8"))
+    for step in record["steps"]:
+        for output in step["outputs"].values():
+            if output["type"] == kind:
+                copied = Path(shutil.copytree(output["path"], run.folder / kind))
+                change(copied)
+                output |= {"path": str(copied), "digest": ""}
+    (run.folder / "run.json").write_text(json.dumps(record), "utf-8")
+    return Run(run.folder)
+
+
+def test_apart_by_patients_goes_no_further_than_the_data_tell_them_apart(old):
+    told = known(old, "claim", "20")
+    assert "as far as the data tell them apart" in told
+    assert "a patient under two ids that nobody knows to be one may" in told
+
+
+def test_nobody_says_at_which_level_parts_are_apart_once_the_split_is_gone(changed):
+    run = change_outputs(changed(), "Split", lambda folder: (folder / "leaks.json").unlink())
+    told = known(run, "claim", "20")
+    assert "cannot be told any more" in told
+    assert "Apart by patients" not in told
+
+
+def test_out_of_fold_images_are_called_neither_a_test_nor_unseen_where_groups_were_divided(changed):
+    whole = changed(results={"scored": "out-of-fold"})
+    assert "not trained on it, its group or a known copy of it" in known(whole, "claim", "19")
+    assert known(whole, "claim", "32").startswith("Internal cross-validation, without a test part")
+    assert "There was no test part" in known(whole, "claim", "6")
+    images = changed(
+        settings={"split": {"kind": "folds", "unit": "image"}}, results={"scored": "out-of-fold"}
+    )
+    for number in ("19", "37"):
+        told = known(images, "claim", number)
+        assert "may have been on others of its patient or copies" in told
+        assert "its group or a known copy" not in told
+
+
+def test_a_leak_is_told_wherever_copies_and_folds_are(changed):
+    def leak(folder: Path) -> None:
+        (folder / "leaks.json").write_text(json.dumps([{"kind": "subject"}]), "utf-8")
+
+    run = change_outputs(changed(results={"scored": "out-of-fold"}), "Split", leak)
+    assert known(run, "claim", "20").startswith("Not wholly apart: 1 patient or group of copies stands")
+    assert "may have been on others of its patient" in known(run, "claim", "19")
+
+
+def test_a_designed_experiment_is_no_run_without_tests_and_its_noise_is_told(changed):
+    plain = changed()
+    assert "No test of significance was made." in known(plain, "claim", "29")
+    tune = {
+        "factors": {"train.batch_size": [8, 16]},
+        "noise": {"seed": [1, 2], "scored.preprocess": [[], []]},
+    }
+    run = changed(settings={"tune": tune | {"response": "accuracy", "response_on": "validation", "confirmations": 2}}, results={"tuning": {"anova": []}})  # fmt: skip
+    assert "No test of significance" not in known(run, "claim", "29")
+    assert "p-values of its settings" in known(run, "claim", "29")
+    assert "As noise it varied seed, scored.preprocess" in known(run, "claim", "30")
+
+
+def test_the_run_does_not_know_what_was_planned_before_a_score_was_seen(old, changed):
+    for number in ("17", "12a"):
+        told = known(old, "stard", number)
+        assert "settings fixed" not in told
+    assert set(answers_of(old, "stard")["12a"].wanted) == {"analysis_rationale"}
+    assert set(answers_of(old, "tripod")["12e"].wanted) == {"analysis_rationale"}
+    stated = load_settings("deep_features_svm").model_dump(mode="json")
+    stated["deep_features"]["chosen"] = {"features": ["vgg16"], "classifier": "knn"}
+    told = known(changed(settings=stated), "claim", "26")
+    assert "this run did not choose it by a score" in told
+    assert "before the run" not in told
+
+
+def test_an_external_check_without_intervals_is_told_so(changed, tmp_path):
+    run = changed()
+    model = next(Path(o["path"]) / "model" for o in run.outputs if o["type"] == "SavedModel")
+    scores = {
+        "balanced_accuracy": {"value": 0.7, "low": None, "high": None},
+        "malignant_sensitivity": {"value": None, "low": None, "high": None},
+    }
+    folder = tmp_path / "runs" / "external" / "elsewhere"
+    folder.mkdir(parents=True)
+    results = {"model": str(model), "images": 9, "fates": {"scored": 9}, "metrics": scores}
+    (folder / "report.json").write_text(json.dumps({"results": results}), "utf-8")
+    told = known(Run(run.folder), "claim", "33")
+    assert "Balanced accuracy 70.0% (no interval), Malignant sensitivity not defined." in told
 
 
 def test_blinding_is_unknown_unless_stated(old, changed):

@@ -324,7 +324,7 @@ def make_flow(e: Evidence) -> Section | None:
     excluded = sum(file.count("excluded") for file in read_corrections(e.split_folder))
     flow = count_flow(
         e.split, e.findings.scored, e.findings.predictions.ids, e.facts.subject_kind,
-        left_out=e.left_out, excluded=excluded, copies=e.copies,
+        left_out=e.left_out, excluded=excluded, copies=e.copies, leaks=len(read_json(e.split_folder / "leaks.json")),
     )  # fmt: skip
     picture = draw_picture("patient-flow", draw_flow, flow, width=5.6, height=height_of(flow))
     return render_section("flow", flow=flow, picture=picture)

@@ -40,7 +40,7 @@ def describe_eligibility(run: RunFacts) -> Iterator[str]:
         lost = "; ".join(f"{box.title.lower()}: {run.flow.words(box)}" for box in run.flow.losses)
         yield f"Left out: {lost}."
     elif run.flow:
-        yield "No image was left out."
+        yield "Of these no image was left out."
 
 
 def describe_files(run: RunFacts) -> Iterator[str]:
@@ -183,8 +183,10 @@ def describe_level(run: RunFacts) -> Iterator[str]:
     """At which level the parts are apart; never by patients where none is known."""
     if run.setting("split.unit", "group") == "image":
         yield "Single images were dealt out: images of one patient, and copies, may stand on both sides."
-    elif leaks := len(run.read("Split", "leaks.json")):
-        yield f"Not wholly apart: {count_of(leaks, 'patient or group of copies stands', 'patients or groups of copies stand')} in two parts."
+    elif run.leaks is None:
+        yield _LEVELS["unknown"]
+    elif run.leaks:
+        yield f"Not wholly apart: {count_of(run.leaks, 'patient or group of copies stands', 'patients or groups of copies stand')} in two parts."
     else:
         yield from _describe_apart(run)
     beside = next(
@@ -194,20 +196,32 @@ def describe_level(run: RunFacts) -> Iterator[str]:
         yield f"{count_of(beside['images'], 'scored image is', 'scored images are')} of patients of whom others were trained on."
 
 
+_LEVELS = {
+    "subject": "Apart by patients, as far as the data tell them apart: no patient id and no known copy stands in two parts; "
+    "a patient under two ids that nobody knows to be one may.",
+    "block": "Not by patients, of whom none is known: apart by blocks of consecutive file numbers, which stand in for them. "
+    "Images of one patient may stand on both sides.",
+    "none": "Not by patients, of whom none is known: apart by images and their copies. Images of one patient may stand on "
+    "both sides.",
+    "unknown": "At which level they are apart cannot be told any more: the artifacts of the run are gone.",
+}
+"""Kind of subject -> at which level parts are apart where no leak was found."""
+
+
 def _describe_apart(run: RunFacts) -> Iterator[str]:
-    yield {
-        "subject": "Apart by patients: no patient, and no group of copies that joins patients, stands in two parts.",
-        "block": "Not by patients, of whom none is known: apart by blocks of consecutive file numbers, which stand in for them. "
-        "Images of one patient may stand on both sides.",
-        "none": "Not by patients, of whom none is known: apart by images and their copies. Images of one patient may stand on "
-        "both sides.",
-        "unknown": "At which level they are apart cannot be told any more: the artifacts of the run are gone.",
-    }[run.subject_kind]
+    yield _LEVELS[run.subject_kind]
+    if (
+        run.subject_kind == "subject"
+        and run.flow
+        and run.flow.groups
+        and run.setting("split.joined", "drop") == "drop"
+    ):
+        yield "Ids that are known to be one patient were kept on one side, or those on the other were not trained on."
     unknown = _share_without_patient(run)
     if run.subject_kind == "subject" and unknown:
         yield f"Of {format_value(unknown)} of the images the patient is not known: these may be of patients on the other side."
     if run.setting("split.joined", "drop") == "keep":
-        yield "Patients who stand under two ids were kept on both sides (split.joined: keep)."
+        yield "Patients who are known to stand under two ids were kept on both sides (split.joined: keep)."
     if run.setting("checks.near_duplicates.enabled") is False:
         yield "Near duplicates were not looked for, so they may stand on both sides."
 
@@ -228,7 +242,7 @@ def describe_people(run: RunFacts) -> Iterator[str]:
     if run.statistics:
         yield f"Images by class: {_counts(run.statistics['classes'])}."
         if run.subject_kind == "subject":
-            yield f"Patients by class: {_counts(run.statistics['subjects_per_class'])}."
+            yield f"{run.person.capitalize()}s by class: {_counts(run.statistics['subjects_per_class'])}."
     yield "The run knows no age, no sex and no clinical feature of anybody."
 
 
@@ -259,9 +273,11 @@ def _needed(run: RunFacts, found: Mapping[str, Any]) -> Iterator[str]:
     wanted = ", ".join(
         f"{count:,} for {100 * float(width):g} points" for width, count in found["groups_needed"].items()
     )
+    rough = f"; {found['note']}" if found.get("note") else ""
     yield (
-        f"From the spread between its groups (design effect {found['design_effect']:.1f}), a 95% interval of the "
-        f"{found['title']} would take about this many, each a {run.group}: {wanted}."
+        f"From its interval and the spread between {found['groups']:,} groups (design effect {found['design_effect']:.1f}{rough}), "
+        f"a 95% interval of the {found['title']} would take about this many that have such images, each a {run.group} like "
+        f"these: {wanted}."
     )
 
 

@@ -128,6 +128,12 @@ class RunFacts:
         return None if file is None else read_split(file)
 
     @cached_property
+    def leaks(self) -> int | None:
+        """Patients, copies and groups that were found on two sides; None where that cannot be told any more."""
+        file = self.output("Split", "leaks.json")
+        return None if file is None else len(read_json(file))
+
+    @cached_property
     def corrections(self) -> list[CorrectionFile]:
         """Corrections of labels, file by file."""
         file = self.output("Split", CORRECTIONS)
@@ -157,7 +163,7 @@ class RunFacts:
         excluded = sum(file.count("excluded") for file in self.corrections)
         return count_flow(
             self.split, self.run.scored, self.run.predictions().ids, self.subject_kind,
-            left_out=self.left_out, excluded=excluded, copies=self.copies,
+            left_out=self.left_out, excluded=excluded, copies=self.copies, leaks=self.leaks or 0,
         )  # fmt: skip
 
     @cached_property
@@ -194,6 +200,11 @@ class RunFacts:
     def group(self) -> str:
         """What is never divided, in the singular."""
         return GROUPS[self.subject_kind]
+
+    @property
+    def person(self) -> str:
+        """Whom the data tell apart: patients, or ids of which several are one patient, as far as is known."""
+        return "patient id" if self.flow is None or self.flow.groups else "patient"
 
     @property
     def labels(self) -> list[str]:
@@ -241,12 +252,18 @@ class RunFacts:
     @property
     def scored(self) -> str:
         """How many images are scored, and what they are."""
-        return f"{count_of(self.results['images'], 'image')}, {SCORED[self.run.scored]}"
+        kind = self.run.scored
+        whole = self.setting("split.unit", "group") == "group" and self.leaks == 0
+        words = SCORED[kind] if whole or kind != "out-of-fold" else OUT_OF_FOLD
+        return f"{count_of(self.results['images'], 'image')}, {words}"
 
+
+OUT_OF_FOLD = "each scored by a model of the folds that was not trained on it, but may have been on others of its patient or copies"
+"""What out-of-fold images are where groups were not kept whole, or nobody can tell any more."""
 
 SCORED = {
-    "test": "a test part of the same data, opened once after every choice was made",
-    "out-of-fold": "each scored by a model of the folds that saw neither its group nor copies of it",
+    "test": "a test part of the same data, which this run opened once, after its last choice",
+    "out-of-fold": "each scored by a model of the folds that was not trained on it, its group or a known copy of it",
     "validation": "the validation part, which also decided when training stopped",
     "selection": "the part on which the copied protocol also chose its settings",
 }

@@ -37,6 +37,8 @@ def describe_goal(run: RunFacts) -> Iterator[str]:
     """Developing a model and testing it on data of the same source; or a copy of a paper's protocol."""
     if run.setting("protocol", "honest") != "honest":
         yield "A published protocol was copied as it was, leaks included: the scores are no fair test."
+    elif run.honest and run.run.scored == "out-of-fold":
+        yield "A model was developed; models made like it were scored on images of the same data that were held out from each and decided nothing of it. There was no test part."
     elif run.honest:
         yield "A model was developed, and tested on images of the same data that decided nothing of it."
     else:
@@ -60,7 +62,8 @@ def describe_model(run: RunFacts) -> Iterator[str]:
         yield f"On the backbone: average pooling, {layers + ', ' if layers else ''}a dense layer with softmax over {len(run.labels)} classes{dropout}."
     if "parameters" in run.training:
         yield f"{run.training['parameters']:,} parameters in all."
-    yield "Output: a probability for every class, and the class that is called; calibrated probabilities beside it."
+    beside = "; calibrated probabilities beside it" if run.card.get("safeguards") else ""
+    yield f"Output: a probability for every class, and the class that is called{beside}."
     if run.output("Model", "model.keras") is not None:
         yield "Every layer stands in model.keras, which the run keeps."
 
@@ -108,7 +111,8 @@ def describe_initial_weights(run: RunFacts) -> Iterator[str]:
         words = {"imagenet": "trained on ImageNet", "random": "random"}.get(weights, "from a file of weights")
         found.setdefault(words, []).append(name)
     for words, names in found.items():
-        yield f"Weights at the start, {words}: {', '.join(dict.fromkeys(names))}; head layers random."
+        head = "" if run.setting("deep_features") else "; head layers random"
+        yield f"Weights at the start, {words}: {', '.join(dict.fromkeys(names))}{head}."
     seed, repeat = run.setting("seed"), run.setting("repeat", 0)
     yield f"Seed {seed}{f', repetition {repeat}' if repeat else ''}."
 
@@ -194,9 +198,9 @@ def describe_balance(run: RunFacts) -> Iterator[str]:
         yield "Classes were weighted in the loss so that each counts the same (train.class_weights)."
     if repeated:
         yield "Images of small classes were repeated in training (train.oversample)."
-    if weighted or repeated:
+    if (weighted or repeated) and run.card.get("safeguards"):
         yield "Calibration was fitted afterwards, to images that were not balanced."
-    else:
+    if not (weighted or repeated):
         yield "Nothing was done against class imbalance."
 
 
@@ -209,7 +213,7 @@ def describe_choice(run: RunFacts) -> Iterator[str]:
         chosen, on = run.training.get("chosen"), run.training.get("compared_on")
         stated = (run.setting("deep_features") or run.setting("sweep"))["chosen"]
         if stated:
-            yield "What is exported was named before the run (chosen in the settings)."
+            yield "What is exported stands in the settings (chosen): this run did not choose it by a score."
         elif chosen and on:
             yield f"Exported is the best of {count_of(len(run.training.get('combinations', ())), 'combination')}, compared on {on} images."
     elif not watched:
@@ -311,7 +315,10 @@ def describe_kept(run: RunFacts) -> Iterator[str]:
 
 def describe_technical(run: RunFacts) -> Iterator[str]:
     """Where the technical details stand."""
-    yield "All settings stand resolved in settings.yaml, and the command in run.json: with the same data they make the run again."
+    exact = (
+        "" if run.setting("deterministic") else ", though not to the last digit, as it was not deterministic"
+    )
+    yield f"All settings stand resolved in settings.yaml, and the command in run.json: with the same data and weights they make the run again{exact}."
 
 
 def describe_explanation(run: RunFacts) -> Iterator[str]:

@@ -18,7 +18,8 @@ def describe_metrics(run: RunFacts) -> Iterator[str]:
     titles = [title_of(name, run.labels) for name in run.scores]
     yield f"Measures: {', '.join(titles)}; for every class sensitivity, precision, specificity and F1."
     if run.results.get("trust"):
-        yield "Plots: confusion matrix, ROC and precision-recall curves, reliability before and after calibration, net benefit over thresholds, accuracy against the share referred."
+        benefit = "net benefit over thresholds, " if run.results["trust"].get("decision_curve") else ""
+        yield f"Plots: confusion matrix, ROC and precision-recall curves, reliability before and after calibration, {benefit}accuracy against the share referred."
     if run.results.get("combinations"):
         rows = run.results["combinations"].get("rows", ())
         yield f"{count_of(len(rows), 'combination')} were compared on the same images."
@@ -36,7 +37,10 @@ def describe_statistics(run: RunFacts) -> Iterator[str]:
     yield f"Intervals at {100 * main.confidence:g}%: {main.method}; groups are {kind}; {run.setting('evaluate.resamples')} resamples, seed {run.setting('seed')}."
     yield f"The main score is over {main.over}."
     yield from map(sentence, run.scores.notes)
-    yield "No test of significance was made."
+    if run.results.get("tuning"):
+        yield "An analysis of variance of the designed experiment gives p-values of its settings; no score was tested for significance."
+    else:
+        yield "No test of significance was made."
 
 
 def describe_performance(run: RunFacts) -> Iterator[str]:
@@ -115,6 +119,7 @@ def describe_updating(run: RunFacts) -> Iterator[str]:
 def describe_thresholds(run: RunFacts) -> Iterator[str]:
     """How classes are called, and thresholds for wanted sensitivities with what they reached."""
     rule = (run.results.get("ensemble") or {}).get("rule")
+    yield "The model puts out a probability for every class, and the class that is called."
     yield (
         "Called is the class with the most votes."
         if rule == "majority_vote"
@@ -126,7 +131,7 @@ def describe_thresholds(run: RunFacts) -> Iterator[str]:
         if reached["value"] is None or others["value"] is None:
             continue
         yield (
-            f"For a wanted sensitivity of {format_value(each['wanted'])}, which the settings fixed, the threshold is "
+            f"For a wanted sensitivity of {format_value(each['wanted'])}, which the settings name, the threshold is "
             f"{each['threshold']:.4g}; on the scored images it reached {format_value(reached['value'])}, with a specificity of "
             f"{format_value(others['value'])}."
         )
@@ -162,7 +167,7 @@ def describe_poor_input(run: RunFacts) -> Iterator[str]:
 
 
 def describe_variability(run: RunFacts) -> Iterator[str]:
-    """Folds, patients and subgroups: how the score varies, and that the settings fixed these analyses."""
+    """Folds, patients and subgroups: how the score varies, and who knows whether that was planned."""
     folds = run.results.get("folds") or ()
     values = [each["score"] for each in folds if each["score"] is not None]
     if values:
@@ -171,7 +176,7 @@ def describe_variability(run: RunFacts) -> Iterator[str]:
         yield f"{title} of the {count_of(len(values), 'held-out fold')}: {ends}."
     yield from _describe_groups(run)
     yield from describe_subgroups(run)
-    yield "The settings fixed these analyses before the run; whether they were planned before anybody saw the data, the authors know."
+    yield "These analyses are those that the settings name; whether they were planned before anybody saw a score, the authors know."
 
 
 def _describe_groups(run: RunFacts) -> Iterator[str]:
@@ -182,7 +187,9 @@ def _describe_groups(run: RunFacts) -> Iterator[str]:
     shares = [float(right[found.subjects == name].mean()) for name in sorted(set(found.subjects) - {""})]
     if shares:
         ends = " to ".join(map(format_value, (min(shares), max(shares))))
-        yield f"Share of right calls of the {count_of(len(shares), run.group, GROUPS_OF[run.subject_kind])}: {ends}."
+        blocks = run.subject_kind == "block"
+        names = (run.group, GROUPS_OF["block"]) if blocks else (run.person,)
+        yield f"Share of right calls of the {count_of(len(shares), *names)}: {ends}."
 
 
 def describe_robustness(run: RunFacts) -> Iterator[str]:
@@ -192,12 +199,18 @@ def describe_robustness(run: RunFacts) -> Iterator[str]:
         yield "Answers of one view and of several mirrored or turned ones were compared."
     if run.results.get("tuning"):
         yield "A designed experiment varied the settings of training; its analysis stands in the report."
-    yield "Other stains, microscopes, cameras or initial conditions were not tried by this run."
+    if noise := (run.setting("tune") or {}).get("noise"):
+        yield f"As noise it varied {', '.join(noise)}; what that does to each setting stands there too. The final model was scored under none of it."
+    yield "No images of another stain, microscope or camera than the data hold were tried by this run."
 
 
 def describe_internal(run: RunFacts) -> Iterator[str]:
     """Scores on data of the same source, beside those of training where they were recorded."""
-    yield f"An internal test: {run.scored}, from the data that the model was developed on."
+    kind = {
+        "test": "An internal test",
+        "out-of-fold": "Internal cross-validation, without a test part",
+    }.get(run.run.scored, "No test")
+    yield f"{kind}: {run.scored}, from the data that the model was developed on."
     yield sentence(run.score(run.main_metric))
     last = [
         history[-1]["epochs"][-1]["accuracy"]
@@ -220,7 +233,7 @@ def describe_external(run: RunFacts) -> Iterator[str]:
             name: each for name, each in results["metrics"].items() if name in (*SCORES, *MALIGNANT_SCORES)
         }
         told = ", ".join(
-            f"{title_of(name, run.labels)} {format_value(each['value'], is_percent(name))} ({format_value(each['low'], is_percent(name))} to {format_value(each['high'], is_percent(name))})"
+            _describe_score(run, name, each)
             for name, each in metrics.items()
             if name in ("balanced_accuracy", *MALIGNANT_SCORES)
         )
@@ -228,6 +241,16 @@ def describe_external(run: RunFacts) -> Iterator[str]:
             f"Check on other images ({name}): {results['fates'].get(SCORED, 0):,} of {results['images']:,} images scored; {told}. "
             "Whether they come from another place is for the authors to say."
         )
+
+
+def _describe_score(run: RunFacts, name: str, found: Mapping[str, Any]) -> str:
+    """For example ``Balanced accuracy 91.0% (84.2% to 95.1%)``; of a score without an interval that it has none."""
+    value, low, high = (
+        None if found[key] is None else format_value(found[key], is_percent(name))
+        for key in ("value", "low", "high")
+    )
+    ends = "no interval" if low is None else f"{low} to {high}"
+    return f"{title_of(name, run.labels)} {'not defined' if value is None else f'{value} ({ends})'}"
 
 
 def describe_cross_table(run: RunFacts) -> Iterator[str]:
