@@ -69,7 +69,7 @@ def _means_table(found: Mapping[str, Any]) -> Table:
         for name, levels in settings.items()
         for place, level in enumerate(levels[: len(means[name, columns[0][0]])])
     ]
-    note = "Where the distance between two levels of a noise differs from row to row, setting and noise interact."
+    note = "Where the distance between two levels of a noise differs from row to row by more than chance, setting and noise interact."
     return Table("Mean response of each setting under each noise", ("Setting", *titles), tuple(rows), (note,))
 
 
