@@ -10,7 +10,7 @@ model, pooling, dummy levels, prediction).
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -286,8 +286,6 @@ def analyze(
         table, responses = {name: np.asarray(table[name])[used] for name in table}, responses[used]
     factors = read_factors(table, named, levels_as, len(responses))
     require_whole(responses, conditions)
-    if unknown := sorted({*scored_alone} - {factor.name for factor in conditions}):
-        raise SettingsError(f"scored_alone must name noise factors, but {unknown[0]} is none: correct it")
     if not 0 < confidence < 1:
         raise SettingsError(f"the confidence must lie between 0 and 1, but is {confidence}: write 0.95")
     ratio = chosen.compute(even_out(responses, count_noise_runs(conditions)) if conditions else responses)
@@ -300,25 +298,29 @@ def analyze(
     best = find_best_levels(model)
     plain = {factor.name: factor for factor in factors if factor.name in unclear}
     best |= {name: _first_best(_plain_means(factor, ratio)) for name, factor in plain.items()}
-    raw = _cross(model, responses, conditions, scored_alone) if conditions else None
+    raw = _cross(model, responses, conditions, scored_alone)
     found = _predict(chosen, model, best, responses, confirmation, confidence, significance, conditions, raw)
     lost = [pair for pair in map(CROSS.join, pairs) if pair not in {t.name for t in model.crossed}]
     told = {name: factor.names[best[name] - 1] for name, factor in plain.items()} | dict.fromkeys(lost, "")
-    cautions = (
-        *describe_left_out(used, told),
-        *describe_unbounded(chosen, responses),
-        *find_cautions(
-            model,
-            found.anova,
-            found.prediction,
-            found.raw and (found.raw.anova, found.raw.prediction),
-            (~np.isnan(responses)).sum(axis=1),
-            levels_as,
-            significance,
-            unclear,
-        ),
-    )
+    cautions = (*describe_left_out(used, told), *_find_cautions(found, responses, levels_as, unclear))
     return replace(found, signal_to_noise=_spread_out(ratio, used), warnings=list(filter(None, cautions)))
+
+
+def _find_cautions(
+    found: Analysis, responses: np.ndarray, levels_as: str, unclear: Sequence[str]
+) -> Iterator[str]:
+    """All but what was left out; see ``find_cautions``."""
+    yield from describe_unbounded(found.signal, responses)
+    yield from find_cautions(
+        found.model,
+        found.anova,
+        found.prediction,
+        found.raw and (found.raw.anova, found.raw.prediction),
+        (~np.isnan(responses)).sum(axis=1),
+        levels_as,
+        found.significance,
+        unclear,
+    )
 
 
 def _find_usable(
@@ -474,8 +476,12 @@ def _analyze_runs(
 
 def _cross(
     model: Model, responses: np.ndarray, conditions: tuple[FactorLevels, ...], scored_alone: Sequence[str]
-) -> Model:
-    """The model of single runs across the noise; see ``analyze`` for the arguments."""
+) -> Model | None:
+    """The model of single runs across the noise, None without any; see ``analyze`` for the arguments."""
+    if unknown := sorted({*scored_alone} - {factor.name for factor in conditions}):
+        raise SettingsError(f"scored_alone must name noise factors, but {unknown[0]} is none: correct it")
+    if not conditions:
+        return None
     present = ~np.isnan(responses)
     rows, columns = np.nonzero(present)
     units = find_units(conditions, scored_alone, rows, columns)
