@@ -33,7 +33,23 @@ def list_noise(base: TrialSettings, tune: TuneSettings) -> list[NoiseRun]:
     if not levels:
         return [NoiseRun()]
     outer = plan_noise({key: as_choices(values) for key, values in levels.items()}, (), tune.noise_array)
-    return [noise_run(levels, row.tolist()) for row in outer.levels]
+    runs = [noise_run(levels, row.tolist()) for row in outer.levels]
+    for number, run in enumerate(runs):
+        if run in runs[:number]:
+            raise SettingsError(
+                f"the noise runs must all differ, but {runs.index(run) + 1} and {number + 1} of tune.noise_array {outer.array} are the "
+                "same, and one training would count twice: take every, or an array whose columns have as many levels as the noise"
+            )
+    return runs
+
+
+def deal_under(data: Development, noise: NoiseRun) -> Development:
+    """The rows to develop on, dealt out as a noise run says."""
+    if noise.deal is None or noise.deal == data.split.seed:
+        return data
+    split = deal_again(data.split, noise.deal)
+    part = data.examples["id"].map(split.table.set_index("id")["part"])
+    return replace(data, split=split, examples=data.examples.assign(part=part))
 
 
 def select_rows(data: Development, rows: np.ndarray, columns: Mapping[str, str]) -> np.ndarray:
@@ -51,8 +67,8 @@ def select_rows(data: Development, rows: np.ndarray, columns: Mapping[str, str])
         values = data.examples[name].astype(str).to_numpy()[rows]
         if wanted not in values:
             raise SettingsError(
-                f"tune.noise.scored.column.{name} must have values of scored images as levels, but none has {wanted}: they have "
-                f"{', '.join(sorted(set(values))[:8])}"
+                f"tune.noise.scored.column.{name} must have values of scored images as levels, in every fold, but none has {wanted}: "
+                f"those of {', '.join(sorted(set(data.examples['part'].to_numpy()[rows])))} have {', '.join(sorted(set(values))[:8])}"
             )
         rows = rows[values == wanted]
     return rows
@@ -101,11 +117,7 @@ class NoiseRuns:
 
     def data_under(self, noise: NoiseRun) -> Development:
         """The rows to develop on, dealt out and with the chain as a noise run says."""
-        data = self.data
-        if noise.deal is not None and noise.deal != data.split.seed:
-            split = deal_again(data.split, noise.deal)
-            part = data.examples["id"].map(split.table.set_index("id")["part"])
-            data = replace(data, split=split, examples=data.examples.assign(part=part))
+        data = deal_under(self.data, noise)
         return (
             data if noise.chain is None else replace(data, preprocess=self._fit(noise.chain, data).to_json())
         )

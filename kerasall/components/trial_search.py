@@ -21,7 +21,7 @@ from typing import Any, Literal
 import keras_tuner
 import numpy as np
 
-from kerasall.components.noise_runs import list_noise, select_rows
+from kerasall.components.noise_runs import deal_under, list_noise, select_rows
 from kerasall.components.trial_training import FOLDERS, SearchJob, TrialTraining
 from kerasall.components.trial_workers import ClusterWorkers, LocalWorkers, list_gpus
 from kerasall.data.development import SELECTION, Development, read_development
@@ -32,7 +32,7 @@ from kerasall.files import read_json, write_json
 from kerasall.ray_cluster import count_cpus, find_host, joined
 from kerasall.settings import TrialSettings, TuneSettings
 from kerasall.settings.factors import as_choices, factor_levels, label_factors
-from kerasall.settings.noise import is_trial_setting, noise_levels
+from kerasall.settings.noise import is_scored_alone, is_trial_setting, noise_levels
 from kerasall.shown_text import tell, tell_fault
 from kerasall.taguchi.design import CROSS, read_pair
 from kerasall.taguchi.oracle import TaguchiOracle, chief_address, serve_oracle
@@ -58,11 +58,14 @@ def count_scored(job: SearchJob, data: Development) -> int:
     Where noise divides them by a column, the fewest that a noise run scores.
 
     Raises:
-        SettingsError: a noise divides them by a column or a value that is not there.
+        SettingsError: a noise divides them by a column or a value that is not there, or not in every part that is scored.
     """
     parts = (SELECTION,) if job.tune.response_on == SELECTION else data.split.folds or ("validation",)
-    rows = np.concatenate([data.rows_of(part) for part in parts])
-    return min(len(select_rows(data, rows, run.columns)) for run in list_noise(job.base, job.tune))
+    counts = []
+    for run in list_noise(job.base, job.tune):
+        dealt = deal_under(data, run)
+        counts.append(sum(len(select_rows(dealt, dealt.rows_of(part), run.columns)) for part in parts))
+    return min(counts)
 
 
 def plan_oracle(
@@ -93,6 +96,7 @@ def plan_oracle(
     labels = label_all(levels, noise)
     pool = tune.pool if isinstance(tune.pool, str) else [label_term(name, labels) for name in tune.pool]
     without = {labels[key]: values for key, values in read_without(base, tune).items()}
+    alone = [labels[key] for key in noise if is_scored_alone(key)]
     return TaguchiOracle(
         keras_tuner.Objective(tune.response, "max" if metric.direction == "higher" else "min"),
         {labels[key]: as_choices(values) for key, values in levels.items()},
@@ -110,7 +114,8 @@ def plan_oracle(
         noise={labels[key]: as_choices(values) for key, values in noise.items()},
         noise_array=tune.noise_array,
         retry_failed=True,  # whoever starts the search again wants it to end
-        analysis={"levels_as": tune.levels_as, "pool": pool, "images": images, "bounds": bounds},
+        analysis={"levels_as": tune.levels_as, "pool": pool, "images": images, "bounds": bounds}
+        | ({"scored_alone": alone} if alone else {}),
     )
 
 

@@ -304,11 +304,15 @@ class TrialTraining:
         """The trial's own; of trials with the same training one, and where noise names the seed one for all rows."""
         noise = self.noise.of(run.noise)
         if noise.seed is not None:
-            return derive_seed(noise.seed, 0, run.repeat, run.fold)
+            return derive_seed(noise.seed, 0, self._count_repeat(run), run.fold)
         if not run.noise:
             return run.seed
         first = self.noise.first_alike(run.noise)
         return seed_of_place(self.job.seed, Place(run.row, run.repeat, run.fold, first))
+
+    def _count_repeat(self, run: TrialRun) -> int:
+        """Number of a repeat, those of the confirmation after those of the rows: it must not run what has been run."""
+        return run.repeat + (self.job.tune.repeats if run.row == CONFIRMATION else 0)
 
     def finish_folds(self, run: TrialRun, fits: Mapping[str, Any], folder: Path) -> dict[str, Any]:
         """One model on all folds for the folds' median epochs, with what it predicts of the part ``selection``.
@@ -386,7 +390,11 @@ class TrialTraining:
         division = (self.divisions if noise.deal is None else self.divide(noise))[run.fold - 1]
         training = self.training(run)
         # Weights and batches are drawn from seed and name: of a seed that is noise the same in all rows.
-        name = f"trial {run.trial_id}" if noise.seed is None else f"repeat {run.repeat} fold {run.fold}"
+        name = (
+            f"trial {run.trial_id}"
+            if noise.seed is None
+            else f"repeat {self._count_repeat(run)} fold {run.fold}"
+        )
         model, histories = training.fit(name, division.fitted, division.watched, run.folder / "fit")
         predictions = self._predict(training, model, division.held_out)
         selection = None if folds else self._predict_selection(training, model)

@@ -7,6 +7,7 @@ from typing import Any
 
 from kerasall.report.format import Row, Table, cell, format_number
 from kerasall.taguchi.design import CROSS, EVERY, Plan
+from kerasall.taguchi.signal_to_noise import SIGNALS
 
 _SHOWN = 4
 """Interactions that a sentence names."""
@@ -68,7 +69,7 @@ def _means_table(found: Mapping[str, Any]) -> Table:
         for name, levels in settings.items()
         for place, level in enumerate(levels[: len(means[name, columns[0][0]])])
     ]
-    note = "Where the distance between two levels of a noise differs from row to row, setting and noise interact."
+    note = "Where the distance between two levels of a noise differs from row to row by more than chance, setting and noise interact."
     return Table("Mean response of each setting under each noise", ("Setting", *titles), tuple(rows), (note,))
 
 
@@ -117,7 +118,8 @@ def _choices_table(found: Mapping[str, Any]) -> Table:
         numbers = (format_number(choice["spread"]), format_number(choice["worst"]))
         return (title, *levels, _interval_cell(choice, "mean"), *numbers, _interval_cell(choice, "ratio"))
 
-    rows = [line("ratio: the most robust", noise["robust"])]
+    steady = "the most robust" if _sees_spread(made) else "its spread over noise does not enter"
+    rows = [line(f"ratio: {steady}", noise["robust"])]
     if noise["average"]:
         rows.append(line("mean: the best on average", noise["average"]))
     if noise["difference"]:
@@ -128,12 +130,17 @@ def _choices_table(found: Mapping[str, Any]) -> Table:
             None,
             _interval_cell(noise["difference"], "ratio"),
         )
-        rows.append(("robust less average", *empty, *ends))
+        rows.append(("first less second", *empty, *ends))
     note = (
         f"Predicted, with {100 * made['confidence']:g}% intervals of combinations fixed beforehand: choosing the best flatters "
         "both. Spread and worst are of what the model predicts under the noise runs that were made."
     )
-    return Table("Most robust and best on average", tuple(columns), tuple(rows), (note,))
+    return Table("Best by the ratio and best on average", tuple(columns), tuple(rows), (note,))
+
+
+def _sees_spread(made: Mapping[str, Any]) -> bool:
+    """Whether the ratio of an experiment prefers what is steady, or looks at the mean over the noise runs alone."""
+    return SIGNALS[made["signal"].partition(":")[0]].sees_spread
 
 
 def _interval_cell(found: Mapping[str, Any], name: str) -> dict[str, Any]:
@@ -165,21 +172,28 @@ def _tell_setting(found: Mapping[str, Any]) -> str:
     least, most = min(known, key=lambda p: known[p]), max(known, key=lambda p: known[p])
     if known[least] == known[most]:
         return "Noise moves the response alike at every level of every setting."
+    limit = found["experiment"]["significance"]
+    own = [p for p, term in _tested_interactions(found) if term.startswith(f"{name}{CROSS}")]
+    doubt = "" if own and own[0] <= limit else ", a difference that these runs do not tell from chance"
     return (
-        f"The setting that decides most how much noise matters is {name}: the least sensitive is {name} = {levels[least]}, where "
-        f"noise moves the response by {known[least]:.4f}; at {levels[most]} it moves it by {known[most]:.4f}."
+        f"Between the levels of {name} it differs most how much noise matters: the least sensitive is {name} = {levels[least]}, where "
+        f"noise moves the response by {known[least]:.4f}; at {levels[most]} it moves it by {known[most]:.4f}{doubt}."
     )
 
 
-def _tell_interactions(found: Mapping[str, Any]) -> str:
+def _tested_interactions(found: Mapping[str, Any]) -> list[tuple[float, str]]:
+    """p and name of every setting x noise line that could be tested, the smallest p first."""
     names = [each["name"] for each in found["noise"]["factors"]]
     rows = [
         row
         for row in found["raw"]["anova"]
         if row["factor"].rpartition(CROSS)[2] in names and CROSS in row["factor"]
     ]
-    tested = sorted((row["p"], row["factor"]) for row in rows if row["p"] is not None)
-    limit = found["experiment"]["significance"]
+    return sorted((row["p"], row["factor"]) for row in rows if row["p"] is not None)
+
+
+def _tell_interactions(found: Mapping[str, Any]) -> str:
+    tested, limit = _tested_interactions(found), found["experiment"]["significance"]
     if not tested:
         return "Whether a setting interacts with a noise factor cannot be tested: no degree of freedom is left for the error."
     clear = [f"{name} (p {p:.3g})" for p, name in tested if p <= limit]
@@ -196,6 +210,11 @@ def _tell_interactions(found: Mapping[str, Any]) -> str:
 
 def _tell_choice(found: Mapping[str, Any]) -> str:
     noise, made = found["noise"], found["experiment"]
+    if not _sees_spread(made):
+        return (
+            f"The signal {made['signal']} looks at the mean over the noise runs alone: what is best by it is best on average, on its own scale, and need "
+            "not be the most robust. For a choice that weighs the spread too, analyse with larger, smaller or target-runs:M."
+        )
     if noise["average"] is None:
         return f"The signal {made['signal']} asks for no largest or smallest mean: there is no best on average to compare with."
     if noise["difference"] is None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from kerasall.report.format import COLUMN_GAP, Row, Table, align_rows, cell, format_number
 from kerasall.report.robustness import describe_noise, describe_outer_array, lay_out_noise
 from kerasall.taguchi.analysis import Analysis, describe_ratio
+from kerasall.taguchi.anova import TRAININGS
 from kerasall.taguchi.design import CROSS, NOISE, Plan
 from kerasall.taguchi.effects import Interaction
 
@@ -134,10 +135,17 @@ def _raw_table(raw: Mapping[str, Any], made: Mapping[str, Any], crossed: bool) -
     df, between = raw["error"]["df"], raw["between_df"]
     rows = _anova_rows({**raw, "experiment": made})
     if crossed:
+        shared = next((row["df"] for row in raw["anova"] if row["factor"] == TRAININGS), None)
         notes = (
             "The error is the rest: interactions of noise factors with one another, of settings beyond those declared, and "
             "chance. A setting x noise line that stands out says that the setting decides how much that noise matters.",
         )
+        if shared is not None:
+            notes += (
+                "Runs that differ only in how a network is scored share its training, and its chance: settings, and noise that "
+                f"is trained with, are tested against the error between trainings ({shared} degrees of freedom), what lies inside "
+                f"a training against the error ({df}).",
+            )
         return Table(CROSSED_CAPTION, _ANOVA, rows, notes)
     notes = (
         f"The error is what the model leaves of single runs: {df - between} degrees of freedom inside rows, {between} "

@@ -1,7 +1,7 @@
 """What an experiment varies as noise: settings by their keys, and how the scored images are changed or divided.
 
     model.*, augment.*, train.*, steps    as a factor would
-    seed                                  of a trial's training: the same in all rows
+    seed                                  of a trial's training: the same in all rows; new for the confirmation
     split.seed                            deals the images to develop on anew; the test part stays as it is
     preprocess                            the whole chain, in training and scoring, as another size of the images
     scored.preprocess                     operations before the chain, on scored images alone: another stain or scanner

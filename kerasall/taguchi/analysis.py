@@ -10,7 +10,7 @@ model, pooling, dummy levels, prediction).
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -37,8 +37,11 @@ from kerasall.taguchi.noise import (
     analyze_noise,
     count_noise_runs,
     direction_of,
+    even_out,
     find_missing_cells,
+    find_units,
     list_conditions,
+    mean_over_repeats,
     model_means,
     require_whole,
 )
@@ -232,6 +235,7 @@ def analyze(
     partial: bool = False,
     interactions: Sequence[str | Sequence[str]] = (),
     noise: Mapping[str, Sequence[Any] | np.ndarray] | None = None,
+    scored_alone: Sequence[str] = (),
 ) -> Analysis:
     """Analyses an experiment.
 
@@ -262,6 +266,8 @@ def analyze(
         interactions: pairs of factors, ``A*B``, that enter the model; the best levels are those of the model with them.
         noise: noise factor -> its level number, from 1, in every column of ``responses``: the ratio of a row is that over
             its noise runs. ``levels`` may name them too; ``pool`` and ``interactions`` are of the settings alone.
+        scored_alone: noise factors that change only how what was trained is scored: runs that differ in nothing else share
+            a training and its chance, so that settings are judged by the error between trainings.
 
     Raises:
         DataError: the table cannot be analysed.
@@ -282,7 +288,7 @@ def analyze(
     require_whole(responses, conditions)
     if not 0 < confidence < 1:
         raise SettingsError(f"the confidence must lie between 0 and 1, but is {confidence}: write 0.95")
-    ratio = chosen.compute(responses)
+    ratio = chosen.compute(even_out(responses, count_noise_runs(conditions)) if conditions else responses)
     pairs = [read_pair(pair, [f.name for f in factors]) for pair in interactions]
     model, unclear = _make_model(factors, pairs, ratio, partial)
     check_estimable(model)
@@ -292,24 +298,29 @@ def analyze(
     best = find_best_levels(model)
     plain = {factor.name: factor for factor in factors if factor.name in unclear}
     best |= {name: _first_best(_plain_means(factor, ratio)) for name, factor in plain.items()}
-    found = _predict(chosen, model, best, responses, confirmation, confidence, significance, conditions)
+    raw = _cross(model, responses, conditions, scored_alone)
+    found = _predict(chosen, model, best, responses, confirmation, confidence, significance, conditions, raw)
     lost = [pair for pair in map(CROSS.join, pairs) if pair not in {t.name for t in model.crossed}]
     told = {name: factor.names[best[name] - 1] for name, factor in plain.items()} | dict.fromkeys(lost, "")
-    cautions = (
-        *describe_left_out(used, told),
-        *describe_unbounded(chosen, responses),
-        *find_cautions(
-            model,
-            found.anova,
-            found.prediction,
-            found.raw and (found.raw.anova, found.raw.prediction),
-            (~np.isnan(responses)).sum(axis=1),
-            levels_as,
-            significance,
-            unclear,
-        ),
-    )
+    cautions = (*describe_left_out(used, told), *_find_cautions(found, responses, levels_as, unclear))
     return replace(found, signal_to_noise=_spread_out(ratio, used), warnings=list(filter(None, cautions)))
+
+
+def _find_cautions(
+    found: Analysis, responses: np.ndarray, levels_as: str, unclear: Sequence[str]
+) -> Iterator[str]:
+    """All but what was left out; see ``find_cautions``."""
+    yield from describe_unbounded(found.signal, responses)
+    yield from find_cautions(
+        found.model,
+        found.anova,
+        found.prediction,
+        found.raw and (found.raw.anova, found.raw.prediction),
+        (~np.isnan(responses)).sum(axis=1),
+        levels_as,
+        found.significance,
+        unclear,
+    )
 
 
 def _find_usable(
@@ -342,8 +353,10 @@ def _predict(
     confidence: float,
     significance: float,
     conditions: tuple[FactorLevels, ...],
+    crossed: Model | None,
 ) -> Analysis:
-    """All that follows from the model, but for cautions; ``conditions`` are the noise factors by column."""
+    """All that follows from the model, but for cautions; ``conditions`` are the noise factors by column, ``crossed`` the
+    model of single runs with them."""
     response_table = {factor.name: model.level_means(factor) for factor in model.factors}
     effects = {name: _spread(means) for name, means in response_table.items()}
     ratio, repeats = model.response, (~np.isnan(responses)).sum(axis=1)
@@ -367,11 +380,15 @@ def _predict(
         confidence=confidence,
         significance=significance,
         model=model,
-        raw=_analyze_runs(model, responses, best, confidence, confirmation, chosen.bounds, conditions)
+        raw=_analyze_runs(
+            model, responses, best, confidence, confirmation, chosen.bounds, conditions, crossed
+        )
         if raw
         else None,
     )
-    return replace(made, noise=_analyze_noise(made, conditions, responses)) if conditions else made
+    return (
+        made if crossed is None else replace(made, noise=_analyze_noise(made, conditions, responses, crossed))
+    )
 
 
 def _is_larger(effect: float, other: float) -> bool:
@@ -431,44 +448,57 @@ def _analyze_runs(
     confirmation: Sequence[float] | None,
     bounds: tuple[float | None, float | None],
     conditions: tuple[FactorLevels, ...],
+    crossed: Model | None,
 ) -> RawAnalysis:
     """The model of the ratios, fitted to single runs; see ``analyze`` for the arguments.
 
     With noise factors it has them and their interactions with the settings too, nothing is pooled, and what is predicted
     is the mean over the noise runs.
     """
-    present = ~np.isnan(responses)
-    rows, columns = np.nonzero(present)
     confirmed = None if confirmation is None else float(np.mean(confirmation))
     runs = 1 if confirmation is None else len(confirmation)
-    if conditions:
+    if crossed is not None:
         if confirmation is not None and runs % (each := count_noise_runs(conditions)):
             raise DataError(
                 f"the confirmation must be made under each of the {each} noise runs, but has {runs} responses: give {each}, or as "
                 "many times that as it was repeated"
             )
-        raw = model.across(conditions, rows, columns, responses[present])
-        check_estimable(raw)
         over = list_conditions(conditions, best)
-        prediction = predict_ratio(raw, best, confidence, confirmed, runs, 1 / runs, over).clip(bounds)
+        prediction = predict_ratio(crossed, best, confidence, confirmed, runs, 1 / runs, over).clip(bounds)
         between = len(model.response) - 1 - model.full_fit.rank
-        return RawAnalysis(analyze_variance(raw), prediction, between)
+        return RawAnalysis(analyze_variance(crossed), prediction, between)
+    present = ~np.isnan(responses)
+    rows, _ = np.nonzero(present)
     raw = model.of_runs(rows, responses[present])
     prediction = predict_ratio(raw, best, confidence, confirmed, runs, 1 / runs).clip(bounds)
     return RawAnalysis(analyze_variance(raw), prediction, model.error_df)
 
 
-def _analyze_noise(
-    found: Analysis, conditions: tuple[FactorLevels, ...], responses: np.ndarray
-) -> NoiseAnalysis:
-    """The side of the noise; see ``analyze`` for the arguments."""
+def _cross(
+    model: Model, responses: np.ndarray, conditions: tuple[FactorLevels, ...], scored_alone: Sequence[str]
+) -> Model | None:
+    """The model of single runs across the noise, None without any; see ``analyze`` for the arguments."""
+    if unknown := sorted({*scored_alone} - {factor.name for factor in conditions}):
+        raise SettingsError(f"scored_alone must name noise factors, but {unknown[0]} is none: correct it")
+    if not conditions:
+        return None
     present = ~np.isnan(responses)
     rows, columns = np.nonzero(present)
-    raw = found.model.across(conditions, rows, columns, responses[present])
-    direction = direction_of(found.signal, np.nanmean(responses, axis=1))
+    units = find_units(conditions, scored_alone, rows, columns)
+    raw = model.across(conditions, rows, columns, responses[present], units)
+    check_estimable(raw)
+    return raw
+
+
+def _analyze_noise(
+    found: Analysis, conditions: tuple[FactorLevels, ...], responses: np.ndarray, raw: Model
+) -> NoiseAnalysis:
+    """The side of the noise; see ``analyze`` for the arguments."""
+    means = mean_over_repeats(responses, count_noise_runs(conditions)).mean(axis=1)
+    direction = direction_of(found.signal, means)
     average = None
     if direction:
-        by_mean = find_best_levels(model_means(found.model, responses, direction))
+        by_mean = find_best_levels(model_means(found.model, means, direction))
         varied = {factor.name for factor in found.model.factors if factor.df}
         average = {
             name: level if name in varied else found.best_levels[name] for name, level in by_mean.items()

@@ -25,6 +25,9 @@ from kerasall.taguchi.effects import (
     make_contrasts,
 )
 
+TRAININGS = "between trainings"
+"""Line of the error to which all that one training gives owes the same chance; see ``Model.units``."""
+
 _ZERO = 1e-20
 """A sum of squares this small against that of the responses is rounding, not variation."""
 
@@ -166,8 +169,8 @@ class Anova:
 
     @property
     def saturated(self) -> bool:
-        """Whether no degree of freedom is left for the error."""
-        return self.error.df == 0
+        """Whether no degree of freedom is left for the error that settings are tested against."""
+        return next((row.df for row in self.rows if row.factor == TRAININGS), self.error.df) == 0
 
 
 @dataclass(frozen=True)
@@ -179,12 +182,15 @@ class Model:
         kept: terms in the model; the others are pooled into the error.
         response: float [rows].
         crossed: declared interactions of the factors.
+        units: int [rows], what each row was made of: those of one training share its chance, so that what differs between
+            trainings is judged by the error between them (a split plot). None where every row has a chance of its own.
     """
 
     factors: tuple[FactorLevels, ...]
     kept: tuple[Term, ...]
     response: np.ndarray
     crossed: tuple[CrossedLevels, ...] = ()
+    units: np.ndarray | None = None
 
     @property
     def terms(self) -> tuple[Term, ...]:
@@ -207,9 +213,27 @@ class Model:
         return len(self.response) - 1 - self.fit.rank
 
     @cached_property
+    def between_error(self) -> tuple[float, int]:
+        """Sum of squares and degrees of freedom of the error between units; all of it where there are none."""
+        if self.units is None:
+            return self.fit.residual_sum_of_squares, self.error_df
+        counts = np.bincount(self.units)
+        columns = np.column_stack([np.ones(len(self.response)), *[t.contrasts.columns for t in self.kept]])
+        means = np.stack([np.bincount(self.units, column) / counts for column in columns.T], axis=1)
+        residual = np.bincount(self.units, self.fit.residual) / counts
+        return float(counts @ residual**2), len(counts) - int(np.linalg.matrix_rank(means, tol=1e-8))
+
+    @cached_property
     def error_mean_square(self) -> float | None:
-        """None where the error has no degree of freedom."""
-        return self.fit.residual_sum_of_squares / self.error_df if self.error_df else None
+        """Of the error between units; None where it has no degree of freedom."""
+        squares, df = self.between_error
+        return squares / df if df else None
+
+    def differs_between_units(self, term: Term) -> bool:
+        """Whether an effect is, if only in part, one of units: not the same comparison inside each of them."""
+        if self.units is None:
+            return False
+        return any(np.abs(np.bincount(self.units, c)).max() > 1e-8 for c in term.contrasts.columns.T)
 
     def without(self, pooled: Sequence[str]) -> Model:
         """The model with some terms, by name, taken for error."""
@@ -256,7 +280,12 @@ class Model:
         return value, 1 / len(self.response) + float(point @ self.fit.inverse @ point)
 
     def across(
-        self, noise: Sequence[FactorLevels], rows: np.ndarray, columns: np.ndarray, responses: np.ndarray
+        self,
+        noise: Sequence[FactorLevels],
+        rows: np.ndarray,
+        columns: np.ndarray,
+        responses: np.ndarray,
+        units: np.ndarray | None = None,
     ) -> Model:
         """The model of single runs of a crossed design: all terms, the noise factors, and each setting with each of these.
 
@@ -265,12 +294,13 @@ class Model:
             rows: int [runs], the row of each.
             columns: int [runs], the noise run of each.
             responses: float [runs].
+            units: int [runs], the training of each, where some share one.
         """
         own = self.of_runs(rows, responses)
         outer = tuple(factor.repeat(columns) for factor in noise)
         crossed = tuple(CrossedLevels(a, b) for a in own.factors if a.df for b in outer)
         factors, crossed = (*own.factors, *outer), (*own.crossed, *crossed)
-        return Model(factors, (*factors, *crossed), responses, crossed)
+        return Model(factors, (*factors, *crossed), responses, crossed, units)
 
     def estimate_mean(
         self, over: Sequence[Mapping[str, int]], less: Sequence[Mapping[str, int]] = ()
@@ -301,7 +331,7 @@ class Model:
         """t times the standard error; None where the error has no degree of freedom."""
         if self.error_mean_square is None:
             return None
-        quantile = float(stdtrit(self.error_df, 0.5 + confidence / 2))
+        quantile = float(stdtrit(self.between_error[1], 0.5 + confidence / 2))
         return quantile * float(np.sqrt(self.error_mean_square * variance))
 
 
@@ -347,15 +377,30 @@ def _suspect(factors: Sequence[FactorLevels], rows: int) -> str:
 
 
 def analyze_variance(model: Model) -> Anova:
-    """The table of ``model``: factors, pooled factors, error and total."""
+    """The table of ``model``: factors, pooled factors, error and total.
+
+    With units it is that of a split plot: what differs between them is tested against the line ``TRAININGS``, the error
+    between units, and only what differs inside each of them against the error inside.
+    """
     rounding = _ZERO * float((model.response**2).sum())
     total = float(((model.response - model.response.mean()) ** 2).sum())
     total = total if total > rounding else 0.0
-    error_sum = model.fit.residual_sum_of_squares if model.error_df else 0.0
-    error_sum = error_sum if error_sum > rounding else 0.0
-    noise = error_sum / model.error_df if error_sum else None
+    own, own_df = model.between_error if model.units is not None else (0.0, 0)
+    error_df = model.error_df - own_df
+    error_sum = model.fit.residual_sum_of_squares - own if error_df else 0.0
+    noise, shared = (
+        (each / df if df and each > rounding else None) for each, df in ((error_sum, error_df), (own, own_df))
+    )
+    error_sum = error_sum if noise else 0.0
 
-    def line(name: str, sum_of_squares: float, df: int, tested: bool = False) -> AnovaRow:
+    def line(
+        name: str,
+        sum_of_squares: float,
+        df: int,
+        tested: bool = False,
+        noise: float | None = noise,
+        error_df: int = error_df,
+    ) -> AnovaRow:
         mean_square = sum_of_squares / df if df else None
         f = mean_square / noise if tested and noise and mean_square is not None else None
         return AnovaRow(
@@ -364,7 +409,7 @@ def analyze_variance(model: Model) -> Anova:
             df=df,
             mean_square=mean_square,
             f=f,
-            p=float(fdtrc(df, model.error_df, f)) if f is not None else None,
+            p=float(fdtrc(df, error_df, f)) if f is not None else None,
             contribution_percent=100 * sum_of_squares / total if total else None,
             corrected_contribution_percent=(
                 100 * (sum_of_squares - df * (noise or 0.0)) / total if total else None
@@ -372,16 +417,22 @@ def analyze_variance(model: Model) -> Anova:
         )
 
     kept = _sums_of_squares(model.kept, model.response)
-    rows = tuple(line(t.name, s, t.df, tested=True) for t, s in kept)
+    between = {t.name for t in model.kept if model.differs_between_units(t)}
+    errors = dict.fromkeys(between, (shared, own_df))
+    rows = tuple(line(t.name, s, t.df, True, *errors.get(t.name, (noise, error_df))) for t, s in kept)
     left = {t.name for t in model.terms} - {t.name for t in model.kept}
     every = _sums_of_squares(model.terms, model.response) if left else []
     pooled = tuple(line(t.name, s, t.df) for t, s in every if t.name in left)
     # The error takes back what the noise lent to the factors, so that the corrected shares add to 100.
-    spent = sum(row.df for row in rows)
-    error = line("error", error_sum, model.error_df)
+    lent = {name: sum(row.df for row in rows if (row.factor in between) == name) for name in (True, False)}
+    error = line("error", error_sum, error_df)
     if total:
-        corrected = 100 * (error_sum + spent * (noise or 0.0)) / total
+        corrected = 100 * (error_sum + lent[False] * (noise or 0.0)) / total
         error = replace(error, corrected_contribution_percent=corrected)
+    if model.units is not None:
+        corrected = 100 * (own + lent[True] * (shared or 0.0)) / total if total else None
+        trainings = replace(line(TRAININGS, own, own_df), corrected_contribution_percent=corrected)
+        rows = (*rows, trainings)
     whole = line("total", total, len(model.response) - 1)
     whole = replace(whole, corrected_contribution_percent=whole.contribution_percent)
     return Anova(rows, pooled, error, whole)

@@ -183,6 +183,46 @@ def require_whole(responses: np.ndarray, noise: Sequence[FactorLevels]) -> None:
         )
 
 
+def even_out(responses: np.ndarray, runs: int) -> np.ndarray:
+    """Responses in which every noise run of a row weighs the same: where one lacks repeats, its others stand again in turn.
+
+    Without it a row that failed once under a harsh noise would have an easier test than the others.
+
+    Args:
+        responses: float [rows, repeats * runs]; nan where one is absent.
+        runs: number of noise runs, of each of which a row has a response.
+    """
+    cells = np.array(responses).reshape(len(responses), -1, runs)
+    for row, run in np.argwhere(np.isnan(cells).any(axis=1)):
+        absent = np.isnan(cells[row, :, run])
+        cells[row, absent, run] = np.resize(cells[row, ~absent, run], absent.sum())
+    return cells.reshape(responses.shape)
+
+
+def mean_over_repeats(responses: np.ndarray, runs: int) -> np.ndarray:
+    """Mean response under every noise run: float [rows, runs]; see ``even_out`` for the arguments."""
+    return np.nanmean(responses.reshape(len(responses), -1, runs), axis=1)
+
+
+def find_units(
+    noise: Sequence[FactorLevels], scored_alone: Sequence[str], rows: np.ndarray, columns: np.ndarray
+) -> np.ndarray | None:
+    """The training of every single run: one for each row, repeat, and level of the noise that is trained with.
+
+    Args:
+        noise: noise factors, over the columns of responses.
+        scored_alone: names of those that change only how what was trained is scored.
+        rows, columns: int [runs], where each stands.
+
+    Returns:
+        int [runs]; None where every run has a training of its own.
+    """
+    trained = [factor.codes[columns] for factor in noise if factor.name not in scored_alone]
+    parts = np.column_stack([rows, columns // count_noise_runs(noise), *trained])
+    found, units = np.unique(parts, axis=0, return_inverse=True)
+    return units.ravel() if len(found) < len(rows) else None
+
+
 def count_noise_runs(noise: Sequence[FactorLevels]) -> int:
     """Number of noise runs, after which columns of responses repeat them in the same order.
 
@@ -233,7 +273,7 @@ def analyze_noise(
         confidence: of the intervals.
     """
     runs = len(noise[0].codes)
-    cells = np.nanmean(responses.reshape(len(responses), -1, runs), axis=1)  # [rows, noise runs]
+    cells = mean_over_repeats(responses, runs)
     direction = direction_of(chosen, cells.mean(axis=1))
     deviation = np.sqrt(((cells - cells.mean(axis=1, keepdims=True)) ** 2).mean(axis=1))  # [rows]
     sensitivity = {factor.name: _level_roots(factor, deviation**2) for factor in model.factors}
@@ -270,15 +310,15 @@ def direction_of(chosen: ChosenSignal, means: np.ndarray) -> int:
     return {"smaller": -1, "nominal": 0}.get(name, 1)
 
 
-def model_means(model: Model, cells: np.ndarray, direction: int) -> Model:
+def model_means(model: Model, means: np.ndarray, direction: int) -> Model:
     """The model of the ratios, all its terms kept, fitted to the rows' mean responses; larger is better.
 
     Args:
         model: of the ratios.
-        cells: float [rows, columns], responses; nan where one is absent.
+        means: float [rows], mean responses.
         direction: 1 or -1, see ``direction_of``.
     """
-    return replace(model, kept=model.terms, response=direction * np.nanmean(cells, axis=1))
+    return replace(model, kept=model.terms, response=direction * means)
 
 
 def _judge(

@@ -321,8 +321,14 @@ class TaguchiOracle(StoredOracle):
             )
             return
         message = failed[-1].message or "its message stayed with its worker"
+        under = [
+            f"{name} = {failed[0].hyperparameters.values[name]}"
+            for name in self.design.noise_factors
+            if len({trial.hyperparameters.values[name] for trial in failed}) == 1
+        ]
+        alike = f", all of them under the noise {' and '.join(under)}" if under else ""
         error = KerasallError(
-            f"trials must succeed, but {len(failed)} in a row failed, in rows that have no level in common, the last with: "
+            f"trials must succeed, but {len(failed)} in a row failed, in rows that have no level in common{alike}, the last with: "
             f"{message.strip()}\nCorrect the cause and search again; retry_failed=True runs the failed ones again too"
         )
         self._failed_in_a_row = []

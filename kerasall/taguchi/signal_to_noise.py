@@ -33,6 +33,7 @@ class Signal:
         size: what a ratio means as a size in the responses' own unit; empty where it means none.
         invert: ratio -> that size.
         bounded: whether the size is a response itself, which cannot lie beyond what responses can be.
+        sees_spread: whether of two rows with one mean the steadier has another ratio by more than chance.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Signal:
     size: str = ""
     invert: Callable[[float], float] = lambda ratio: 10 ** (-ratio / 20)
     bounded: bool = False
+    sees_spread: bool = True
 
 
 def _decibels(ratio: np.ndarray) -> np.ndarray:
@@ -111,6 +113,7 @@ SIGNALS: dict[str, Signal] = {
             needs_target=True,
             size="a mean {:.4g} off the target",
             infinite_where="the mean is the target itself",
+            sees_spread=False,
         ),
         Signal(
             "target-runs",
@@ -129,8 +132,9 @@ SIGNALS: dict[str, Signal] = {
             size="a mean of {:.4g}",
             invert=lambda ratio: 1 / (1 + 10 ** (-ratio / 10)),
             bounded=True,
+            sees_spread=False,
         ),
-        Signal("mean", "mean(y), as it is", lambda y, *_: np.nanmean(y, axis=1), unit=""),
+        Signal("mean", "mean(y), as it is", lambda y, *_: np.nanmean(y, axis=1), unit="", sees_spread=False),
     )
 }
 """Name -> signal. ``target`` looks at the mean alone, so the spread of the repeats does not enter;

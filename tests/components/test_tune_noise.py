@@ -154,6 +154,9 @@ def test_a_search_across_noise_is_analysed_confirmed_and_shown(data, tmp_path):
     assert trials.trained == 4 + 2  # the shift is scored alone
     found = tuner.analyze()
     assert found.noise
+    assert found.raw
+    trainings = found.raw.anova.rows[-1]
+    assert (trainings.factor, trainings.df) == ("between trainings", 1)  # four rows, two settings
     assert (found.noise.hurts_most, found.noise.decides_most) == ("scored.preprocess", "batch_size")
     assert found.best_levels["batch_size"] == 2
     runs = confirmation_runs(tuner)
@@ -174,7 +177,10 @@ def test_a_search_across_noise_is_analysed_confirmed_and_shown(data, tmp_path):
     assert "The noise that hurts most is scored.preprocess" in text
     assert "one training gives the 2 runs of a row" in text
     assert "The noise matters least at batch_size = 8." in text
-    assert "Most robust and best on average" in text
+    assert "Best by the ratio and best on average" in text
+    assert "model_2, []<" in text  # a confirmation run under the first noise
+    assert "looks at the mean over the noise runs alone" in text  # omega, by default
+    assert "tested against the error between trainings (1 degrees of freedom)" in text
 
 
 def test_a_seed_that_is_noise_is_the_same_in_all_rows(data, tmp_path):
@@ -186,6 +192,9 @@ def test_a_seed_that_is_noise_is_the_same_in_all_rows(data, tmp_path):
         for noise in (1, 2)
     }
     assert seeds[1, 1] == seeds[2, 1] != seeds[1, 2] == seeds[2, 2]
+    # What confirms is new: with a row's own seed it would be that row's training once more, and agree with it by itself.
+    confirming = [replace(run, row="confirmation", repeat=repeat) for repeat in (1, 2)]
+    assert not set(seeds.values()) & {trials._seed_of(each) for each in confirming}
     plain = Simulated(make_job(tmp_path, make_tune()), data)
     assert plain._seed_of(replace(run, noise=0)) == run.seed
 
@@ -239,8 +248,29 @@ def test_columns_and_values_must_be_there(tmp_path):
     assert count_scored(job, data) == 4
     with pytest.raises(SettingsError, match=r"scored\.column\.scanner must name a column"):
         make_oracle(make_job(tmp_path, make_tune(noise={"scored.column.scanner": ["a", "b"]})), data)
-    with pytest.raises(SettingsError, match="but none has east: they have north, south"):
+    with pytest.raises(SettingsError, match="but none has east: those of validation have north, south"):
         make_oracle(make_job(tmp_path, make_tune(noise={"scored.column.site": ["north", "east"]})), data)
+
+
+def test_every_fold_must_hold_what_is_scored(tmp_path):
+    """At the door, not in the trial of that fold."""
+    data = make_data(tmp_path, ["fold_0"] * 8 + ["fold_1"] * 8, kind="folds")
+    tune = make_tune(noise={"scored.column.site": ["north", "south"]})
+    assert count_scored(make_job(tmp_path, tune), data) == 8
+    site = data.examples["site"].where(data.examples["part"] == "fold_0", "south")
+    data = replace(data, examples=data.examples.assign(site=site))
+    with pytest.raises(SettingsError, match="in every fold, but none has north: those of fold_1 have south"):
+        make_oracle(make_job(tmp_path, tune), data)
+
+
+def test_an_outer_array_that_runs_one_noise_twice_is_refused():
+    """The first level of the seed fills L9's third: one training would stand in for two."""
+    noise = {"seed": [1, 2], "train.batch_size": [2, 4, 8]}
+    tune = make_tune(factors={"train.stages.0.epochs": [1, 2]}, noise=noise, noise_array="L9")
+    with pytest.raises(
+        SettingsError, match=r"the noise runs must all differ, but 1 and . of tune\.noise_array L9"
+    ):
+        list_noise(BASE, tune)
 
 
 def test_the_network_is_used_under_the_first_level_of_every_noise():

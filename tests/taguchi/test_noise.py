@@ -179,6 +179,7 @@ def test_the_robust_choice_differs_from_the_average_one_where_a_setting_decides_
     text = describe_analysis(found)
     assert "The least sensitive is" in text or "the least sensitive is A = 2" in text
     assert "differs from the best on average in A = 2 in place of 1" in text
+    assert "do not tell from chance" not in text
     figures = draw_analysis(found)
     assert "The noise matters least at A = 2." in figures["robustness_1_A_N"][1]
 
@@ -201,6 +202,117 @@ def test_repeats_of_one_noise_run_are_no_noise():
         analyze(CONNECTOR_TABLE, hole, noise=twice)
     left = analyze(CONNECTOR_TABLE, hole, noise=twice, partial=True)
     assert np.isnan(left.signal_to_noise[2])
+
+
+def test_a_row_that_failed_once_under_a_harsh_noise_has_no_easier_test():
+    """The repeat that is left stands for both: in the ratio as in the means by which the best on average is found."""
+    table, noise = factorial_table("AB"), {"N": np.tile([1, 2], 2)}
+    responses = np.array([[9.0, 3.0, 9.1, 3.1]] * 3 + [[8.9, 2.9, 8.9, 2.9]])
+    responses[3, 3] = np.nan  # worse everywhere, and absent once where it is worst
+    found = analyze(table, responses, noise=noise)
+    whole = analyze(table, np.where(np.isnan(responses), 2.9, responses), noise=noise)
+    np.testing.assert_allclose(found.signal_to_noise, whole.signal_to_noise)
+    assert found.noise
+    assert whole.noise
+    assert found.noise.average
+    assert whole.noise.average
+    assert found.noise.average.levels == whole.noise.average.levels
+    assert any("Rows have 3 to 4 responses" in text for text in found.warnings)
+
+
+def split_plot(chance: float, rng: np.random.Generator) -> np.ndarray:
+    """Responses [9, 9] on L9 of which nothing matters: three trainings a row, each scored under three shifts."""
+    return 20 + np.tile(rng.normal(0, chance, (9, 3)), 3) + rng.normal(0, 1, (9, 9))
+
+
+SHIFTS = {"shift": np.repeat([1, 2, 3], 3), "deal": np.tile([1, 2, 3], 3)}
+
+
+def test_runs_that_share_a_training_are_tested_as_a_split_plot():
+    """What is trained is judged by means over each training, what is scored alone by what is left inside trainings."""
+    table = array_table("L9(3^4)", "ABC")
+    responses = split_plot(1.0, np.random.default_rng(5))
+    found = analyze(table, responses, noise=SHIFTS, scored_alone=["shift"], confirmation=[20.0] * 9)
+    assert found.raw
+    assert found.noise
+    means = responses.reshape(9, 3, 3).mean(axis=1)  # of every training
+    between = expected_anova(table, means, {"deal": np.array([1, 2, 3])})
+    every = expected_anova(table, responses, SHIFTS)
+    own, own_df = 3 * between.loc["Residual", "sum_sq"], between.loc["Residual", "df"]
+    inside = (every.loc["Residual", "sum_sq"] - own) / (every.loc["Residual", "df"] - own_df)
+    assert (own_df, found.raw.anova.error.df) == (6, 40)
+    assert found.raw.anova.error.mean_square == pytest.approx(inside)
+    rows = {row.factor: row for row in found.raw.anova.rows}
+    trainings = rows.pop("between trainings")
+    assert (trainings.sum_of_squares, trainings.df, trainings.p) == (pytest.approx(own), 6, None)
+    for name, row in rows.items():
+        if "shift" in name:
+            assert row.f == pytest.approx(row.mean_square / inside)
+            assert row.p == pytest.approx(stats.f.sf(row.f, row.df, 40))
+        else:
+            assert [row.f, row.p] == pytest.approx(between.loc[name, ["F", "PR(>F)"]].tolist())
+    shares = [row.corrected_contribution_percent for row in (*found.raw.anova.rows, found.raw.anova.error)]
+    assert sum(shares) == pytest.approx(100)
+    # Intervals of means over the noise runs: 1 + 6 degrees of freedom of 81 runs, or of 27 means of trainings.
+    there = found.raw.prediction
+    half = stats.t.ppf(0.975, 6) * np.sqrt(own / 6 * 7 / 81)
+    assert there.high - there.value == pytest.approx(half)
+    assert there.confirmation_high - there.value == pytest.approx(
+        stats.t.ppf(0.975, 6) * np.sqrt(own / 6 * (7 / 81 + 1 / 9))
+    )
+    assert found.noise.robust.mean_high - found.noise.robust.mean == pytest.approx(half)
+    assert "are tested against the error between trainings (6 degrees of freedom)" in describe_analysis(found)
+
+
+def test_settings_that_do_nothing_are_not_called_significant_because_trainings_are_scored_often():
+    """Nominally 5 in 100; with every score a run of its own it was 34, where a training's chance is as large as a score's."""
+    rng, table = np.random.default_rng(1), array_table("L9(3^4)", "ABC")
+
+    def share(**options) -> float:
+        found = [analyze(table, split_plot(1.0, rng), noise=SHIFTS, **options).raw for _ in range(40)]
+        return float(
+            np.mean([row.p <= 0.05 for raw in found for row in raw.anova.rows if row.factor in "ABC"])
+        )
+
+    assert share(scored_alone=["shift"]) < 0.12
+    assert share() > 0.2  # the canary
+
+
+def test_one_training_a_row_leaves_nothing_to_test_a_setting_with():
+    """Four settings fill L9, and three scores of each row say nothing of another training."""
+    responses = split_plot(1.0, np.random.default_rng(5))[:, ::3]
+    found = analyze(CONNECTOR_TABLE, responses, noise={"shift": np.array([1, 2, 3])}, scored_alone=["shift"])
+    assert found.raw
+    assert found.noise
+    rows = {row.factor: row for row in found.raw.anova.rows}
+    assert rows["A"].p is None
+    assert rows["shift"].p is None  # with all its interactions it takes every degree of freedom inside
+    assert found.raw.prediction.low is None
+    assert found.noise.robust.mean_low is None
+    assert not any("has an error to test with" in text for text in found.warnings)
+    with pytest.raises(SettingsError, match="scored_alone must name noise factors, but A is none"):
+        analyze(CONNECTOR_TABLE, CONNECTOR, noise=OUTER, scored_alone=["A"])
+
+
+def test_a_signal_that_sees_no_spread_is_not_said_to_choose_the_most_robust():
+    """Omega, the default of scores between 0 and 1, sees means alone: level 1 of A is better by little and spreads most."""
+    table, noise = factorial_table("AB"), {"N": np.array([1, 2, 3])}
+    slope = np.where(table["A"] == 1, 0.2, 0.0)[:, None] * np.array([-1, 0, 1])
+    responses = 0.7 + np.where(table["A"] == 1, 0.01, 0.0)[:, None] + 0.02 * table["B"][:, None] + slope
+    for signal, level in (("omega", 1), ("mean", 1), ("target:1", 1), ("target-runs:1", 2), ("larger", 2)):
+        found = analyze(table, responses, noise=noise, signal=signal)
+        assert found.best_levels["A"] == level
+        text = describe_analysis(found)
+        assert ("looks at the mean over the noise runs alone" in text) == (level == 1)
+        assert ("most robust combination" in text) == (level == 2)
+        assert ("ratio: the most robust" in text) == (level == 2)
+
+
+def test_a_difference_in_sensitivity_that_may_be_chance_is_called_so():
+    chance = np.random.default_rng(3).normal(20, 1, (9, 8))
+    text = describe_analysis(analyze(CONNECTOR_TABLE, chance, noise=OUTER))
+    assert "No setting interacts with a noise factor" in text
+    assert "a difference that these runs do not tell from chance" in text
 
 
 def test_a_confirmation_is_made_under_every_noise():

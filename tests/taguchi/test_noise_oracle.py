@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from experiment import FACTORS, comparable, make_oracle
 
-from kerasall.errors import DataError, SettingsError
+from kerasall.errors import DataError, KerasallError, SettingsError
 from kerasall.report.taguchi import describe_trials
 from kerasall.taguchi.oracle import TaguchiOracle
 from kerasall.taguchi.trial_events import list_trials
@@ -128,6 +128,18 @@ def test_a_row_that_fails_under_a_noise_is_left_out_whole(tmp_path):
     assert any(
         "Failed under some of the noise runs, and left out whole: row 2;" in text for text in found.warnings
     )
+
+
+def test_a_noise_under_which_every_run_fails_is_named(tmp_path):
+    oracle = make_oracle(tmp_path, **CROSSED, max_retries_per_trial=0)
+
+    def run_but_on_b() -> None:
+        while (trial := oracle.create_trial("tuner0")).status == "RUNNING":
+            fails = trial.hyperparameters.values["scanner"] == "b"
+            finish(oracle, trial, "INVALID" if fails else "COMPLETED")
+
+    with pytest.raises(KerasallError, match="all of them under the noise scanner = b and shift = 0"):
+        run_but_on_b()
 
 
 def test_a_row_that_has_not_run_under_every_noise_cannot_be_analysed_yet(tmp_path):
