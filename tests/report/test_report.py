@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 from collections import Counter
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -27,6 +29,7 @@ from kerasall.evaluation.predictions import Predictions
 from kerasall.report import page as report_module
 from kerasall.report.format import Score, format_value
 from kerasall.report.page import Picture, render_page, render_section, write_page
+from kerasall.report.pages.run import measure_peak
 from kerasall.report.pages.run_training import training_section
 from kerasall.report.sections import choose_gallery, data_section, gallery_section, subject_section
 
@@ -398,3 +401,11 @@ def test_data_section_shows_totals_and_anomalies():
 def test_training_without_histories_has_no_figures():
     section = training_section([("head", {"Epochs": "3"}, [])], "")
     assert "<figure" not in section.body
+
+
+def test_the_peak_of_memory_is_of_this_program_and_not_of_what_started_it():
+    before = measure_peak()
+    held = np.ones(1 << 28, np.uint8)
+    assert measure_peak() >= before + len(held) // 2
+    small = f"from kerasall.report.pages.run import measure_peak; assert measure_peak() < {before + len(held) // 2}"
+    subprocess.run([sys.executable, "-c", small], check=True)

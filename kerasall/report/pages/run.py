@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import platform
+import re
 import resource
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -403,12 +406,23 @@ def describe_environment(e: Evidence) -> dict[str, str]:
     import tensorflow as tf
 
     devices = ", ".join(sorted({device.device_type for device in tf.config.list_physical_devices()}))
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     return {
         "Software": f"kerasall {__version__}, Keras {keras.__version__}, TensorFlow {tf.__version__}, "
         f"Python {platform.python_version()}",
         "Device": f"{devices}, {platform.machine()}",
         "Training": f"{e.training['seconds'] / 60:.1f} minutes",
-        "Peak memory": f"{peak:.1f} GiB",
+        "Peak memory": f"{measure_peak() / 2**30:.1f} GiB",
         "Seed": f"{e.settings.seed}{', deterministic' if e.settings.deterministic else ''}",
     }
+
+
+def measure_peak() -> int:
+    """Most bytes that this process had resident so far.
+
+    Linux' own count since the program began: ``getrusage`` there also counts the process that started this one, whose
+    memory it shared until then.
+    """
+    status = Path("/proc/self/status")
+    if status.is_file() and (found := re.search(r"VmHWM:\s+(\d+) kB", status.read_text())):
+        return int(found[1]) * 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
