@@ -116,11 +116,10 @@ class NoiseRuns:
         return found
 
     def data_under(self, noise: NoiseRun) -> Development:
-        """The rows to develop on, dealt out and with the chain as a noise run says."""
+        """The rows to develop on, dealt out and with the chain as a noise run says: what it fits sees no image scored."""
         data = deal_under(self.data, noise)
-        return (
-            data if noise.chain is None else replace(data, preprocess=self._fit(noise.chain, data).to_json())
-        )
+        chain = data.stated if noise.chain is None and data is not self.data else noise.chain
+        return data if chain is None else replace(data, preprocess=self._fit(chain, data).to_json())
 
     def _fit(
         self, chain: Sequence[Mapping[str, Any]], data: Development, before: Chain | None = None
@@ -151,9 +150,10 @@ class NoiseRuns:
         self, settings: TrialSettings, noise: NoiseRun, shift: Sequence[Mapping[str, Any]] = ()
     ) -> PixelCache:
         """Decoded images of all rows for a trial; those that not all trials share lie on disk."""
-        chain = Chain.from_json(self.data_under(noise).preprocess)
-        if not (settings.steps or shift) and noise.chain is None:
+        preprocess = self.data_under(noise).preprocess
+        if not (settings.steps or shift) and preprocess == self.data.preprocess:
             return self.pixels()
+        chain = Chain.from_json(preprocess)
         own = Chain.from_json(self.steps_of(settings, noise))
         changed = Chain((*Chain.from_json(shift).operations, *chain.operations), chain.sixteen_bit)
         whole: PixelChain = ChainInTwo(changed, own)

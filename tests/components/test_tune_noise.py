@@ -15,10 +15,11 @@ import pytest
 from test_tuner import BASE, CLASSES, EFFECTS
 
 from kerasall.components.noise_runs import list_noise
+from kerasall.components.transform import training_images
 from kerasall.components.trial_search import count_scored, make_oracle, plan_oracle
 from kerasall.components.trial_training import PROJECT, RESULT, SearchJob, TrialTraining
 from kerasall.components.tuner import collect_members, confirmation_runs, require_tune, write_search
-from kerasall.data.development import Development, Facts
+from kerasall.data.development import Development, Facts, read_development, write_development
 from kerasall.data.splits import Split
 from kerasall.data.stratification import deal_again, fold_split
 from kerasall.data.training_record import ANALYSIS
@@ -26,7 +27,7 @@ from kerasall.errors import SettingsError
 from kerasall.evaluation.predictions import Predictions, read_predictions, write_predictions
 from kerasall.files import read_json, write_json
 from kerasall.models.saving import load_model
-from kerasall.preprocessing.operations import Chain
+from kerasall.preprocessing.operations import Chain, fit_chain
 from kerasall.report.pages.run import make_tuning
 from kerasall.settings import TuneSettings
 from kerasall.settings.loading import load_settings
@@ -223,6 +224,30 @@ def test_a_trial_under_another_deal_holds_out_other_patients(tmp_path):
     assert set(first.held_out) == set(training.divisions[0].held_out)
     assert set(first.held_out) != set(other.held_out)
     assert not set(other.fitted) & set(other.held_out)
+
+
+def test_a_chain_that_was_fitted_is_fitted_anew_on_the_training_images_of_another_deal(tmp_path):
+    """Otherwise the numbers of the common chain come from images that the other deal scores."""
+    stated = [{"op": "reinhard"}, {"op": "resize", "height": 32, "width": 32}]
+    data = make_data(tmp_path)
+
+    def fitted(under: Development) -> list[dict]:
+        return fit_chain(stated, lambda: training_images(under.examples)).to_json()
+
+    data = replace(data, preprocess=fitted(data), stated=stated)
+    write_development(replace(data, examples=data.examples.assign(fold="")), tmp_path)
+    data = replace(data, stated=read_development(tmp_path).stated)
+    training = Counted(make_job(tmp_path, make_tune(noise={"split.seed": [0, 1]})), data)
+    first, other = training.noise.runs
+    assert training.noise.data_under(first) is data  # under which the network is used
+    dealt = training.noise.data_under(other)
+    assert dealt.preprocess == fitted(dealt) != data.preprocess
+    pixels = training.noise.pixels_of(BASE, other)
+    image = cv2.cvtColor(cv2.imread(data.examples["path"].iloc[0]), cv2.COLOR_BGR2RGB)
+    np.testing.assert_array_equal(pixels.pixels[0], Chain.from_json(dealt.preprocess)(image).numpy())
+    assert training.noise.pixels_of(BASE, first) is training.pixels
+    given = Counted(training.job, replace(data, stated=None))  # numbers that the settings state are no fit
+    assert given.noise.data_under(other).preprocess == data.preprocess
 
 
 @pytest.mark.parametrize(
