@@ -117,6 +117,13 @@ def analyze(
     images: Annotated[
         int | None, typer.Option(min=1, help="Images behind every response, for signal omega.")
     ] = None,
+    scored_alone: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="A noise factor under which nothing was made anew, only measured or scored anew; repeat it.",
+        ),
+    ] = None,
     figures: Annotated[Path | None, typer.Option(help="Folder for the figures, as SVG.")] = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -141,6 +148,7 @@ def analyze(
         "confidence": confidence,
         "images": images,
         "interactions": _split_all(interactions),
+        "scored_alone": [name.removeprefix(NOISE) for name in _split_all(scored_alone)],
     }
     try:
         found = analysis.analyze(results.levels, results.responses, signal=signal, **options)
