@@ -27,6 +27,13 @@ InteractionsOption = Annotated[
     list[str] | None,
     typer.Option(metavar="A*B", help="An interaction of two factors that is to be estimated; repeat it."),
 ]
+ScoredAloneOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="NAME",
+        help="A noise factor under which nothing was made anew, only measured or scored anew; repeat it.",
+    ),
+]
 
 
 @taguchi_app.command()
@@ -117,13 +124,7 @@ def analyze(
     images: Annotated[
         int | None, typer.Option(min=1, help="Images behind every response, for signal omega.")
     ] = None,
-    scored_alone: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="NAME",
-            help="A noise factor under which nothing was made anew, only measured or scored anew; repeat it.",
-        ),
-    ] = None,
+    scored_alone: ScoredAloneOption = None,
     figures: Annotated[Path | None, typer.Option(help="Folder for the figures, as SVG.")] = None,
     as_json: JsonOption = False,
 ) -> None:

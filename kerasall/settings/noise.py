@@ -5,7 +5,8 @@
     split.seed                            deals the images to develop on anew; the test part stays as it is
     preprocess                            the whole chain, in training and scoring, as another size of the images
     scored.preprocess                     operations before the chain, on scored images alone: another stain or scanner
-    scored.column.NAME                    only images whose column NAME of the table holds the level are scored
+    scored.column.NAME                    only images are scored of which column NAME of their table holds the level; the columns
+                                          are those of evaluate.subgroups
 
 The last two need no training of their own. A network is used under the first level of every noise.
 """
@@ -60,6 +61,11 @@ class NoiseRun:
 def is_scored_alone(key: str) -> bool:
     """Whether a noise changes nothing but how trained networks are scored."""
     return key == SHIFT or key.startswith(COLUMN)
+
+
+def list_columns(tune: TuneSettings | None) -> list[str]:
+    """Columns of a table of images by which noise divides those that are scored."""
+    return [key.removeprefix(COLUMN) for key in (tune.noise if tune else ()) if key.startswith(COLUMN)]
 
 
 def is_trial_setting(key: str) -> bool:

@@ -20,6 +20,7 @@ from kerasall.components.trial_search import count_scored, make_oracle, plan_ora
 from kerasall.components.trial_training import PROJECT, RESULT, SearchJob, TrialTraining
 from kerasall.components.tuner import collect_members, confirmation_runs, require_tune, write_search
 from kerasall.data.development import Development, Facts, read_development, write_development
+from kerasall.data.examples import ATTRIBUTES, read_attributes, write_attributes
 from kerasall.data.splits import Split
 from kerasall.data.stratification import deal_again, fold_split
 from kerasall.data.training_record import ANALYSIS
@@ -51,10 +52,11 @@ def make_data(folder: Path, parts: list[str] = PARTS, kind: str = "holdout") -> 
         path = folder / f"i{number:03d}.png"
         cv2.imwrite(str(path), rng.integers(0, 120, (32, 32, 3), np.uint8) + 120 * (number % 2))
         sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
-        site = "north" if number % 4 < 2 else "south"
-        rows.append([path.stem, label, f"s{number // 2}", f"s{number // 2}", part, str(path), sha256, site])
-    columns = ["id", "label", "subject", "group", "part", "path", "sha256", "site"]
+        rows.append([path.stem, label, f"s{number // 2}", f"s{number // 2}", part, str(path), sha256])
+    columns = ["id", "label", "subject", "group", "part", "path", "sha256"]
     table = pd.DataFrame(rows, columns=columns)
+    sites = ["north" if number % 4 < 2 else "south" for number in range(len(rows))]
+    write_attributes(table[["id"]].assign(site=sites), folder)
     split = Split(kind, table[["id", "label", "subject", "group", "part"]], 0)
     chain = [{"op": "resize", "height": 32, "width": 32}]
     return Development(table, split, Facts(CLASSES, ("all",), "subject", "test", (), ""), chain)
@@ -65,7 +67,8 @@ def make_tune(**options) -> TuneSettings:
 
 
 def make_job(folder: Path, tune: TuneSettings) -> SearchJob:
-    return SearchJob(folder, folder / "scratch", BASE, tune, 0.2, 0, True, None, folder / "cache")
+    said = folder if (folder / ATTRIBUTES).is_file() else None
+    return SearchJob(folder, folder / "scratch", BASE, tune, 0.2, 0, True, None, folder / "cache", said)
 
 
 class Counted(TrialTraining):
@@ -88,11 +91,10 @@ def test_what_is_scored_variously_is_trained_once(tmp_path):
     found = [training(each)["accuracy"] for each in runs]
     assert training.trained == 1
     plain, shifted = (read_predictions(run.folder / f"{n}.npz") for n in ("predictions", "shifted_1"))
-    site = data.examples.set_index("id")["site"]
     by_hand = []
     for each in (plain, shifted):
         right = each.decisions == each.labels
-        own = site[list(each.ids)].to_numpy()
+        own = read_attributes(tmp_path, each.ids)["site"]
         by_hand += [right[own == "north"].mean(), right[own == "south"].mean()]
     assert found == pytest.approx(by_hand)
     # What the shift changes is the scored image before the chain.
@@ -110,6 +112,12 @@ def test_what_is_scored_variously_is_trained_once(tmp_path):
     other = Counted(replace(training.job, scratch=tmp_path / "other"), data)
     assert other(replace(runs[2], folder=tmp_path / "elsewhere"))["accuracy"] == found[2]
     assert again.trained == other.trained == 0
+    # Another word of the table divides them anew, and trains nothing.
+    (tmp_path / ATTRIBUTES).write_text((tmp_path / ATTRIBUTES).read_text().replace("south", "east"))
+    elsewhere = {**SHIFTED, "scored.column.site": ["north", "east"]}
+    moved = Counted(replace(make_job(tmp_path, make_tune(noise=elsewhere)), scratch=tmp_path / "moved"), data)
+    assert moved(replace(runs[3], folder=tmp_path / "east"))["accuracy"] == found[3]
+    assert moved.trained == 0
 
 
 class Simulated(Counted):
@@ -271,7 +279,10 @@ def test_columns_and_values_must_be_there(tmp_path):
     data = make_data(tmp_path)
     job = make_job(tmp_path, make_tune(noise=SHIFTED))
     assert count_scored(job, data) == 4
-    with pytest.raises(SettingsError, match=r"scored\.column\.scanner must name a column"):
+    with pytest.raises(
+        SettingsError,
+        match=r"scored\.column\.scanner must name a column that the Tuner is given, but it has site",
+    ):
         make_oracle(make_job(tmp_path, make_tune(noise={"scored.column.scanner": ["a", "b"]})), data)
     with pytest.raises(SettingsError, match="but none has east: those of validation have north, south"):
         make_oracle(make_job(tmp_path, make_tune(noise={"scored.column.site": ["north", "east"]})), data)
@@ -282,8 +293,10 @@ def test_every_fold_must_hold_what_is_scored(tmp_path):
     data = make_data(tmp_path, ["fold_0"] * 8 + ["fold_1"] * 8, kind="folds")
     tune = make_tune(noise={"scored.column.site": ["north", "south"]})
     assert count_scored(make_job(tmp_path, tune), data) == 8
-    site = data.examples["site"].where(data.examples["part"] == "fold_0", "south")
-    data = replace(data, examples=data.examples.assign(site=site))
+    first = data.examples["part"] == "fold_0"
+    write_attributes(
+        data.examples[["id"]].assign(site=np.where(first, ["north", "south"] * 8, "south")), tmp_path
+    )
     with pytest.raises(SettingsError, match="in every fold, but none has north: those of fold_1 have south"):
         make_oracle(make_job(tmp_path, tune), data)
 
