@@ -136,10 +136,8 @@ def analyze(
 
     results = read_results(file)
     pooled = _split(pool)
-    named = _collect(
-        map(_read_factor, levels or []),
-        "--levels must name a factor once, but names {name} twice: leave one out",
-    )
+    twice = "--levels must name a factor once, but names {name} twice: leave one out"
+    named = _collect(map(_read_factor, levels or []), twice)
     options: dict[str, Any] = {
         "levels": {name.removeprefix(NOISE): values for name, values in named.items()},
         "noise": results.noise,
