@@ -33,6 +33,7 @@ from kerasall.report.pages.run import make_tuning
 from kerasall.settings import TuneSettings
 from kerasall.settings.loading import load_settings
 from kerasall.settings.noise import NoiseRun
+from kerasall.studies.experiment import Places, load_pipeline
 from kerasall.taguchi.stored_oracle import StoredOracle
 from kerasall.taguchi.tuner import TaguchiTuner, TrialRun
 
@@ -267,6 +268,10 @@ def test_a_chain_that_was_fitted_is_fitted_anew_on_the_training_images_of_anothe
         ({"scored.preprocess": [[{"op": "gamma", "gamma": 2}], []]}, "the first of them [] (nothing)"),
         ({"scored.column.site": [True, False]}, "must be values of that column"),
         ({"model.heads": [1, 2]}, "must be the key of a setting that a trial reads"),
+        (
+            {"data.path": ["a", "b"]},
+            "may show patients of the other's test part. List the images of both in one table",
+        ),
         ({"seed": [1]}, "noise factor seed must have at least two different levels"),
     ],
 )
@@ -286,6 +291,21 @@ def test_columns_and_values_must_be_there(tmp_path):
         make_oracle(make_job(tmp_path, make_tune(noise={"scored.column.scanner": ["a", "b"]})), data)
     with pytest.raises(SettingsError, match="but none has east: those of validation have north, south"):
         make_oracle(make_job(tmp_path, make_tune(noise={"scored.column.site": ["north", "east"]})), data)
+
+
+def test_the_pipeline_hands_the_columns_to_the_tuner_and_the_final_score(tmp_path):
+    def steps(*overrides: str) -> dict:
+        settings = load_settings("taguchi_resnet101_vote_small", overrides)
+        return {step.title: step for step in load_pipeline(settings, Places(tmp_path, tmp_path)).steps}
+
+    plain = steps("evaluate.subgroups=[fold]")
+    assert list(plain["Tuner"].inputs) == [
+        "development"
+    ]  # what is named for the report alone trains nothing again
+    made = steps("evaluate.subgroups=[fold]", "tune.noise={scored.column.site: [a, b], seed: [0, 1]}")
+    assert made["Tuner"].inputs["attributes"].type == "Attributes"
+    assert made["ExampleGen"].arguments["subgroups"] == ["fold", "site"]
+    assert made["Evaluator"].inputs["attributes"].type == "Attributes"
 
 
 def test_every_fold_must_hold_what_is_scored(tmp_path):
