@@ -189,6 +189,8 @@ def test_a_search_across_noise_is_analysed_confirmed_and_shown(data, tmp_path):
     assert "The noise matters least at batch_size = 8." in text
     assert "Best by the ratio and best on average" in text
     assert "model_2, []<" in text  # a confirmation run under the first noise
+    assert "gamma gamma 3.0" in text  # levels in words, as in the figures
+    assert "&#34;op&#34;" not in text
     assert "looks at the mean over the noise runs alone" in text  # omega, by default
     assert "tested against the error between trainings (1 degrees of freedom)" in text
 
