@@ -371,6 +371,12 @@ def test_the_level_of_a_threshold_is_that_of_the_thresholds_that_judged_it_with_
     assert "none of which is scored" in told
 
 
+def test_what_is_asked_of_each_part_is_answered_for_each(old):
+    for name, number in (("claim", "36"), ("stard-ai", "25"), ("tripod", "20c")):
+        told = known(old, name, number)
+        assert all(f"Classes in the part {part}: " in told for part in ("train", "validation", "test"))
+
+
 def test_blocks_that_share_copies_are_not_counted_as_groups_of_their_own(changed):
     """Of 40 blocks 33 groups were resampled in one run: no interval is over 40."""
     run = changed(facts={"subject_kind": "block"})

@@ -238,11 +238,12 @@ def describe_flow(run: RunFacts) -> Iterator[str]:
 
 
 def describe_people(run: RunFacts) -> Iterator[str]:
-    """Counts by class; the run knows nothing else of the patients."""
+    """Counts by class, and their shares in every part; the run knows nothing else of the patients."""
     if run.statistics:
         yield f"Images by class: {_counts(run.statistics['classes'])}."
         if run.subject_kind == "subject":
             yield f"{run.person.capitalize()}s by class: {_counts(run.statistics['subjects_per_class'])}."
+    yield from describe_parts_compared(run)
     yield "The run knows no age, no sex and no clinical feature of anybody."
 
 
