@@ -41,6 +41,7 @@ def build_pipeline(settings: Settings, places: Places) -> Pipeline:
         cache_folder=places.cache,
         workers=places.workers,
         cluster=places.cluster,
+        attributes=data.noise_columns(settings),
     )
     # One model that counts the votes of the confirmation runs.
     vote = trial_ensembler(

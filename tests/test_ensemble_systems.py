@@ -16,7 +16,7 @@ import kerasall
 from kerasall.components.ensembler import choose_coefficients, ensembler, require_members
 from kerasall.components.trainer import ChainInTwo
 from kerasall.components.transform import draw_split, training_images
-from kerasall.data.development import Development, Facts, read_rows, write_development
+from kerasall.data.development import Development, Facts, read_development, read_rows, write_development
 from kerasall.data.examples import Collection, read_examples
 from kerasall.data.splits import Split, read_split
 from kerasall.data.training_record import ENSEMBLE
@@ -443,6 +443,7 @@ def test_stains_are_fitted_on_training_images_alone_and_travel_with_the_model(vo
     table = read_rows(vote.artifacts["Transform", "development"])
     fitted = fit_reinhard(training_images(table[table["part"] == "train"]))
     np.testing.assert_allclose(stored[0]["mean"], fitted.mean)
+    assert read_development(vote.artifacts["Transform", "development"]).stated == TINY["preprocess"]
 
 
 @pytest.mark.slow

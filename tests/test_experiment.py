@@ -232,7 +232,7 @@ def test_subgroups_are_scored_without_training_again(house):
     page = (house.folder / "runs" / "parts" / "report.html").read_text(encoding="utf-8")
     assert '<section id="subgroups"' in page
     _, err = house.call(*arguments, "--set", "evaluate.subgroups=[site]", status=1)
-    assert "evaluate.subgroups must name columns of a table of images, or fold, but names site" in err
+    assert "must name columns of a table of images, or fold, but site is asked" in err
 
 
 def test_every_checklist_is_filled_in_with_the_runs_own_numbers(house):

@@ -151,3 +151,15 @@ TILE_MEANS = {
     "G": [33.0, 15.25],
 }
 """Averages at each level; the fewest defectives are at A1 B2 C2 D1 E2 F1 G2."""
+
+# D. C. Montgomery, Design and Analysis of Experiments, section on the split plot: tensile strength of paper. On each of three
+# days a batch of pulp was made by each of three methods, and four samples of every batch cooked at a temperature each.
+PULP = np.array(
+    [
+        [[30, 34, 29], [28, 31, 31], [31, 35, 32]],
+        [[35, 41, 26], [32, 36, 30], [37, 40, 34]],
+        [[37, 38, 33], [40, 42, 32], [41, 39, 39]],
+        [[36, 42, 36], [41, 40, 40], [40, 44, 45]],
+    ]
+)
+"""[temperatures 200, 225, 250, 275, days, methods]."""

@@ -27,6 +27,13 @@ InteractionsOption = Annotated[
     list[str] | None,
     typer.Option(metavar="A*B", help="An interaction of two factors that is to be estimated; repeat it."),
 ]
+ScoredAloneOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="NAME",
+        help="A noise factor under which nothing was made anew, only measured or scored anew; repeat it.",
+    ),
+]
 
 
 @taguchi_app.command()
@@ -117,6 +124,7 @@ def analyze(
     images: Annotated[
         int | None, typer.Option(min=1, help="Images behind every response, for signal omega.")
     ] = None,
+    scored_alone: ScoredAloneOption = None,
     figures: Annotated[Path | None, typer.Option(help="Folder for the figures, as SVG.")] = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -128,10 +136,8 @@ def analyze(
 
     results = read_results(file)
     pooled = _split(pool)
-    named = _collect(
-        map(_read_factor, levels or []),
-        "--levels must name a factor once, but names {name} twice: leave one out",
-    )
+    twice = "--levels must name a factor once, but names {name} twice: leave one out"
+    named = _collect(map(_read_factor, levels or []), twice)
     options: dict[str, Any] = {
         "levels": {name.removeprefix(NOISE): values for name, values in named.items()},
         "noise": results.noise,
@@ -141,6 +147,7 @@ def analyze(
         "confidence": confidence,
         "images": images,
         "interactions": _split_all(interactions),
+        "scored_alone": [name.removeprefix(NOISE) for name in _split_all(scored_alone)],
     }
     try:
         found = analysis.analyze(results.levels, results.responses, signal=signal, **options)

@@ -87,7 +87,7 @@ def tabulate_attributes(collection: Collection, subgroups: Sequence[str]) -> pd.
         table[name] = known.map(lambda value, spelled=spelled: spelled.get(value, ""))
         if (count := table[name].nunique()) > MOST_VALUES:
             raise DataError(
-                f"a column of evaluate.subgroups must have at most {MOST_VALUES} different values, but {name!r} has {count:,}: "
+                f"a column of evaluate.subgroups or tune.noise.scored.column must have at most {MOST_VALUES} different values, but {name!r} has {count:,}: "
                 "join them in the table (ages by decades, for example), or leave it out"
             )
     return table
@@ -133,8 +133,8 @@ def read_collection_of(data: DataSettings, cache_folder: Path, subgroups: Sequen
 def _require_table(columns: Sequence[str], name: str) -> None:
     if columns and name != "csv":
         raise SettingsError(
-            f"evaluate.subgroups must name columns of a table of images, or fold, but names {', '.join(columns)} of the source "
-            f"{name}: list the images in a table with these columns, or leave them out"
+            f"evaluate.subgroups and tune.noise.scored.column must name columns of a table of images, or fold, but {', '.join(columns)} "
+            f"is asked of the source {name}: list the images in a table with these columns, or leave them out"
         )
 
 

@@ -52,19 +52,27 @@ def deal_under(data: Development, noise: NoiseRun) -> Development:
     return replace(data, split=split, examples=data.examples.assign(part=part))
 
 
-def select_rows(data: Development, rows: np.ndarray, columns: Mapping[str, str]) -> np.ndarray:
-    """Those of some rows whose columns of the table hold what a noise run scores.
+def select_rows(
+    data: Development, rows: np.ndarray, columns: Mapping[str, str], said: Mapping[str, np.ndarray]
+) -> np.ndarray:
+    """Those of some rows of which a table of images says what a noise run scores.
+
+    Args:
+        data: the rows to develop on.
+        rows: positions of some of them.
+        columns: column -> value, of a noise run.
+        said: column -> str [N], what the table says of each of the rows to develop on.
 
     Raises:
         SettingsError: there is no such column, or no such image.
     """
     for name, wanted in columns.items():
-        if name not in data.examples.columns:
+        if name not in said:
             raise SettingsError(
-                f"tune.noise.scored.column.{name} must name a column of the images' table, but it has "
-                f"{', '.join(data.examples.columns)}: correct it"
+                f"tune.noise.scored.column.{name} must name a column that the Tuner is given, but it has "
+                f"{', '.join(said) or 'none'}: hand it attributes=data.noise_columns(settings) in the pipeline script"
             )
-        values = data.examples[name].astype(str).to_numpy()[rows]
+        values = said[name][rows]
         if wanted not in values:
             raise SettingsError(
                 f"tune.noise.scored.column.{name} must have values of scored images as levels, in every fold, but none has {wanted}: "
@@ -116,11 +124,10 @@ class NoiseRuns:
         return found
 
     def data_under(self, noise: NoiseRun) -> Development:
-        """The rows to develop on, dealt out and with the chain as a noise run says."""
+        """The rows to develop on, dealt out and with the chain as a noise run says: what it fits sees no image scored."""
         data = deal_under(self.data, noise)
-        return (
-            data if noise.chain is None else replace(data, preprocess=self._fit(noise.chain, data).to_json())
-        )
+        chain = data.stated if noise.chain is None and data is not self.data else noise.chain
+        return data if chain is None else replace(data, preprocess=self._fit(chain, data).to_json())
 
     def _fit(
         self, chain: Sequence[Mapping[str, Any]], data: Development, before: Chain | None = None
@@ -151,9 +158,10 @@ class NoiseRuns:
         self, settings: TrialSettings, noise: NoiseRun, shift: Sequence[Mapping[str, Any]] = ()
     ) -> PixelCache:
         """Decoded images of all rows for a trial; those that not all trials share lie on disk."""
-        chain = Chain.from_json(self.data_under(noise).preprocess)
-        if not (settings.steps or shift) and noise.chain is None:
+        preprocess = self.data_under(noise).preprocess
+        if not (settings.steps or shift) and preprocess == self.data.preprocess:
             return self.pixels()
+        chain = Chain.from_json(preprocess)
         own = Chain.from_json(self.steps_of(settings, noise))
         changed = Chain((*Chain.from_json(shift).operations, *chain.operations), chain.sixteen_bit)
         whole: PixelChain = ChainInTwo(changed, own)

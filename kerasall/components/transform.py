@@ -77,9 +77,8 @@ def transform(
         DataError: validation found errors.
         LeakError: a subject or duplicate would stand on two sides.
     """
-    from kerasall.preprocessing.operations import (
-        fit_chain,  # here, so that a split is drawn without TensorFlow
-    )
+    # Here, so that a split is drawn without TensorFlow.
+    from kerasall.preprocessing.operations import fit_chain, lacks_fit
 
     _require_no_errors(anomalies)
     collection, _ = settle_unreadable(read_collection(examples), read_scan(statistics / SCAN), unreadable)
@@ -100,7 +99,10 @@ def transform(
     chain = fit_chain(preprocess, lambda: training_images(table, limits, sixteen_bit), sixteen_bit).to_json()
     facts = facts_of(collection, fingerprint)
     shown = table[~table["part"].isin(HIDDEN)].reset_index(drop=True)
-    write_development(Development(shown, without_parts(drawn, HIDDEN), facts, chain, limits), development)
+    stated = preprocess if any(map(lacks_fit, preprocess)) else None
+    write_development(
+        Development(shown, without_parts(drawn, HIDDEN), facts, chain, limits, stated), development
+    )
     write_rows(table[table["part"] == "test"], test)
     write_facts(facts, test)
     write_split(drawn, frozen_split / "split.json")

@@ -61,10 +61,11 @@ def count_scored(job: SearchJob, data: Development) -> int:
         SettingsError: a noise divides them by a column or a value that is not there, or not in every part that is scored.
     """
     parts = (SELECTION,) if job.tune.response_on == SELECTION else data.split.folds or ("validation",)
-    counts = []
+    counts, said = [], job.read_said(data)
     for run in list_noise(job.base, job.tune):
         dealt = deal_under(data, run)
-        counts.append(sum(len(select_rows(dealt, dealt.rows_of(part), run.columns)) for part in parts))
+        scored = (select_rows(dealt, dealt.rows_of(part), run.columns, said) for part in parts)
+        counts.append(sum(map(len, scored)))
     return min(counts)
 
 

@@ -34,6 +34,7 @@ from kerasall.components.classifier_training import ClassifierTraining
 from kerasall.components.noise_runs import NoiseRuns, list_noise, select_rows
 from kerasall.components.training_step import MODEL_FILE, decode_rows, hash_weights, without_optimizer
 from kerasall.data.development import SELECTION, Development, Division
+from kerasall.data.examples import read_attributes
 from kerasall.data.pixel_cache import PixelCache
 from kerasall.data.training_record import PROJECT, TrainingRecord
 from kerasall.errors import ArtifactError
@@ -63,7 +64,7 @@ from kerasall.taguchi.tuner import TrialRun
 from kerasall.training.devices import choose_precision
 from kerasall.training.history import History
 
-FOLDERS = ("development", "scratch", "weights_folder", "cache_folder")
+FOLDERS = ("development", "scratch", "weights_folder", "cache_folder", "attributes")
 """What differs from host to host in a ``SearchJob``."""
 
 RESULT = "result.json"
@@ -99,6 +100,7 @@ class SearchJob:
         deterministic: bit-equal weights on the same machine.
         weights_folder: where pretrained weights lie, or None.
         cache_folder: decoded pixels and activations.
+        attributes: folder of what a table says of the images, where noise divides them by it.
     """
 
     development: Path
@@ -110,6 +112,7 @@ class SearchJob:
     deterministic: bool
     weights_folder: Path | None
     cache_folder: Path
+    attributes: Path | None = None
 
     @property
     def project(self) -> Path:
@@ -124,6 +127,10 @@ class SearchJob:
     def to_json(self) -> dict[str, Any]:
         """A JSON object; ``from_json`` reads it back."""
         return TypeAdapter(SearchJob).dump_python(self, mode="json")
+
+    def read_said(self, data: Development) -> dict[str, np.ndarray]:
+        """Column -> str [N], what a table says of each of the rows to develop on; empty where no noise asks."""
+        return read_attributes(self.attributes, data.examples["id"].to_numpy()) if self.attributes else {}
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> SearchJob:
@@ -260,7 +267,7 @@ class TrialTraining:
             SHIFTED.format(number=number) if number else "selection.npz" if selection else "predictions.npz"
         )
         found = read_predictions(run.folder / name)
-        rows = select_rows(self.data, self.data.rows(list(found.ids)), noise.columns)
+        rows = select_rows(self.data, self.data.rows(list(found.ids)), noise.columns, self.said)
         kept = np.isin(found.ids, self.data.examples["id"].to_numpy()[rows])
         told = {name: value for name, value in trained.items() if name.startswith("training_")}
         return self._score(found.take(kept)) | told
@@ -270,6 +277,11 @@ class TrialTraining:
         """What is trained and scored under every run of the outer array."""
         runs = list_noise(self.job.base, self.job.tune)
         return NoiseRuns(self.data, runs, self.job.cache_folder, lambda: self.pixels)
+
+    @cached_property
+    def said(self) -> dict[str, np.ndarray]:
+        """What a table says of each of the rows to develop on, by column."""
+        return self.job.read_said(self.data)
 
     @cached_property
     def pixels(self) -> PixelCache:
@@ -370,11 +382,10 @@ class TrialTraining:
         }
         if run.noise:
             noise = self.noise.of(run.noise)
-            own["noise"] = [
-                noise.trained,
-                self.noise.shifts,
-                *([] if what == TRAINED else [noise.shift, noise.columns]),
-            ]
+            own["noise"] = [noise.trained, self.noise.shifts]
+            if what != TRAINED:
+                said = {name: self.said[name].tolist() for name in noise.columns}
+                own["noise"] += [noise.shift, noise.columns, said]
         return self.job.cache_folder / "trials" / sha256_of_json(self._common | own)
 
     def _settings_of(self, run: TrialRun) -> TrialSettings:

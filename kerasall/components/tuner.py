@@ -172,6 +172,7 @@ def tuner(
     cache_folder: Annotated[Path, Unkeyed()],
     workers: Annotated[int, Unkeyed()] = 0,
     cluster: Annotated[str, Unkeyed()] = "",
+    attributes: Annotated[Path | None, Input("Attributes")] = None,
 ) -> dict[str, Any]:
     """Runs every row of the array as often as asked, then the best combination again: those are the members.
 
@@ -179,11 +180,13 @@ def tuner(
     from the part ``selection``, as its paper did from the test part. No test image is known here. Every
     trial is a folder of its own below the scratch folder; a search that was killed goes on from there.
     With ``workers`` this process hands trials out to so many processes on this machine, or on a Ray ``cluster``; with
-    keras-tuner's variables in the environment, to processes on any host.
+    keras-tuner's variables in the environment, to processes on any host. ``attributes`` tells what noise divides the
+    scored images by.
     """
     job = SearchJob(
-        development, scratch, base, tune, inner_validation, seed, deterministic, weights_folder, cache_folder
-    )
+        development, scratch, base, tune, inner_validation, seed, deterministic, weights_folder, cache_folder,
+        attributes,
+    )  # fmt: skip
     training = TrialTraining(job, read_development(development))
     alone = not (workers or cluster) and role_of_process() != "chief"
     searched = search(training) if alone else search_with_workers(training, workers, cluster)

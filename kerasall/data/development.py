@@ -28,6 +28,7 @@ SELECTION = "selection"
 ROWS = "examples.csv"
 PATHS = f"{UNKEYED}/paths.json"
 LIMITS = f"{UNKEYED}/limits.json"
+STATED = "preprocess_stated.json"
 
 
 @dataclass(frozen=True)
@@ -75,13 +76,23 @@ class Division:
 
 @dataclass(frozen=True, eq=False)
 class Development:
-    """Rows to develop on, their split, the facts, the preprocessing as JSON, and what is too large to decode."""
+    """What training may read.
+
+    Attributes:
+        examples: the rows to develop on.
+        split: of these.
+        facts: of the data.
+        preprocess: the chain as JSON, fitted.
+        limits: what is too large to decode.
+        stated: the chain before its fit; None where nothing in it was fitted on images of this split.
+    """
 
     examples: pd.DataFrame
     split: Split
     facts: Facts
     preprocess: list[dict[str, Any]]
     limits: Limits = DEFAULT_LIMITS
+    stated: list[dict[str, Any]] | None = None
 
     @property
     def sixteen_bit(self) -> SixteenBit:
@@ -206,13 +217,16 @@ def write_development(development: Development, folder: Path) -> None:
     write_facts(development.facts, folder)
     write_json(folder / "preprocess.json", development.preprocess)
     write_json(folder / LIMITS, asdict(development.limits))
+    if development.stated is not None:
+        write_json(folder / STATED, development.stated)
 
 
 def read_development(folder: Path) -> Development:
     """Reads what ``write_development`` wrote."""
     split, chain = read_split(folder / "split.json"), read_json(folder / "preprocess.json")
     limits = Limits(**read_json(folder / LIMITS))
-    return Development(read_rows(folder), split, read_facts(folder), chain, limits)
+    stated = read_json(folder / STATED) if (folder / STATED).is_file() else None
+    return Development(read_rows(folder), split, read_facts(folder), chain, limits, stated)
 
 
 def write_rows(examples: pd.DataFrame, folder: Path) -> None:

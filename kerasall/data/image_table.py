@@ -202,7 +202,7 @@ def _find_kept(table: tables.Table, keep: Iterable[str], problems: list[str]) ->
         if places[_kept(name)] is None:
             hint = did_you_mean(name, [each for each in table.columns if each])
             problems.append(
-                f"the column {name!r} is named by evaluate.subgroups, but is not there{f' ({hint})' if hint else ''}: "
+                f"the column {name!r} is named by evaluate.subgroups or tune.noise.scored.column, but is not there{f' ({hint})' if hint else ''}: "
                 f"{_list_columns(table)}"
             )
     return {key: at for key, at in places.items() if at is not None}

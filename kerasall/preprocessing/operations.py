@@ -315,7 +315,7 @@ def fit_chain(
     _require_list(steps)
     done = Chain((), sixteen_bit)
     for step in steps:
-        if _lacks_fit(step):
+        if lacks_fit(step):
             name, arguments = _split(step)
             operation = FITS[name]((done(tf.constant(image)).numpy() for image in images()), **arguments)
         else:
@@ -340,10 +340,10 @@ def check_steps(steps: Sequence[Mapping[str, Any]]) -> tuple[int, int]:
             "and duplicates read too"
         )
     # What is fitted changes colours alone, so the others tell the size.
-    return Chain.from_json([step for step in steps if not _lacks_fit(step)]).output_size
+    return Chain.from_json([step for step in steps if not lacks_fit(step)]).output_size
 
 
-def _lacks_fit(step: Any) -> bool:
+def lacks_fit(step: Any) -> bool:
     """Whether every fitted argument is absent; a step that has some of them is a mistake to report."""
     if not isinstance(step, Mapping) or step.get("op") not in FITS:
         return False

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from textwrap import fill
 from typing import Any
 
 import matplotlib
@@ -28,6 +29,7 @@ from kerasall.report.figures_style import (
     plot_texts,
     show_legend,
 )
+from kerasall.report.format import reword_levels
 from kerasall.taguchi.analysis import Analysis
 from kerasall.taguchi.effects import Interaction, lenth_margin
 
@@ -113,9 +115,10 @@ def draw_interaction(
         }
         marker = _MARKERS[index % len(_MARKERS)]
         axes.plot(range(len(first_levels)), means[:, index], marker=marker, markersize=5, **style)
-    axes.set_xticks(range(len(first_levels)), plot_texts(first_levels))
+    width = max(10, 42 // len(first_levels))  # letters that fit beside one another
+    axes.set_xticks(range(len(first_levels)), [fill(text, width) for text in plot_texts(first_levels)])
     axes.set(xlabel=plot_text(first), ylabel=plot_text(ratio), xlim=(-0.2, len(first_levels) - 0.35))
-    show_legend(axes, title=plot_text(second), title_fontsize=8, loc="center right")
+    show_legend(axes, title=plot_text(second), title_fontsize=8, loc="best", framealpha=0.5)
     row, column = (int(place) for place in np.unravel_index(int(np.nanargmax(means)), means.shape))
     return (
         f"Interaction of {first} and {second}: largest mean {means[row, column]:.2f} at {first} = "
@@ -224,7 +227,8 @@ def draw_analysis(analysis: Analysis, interactions: int = _INTERACTIONS) -> dict
     levels = sum(len(means) for means in analysis.response_table.values())
     figure, axes = new_figure(width=max(4.2, 0.3 * levels))
     mean = float(analysis.model.response.mean())
-    text = draw_main_effects(axes, analysis.response_table, analysis.level_names, ratio, mean)
+    names = reword_levels(analysis.level_names)
+    text = draw_main_effects(axes, analysis.response_table, names, ratio, mean)
     figures = {"main_effects": (figure, text)}
     effects = analysis.half_normal_effects()
     if len(effects) >= _FEWEST_EFFECTS:
@@ -238,7 +242,6 @@ def draw_analysis(analysis: Analysis, interactions: int = _INTERACTIONS) -> dict
     for interaction in drawn or _of_largest_factors(analysis, found):
         first, second = interaction.factors
         figure, axes = new_figure()
-        names = analysis.level_names
         means = analysis.interaction_means(first, second)
         text = draw_interaction(axes, means, first, second, names[first], names[second], ratio)
         stem = re.sub(r"\W+", "_", f"interaction {first} {second}")
@@ -257,7 +260,7 @@ def _draw_noise(analysis: Analysis, most: int) -> dict[str, tuple[Any, str]]:
     if analysis.noise is None or analysis.raw is None:
         return {}
     figures = {}
-    names = analysis.level_names | analysis.noise.factors
+    names = reword_levels(analysis.level_names | analysis.noise.factors)
     for number, pair in enumerate(analysis.noise.rank_interactions(analysis.raw.anova)[:most], start=1):
         setting, noise = pair
         figure, axes = new_figure()

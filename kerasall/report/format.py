@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -55,6 +56,37 @@ def format_range(low: float | None, high: float | None, percent: bool = True) ->
     if low is None or high is None:
         return ""
     return f"{format_value(low, percent)} to {format_value(high, percent)}"
+
+
+def level_words(text: str) -> str:
+    """A level of a setting as people say it, where a table holds it as JSON; every other text as it is.
+
+    >>> level_words('[{"op": "stain_shift", "basic": 1.4, "acid": 0.8}, {"op": "reinhard"}]'), level_words("[]")
+    ('stain_shift basic 1.4 acid 0.8 + reinhard', '[]')
+    >>> level_words('{"horizontal_flip": true, "stain": 0.1}'), level_words("adam")
+    ('horizontal_flip & stain 0.1', 'adam')
+    """
+    try:
+        level = json.loads(text) if text[:1] in ("[", "{") else None
+    except ValueError:
+        return text
+    if isinstance(level, list) and level and all(isinstance(each, dict) and "op" in each for each in level):
+        return " + ".join(" ".join([each.pop("op"), *_value_words(each)]) for each in level)
+    return " & ".join(_value_words(level)) if isinstance(level, dict) and level else text
+
+
+def _value_words(values: Mapping[str, Any]) -> list[str]:
+    said = {key: value if isinstance(value, str) else json.dumps(value) for key, value in values.items()}
+    return [key if text == "true" else f"{key} {text}" for key, text in said.items()]
+
+
+def reword_levels(found: Any) -> Any:
+    """A document of JSON values in which every level is told by ``level_words``; of a noise run all of its levels."""
+    if isinstance(found, str):
+        return " / ".join(map(level_words, found.split(" / ")))
+    if isinstance(found, Mapping):
+        return {key: reword_levels(value) for key, value in found.items()}
+    return [reword_levels(each) for each in found] if isinstance(found, list | tuple) else found
 
 
 def format_count(value: int) -> str:

@@ -39,7 +39,7 @@ def _effects_table(found: Mapping[str, Any]) -> Table:
     for factor in noise["factors"]:
         effect = noise["effects"][factor["name"]]
         means = ", ".join(
-            f"{level} {mean:.4g}" for level, mean in zip(factor["levels"], effect["means"], strict=True)
+            f"{level}: {mean:.4g}" for level, mean in zip(factor["levels"], effect["means"], strict=True)
         )
         worst = "-" if effect["worst"] is None else factor["levels"][effect["worst"] - 1]
         most = factor["name"] == noise["hurts_most"]
@@ -93,7 +93,8 @@ def _sensitivity_table(found: Mapping[str, Any]) -> Table:
     )
     note = (
         "Root mean square, over the rows at the level, of how far noise moves the response from the row's mean; the smallest "
-        "is the steadiest. In the responses' own unit: where larger responses also vary more, the ratio weighs both."
+        "is the steadiest, which alone does not say that it is more than chance: the lines of setting x noise above test that. In the "
+        "responses' own unit: where larger responses also vary more, the ratio weighs both."
     )
     return Table(
         "Sensitivity to noise at each level", ("Level", *(f">{name}" for name in table)), rows, (note,)
@@ -133,7 +134,8 @@ def _choices_table(found: Mapping[str, Any]) -> Table:
         rows.append(("first less second", *empty, *ends))
     note = (
         f"Predicted, with {100 * made['confidence']:g}% intervals of combinations fixed beforehand: choosing the best flatters "
-        "both. Spread and worst are of what the model predicts under the noise runs that were made."
+        "both. Spread and worst are of what the model predicts under the noise runs that were made. The intervals tell of other "
+        "runs of this experiment, with their chance; not of what was not measured in it, such as other patients."
     )
     return Table("Best by the ratio and best on average", tuple(columns), tuple(rows), (note,))
 

@@ -142,8 +142,8 @@ def _raw_table(raw: Mapping[str, Any], made: Mapping[str, Any], crossed: bool) -
         )
         if shared is not None:
             notes += (
-                "Runs that differ only in how a network is scored share its training, and its chance: settings, and noise that "
-                f"is trained with, are tested against the error between trainings ({shared} degrees of freedom), what lies inside "
+                "Runs that differ only in how one trained network, or one thing made once, is scored share its chance: settings, "
+                f"and noise that is trained with, are tested against the error between trainings ({shared} degrees of freedom), what lies inside "
                 f"a training against the error ({df}).",
             )
         return Table(CROSSED_CAPTION, _ANOVA, rows, notes)

@@ -5,9 +5,11 @@
     split.seed                            deals the images to develop on anew; the test part stays as it is
     preprocess                            the whole chain, in training and scoring, as another size of the images
     scored.preprocess                     operations before the chain, on scored images alone: another stain or scanner
-    scored.column.NAME                    only images whose column NAME of the table holds the level are scored
+    scored.column.NAME                    only images are scored of which column NAME of their table holds the level; the columns
+                                          are those of evaluate.subgroups
 
-The last two need no training of their own. A network is used under the first level of every noise.
+The last two need no training of their own. A network is used under the first level of every noise. Other data (``data.*``)
+are refused: split by themselves, their images to choose on may show patients of the first data's test part.
 """
 
 from __future__ import annotations
@@ -29,6 +31,12 @@ _OWN = {
     SHIFT: "lists of operations, the first of them [] (nothing)",
 }
 """Keys that are no settings of a trial -> what their levels must be."""
+
+_OTHER_DATA = (
+    "tune.noise must not name other data, but names {key}: each set of data is split by itself, so that images by which settings "
+    "are chosen on one may show patients of the other's test part. List the images of both in one table and divide what is scored "
+    "by its column (scored.column.NAME), or tune on each and give the responses to `kerasall taguchi analyze`, with a column noise:data"
+)
 
 
 @dataclass(frozen=True)
@@ -62,6 +70,11 @@ def is_scored_alone(key: str) -> bool:
     return key == SHIFT or key.startswith(COLUMN)
 
 
+def list_columns(tune: TuneSettings | None) -> list[str]:
+    """Columns of a table of images by which noise divides those that are scored."""
+    return [key.removeprefix(COLUMN) for key in (tune.noise if tune else ()) if key.startswith(COLUMN)]
+
+
 def is_trial_setting(key: str) -> bool:
     """Whether a noise is a setting that a trial reads, as a factor is."""
     return key not in _OWN and not is_scored_alone(key)
@@ -73,6 +86,8 @@ def noise_levels(base: TrialSettings, tune: TuneSettings) -> dict[str, tuple[Any
     Raises:
         SettingsError: a key names no setting, is a factor too, or a level does not fit it.
     """
+    if data := [key for key in tune.noise if key.startswith("data.")]:
+        raise SettingsError(_OTHER_DATA.format(key=data[0]))
     own = {key: levels for key, levels in tune.noise.items() if is_trial_setting(key)}
     if both := sorted({*tune.factors} & {*tune.noise}):
         raise SettingsError(

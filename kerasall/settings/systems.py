@@ -369,8 +369,8 @@ class TuneSettings(Strict):
     noise: dict[str, tuple[Any, ...]] = Field(default={})
     """what shall not matter -> its levels, under each of which every row is run, the network being used under the first:
     a key as of factors, seed, split.seed (the images to develop on are dealt anew), preprocess (whole chains),
-    scored.preprocess (operations on scored images alone) or scored.column.NAME (scored images by a column); the
-    ratio over these runs is maximised"""
+    scored.preprocess (operations on scored images alone) or scored.column.NAME (scored images by a column of their table,
+    by which the final score is divided too); other data only as such a column; the ratio over these runs is maximised"""
     noise_array: str = "every"
     """orthogonal array of the noise, or auto for the smallest that fits; every: all combinations"""
     confirmations: Annotated[int, Field(ge=2)] = 9

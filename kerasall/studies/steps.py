@@ -17,6 +17,7 @@ from kerasall.components.trainer import trainer
 from kerasall.components.transform import transform
 from kerasall.pipeline.component import Channel, Pipeline, Step
 from kerasall.settings import MemberSettings, Settings
+from kerasall.settings.noise import list_columns
 from kerasall.studies.experiment import Places
 
 PUBLISHED = ("report.json", "predictions.csv")
@@ -48,12 +49,16 @@ class DataSteps:
         """The part that training may read: everything but the test part."""
         return self.split.outputs["development"]
 
+    def noise_columns(self, settings: Settings) -> Channel | None:
+        """What the table says of the images, for a Tuner whose noise divides them by it; to others it must not matter."""
+        return self.examples.outputs["attributes"] if list_columns(settings.tune) else None
+
 
 def read_and_split(settings: Settings, places: Places) -> DataSteps:
     """Names, labels and subjects; one look at every pixel; a split that only the Evaluator sees the end of."""
-    examples = example_gen(
-        data=settings.data, cache_folder=places.cache, subgroups=list(settings.evaluate.subgroups)
-    )
+    # By a column that divides the scored images as noise the final score is divided too.
+    columns = dict.fromkeys([*settings.evaluate.subgroups, *list_columns(settings.tune)])
+    examples = example_gen(data=settings.data, cache_folder=places.cache, subgroups=list(columns))
     # One pass over the pixels: readability, sizes, colours, duplicates; errors stop the run.
     statistics = statistics_gen(examples=examples.outputs["examples"], checks=settings.checks)
     schema = schema_gen(statistics=statistics.outputs["statistics"], schema_file=settings.checks.schema_file)

@@ -69,7 +69,7 @@ def test_to_name_columns_changes_nothing_of_what_the_other_steps_read(table, tmp
 def test_a_column_that_is_not_there_is_refused_with_the_near_ones(table, tmp_path):
     with pytest.raises(
         DataError,
-        match=r"'scaner' is named by evaluate\.subgroups, but is not there \(did you mean 'scanner'",
+        match=r"'scaner' is named by evaluate\.subgroups or tune\.noise\.scored\.column, but is not there \(did you mean 'scanner'",
     ):
         generate(table, tmp_path / "one", "scaner")
 
@@ -95,5 +95,5 @@ def test_a_column_of_very_many_values_is_refused_before_anything_trains(table, t
 def test_the_published_part_is_a_column_of_every_source(table, tmp_path):
     _, attributes = generate(table.parent, tmp_path / "one", "fold", source="folder")
     assert list(read_csv(attributes / "attributes.csv").columns) == ["id", "fold"]
-    with pytest.raises(SettingsError, match="names site of the source folder"):
+    with pytest.raises(SettingsError, match="site is asked of the source folder"):
         generate(table.parent, tmp_path / "two", "site", source="folder")

@@ -15,10 +15,12 @@ import pytest
 from test_tuner import BASE, CLASSES, EFFECTS
 
 from kerasall.components.noise_runs import list_noise
+from kerasall.components.transform import training_images
 from kerasall.components.trial_search import count_scored, make_oracle, plan_oracle
 from kerasall.components.trial_training import PROJECT, RESULT, SearchJob, TrialTraining
 from kerasall.components.tuner import collect_members, confirmation_runs, require_tune, write_search
-from kerasall.data.development import Development, Facts
+from kerasall.data.development import Development, Facts, read_development, write_development
+from kerasall.data.examples import ATTRIBUTES, read_attributes, write_attributes
 from kerasall.data.splits import Split
 from kerasall.data.stratification import deal_again, fold_split
 from kerasall.data.training_record import ANALYSIS
@@ -26,11 +28,12 @@ from kerasall.errors import SettingsError
 from kerasall.evaluation.predictions import Predictions, read_predictions, write_predictions
 from kerasall.files import read_json, write_json
 from kerasall.models.saving import load_model
-from kerasall.preprocessing.operations import Chain
+from kerasall.preprocessing.operations import Chain, fit_chain
 from kerasall.report.pages.run import make_tuning
 from kerasall.settings import TuneSettings
 from kerasall.settings.loading import load_settings
 from kerasall.settings.noise import NoiseRun
+from kerasall.studies.experiment import Places, load_pipeline
 from kerasall.taguchi.stored_oracle import StoredOracle
 from kerasall.taguchi.tuner import TaguchiTuner, TrialRun
 
@@ -50,10 +53,11 @@ def make_data(folder: Path, parts: list[str] = PARTS, kind: str = "holdout") -> 
         path = folder / f"i{number:03d}.png"
         cv2.imwrite(str(path), rng.integers(0, 120, (32, 32, 3), np.uint8) + 120 * (number % 2))
         sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
-        site = "north" if number % 4 < 2 else "south"
-        rows.append([path.stem, label, f"s{number // 2}", f"s{number // 2}", part, str(path), sha256, site])
-    columns = ["id", "label", "subject", "group", "part", "path", "sha256", "site"]
+        rows.append([path.stem, label, f"s{number // 2}", f"s{number // 2}", part, str(path), sha256])
+    columns = ["id", "label", "subject", "group", "part", "path", "sha256"]
     table = pd.DataFrame(rows, columns=columns)
+    sites = ["north" if number % 4 < 2 else "south" for number in range(len(rows))]
+    write_attributes(table[["id"]].assign(site=sites), folder)
     split = Split(kind, table[["id", "label", "subject", "group", "part"]], 0)
     chain = [{"op": "resize", "height": 32, "width": 32}]
     return Development(table, split, Facts(CLASSES, ("all",), "subject", "test", (), ""), chain)
@@ -64,7 +68,8 @@ def make_tune(**options) -> TuneSettings:
 
 
 def make_job(folder: Path, tune: TuneSettings) -> SearchJob:
-    return SearchJob(folder, folder / "scratch", BASE, tune, 0.2, 0, True, None, folder / "cache")
+    said = folder if (folder / ATTRIBUTES).is_file() else None
+    return SearchJob(folder, folder / "scratch", BASE, tune, 0.2, 0, True, None, folder / "cache", said)
 
 
 class Counted(TrialTraining):
@@ -87,11 +92,10 @@ def test_what_is_scored_variously_is_trained_once(tmp_path):
     found = [training(each)["accuracy"] for each in runs]
     assert training.trained == 1
     plain, shifted = (read_predictions(run.folder / f"{n}.npz") for n in ("predictions", "shifted_1"))
-    site = data.examples.set_index("id")["site"]
     by_hand = []
     for each in (plain, shifted):
         right = each.decisions == each.labels
-        own = site[list(each.ids)].to_numpy()
+        own = read_attributes(tmp_path, each.ids)["site"]
         by_hand += [right[own == "north"].mean(), right[own == "south"].mean()]
     assert found == pytest.approx(by_hand)
     # What the shift changes is the scored image before the chain.
@@ -109,6 +113,12 @@ def test_what_is_scored_variously_is_trained_once(tmp_path):
     other = Counted(replace(training.job, scratch=tmp_path / "other"), data)
     assert other(replace(runs[2], folder=tmp_path / "elsewhere"))["accuracy"] == found[2]
     assert again.trained == other.trained == 0
+    # Another word of the table divides them anew, and trains nothing.
+    (tmp_path / ATTRIBUTES).write_text((tmp_path / ATTRIBUTES).read_text().replace("south", "east"))
+    elsewhere = {**SHIFTED, "scored.column.site": ["north", "east"]}
+    moved = Counted(replace(make_job(tmp_path, make_tune(noise=elsewhere)), scratch=tmp_path / "moved"), data)
+    assert moved(replace(runs[3], folder=tmp_path / "east"))["accuracy"] == found[3]
+    assert moved.trained == 0
 
 
 class Simulated(Counted):
@@ -179,6 +189,8 @@ def test_a_search_across_noise_is_analysed_confirmed_and_shown(data, tmp_path):
     assert "The noise matters least at batch_size = 8." in text
     assert "Best by the ratio and best on average" in text
     assert "model_2, []<" in text  # a confirmation run under the first noise
+    assert "gamma gamma 3.0" in text  # levels in words, as in the figures
+    assert "&#34;op&#34;" not in text
     assert "looks at the mean over the noise runs alone" in text  # omega, by default
     assert "tested against the error between trainings (1 degrees of freedom)" in text
 
@@ -225,6 +237,30 @@ def test_a_trial_under_another_deal_holds_out_other_patients(tmp_path):
     assert not set(other.fitted) & set(other.held_out)
 
 
+def test_a_chain_that_was_fitted_is_fitted_anew_on_the_training_images_of_another_deal(tmp_path):
+    """Otherwise the numbers of the common chain come from images that the other deal scores."""
+    stated = [{"op": "reinhard"}, {"op": "resize", "height": 32, "width": 32}]
+    data = make_data(tmp_path)
+
+    def fitted(under: Development) -> list[dict]:
+        return fit_chain(stated, lambda: training_images(under.examples)).to_json()
+
+    data = replace(data, preprocess=fitted(data), stated=stated)
+    write_development(replace(data, examples=data.examples.assign(fold="")), tmp_path)
+    data = replace(data, stated=read_development(tmp_path).stated)
+    training = Counted(make_job(tmp_path, make_tune(noise={"split.seed": [0, 1]})), data)
+    first, other = training.noise.runs
+    assert training.noise.data_under(first) is data  # under which the network is used
+    dealt = training.noise.data_under(other)
+    assert dealt.preprocess == fitted(dealt) != data.preprocess
+    pixels = training.noise.pixels_of(BASE, other)
+    image = cv2.cvtColor(cv2.imread(data.examples["path"].iloc[0]), cv2.COLOR_BGR2RGB)
+    np.testing.assert_array_equal(pixels.pixels[0], Chain.from_json(dealt.preprocess)(image).numpy())
+    assert training.noise.pixels_of(BASE, first) is training.pixels
+    given = Counted(training.job, replace(data, stated=None))  # numbers that the settings state are no fit
+    assert given.noise.data_under(other).preprocess == data.preprocess
+
+
 @pytest.mark.parametrize(
     ("noise", "message"),
     [
@@ -234,6 +270,10 @@ def test_a_trial_under_another_deal_holds_out_other_patients(tmp_path):
         ({"scored.preprocess": [[{"op": "gamma", "gamma": 2}], []]}, "the first of them [] (nothing)"),
         ({"scored.column.site": [True, False]}, "must be values of that column"),
         ({"model.heads": [1, 2]}, "must be the key of a setting that a trial reads"),
+        (
+            {"data.path": ["a", "b"]},
+            "may show patients of the other's test part. List the images of both in one table",
+        ),
         ({"seed": [1]}, "noise factor seed must have at least two different levels"),
     ],
 )
@@ -246,10 +286,28 @@ def test_columns_and_values_must_be_there(tmp_path):
     data = make_data(tmp_path)
     job = make_job(tmp_path, make_tune(noise=SHIFTED))
     assert count_scored(job, data) == 4
-    with pytest.raises(SettingsError, match=r"scored\.column\.scanner must name a column"):
+    with pytest.raises(
+        SettingsError,
+        match=r"scored\.column\.scanner must name a column that the Tuner is given, but it has site",
+    ):
         make_oracle(make_job(tmp_path, make_tune(noise={"scored.column.scanner": ["a", "b"]})), data)
     with pytest.raises(SettingsError, match="but none has east: those of validation have north, south"):
         make_oracle(make_job(tmp_path, make_tune(noise={"scored.column.site": ["north", "east"]})), data)
+
+
+def test_the_pipeline_hands_the_columns_to_the_tuner_and_the_final_score(tmp_path):
+    def steps(*overrides: str) -> dict:
+        settings = load_settings("taguchi_resnet101_vote_small", overrides)
+        return {step.title: step for step in load_pipeline(settings, Places(tmp_path, tmp_path)).steps}
+
+    plain = steps("evaluate.subgroups=[fold]")
+    assert list(plain["Tuner"].inputs) == [
+        "development"
+    ]  # what is named for the report alone trains nothing again
+    made = steps("evaluate.subgroups=[fold]", "tune.noise={scored.column.site: [a, b], seed: [0, 1]}")
+    assert made["Tuner"].inputs["attributes"].type == "Attributes"
+    assert made["ExampleGen"].arguments["subgroups"] == ["fold", "site"]
+    assert made["Evaluator"].inputs["attributes"].type == "Attributes"
 
 
 def test_every_fold_must_hold_what_is_scored(tmp_path):
@@ -257,8 +315,10 @@ def test_every_fold_must_hold_what_is_scored(tmp_path):
     data = make_data(tmp_path, ["fold_0"] * 8 + ["fold_1"] * 8, kind="folds")
     tune = make_tune(noise={"scored.column.site": ["north", "south"]})
     assert count_scored(make_job(tmp_path, tune), data) == 8
-    site = data.examples["site"].where(data.examples["part"] == "fold_0", "south")
-    data = replace(data, examples=data.examples.assign(site=site))
+    first = data.examples["part"] == "fold_0"
+    write_attributes(
+        data.examples[["id"]].assign(site=np.where(first, ["north", "south"] * 8, "south")), tmp_path
+    )
     with pytest.raises(SettingsError, match="in every fold, but none has north: those of fold_1 have south"):
         make_oracle(make_job(tmp_path, tune), data)
 

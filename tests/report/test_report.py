@@ -30,8 +30,9 @@ from kerasall.report import page as report_module
 from kerasall.report.format import Score, format_value
 from kerasall.report.page import Picture, render_page, render_section, write_page
 from kerasall.report.pages.run import measure_peak
-from kerasall.report.pages.run_training import training_section
+from kerasall.report.pages.run_training import list_stages, training_section
 from kerasall.report.sections import choose_gallery, data_section, gallery_section, subject_section
+from kerasall.settings.loading import load_settings
 
 WEAKNESSES = {
     "synthetic": False, "kind": "none", "leaks": 0, "near_duplicates": True, "stained": False, "no_maps": {},
@@ -409,3 +410,15 @@ def test_the_peak_of_memory_is_of_this_program_and_not_of_what_started_it():
     assert measure_peak() >= before + len(held) // 2
     small = f"from kerasall.report.pages.run import measure_peak; assert measure_peak() < {before + len(held) // 2}"
     subprocess.run([sys.executable, "-c", small], check=True)
+
+
+def test_epochs_are_called_up_to_so_many_only_where_a_stage_could_have_ended_early():
+    settings = load_settings("aria_mobilenet", ["train.stages.0.patience=3"])
+
+    def epochs(val_loss) -> str:
+        row = {"loss": 0.5, "accuracy": 0.9, "val_loss": val_loss, "val_accuracy": val_loss}
+        fits = {"fold_0": [{"epochs": [row], "best_epoch": 1}]}
+        ((_, facts, _),) = list_stages({"fits": fits}, settings)
+        return facts["Epochs"]
+
+    assert (epochs(0.6), epochs(None)) == ("up to 40, patience 3", "40")

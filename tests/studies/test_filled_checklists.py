@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 import tarfile
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -13,12 +14,15 @@ import pytest
 from typer.testing import CliRunner
 
 from kerasall.cli.app import app
+from kerasall.data.splits import read_split, write_split
 from kerasall.errors import ArtifactError
 from kerasall.published.checklists import checklist_names, read_checklist
 from kerasall.report.pages.checklist import ABSENT, ANSWERED, BY_AUTHORS, PARTLY, escape_markdown
 from kerasall.settings import StudySettings
 from kerasall.settings.loading import load_settings
+from kerasall.studies.checklists.facts import RunFacts
 from kerasall.studies.checklists.filled import fill_in
+from kerasall.studies.checklists.rules import RULES
 from kerasall.studies.finished_run import Run
 
 WITNESS = Path(__file__).parents[1] / "data" / "witness" / "kerasall-0.1.0-demo.tar.xz"
@@ -304,13 +308,13 @@ def test_a_leak_is_told_wherever_copies_and_folds_are(changed):
 
 def test_a_designed_experiment_is_no_run_without_tests_and_its_noise_is_told(changed):
     plain = changed()
-    assert "No test of significance was made." in known(plain, "claim", "29")
+    assert "The run made no test of significance." in known(plain, "claim", "29")
     tune = {
         "factors": {"train.batch_size": [8, 16]},
         "noise": {"seed": [1, 2], "scored.preprocess": [[], []]},
     }
     run = changed(settings={"tune": tune | {"response": "accuracy", "response_on": "validation", "confirmations": 2}}, results={"tuning": {"anova": []}})  # fmt: skip
-    assert "No test of significance" not in known(run, "claim", "29")
+    assert "no test of significance" not in known(run, "claim", "29")
     assert "p-values of its settings" in known(run, "claim", "29")
     assert "As noise it varied seed, scored.preprocess" in known(run, "claim", "30")
 
@@ -341,6 +345,102 @@ def test_an_external_check_without_intervals_is_told_so(changed, tmp_path):
     (folder / "report.json").write_text(json.dumps({"results": results}), "utf-8")
     told = known(Run(run.folder), "claim", "33")
     assert "Balanced accuracy 70.0% (no interval), Malignant sensitivity not defined." in told
+
+
+def test_the_level_of_a_threshold_is_that_of_the_thresholds_that_judged_it_with_its_interval(changed):
+    """Out of fold the exported threshold, fitted to every image, reached more than what is told."""
+    reached = {"value": 0.9, "low": 0.8, "high": 0.95, "confidence": 0.95}
+    point = {
+        "wanted": 0.95,
+        "threshold": 0.94,
+        "sensitivity": reached,
+        "specificity": reached | {"low": None, "high": None},
+    }
+    fit = {"temperature": 1.0, "fitted_images": 9, "fitted_on": "out-of-fold", "cross_fitted": True}
+    errors = {"expected_calibration_error": {"value": 0.01}}
+    trust = {"calibration": fit | {"before": errors, "after": errors}, "operating_points": [point]}
+    told = known(changed(results={"trust": trust}), "tripod", "15")
+    assert (
+        "the exported model has the threshold 0.94; thresholds from the other parts reached a sensitivity of"
+        in told
+    )
+    assert "of 90.0% (95% interval 80.0% to 95.0%), with a specificity of 90.0% (no interval)." in told
+    trust["calibration"]["cross_fitted"] = False
+    told = known(changed(results={"trust": trust}), "tripod", "15")
+    assert "on the scored images it reached a sensitivity of 90.0%" in told
+    assert "none of which is scored" in told
+
+
+def test_what_is_asked_of_each_part_is_answered_for_each(old):
+    for name, number in (("claim", "36"), ("stard-ai", "25"), ("tripod", "20c")):
+        told = known(old, name, number)
+        assert all(f"Classes in the part {part}: " in told for part in ("train", "validation", "test"))
+
+
+def test_blocks_that_share_copies_are_not_counted_as_groups_of_their_own(changed):
+    """Of 40 blocks 33 groups were resampled in one run: no interval is over 40."""
+    run = changed(facts={"subject_kind": "block"})
+    assert "one group" not in known(run, "claim", "29")
+
+    def join(folder: Path) -> None:
+        split = read_split(folder / "split.json")
+        first, second = sorted(set(split.table["group"]))[:2]
+        table = split.table.assign(group=split.table["group"].replace(second, first))
+        write_split(replace(split, table=table), folder / "split.json")
+
+    run = change_outputs(run, "Split", join)
+    assert run.output("Split", "split.json")
+    count = RunFacts(run).split.table["subject"].nunique()
+    assert f"; those that share copies are one group ({count} in {count - 1})" in known(run, "claim", "29")
+
+
+def test_epochs_that_nothing_can_end_early_are_not_called_up_to(changed):
+    """With folds and no inner part every epoch of the settings is trained; the authors know how they found that number."""
+    settings = load_settings("aria_mobilenet").model_dump(mode="json")
+    settings["train"]["stages"][0]["patience"] = 3
+    assert "up to 40 epochs, ended after 3" in known(changed(settings=settings), "claim", "25")
+
+    def fold(folder: Path) -> None:
+        split = read_split(folder / "split.json")
+        table = split.table.assign(part="fold_" + (split.table["part"] == "test").astype(int).astype(str))
+        write_split(replace(split, kind="folds", table=table), folder / "split.json")
+
+    run = change_outputs(changed(settings=settings), "Split", fold)
+    told = known(run, "claim", "25")
+    assert ", 40 epochs; batches" in told
+    assert "no image decided it in this run. How the settings were found, the authors know." in known(
+        run, "claim", "26"
+    )
+
+
+def test_what_a_run_cannot_know_of_is_not_said_to_be_absent(old):
+    """Patients without a file, another's test, a reader, what the training was meant for."""
+    told = " ".join(s for name in checklist_names() for a in fill_in(old, name).answers for s in a.known)
+    assert "so none was missing" not in told
+    assert "What never came to be a file the run does not know" in told
+    assert "It was not tested on data from elsewhere" not in told
+    assert "for the sake of fairness" not in told
+    assert "whether anybody else can get it, the run does not know" in known(old, "claim", "43")
+    assert "The report says that it is for research alone" in known(old, "tripod", "27b")
+
+
+def test_a_place_is_named_only_where_the_report_says_something_of_it():
+    """No section of the report speaks of heat maps."""
+    assert RULES["explanation"].where == ()
+    assert {"thresholds", "refer"} <= set(RULES["metrics"].where)  # two of its plots
+
+
+def test_columns_that_were_noise_divide_the_final_score_too(changed):
+    tune = {
+        "factors": {"train.batch_size": [8, 16]}, "noise": {"scored.column.site": ["n", "s"]},
+        "response": "accuracy", "response_on": "validation", "confirmations": 2,
+    }  # fmt: skip
+    told = known(changed(settings={"tune": tune}), "claim", "30")
+    assert "By scored.column.site the final score is divided, too. No images" in told
+    tune["noise"]["seed"] = [1, 2]
+    assert "The final model was scored under none of the rest." in known(
+        changed(settings={"tune": tune}), "claim", "30"
+    )
 
 
 def test_blinding_is_unknown_unless_stated(old, changed):

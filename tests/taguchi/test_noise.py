@@ -16,6 +16,7 @@ from textbook_data import (
     CONNECTOR,
     CONNECTOR_ETA,
     CONNECTOR_NOISE,
+    PULP,
     SPRING,
     SPRING_MEAN_MODEL,
     SPRING_MEANS,
@@ -262,6 +263,35 @@ def test_runs_that_share_a_training_are_tested_as_a_split_plot():
     )
     assert found.noise.robust.mean_high - found.noise.robust.mean == pytest.approx(half)
     assert "are tested against the error between trainings (6 degrees of freedom)" in describe_analysis(found)
+
+
+def test_a_textbook_split_plot_is_analysed_by_the_command(tmp_path):
+    """A batch of pulp is made once and cooked at four temperatures: the method is judged by batches, 4 degrees of freedom."""
+    places = np.indices(PULP.shape).reshape(3, -1) + 1
+    table = pd.DataFrame(
+        dict(zip(["noise:temperature", "day", "pulp"], places, strict=True)) | {"y1": PULP.ravel()}
+    )
+    table.to_csv(tmp_path / "pulp.csv", index=False)
+    options = ("taguchi", "analyze", tmp_path / "pulp.csv", "--signal", "mean", "--json")
+    found = json.loads(invoke(*options, "--scored-alone", "temperature").stdout)["raw"]
+    batches = PULP.mean(axis=0)  # [days, methods]
+    rest = batches - batches.mean(0) - batches.mean(1)[:, None] + batches.mean()
+    error = 4 * (rest**2).sum() / 4
+    rows = {row["factor"]: row for row in found["anova"]}
+    assert rows["between trainings"]["df"] == 4
+    assert rows["between trainings"]["mean_square"] == pytest.approx(error)
+    method = 12 * ((batches.mean(0) - batches.mean()) ** 2).sum() / 2
+    assert rows["pulp"]["f"] == pytest.approx(method / error)
+    assert rows["pulp"]["p"] == pytest.approx(stats.f.sf(method / error, 2, 4))
+    assert (round(rows["pulp"]["f"], 2), rows["pulp"]["p"] < 0.05, found["error"]["df"]) == (7.08, True, 12)
+    assert rows["temperature"]["f"] == pytest.approx(
+        rows["temperature"]["mean_square"] / found["error"]["mean_square"]
+    )
+    # As if every sample were a batch of its own, the method would look far surer than three batches of it can say.
+    alike = {row["factor"]: row for row in json.loads(invoke(*options).stdout)["raw"]["anova"]}
+    assert alike["pulp"]["p"] < rows["pulp"]["p"] / 5
+    with pytest.raises(SettingsError, match="scored_alone must name noise factors, but method is none"):
+        invoke(*options, "--scored-alone", "noise:temperature,method")
 
 
 def test_settings_that_do_nothing_are_not_called_significant_because_trainings_are_scored_often():

@@ -32,6 +32,7 @@ from kerasall.report.format import (
     format_length,
     format_value,
     is_percent,
+    reword_levels,
     score_of,
     title_of,
 )
@@ -199,7 +200,8 @@ def make_tuning(e: Evidence) -> Section | None:
         for name, (svg, text) in draw_analysis(e.search.analyze()).items()
     ]
     interactions = describe_interactions(e.search.design.plan.interactions())
-    made, laid = e.tuning["experiment"], lay_out(e.tuning)
+    told = reword_levels(e.tuning)
+    made, laid = told["experiment"], lay_out(told)
     return render_section("tuning", made=made, laid=laid, pictures=pictures, interactions=interactions)
 
 

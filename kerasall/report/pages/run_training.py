@@ -173,18 +173,23 @@ def _list_stages(member: str, training: Mapping[str, Any], train: TrainSettings)
         fits = training["fits"].items()
         runs = [_read_run(name, histories[index]) for name, histories in fits if index < len(histories)]
         title = f"{member}, stage {index + 1}" if member else f"Stage {index + 1}"
-        stages.append((f"{title}: {stage.name}", _stage_facts(stage, train, training), runs))
+        watched = any(len(run.validation_loss) for run in runs)
+        stages.append((f"{title}: {stage.name}", _stage_facts(stage, train, training, watched), runs))
     return stages
 
 
-def _stage_facts(stage: StageSettings, train: TrainSettings, training: Mapping[str, Any]) -> dict[str, str]:
+def _stage_facts(
+    stage: StageSettings, train: TrainSettings, training: Mapping[str, Any], watched: bool
+) -> dict[str, str]:
     parts = {"head": "the head alone", "all": "the whole network"}
     schedule = stage.schedule.get("name", "constant")
     facts = {
         "Trained": parts.get(stage.trainable, f"from {stage.trainable} on"),
         "Optimizer": f"{stage.optimizer.name}, learning rate {stage.optimizer.learning_rate:g}"
         + (f", {schedule}" if schedule != "constant" else ""),
-        "Epochs": f"up to {stage.epochs}" + (f", patience {stage.patience}" if stage.patience else ""),
+        "Epochs": f"up to {stage.epochs}, patience {stage.patience}"
+        if stage.patience and watched
+        else str(stage.epochs),
         "Batch": str(train.batch_size),
     }
     if train.oversample != "none":

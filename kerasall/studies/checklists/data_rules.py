@@ -98,9 +98,9 @@ def describe_missing(run: RunFacts) -> Iterator[str]:
     if run.left_out is not None:
         yield f"{count_of(len(run.left_out), 'file')} could not be read and were left out; unreadable.csv lists them."
     elif run.setting("checks.unreadable", "error") == "error":
-        yield "A file that cannot be read stops the run, so none was missing; every image has a label."
+        yield "A file that cannot be read stops the run: every one that was found could be, and has a label. What never came to be a file the run does not know."
     else:
-        yield "No file was unreadable; every image has a label."
+        yield "No file that was found was unreadable; each has a label. What never came to be a file the run does not know."
     unknown = _share_without_patient(run)
     if unknown is None:
         return
@@ -238,11 +238,12 @@ def describe_flow(run: RunFacts) -> Iterator[str]:
 
 
 def describe_people(run: RunFacts) -> Iterator[str]:
-    """Counts by class; the run knows nothing else of the patients."""
+    """Counts by class, and their shares in every part; the run knows nothing else of the patients."""
     if run.statistics:
         yield f"Images by class: {_counts(run.statistics['classes'])}."
         if run.subject_kind == "subject":
             yield f"{run.person.capitalize()}s by class: {_counts(run.statistics['subjects_per_class'])}."
+    yield from describe_parts_compared(run)
     yield "The run knows no age, no sex and no clinical feature of anybody."
 
 
@@ -277,7 +278,7 @@ def _needed(run: RunFacts, found: Mapping[str, Any]) -> Iterator[str]:
     yield (
         f"From its interval and the spread between {found['groups']:,} groups (design effect {found['design_effect']:.1f}{rough}), "
         f"a 95% interval of the {found['title']} would take about this many that have such images, each a {run.group} like "
-        f"these: {wanted}."
+        f"these{run.joined}: {wanted}."
     )
 
 

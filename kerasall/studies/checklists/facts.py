@@ -206,6 +206,18 @@ class RunFacts:
         """Whom the data tell apart: patients, or ids of which several are one patient, as far as is known."""
         return "patient id" if self.flow is None or self.flow.groups else "patient"
 
+    @cached_property
+    def joined(self) -> str:
+        """For example ``; those that share copies are one group (40 in 33)``; "" where every group is one patient or block."""
+        if self.split is None or self.subject_kind not in ("subject", "block"):
+            return ""
+        named = self.split.table[self.split.table["subject"] != ""]
+        subjects, groups = named["subject"].nunique(), named["group"].nunique()
+        shared = "share copies or patients" if self.subject_kind == "subject" else "share copies"
+        return (
+            f"; those that {shared} are one group ({subjects:,} in {groups:,})" if groups < subjects else ""
+        )
+
     @property
     def labels(self) -> list[str]:
         """Names of the classes."""

@@ -142,7 +142,8 @@ def describe_training(run: RunFacts) -> Iterator[str]:
         yield f"Classifiers ({', '.join(chosen)}) were fitted to features of networks that stay as they are."
     else:
         whose = "Each member, where it states nothing else" if run.setting("members") else "Training"
-        stages = "; ".join(map(describe_stage, train.get("stages", ())))
+        fixed = is_unwatched(run)
+        stages = "; ".join(describe_stage(each, fixed) for each in train.get("stages", ()))
         yield (
             f"{whose}: {stages}; batches of {train.get('batch_size')}; loss {str(train.get('loss')).replace('_', ' ')}"
             + (f", label smoothing {train['label_smoothing']:g}" if train.get("label_smoothing") else "")
@@ -162,8 +163,13 @@ def describe_training(run: RunFacts) -> Iterator[str]:
     yield f"Deterministic: {'yes' if run.setting('deterministic') else 'no'}."
 
 
-def describe_stage(stage: Mapping[str, Any]) -> str:
-    """One stage in words, with all its constants."""
+def is_unwatched(run: RunFacts) -> bool:
+    """Whether no image was held out to decide epochs on: stages then end where the settings say."""
+    return bool(run.split and run.split.folds) and not run.setting("split.inner_validation", 0)
+
+
+def describe_stage(stage: Mapping[str, Any], fixed: bool = False) -> str:
+    """One stage in words, with all its constants; ``fixed`` where nothing can end it early."""
     parts = {"head": "the head alone", "all": "the whole network"}
     optimizer = stage["optimizer"]
     constants = ", ".join(f"{key} {value}" for key, value in optimizer.get("constants", {}).items())
@@ -172,7 +178,7 @@ def describe_stage(stage: Mapping[str, Any]) -> str:
     rate = ", ".join([name, *(f"{key} {value}" for key, value in schedule.items())])
     stop = (
         f", ended after {stage['patience']} epochs without a better {stage['monitor']}"
-        if stage.get("patience")
+        if stage.get("patience") and not fixed
         else ""
     )
     frozen = (
@@ -183,7 +189,7 @@ def describe_stage(stage: Mapping[str, Any]) -> str:
     return (
         f"stage {stage['name']} trains {parts.get(stage['trainable'], 'from ' + stage['trainable'] + ' on')} with "
         f"{optimizer['name']}{f' ({constants})' if constants else ''}, learning rate {optimizer['learning_rate']:g} ({rate}), "
-        f"up to {count_of(stage['epochs'], 'epoch')}{stop}{frozen}"
+        f"{'' if fixed or not stop else 'up to '}{count_of(stage['epochs'], 'epoch')}{stop}{frozen}"
     )
 
 
@@ -208,7 +214,6 @@ def describe_choice(run: RunFacts) -> Iterator[str]:
     """What chose epochs, combinations and levels, and on which images."""
     stages = run.setting("train.stages", [])
     best = {str(stage["monitor"]) for stage in stages if stage.get("keep", "best") == "best"}
-    watched = not run.split or not run.split.folds or run.setting("split.inner_validation", 0)
     if run.setting("deep_features") or run.setting("sweep"):
         chosen, on = run.training.get("chosen"), run.training.get("compared_on")
         stated = (run.setting("deep_features") or run.setting("sweep"))["chosen"]
@@ -216,8 +221,8 @@ def describe_choice(run: RunFacts) -> Iterator[str]:
             yield "What is exported stands in the settings (chosen): this run did not choose it by a score."
         elif chosen and on:
             yield f"Exported is the best of {count_of(len(run.training.get('combinations', ())), 'combination')}, compared on {on} images."
-    elif not watched:
-        yield "The number of epochs was fixed beforehand: no image decided it."
+    elif is_unwatched(run):
+        yield "The settings fix the number of epochs: no image decided it in this run. How the settings were found, the authors know."
     elif best:
         yield f"The weights of the epoch with the best {' or '.join(sorted(best))} were kept, decided on images that were not trained on."
     else:
@@ -301,9 +306,9 @@ def describe_given(run: RunFacts) -> Iterator[str]:
     """What a third party is handed."""
     yield "The model is a SavedModel with its preprocessing, class names, model card and a list of SHA-256 digests; it takes the bytes of an image file."
     if run.run.pushed_to is not None:
-        yield "The run pushed it."
+        yield "The run put it into its own folder of models; whether anybody else can get it, the run does not know."
     else:
-        yield "The run did not push it (see the verdict)."
+        yield "The run did not put it into its folder of models (see the verdict)."
 
 
 def describe_kept(run: RunFacts) -> Iterator[str]:

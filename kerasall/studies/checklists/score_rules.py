@@ -10,6 +10,7 @@ from kerasall.evaluation.metrics import MALIGNANT_SCORES, SCORES
 from kerasall.report.external_scores import SCORED
 from kerasall.report.format import format_value, is_percent, title_of
 from kerasall.report.page import sentence
+from kerasall.settings.noise import COLUMN
 from kerasall.studies.checklists.facts import GROUPS_OF, RunFacts
 
 
@@ -34,13 +35,13 @@ def describe_statistics(run: RunFacts) -> Iterator[str]:
         "none": "groups of copies, as no patient is known",
         "unknown": "as the report says",
     }[run.subject_kind]
-    yield f"Intervals at {100 * main.confidence:g}%: {main.method}; groups are {kind}; {run.setting('evaluate.resamples')} resamples, seed {run.setting('seed')}."
+    yield f"Intervals at {100 * main.confidence:g}%: {main.method}; groups are {kind}{run.joined}; {run.setting('evaluate.resamples')} resamples, seed {run.setting('seed')}."
     yield f"The main score is over {main.over}."
     yield from map(sentence, run.scores.notes)
     if run.results.get("tuning"):
         yield "An analysis of variance of the designed experiment gives p-values of its settings; no score was tested for significance."
     else:
-        yield "No test of significance was made."
+        yield "The run made no test of significance."
 
 
 def describe_performance(run: RunFacts) -> Iterator[str]:
@@ -125,24 +126,31 @@ def describe_thresholds(run: RunFacts) -> Iterator[str]:
         if rule == "majority_vote"
         else "Called is the most probable class; no threshold is tuned for that."
     )
-    points = (run.results.get("trust") or {}).get("operating_points") or ()
+    found = run.results.get("trust") or {}
+    points = found.get("operating_points") or ()
+    crossed = bool(points) and found["calibration"]["cross_fitted"]
+    # The exported threshold is fitted to all of them; it is not what the scored images were judged by.
+    judged = "thresholds from the other parts" if crossed else "on the scored images it"
     for each in points:
         reached, others = each["sensitivity"], each["specificity"]
         if reached["value"] is None or others["value"] is None:
             continue
         yield (
-            f"For a wanted sensitivity of {format_value(each['wanted'])}, which the settings name, the threshold is "
-            f"{each['threshold']:.4g}; on the scored images it reached {format_value(reached['value'])}, with a specificity of "
-            f"{format_value(others['value'])}."
+            f"For a wanted sensitivity of {format_value(each['wanted'])}, which the settings name, the exported model has the "
+            f"threshold {each['threshold']:.4g}; {judged} reached a sensitivity of {_with_ends(reached)}, with a specificity of "
+            f"{_with_ends(others)}."
         )
     if points:
-        fitted = run.results["trust"]["calibration"]
-        judged = (
-            "each part scored with thresholds from the other parts"
-            if fitted["cross_fitted"]
-            else "none of which is scored"
-        )
-        yield f"Thresholds were chosen on {fitted['fitted_on']} predictions, {judged}."
+        beside = "" if crossed else ", none of which is scored"
+        yield f"Thresholds were chosen on {found['calibration']['fitted_on']} predictions{beside}."
+
+
+def _with_ends(found: Mapping[str, Any]) -> str:
+    """For example ``95.0% (95% interval 84.0% to 97.5%)``; of a figure without an interval that it has none."""
+    if found["low"] is None:
+        return f"{format_value(found['value'])} (no interval)"
+    ends = f"{format_value(found['low'])} to {format_value(found['high'])}"
+    return f"{format_value(found['value'])} ({100 * found['confidence']:g}% interval {ends})"
 
 
 def describe_indeterminate(run: RunFacts) -> Iterator[str]:
@@ -200,8 +208,16 @@ def describe_robustness(run: RunFacts) -> Iterator[str]:
     if run.results.get("tuning"):
         yield "A designed experiment varied the settings of training; its analysis stands in the report."
     if noise := (run.setting("tune") or {}).get("noise"):
-        yield f"As noise it varied {', '.join(noise)}; what that does to each setting stands there too. The final model was scored under none of it."
+        yield f"As noise it varied {', '.join(noise)}; what that does to each setting stands there too. {describe_scored_noise(noise)}"
     yield "No images of another stain, microscope or camera than the data hold were tried by this run."
+
+
+def describe_scored_noise(noise: Mapping[str, Any]) -> str:
+    """Whether the final score tells of what was varied: of columns alone, by which its images are divided too."""
+    columns = [name for name in noise if name.startswith(COLUMN)]
+    rest = "The final model was scored under none of the rest." if len(columns) < len(noise) else ""
+    told = f"By {', '.join(columns)} the final score is divided, too. {rest}".strip()
+    return told if columns else "The final model was scored under none of it."
 
 
 def describe_internal(run: RunFacts) -> Iterator[str]:
@@ -284,16 +300,16 @@ def describe_limits(run: RunFacts) -> Iterator[str]:
     if unmet:
         yield f"Of {count_of(len(run.results['criteria']), 'criterion', 'criteria')} for export {len(unmet)} {'is' if len(unmet) == 1 else 'are'} not met."
     if not run.external:
-        yield "It was not tested on data from elsewhere."
+        yield "No test on data from elsewhere is known to the run."
     yield from map(sentence, run.scores.notes)
 
 
 def describe_fairness(run: RunFacts) -> Iterator[str]:
-    """Subgroups that were scored; nothing in training was done for fairness."""
+    """Subgroups that were scored; that training knows of no groups of people. What it was meant for, the run cannot know."""
     yield from describe_subgroups(run)
-    yield "Nothing in the training was done for the sake of fairness."
+    yield "The training was told of no group of people."
 
 
 def describe_users(run: RunFacts) -> Iterator[str]:
     """What the model asks of a user: an image file."""
-    yield "The model takes one image file and needs no other input; its answer is for research alone, and every image is to be looked at by a trained person."
+    yield "The model takes one image file and needs no other input. The report says that it is for research alone, and for a reader who looks at every image."
