@@ -94,7 +94,7 @@ def _numbers(study: Any) -> Any:
         return {
             key: _numbers(value)
             for key, value in study.items()
-            if key not in elsewhere and not key.startswith("seconds")
+            if key not in elsewhere and not key.startswith(("seconds", "bytes"))
         }
     return [_numbers(each) for each in study] if isinstance(study, list) else study
 
