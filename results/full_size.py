@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import resource
 import shutil
 import signal
 import struct
@@ -40,7 +41,7 @@ from kerasall.csv_tables import write_csv
 from kerasall.data.cell_drawing import draw_image
 from kerasall.data.cnmc import LABEL_TABLE, LABELS, PRELIMINARY
 from kerasall.data.cnmc_subjects import JOINED_IDS
-from kerasall.errors import KerasallError
+from kerasall.errors import KerasallError, count_of
 from kerasall.files import atomic_path, read_object, require_room, write_json, write_text
 from kerasall.runtime import show_progress
 from kerasall.shown_text import show, tell
@@ -289,14 +290,17 @@ class Watched:
         seconds: of every try, killed ones too.
         peak_bytes: most resident bytes at one moment, pages of files among them, which the system takes back when it must.
         peak_own_bytes: most of those without pages of files.
+        loads: of the machine, at every look.
     """
 
     seconds: list[float] = field(default_factory=list)
     peak_bytes: int = 0
     peak_own_bytes: int = 0
+    loads: list[float] = field(default_factory=list)
 
     def look(self, process: psutil.Process) -> None:
         """Notes down the memory of this moment."""
+        self.loads.append(os.getloadavg()[0])
         found = []
         for each in [process, *process.children(recursive=True)]:
             try:
@@ -330,7 +334,7 @@ def run_system(name: str, system: System, data: Path, folder: Path) -> dict[str,
         KerasallError: it failed, or ended before it could be killed.
     """
     config, runs, watched = folder / f"{name}.yaml", folder / "runs", Watched()
-    begun_before = (runs / name).exists()
+    begun_before, processor = (runs / name).exists(), _count_processor()
     write_config(config, system)
     command = [sys.executable, "-m", "kerasall", system.command, str(config), "--data", str(data)]
     environment = os.environ | {
@@ -352,6 +356,7 @@ def run_system(name: str, system: System, data: Path, folder: Path) -> dict[str,
         "found_again": [step for step, state in steps.items() if state == "cached"],
         "scored": report["scored"], "images": report["images"], "metrics": report["metrics"],
         "begun_before": begun_before, "seconds_of_tries": watched.seconds,
+        "seconds_of_processor": _count_processor() - processor, "load": float(np.mean(watched.loads)),
         "bytes_peak": watched.peak_bytes, "bytes_peak_own": watched.peak_own_bytes,
     }  # fmt: skip
 
@@ -378,6 +383,12 @@ def _watch(started: subprocess.Popen, watched: Watched, record: Path, killed_in:
             f"{record.parent.name} was to be killed in {killed_in}, but ended with status {status} before"
         )
     return status
+
+
+def _count_processor() -> float:
+    """Seconds of one core that all ended processes below this one have taken."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def _find_step(record: Path) -> str:
@@ -412,8 +423,9 @@ def main() -> None:
         "systems": {name: _run_once(name, data, folder) for name in given.systems},
         "bytes_images": _measure(data), "bytes_runs": _measure(folder / "runs"),
     }  # fmt: skip
+
     write_study(given.out / "full_size.json", "full_size", document)
-    show(*section(document))
+    show(*section(read_object(given.out / "full_size.json")))
     for path in folder.iterdir():
         if path == data and given.keep:
             continue
@@ -444,22 +456,33 @@ def section(document: dict) -> list[str]:
         f"Rendered cells, {images['training']:,} for training and {images['preliminary']:,} of the preliminary part, 450 px, in the "
         f"archive's layout ({_gib(document['bytes_images'])}): what the set's size asks of a machine, and nothing about leukaemia. Shipped "
         "configs with small networks from random weights; each run was killed (SIGKILL) in the step named, and the same command "
-        "given again. The first run reads and compares all images; the others find that done. Memory is that of the "
-        "process and all below it at its highest: resident, and without pages of files, which the system takes back when it must. "
-        f"{_gib(document['bytes_runs'])} were left in the folder of runs.", "",
-        "| run | what is smaller | minutes, both tries | memory, resident | without pages of files | images scored | killed in | found again |",
-        "|---|---|---|---|---|---|---|---|",
+        "given again.",
+    ]  # fmt: skip
+    return [*lines, "", *table(document), "", f"`{document['command']}`"]
+
+
+def table(document: dict) -> list[str]:
+    """What each run took, as docs/data.md shows it too."""
+    lines = [
+        "| run | smaller, or otherwise | minutes, both tries | of one core | load | memory | without pages of files | images scored | killed in |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]  # fmt: skip
     for found in document["systems"].values():
         tries = " + ".join(f"{each / 60:.1f}" for each in found["seconds_of_tries"])
         tries += " (broken off before)" if found["begun_before"] else ""
         cells = [
-            f"`kerasall {found['command']} {found['config']}`", found["says"], tries, _gib(found["bytes_peak"]),
+            f"`kerasall {found['command']} {found['config']}`", found["says"], tries,
+            f"{found['seconds_of_processor'] / 60:.1f}", f"{found['load']:.1f}", _gib(found["bytes_peak"]),
             _gib(found["bytes_peak_own"]), f"{found['images']:,} ({found['scored']})", found["killed_in"],
-            f"{len(found['found_again'])} steps",
         ]  # fmt: skip
         lines.append(f"| {' | '.join(cells)} |")
-    return [*lines, "", f"`{document['command']}`"]
+    cores = document["hardware"]["cores"]
+    return [
+        *lines, "",
+        f"On {count_of(cores, 'core')} that other work shared: the load is the mean number of threads that wanted one. Memory: resident bytes of the process and all below it, at their highest; pages of files among them the system takes back "
+        "when it must. The first run reads and compares all images, the others find that done. The runs left "
+        f"{_gib(document['bytes_runs'])} in their folder.",
+    ]  # fmt: skip
 
 
 def _gib(number: float) -> str:

@@ -137,15 +137,15 @@ def test_the_page_says_what_it_took():
     found = {
         "config": "weighted_ensemble", "command": "run", "says": "five small members", "killed_in": "Trainer b",
         "found_again": ["ExampleGen", "Transform"], "scored": "test", "images": 1867, "metrics": {},
-        "begun_before": False, "seconds_of_tries": [30.0, 120.0], "bytes_peak": 3 << 30, "bytes_peak_own": 1 << 30,
+        "begun_before": False, "seconds_of_tries": [30.0, 120.0], "seconds_of_processor": 96.0, "load": 2.5, "bytes_peak": 3 << 30, "bytes_peak_own": 1 << 30,
     }  # fmt: skip
     document = {
         "command": "python", "images": {"training": 10_661, "preliminary": 1_867}, "systems": {"full_001": found},
-        "bytes_images": 7 << 30, "bytes_runs": 2 << 30,
+        "bytes_images": 7 << 30, "bytes_runs": 2 << 30, "hardware": {"cores": 2},
     }  # fmt: skip
     page = "\n".join(section(document))
     assert (
-        "| `kerasall run weighted_ensemble` | five small members | 0.5 + 2.0 | 3.0 GiB | 1.0 GiB | 1,867 (test) | Trainer b | 2 steps |"
+        "| `kerasall run weighted_ensemble` | five small members | 0.5 + 2.0 | 1.6 | 2.5 | 3.0 GiB | 1.0 GiB | 1,867 (test) | Trainer b |"
         in page
     )
     assert "10,661 for training and 1,867 of the preliminary part" in page
