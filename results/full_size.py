@@ -248,14 +248,18 @@ SYSTEMS = {
     ),
     "full_003": System(
         "deep_features_svm", "run", "FeatureTrainer",
-        "images of 224 px are stored as in the config; VGG16 and DenseNet121 see them at 32 px; three sets of features x six classifiers",
+        "images of 224 px are stored as in the config; VGG16 and VGG19 see their middle at 32 px; one network and the pair x three classifiers",
         {
             "deep_features": {
                 "extractors": [
-                    {"name": name, "backbone": name, "weights": "random", "steps": [_resize(32)]}
-                    for name in ("vgg16", "densenet121")
+                    {
+                        "name": name, "backbone": name, "weights": "random",
+                        "steps": [{"op": "center_crop", "height": 150, "width": 150}, _resize(32)],
+                    }
+                    for name in ("vgg16", "vgg19")
                 ],
-                "combinations": [["vgg16"], ["densenet121"], ["vgg16", "densenet121"]],
+                "combinations": [["vgg16"], ["vgg16", "vgg19"]],
+                "classifiers": ["knn", "linear_svm", "random_forest"],
             }
         },
     ),
