@@ -228,12 +228,20 @@ SYSTEMS = {
         },
     ),
     "full_001": System(
-        "weighted_ensemble", "run", "Trainer mobilenet_48",
-        "crops of 300 px are stored and augmented as in the config; three MobileNets at 32 or 48 px in place of its five members, of 2 epochs",
+        "weighted_ensemble", "run", "Trainer at_48",
+        "a quarter-width MobileNet of one epoch at 32 px, one of two at 48 px, and the head alone, of one epoch, on one that sees the "
+        "config's 300 px, in place of five members",
         {
             "members": [
-                {"name": f"{name}_{side}", "model": {**_TINY, "backbone": name, "alpha": alpha}, "steps": [_resize(side)]}
-                for name, alpha, side in (("mobilenet", 0.25, 32), ("mobilenet", 0.25, 48), ("mobilenet_v2", 0.35, 32))
+                {"name": "at_32", "model": _TINY, "steps": [_resize(32)], "epochs": {"fine_tune": 1}},
+                {"name": "at_48", "model": _TINY, "steps": [_resize(48)]},
+                {
+                    "name": "at_300", "model": _TINY,
+                    "train": {
+                        "batch_size": 8, "oversample": "majority",
+                        "stages": [{"name": "head", "trainable": "head", "epochs": 1}],
+                    },
+                },
             ],
             "train": {
                 "stages": [
