@@ -19,7 +19,8 @@ from kerasall.data.cnmc_subjects import JOINED_IDS, join_subjects
 from kerasall.decoding import DEFAULT_LIMITS, decode
 from kerasall.settings.loading import load_settings
 from kerasall.settings.shipped import shipped_files
-from results.full_size import SIDE, SUBJECTS, SYSTEMS, encode_bmp, plan_cells, render_set, section
+from results.full_size import SIDE, SUBJECTS, SYSTEMS, encode_bmp, plan_cells, render_set, section, table
+from results.page import fill_marks
 
 PUBLISHED_BYTES = {"training": 608_454, "prelim": 608_538}
 """Of every file of the two parts."""
@@ -150,6 +151,10 @@ def test_the_page_says_what_it_took():
         in page
     )
     assert "10,661 for training and 1,867 of the preliminary part" in page
+    mark = "<!-- results:full_size -->\n{}<!-- end -->"
+    kept = {"full_size": document | {"study": "full_size"}}
+    assert fill_marks(mark.format(""), kept) == mark.format("\n".join(table(document)) + "\n")
+    assert fill_marks(mark.format(""), {}) == mark.format("")
 
 
 @pytest.mark.slow
