@@ -2,8 +2,8 @@
 
     python -m results.page
 
-In README.md and docs, `<!-- results:summary -->` holds a row a line, `<!-- results:ROW/METRIC -->` one score, both up to
-`<!-- end -->`.
+In README.md and docs, `<!-- results:summary -->` holds a row a line, `<!-- results:ROW/METRIC -->` one score,
+`<!-- results:STUDY -->` the ``table`` of a study that has one, all up to `<!-- end -->`.
 """
 
 from __future__ import annotations
@@ -98,6 +98,10 @@ def fill_marks(text: str, results: Mapping[str, Result]) -> str:
         if name == "summary":
             runs = [each for each in results.values() if "study" not in each]
             return "".join(f"{line}\n" for line in _summary(runs, PAGE)) if runs else None
+        if "study" in results.get(name, {}):
+            return "".join(
+                f"{line}\n" for line in importlib.import_module(f"results.{name}").table(results[name])
+            )
         row, _, metric = name.partition("/")
         found = results.get(row, {}).get("metrics", {}).get(metric)
         return found and score_words(metric, found)

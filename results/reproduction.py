@@ -90,11 +90,11 @@ def compare(kept: Mapping[str, Any], new: Mapping[str, Any]) -> Verdict:
 def _numbers(study: Any) -> Any:
     """A study without what differs from one computation to the next, or from one checkout."""
     if isinstance(study, dict):
-        elsewhere = ("hardware", "versions", "inputs", "commit")
+        elsewhere = ("hardware", "versions", "inputs", "commit", "load")
         return {
             key: _numbers(value)
             for key, value in study.items()
-            if key not in elsewhere and not key.startswith("seconds")
+            if key not in elsewhere and not key.startswith(("seconds", "bytes"))
         }
     return [_numbers(each) for each in study] if isinstance(study, list) else study
 

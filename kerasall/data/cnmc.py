@@ -88,7 +88,7 @@ def read_cnmc(path: str | Path, label_csv: str | Path | None = None, folds: Sequ
     table = _find_label_table(root, found, label_csv) if images.numbered or wanted else None
     unlabelled, unfilled = _add_preliminary(images, root, table)
     if not images.rows:
-        raise DataError(_describe_nothing_found(root, images))
+        raise DataError(_describe_nothing_found(root, images, found.packed))
     subjects = {row["subject"] for row in images.rows}
     joined = join_subjects(subjects)
     return Collection(
@@ -308,7 +308,7 @@ def _describe_unlabelled(images: list[str], table: Path | None, root: Path) -> l
     return [f"{len(images)} images were left out because {table} does not list them: {_list(images)}"]
 
 
-def _describe_nothing_found(root: Path, images: _Sorted) -> str:
+def _describe_nothing_found(root: Path, images: _Sorted, packed: list[str]) -> str:
     if images.numbered:
         found = (
             f"{len(images.numbered)} images of the preliminary test without their label table {LABEL_TABLE}"
@@ -317,9 +317,10 @@ def _describe_nothing_found(root: Path, images: _Sorted) -> str:
         found = f"only {len(images.final)} images of the final test, whose labels are not public"
     else:
         found = f"{len(images.unnamed)} images with other names" if images.unnamed else "no images"
+    unpack = f"unpack {_list(packed)} there, or " if packed else ""
     return (
         f"{root} must hold C-NMC images named UID_<subject>_<image>_<cell>_<all|hem>.bmp, as in fold_0/all, "
-        f"or the preliminary test with its label table, but holds {found}: correct the path or the source"
+        f"or the preliminary test with its label table, but holds {found}: {unpack}correct the path or the source"
     )
 
 

@@ -64,9 +64,6 @@ def read_image_folder(
     )  # fmt: skip
 
 
-_PACKED = frozenset((".zip", ".rar", ".7z", ".tar", ".gz", ".tgz", ".bz2"))
-
-
 def _is_table(name: str) -> bool:
     return PurePosixPath(name).suffix.lower() in TABLE_SUFFIXES - {".txt"}
 
@@ -95,9 +92,8 @@ def _search_labels(location: Location, images: Sequence[str]) -> dict[str, str] 
 def _require_images(inner: Sequence[str], found: FoundFiles) -> None:
     if not inner:
         lie = f"{len(found.images)} images lie in it directly" if found.images else "no images lie below it"
-        packed = [name for name in found.others if PurePosixPath(name).suffix.lower() in _PACKED]
         listed = [name for name in found.others if _is_table(name)]
-        unpack = f"unpack {list_some(packed)}, " if packed else ""
+        unpack = f"unpack {list_some(found.packed)}, " if found.packed else ""
         take = f"give the path of the table {list_some(listed)} in place of the folder's, " if listed else ""
         pattern = find_file_pattern(found.images) or "^(?P<label>[A-Za-z]+)"
         raise DataError(

@@ -20,6 +20,7 @@ _IGNORED = frozenset(
     )
 )  # fmt: skip
 """What operating systems and network disks leave beside files of people, in lower case."""
+_PACKED = frozenset((".zip", ".rar", ".7z", ".tar", ".gz", ".tgz", ".bz2"))
 _IMAGE_STARTS = re.compile(rb"\x89PNG|\xff\xd8\xff|II[*+]\0|MM\0[*+]|BM....\0{4}|RIFF....WEBP", re.DOTALL)
 _LOOKED_INTO = 200
 _NAMED = 5
@@ -40,6 +41,11 @@ class FoundFiles:
     others: tuple[str, ...]
     undecodable: tuple[str, ...]
     misnamed: tuple[str, ...] = ()
+
+    @property
+    def packed(self) -> list[str]:
+        """Archives among the other files, which somebody may have forgotten to unpack."""
+        return [name for name in self.others if PurePosixPath(name).suffix.lower() in _PACKED]
 
     def warnings(self, expected: Callable[[str], bool] = lambda name: False) -> list[str]:
         """Sentences on what is left out; ``expected`` tells other files that have a purpose."""

@@ -17,7 +17,7 @@ from kerasall.components.transform import draw_split
 from kerasall.data.examples import Collection
 from kerasall.data.sources import detect_source
 from kerasall.data.spelling import find_name, key_of
-from kerasall.data.splits import check_leaks, group_examples
+from kerasall.data.splits import check_leaks, group_examples, natural_order
 from kerasall.data.stratification import inner_validation
 from kerasall.errors import DataError, KerasallError, ModelError, SettingsError, count_of, near_names
 from kerasall.evaluation.findings import LEAST_KNOWN
@@ -60,9 +60,11 @@ class Question(NamedTuple):
 def ask_at_door(
     settings: Settings, where: str, name: str, *, runs: Path, savedmodels: Path, weights: Path | None = None
 ) -> None:
-    """Asks everything that a run on own images needs; on other sources asks nothing. Loads no TensorFlow.
+    """Asks everything that a run needs and that names, disk and settings tell. Loads no TensorFlow.
 
-    ImageNet weights that are nowhere on this machine are fetched here, with a line that says so.
+    A published set knows its classes and patients: of it the published parts that the split names are asked for, and room on
+    the disk. Of rendered cells nothing is asked. ImageNet weights that are nowhere on this machine are fetched here, with a
+    line that says so.
 
     Args:
         settings: of the experiment.
@@ -74,17 +76,19 @@ def ask_at_door(
     Raises:
         SettingsError: something is missing; the message names all of it, each with its cure.
     """
-    collection, fault = None, ""
+    collection, fault, own = None, "", True
     try:
-        if not is_own(settings.data):
+        source = _find_source(settings.data)
+        if source == "synthetic":
             return
+        own = source in (*OWN_IMAGES, "auto")
         collection = read_names(settings.data)
     except KerasallError as error:
         fault = str(error)
     asked = [
         *([Question("data", fault)] if collection is None else ask_of_images(collection, settings)),
-        *_ask_of_places(settings.data, (runs, savedmodels)),
-        *_ask_of_model_name(collection, savedmodels / name, runs),
+        *(_ask_of_places(settings.data, (runs, savedmodels)) if own else ()),
+        *(_ask_of_model_name(collection, savedmodels / name, runs) if own else ()),
         *_ask_of_disk(settings, runs, 0 if collection is None else len(collection.examples)),
     ]
     asked.extend(_ask_of_weights(settings, weights, fetch=not asked))
@@ -128,9 +132,12 @@ def ask_of_data(collection: Collection, data: DataSettings, checks: CheckSetting
 
 def is_own(data: DataSettings) -> bool:
     """Whether the images are a person's own, in a folder or a table."""
-    if data.source != "auto" or not data.path:
-        return data.source in (*OWN_IMAGES, "auto")
-    return detect_source(data.path) in OWN_IMAGES
+    return _find_source(data) in (*OWN_IMAGES, "auto")
+
+
+def _find_source(data: DataSettings) -> str:
+    """Which reader takes the data; "auto" where no path says it."""
+    return detect_source(data.path) if data.source == "auto" and data.path else data.source
 
 
 def read_names(data: DataSettings, cache: Path = Path()) -> Collection:
@@ -222,6 +229,18 @@ def ask_of_split(collection: Collection, settings: Settings) -> list[Question]:
 
     Duplicates, which only the pixels tell, may join more groups than are known here.
     """
+    there = set(collection.examples["fold"])
+    for key in ("test_folds", "selection_folds"):
+        wanted = getattr(settings.split, key)
+        if wanted and not there.intersection(wanted):
+            parts = ", ".join(sorted(there - {""}, key=natural_order)) or "of no part"
+            return [
+                Question(
+                    "split",
+                    f"split.{key} must name parts of the data, but is {', '.join(wanted)}, and the images are {parts}: put that "
+                    f"part of the data in place, with its table of labels where it has one, or do without it: --set split.{key}=[]",
+                )
+            ]
     fault = find_fault(collection, settings.split, settings.seed)
     if not fault:
         return []

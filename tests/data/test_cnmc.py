@@ -284,6 +284,30 @@ def test_label_table_is_found_below_and_beside(tmp_path, table):
     assert len(collection.notes) == 2
 
 
+@pytest.mark.parametrize("inner", ["", "C-NMC_test_prelim_phase_data/"])
+@pytest.mark.parametrize("below", ["", "PKG - C-NMC 2019", "PKG - C-NMC 2019/C-NMC_training_data/.."])
+def test_the_archive_s_package_is_read_as_it_unpacks(tmp_path, inner, below):
+    """Folds, flat preliminary and final parts, the table among the images, what macOS leaves in archives; any folder above."""
+    package = tmp_path / "PKG - C-NMC 2019"
+    preliminary = package / "C-NMC_test_prelim_phase_data" / inner
+    touch(package, *(f"C-NMC_training_data/{name}" for name in TRAINING), "C-NMC_training_data/.DS_Store")
+    touch(preliminary, *PRELIMINARY, "._1.bmp")
+    touch(tmp_path / "__MACOSX" / "PKG - C-NMC 2019", "C-NMC_training_data/fold_0/all/._UID_1_1_1_all.bmp")
+    touch(package / "C-NMC_test_final_phase_data", "1.bmp")
+    _write_table(preliminary / LABEL_TABLE)
+    read = read_cnmc(tmp_path / below)
+    assert sorted(read.examples["fold"]) == [
+        "fold_0",
+        "fold_0",
+        "fold_1",
+        "fold_2",
+        "fold_2",
+        "prelim",
+        "prelim",
+    ]
+    assert ["1 images of the final test were left out" in each for each in _warnings(read)] == [True]
+
+
 def test_label_table_can_be_passed_even_for_a_flat_folder(tmp_path):
     touch(tmp_path / "images", *PRELIMINARY)
     table = _write_table(tmp_path / "elsewhere" / "mine.csv")
@@ -372,6 +396,7 @@ def test_a_cell_name_in_two_folders_and_a_shared_subject_are_named(tmp_path):
         ([], "holds no images"),
         (["a/1.bmp", "b/2.bmp"], "2 images with other names"),
         (["testing_data/C-NMC_test_final_phase_data/1.bmp"], "only 1 images of the final test"),
+        (["C-NMC_training_data/fold_0.zip"], "unpack C-NMC_training_data/fold_0.zip there"),
     ],
 )
 def test_a_folder_without_cells_says_what_it_holds(tmp_path, names, message):

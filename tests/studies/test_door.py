@@ -8,8 +8,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from lab_images import evenly, write_table
+from lab_images import evenly, touch, write_table
 
+from kerasall.data.cnmc import LABEL_TABLE
 from kerasall.errors import SettingsError
 from kerasall.models.backbones import BACKBONES, WeightsFile
 from kerasall.settings import Settings
@@ -170,9 +171,43 @@ def test_runs_are_not_written_among_the_images(tmp_path):
         ask_at_door(settings, "here", "x", runs=tmp_path / "runs", savedmodels=tmp_path.parent)
 
 
-def test_other_sources_are_not_asked(tmp_path):
-    settings = validate({"experiment": "x", "data": {"source": "aria", "path": str(tmp_path)}}, "here")
+def test_of_rendered_cells_nothing_is_asked(tmp_path):
+    rendered = {"source": "synthetic", "synthetic": {"images_per_subject": 2}}
+    settings = validate(
+        {"experiment": "x", "data": rendered, "split": {"kind": "folds", "folds": 999}}, "here"
+    )
     ask_at_door(settings, "here", "x", runs=tmp_path, savedmodels=tmp_path)
+
+
+def test_a_published_set_is_asked_for_the_parts_that_its_split_names(tmp_path):
+    """Without the preliminary part a run read and compared 10,661 images before it said so."""
+    names = [
+        f"C-NMC_training_data/fold_{fold}/{label}/UID_{'H' * (label == 'hem')}{subject + 90 * fold}_{image}_1_{label}.bmp"
+        for fold in range(3)
+        for label in ("all", "hem")
+        for subject in range(80, 84)
+        for image in range(3)
+    ]
+    touch(tmp_path, *names)
+
+    def ask(**split) -> None:
+        data = {"source": "cnmc", "path": str(tmp_path)}
+        settings = validate(
+            {"experiment": "x", "model": {"weights": "random"}, "data": data, "split": split}, "here"
+        )
+        ask_at_door(settings, "here", "x", runs=tmp_path / "runs", savedmodels=tmp_path)
+
+    with pytest.raises(
+        SettingsError, match=r"is prelim, and the images are fold_0, fold_1, fold_2.*split\.test_folds=\[\]"
+    ):
+        ask(kind="official_folds", test_folds=["prelim"])
+    ask(kind="official_folds")
+    touch(tmp_path, "C-NMC_test_prelim_phase_data/1.bmp", "C-NMC_test_prelim_phase_data/2.bmp")
+    with pytest.raises(SettingsError, match="its table of labels"):
+        ask(kind="holdout", test_folds=["prelim"])
+    rows = ["Patient_ID,new_names,labels", "UID_57_1_1_all.bmp,1.bmp,1", "UID_H25_1_1_hem.bmp,2.bmp,0"]
+    (tmp_path / LABEL_TABLE).write_text("\n".join(rows), encoding="utf-8")
+    ask(kind="holdout", test_folds=["prelim"])
 
 
 def test_weights_that_cannot_be_fetched_are_told_with_both_cures(tables, tmp_path, monkeypatch, capsys):
