@@ -471,4 +471,8 @@ def test_a_small_system_runs_from_images_to_report_and_saved_model(name, tmp_pat
     results = json.loads((tmp_path / "runs" / name / "report.json").read_text())["results"]
     assert results["scored"] == "test"
     assert results["metrics"]["accuracy"]["value"] > 0.8
-    assert (tmp_path / "models" / name / "1" / "saved_model.pb").is_file()
+    exported = tmp_path / "runs" / "artifacts" / "Exporter"
+    assert len(list(exported.glob("*/saved_model/model/saved_model.pb"))) == 1
+    # Four test patients of a class are too few for a blessing.
+    assert not results["blessed"]
+    assert not (tmp_path / "models" / name).exists()
