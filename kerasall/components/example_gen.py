@@ -58,7 +58,8 @@ def example_gen(
 
     Each row also carries the file's size and times, so that a changed file reruns what follows.
     Corrections of labels are applied here, and what they changed is kept beside the table. The columns ``subgroups``
-    become an artifact of their own, which the Evaluator alone reads: to name others trains nothing again.
+    become an artifact of their own, which the Evaluator reads, and a Tuner whose noise
+    divides the scored images by them: to name others trains nothing again.
     """
     read = read_collection_of(data, cache_folder, subgroups)
     write_attributes(tabulate_attributes(read, subgroups), attributes)

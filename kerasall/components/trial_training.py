@@ -360,7 +360,10 @@ class TrialTraining:
             "rows": table.drop(columns="path", errors="ignore").astype(str).to_numpy().tolist(),
             "split": self.data.split.table.astype(str).to_numpy().tolist(),
             "classes": [self.data.facts.labels, self.data.facts.malignant],
-            "preprocess": self.data.preprocess,
+            "preprocess": [
+                self.data.preprocess,
+                self.data.stated,
+            ],  # as fitted here, and as it is fitted anew under noise
             "response": [job.tune.response, job.tune.response_on],
             "inner_validation": job.inner_validation,
             "deterministic": job.deterministic,

@@ -177,7 +177,8 @@ def tuner(
     """Runs every row of the array as often as asked, then the best combination again: those are the members.
 
     The response is a metric of the validation part or of each held-out fold; a faithful copy may take it
-    from the part ``selection``, as its paper did from the test part. No test image is known here. Every
+    from the part ``selection``, as its paper did from the test part. Of test images nothing is known here but what
+    a table says of them, where noise asks for it. Every
     trial is a folder of its own below the scratch folder; a search that was killed goes on from there.
     With ``workers`` this process hands trials out to so many processes on this machine, or on a Ray ``cluster``; with
     keras-tuner's variables in the environment, to processes on any host. ``attributes`` tells what noise divides the

@@ -230,18 +230,23 @@ def ask_of_split(collection: Collection, settings: Settings) -> list[Question]:
     Duplicates, which only the pixels tell, may join more groups than are known here.
     """
     there = set(collection.examples["fold"])
-    for key in ("test_folds", "selection_folds"):
+    for key in () if settings.split.file else ("test_folds", "selection_folds"):
         wanted = getattr(settings.split, key)
         if wanted and not there.intersection(wanted):
+            without = _allowed(settings, settings.split.model_dump(mode="json") | {key: []}) is not None
+            cure = f", or do without it: --set split.{key}=[]" if without else ""
             parts = ", ".join(sorted(there - {""}, key=natural_order)) or "of no part"
             return [
                 Question(
                     "split",
                     f"split.{key} must name parts of the data, but is {', '.join(wanted)}, and the images are {parts}: put that "
-                    f"part of the data in place, with its table of labels where it has one, or do without it: --set split.{key}=[]",
+                    f"part of the data in place, with its table of labels where it has one{cure}",
                 )
             ]
-    fault = find_fault(collection, settings.split, settings.seed)
+    split = settings.split
+    if settings.deep_features or settings.sweep:  # which hold no images out within a fold
+        split = split.model_copy(update={"inner_validation": 0.0})
+    fault = find_fault(collection, split, settings.seed)
     if not fault:
         return []
     asked = f"the split asked for ({describe_split(settings.split)}) must bring every class into every part, but {fault}"
@@ -392,8 +397,10 @@ def _ask_of_weights(settings: Settings, folder: Path | None, fetch: bool) -> Ite
 def _ask_of_disk(settings: Settings, runs: Path, images: int) -> Iterator[Question]:
     sizes = [step for step in settings.preprocess if "height" in step and "width" in step]
     pixels = images * 3 * int(sizes[-1]["height"]) * int(sizes[-1]["width"]) if sizes else 0
-    # What fits into memory is not written; the rest is, once as pixels and once as activations of like size.
-    cache = 2 * pixels if pixels > settings.train.memory_gib * 2**30 else 0
+    # What fits into memory is not written; the rest is, once as pixels and once as activations of like size: a run that is gone
+    # on with finds them there.
+    kept = sum(path.stat().st_size for path in (runs / "cache").rglob("*") if path.is_file())
+    cache = max(0, 2 * pixels - kept) if pixels > settings.train.memory_gib * 2**30 else 0
     try:
         require_room(runs, NEEDED_BYTES + cache, f"caches, checkpoints and exports of {images:,} images")
     except KerasallError as error:

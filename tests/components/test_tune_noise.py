@@ -259,6 +259,8 @@ def test_a_chain_that_was_fitted_is_fitted_anew_on_the_training_images_of_anothe
     assert training.noise.pixels_of(BASE, first) is training.pixels
     given = Counted(training.job, replace(data, stated=None))  # numbers that the settings state are no fit
     assert given.noise.data_under(other).preprocess == data.preprocess
+    run = TrialRun("0000", {}, dict.fromkeys(training.job.levels, 1), 1, 1, 1, 5, tmp_path, 2)
+    assert given._kept_folder(run, RESULT) != training._kept_folder(run, RESULT)
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from kerasall.data.cnmc import LABEL_TABLE
 from kerasall.errors import SettingsError
 from kerasall.models.backbones import BACKBONES, WeightsFile
 from kerasall.settings import Settings
-from kerasall.settings.loading import apply_override, validate
+from kerasall.settings.loading import apply_override, load_settings, validate
 from kerasall.studies.door import ask_at_door, ask_of_images, read_names, smaller_splits
 from kerasall.studies.experiment import run_experiment
 
@@ -202,6 +202,14 @@ def test_a_published_set_is_asked_for_the_parts_that_its_split_names(tmp_path):
     ):
         ask(kind="official_folds", test_folds=["prelim"])
     ask(kind="official_folds")
+    ask(
+        kind="official_folds", test_folds=["prelim"], file=str(tmp_path / "split.json")
+    )  # which says all parts itself
+    # A cure that the other settings refuse is not told.
+    named = load_settings("optimizer_sweep", [f"data.path={tmp_path}"])
+    with pytest.raises(SettingsError, match=r"is prelim, and the images are") as told:
+        ask_at_door(named, "here", "x", runs=tmp_path / "runs", savedmodels=tmp_path)
+    assert "--set split.test_folds=[]" not in str(told.value)
     touch(tmp_path, "C-NMC_test_prelim_phase_data/1.bmp", "C-NMC_test_prelim_phase_data/2.bmp")
     with pytest.raises(SettingsError, match="its table of labels"):
         ask(kind="holdout", test_folds=["prelim"])

@@ -391,7 +391,9 @@ def test_blocks_that_share_copies_are_not_counted_as_groups_of_their_own(changed
     run = change_outputs(run, "Split", join)
     assert run.output("Split", "split.json")
     count = RunFacts(run).split.table["subject"].nunique()
-    assert f"; those that share copies are one group ({count} in {count - 1})" in known(run, "claim", "29")
+    assert f"; those that share copies are one group ({count} in {count - 1}, over all parts)" in known(
+        run, "claim", "29"
+    )
 
 
 def test_epochs_that_nothing_can_end_early_are_not_called_up_to(changed):
@@ -411,6 +413,15 @@ def test_epochs_that_nothing_can_end_early_are_not_called_up_to(changed):
     assert "no image decided it in this run. How the settings were found, the authors know." in known(
         run, "claim", "26"
     )
+    tune = {
+        "factors": {"train.stages.0.epochs": [20, 40]}, "response": "accuracy", "response_on": "validation", "confirmations": 2,
+    }  # fmt: skip
+    record = json.loads((run.folder / "run.json").read_text("utf-8"))
+    record["settings"]["tune"] = tune
+    (run.folder / "run.json").write_text(json.dumps(record), "utf-8")
+    varied = known(Run(run.folder), "claim", "26")
+    assert "The number of epochs is a factor of the designed experiment." in varied
+    assert "no image decided it" not in varied
 
 
 def test_what_a_run_cannot_know_of_is_not_said_to_be_absent(old):
@@ -435,11 +446,16 @@ def test_columns_that_were_noise_divide_the_final_score_too(changed):
         "factors": {"train.batch_size": [8, 16]}, "noise": {"scored.column.site": ["n", "s"]},
         "response": "accuracy", "response_on": "validation", "confirmations": 2,
     }  # fmt: skip
-    told = known(changed(settings={"tune": tune}), "claim", "30")
+    # A run that was not divided by it does not say so.
+    assert "The final model was scored under none of it." in known(
+        changed(settings={"tune": tune}), "claim", "30"
+    )
+    divided = {"subgroups": [{"column": "site", "rows": []}]}
+    told = known(changed(settings={"tune": tune}, results=divided), "claim", "30")
     assert "By scored.column.site the final score is divided, too. No images" in told
     tune["noise"]["seed"] = [1, 2]
     assert "The final model was scored under none of the rest." in known(
-        changed(settings={"tune": tune}), "claim", "30"
+        changed(settings={"tune": tune}, results=divided), "claim", "30"
     )
 
 

@@ -98,9 +98,9 @@ def describe_missing(run: RunFacts) -> Iterator[str]:
     if run.left_out is not None:
         yield f"{count_of(len(run.left_out), 'file')} could not be read and were left out; unreadable.csv lists them."
     elif run.setting("checks.unreadable", "error") == "error":
-        yield "A file that cannot be read stops the run: every one that was found could be, and has a label. What never came to be a file the run does not know."
+        yield "A file that cannot be read stops the run, so every image that was taken could be; a file without a label is not taken. What never came to be a file the run does not know."
     else:
-        yield "No file that was found was unreadable; each has a label. What never came to be a file the run does not know."
+        yield "No image that was taken was unreadable; a file without a label is not taken. What never came to be a file the run does not know."
     unknown = _share_without_patient(run)
     if unknown is None:
         return

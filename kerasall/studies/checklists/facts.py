@@ -208,15 +208,18 @@ class RunFacts:
 
     @cached_property
     def joined(self) -> str:
-        """For example ``; those that share copies are one group (40 in 33)``; "" where every group is one patient or block."""
+        """For example ``; those that share copies are one group (40 in 33, over all parts)``; "" where every group is one patient or block."""
         if self.split is None or self.subject_kind not in ("subject", "block"):
             return ""
         named = self.split.table[self.split.table["subject"] != ""]
         subjects, groups = named["subject"].nunique(), named["group"].nunique()
-        shared = "share copies or patients" if self.subject_kind == "subject" else "share copies"
-        return (
-            f"; those that {shared} are one group ({subjects:,} in {groups:,})" if groups < subjects else ""
+        shared = (
+            "ids that share copies or are one patient"
+            if self.subject_kind == "subject"
+            else "those that share copies"
         )
+        counted = f"({subjects:,} in {groups:,}, over all parts)"
+        return f"; {shared} are one group {counted}" if groups < subjects else ""
 
     @property
     def labels(self) -> list[str]:

@@ -222,7 +222,9 @@ def describe_choice(run: RunFacts) -> Iterator[str]:
         elif chosen and on:
             yield f"Exported is the best of {count_of(len(run.training.get('combinations', ())), 'combination')}, compared on {on} images."
     elif is_unwatched(run):
-        yield "The settings fix the number of epochs: no image decided it in this run. How the settings were found, the authors know."
+        varied = any(name.endswith(".epochs") for name in (run.setting("tune") or {}).get("factors", ()))
+        fixed = "The settings fix the number of epochs: no image decided it in this run. How the settings were found, the authors know."
+        yield "The number of epochs is a factor of the designed experiment." if varied else fixed
     elif best:
         yield f"The weights of the epoch with the best {' or '.join(sorted(best))} were kept, decided on images that were not trained on."
     else:

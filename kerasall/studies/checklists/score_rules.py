@@ -208,13 +208,14 @@ def describe_robustness(run: RunFacts) -> Iterator[str]:
     if run.results.get("tuning"):
         yield "A designed experiment varied the settings of training; its analysis stands in the report."
     if noise := (run.setting("tune") or {}).get("noise"):
-        yield f"As noise it varied {', '.join(noise)}; what that does to each setting stands there too. {describe_scored_noise(noise)}"
-    yield "No images of another stain, microscope or camera than the data hold were tried by this run."
+        yield f"As noise it varied {', '.join(noise)}; what that does to each setting stands there too. {describe_scored_noise(run, noise)}"
+    yield "No images from another stain, microscope or camera than the data hold were tried by this run, computed changes of them apart."
 
 
-def describe_scored_noise(noise: Mapping[str, Any]) -> str:
-    """Whether the final score tells of what was varied: of columns alone, by which its images are divided too."""
-    columns = [name for name in noise if name.startswith(COLUMN)]
+def describe_scored_noise(run: RunFacts, noise: Mapping[str, Any]) -> str:
+    """Whether the final score tells of what was varied: of columns alone, where its images were divided by them too."""
+    divided = {each["column"] for each in run.results.get("subgroups") or ()}
+    columns = [name for name in noise if name.startswith(COLUMN) and name.removeprefix(COLUMN) in divided]
     rest = "The final model was scored under none of the rest." if len(columns) < len(noise) else ""
     told = f"By {', '.join(columns)} the final score is divided, too. {rest}".strip()
     return told if columns else "The final model was scored under none of it."
@@ -307,7 +308,7 @@ def describe_limits(run: RunFacts) -> Iterator[str]:
 def describe_fairness(run: RunFacts) -> Iterator[str]:
     """Subgroups that were scored; that training knows of no groups of people. What it was meant for, the run cannot know."""
     yield from describe_subgroups(run)
-    yield "The training was told of no group of people."
+    yield "No training was told of groups of people."
 
 
 def describe_users(run: RunFacts) -> Iterator[str]:
