@@ -12,6 +12,7 @@ import warnings
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from textwrap import fill
 from typing import Any
 
 import matplotlib
@@ -103,15 +104,15 @@ def plot_text(text: object, longest: int = LONGEST) -> str:
     return f"\u200a{line}" if line.startswith("_") else line
 
 
-def plot_texts(texts: Iterable[object], longest: int = LONGEST) -> list[str]:
-    """``plot_text`` of each; different ones that would read alike once they are shortened are numbered."""
+def plot_texts(texts: Iterable[object], longest: int = LONGEST, width: int | None = None) -> list[str]:
+    """``plot_text`` of each, in lines of ``width`` letters; different ones that would read alike once they are shortened are numbered."""
     names = list(map(str, texts))
     shown = {name: plot_text(name, longest) for name in names}
     alike = Counter(shown.values())
     for number, name in enumerate(shown, 1):
         if alike[shown[name]] > 1:
             shown[name] = f"{plot_text(name, longest - 5)} ({number})"
-    return [shown[name] for name in names]
+    return [fill(shown[name], width) if width else shown[name] for name in names]
 
 
 def color_of(index: int) -> str:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from textwrap import fill
 from typing import Any
 
 import matplotlib
@@ -116,7 +115,7 @@ def draw_interaction(
         marker = _MARKERS[index % len(_MARKERS)]
         axes.plot(range(len(first_levels)), means[:, index], marker=marker, markersize=5, **style)
     width = max(10, 42 // len(first_levels))  # letters that fit beside one another
-    axes.set_xticks(range(len(first_levels)), [fill(text, width) for text in plot_texts(first_levels)])
+    axes.set_xticks(range(len(first_levels)), plot_texts(first_levels, width=width))
     axes.set(xlabel=plot_text(first), ylabel=plot_text(ratio), xlim=(-0.2, len(first_levels) - 0.35))
     show_legend(axes, title=plot_text(second), title_fontsize=8, loc="best", framealpha=0.5)
     row, column = (int(place) for place in np.unravel_index(int(np.nanargmax(means)), means.shape))
