@@ -192,9 +192,9 @@ def _to_rgb(image: ImageFile, header: ImageHeader) -> np.ndarray:
         image.load_end = lambda: None
     image.load()
     image.info.pop("transparency", None)  # dropped by policy; Pillow would warn
-    pixels = np.array(image.convert("RGB"))
-    image.close()  # they are copied now, and may be as many bytes again
-    return pixels
+    converted = image.convert("RGB")
+    image.close()  # its pixels are copied now, and are as many bytes again
+    return np.array(converted)
 
 
 def _broken_pixels(name: str, reason: str) -> DecodingError:
