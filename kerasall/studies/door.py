@@ -6,6 +6,7 @@ import json
 import re
 import shlex
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from itertools import count
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -399,7 +400,10 @@ def _ask_of_disk(settings: Settings, runs: Path, images: int) -> Iterator[Questi
     pixels = images * 3 * int(sizes[-1]["height"]) * int(sizes[-1]["width"]) if sizes else 0
     # What fits into memory is not written; the rest is, once as pixels and once as activations of like size: a run that is gone
     # on with finds them there.
-    kept = sum(path.stat().st_size for path in (runs / "cache").rglob("*") if path.is_file())
+    kept = 0
+    for path in (runs / "cache").rglob("*"):
+        with suppress(FileNotFoundError):  # another run's temporary file, gone meanwhile
+            kept += path.stat().st_size
     cache = max(0, 2 * pixels - kept) if pixels > settings.train.memory_gib * 2**30 else 0
     try:
         require_room(runs, NEEDED_BYTES + cache, f"caches, checkpoints and exports of {images:,} images")
