@@ -44,6 +44,7 @@ from kerasall.models.out_of_domain import (
     DomainDistance,
     FeatureDistance,
     build_statistics_model,
+    find_prefix,
     fit_feature_distance,
     list_feature_networks,
     with_features,
@@ -267,7 +268,7 @@ def pooled_features(
         outputs: Any = with_features(model)
         return _pass(keras.Model(outputs.inputs[0], outputs.output[FEATURES]), pixels)
     parts = [
-        _pass(split_at(network)[0], pixels) if part is None else part
+        _pass(find_prefix(network), pixels) if part is None else part
         for network, part in zip(networks, stored, strict=True)
     ]
     return np.concatenate(parts, axis=1)
@@ -306,11 +307,13 @@ def _pass(network: keras.Model, pixels: np.ndarray) -> np.ndarray:
 def _from_storage(
     network: keras.Model, rows: np.ndarray, key: str, images: int, folder: Path
 ) -> np.ndarray | None:
-    parts = find_parts(network)
-    sizes = {path.stat().st_size for path in folder.glob("*.npy")}
-    pooled = find_sealed(folder / f"{activations_key(split_at(network)[0], key, images)[:32]}.npy")
+    prefix = find_prefix(network)
+    pooled = find_sealed(folder / f"{activations_key(prefix, key, images)[:32]}.npy")
     if pooled:
         return np.load(pooled, mmap_mode="r", allow_pickle=False)[rows]
+    if prefix is network:  # an extractor, of which nothing else is stored
+        return None
+    parts, sizes = find_parts(network), {path.stat().st_size for path in folder.glob("*.npy")}
     for block in parts.row.blocks:
         if not _may_be_stored(parts, block, int(rows.max()) + 1, sizes):
             continue

@@ -7,8 +7,6 @@ one backbone's feature map.
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,6 +17,7 @@ import numpy as np
 
 from kerasall.errors import ModelError, SettingsError
 from kerasall.evaluation.ensemble_rules import find_highest
+from kerasall.files import sha256_of_json
 from kerasall.models.backbones import get_backbone
 from kerasall.models.base import (
     POOLED,
@@ -113,10 +112,11 @@ def extract_features(
     parts = []
     own_steps = one_each("lists of steps as extractors", steps, extractors)
     for extractor, own in zip(extractors, own_steps, strict=True):
-        view = keras.Model(image, see(extractor, image, own))
-        # The cache knows weights and kinds of layers, but neither their settings nor how pixels were fitted.
-        facts = json.dumps([pixels_key, size, own, extractor.to_json()], default=str)
-        key = hashlib.sha256(facts.encode()).hexdigest()
+        view, key = extractor, pixels_key
+        if own or size != tuple(extractor.input_shape[1:3]):
+            # The cache knows layers with their settings, but of the operations of steps no more than the kind.
+            view = keras.Model(image, see(extractor, image, own))
+            key = sha256_of_json([pixels_key, size, [dict(step) for step in own or ()]])
         parts.append(cached_activations(view, pixels, key, folder, memory_bytes))
     return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
 

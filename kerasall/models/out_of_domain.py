@@ -27,7 +27,7 @@ from threadpoolctl import threadpool_limits
 from kerasall.errors import ArtifactError, DataError, ModelError
 from kerasall.files import atomic_path
 from kerasall.models.base import POOLED, UNPOOLED
-from kerasall.models.classifier import find_parts
+from kerasall.models.classifier import find_parts, split_at
 
 FEATURES = "pooled_features"
 """Output of ``with_features``; it never leaves an exported model."""
@@ -287,11 +287,11 @@ def with_features(model: keras.Model) -> keras.Model:
 
 
 def list_feature_networks(model: keras.Model) -> list[keras.Model]:
-    """The classifiers whose pooled features stand side by side in ``FEATURES``, in that order.
+    """The networks whose pooled features stand side by side in ``FEATURES``, in that order.
 
     Returns:
-        The model itself or its members; an empty list where a member is no classifier, or is shown
-        something else than the model's own image.
+        The model itself or its members, classifiers or extractors of deep features; an empty list where a member
+        is shown something else than the model's own image, or keeps all places of its last map.
 
     Raises:
         ModelError: the model has no part whose pooled features are known.
@@ -300,8 +300,18 @@ def list_feature_networks(model: keras.Model) -> list[keras.Model]:
         find_parts(model)
         return [model]
     _, _, found = _run_with_features(model)
-    networks = [network for network, _, is_shown_image in found if is_shown_image and _is_classifier(network)]
+    networks = [each for each, _, is_shown_image in found if is_shown_image and find_prefix(each) is not None]
     return networks if len(networks) == len(found) else []
+
+
+def find_prefix(network: keras.Model) -> keras.Model | None:
+    """The part of a network of ``list_feature_networks`` that gives its pooled features; None where there is none."""
+    if network.outputs[0]._keras_history.operation.name == POOLED:
+        return network
+    try:
+        return split_at(network)[0]
+    except ModelError:
+        return None
 
 
 def _run_with_features(
@@ -332,14 +342,6 @@ def _run_with_features(
     if not found:
         raise ModelError(f"{model.name} must hold networks that pool their features, but holds none")
     return image, outputs, found
-
-
-def _is_classifier(network: keras.Model) -> bool:
-    try:
-        find_parts(network)
-    except ModelError:
-        return False
-    return True
 
 
 def _open_member(operation: Any) -> keras.Model | None:

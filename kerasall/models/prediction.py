@@ -336,13 +336,18 @@ def require_key(pixels_key: str) -> None:
 
 
 def _describe_operations(model: keras.Model) -> Iterator[list]:
-    """Kind and arguments of every operation, parts inside parts too; names, which decide nothing, left out."""
+    """Kind and arguments of every operation, parts inside parts too.
+
+    Left out is what decides nothing where nothing is trained: names, what might be trained, and where the images
+    enter. So a member that its ensemble froze, and the same backbone in another system, find what is stored.
+    """
     for operation in model.operations:
         if isinstance(operation, keras.Model):
             yield from _describe_operations(operation)
-        else:
+        elif not isinstance(operation, keras.layers.InputLayer):
             config = operation.get_config()
-            yield [type(operation).__name__, {k: v for k, v in config.items() if k != "name"}]
+            kept = {name: value for name, value in config.items() if name not in ("name", "trainable")}
+            yield [type(operation).__name__, kept]
 
 
 def _batches(inputs: np.ndarray, name: str, size: int) -> Iterator[np.ndarray]:
