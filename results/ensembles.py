@@ -24,20 +24,18 @@ from kerasall.evaluation.ensemble_rules import combine_predictions, member_weigh
 from kerasall.evaluation.ensemble_scores import for_curves
 from kerasall.evaluation.metrics import find_metric
 from kerasall.evaluation.predictions import Predictions, concatenate
-from kerasall.shown_text import show, tell
+from kerasall.shown_text import tell
 from results.frozen import NETWORKS, Features, Images, compute_features, read_images
 from results.leakage import (
     HEADS,
-    NAMES,
     PROTOCOLS,
     draw_split,
+    finish,
     measure_effect,
     number_parts,
     parse,
-    points,
     score_protocols,
 )
-from results.provenance import write_study
 
 DRAWS = 3
 CHOOSING = "balanced_accuracy"
@@ -257,73 +255,7 @@ def main() -> None:
         "settings": {"seeds": list(range(given.draws)), "member_chosen_by": CHOOSING},
         "sets": sets,
     }
-    write_study(given.out / "ensembles.json", "ensembles", document)
-    show(*section(document))
-
-
-# --- the page -----------------------------------------------------------------------------------------
-
-
-def section(document: dict) -> list[str]:
-    """The section of the results page, written from ensembles.json alone."""
-    lines = [
-        "## Ensembles: gain, cost, optimism", "",
-        f"Linear heads on frozen networks, honest folds, {len(document['settings']['seeds'])} draws. The best member, weights and stacking are "
-        "chosen on validation answers inside the other folds. Gains are over that member, paired on the same images, in points with 95% "
-        "intervals over groups; the last column is what the same rule gains when it is fitted to the scored images themselves.",
-    ]  # fmt: skip
-    for source, found in document["sets"].items():
-        lines += ["", f"### {NAMES[source]}", "", *_tabulate_members(found), "", *_tabulate_rules(found)]
-        lines += ["", _describe_cost(found)]
-    return [*lines, "", f"`{document['command']}`"]
-
-
-def _score(scores: Mapping[str, Any], metric: str) -> str:
-    found = scores[metric]
-    return f"{found['mean']:.3f} ({found['low']:.3f} to {found['high']:.3f})"
-
-
-def _tabulate_members(found: Mapping[str, Any]) -> list[str]:
-    lines = [
-        "| member | parameters | operations an image | accuracy | balanced accuracy | AUROC | chosen in folds |"
-    ]
-    lines.append("|---|---|---|---|---|---|---|")
-    for name, scores in found["members"].items():
-        network = found["networks"][name]
-        cost = f"{network['parameters'] / 1e6:.1f} M | {network['operations'] / 1e9:.2f} G"
-        told = " | ".join(_score(scores, m) for m in ("accuracy", "balanced_accuracy", "roc_auc"))
-        lines.append(f"| {name} | {cost} | {told} | {found['chosen_members'][name]} |")
-    return lines
-
-
-def _tabulate_rules(found: Mapping[str, Any]) -> list[str]:
-    lines = [
-        "| rule | accuracy | gain over the chosen member | over the best on the scored images | gain in AUROC | optimism if fitted to the scored images |"
-    ]
-    lines.append("|---|---|---|---|---|---|")
-    for name, scores in found["rules"].items():
-        gain, optimism = found["gains"].get(name), found["optimism"].get(name)
-        cells = [
-            gain and gain["over_chosen_member"]["accuracy"], gain and gain["over_best_on_scored"]["accuracy"],
-            gain and gain["over_chosen_member"]["roc_auc"], optimism and optimism["accuracy"],
-        ]  # fmt: skip
-        lines.append(f"| {name} | {_score(scores, 'accuracy')} | {' | '.join(map(points, cells))} |")
-    return lines
-
-
-def _describe_cost(found: Mapping[str, Any]) -> str:
-    networks, chosen = (
-        found["networks"],
-        max(found["chosen_members"], key=lambda name: found["chosen_members"][name]),
-    )
-    whole, single = (
-        {key: sum(networks[name][key] for name in names) for key in ("parameters", "operations")}
-        for names in (networks, [chosen])
-    )
-    return (
-        f"All {len(networks)} networks together hold {whole['parameters'] / 1e6:.1f} million parameters and take {whole['operations'] / 1e9:.1f} billion "
-        f"operations an image: {whole['operations'] / single['operations']:.1f} times those of {chosen} alone, the member chosen most often."
-    )
+    finish(given.out, "ensembles", document)
 
 
 if __name__ == "__main__":

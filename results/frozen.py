@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -28,11 +27,13 @@ from kerasall.errors import DataError, WeightsError
 from kerasall.evaluation.ensemble_rules import find_highest
 from kerasall.evaluation.metrics import malignant_mask
 from kerasall.evaluation.predictions import Predictions
-from kerasall.files import atomic_path, sha256_of_file, sha256_of_json
+from kerasall.files import sha256_of_file
 from kerasall.models.backbones import get_backbone
 from kerasall.models.weights import find_stored
 from kerasall.runtime import quiet_tensorflow
-from results.provenance import find_versions
+
+if TYPE_CHECKING:
+    from kerasall.data.pixel_cache import PixelCache
 
 SIDE = 224
 CHAINS: dict[str, list[dict[str, Any]]] = {
@@ -44,8 +45,18 @@ CHAINS: dict[str, list[dict[str, Any]]] = {
 }
 """Source -> what is done to its images."""
 
-Alter = Callable[[np.ndarray], np.ndarray]
-"""Pixels uint8 [N, H, W, 3] to others of the same shape."""
+
+@dataclass(frozen=True, eq=False)
+class Altered:
+    """Other pixels in the place of a set's images.
+
+    Attributes:
+        pixels: uint8 [N, H, W, 3].
+        key: names their content.
+    """
+
+    pixels: np.ndarray
+    key: str
 
 
 @dataclass(frozen=True)
@@ -64,8 +75,7 @@ NETWORKS = {
     "xception": Network("xception"),
 }
 """Those of which weights may be at hand."""
-PICTURES = "pictures"
-"""In a network's place: colours, contrast and detail of the image, as ``kerasall.models.out_of_domain`` measures them."""
+BATCH = 32
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,7 +87,7 @@ class Images:
         hashes: SHA-256 of the files, in the order of the examples.
         duplicates: what shows the same cells.
         scan: measures of colour and focus.
-        cache: folder of what was computed of these very images.
+        cache: folder of what was computed of these very images, beside the activations of all.
     """
 
     collection: Collection
@@ -85,6 +95,16 @@ class Images:
     duplicates: Duplicates
     scan: ImageScan
     cache: Path
+
+    @cached_property
+    def pixels(self) -> PixelCache:
+        """What a network sees: uint8 [N, H, W, 3], and the key of their content."""
+        with quiet_tensorflow():
+            from kerasall.data.pixel_cache import decode_pixels
+        from kerasall.preprocessing.operations import Chain
+
+        chain = Chain.from_json(CHAINS[self.collection.source])
+        return decode_pixels(self.collection.examples["path"].tolist(), chain, keys=self.hashes)
 
     @property
     def fingerprint(self) -> str:
@@ -183,43 +203,46 @@ class Features:
 
     Attributes:
         values: float32 [N, D], in the order of the examples.
-        facts: the network, its weights' SHA-256, its parameters and operations (two a multiply-add) an image, and the
-            seconds of the pass that made them.
+        facts: the network, its weights' SHA-256, its parameters and operations (two a multiply-add) an image.
     """
 
     values: np.ndarray
     facts: Mapping[str, Any]
 
 
-def compute_features(
-    images: Images, network: str, weights: Path, alteration: str = "", alter: Alter | None = None
-) -> Features:
-    """Passes every image through a frozen network once; the next call reads what was found.
+def compute_features(images: Images, network: str, weights: Path, altered: Altered | None = None) -> Features:
+    """Passes every image through a frozen network once, or reads what any run with the same cache has left of it.
 
     Args:
         images: N of them.
-        network: key of ``NETWORKS``, or ``PICTURES``.
+        network: key of ``NETWORKS``.
         weights: folder of ImageNet weights.
-        alteration: names what ``alter`` does; "" where it is None.
-        alter: changes the pixels first.
+        altered: what is shown in the place of the images.
 
     Raises:
         WeightsError: the folder does not hold the network's weights.
     """
-    told = {"network": network, "chain": CHAINS[images.collection.source]}
-    if network != PICTURES:
-        told["weights_sha256"] = sha256_of_file(_find_weights(NETWORKS[network], weights))
-    key = sha256_of_json([told, alteration, find_versions(("tensorflow", "keras", "openvino"))])
-    path = images.cache / f"{network}_{key[:16]}.npz"
-    if not path.exists():
-        arrays = _pass_images(images, network, weights, alter)
-        with atomic_path(path) as temporary:
-            np.savez(temporary, **arrays)
-    with np.load(path, allow_pickle=False) as arrays:
-        cost = {
-            name: round(float(arrays[name]), 1) for name in ("parameters", "operations", "seconds_of_pass")
-        }
-        return Features(arrays["values"], told | cost)
+    from kerasall.models.deep_features import build_extractor, extract_features
+
+    row, shown = NETWORKS[network], altered or Altered(images.pixels.pixels, images.pixels.key)
+    stored = _find_weights(row, weights)
+    model = build_extractor(row.backbone, (SIDE, SIDE), alpha=row.alpha, weights_folder=weights)
+    values = extract_features([model], shown.pixels, shown.key, images.cache.parent / "activations")
+    facts = {
+        "network": network, "chain": CHAINS[images.collection.source], "weights_sha256": sha256_of_file(stored),
+        "parameters": float(model.count_params()), "operations": _count_operations(model),
+    }  # fmt: skip
+    return Features(values, facts)
+
+
+def measure_pictures(images: Images) -> np.ndarray:
+    """Colours, contrast and detail of every image as an exported model measures them: float32 [N, D]."""
+    from kerasall.models.out_of_domain import build_statistics_model
+    from kerasall.models.prediction import predict_activations
+
+    pixels = images.pixels.pixels
+    batches = (pixels[start : start + BATCH] for start in range(0, len(pixels), BATCH))
+    return predict_activations(build_statistics_model((SIDE, SIDE)), batches)
 
 
 def _find_weights(network: Network, weights: Path) -> Path:
@@ -230,40 +253,6 @@ def _find_weights(network: Network, weights: Path) -> Path:
             f"{weights} must hold {file.name}, but does not: put it there, or leave the network out"
         )
     return stored
-
-
-def _pass_images(images: Images, network: str, weights: Path, alter: Alter | None) -> dict[str, Any]:
-    with quiet_tensorflow():
-        from kerasall.data.pixel_cache import decode_pixels
-    from kerasall.models.passes import PLAIN, choose_way
-    from kerasall.models.prediction import predict_activations
-    from kerasall.preprocessing.operations import Chain
-
-    chain = Chain.from_json(CHAINS[images.collection.source])
-    pixels = decode_pixels(images.collection.examples["path"].tolist(), chain, keys=images.hashes).pixels
-    pixels = pixels if alter is None else alter(pixels)
-    model = _build_network(network, weights)
-    # Quantiles sort whole images, which OpenVINO does very slowly.
-    way, started = PLAIN if network == PICTURES else choose_way(len(pixels)), time.perf_counter()
-    batches = (pixels[start : start + way.batch] for start in range(0, len(pixels), way.batch))
-    values = predict_activations(model, batches, way=way)
-    seconds = time.perf_counter() - started
-    return {
-        "values": values,
-        "parameters": model.count_params(),
-        "operations": _count_operations(model),
-        "seconds_of_pass": seconds,
-    }
-
-
-def _build_network(network: str, weights: Path) -> Any:
-    from kerasall.models.deep_features import build_extractor
-    from kerasall.models.out_of_domain import build_statistics_model
-
-    if network == PICTURES:
-        return build_statistics_model((SIDE, SIDE))
-    row = NETWORKS[network]
-    return build_extractor(row.backbone, (SIDE, SIDE), alpha=row.alpha, weights_folder=weights)
 
 
 def _count_operations(model: Any) -> float:

@@ -19,6 +19,7 @@ import argparse
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -280,18 +281,29 @@ def count_distinct(splits: Sequence[Split]) -> int:
     return len(partitions)
 
 
-def parse(description: str | None, *, weights: bool = True) -> argparse.ArgumentParser:
+def parse(description: str | None) -> argparse.ArgumentParser:
     """The options that all studies share."""
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--cnmc", type=Path, help="folder of C-NMC cells; left out: that set is not studied")
     parser.add_argument("--aria", type=Path, help="folder Original of the four-class set; likewise")
-    if weights:
-        parser.add_argument("--weights", type=Path, required=True, help="folder of ImageNet weights")
-    parser.add_argument("--cache", type=Path, required=True, help="folder of features, which may be deleted")
+    parser.add_argument("--weights", type=Path, required=True, help="folder of ImageNet weights")
+    parser.add_argument(
+        "--cache",
+        type=Path,
+        required=True,
+        help="folder of activations, such as RUNS/cache, which may be deleted",
+    )
     parser.add_argument("--out", type=Path, default=HERE, help="folder of the results")
     return parser
+
+
+def finish(out: Path, study: str, document: dict[str, Any]) -> None:
+    """Writes a study's JSON into a folder and shows its section of the page."""
+    write_study(out / f"{study}.json", study, document)
+    # By name: what is imported here is an input of the numbers, and the words of a page are none.
+    show(*import_module(f"results.pages.{study}").section(document))
 
 
 def main() -> None:
@@ -311,82 +323,7 @@ def main() -> None:
     }  # fmt: skip
     command = "python -m results.leakage --cnmc PATH --aria PATH/Original --weights DIR --cache DIR"
     document = {"command": command, "settings": settings, "sets": sets}
-    write_study(given.out / "leakage.json", "leakage", document)
-    show(*section(document))
-
-
-# --- the page -----------------------------------------------------------------------------------------
-
-NAMES = {"cnmc": "C-NMC", "aria": "Four-class set"}
-
-
-def points(effect: Mapping[str, Any] | None) -> str:
-    """A difference of shares in points, such as ``+4.2 (1.1 to 7.3)``."""
-    if effect is None or effect["difference"] is None:
-        return "–"
-    value = f"{100 * effect['difference']:+.1f}"
-    if effect["low"] is None:
-        return value
-    return f"{value} ({100 * effect['low']:.1f} to {100 * effect['high']:.1f})"
-
-
-def section(document: dict) -> list[str]:
-    """The section of the results page, written from leakage.json alone."""
-    lines = ["## What the protocol alone is worth", ""]
-    lines += [
-        "The same frozen MobileNet features (224 px) and the same heads, five folds, "
-        f"{len(document['settings']['seeds'])} draws of the folds; nothing is chosen. Scores are means over the draws with 95% "
-        "intervals over groups of patients (blocks); differences are paired on the same images and count in points.",
-    ]  # fmt: skip
-    for source, found in document["sets"].items():
-        lines += ["", f"### {NAMES[source]}", "", *_describe_set(source, found), "", *_tabulate_scores(found)]
-        lines += ["", *_tabulate_effects(found)]
-    return [*lines, "", f"`{document['command']}`"]
-
-
-def _describe_set(source: str, found: Mapping[str, Any]) -> list[str]:
-    if source == "cnmc":
-        return [
-            f"{found['images']:,} cells of {found['subject_ids']} subject ids, {found['groups']} groups. This is a sample of the set, not the "
-            "set: of every subject it takes the cells first that also occur under another id, so it is enriched in them, and their copies "
-            f"are here for {found['recurring_images']} of them. The sizes below hold for this sample alone, and how often cells recur elsewhere nobody has measured here."
-        ]
-    return [
-        f"{found['images']:,} images, of no patient that is known; {found['recurring_images']} have a duplicate. Blocks of consecutive "
-        f"file numbers ({found['groups']} groups) stand in for patients."
-    ]
-
-
-def _tabulate_scores(found: Mapping[str, Any]) -> list[str]:
-    lines = ["| head | folds over | accuracy | AUROC | malignant sensitivity | accuracy from draw to draw |"]
-    lines.append("|---|---|---|---|---|---|")
-    for head, told in found["heads"].items():
-        for name, scores in told["scores"].items():
-            cells = [
-                f"{scores[m]['mean']:.3f} ({scores[m]['low']:.3f} to {scores[m]['high']:.3f})"
-                for m in ("accuracy", "roc_auc", "malignant_sensitivity")
-            ]
-            title, deviation = found["protocols"][name]["title"], scores["accuracy"]["deviation"]
-            lines.append(f"| {head} | {title} | {' | '.join(cells)} | ± {100 * deviation:.1f} points |")
-    return lines
-
-
-def _tabulate_effects(found: Mapping[str, Any]) -> list[str]:
-    lines = [
-        "| head | difference | accuracy | on recurring images | on the rest | AUROC | malignant sensitivity |"
-    ]
-    lines.append("|---|---|---|---|---|---|---|")
-    for head, told in found["heads"].items():
-        rows = {(row["first"], row["second"], row["images"]): row["metrics"] for row in told["effects"]}
-        for first, second in dict.fromkeys(key[:2] for key in rows):
-            whole, recurring, rest = (rows[first, second, which] for which in ("all", "recurring", "rest"))
-            cells = [
-                whole["accuracy"], recurring["accuracy"], rest["accuracy"], whole["roc_auc"],
-                whole["malignant_sensitivity"],
-            ]  # fmt: skip
-            titles = [found["protocols"][name]["title"] for name in (first, second)]
-            lines.append(f"| {head} | {titles[0]} less {titles[1]} | {' | '.join(map(points, cells))} |")
-    return lines
+    finish(given.out, "leakage", document)
 
 
 if __name__ == "__main__":

@@ -99,9 +99,7 @@ def fill_marks(text: str, results: Mapping[str, Result]) -> str:
             runs = [each for each in results.values() if "study" not in each]
             return "".join(f"{line}\n" for line in _summary(runs, PAGE)) if runs else None
         if "study" in results.get(name, {}):
-            return "".join(
-                f"{line}\n" for line in importlib.import_module(f"results.{name}").table(results[name])
-            )
+            return "".join(f"{line}\n" for line in find_page(name).table(results[name]))
         row, _, metric = name.partition("/")
         found = results.get(row, {}).get("metrics", {}).get(metric)
         return found and score_words(metric, found)
@@ -120,11 +118,16 @@ def make_page(results: Mapping[str, Result]) -> str:
         if chosen := [each for each in runs if each["data"] == data]:
             lines += [f"## {title}", "", *_summary(chosen), ""]
     for each in studies:
-        lines += [*importlib.import_module(f"results.{each['study']}").section(each), ""]
+        lines += [*find_page(each["study"]).section(each), ""]
     if runs:
         lines += ["## Every row", ""]
         lines += [line for each in runs for line in _describe_run(each)]
     return "\n".join(lines).rstrip() + "\n"
+
+
+def find_page(study: str) -> Any:
+    """The module that writes of a study."""
+    return importlib.import_module(f"results.pages.{study}")
 
 
 def score_words(metric: str, found: Mapping[str, Any]) -> str:

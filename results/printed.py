@@ -23,7 +23,6 @@ from kerasall.errors import DataError
 from kerasall.evaluation.intervals import wilson_interval
 from kerasall.evaluation.predictions import Predictions
 from kerasall.published.papers import read_paper
-from kerasall.shown_text import show
 from kerasall.studies.tables.listed import read_listed, score_printed
 from results.frozen import compute_features, read_images
 from results.leakage import (
@@ -31,11 +30,11 @@ from results.leakage import (
     NETWORK,
     PROTOCOLS,
     draw_split,
+    finish,
     parse,
     predict_draws,
     score_protocols,
 )
-from results.provenance import write_study
 
 BATCH, PRINTED_RIGHT = 32, 31
 """Images of the batch behind the printed .9687, and how many of them were right."""
@@ -156,50 +155,7 @@ def main() -> None:
         document["batch"] = study_batch(given.aria, given.weights, given.cache)
     if given.labels:
         document["vote"] = study_vote(read_preliminary(given.labels))
-    write_study(given.out / "printed.json", "printed", document)
-    show(*section(document))
-
-
-# --- the page -----------------------------------------------------------------------------------------
-
-
-def section(document: dict) -> list[str]:
-    """The section of the results page, written from printed.json alone."""
-    lines = ["## Two printed scores"]
-    if batch := document.get("batch"):
-        lines += ["", *_describe_batch(batch)]
-    if vote := document.get("vote"):
-        lines += ["", *_describe_vote(vote)]
-    return [*lines, "", f"`{document['command']}`"]
-
-
-def _describe_batch(batch: dict) -> list[str]:
-    printed = batch["printed"]
-    lines = [
-        f"**One batch of {batch['batch']}.** The .9687 of Samyuktha et al. is {printed['right']} of {batch['batch']} images: Wilson's "
-        f"interval is {printed['low']:.3f} to {printed['high']:.3f}, if its images were independent. Of {batch['batches']:,} such batches of the "
-        "linear head's out-of-fold answers (above) so many reach it:",
-        "",
-        "| folds over | accuracy on all images | 5% to 95% of the batches | lowest, highest | reach .9687 |",
-        "|---|---|---|---|---|",
-    ]
-    for told in batch["protocols"].values():
-        low, high = told["interval"]
-        lines.append(
-            f"| {told['title']} | {told['accuracy']:.3f} ({low:.3f} to {high:.3f}) | {told['low_5']:.3f} to {told['high_95']:.3f} | "
-            f"{told['lowest']:.3f}, {told['highest']:.3f} | {100 * told['reach_printed']:.0f}% |"
-        )
-    return lines
-
-
-def _describe_vote(vote: dict) -> list[str]:
-    worst = ", ".join(f"{name} {value:.2f}" for name, value in vote["lowest_patients"].items())
-    return [
-        f"**A vote and its patients.** Chen et al. print {vote['accuracy']:.4f} for nine networks on {vote['images']:,} images and list the "
-        f"{vote['listed_as_wrong']} wrong ones (Table 17). With the {vote['groups']} patients of the public label table its 95% interval is "
-        f"{vote['low']:.3f} to {vote['high']:.3f}; over single images it would be {vote['low_by_image']:.3f} to {vote['high_by_image']:.3f}. Its mean over "
-        f"patients is {vote['mean_over_patients']:.3f}; the lowest are {worst}. The same images chose the hyperparameters."
-    ]
+    finish(given.out, "printed", document)
 
 
 if __name__ == "__main__":

@@ -10,9 +10,11 @@ black everything but their outline; and what a random forest of colour, contrast
 
 from __future__ import annotations
 
+import hashlib
+import os
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,22 +36,19 @@ from kerasall.evaluation.safeguards import (
     group_quantile,
 )
 from kerasall.evaluation.trust_scores import score_safeguards
-from kerasall.shown_text import show
-from results.frozen import PICTURES, Alter, Images, compute_features, read_images
+from results.frozen import Altered, Images, compute_features, measure_pictures, read_images
 from results.leakage import (
     HEADS,
     METRICS,
-    NAMES,
     NETWORK,
     PROTOCOLS,
     draw_split,
+    finish,
     measure_effect,
     number_parts,
     parse,
-    points,
     predict_out_of_fold,
 )
-from results.provenance import write_study
 
 if TYPE_CHECKING:
     from kerasall.models.out_of_domain import DomainDistance, FeatureDistance
@@ -62,60 +61,55 @@ GREY = 128
 # --- what is taken out of an image --------------------------------------------------------------------
 
 
-def paint_cells_out(pixels: np.ndarray) -> np.ndarray:
-    """Fields of cells without their nucleated cells, filled from around them: uint8 [N, H, W, 3]."""
+def alter_fields(image: np.ndarray) -> dict[str, np.ndarray]:
+    """A field of cells without its nucleated cells, filled from around them, and with everything but them in its median colour.
+
+    Args:
+        image: uint8 [H, W, 3].
+    """
     from benchmarks.explanation_in_cell import find_cells, paint_out
 
-    return paint_out(pixels, np.array([find_cells(each) for each in pixels]))
+    mask = find_cells(image)
+    ground = np.median(image, axis=(0, 1)).astype(np.uint8)
+    return {
+        "no_cells": paint_out(image[None], mask[None])[0],
+        "cells_alone": np.where(mask[..., None], image, ground),
+    }
 
 
-def keep_cells_alone(pixels: np.ndarray) -> np.ndarray:
-    """Fields of cells with everything but the nucleated cells in the median colour: uint8 [N, H, W, 3]."""
-    from benchmarks.explanation_in_cell import find_cells
+def alter_cells(image: np.ndarray) -> dict[str, np.ndarray]:
+    """A cell on black filled with the same grey as any other, so that size and outline are left, and with its mean colour.
 
-    masks = np.array([find_cells(each) for each in pixels])
-    ground = np.median(pixels, axis=(1, 2)).astype(np.uint8)[:, None, None]
-    return np.where(masks[..., None], pixels, ground)
-
-
-def keep_outlines(pixels: np.ndarray) -> np.ndarray:
-    """Cells on black, each filled with the same grey: size and outline alone, uint8 [N, H, W, 3]."""
-    return _fill_cells(pixels, lambda *_: GREY)
-
-
-def keep_outlines_and_colours(pixels: np.ndarray) -> np.ndarray:
-    """Cells on black, each filled with its own mean colour: uint8 [N, H, W, 3]."""
-    return _fill_cells(pixels, lambda each, mask: np.round(cv2.mean(each, mask)[:3]))
+    Args:
+        image: uint8 [H, W, 3].
+    """
+    found = find_foreground(image).mask
+    mask = np.ones(image.shape[:2], bool) if found is None else found
+    mean = np.round(cv2.mean(image, mask.astype(np.uint8))[:3])
+    return {
+        name: np.where(mask[..., None], colour, 0).astype(np.uint8)
+        for name, colour in {"outline": (GREY,) * 3, "outline_colour": mean}.items()
+    }
 
 
-def _fill_cells(pixels: np.ndarray, colour: Any) -> np.ndarray:
-    filled = np.zeros_like(pixels)
-    for each, out in zip(pixels, filled, strict=True):
-        mask = find_foreground(each).mask
-        inside = np.ones(each.shape[:2], bool) if mask is None else mask
-        out[inside] = colour(each, inside.astype(np.uint8))
-    return filled
-
-
-@dataclass(frozen=True)
-class Alteration:
-    """What is done to every image, in words and as a function."""
-
-    title: str
-    alter: Alter
-
-
-ALTERATIONS: dict[str, dict[str, Alteration]] = {
-    "cnmc": {
-        "outline": Alteration("size and outline of the cell alone", keep_outlines),
-        "outline_colour": Alteration("outline and mean colour of the cell alone", keep_outlines_and_colours),
-    },
-    "aria": {
-        "no_cells": Alteration("the cells painted out", paint_cells_out),
-        "cells_alone": Alteration("all but the cells painted out", keep_cells_alone),
-    },
+ALTER: dict[str, Callable[[np.ndarray], dict[str, np.ndarray]]] = {"cnmc": alter_cells, "aria": alter_fields}
+"""Source -> what makes of an image all that are shown in its place, by the names of ``TITLES``."""
+TITLES = {
+    "outline": "size and outline of the cell alone",
+    "outline_colour": "outline and mean colour of the cell alone",
+    "no_cells": "the cells painted out",
+    "cells_alone": "all but the cells painted out",
 }
-"""Source -> name -> what is taken out."""
+
+
+def alter_images(images: Images) -> dict[str, Altered]:
+    """All images altered, by the names of ``TITLES``."""
+    with ThreadPoolExecutor(os.cpu_count()) as threads:
+        found = list(threads.map(ALTER[images.collection.source], images.pixels.pixels))
+    stacked = {name: np.array([each[name] for each in found]) for name in found[0]}
+    return {
+        name: Altered(pixels, hashlib.sha256(pixels.data).hexdigest()) for name, pixels in stacked.items()
+    }
 
 
 def compare_altered(
@@ -252,8 +246,7 @@ def study_set(images: Images, other: Images | None, weights: Path) -> dict[str, 
     split = draw_split(images, PROTOCOLS[source][-1], 0)
     parts, whole = number_parts(images, split), compute_features(images, NETWORK, weights)
     record = predict_out_of_fold(images, whole.values, parts, HEADS["linear"])
-    pictures = compute_features(images, PICTURES, weights)
-    distance, domain, distances = measure_domain(images, (whole.values, pictures.values), parts)
+    distance, domain, distances = measure_domain(images, (whole.values, measure_pictures(images)), parts)
     found: dict[str, Any] = {
         **images.describe(), "protocol": PROTOCOLS[source][-1].title, "split": split.sha256, "features": whole.facts,
         "scores": _score(record, malignant),
@@ -261,18 +254,16 @@ def study_set(images: Images, other: Images | None, weights: Path) -> dict[str, 
         "colour_alone": score_colours(images),
     }  # fmt: skip
     if other is not None:
-        kinds = [compute_features(other, kind, weights).values for kind in (NETWORK, PICTURES)]
-        theirs = distance.measure(np, *kinds)
+        theirs = distance.measure(
+            np, compute_features(other, NETWORK, weights).values, measure_pictures(other)
+        )
         found["other_set"] = {"source": other.collection.source} | share_beyond(other, theirs, domain.limit)
     found["altered"] = {
-        name: {"title": alteration.title}
+        name: {"title": TITLES[name]}
         | compare_altered(
-            images,
-            whole.values,
-            compute_features(images, NETWORK, weights, name, alteration.alter).values,
-            parts,
+            images, whole.values, compute_features(images, NETWORK, weights, altered).values, parts
         )
-        for name, alteration in ALTERATIONS[source].items()
+        for name, altered in alter_images(images).items()
     }
     return found | {"seconds": time.perf_counter() - started}
 
@@ -296,113 +287,7 @@ def main() -> None:
         },
         "sets": sets,
     }  # fmt: skip
-    write_study(given.out / "trust.json", "trust", document)
-    show(*section(document))
-
-
-# --- the page -----------------------------------------------------------------------------------------
-
-
-def _words(found: Mapping[str, Any] | None, digits: int = 3) -> str:
-    if found is None or found["value"] is None:
-        return "–"
-    ends = "" if found["low"] is None else f" ({found['low']:.{digits}f} to {found['high']:.{digits}f})"
-    return f"{found['value']:.{digits}f}{ends}"
-
-
-def section(document: dict) -> list[str]:
-    """The section of the results page, written from trust.json alone."""
-    lines = [
-        "## Trust: what the safeguards are worth, and what is known without the cell", "",
-        "Linear heads on frozen MobileNet features, honest folds, one draw; every image is judged by what the other folds fit. 95% "
-        "intervals over groups.",
-    ]  # fmt: skip
-    for source, found in document["sets"].items():
-        lines += [
-            "",
-            f"### {NAMES[source]}",
-            "",
-            *_describe_calibration(found),
-            "",
-            *_tabulate_referral(found),
-        ]
-        lines += ["", *_tabulate_benefit(found), "", *_tabulate_altered(found)]
-    return [*lines, "", f"`{document['command']}`"]
-
-
-def _describe_calibration(found: Mapping[str, Any]) -> list[str]:
-    told = found["trust"]["calibration"]
-    before, after = told["before"], told["after"]
-    error = "expected_calibration_error"
-    lines = [
-        f"- Calibration: temperature {told['temperature']:.2f}; expected calibration error {_words(before[error])} before and "
-        f"{_words(after[error])} after, where perfectly calibrated probabilities would show {after[error]['noise_floor']:.3f}; Brier score "
-        f"{_words(before['brier'])} before and {_words(after['brier'])} after."
-    ]
-    sets, referral = found["trust"]["referral"]["prediction_sets"], found["trust"]["referral"]
-    lines.append(
-        f"- Prediction sets of {sets['coverage']:.2f} hold the true class in {_words(sets['measured_coverage'])}; the exported rule refers "
-        f"{_words(referral['referred'])} of the images, and is right in {_words(referral['accuracy_of_kept'])} of the others."
-    )
-    for each in found["trust"]["operating_points"]:
-        lines.append(
-            f"- Threshold for a sensitivity of {each['wanted']:.2f}: reached {_words(each['sensitivity'])} at a specificity of "
-            f"{_words(each['specificity'])}."
-        )
-    own = referral["reasons"].get("unlike the training images")
-    lines.append(
-        f"- Unlike the training images: {_words(own)} of the set's own images"
-        + (
-            f"; {_words(found['other_set'])} of the other set's ({NAMES[found['other_set']['source']]})."
-            if "other_set" in found
-            else "."
-        )
-    )
-    colour = found["colour_alone"]
-    lines.append(
-        f"- Colour, contrast, size and focus alone (a random forest that weighs classes alike, as the head does not): balanced accuracy {_words(colour['groups'])} with groups whole, {_words(colour['single_images'])} with single "
-        f"images dealt out; the network's is {_words(found['scores']['balanced_accuracy'])}."
-    )
-    return lines
-
-
-def _tabulate_referral(found: Mapping[str, Any]) -> list[str]:
-    lines = [
-        "| least sure share referred | accuracy on the rest | malignant called benign |",
-        "|---|---|---|",
-    ]
-    for each in found["trust"]["referral"]["accuracy_by_share_referred"]:
-        lines.append(
-            f"| {100 * each['referred']:.0f}% | {_words(each['accuracy'])} | {each['missed_malignant']} |"
-        )
-    return lines
-
-
-def _tabulate_benefit(found: Mapping[str, Any]) -> list[str]:
-    lines = [
-        "| called malignant from | net benefit | gain over calling all | missed | false alarms |",
-        "|---|---|---|---|---|",
-    ]
-    for each in found["trust"]["decision_curve"]:
-        lines.append(
-            f"| {each['threshold']:.2f} | {_words(each['model'])} | {_words(each['over_all'])} | {each['missed']} | {each['false_alarms']} |"
-        )
-    return lines
-
-
-def _tabulate_altered(found: Mapping[str, Any]) -> list[str]:
-    lines = [
-        "| what is shown | calls kept | balanced accuracy, fitted to whole images | fitted to such images | AUROC, likewise | less than with whole images, points of accuracy |",
-        "|---|---|---|---|---|---|",
-        f"| the whole image | | {_words(found['scores']['balanced_accuracy'])} | | {_words(found['scores']['roc_auc'])} | |",
-    ]
-    for told in found["altered"].values():
-        lines.append(
-            f"| {told['title']} | {_words(told['calls_kept'])} | {_words(told['fitted_to_whole']['balanced_accuracy'])} | "
-            f"{_words(told['fitted_to_altered']['balanced_accuracy'])} | {_words(told['fitted_to_altered']['roc_auc'])} | "
-            f"{points(told['fitted_to_altered_less_whole']['accuracy'])} |"
-        )
-    return lines
+    finish(given.out, "trust", document)
 
 
 if __name__ == "__main__":

@@ -403,7 +403,7 @@ def test_a_study_is_a_module_with_a_row(tmp_path, monkeypatch, capsys):
     (place.folder / "counted.py").write_text(STUDY)
     place.row("counted", data="", command="study", arguments="--labels LABELS --cache RUNS/features")
     section = types.SimpleNamespace(section=lambda document: ["## Counted", "", f"{document['lines']} lines"])
-    monkeypatch.setitem(sys.modules, "results.counted", section)
+    monkeypatch.setitem(sys.modules, "results.pages.counted", section)
 
     def call(command: Sequence[str], environment: Mapping[str, str]) -> int:
         place.calls.append(list(command[1:]))

@@ -20,9 +20,9 @@ from results.ensembles import (
     combine_on_scored,
     compare_rules,
     predict_members,
-    section,
 )
 from results.leakage import PROTOCOLS, draw_split, number_parts
+from results.pages.ensembles import section
 from results.provenance import round_numbers
 
 RESULTS = Path(__file__).parents[2] / "results"

@@ -20,12 +20,12 @@ from results.leakage import (
     measure_effect,
     measure_effects,
     number_parts,
-    points,
     predict_draws,
     score_protocols,
-    section,
     tabulate_images,
 )
+from results.pages import points
+from results.pages.leakage import section
 
 RESULTS = Path(__file__).parents[2] / "results"
 DRAWS = 2

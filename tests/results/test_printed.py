@@ -10,7 +10,8 @@ import pytest
 
 from kerasall.errors import DataError
 from kerasall.evaluation.predictions import Predictions
-from results.printed import describe_batches, draw_batches, read_preliminary, section, study_vote
+from results.pages.printed import section
+from results.printed import describe_batches, draw_batches, read_preliminary, study_vote
 
 RESULTS = Path(__file__).parents[2] / "results"
 

@@ -10,17 +10,15 @@ import pytest
 from small_images import make_features, make_images
 
 from results.leakage import HEADS, PROTOCOLS, draw_split, number_parts, predict_out_of_fold
+from results.pages.trust import section
 from results.provenance import round_numbers
 from results.trust import (
     GREY,
+    alter_cells,
+    alter_fields,
     compare_altered,
-    keep_cells_alone,
-    keep_outlines,
-    keep_outlines_and_colours,
     measure_domain,
     measure_trust,
-    paint_cells_out,
-    section,
     share_beyond,
 )
 
@@ -45,20 +43,23 @@ def draw_disc(colour, ground, side=96):
 
 def test_outlines_lose_everything_but_the_outline():
     (purple, inside), (blue, _) = draw_disc((150, 60, 160), (0, 0, 0)), draw_disc((60, 60, 200), (0, 0, 0))
-    pixels = np.stack([purple, blue])
-    outlines = keep_outlines(pixels)
-    np.testing.assert_array_equal(outlines[0], outlines[1])
-    assert set(np.unique(outlines)) == {0, GREY}
-    assert (outlines[0].any(axis=-1) == inside).mean() > 0.99
-    flat = keep_outlines_and_colours(pixels)
-    assert len(np.unique(flat[0][inside], axis=0)) <= 2
-    assert np.abs(flat[0][48, 48].astype(int) - [150, 60, 160]).max() <= 2
+    first, second = alter_cells(purple), alter_cells(blue)
+    np.testing.assert_array_equal(first["outline"], second["outline"])
+    assert set(np.unique(first["outline"])) == {0, GREY}
+    assert first["outline"].shape == purple.shape
+    assert first["outline"].dtype == np.uint8
+    assert (first["outline"].any(axis=-1) == inside).mean() > 0.99
+    flat = first["outline_colour"]
+    assert len(np.unique(flat[inside], axis=0)) <= 2
+    assert np.abs(flat[48, 48].astype(int) - [150, 60, 160]).max() <= 2
 
 
 @pytest.mark.slow  # loads TensorFlow
 def test_fields_lose_their_cells_or_all_else():
     field, inside = draw_disc((140, 60, 170), (225, 200, 205))
-    gone, alone = paint_cells_out(field[None])[0], keep_cells_alone(field[None])[0]
+    altered = alter_fields(field)
+    gone, alone = altered["no_cells"], altered["cells_alone"]
+    assert gone.dtype == alone.dtype == np.uint8
     assert np.abs(gone[inside].astype(int) - [225, 200, 205]).mean() < 12
     np.testing.assert_array_equal(gone[:10], field[:10])
     np.testing.assert_array_equal(alone[40:56, 40:56], field[40:56, 40:56])

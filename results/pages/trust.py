@@ -1,0 +1,98 @@
+"""What the safeguards are worth, in words and tables."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from results.pages import NAMES, points, tabulate, with_ends
+
+
+def section(document: dict) -> list[str]:
+    """The section of the results page, written from trust.json alone."""
+    lines = [
+        "## Trust: what the safeguards are worth, and what is known without the cell", "",
+        "Linear heads on frozen MobileNet features, honest folds, one draw; every image is judged by what the other folds fit. 95% "
+        "intervals over groups.",
+    ]  # fmt: skip
+    for source, found in document["sets"].items():
+        lines += ["", f"### {NAMES[source]}", "", *(f"- {told}" for told in _describe_safeguards(found))]
+        lines += [
+            "",
+            *_tabulate_referral(found),
+            "",
+            *_tabulate_benefit(found),
+            "",
+            *_tabulate_altered(found),
+        ]
+    return [*lines, "", f"`{document['command']}`"]
+
+
+def _describe_safeguards(found: Mapping[str, Any]) -> Iterator[str]:
+    trust = found["trust"]
+    told, referral = trust["calibration"], trust["referral"]
+    before, after, error = told["before"], told["after"], "expected_calibration_error"
+    yield (
+        f"Calibration: temperature {told['temperature']:.2f}; expected calibration error {with_ends(before[error])} before and "
+        f"{with_ends(after[error])} after, where perfectly calibrated probabilities would show {after[error]['noise_floor']:.3f}; Brier score "
+        f"{with_ends(before['brier'])} before and {with_ends(after['brier'])} after."
+    )
+    sets = referral["prediction_sets"]
+    yield (
+        f"Prediction sets of {sets['coverage']:.2f} hold the true class in {with_ends(sets['measured_coverage'])}; the exported rule refers "
+        f"{with_ends(referral['referred'])} of the images, and is right in {with_ends(referral['accuracy_of_kept'])} of the others."
+    )
+    for each in trust["operating_points"]:
+        yield (
+            f"Threshold for a sensitivity of {each['wanted']:.2f}: reached {with_ends(each['sensitivity'])} at a specificity of "
+            f"{with_ends(each['specificity'])}."
+        )
+    own, other = referral["reasons"].get("unlike the training images"), found.get("other_set")
+    theirs = f"; {with_ends(other)} of the other set's ({NAMES[other['source']]})" if other else ""
+    yield f"Unlike the training images: {with_ends(own)} of the set's own images{theirs}."
+    colour = found["colour_alone"]
+    yield (
+        "Colour, contrast, size and focus alone (a random forest that weighs classes alike, as the head does not): balanced accuracy "
+        f"{with_ends(colour['groups'])} with groups whole, {with_ends(colour['single_images'])} with single images dealt out; the "
+        f"network's is {with_ends(found['scores']['balanced_accuracy'])}."
+    )
+
+
+def _tabulate_referral(found: Mapping[str, Any]) -> list[str]:
+    rows = [
+        (f"{100 * each['referred']:.0f}%", with_ends(each["accuracy"]), each["missed_malignant"])
+        for each in found["trust"]["referral"]["accuracy_by_share_referred"]
+    ]
+    return tabulate(("least sure share referred", "accuracy on the rest", "malignant called benign"), rows)
+
+
+def _tabulate_benefit(found: Mapping[str, Any]) -> list[str]:
+    rows = [
+        (
+            f"{each['threshold']:.2f}", with_ends(each["model"]), with_ends(each["over_all"]), each["missed"],
+            each["false_alarms"],
+        )
+        for each in found["trust"]["decision_curve"]
+    ]  # fmt: skip
+    heads = ("called malignant from", "net benefit", "gain over calling all", "missed", "false alarms")
+    return tabulate(heads, rows)
+
+
+def _tabulate_altered(found: Mapping[str, Any]) -> list[str]:
+    scores = found["scores"]
+    rows = [
+        ("the whole image", "", with_ends(scores["balanced_accuracy"]), "", with_ends(scores["roc_auc"]), "")
+    ]
+    rows += [
+        (
+            told["title"], with_ends(told["calls_kept"]), with_ends(told["fitted_to_whole"]["balanced_accuracy"]),
+            with_ends(told["fitted_to_altered"]["balanced_accuracy"]), with_ends(told["fitted_to_altered"]["roc_auc"]),
+            points(told["fitted_to_altered_less_whole"]["accuracy"]),
+        )
+        for told in found["altered"].values()
+    ]  # fmt: skip
+    heads = (
+        "what is shown", "calls kept", "balanced accuracy, fitted to whole images", "fitted to such images", "AUROC, likewise",
+        "less than with whole images, points of accuracy",
+    )  # fmt: skip
+    return tabulate(heads, rows)
