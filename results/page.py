@@ -3,6 +3,7 @@
     python -m results.page
 
 In README.md and docs, `<!-- results:summary -->` holds a row a line, `<!-- results:ROW/METRIC -->` one score,
+`<!-- results:ROW/missed -->` how many malignant images were called benign,
 `<!-- results:STUDY -->` the ``table`` of a study that has one, all up to `<!-- end -->`.
 """
 
@@ -101,6 +102,8 @@ def fill_marks(text: str, results: Mapping[str, Result]) -> str:
         if "study" in results.get(name, {}):
             return "".join(f"{line}\n" for line in find_page(name).table(results[name]))
         row, _, metric = name.partition("/")
+        if metric == "missed" and row in results:
+            return _missed_words(results[row])
         found = results.get(row, {}).get("metrics", {}).get(metric)
         return found and score_words(metric, found)
 
@@ -157,7 +160,11 @@ def _missed(run: Result) -> str:
     if run["malignant_called_benign"] is None:
         return "not counted"
     found = score_words("malignant_sensitivity", run["metrics"]["malignant_sensitivity"])
-    return f"{run['malignant_called_benign']:,} of {run['malignant_images']:,}; sensitivity {found}"
+    return f"{_missed_words(run)}; sensitivity {found}"
+
+
+def _missed_words(run: Result) -> str:
+    return f"{run['malignant_called_benign']:,} of {run['malignant_images']:,}"
 
 
 def _scored(run: Result) -> str:
