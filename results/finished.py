@@ -34,7 +34,7 @@ SCHEMA_VERSION = 1
 
 _FROM_REPORT = (
     "scored", "images", "labels", "malignant", "metrics", "by_class", "confusion_matrix", "malignant_called_benign",
-    "malignant_images", "folds", "out_of_fold", "apart", "blessed", "criteria", "subject_calls", "combinations",
+    "malignant_images", "folds", "out_of_fold", "apart", "blessed", "criteria", "subject_calls", "combinations", "trust",
 )  # fmt: skip
 """What is taken from report.json as it stands there."""
 

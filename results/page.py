@@ -20,6 +20,8 @@ from kerasall.files import read_object, write_text
 from kerasall.report.evidence import SCORED
 from kerasall.report.format import beside, difference_words, format_duration, interval_words, title_of
 from results.forest import draw_forest
+from results.pages import with_ends
+from results.pages.trust import describe_trust
 from results.rows import FOLDER
 
 PAGE, FIGURE = "RESULTS.md", "forest.svg"
@@ -211,6 +213,11 @@ def _describe_run(run: Result) -> Iterator[str]:
     for name, found in run["metrics"].items():
         yield f"| {_title(run, name)} | {score_words(name, found)} |"
     yield from _describe_parts(run, metric)
+    if run.get("trust"):
+        yield from ("", *(f"- {told}" for told in describe_trust(run["trust"])))
+        if curve := run["trust"]["decision_curve"]:
+            gains = "; ".join(f"{with_ends(each['over_all'])} from {each['threshold']:.2f}" for each in curve)
+            yield f"- Net benefit over calling every image malignant, by the probability called malignant from: {gains}."
     yield ""
 
 

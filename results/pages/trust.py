@@ -29,7 +29,22 @@ def section(document: dict) -> list[str]:
 
 
 def _describe_safeguards(found: Mapping[str, Any]) -> Iterator[str]:
-    trust = found["trust"]
+    yield from describe_trust(found["trust"], found.get("other_set"))
+    colour = found["colour_alone"]
+    yield (
+        "Colour, contrast, size and focus alone (a random forest that weighs classes alike, as the head does not): balanced accuracy "
+        f"{with_ends(colour['groups'])} with groups whole, {with_ends(colour['single_images'])} with single images dealt out; the "
+        f"network's is {with_ends(found['scores']['balanced_accuracy'])}."
+    )
+
+
+def describe_trust(trust: Mapping[str, Any], other: Mapping[str, Any] | None = None) -> Iterator[str]:
+    """Calibration, prediction sets, thresholds and unlike images, a sentence each, as far as they were measured.
+
+    Args:
+        trust: as report.json has it.
+        other: share of another set's images that is called unlike, with its ``source``.
+    """
     told, referral = trust["calibration"], trust["referral"]
     before, after, error = told["before"], told["after"], "expected_calibration_error"
     yield (
@@ -47,15 +62,9 @@ def _describe_safeguards(found: Mapping[str, Any]) -> Iterator[str]:
             f"Threshold for a sensitivity of {each['wanted']:.2f}: reached {with_ends(each['sensitivity'])} at a specificity of "
             f"{with_ends(each['specificity'])}."
         )
-    own, other = referral["reasons"].get("unlike the training images"), found.get("other_set")
+    own = referral["reasons"].get("unlike the training images")
     theirs = f"; {with_ends(other)} of the other set's ({NAMES[other['source']]})" if other else ""
     yield f"Unlike the training images: {with_ends(own)} of the set's own images{theirs}."
-    colour = found["colour_alone"]
-    yield (
-        "Colour, contrast, size and focus alone (a random forest that weighs classes alike, as the head does not): balanced accuracy "
-        f"{with_ends(colour['groups'])} with groups whole, {with_ends(colour['single_images'])} with single images dealt out; the "
-        f"network's is {with_ends(found['scores']['balanced_accuracy'])}."
-    )
 
 
 def _tabulate_referral(found: Mapping[str, Any]) -> list[str]:
