@@ -223,11 +223,12 @@ def compute_features(images: Images, network: str, weights: Path, altered: Alter
         WeightsError: the folder does not hold the network's weights.
     """
     from kerasall.models.deep_features import build_extractor, extract_features
+    from kerasall.models.prediction import ACTIVATIONS
 
     row, shown = NETWORKS[network], altered or Altered(images.pixels.pixels, images.pixels.key)
     stored = _find_weights(row, weights)
     model = build_extractor(row.backbone, (SIDE, SIDE), alpha=row.alpha, weights_folder=weights)
-    values = extract_features([model], shown.pixels, shown.key, images.cache.parent / "activations")
+    values = extract_features([model], shown.pixels, shown.key, images.cache.parent / ACTIVATIONS)
     facts = {
         "network": network, "chain": CHAINS[images.collection.source], "weights_sha256": sha256_of_file(stored),
         "parameters": float(model.count_params()), "operations": _count_operations(model),

@@ -50,7 +50,7 @@ from kerasall.models.out_of_domain import (
     with_features,
 )
 from kerasall.models.passes import choose_way
-from kerasall.models.prediction import activations_key, predict_activations
+from kerasall.models.prediction import ACTIVATIONS, activations_key, predict_activations
 from kerasall.models.saving import load_model
 from kerasall.pipeline.component import Input, Output, Unkeyed, component
 from kerasall.preprocessing.operations import Chain
@@ -263,7 +263,7 @@ def pooled_features(
         ModelError: the model has no part whose pooled features are known.
     """
     networks = list_feature_networks(model)
-    stored = [_from_storage(each, rows, key, images, cache_folder / "activations") for each in networks]
+    stored = [_from_storage(each, rows, key, images, cache_folder / ACTIVATIONS) for each in networks]
     if not any(part is not None for part in stored):
         outputs: Any = with_features(model)
         return _pass(keras.Model(outputs.inputs[0], outputs.output[FEATURES]), pixels)

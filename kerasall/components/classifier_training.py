@@ -30,7 +30,13 @@ from kerasall.models.classifier import (
     split_at,
     with_new_head,
 )
-from kerasall.models.prediction import Lower, cached_activations, predict_probabilities, predict_views
+from kerasall.models.prediction import (
+    ACTIVATIONS,
+    Lower,
+    cached_activations,
+    predict_probabilities,
+    predict_views,
+)
 from kerasall.settings import ModelSettings, StageSettings, TrainSettings
 from kerasall.settings.seeds import derive_seed
 from kerasall.shown_text import tell
@@ -266,7 +272,7 @@ class ClassifierTraining:
     ) -> np.ndarray:
         """What the frozen ``prefix`` gives for all images, computed once."""
         return cached_activations(
-            prefix, self.pixels.pixels, self.pixels.key, self.cache_folder / "activations",
+            prefix, self.pixels.pixels, self.pixels.key, self.cache_folder / ACTIVATIONS,
             memory_bytes=int(self.train.memory_gib * 2**30), lower=lower, precision=self.precision.name,
         )  # fmt: skip
 

@@ -25,7 +25,7 @@ from kerasall.files import sha256_of_json
 from kerasall.models.deep_features import build_extractor, build_feature_model, extract_features
 from kerasall.models.feature_classifiers import CLASSIFIERS
 from kerasall.models.passes import list_installed
-from kerasall.models.prediction import predict_outputs
+from kerasall.models.prediction import ACTIVATIONS, predict_outputs
 from kerasall.pipeline.component import Input, Output, Scratch, Unkeyed, component
 from kerasall.preprocessing.augmentation import Augmentation
 from kerasall.preprocessing.operations import Chain
@@ -78,7 +78,7 @@ def feature_trainer(
     data = read_development(development)
     chain = Chain.from_json(data.preprocess)
     pixels = decode_rows(data, chain, cache_folder)
-    backbones = Backbones(deep_features, pixels, augment, seed, weights_folder, cache_folder / "features")
+    backbones = Backbones(deep_features, pixels, augment, seed, weights_folder, cache_folder / ACTIVATIONS)
     fitting = Fitting(data, deep_features, backbones.extract(), seed)
 
     cells = show_progress(fitting.cells, len(fitting.cells), "fitting classifiers")

@@ -36,6 +36,9 @@ VIEWS: dict[int, tuple[View, ...]] = {
 """How many views -> these. The first is the image itself; four are the mirrorings and the half turn, which
 need no square."""
 
+ACTIVATIONS = "activations"
+"""Folder of a cache in which every system keeps what a frozen part gave, and finds what another has passed."""
+
 Lower = tuple[keras.Model, np.ndarray]
 """Stored activations [N, ...] of a lower cut, and the model that goes on from them."""
 
