@@ -15,6 +15,7 @@ import pytest
 from page_tables import read_tables
 from threadpoolctl import threadpool_limits
 
+from kerasall.components import calibrator
 from kerasall.components.classifier_training import stage_settings
 from kerasall.components.feature_classifier import ChangedPixels, feature_trainer, require_same_answers
 from kerasall.components.feature_fitting import Fitting, platt_folds
@@ -166,6 +167,16 @@ def test_the_model_of_all_folds_answers_like_a_classifier_fitted_to_all_rows(fol
     expected = fit_feature_classifier("linear_svm", features, labels, 2, folds, seed=5)
     np.testing.assert_allclose(answers["decision_values"], expected.decide(features), atol=1e-3)
     assert (answers["label_index"] == labels).mean() > 0.9
+
+
+def test_the_calibrator_passes_no_image_that_training_has_passed(folded, monkeypatch):
+    development, folders = folded
+    monkeypatch.setattr(calibrator, "_pass", lambda *_: pytest.fail("an image was passed again"))
+    model, rows = load_model(folders["trained"] / "model.keras"), np.array([1, 4])
+    found, _ = calibrator.compute_features(
+        model, folders["trained"], read_development(development), rows, folders["cache"]
+    )
+    assert found.shape == (2, 512)
 
 
 def test_the_labels_of_a_held_out_fold_do_not_change_what_is_predicted_for_it(folded, tmp_path):
