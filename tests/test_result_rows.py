@@ -464,6 +464,10 @@ def test_the_page_says_it_with_intervals_and_the_command(house):
     assert "kerasall run results/configs/tiny.yaml --name tiny" in page
     assert "  - rendered cells | 32 px\n" in page
     assert "ACC 0.898 (Table 4, Our ensemble models / 300 x 300 / WEN kappa; Mondal et al.)" in page
+    assert "- Calibration: temperature " in page
+    assert (
+        "- Net benefit over calling every image malignant, by the probability called malignant from: " in page
+    )
     assert lines_without_interval(page) == []
     assert lines_without_interval("| a | 91.2% |") == ["| a | 91.2% |"]
     drawn = (house.folder / FIGURE).read_text(encoding="utf-8")
@@ -474,12 +478,16 @@ def test_the_page_says_it_with_intervals_and_the_command(house):
 def test_pages_take_their_numbers_from_the_results(house):
     found = read_results(house.folder)
     text = "is <!-- results:tiny/accuracy -->?<!-- end -->, <!-- results:tiny/none -->?<!-- end -->\n<!-- results:summary -->\n<!-- end -->"
+    text += "<!-- results:tiny/missed --><!-- end -->"
     filled = fill_marks(text, found)
     score = found["tiny"]["metrics"]["accuracy"]
     groups = "group" if score["groups"] == 1 else "groups"
     assert f"{100 * score['value']:.1f}%" in filled
     assert f"; {score['groups']} {groups})<!-- end -->, <!-- results:tiny/none -->?<!-- end -->" in filled
     assert "| [tiny](RESULTS.md#tiny) |" in filled
+    told = found["tiny"]
+    missed = f"{told['malignant_called_benign']} of {told['malignant_images']}"
+    assert filled.endswith(f"<!-- results:tiny/missed -->{missed}<!-- end -->")
     assert fill_marks(filled, found) == filled
     assert fill("<!-- a -->\nx<!-- end -->", {"a": "y\n"}.get) == "<!-- a -->\ny\n<!-- end -->"
 
