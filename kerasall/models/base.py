@@ -33,10 +33,10 @@ _SCALES: dict[str, tuple[Any, Any]] = {
 STANDARDISED_PIXELS = "standardised"
 """In place of a backbone's own preprocessing: every image with mean 0 and variance 1 over its pixels and channels."""
 
-FRESH_MOMENTUM = 0.9
-"""Momentum of batch normalisation's moving statistics in a backbone with random weights. Keras' 0.99
-suits the long trainings of ImageNet; from random weights on some hundred images the statistics would
-lag by ten epochs, in which a validated score means nothing."""
+MOVING_MOMENTUM = 0.9
+"""Momentum of batch normalisation's moving statistics, where it trains; the default of PyTorch and MATLAB. Keras' 0.99, and the
+0.999 of its MobileNetV2, suit the long trainings of ImageNet: on some hundred images the statistics would lag by ten epochs
+and more behind what they normalise, in which a network that has learnt well answers like one that has not."""
 
 POOLED = "pooled"
 """Name of the head's first layer, whose output is the pooled feature vector."""
@@ -94,9 +94,7 @@ def build_backbone(
     Args:
         name: key in ``BACKBONES``.
         image_size: height and width in pixels.
-        weights: "imagenet", "random" (batch normalisation then follows new statistics faster, see
-            ``FRESH_MOMENTUM``), or the path of a weights file (``resolve_weights``), which
-            may be a ``.keras`` classifier of this package: its backbone is taken. ImageNet weights
+        weights: "imagenet", "random", or the path of a weights file (``resolve_weights``), which may be a ``.keras`` classifier of this package: its backbone is taken. ImageNet weights
             of the MobileNets are those trained at 224 pixels, whatever ``image_size`` is.
         alpha: width multiplier, other than 1 only for the MobileNets.
         weights_folder: see ``resolve_weights``.
@@ -104,7 +102,7 @@ def build_backbone(
         layer_name: name of the part, by default ``name``.
 
     Returns:
-        A model from float [N, H, W, 3] to float [N, h, w, channels].
+        A model from float [N, H, W, 3] to float [N, h, w, channels]; its batch normalisation has ``MOVING_MOMENTUM``.
 
     Raises:
         SettingsError: an unknown name, an image below the smallest size, an alpha not offered.
@@ -123,10 +121,9 @@ def build_backbone(
     model = keras.Model(model.inputs[0], model.outputs[0], name=layer_name or name)
     if path is not None:
         _load_weights(model, path, f"{name} with alpha {alpha}" if row.takes_alpha else name)
-    else:
-        for layer in model.layers:
-            if isinstance(layer, keras.layers.BatchNormalization):
-                layer.momentum = FRESH_MOMENTUM
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.momentum = MOVING_MOMENTUM
     return model
 
 
