@@ -94,8 +94,9 @@ def build_backbone(
     Args:
         name: key in ``BACKBONES``.
         image_size: height and width in pixels.
-        weights: "imagenet", "random", or the path of a weights file (``resolve_weights``), which may be a ``.keras`` classifier of this package: its backbone is taken. ImageNet weights
-            of the MobileNets are those trained at 224 pixels, whatever ``image_size`` is.
+        weights: "imagenet", "random", or the path of a weights file (``resolve_weights``), which may be a
+            ``.keras`` classifier of this package: its backbone is taken. ImageNet weights of the MobileNets
+            are those trained at 224 pixels, whatever ``image_size`` is.
         alpha: width multiplier, other than 1 only for the MobileNets.
         weights_folder: see ``resolve_weights``.
         seed: of the initial weights: the same seed gives bit-equal weights.
