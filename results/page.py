@@ -14,6 +14,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from benchmarks.tables import fill
 from kerasall.evaluation.intervals import Interval
 from kerasall.files import read_object, write_text
@@ -121,7 +123,7 @@ def make_page(results: Mapping[str, Result]) -> str:
         lines += [f"![Main scores with their intervals, and what the papers printed](results/{FIGURE})", ""]
     for data, title in _SETS.items():
         if chosen := [each for each in runs if each["data"] == data]:
-            lines += [f"## {title}", "", *_summary(chosen), ""]
+            lines += [f"## {title}", "", *_summary(chosen), "", _describe_floor(chosen[0]), ""]
     for each in studies:
         lines += [*find_page(each["study"]).section(each), ""]
     if runs:
@@ -156,6 +158,13 @@ def _summary(runs: Sequence[Result], page: str = "") -> Iterator[str]:
             _printed(run),
         ]
         yield f"| {' | '.join(_cell(each) for each in cells)} |"
+
+
+def _describe_floor(run: Result) -> str:
+    """What is right without looking at an image."""
+    counts = [sum(row) for row in run["confusion_matrix"]]  # rows are true classes
+    label, share = run["labels"][int(np.argmax(counts))], max(counts) / sum(counts)
+    return f"To call every image {label}, the commonest class, would be right in {100 * share:.1f}% of them."
 
 
 def _missed(run: Result) -> str:
