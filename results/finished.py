@@ -27,6 +27,7 @@ from kerasall.evaluation.predictions import Predictions, read_predictions
 from kerasall.files import atomic_path, read_object, write_json
 from kerasall.studies.finished_run import Run
 from kerasall.studies.series import REPEATS
+from kerasall.studies.tables.trials import read_analysis
 from results.inputs import read_inputs, read_settings
 from results.rows import Places, Row, find_printed
 
@@ -91,6 +92,7 @@ def keep_run(row: Row, run: Run, places: Places, folder: Path) -> dict[str, Any]
         "fingerprint": results["fingerprint"],
         **{name: results.get(name) for name in _FROM_REPORT},
         "ensemble": results["ensemble"] and {name: results["ensemble"].get(name) for name in _OF_ENSEMBLE},
+        "designed": read_analysis(run),
         "repeats": _read_repeats(row, places),
         "seconds": _measure([Run(places.runs / name) for name in _names_of(row)]),
         "predictions": {"file": file, "sha256": digest},

@@ -23,6 +23,7 @@ from kerasall.report.evidence import SCORED
 from kerasall.report.format import beside, difference_words, format_duration, interval_words, title_of
 from results.forest import draw_forest
 from results.pages import with_ends
+from results.pages.designed import describe_experiment
 from results.pages.trust import describe_trust
 from results.rows import FOLDER
 
@@ -221,6 +222,8 @@ def _describe_run(run: Result) -> Iterator[str]:
     yield from ("", "| score | of these images |", "|---|---|")
     for name, found in run["metrics"].items():
         yield f"| {_title(run, name)} | {score_words(name, found)} |"
+    if run.get("designed"):
+        yield from ("", *describe_experiment(run["designed"]))
     yield from _describe_parts(run, metric)
     if run.get("trust"):
         yield from ("", *(f"- {told}" for told in describe_trust(run["trust"])))

@@ -76,9 +76,9 @@ class Experiment:
 @lru_cache(maxsize=4)
 def read_experiment(run: Run) -> Experiment | None:
     """The designed experiment of a run; None where it has none."""
-    if not any(output.get("type") == "Search" for output in run.outputs):
+    document = read_analysis(run)
+    if document is None:
         return None
-    document = read_json(run.output("Search", ANALYSIS))
     table, made = (
         read_csv(run.output("Search", _TRIALS), dtype={"trial": str, "row": str}),
         document["experiment"],
@@ -94,6 +94,13 @@ def read_experiment(run: Run) -> Experiment | None:
         f"on {scored_on} images, by which the levels were chosen" if scored_on not in ("", run.scored) else ""
     )
     return Experiment(made, str(made.get("signal", "")), whose, levels, _read_trained(table, rows))
+
+
+def read_analysis(run: Run) -> dict[str, Any] | None:
+    """The analysis of a run's designed experiment, as its Tuner wrote it; None where it has none."""
+    if not any(output.get("type") == "Search" for output in run.outputs):
+        return None
+    return read_json(run.output("Search", ANALYSIS))
 
 
 def _read_trained(table: pd.DataFrame, rows: list[str]) -> np.ndarray:
