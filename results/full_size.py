@@ -9,8 +9,8 @@ shipped configs of four papers run on it with networks that two cores can train,
 person would give; each is killed (SIGKILL) in its longest step, and the same command given again. Pixels, folds, split,
 augmentation and schedules are the configs' own but for what ``SYSTEMS`` states.
 
-Time and memory of everything that does not depend on the network are those of the real set. The scores say nothing about
-leukaemia. Broken off and given again, the command goes on with the systems that had not ended; the folder is emptied at the end.
+Reading, comparing, storing and scoring have as many images to do as in the real set, of the same size in bytes and pixels; what
+rendered cells look like may still make their copies easier or harder to find. The scores say nothing about leukaemia. Broken off and given again, the command goes on with the systems that had not ended; the folder is emptied at the end.
 """
 
 from __future__ import annotations
@@ -41,10 +41,11 @@ from kerasall.csv_tables import write_csv
 from kerasall.data.cell_drawing import draw_image
 from kerasall.data.cnmc import LABEL_TABLE, LABELS, PRELIMINARY
 from kerasall.data.cnmc_subjects import JOINED_IDS
-from kerasall.errors import KerasallError, count_of
+from kerasall.errors import KerasallError
 from kerasall.files import atomic_path, read_object, require_room, write_json, write_text
 from kerasall.runtime import show_progress
 from kerasall.shown_text import show, tell
+from results.pages.full_size import section
 from results.provenance import write_study
 
 HERE = Path(__file__).parent
@@ -456,50 +457,6 @@ def _run_once(name: str, data: Path, folder: Path) -> dict[str, Any]:
 
 def _measure(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
-
-
-# --- the page -----------------------------------------------------------------------------------------
-
-
-def section(document: dict) -> list[str]:
-    """The section of the results page, written from full_size.json alone."""
-    images = document["images"]
-    lines = [
-        "## Dry run at full size: time and memory", "",
-        f"Rendered cells, {images['training']:,} for training and {images['preliminary']:,} of the preliminary part, 450 px, in the "
-        f"archive's layout ({_gib(document['bytes_images'])}): what the set's size asks of a machine, and nothing about leukaemia. Shipped "
-        "configs with small networks from random weights; each run was killed (SIGKILL) in the step named, and the same command "
-        "given again.",
-    ]  # fmt: skip
-    return [*lines, "", *table(document), "", f"`{document['command']}`"]
-
-
-def table(document: dict) -> list[str]:
-    """What each run took, as docs/data.md shows it too."""
-    lines = [
-        "| run | smaller, or otherwise | minutes, both tries | of one core | load | memory | without pages of files | images scored | killed in |",
-        "|---|---|---|---|---|---|---|---|---|",
-    ]  # fmt: skip
-    for found in document["systems"].values():
-        tries = " + ".join(f"{each / 60:.1f}" for each in found["seconds_of_tries"])
-        tries += " (broken off before)" if found["begun_before"] else ""
-        cells = [
-            f"`kerasall {found['command']} {found['config']}`", found["says"], tries,
-            f"{found['seconds_of_processor'] / 60:.1f}", f"{found['load']:.1f}", _gib(found["bytes_peak"]),
-            _gib(found["bytes_peak_own"]), f"{found['images']:,} ({found['scored']})", found["killed_in"],
-        ]  # fmt: skip
-        lines.append(f"| {' | '.join(cells)} |")
-    cores = document["hardware"]["cores"]
-    return [
-        *lines, "",
-        f"On {count_of(cores, 'core')} that other work shared: the load is the mean number of threads that wanted one. Memory: resident bytes of the process and all below it, at their highest; pages of files among them the system takes back "
-        "when it must. The first run reads and compares all images, the others find that done. The runs left "
-        f"{_gib(document['bytes_runs'])} in their folder.",
-    ]  # fmt: skip
-
-
-def _gib(number: float) -> str:
-    return f"{number / (1 << 30):.1f} GiB"
 
 
 if __name__ == "__main__":

@@ -19,8 +19,9 @@ from kerasall.data.cnmc_subjects import JOINED_IDS, join_subjects
 from kerasall.decoding import DEFAULT_LIMITS, decode
 from kerasall.settings.loading import load_settings
 from kerasall.settings.shipped import shipped_files
-from results.full_size import SIDE, SUBJECTS, SYSTEMS, encode_bmp, plan_cells, render_set, section, table
+from results.full_size import SIDE, SUBJECTS, SYSTEMS, encode_bmp, plan_cells, render_set
 from results.page import fill_marks
+from results.pages.full_size import section, table
 
 PUBLISHED_BYTES = {"training": 608_454, "prelim": 608_538}
 """Of every file of the two parts."""
