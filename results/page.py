@@ -22,7 +22,7 @@ from kerasall.files import read_object, write_text
 from kerasall.report.evidence import SCORED
 from kerasall.report.format import beside, difference_words, format_duration, interval_words, title_of
 from results.forest import draw_forest
-from results.pages import with_ends
+from results.pages import in_short, with_ends
 from results.pages.designed import describe_experiment
 from results.pages.trust import describe_trust
 from results.rows import FOLDER
@@ -119,12 +119,12 @@ def make_page(results: Mapping[str, Result]) -> str:
     """RESULTS.md."""
     runs = [each for each in results.values() if "study" not in each]
     studies = [each for each in results.values() if "study" in each]
-    lines = [_HEAD]
+    lines = [_HEAD, *in_short.section({each["study"]: each for each in studies})]
     if any(each["metrics"] for each in runs):
         lines += [f"![Main scores with their intervals, and what the papers printed](results/{FIGURE})", ""]
     for data, title in _SETS.items():
         if chosen := [each for each in runs if each["data"] == data]:
-            lines += [f"## {title}", "", *_summary(chosen), "", _describe_floor(chosen[0]), ""]
+            lines += [f"## {title}", "", *_summary(chosen), "", _describe_floors(chosen), ""]
     for each in studies:
         lines += [*find_page(each["study"]).section(each), ""]
     if runs:
@@ -161,11 +161,16 @@ def _summary(runs: Sequence[Result], page: str = "") -> Iterator[str]:
         yield f"| {' | '.join(_cell(each) for each in cells)} |"
 
 
-def _describe_floor(run: Result) -> str:
-    """What is right without looking at an image."""
-    counts = [sum(row) for row in run["confusion_matrix"]]  # rows are true classes
-    label, share = run["labels"][int(np.argmax(counts))], max(counts) / sum(counts)
-    return f"To call every image {label}, the commonest class, would be right in {100 * share:.1f}% of them."
+def _describe_floors(runs: Sequence[Result]) -> str:
+    """What is right without looking at an image, of every set of images that a row is scored on."""
+    floors = {}
+    for run in runs:
+        counts = [sum(row) for row in run["confusion_matrix"]]  # rows are true classes
+        label, share = run["labels"][int(np.argmax(counts))], max(counts) / sum(counts)
+        floors[
+            f"{label}, the commonest class, would be right in {100 * share:.1f}% of the {sum(counts):,} images"
+        ] = None
+    return f"To call every image {'; '.join(floors)}."
 
 
 def _missed(run: Result) -> str:
