@@ -16,13 +16,14 @@ import time
 import weakref
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import DTypeLike
 
-from kerasall.shown_text import one_line
+from kerasall.shown_text import one_line, tell
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -38,6 +39,9 @@ _free: dict[int, bytearray] = {}
 
 NOTED_SECONDS = 2.0
 """How often at most a step's progress is written down."""
+
+TOLD_SECONDS = 60.0
+"""How often at most a line says how far something is where a bar cannot, as in a log."""
 
 _noted: dict[str, Any] = {"file": None, "at": -math.inf}
 
@@ -77,7 +81,7 @@ def _without_standard_error() -> Iterator[None]:
 
 
 def show_progress(items: Iterable, total: int, what: str) -> Iterator:
-    """Passes ``items`` on, with a transient progress bar on standard error if that is a terminal.
+    """Passes ``items`` on, with a transient progress bar on standard error if that is a terminal, else a line a minute.
 
     Inside a run ``kerasall status`` tells how many are done, too.
     """
@@ -86,14 +90,19 @@ def show_progress(items: Iterable, total: int, what: str) -> Iterator:
     from rich.progress import track
 
     console, begun = Console(stderr=True), time.monotonic()
+    told = begun
     shown = track(
         items, escape(one_line(what)), total, console=console, transient=True, disable=not console.is_terminal
     )
     for done, item in enumerate(shown, start=1):
         yield item
+        now = time.monotonic()
+        left = (now - begun) / done * (total - done)
         if is_note_due():
-            left = (time.monotonic() - begun) / done * (total - done)
             note_progress(doing=what, done=done, total=total, seconds_left=left)
+        if not console.is_terminal and done < total and now - told >= TOLD_SECONDS:
+            told = now
+            tell(f"{what}: {done:,} of {total:,}, {timedelta(seconds=round(left))} left")
 
 
 @contextmanager

@@ -12,6 +12,7 @@ import command_line
 import pytest
 from typer.testing import CliRunner
 
+from kerasall import runtime
 from kerasall.cli.app import app
 from kerasall.errors import SettingsError
 from kerasall.files import write_json
@@ -142,6 +143,16 @@ def test_any_step_with_a_bar_notes_how_far_it_is(tmp_path):
     assert os.listdir(tmp_path) == []
     assert list(show_progress(range(3), 3, "outside")) == [0, 1, 2]
     assert os.listdir(tmp_path) == []
+
+
+def test_in_a_log_a_line_now_and_then_says_how_far_it_is(capsys, monkeypatch):
+    assert list(show_progress(range(1500), 1500, "Reading images")) == list(range(1500))
+    assert capsys.readouterr().err == ""
+    monkeypatch.setattr(runtime, "TOLD_SECONDS", 0.0)
+    list(show_progress(range(3), 3, "Reading images"))
+    assert capsys.readouterr().err.splitlines() == [
+        "Reading images: 1 of 3, 0:00:00 left", "Reading images: 2 of 3, 0:00:00 left",
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("name", ["run.json", "report.json"])
