@@ -13,6 +13,9 @@ from kerasall.report.format import format_value, is_percent, title_of
 _WIDTH, _LEFT, _RIGHT, _STEP, _TOP = 900, 330, 20, 26, 30
 _INK, _FAINT, _PRINTED = "#1f2933", "#9aa5b1", "#b45309"
 
+_SETS = {"cnmc": "C-NMC", "aria": "Four-class set", "rendered": "Rendered cells, nothing about leukaemia"}
+"""A row's data -> heading above its rows: scores of different sets are not to be compared."""
+
 
 def draw_forest(results: Sequence[Mapping[str, Any]]) -> str:
     """The figure as SVG, the same text for the same results.
@@ -21,6 +24,10 @@ def draw_forest(results: Sequence[Mapping[str, Any]]) -> str:
         results: of rows; studies, and rows whose main score is not a share of 1 or not defined, are left out.
     """
     rows = [each for each in results if "study" not in each and _is_drawn(each)]
+    places: list[str | Mapping[str, Any]] = []
+    for data, title in _SETS.items():
+        chosen = [each for each in rows if each["data"] == data]
+        places += [title, *chosen] if chosen else []
     lows = [_main(each)["low"] for each in rows] + [p for each in rows if (p := _printed(each)) is not None]
     floor = math.floor(10 * min([0.9, *lows])) / 10
     scale = (_WIDTH - _LEFT - _RIGHT) / (1 - floor)
@@ -28,8 +35,8 @@ def draw_forest(results: Sequence[Mapping[str, Any]]) -> str:
     def x(value: float) -> str:
         return f"{_LEFT + scale * (value - floor):.1f}"
 
-    height = _TOP + _STEP * len(rows) + 62
-    bottom = _TOP + _STEP * len(rows)
+    bottom = _TOP + _STEP * len(places)
+    height = bottom + 62
     lines = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {height}" width="{_WIDTH}" height="{height}" '
         'font-family="sans-serif" font-size="12" role="img">',
@@ -42,16 +49,20 @@ def draw_forest(results: Sequence[Mapping[str, Any]]) -> str:
         lines.append(
             f'<text x="{at}" y="{bottom + 16}" text-anchor="middle" fill="{_INK}">{tick / 10:.1f}</text>'
         )
-    for number, each in enumerate(rows):
-        lines += _draw_row(each, _TOP + _STEP * number + 8, x)
-    words = "dot and line: ours, 95% interval over groups; diamond: printed by the paper, other images and another protocol"
+    for number, each in enumerate(places):
+        y = _TOP + _STEP * number + 8
+        if isinstance(each, str):
+            lines.append(f'<text x="10" y="{y + 4}" font-weight="bold" fill="{_INK}">{escape(each)}</text>')
+        else:
+            lines += _draw_row(each, y, x)
+    words = "dot and line: ours, 95% interval over so many groups; diamond: printed by the paper, other images and another protocol"
     lines.append(f'<text x="10" y="{bottom + 44}" fill="{_INK}">{words}</text>')
     return "\n".join([*lines, "</svg>"]) + "\n"
 
 
 def _draw_row(result: Mapping[str, Any], y: int, x: Any) -> list[str]:
     metric, found, printed = result["main_metric"], _main(result), _printed(result)
-    label = f"{result['row']}: {title_of(metric, result['labels']).lower()} {format_value(found['value'], is_percent(metric))}"
+    label = f"{result['row']}: {title_of(metric, result['labels']).lower()} {format_value(found['value'], is_percent(metric))} ({found['groups']})"
     lines = [
         f'<text x="{_LEFT - 12}" y="{y + 4}" text-anchor="end" fill="{_INK}">{escape(label)}</text>',
         f'<path d="M{x(found["low"])} {y}H{x(found["high"])}" stroke="{_INK}" stroke-width="2"/>',

@@ -3,29 +3,32 @@
     python -m results.page
 
 In README.md and docs, `<!-- results:summary -->` holds a row a line, `<!-- results:ROW/METRIC -->` one score,
-`<!-- results:ROW/missed -->` how many malignant images were called benign,
+`<!-- results:ROW/missed -->` how many malignant images were called benign, `ROW/calibration`, `ROW/thresholds` and
+`ROW/referral` what its safeguards are worth,
 `<!-- results:STUDY -->` the ``table`` of a study that has one, all up to `<!-- end -->`.
 """
 
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from benchmarks.tables import fill
+from kerasall.evaluation.findings import Criterion
 from kerasall.evaluation.intervals import Interval
 from kerasall.files import read_object, write_text
 from kerasall.report.evidence import SCORED
 from kerasall.report.format import beside, difference_words, format_duration, interval_words, title_of
+from kerasall.report.verdict import describe_verdict
 from results.forest import draw_forest
 from results.pages import in_short, with_ends
 from results.pages.designed import describe_experiment
-from results.pages.trust import describe_trust
-from results.rows import FOLDER
+from results.pages.trust import describe_calibration, describe_threshold, describe_trust, tabulate_referral
+from results.rows import FOLDER, read_rows
 
 PAGE, FIGURE = "RESULTS.md", "forest.svg"
 MARK = "results:"
@@ -55,14 +58,19 @@ of images, `LABELS` for C-NMC's table of labels of the preliminary part, `WEIGHT
   copies is of this sample alone. Four-class set: 2,603 of its 3,256 images, four fifths of every class; it names no patient, and
   blocks of consecutive file numbers stand in: no score on it speaks of new patients.
 - **What was made smaller** than in the paper or the shipped config (pixels, width, epochs, members) stands in each row. A paper's
-  number stands beside ours with the paper's own protocol; other images, patients and seeds: a difference is no error by itself.
+  number stands beside ours with the paper's own protocol; other images, patients and seeds: a difference is no error by itself,
+  and a higher number no advantage.
 - **Nothing was chosen on a scored image** unless the row says so.
-- **Intervals** are 95%, from resampling whole groups (patients, ids that are one patient joined; or blocks). The spread over seeds
-  is another thing: how far a score moves when nothing but the seeds of training change.
-- Every run names the SHA-256 of its split and of its predictions (`results/predictions/`, one line an image), its settings
-  and the SHA-256 of weights and images in `results/ROW.json`. A study names its splits there, and keeps no predictions: its
+- **Intervals** are 95%, from resampling whole groups (patients, ids that are one patient joined; or blocks), with half a group more
+  than was seen, wholly wrong at the lower and wholly right at the upper end. Those of paired differences come from leaving out one
+  group after another (Student's t). The spread over seeds is another thing: how far a score moves when nothing but the seeds of
+  training change.
+- Every run names the SHA-256 of its split and of its predictions (`results/predictions/`, one line an image, whose ids are those of
+  the sample; the hash is that of the unpacked text: `gzip -dc FILE | sha256sum`), its settings and the SHA-256 of weights and images
+  in `results/ROW.json`. A study names its splits there, and keeps no predictions: its
   command makes them again; `results/leakage_SET.csv` says of each image how often the linear head was right.
-- `kerasall tables ROW` sets a run beside the paper that it rebuilds, cell by cell; `kerasall compare ROW ROW` gives paired differences.
+- Where a row has been made, `kerasall tables ROW` sets it beside the paper that it rebuilds, cell by cell, and `kerasall compare ROW ROW`
+  gives paired differences.
 """
 
 
@@ -78,7 +86,10 @@ def write_pages(folder: Path) -> list[Path]:
         folder: of the results; RESULTS.md is written beside it, its figure into it.
     """
     results, root = read_results(folder), folder.parent
-    pages = {root / PAGE: make_page(results), folder / FIGURE: draw_forest(list(results.values()))}
+    pages = {
+        root / PAGE: make_page(results, list(read_rows(folder))),
+        folder / FIGURE: draw_forest(list(results.values())),
+    }
     for page in (root / "README.md", *sorted((root / "docs").glob("*.md"))):
         text = page.read_text(encoding="utf-8") if page.is_file() else ""
         if f"<!-- {MARK}" in text:
@@ -107,16 +118,21 @@ def fill_marks(text: str, results: Mapping[str, Result]) -> str:
         if "study" in results.get(name, {}):
             return "".join(f"{line}\n" for line in find_page(name).table(results[name]))
         row, _, metric = name.partition("/")
-        if metric == "missed" and row in results:
-            return _missed_words(results[row])
+        if metric in _PARTS and row in results:
+            return _PARTS[metric](results[row])
         found = results.get(row, {}).get("metrics", {}).get(metric)
         return found and score_words(metric, found)
 
     return fill(text, find, MARK)
 
 
-def make_page(results: Mapping[str, Result]) -> str:
-    """RESULTS.md."""
+def make_page(results: Mapping[str, Result], stated: Sequence[str] = ()) -> str:
+    """RESULTS.md.
+
+    Args:
+        results: name of row -> what it wrote.
+        stated: names of all rows; those that are not made are named.
+    """
     runs = [each for each in results.values() if "study" not in each]
     studies = [each for each in results.values() if "study" in each]
     lines = [_HEAD, *in_short.section({each["study"]: each for each in studies})]
@@ -128,7 +144,9 @@ def make_page(results: Mapping[str, Result]) -> str:
     for each in studies:
         lines += [*find_page(each["study"]).section(each), ""]
     if runs:
-        lines += ["## Every row", ""]
+        lines += ["## Every row that is made", ""]
+        if lacking := [name for name in stated if name not in results]:
+            lines += [f"Stated in `results/rows/` and not made: {', '.join(lacking)}.", ""]
         lines += [line for each in runs for line in _describe_run(each)]
     return "\n".join(lines).rstrip() + "\n"
 
@@ -184,9 +202,24 @@ def _missed_words(run: Result) -> str:
     return f"{run['malignant_called_benign']:,} of {run['malignant_images']:,}"
 
 
+def _trusted(describe: Callable[[Any], str]) -> Callable[[Result], str | None]:
+    """What is told of the safeguards of a row that kept them."""
+    return lambda run: describe(run["trust"]) if run.get("trust") else None
+
+
+_PARTS: dict[str, Callable[[Result], str | None]] = {
+    "missed": _missed_words,
+    "calibration": _trusted(describe_calibration),
+    "thresholds": _trusted(lambda trust: " ".join(map(describe_threshold, trust["operating_points"]))),
+    "referral": _trusted(lambda trust: "".join(f"{line}\n" for line in tabulate_referral(trust))),
+}
+"""Behind a row's name in a mark -> what stands there."""
+
+
 def _scored(run: Result) -> str:
     words = run["scored"].replace("-", " ")
-    return f"{words}, {run['images']:,} images" + (" (chosen there)" if run["chosen"] else "")
+    marks = ["something was chosen there"] * bool(run["chosen"]) + ["not blessed"] * (not run["blessed"])
+    return f"{words}, {run['images']:,} images" + (f" ({'; '.join(marks)})" if marks else "")
 
 
 def _seeds(run: Result, metric: str) -> str:
@@ -212,6 +245,7 @@ def _describe_run(run: Result) -> Iterator[str]:
     yield from (f"### {run['row']}", "", run["says"], "", "```", run["command"], "```", "")
     yield f"- Scored: {SCORED[run['scored']]}; protocol: {run['protocol']}."
     yield f"- Chosen on the scored images: {run['chosen'] or 'nothing'}."
+    yield f"- Verdict: {_describe_verdict(run)}."
     if departures := [*run["settings"]["departures"], *run["departures"]]:
         yield from (
             "- Smaller, or otherwise than in the paper or the shipped config:",
@@ -221,9 +255,9 @@ def _describe_run(run: Result) -> Iterator[str]:
         yield f"- The paper's number: {_printed(run)}; {run['printed']['protocol']}"
     if run["paper"]:
         yield f"- Beside the paper, cell by cell: `kerasall tables {run['row']}`."
-    yield f"- Split `{run['split']['sha256']}`; predictions `results/{run['predictions']['file']}`, `{run['predictions']['sha256']}`."
+    yield f"- Split `{run['split']['sha256']}`; predictions `results/{run['predictions']['file']}`, unpacked `{run['predictions']['sha256']}`."
     yield f"- {'Deterministic' if run['deterministic'] else 'Not deterministic'}; {_made(run)}"
-    yield f"- Seconds: {', '.join(f'{step} {taken:g}' for step, taken in seconds['steps'].items())}; in all {format_duration(seconds['whole'])}."
+    yield f"- Seconds: {', '.join(f'{step} {taken:g}' for step, taken in seconds['steps'].items())}; in all{_of_repeats(run)} {format_duration(seconds['whole'])}."
     yield from ("", "| score | of these images |", "|---|---|")
     for name, found in run["metrics"].items():
         yield f"| {_title(run, name)} | {score_words(name, found)} |"
@@ -234,7 +268,13 @@ def _describe_run(run: Result) -> Iterator[str]:
         yield from ("", *(f"- {told}" for told in describe_trust(run["trust"])))
         if curve := run["trust"]["decision_curve"]:
             gains = "; ".join(f"{with_ends(each['over_all'])} from {each['threshold']:.2f}" for each in curve)
-            yield f"- Net benefit over calling every image malignant, by the probability called malignant from: {gains}."
+            share = run["malignant_images"] / run["images"]
+            yield (
+                f"- Net benefit over calling every image malignant, where {100 * share:.0f}% of them are, by the probability called malignant "
+                f"from: {gains}."
+            )
+    else:
+        yield from ("", "- Calibration, referral and net benefit were not kept when this row was made.")
     yield ""
 
 
@@ -258,15 +298,19 @@ def _describe_parts(run: Result, metric: str) -> Iterator[str]:
             for key in list(rows[0])[: list(rows[0]).index("main")]
             if not isinstance(rows[0][key], float | dict)
         ]
+        chosen = ", ".join(
+            f"{key} {_name_part(value)}" for key, value in (run["combinations"]["chosen"] or {}).items()
+        )
         yield from ("", f"Combinations, compared on {compared} images:", "")
         yield f"| {' | '.join(parts)} | {_title(run, metric)} |"
         yield "|---" * (len(parts) + 1) + "|"
         for row in rows:
-            names = [
-                " + ".join(map(str, row[key])) if isinstance(row[key], list) else str(row[key])
-                for key in parts
-            ]
-            yield f"| {' | '.join(map(_cell, names))} | {score_words(metric, row['main'])} |"
+            yield f"| {' | '.join(_cell(_name_part(row[key])) for key in parts)} | {score_words(metric, row['main'])} |"
+        if chosen and compared == run["scored"] and not run["chosen"]:
+            yield (
+                f"\nThe row is the one that its settings named beforehand: {chosen}. A higher score here was picked by nobody; to quote it would "
+                "be to choose on the scored images."
+            )
     for key, words in (
         ("apart", "of patients none of whose images was trained on"),
         ("out_of_fold", "out of fold"),
@@ -274,6 +318,23 @@ def _describe_parts(run: Result, metric: str) -> Iterator[str]:
         if run[key]:
             score = score_words(metric, run[key]["metrics"][metric])
             yield from ("", f"{_title(run, metric)} of the {run[key]['images']:,} images {words}: {score}.")
+
+
+def _name_part(value: Any) -> str:
+    return " + ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def _describe_verdict(run: Result) -> str:
+    judged = ({**each} for each in run["criteria"])
+    return describe_verdict([Criterion(each.pop("criterion"), each.pop("met"), each) for each in judged])
+
+
+def _of_repeats(run: Result) -> str:
+    return (
+        f" {len(list(run['repeats']['models'].values())[-1][run['main_metric']]['values'])} repetitions"
+        if run["repeats"]
+        else ""
+    )
 
 
 def _difference(metric: str, found: Mapping[str, Any]) -> str:

@@ -238,7 +238,7 @@ def test_a_row_says_what_was_chosen_on_its_scored_images(tmp_path, house, capsys
     assert place.make("tiny") == 0
     page = (tmp_path / PAGE).read_text(encoding="utf-8")
     assert "- Chosen on the scored images: when training stopped." in page
-    assert "(chosen there)" in page
+    assert "(something was chosen there; not blessed)" in page
 
 
 def test_data_and_weights_are_inputs_by_content(tmp_path):
@@ -465,9 +465,13 @@ def test_the_page_says_it_with_intervals_and_the_command(house):
     assert "  - rendered cells | 32 px\n" in page
     assert "ACC 0.898 (Table 4, Our ensemble models / 300 x 300 / WEN kappa; Mondal et al.)" in page
     assert "- Calibration: temperature " in page
-    assert (
-        "- Net benefit over calling every image malignant, by the probability called malignant from: " in page
-    )
+    told = read_object(house.folder / "tiny.json")
+    share = 100 * told["malignant_images"] / told["images"]
+    assert f"- Net benefit over calling every image malignant, where {share:.0f}% of them are, by the" in page
+    assert "- Verdict: not blessed, as this does not hold: " in page
+    assert " images (not blessed) |" in page
+    assert "To call every image " in page
+    assert "## In short" not in page
     assert lines_without_interval(page) == []
     assert lines_without_interval("| a | 91.2% |") == ["| a | 91.2% |"]
     drawn = (house.folder / FIGURE).read_text(encoding="utf-8")
@@ -489,7 +493,33 @@ def test_pages_take_their_numbers_from_the_results(house):
     missed = f"{told['malignant_called_benign']} of {told['malignant_images']}"
     assert filled.endswith(f"<!-- results:tiny/missed -->{missed}<!-- end -->")
     assert fill_marks(filled, found) == filled
+    safeguards = "<!-- results:tiny/calibration --><!-- end --><!-- results:tiny/thresholds --><!-- end --><!-- results:tiny/referral --><!-- end -->"
+    words = fill_marks(safeguards, found)
+    temperature = told["trust"]["calibration"]["temperature"]
+    assert f"temperature {temperature:.2f}; expected calibration error " in words
+    assert words.count("Threshold for a sensitivity of ") == len(told["trust"]["operating_points"])
+    assert "| least sure share referred |" in words
+    del told["trust"]
+    assert fill_marks(words, found) == words
     assert fill("<!-- a -->\nx<!-- end -->", {"a": "y\n"}.get) == "<!-- a -->\ny\n<!-- end -->"
+
+
+def test_rows_that_are_not_made_are_named(house):
+    page = make_page(read_results(house.folder), ["tiny", "greater"])
+    assert "not made: greater." in page
+    assert "not made" not in make_page(read_results(house.folder), ["tiny"])
+
+
+def test_a_combination_that_was_named_beforehand_is_told_from_the_highest(house):
+    found = read_results(house.folder)
+    score = found["tiny"]["metrics"]["accuracy"]
+    rows = [{"features": names, "classifier": "knn", "main": score} for names in (["a"], ["a", "b"])]
+    found["tiny"]["combinations"] = {
+        "compared_on": found["tiny"]["scored"], "chosen": {"features": ["a", "b"], "classifier": "knn"}, "rows": rows,
+    }  # fmt: skip
+    assert "named beforehand: features a + b, classifier knn. A higher score" in make_page(found)
+    found["tiny"]["chosen"] = "the highest"
+    assert "named beforehand" not in make_page(found)
 
 
 # --- what is committed
@@ -499,7 +529,7 @@ KEPT = sorted(FOLDER.glob("*.json"))
 
 def test_the_committed_page_is_what_the_committed_results_say():
     found = read_results(FOLDER)
-    assert (ROOT / PAGE).read_text(encoding="utf-8") == make_page(found)
+    assert (ROOT / PAGE).read_text(encoding="utf-8") == make_page(found, list(read_rows()))
     assert (FOLDER / FIGURE).read_text(encoding="utf-8") == draw_forest(list(found.values()))
     for page in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")):
         text = page.read_text(encoding="utf-8")

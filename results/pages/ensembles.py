@@ -14,7 +14,8 @@ def section(document: dict) -> list[str]:
         "## Ensembles: gain, cost, optimism", "",
         f"Linear heads on frozen networks, honest folds, {len(document['settings']['seeds'])} draws. The best member, weights and stacking are "
         "chosen on validation answers inside the other folds. Gains are over that member, paired on the same images, in points with 95% "
-        "intervals over groups; the last column is what the same rule gains when it is fitted to the scored images themselves.",
+        "intervals over groups; the last column is what the same rule gains when it is fitted to the scored images themselves. The AUROC of "
+        "a majority vote is that of its members' mean probability.",
     ]  # fmt: skip
     for source, found in document["sets"].items():
         lines += ["", f"### {NAMES[source]}", "", *_tabulate_members(found), "", *_tabulate_rules(found)]
@@ -50,11 +51,13 @@ def _tabulate_rules(found: Mapping[str, Any]) -> list[str]:
         gain, optimism = found["gains"].get(name), found["optimism"].get(name)
         effects = [
             gain and gain["over_chosen_member"]["accuracy"], gain and gain["over_best_on_scored"]["accuracy"],
-            gain and gain["over_chosen_member"]["roc_auc"], optimism and optimism["accuracy"],
+            gain and gain["over_chosen_member"]["roc_auc"], gain and gain["over_chosen_member"]["malignant_sensitivity"],
+            optimism and optimism["accuracy"],
         ]  # fmt: skip
         rows.append((name, with_ends(scores["accuracy"]), *map(points, effects)))
     heads = (
         "rule", "accuracy", "gain over the chosen member", "over the best on the scored images", "gain in AUROC",
+        "gain in malignant sensitivity",
         "optimism if fitted to the scored images",
     )  # fmt: skip
     return tabulate(heads, rows)

@@ -68,7 +68,7 @@ def _describe_printed(printed: Mapping[str, Any]) -> Iterator[str]:
     if batch := printed.get("batch"):
         strictest = list(batch["protocols"].values())[-1]
         yield (
-            f"**One batch of {batch['batch']}**: of {batch['batches']:,} draws {100 * strictest['reach_printed']:.0f}% reach the printed .9687, "
+            f"**One batch of {batch['batch']}**: of {batch['batches']:,} draws {100 * strictest['reach_printed']:.1f}% reach the printed .9687, "
             f"by answers that are right in {strictest['accuracy']:.3f} of all images."
         )
     if vote := printed.get("vote"):

@@ -24,7 +24,7 @@ def _describe_batch(batch: Mapping[str, Any]) -> list[str]:
         (
             told["title"], with_ends({"value": told["accuracy"], "low": told["interval"][0], "high": told["interval"][1]}),
             f"{told['low_5']:.3f} to {told['high_95']:.3f}", f"{told['lowest']:.3f}, {told['highest']:.3f}",
-            f"{100 * told['reach_printed']:.0f}%",
+            f"{100 * told['reach_printed']:.1f}%",
         )
         for told in batch["protocols"].values()
     ]  # fmt: skip
@@ -38,10 +38,14 @@ def _describe_batch(batch: Mapping[str, Any]) -> list[str]:
     return [
         f"**One batch of {batch['batch']}.** The .9687 of Samyuktha et al. is {printed['right']} of {batch['batch']} images: Wilson's "
         f"interval is {printed['low']:.3f} to {printed['high']:.3f}, if its images were independent. Of {batch['batches']:,} such batches of the "
-        "linear head's out-of-fold answers (above) so many reach it:",
+        f"linear head's out-of-fold answers (as above, {_count_draws(batch)} draws of the folds) so many reach it:",
         "",
         *tabulate(heads, rows),
     ]
+
+
+def _count_draws(batch: Mapping[str, Any]) -> int:
+    return max(len(told["splits"]) for told in batch["protocols"].values())
 
 
 def _describe_vote(vote: Mapping[str, Any]) -> str:

@@ -11,15 +11,17 @@ from results.pages import NAMES, points, tabulate, with_ends
 def section(document: dict) -> list[str]:
     """The section of the results page, written from trust.json alone."""
     lines = [
-        "## Trust: what the safeguards are worth, and what is known without the cell", "",
+        "## Trust: what the safeguards are worth, and what stays when cells are painted out", "",
         "Linear heads on frozen MobileNet features, honest folds, one draw; every image is judged by what the other folds fit. 95% "
-        "intervals over groups.",
+        "intervals over groups. What is painted out keeps its number, place and size: the patches may still tell of what lay there.",
     ]  # fmt: skip
     for source, found in document["sets"].items():
         lines += ["", f"### {NAMES[source]}", "", *(f"- {told}" for told in _describe_safeguards(found))]
         lines += [
             "",
-            *_tabulate_referral(found),
+            *tabulate_referral(found["trust"]),
+            "",
+            f"Net benefit where {_share_malignant(found)} of the images are malignant, as here and in no clinic:",
             "",
             *_tabulate_benefit(found),
             "",
@@ -33,8 +35,8 @@ def _describe_safeguards(found: Mapping[str, Any]) -> Iterator[str]:
     colour = found["colour_alone"]
     yield (
         "Colour, contrast, size and focus alone (a random forest that weighs classes alike, as the head does not): balanced accuracy "
-        f"{with_ends(colour['groups'])} with groups whole, {with_ends(colour['single_images'])} with single images dealt out; the "
-        f"network's is {with_ends(found['scores']['balanced_accuracy'])}."
+        f"{with_ends(colour['groups'])} with groups whole, {with_ends(colour['single_images'])} with single images dealt out (its interval "
+        f"over single images too); the network's is {with_ends(found['scores']['balanced_accuracy'])}."
     )
 
 
@@ -45,32 +47,49 @@ def describe_trust(trust: Mapping[str, Any], other: Mapping[str, Any] | None = N
         trust: as report.json has it.
         other: share of another set's images that is called unlike, with its ``source``.
     """
-    told, referral = trust["calibration"], trust["referral"]
-    before, after, error = told["before"], told["after"], "expected_calibration_error"
-    yield (
-        f"Calibration: temperature {told['temperature']:.2f}; expected calibration error {with_ends(before[error])} before and "
-        f"{with_ends(after[error])} after, where perfectly calibrated probabilities would show {after[error]['noise_floor']:.3f}; Brier score "
-        f"{with_ends(before['brier'])} before and {with_ends(after['brier'])} after."
-    )
+    referral = trust["referral"]
+    yield f"Calibration: {describe_calibration(trust)}"
     sets = referral["prediction_sets"]
     yield (
         f"Prediction sets of {sets['coverage']:.2f} hold the true class in {with_ends(sets['measured_coverage'])}; the exported rule refers "
         f"{with_ends(referral['referred'])} of the images, and is right in {with_ends(referral['accuracy_of_kept'])} of the others."
     )
-    for each in trust["operating_points"]:
-        yield (
-            f"Threshold for a sensitivity of {each['wanted']:.2f}: reached {with_ends(each['sensitivity'])} at a specificity of "
-            f"{with_ends(each['specificity'])}."
-        )
+    yield from map(describe_threshold, trust["operating_points"])
     own = referral["reasons"].get("unlike the training images")
     theirs = f"; {with_ends(other)} of the other set's ({NAMES[other['source']]})" if other else ""
     yield f"Unlike the training images: {with_ends(own)} of the set's own images{theirs}."
 
 
-def _tabulate_referral(found: Mapping[str, Any]) -> list[str]:
+def describe_calibration(trust: Mapping[str, Any]) -> str:
+    """What the temperature is, and whether it helped."""
+    told = trust["calibration"]
+    before, after, error = told["before"], told["after"], "expected_calibration_error"
+    helped = after["brier"]["value"] < before["brier"]["value"]
+    return (
+        f"temperature {told['temperature']:.2f}; expected calibration error {with_ends(before[error])} before and "
+        f"{with_ends(after[error])} after, where perfectly calibrated probabilities would show {after[error]['noise_floor']:.3f}; Brier score "
+        f"{with_ends(before['brier'])} before and {with_ends(after['brier'])} after{'' if helped else ': the temperature did not help'}."
+    )
+
+
+def describe_threshold(found: Mapping[str, Any]) -> str:
+    """What a threshold that was chosen for a sensitivity reaches."""
+    return (
+        f"Threshold for a sensitivity of {found['wanted']:.2f}: reached {with_ends(found['sensitivity'])} at a specificity of "
+        f"{with_ends(found['specificity'])}."
+    )
+
+
+def _share_malignant(found: Mapping[str, Any]) -> str:
+    point = found["trust"]["operating_points"][0]
+    return f"{100 * point['positives'] / (point['positives'] + point['others']):.0f}%"
+
+
+def tabulate_referral(trust: Mapping[str, Any]) -> list[str]:
+    """What is left when the least sure images are passed on."""
     rows = [
         (f"{100 * each['referred']:.0f}%", with_ends(each["accuracy"]), each["missed_malignant"])
-        for each in found["trust"]["referral"]["accuracy_by_share_referred"]
+        for each in trust["referral"]["accuracy_by_share_referred"]
     ]
     return tabulate(("least sure share referred", "accuracy on the rest", "malignant called benign"), rows)
 
@@ -101,7 +120,7 @@ def _tabulate_altered(found: Mapping[str, Any]) -> list[str]:
         for told in found["altered"].values()
     ]  # fmt: skip
     heads = (
-        "what is shown", "calls kept", "balanced accuracy, fitted to whole images", "fitted to such images", "AUROC, likewise",
-        "less than with whole images, points of accuracy",
+        "what is shown", "calls kept", "balanced accuracy, fitted to whole images", "fitted to such images", "AUROC, fitted to such images",
+        "accuracy, fitted to such images, less that with whole images, in points",
     )  # fmt: skip
     return tabulate(heads, rows)
