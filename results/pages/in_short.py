@@ -1,11 +1,11 @@
-"""What the studies together say, a line each: protocol beside architecture, ensembles, choosing, printed scores."""
+"""What the studies together say, a line each: protocol beside architecture, ensembles, choosing, colour alone, printed scores."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from results.pages import NAMES, points
+from results.pages import NAMES, points, with_ends
 
 HEAD, AVERAGE, STACKING = "linear", "average", "stacking"
 
@@ -20,7 +20,7 @@ def section(studies: Mapping[str, Mapping[str, Any]]) -> list[str]:
         line
         for name, describe in (
             ("leakage", _describe_protocol), ("ensembles", _describe_networks), ("ensembles", _describe_gains),
-            ("printed", _describe_printed),
+            ("trust", _describe_colour), ("printed", _describe_printed),
         )
         if name in studies
         for line in describe(studies[name])
@@ -50,17 +50,27 @@ def _describe_networks(ensembles: Mapping[str, Any]) -> Iterator[str]:
         best, worst = max(scores, key=lambda name: scores[name]), min(scores, key=lambda name: scores[name])
         yield (
             f"**Architecture, {NAMES[source]}**: of {len(scores)} frozen networks under the strictest folds the highest ({best}, "
-            f"{scores[best]:.3f}) and the lowest ({worst}, {scores[worst]:.3f}) lie {100 * (scores[best] - scores[worst]):.1f} points apart."
+            f"{scores[best]:.3f}) and the lowest ({worst}, {scores[worst]:.3f}) lie {100 * (scores[best] - scores[worst]):.1f} points apart, "
+            "as picked by these very scores."
         )
 
 
 def _describe_gains(ensembles: Mapping[str, Any]) -> Iterator[str]:
     for source, found in ensembles["sets"].items():
-        gain = found["gains"][AVERAGE]["over_chosen_member"]["accuracy"]
+        gain = found["gains"][AVERAGE]["over_chosen_member"]
         optimism = found["optimism"][STACKING]["accuracy"]
         yield (
-            f"**Ensembles, {NAMES[source]}**: their average gains {points(gain)} points over the member that validation chooses; "
+            f"**Ensembles, {NAMES[source]}**: the average of these networks less the member that validation chooses, in points: accuracy "
+            f"{points(gain['accuracy'])}, AUROC {points(gain['roc_auc'])}, malignant sensitivity {points(gain['malignant_sensitivity'])}; "
             f"stacking fitted to the scored images looks {points(optimism)} points better than honest stacking."
+        )
+
+
+def _describe_colour(trust: Mapping[str, Any]) -> Iterator[str]:
+    for source, found in trust["sets"].items():
+        yield (
+            f"**Without a network, {NAMES[source]}**: colour, contrast, size and focus alone reach a balanced accuracy of "
+            f"{with_ends(found['colour_alone']['groups'])}, the network's head {with_ends(found['scores']['balanced_accuracy'])}."
         )
 
 

@@ -149,5 +149,13 @@ def test_the_stored_effects_are_those_of_the_stored_images():
             assert row["metrics"]["accuracy"]["difference"] == pytest.approx(expected, abs=1e-4)
     page = "\n".join(section(document))
     assert "this sample alone" in page
+    few, many = (found["heads"]["linear"]["effects"][1:3] for found in document["sets"].values())
+    assert [row["groups"] for row in few] == [3, 29]
+    assert f"on recurring images ({few[0]['count']} images, 3 groups)" in page
+    without = few[0]["metrics"]["accuracy"] | {"low": None, "high": None}
+    assert (
+        f"| {points(without)} | {points(few[1]['metrics']['accuracy'])} |" in page
+    )  # over three groups no interval
+    assert f"| {points(many[0]['metrics']['accuracy'])} | {points(many[1]['metrics']['accuracy'])} |" in page
     assert not re.search(r"\bnan\b", page)
     assert "None" not in page
