@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from kerasall.report.format import COLUMN_GAP, Row, Table, align_rows, cell, format_number
+from kerasall.report.format import COLUMN_GAP, Row, Table, align_rows, cell, format_number, p_words
 from kerasall.report.robustness import describe_noise, describe_outer_array, lay_out_noise
 from kerasall.taguchi.analysis import Analysis, describe_ratio
 from kerasall.taguchi.anova import TRAININGS
@@ -124,7 +124,7 @@ def _anova_rows(found: Mapping[str, Any]) -> tuple[Row, ...]:
     return tuple(
         (
             name, format_number(row["sum_of_squares"]), str(row["df"]), format_number(row.get("mean_square")), format_number(row.get("f"), 2),
-            None if row.get("p") is None else cell(format_number(row["p"]), tone="good" if row["p"] <= limit else ""),
+            None if row.get("p") is None else cell(p_words(row["p"]), tone="good" if row["p"] <= limit else ""),
             format_number(row["contribution_percent"], 2), format_number(less_noise, 2),
         )
         for row, name, less_noise in lines

@@ -58,6 +58,7 @@ def test_the_page_shows_array_responses_levels_and_what_was_confirmed(document):
     assert "Response table:" in text
     assert "Confirmed there" in text
     assert "0.8300, 0.8400." in text
+    assert "| < 0.001 |" in text  # never a p-value of 0.0000
     assert "None" not in text
 
 
