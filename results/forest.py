@@ -9,11 +9,12 @@ from typing import Any
 
 from kerasall.published.papers import printed_number
 from kerasall.report.format import format_value, is_percent, title_of
+from results.pages import NAMES
 
 _WIDTH, _LEFT, _RIGHT, _STEP, _TOP = 900, 330, 20, 26, 30
 _INK, _FAINT, _PRINTED = "#1f2933", "#9aa5b1", "#b45309"
 
-_SETS = {"cnmc": "C-NMC", "aria": "Four-class set", "rendered": "Rendered cells, nothing about leukaemia"}
+_SETS = NAMES | {"rendered": "Rendered cells, nothing about leukaemia"}
 """A row's data -> heading above its rows: scores of different sets are not to be compared."""
 
 
@@ -55,7 +56,7 @@ def draw_forest(results: Sequence[Mapping[str, Any]]) -> str:
             lines.append(f'<text x="10" y="{y + 4}" font-weight="bold" fill="{_INK}">{escape(each)}</text>')
         else:
             lines += _draw_row(each, y, x)
-    words = "dot and line: ours, 95% interval over so many groups; diamond: printed by the paper, other images and another protocol"
+    words = "dot and line: ours, 95% interval over the groups in brackets; diamond: printed by the paper, other images and another protocol"
     lines.append(f'<text x="10" y="{bottom + 44}" fill="{_INK}">{words}</text>')
     return "\n".join([*lines, "</svg>"]) + "\n"
 

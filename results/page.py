@@ -3,7 +3,7 @@
     python -m results.page
 
 In README.md and docs, `<!-- results:summary -->` holds a row a line, `<!-- results:ROW/METRIC -->` one score,
-`<!-- results:ROW/missed -->` how many malignant images were called benign, `ROW/calibration`, `ROW/thresholds` and
+`<!-- results:ROW/missed -->` how many malignant images were called benign, `ROW/calibration`, `ROW/thresholds`, `ROW/unlike` and
 `ROW/referral` what its safeguards are worth,
 `<!-- results:STUDY -->` the ``table`` of a study that has one, all up to `<!-- end -->`.
 """
@@ -27,7 +27,13 @@ from kerasall.report.verdict import describe_verdict
 from results.forest import draw_forest
 from results.pages import in_short, with_ends
 from results.pages.designed import describe_experiment
-from results.pages.trust import describe_calibration, describe_threshold, describe_trust, tabulate_referral
+from results.pages.trust import (
+    UNLIKE,
+    describe_calibration,
+    describe_threshold,
+    describe_trust,
+    tabulate_referral,
+)
 from results.rows import FOLDER, read_rows
 
 PAGE, FIGURE = "RESULTS.md", "forest.svg"
@@ -63,12 +69,11 @@ of images, `LABELS` for C-NMC's table of labels of the preliminary part, `WEIGHT
 - **Nothing was chosen on a scored image** unless the row says so.
 - **Intervals** are 95%, from resampling whole groups (patients, ids that are one patient joined; or blocks), with half a group more
   than was seen, wholly wrong at the lower and wholly right at the upper end. Those of paired differences come from leaving out one
-  group after another (Student's t). The spread over seeds is another thing: how far a score moves when nothing but the seeds of
-  training change.
+  group after another (Student's t). Over few groups both are rough. The spread over seeds is another thing: how far a score moves when
+  nothing but the seeds of training change.
 - Every run names the SHA-256 of its split and of its predictions (`results/predictions/`, one line an image, whose ids are those of
   the sample; the hash is that of the unpacked text: `gzip -dc FILE | sha256sum`), its settings and the SHA-256 of weights and images
-  in `results/ROW.json`. A study names its splits there, and keeps no predictions: its
-  command makes them again; `results/leakage_SET.csv` says of each image how often the linear head was right.
+  in `results/ROW.json`. A study names its splits there, and keeps no predictions: its command makes them again; `results/leakage_SET.csv` says of each image how often the linear head was right.
 - Where a row has been made, `kerasall tables ROW` sets it beside the paper that it rebuilds, cell by cell, and `kerasall compare ROW ROW`
   gives paired differences.
 """
@@ -180,15 +185,15 @@ def _summary(runs: Sequence[Result], page: str = "") -> Iterator[str]:
 
 
 def _describe_floors(runs: Sequence[Result]) -> str:
-    """What is right without looking at an image, of every set of images that a row is scored on."""
-    floors = {}
+    """What one and the same answer would reach on every set of images that a row is scored on."""
+    floors = []
     for run in runs:
         counts = [sum(row) for row in run["confusion_matrix"]]  # rows are true classes
-        label, share = run["labels"][int(np.argmax(counts))], max(counts) / sum(counts)
-        floors[
-            f"{label}, the commonest class, would be right in {100 * share:.1f}% of the {sum(counts):,} images"
-        ] = None
-    return f"To call every image {'; '.join(floors)}."
+        label = run["labels"][int(np.argmax(counts))]
+        floors.append(f"{100 * max(counts) / sum(counts):.1f}% of {sum(counts):,} images, always `{label}`")
+    return (
+        f"Right without a look at any image, by one and the same answer: {'; '.join(dict.fromkeys(floors))}."
+    )
 
 
 def _missed(run: Result) -> str:
@@ -210,7 +215,8 @@ def _trusted(describe: Callable[[Any], str]) -> Callable[[Result], str | None]:
 _PARTS: dict[str, Callable[[Result], str | None]] = {
     "missed": _missed_words,
     "calibration": _trusted(describe_calibration),
-    "thresholds": _trusted(lambda trust: " ".join(map(describe_threshold, trust["operating_points"]))),
+    "thresholds": _trusted(lambda trust: f"{'; '.join(map(describe_threshold, trust['operating_points']))}."),
+    "unlike": _trusted(lambda trust: with_ends(trust["referral"]["reasons"].get(UNLIKE))),
     "referral": _trusted(lambda trust: "".join(f"{line}\n" for line in tabulate_referral(trust))),
 }
 """Behind a row's name in a mark -> what stands there."""
@@ -263,6 +269,8 @@ def _describe_run(run: Result) -> Iterator[str]:
         yield f"| {_title(run, name)} | {score_words(name, found)} |"
     if run.get("designed"):
         yield from ("", *describe_experiment(run["designed"]))
+    elif run["kind"] == "tune":
+        yield from ("", "- The designed experiment was not kept when this row was made.")
     yield from _describe_parts(run, metric)
     if run.get("trust"):
         yield from ("", *(f"- {told}" for told in describe_trust(run["trust"])))

@@ -470,12 +470,14 @@ def test_the_page_says_it_with_intervals_and_the_command(house):
     assert f"- Net benefit over calling every image malignant, where {share:.0f}% of them are, by the" in page
     assert "- Verdict: not blessed, as this does not hold: " in page
     assert " images (not blessed) |" in page
-    assert "To call every image " in page
+    assert "Right without a look at any image, by one and the same answer: " in page
     assert "## In short" not in page
     assert lines_without_interval(page) == []
     assert lines_without_interval("| a | 91.2% |") == ["| a | 91.2% |"]
     drawn = (house.folder / FIGURE).read_text(encoding="utf-8")
     assert drawn.count("<circle") == 1
+    assert drawn.count('font-weight="bold"') == 1
+    assert f"({told['metrics'][told['main_metric']]['groups']})</text>" in drawn
     assert "l6 6l-6 6l-6 -6z" in drawn  # what the paper printed
 
 
@@ -497,7 +499,7 @@ def test_pages_take_their_numbers_from_the_results(house):
     words = fill_marks(safeguards, found)
     temperature = told["trust"]["calibration"]["temperature"]
     assert f"temperature {temperature:.2f}; expected calibration error " in words
-    assert words.count("Threshold for a sensitivity of ") == len(told["trust"]["operating_points"])
+    assert words.count("for a sensitivity of ") == len(told["trust"]["operating_points"])
     assert "| least sure share referred |" in words
     del told["trust"]
     assert fill_marks(words, found) == words
@@ -534,10 +536,13 @@ def test_the_committed_page_is_what_the_committed_results_say():
     for page in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")):
         text = page.read_text(encoding="utf-8")
         assert fill_marks(text, found) == text, f"{page.name} is not of these results: python -m results.page"
-    # The words of studies are their own: printed scores, for one, have no interval.
-    assert (
-        lines_without_interval(make_page({n: each for n, each in found.items() if "study" not in each})) == []
-    )
+        assert not re.findall(r"^ *<!-- results:[^>]*-->.+", text, re.MULTILINE), (
+            f"{page.name}: such a line begins no text"
+        )
+    # The words of studies are their own: printed scores, for one, have no interval; nor have responses and p-values of a
+    # designed experiment.
+    runs = {n: each | {"designed": None} for n, each in found.items() if "study" not in each}
+    assert lines_without_interval(make_page(runs)) == []
 
 
 def test_committed_rows_can_be_read_and_results_are_of_rows():

@@ -25,10 +25,10 @@ def points(effect: Mapping[str, Any] | None) -> str:
     """A difference of shares in points, such as ``+4.2 (1.1 to 7.3)``."""
     if effect is None or effect["difference"] is None:
         return "–"
-    value = f"{100 * effect['difference']:+.1f}"
+    value = f"{100 * effect['difference']:+z.1f}"
     if effect["low"] is None:
         return value
-    return f"{value} ({100 * effect['low']:.1f} to {100 * effect['high']:.1f})"
+    return f"{value} ({100 * effect['low']:z.1f} to {100 * effect['high']:z.1f})"
 
 
 def tabulate(heads: Sequence[str], rows: Iterable[Sequence[object]]) -> list[str]:

@@ -44,13 +44,19 @@ def describe_experiment(found: Mapping[str, Any]) -> Iterator[str]:
     yield from (f"- {label}: {told}." for label, told in laid.optimum.items())
     responses = made["confirmation"]["responses"]
     if responses:
-        yield f"- {title} of the runs there, the members below, on the same images: {', '.join(map(_digits, responses))}."
+        yield f"- {title} of the runs there, on the same images: {', '.join(map(_digits, responses))}."
     yield from (f"- {told}" for told in (laid.doubt, *laid.warnings) if told)
 
 
 def _markdown(table: Table) -> list[str]:
-    rows = ([each["text"] if isinstance(each, dict) else each or "–" for each in row] for row in table.rows)
+    rows = ([_tell_cell(each) for each in row] for row in table.rows)
     return tabulate([head.removeprefix(">") for head in table.columns], rows)
+
+
+def _tell_cell(found: str | dict[str, Any] | None) -> str:
+    if isinstance(found, dict):
+        return f"{found['text']} ({found['note']})" if found["note"] else found["text"]
+    return found or "–"
 
 
 def _digits(value: float | None) -> str:

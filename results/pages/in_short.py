@@ -49,7 +49,7 @@ def _describe_networks(ensembles: Mapping[str, Any]) -> Iterator[str]:
         scores = {name: each["accuracy"]["mean"] for name, each in found["members"].items()}
         best, worst = max(scores, key=lambda name: scores[name]), min(scores, key=lambda name: scores[name])
         yield (
-            f"**Architecture, {NAMES[source]}**: of {len(scores)} frozen networks under the strictest folds the highest ({best}, "
+            f"**Architecture, {NAMES[source]}**: of {len(scores)} frozen networks under the strictest folds the highest accuracy ({best}, "
             f"{scores[best]:.3f}) and the lowest ({worst}, {scores[worst]:.3f}) lie {100 * (scores[best] - scores[worst]):.1f} points apart, "
             "as picked by these very scores."
         )
@@ -62,7 +62,7 @@ def _describe_gains(ensembles: Mapping[str, Any]) -> Iterator[str]:
         yield (
             f"**Ensembles, {NAMES[source]}**: the average of these networks less the member that validation chooses, in points: accuracy "
             f"{points(gain['accuracy'])}, AUROC {points(gain['roc_auc'])}, malignant sensitivity {points(gain['malignant_sensitivity'])}; "
-            f"stacking fitted to the scored images looks {points(optimism)} points better than honest stacking."
+            f"accuracy of stacking fitted to the scored images less honest stacking: {points(optimism)}."
         )
 
 
@@ -70,7 +70,8 @@ def _describe_colour(trust: Mapping[str, Any]) -> Iterator[str]:
     for source, found in trust["sets"].items():
         yield (
             f"**Without a network, {NAMES[source]}**: colour, contrast, size and focus alone reach a balanced accuracy of "
-            f"{with_ends(found['colour_alone']['groups'])}, the network's head {with_ends(found['scores']['balanced_accuracy'])}."
+            f"{with_ends(found['colour_alone']['groups'])}, the network's head {with_ends(found['scores']['balanced_accuracy'])} (a forest that "
+            "weighs classes alike, as the head does not)."
         )
 
 
@@ -78,8 +79,9 @@ def _describe_printed(printed: Mapping[str, Any]) -> Iterator[str]:
     if batch := printed.get("batch"):
         strictest = list(batch["protocols"].values())[-1]
         yield (
-            f"**One batch of {batch['batch']}**: of {batch['batches']:,} draws {100 * strictest['reach_printed']:.1f}% reach the printed .9687, "
-            f"by answers that are right in {strictest['accuracy']:.3f} of all images."
+            f"**One batch of {batch['batch']}, {NAMES['aria']}**: of {batch['batches']:,} such batches {100 * strictest['reach_printed']:.1f}% "
+            f"reach the {batch['printed']['right']} of {batch['batch']} that Samyuktha et al. print, by a head that is right in "
+            f"{strictest['accuracy']:.3f} of all images, with folds over {strictest['title']}."
         )
     if vote := printed.get("vote"):
         yield (

@@ -61,13 +61,14 @@ def _tabulate_scores(found: Mapping[str, Any]) -> list[str]:
 
 
 def _tabulate_effects(found: Mapping[str, Any]) -> list[str]:
-    lines, counted = [], ["", ""]
+    lines = []
+    first = next(iter(found["heads"].values()))["effects"]
+    counted = {row["images"]: f"{row['count']:,} images, {row['groups']} groups" for row in first}
     for head, told in found["heads"].items():
         effects = {(row["first"], row["second"], row["images"]): row for row in told["effects"]}
         for first, second in dict.fromkeys(key[:2] for key in effects):
-            rows = [effects[first, second, which] for which in ("all", "recurring", "rest")]
-            whole, recurring, rest = (_tell_metrics(row) for row in rows)
-            counted = [f"{row['count']:,} images, {row['groups']} groups" for row in rows[1:]]
+            rows = (effects[first, second, which] for which in ("all", "recurring", "rest"))
+            whole, recurring, rest = map(_tell_metrics, rows)
             cells = [
                 whole["accuracy"], recurring["accuracy"], rest["accuracy"], whole["roc_auc"],
                 whole["malignant_sensitivity"],
@@ -75,7 +76,7 @@ def _tabulate_effects(found: Mapping[str, Any]) -> list[str]:
             titles = [found["protocols"][name]["title"] for name in (first, second)]
             lines.append((head, f"{titles[0]} less {titles[1]}", *map(points, cells)))
     heads = (
-        "head", "difference", "accuracy", f"on recurring images ({counted[0]})", f"on the rest ({counted[1]})", "AUROC",
+        "head", "difference", "accuracy", f"on recurring images ({counted['recurring']})", f"on the rest ({counted['rest']})", "AUROC",
         "malignant sensitivity",
     )  # fmt: skip
     return tabulate(heads, lines)

@@ -5,15 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from kerasall.errors import count_of
 from results.pages import NAMES, points, tabulate, with_ends
+
+UNLIKE = "unlike the training images"
+"""The reason for a referral that report.json gives such images."""
 
 
 def section(document: dict) -> list[str]:
     """The section of the results page, written from trust.json alone."""
     lines = [
-        "## Trust: what the safeguards are worth, and what stays when cells are painted out", "",
+        "## Trust: what the safeguards are worth, and what is known from parts of the image", "",
         "Linear heads on frozen MobileNet features, honest folds, one draw; every image is judged by what the other folds fit. 95% "
-        "intervals over groups. What is painted out keeps its number, place and size: the patches may still tell of what lay there.",
+        "intervals over groups. Cells that are painted out leave patches, which tell of their number, place and size.",
     ]  # fmt: skip
     for source, found in document["sets"].items():
         lines += ["", f"### {NAMES[source]}", "", *(f"- {told}" for told in _describe_safeguards(found))]
@@ -21,7 +25,7 @@ def section(document: dict) -> list[str]:
             "",
             *tabulate_referral(found["trust"]),
             "",
-            f"Net benefit where {_share_malignant(found)} of the images are malignant, as here and in no clinic:",
+            f"Net benefit where {_share_malignant(found)} of the images are malignant, as here:",
             "",
             *_tabulate_benefit(found),
             "",
@@ -54,29 +58,32 @@ def describe_trust(trust: Mapping[str, Any], other: Mapping[str, Any] | None = N
         f"Prediction sets of {sets['coverage']:.2f} hold the true class in {with_ends(sets['measured_coverage'])}; the exported rule refers "
         f"{with_ends(referral['referred'])} of the images, and is right in {with_ends(referral['accuracy_of_kept'])} of the others."
     )
-    yield from map(describe_threshold, trust["operating_points"])
-    own = referral["reasons"].get("unlike the training images")
+    yield from (f"Threshold {describe_threshold(each)}." for each in trust["operating_points"])
+    own = referral["reasons"].get(UNLIKE)
     theirs = f"; {with_ends(other)} of the other set's ({NAMES[other['source']]})" if other else ""
     yield f"Unlike the training images: {with_ends(own)} of the set's own images{theirs}."
 
 
 def describe_calibration(trust: Mapping[str, Any]) -> str:
-    """What the temperature is, and whether it helped."""
+    """The temperature, and what errors it leaves."""
     told = trust["calibration"]
     before, after, error = told["before"], told["after"], "expected_calibration_error"
-    helped = after["brier"]["value"] < before["brier"]["value"]
+    lower = round(after["brier"]["value"], 3) < round(
+        before["brier"]["value"], 3
+    )  # in the digits that are shown
     return (
         f"temperature {told['temperature']:.2f}; expected calibration error {with_ends(before[error])} before and "
         f"{with_ends(after[error])} after, where perfectly calibrated probabilities would show {after[error]['noise_floor']:.3f}; Brier score "
-        f"{with_ends(before['brier'])} before and {with_ends(after['brier'])} after{'' if helped else ': the temperature did not help'}."
+        f"{with_ends(before['brier'])} before and {with_ends(after['brier'])} after{'' if lower else ', no lower'}."
     )
 
 
 def describe_threshold(found: Mapping[str, Any]) -> str:
     """What a threshold that was chosen for a sensitivity reaches."""
+    reached, kept = found["sensitivity"], found["specificity"]
     return (
-        f"Threshold for a sensitivity of {found['wanted']:.2f}: reached {with_ends(found['sensitivity'])} at a specificity of "
-        f"{with_ends(found['specificity'])}."
+        f"for a sensitivity of {found['wanted']:.2f}: {with_ends(reached)} over {count_of(reached['groups'], 'group')}, at a specificity "
+        f"of {with_ends(kept)} over {count_of(kept['groups'], 'group')}"
     )
 
 

@@ -52,7 +52,10 @@ def test_the_page_shows_array_responses_levels_and_what_was_confirmed(document):
         f"{first['ratio']:.4f}",
     ]
     assert f"| {' | '.join(map(str, cells))} |" in text
-    assert " | – | – |" in text  # a run that did not end, and the ratio of its row
+    ninth = document["experiment"]["rows"][8]
+    cells = [9, *ninth["levels"].values(), *(f"{value:.4f}" for value in ninth["responses"][:2]), "–", "–"]
+    assert f"| {' | '.join(map(str, cells))} |" in text  # a run that did not end, and the ratio of its row
+    assert "13.0712 (adam)" in text
     best = ", ".join(f"{name} = {level}" for name, level in document["experiment"]["best"].items())
     assert all(part in text for part in best.split(", "))
     assert "Response table:" in text
