@@ -47,6 +47,9 @@ _SETS = {
     "rendered": "Rendered cells; they say nothing about leukaemia",
 }
 
+_STUDIES = ("leakage", "printed", "ensembles", "trust", "full_size")
+"""Their order on the page; any other stands behind them."""
+
 _HEAD = """# Results
 
 > **Research use only. Nothing here is a diagnostic device.** A missed leukaemia can cost a child's life; a score is a
@@ -105,12 +108,14 @@ def write_pages(folder: Path) -> list[Path]:
 
 
 def read_results(folder: Path) -> dict[str, dict[str, Any]]:
-    """Every result by its row's name, by data, paper and name; studies last."""
+    """Every result by its row's name, by data, paper and name; studies last, in their order on the page."""
     found = [read_object(path) for path in sorted(folder.glob("*.json"))]
     order = list(_SETS)
     runs = [each for each in found if "study" not in each]
     runs.sort(key=lambda each: (order.index(each["data"]), each["paper"] or "~", each["row"]))
-    return {each["row"]: each for each in runs} | {each["study"]: each for each in found if "study" in each}
+    studies = {each["study"]: each for each in found if "study" in each}
+    ordered = sorted(studies, key=lambda name: _STUDIES.index(name) if name in _STUDIES else len(_STUDIES))
+    return {each["row"]: each for each in runs} | {name: studies[name] for name in ordered}
 
 
 def fill_marks(text: str, results: Mapping[str, Result]) -> str:
