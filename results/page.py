@@ -76,7 +76,8 @@ of images, `LABELS` for C-NMC's table of labels of the preliminary part, `WEIGHT
   nothing but the seeds of training change.
 - Every run names the SHA-256 of its split and of its predictions (`results/predictions/`, one line an image, whose ids are those of
   the sample; the hash is that of the unpacked text: `gzip -dc FILE | sha256sum`), its settings and the SHA-256 of weights and images
-  in `results/ROW.json`. A study names its splits there, and keeps no predictions: its command makes them again; `results/leakage_SET.csv` says of each image how often the linear head was right.
+  in `results/ROW.json`. A study names its splits there, and keeps no predictions: its command makes them
+  again; `results/leakage_SET.csv` says of each image how often the linear head was right.
 - Where a row has been made, `kerasall tables ROW` sets it beside the paper that it rebuilds, cell by cell, and `kerasall compare ROW ROW`
   gives paired differences.
 """
@@ -236,7 +237,7 @@ def _scored(run: Result) -> str:
 def _seeds(run: Result, metric: str) -> str:
     if not run["repeats"]:
         return "one seed"
-    spread = list(run["repeats"]["models"].values())[-1][metric]  # the system stands last
+    spread = _spread(run, metric)
     if spread["mean"] is None:
         return "not defined"
     mean, ends = interval_words(metric, _interval(spread["mean"], spread["low"], spread["high"]))
@@ -343,11 +344,12 @@ def _describe_verdict(run: Result) -> str:
 
 
 def _of_repeats(run: Result) -> str:
-    return (
-        f" {len(list(run['repeats']['models'].values())[-1][run['main_metric']]['values'])} repetitions"
-        if run["repeats"]
-        else ""
-    )
+    return f" {len(_spread(run, run['main_metric'])['values'])} repetitions" if run["repeats"] else ""
+
+
+def _spread(run: Result, metric: str) -> Mapping[str, Any]:
+    """A score of the system over its repetitions."""
+    return list(run["repeats"]["models"].values())[-1][metric]  # the system stands last
 
 
 def _difference(metric: str, found: Mapping[str, Any]) -> str:
